@@ -1,0 +1,63 @@
+//! Host batches to tensors: the only file of this crate that names Burn.
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+
+/// Normalises 8-bit RGB images on `device`: `(x / 255 - mean) / std`.
+/// - pixels: `[batch, image_size, image_size, 3]`, rows first.
+/// - mean, std: per channel, of RGB in [0, 1].
+/// - returns `[batch, 3, image_size, image_size]`.
+///
+/// # Panics
+/// If `pixels` does not hold a whole number of images.
+pub fn images(
+    pixels: Vec<u8>,
+    image_size: usize,
+    mean: [f32; 3],
+    std: [f32; 3],
+    device: &Device,
+) -> Tensor<4> {
+    let image_len = image_size * image_size * 3;
+    assert_eq!(pixels.len() % image_len, 0, "a whole number of images");
+    let shape = [pixels.len() / image_len, image_size, image_size, 3];
+    // Bytes travel to the device where it knows them; WGSL has no 8-bit integers.
+    let images = if device.supports_dtype(DType::U8) {
+        let bytes = TensorData::new(pixels, shape);
+        Tensor::<4, Int>::from_data(bytes, (device, DType::U8)).float()
+    } else {
+        let floats: Vec<f32> = pixels.into_iter().map(f32::from).collect();
+        Tensor::from_data(TensorData::new(floats, shape), device)
+    };
+    let per_channel = |values: [f32; 3]| Tensor::<4>::from_data([[[values]]], device);
+    let scaled = images * per_channel(std.map(|s| 1.0 / (255.0 * s)));
+    let shift = [0, 1, 2].map(|c| mean[c] / std[c]);
+    (scaled - per_channel(shift)).permute([0, 3, 1, 2])
+}
+
+/// - ids: `[batch, length]`, rows first; returns the same on `device`.
+///
+/// # Panics
+/// If `ids` does not hold a whole number of rows.
+pub fn tokens(ids: Vec<i32>, length: usize, device: &Device) -> Tensor<2, Int> {
+    assert_eq!(ids.len() % length, 0, "a whole number of rows");
+    let rows = ids.len() / length;
+    Tensor::from_data(TensorData::new(ids, [rows, length]), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pixels_are_normalised_channel_by_channel() {
+        let pixels = vec![0, 51, 255, 255, 102, 0, 10, 20, 30, 1, 2, 3];
+        let (mean, std) = ([0.5, 0.2, 0.0], [0.5, 0.1, 1.0]);
+        let images = images(pixels, 2, mean, std, &Device::flex());
+        assert_eq!(images.dims(), [1, 3, 2, 2]);
+        let values: Vec<f32> = images.into_data().try_to_vec().unwrap();
+        // Rows of red, then green, then blue.
+        for (at, wanted) in [(0, -1.0), (1, 1.0), (4, 0.0), (5, 2.0), (8, 1.0), (9, 0.0)] {
+            let value: f32 = values[at];
+            assert!((value - wanted).abs() < 1e-5, "{at}: {value}");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Batches in a fixed order, made ahead of the training loop by threads of their own.
+//!
+//! What a batch holds depends on (seed, epoch, source) alone, never on the number of
+//! threads: a sample that cannot be used is replaced by the next one of the epoch's
+//! order, and the position behind a batch is all that resuming needs.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use serde::{Deserialize, Serialize};
+
+use crate::draw::{Purpose, stream};
+use crate::order::Order;
+use crate::sample::{Fault, SkipCause, Skipped};
+use crate::source::Source;
+use crate::{Tokenizer, Transform, decode};
+
+/// Batches that wait for the training loop, beside the one being made.
+const QUEUE: usize = 2;
+/// A batch's captions are padded to a multiple of this.
+const TOKEN_MULTIPLE: usize = 8;
+
+/// A place between two batches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Position {
+    pub epoch: u64,
+    /// Batches of this epoch that lie behind.
+    pub batches: usize,
+    /// Samples of this epoch's order that lie behind, skipped ones included.
+    pub samples: usize,
+    /// How many of those were skipped.
+    pub skipped: usize,
+}
+
+/// What a loader needs besides its source.
+#[derive(Debug, Clone)]
+pub struct LoaderOptions {
+    pub order: Order,
+    pub batch_size: usize,
+    pub transform: Transform,
+    pub context_length: usize,
+    /// Images with more pixels are skipped.
+    pub max_image_pixels: u64,
+    /// The largest share of an epoch's samples that may be skipped, in [0, 1].
+    pub max_skipped: f64,
+    /// Decoding threads; 0 for one per core.
+    pub threads: usize,
+}
+
+/// A batch on the host.
+#[derive(Debug)]
+pub struct HostBatch {
+    /// `[batch, image_size, image_size, 3]`
+    pub pixels: Vec<u8>,
+    /// `[batch, token_length]`, zero after each caption's end.
+    pub tokens: Vec<i32>,
+    /// The longest caption's length rounded up, at most the context length.
+    pub token_length: usize,
+    /// Samples passed over on the way to this batch.
+    pub skipped: Vec<Skipped>,
+    /// Where the next batch starts.
+    pub next: Position,
+}
+
+/// Why there is no next batch.
+#[derive(Debug, thiserror::Error)]
+pub enum LoaderError {
+    #[error(
+        "{skipped} of {epoch_len} samples of epoch {epoch} had to be skipped ({causes}), more \
+         than the share data.max_skipped = {max_skipped} allows; mend the data or raise it"
+    )]
+    TooManySkipped {
+        epoch: u64,
+        skipped: usize,
+        epoch_len: usize,
+        max_skipped: f64,
+        causes: String,
+        /// What was skipped on the way to the batch that failed.
+        list: Vec<Skipped>,
+    },
+    #[error("the set has fewer usable samples than the batch size {batch_size}")]
+    TooFewUsable { batch_size: usize },
+    #[error("the data loader's thread ended without a word")]
+    Died,
+}
+
+/// Makes batches in the background until it is dropped.
+#[derive(Debug)]
+pub struct Loader {
+    batches: Receiver<Result<HostBatch, LoaderError>>,
+}
+
+impl Loader {
+    /// Starts making batches at `position`.
+    ///
+    /// # Errors
+    /// If the system gives no threads.
+    pub fn start(
+        source: Arc<dyn Source>,
+        options: LoaderOptions,
+        position: Position,
+    ) -> std::io::Result<Self> {
+        let (sender, batches) = sync_channel(QUEUE);
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(options.threads)
+            .thread_name(|at| format!("loader-{at}"))
+            .build()
+            .map_err(std::io::Error::other)?;
+        let maker = BatchMaker {
+            source,
+            options,
+            pool,
+        };
+        thread::Builder::new()
+            .name("loader".into())
+            .spawn(move || maker.run(position, &sender))?;
+        Ok(Self { batches })
+    }
+
+    /// The next batch; waits for it if it is not ready.
+    ///
+    /// # Errors
+    /// If too many samples had to be skipped, or the loader died.
+    pub fn next_batch(&self) -> Result<HostBatch, LoaderError> {
+        self.batches.recv().unwrap_or(Err(LoaderError::Died))
+    }
+}
+
+struct BatchMaker {
+    source: Arc<dyn Source>,
+    options: LoaderOptions,
+    pool: ThreadPool,
+}
+
+impl BatchMaker {
+    fn run(&self, mut position: Position, sender: &SyncSender<Result<HostBatch, LoaderError>>) {
+        let batches_per_epoch = self.options.order.epoch_len / self.options.batch_size;
+        let mut causes = BTreeMap::new();
+        loop {
+            let order = self.options.order.epoch(position.epoch);
+            while position.batches < batches_per_epoch {
+                let batch = self.batch(&order, position, &mut causes);
+                let failed = batch.is_err();
+                if let Ok(batch) = &batch {
+                    position = batch.next;
+                }
+                if sender.send(batch).is_err() || failed {
+                    return;
+                }
+                if position.batches == 0 {
+                    break;
+                }
+            }
+            causes.clear();
+        }
+    }
+
+    /// Fills a batch with the next usable samples, each slot written in place.
+    fn batch(
+        &self,
+        order: &[usize],
+        start: Position,
+        causes: &mut BTreeMap<SkipCause, usize>,
+    ) -> Result<HostBatch, LoaderError> {
+        let options = &self.options;
+        let image_len = options.transform.output_len();
+        let mut pixels = vec![0; options.batch_size * image_len];
+        let mut captions: Vec<Vec<u32>> = vec![Vec::new(); options.batch_size];
+        let mut skipped = Vec::new();
+        let mut next = start;
+        let mut open: Vec<usize> = (0..options.batch_size).collect();
+        while !open.is_empty() {
+            if next.samples - start.samples >= order.len() + options.batch_size {
+                return Err(LoaderError::TooFewUsable {
+                    batch_size: options.batch_size,
+                });
+            }
+            let slots = pixels
+                .chunks_exact_mut(image_len)
+                .zip(&mut captions)
+                .enumerate()
+                .filter(|(slot, _)| open.binary_search(slot).is_ok());
+            let work: Vec<_> = slots
+                .zip(next.samples..)
+                .map(|((slot, (pixels, tokens)), at)| (slot, pixels, tokens, at))
+                .collect();
+            next.samples += work.len();
+            let faults: Vec<Option<(usize, Skipped)>> = self.pool.install(|| {
+                work.into_par_iter()
+                    .map(|(slot, pixels, tokens, at)| {
+                        // Past the end, an epoch with bad samples begins again.
+                        let index = order[at % order.len()];
+                        let loaded = self.load(index, next.epoch, at, pixels, tokens);
+                        loaded.err().map(|skipped| (slot, skipped))
+                    })
+                    .collect()
+            });
+            open.clear();
+            for (slot, fault) in faults.into_iter().flatten() {
+                open.push(slot);
+                *causes.entry(fault.cause).or_default() += 1;
+                skipped.push(fault);
+            }
+            next.skipped += open.len();
+            self.check_share(next, causes, &mut skipped)?;
+        }
+        next.batches += 1;
+        if next.batches == options.order.epoch_len / options.batch_size {
+            next = Position {
+                epoch: next.epoch + 1,
+                ..Position::default()
+            };
+        }
+        let (tokens, token_length) = pad(&captions, options.context_length);
+        Ok(HostBatch {
+            pixels,
+            tokens,
+            token_length,
+            skipped,
+            next,
+        })
+    }
+
+    fn check_share(
+        &self,
+        position: Position,
+        causes: &BTreeMap<SkipCause, usize>,
+        skipped: &mut Vec<Skipped>,
+    ) -> Result<(), LoaderError> {
+        let epoch_len = self.options.order.epoch_len;
+        #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 53 bits")]
+        let share = position.skipped as f64 / epoch_len as f64;
+        if share <= self.options.max_skipped {
+            return Ok(());
+        }
+        let causes: Vec<_> = causes.iter().map(|(cause, n)| format!("{n} {cause}")).collect();
+        Err(LoaderError::TooManySkipped {
+            epoch: position.epoch,
+            skipped: position.skipped,
+            epoch_len,
+            max_skipped: self.options.max_skipped,
+            causes: causes.join(", "),
+            list: std::mem::take(skipped),
+        })
+    }
+
+    /// Reads, decodes, transforms and tokenizes one sample into its slot.
+    fn load(
+        &self,
+        index: usize,
+        epoch: u64,
+        at: usize,
+        pixels: &mut [u8],
+        tokens: &mut Vec<u32>,
+    ) -> Result<(), Skipped> {
+        let options = &self.options;
+        let attempt = || -> Result<Vec<u32>, Fault> {
+            let sample = self.source.read(index, epoch)?;
+            let image = decode(sample.picture, options.max_image_pixels)?;
+            let mut rng = stream(options.order.seed, Purpose::Augment, epoch, at as u64);
+            options
+                .transform
+                .apply(&image, &mut rng, pixels)
+                .map_err(|error| Fault::new(SkipCause::CorruptImage, error))?;
+            Ok(Tokenizer::clip().encode(&sample.caption, options.context_length))
+        };
+        // A decoder that panics on damaged bytes costs its sample, not the run.
+        let outcome = catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|_| {
+            Err(Fault::new(SkipCause::CorruptImage, "the decoder panicked"))
+        });
+        match outcome {
+            Ok(ids) => {
+                *tokens = ids;
+                Ok(())
+            }
+            Err(fault) => {
+                let (shard, key) = self.source.locate(index);
+                Err(Skipped {
+                    epoch,
+                    shard,
+                    key,
+                    cause: fault.cause,
+                    detail: fault.detail,
+                })
+            }
+        }
+    }
+}
+
+/// Captions as one matrix `[captions, length]` with its length, zero after each end: nothing behind the end token reaches a
+/// causal tower's feature, so the matrix is as long as its longest caption needs.
+pub fn pad(captions: &[Vec<u32>], context_length: usize) -> (Vec<i32>, usize) {
+    let longest = captions.iter().map(Vec::len).max().unwrap_or(0);
+    let length = longest.next_multiple_of(TOKEN_MULTIPLE).min(context_length);
+    let mut tokens = Vec::with_capacity(captions.len() * length);
+    for caption in captions {
+        tokens.extend(caption.iter().map(|id| id.cast_signed()));
+        tokens.resize(tokens.len() + length - caption.len(), 0);
+    }
+    (tokens, length)
+}
+
+#[cfg(test)]
+mod tests;

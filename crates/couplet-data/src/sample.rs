@@ -1,0 +1,80 @@
+//! One image with its caption, and why one may be missing.
+
+use std::fmt;
+
+use image::RgbImage;
+use serde::Serialize;
+
+/// One image-text pair as a source gives it.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    pub picture: Picture,
+    pub caption: String,
+}
+
+/// An image, encoded or drawn.
+#[derive(Debug, Clone)]
+pub enum Picture {
+    /// The bytes of a JPEG, PNG or WebP file.
+    Encoded(Vec<u8>),
+    Pixels(RgbImage),
+}
+
+/// A sample that could not be used: a line of `skipped.jsonl`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    pub epoch: u64,
+    /// The file that holds the sample: a shard, a table, or the image itself.
+    pub shard: String,
+    /// The sample's key inside the shard: a member's stem, a row number, or a path.
+    pub key: String,
+    pub cause: SkipCause,
+    pub detail: String,
+}
+
+/// Why a sample was skipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SkipCause {
+    /// The file or shard member could not be read.
+    Unreadable,
+    /// The image's bytes do not decode.
+    CorruptImage,
+    /// More pixels than `data.max_image_pixels`.
+    OversizedImage,
+    MissingImage,
+    MissingCaption,
+    EmptyCaption,
+    /// The caption is not UTF-8, or its JSON or CSV record does not parse.
+    InvalidCaption,
+}
+
+impl fmt::Display for SkipCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreadable => "unreadable",
+            Self::CorruptImage => "corrupt image",
+            Self::OversizedImage => "oversized image",
+            Self::MissingImage => "missing image",
+            Self::MissingCaption => "missing caption",
+            Self::EmptyCaption => "empty caption",
+            Self::InvalidCaption => "invalid caption",
+        })
+    }
+}
+
+/// A cause with what the decoder or the file system said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    pub cause: SkipCause,
+    pub detail: String,
+}
+
+impl Fault {
+    pub fn new(cause: SkipCause, detail: impl fmt::Display) -> Self {
+        Self {
+            cause,
+            detail: detail.to_string(),
+        }
+    }
+}

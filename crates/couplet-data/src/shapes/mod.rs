@@ -1,0 +1,257 @@
+//! The embedded dataset `shapes`: pictures of one coloured shape each, with captions in
+//! varied words. Everything is drawn from the seed; nothing is stored or downloaded.
+//!
+//! Eight of the 64 (shape, colour) pairs never occur in training: the held-out pairs.
+//! Each shape and each colour is held out exactly once.
+
+mod captions;
+mod paint;
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::draw::{Purpose, stream};
+use crate::sample::{Fault, Picture, Sample};
+use crate::source::Source;
+
+pub use paint::MIN_IMAGE_SIZE;
+
+/// The eight shapes' names, in class order.
+pub const SHAPES: [&str; 8] = [
+    "circle", "square", "triangle", "star", "heart", "cross", "ring", "crescent",
+];
+
+/// The eight colours' names with their RGB, in class order.
+const COLOURS: [(&str, [u8; 3]); 8] = [
+    ("red", [214, 30, 34]),
+    ("orange", [245, 138, 20]),
+    ("yellow", [250, 225, 40]),
+    ("green", [34, 150, 50]),
+    ("blue", [36, 74, 214]),
+    ("purple", [132, 40, 170]),
+    ("pink", [250, 140, 190]),
+    ("white", [248, 248, 248]),
+];
+
+/// Epochs of training never reach the streams of the evaluation splits.
+const TEST_EPOCH: u64 = u64::MAX;
+const HELD_OUT_EPOCH: u64 = u64::MAX - 1;
+
+/// `source = "shapes"`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShapesTable {
+    /// Pictures in an epoch; each epoch draws new ones.
+    #[serde(default = "default_samples")]
+    pub samples: usize,
+}
+
+fn default_samples() -> usize {
+    8192
+}
+
+impl ShapesTable {
+    pub(crate) fn problems(&self) -> Vec<(&'static str, String)> {
+        if self.samples == 0 {
+            return vec![("samples", "must be at least 1".into())];
+        }
+        Vec::new()
+    }
+}
+
+/// What one picture shows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Scene {
+    shape: usize,
+    colour: usize,
+    /// The shape's outer radius as a share of the picture's side.
+    radius: f32,
+    /// Centre as shares of the side.
+    centre: [f32; 2],
+    /// Radians.
+    rotation: f32,
+    background: [u8; 3],
+}
+
+/// Which (shape, colour) pairs a picture may show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Split {
+    /// New pictures of the pairs seen in training.
+    Test,
+    /// Pictures of the pairs that training never shows.
+    HeldOut,
+}
+
+/// Whether training never shows this pair.
+fn is_held_out(shape: usize, colour: usize) -> bool {
+    (3 * shape + 1) % COLOURS.len() == colour
+}
+
+impl Scene {
+    fn draw(held_out: bool, rng: &mut ChaCha8Rng) -> Self {
+        let (shape, colour) = loop {
+            let shape = rng.random_range(0..SHAPES.len());
+            let colour = rng.random_range(0..COLOURS.len());
+            if is_held_out(shape, colour) == held_out {
+                break (shape, colour);
+            }
+        };
+        let radius = rng.random_range(0.16..0.42f32);
+        let mut place = || rng.random_range(radius * 0.9..1.0 - radius * 0.9);
+        let centre = [place(), place()];
+        let rotation = rng.random_range(-0.5..0.5f32);
+        // Muted and never light, so that every colour stands out.
+        let grey = rng.random_range(15..120u8);
+        let background = [(); 3].map(|()| grey.saturating_add_signed(rng.random_range(-14..=14)));
+        Self {
+            shape,
+            colour,
+            radius,
+            centre,
+            rotation,
+            background,
+        }
+    }
+}
+
+/// Pictures for training.
+#[derive(Debug)]
+pub(crate) struct ShapesSource {
+    samples: usize,
+    seed: u64,
+    image_size: u32,
+}
+
+impl ShapesSource {
+    pub(crate) fn train(table: &ShapesTable, seed: u64, image_size: u32) -> Self {
+        Self {
+            samples: table.samples,
+            seed,
+            image_size,
+        }
+    }
+}
+
+impl Source for ShapesSource {
+    fn len(&self) -> usize {
+        self.samples
+    }
+
+    fn read(&self, index: usize, epoch: u64) -> Result<Sample, Fault> {
+        let mut rng = stream(self.seed, Purpose::Shapes, epoch, index as u64);
+        let scene = Scene::draw(false, &mut rng);
+        let pixels = paint::paint(&scene, self.image_size, &mut rng);
+        Ok(Sample {
+            picture: Picture::Pixels(pixels),
+            caption: captions::caption(&scene, &mut rng),
+        })
+    }
+
+    fn locate(&self, index: usize) -> (String, String) {
+        ("shapes".into(), index.to_string())
+    }
+}
+
+/// What counts as one class in an evaluation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Classes {
+    /// The eight shapes, whatever their colour.
+    Shapes,
+    /// All 64 pairs, as "red circle".
+    Pairs,
+}
+
+/// Pictures for evaluation, the same in every run.
+#[derive(Debug, Clone)]
+pub(crate) struct LabelledShapes {
+    pub(crate) split: Split,
+    pub(crate) classes: Classes,
+    pub(crate) samples: usize,
+    pub(crate) image_size: u32,
+}
+
+impl LabelledShapes {
+    pub(crate) fn class_names(&self) -> Vec<String> {
+        match self.classes {
+            Classes::Shapes => SHAPES.map(str::to_string).to_vec(),
+            Classes::Pairs => SHAPES
+                .iter()
+                .flat_map(|shape| COLOURS.map(|(colour, _)| format!("{colour} {shape}")))
+                .collect(),
+        }
+    }
+
+    pub(crate) fn read(&self, index: usize) -> (Picture, usize) {
+        let (epoch, held_out) = match self.split {
+            Split::Test => (TEST_EPOCH, false),
+            Split::HeldOut => (HELD_OUT_EPOCH, true),
+        };
+        let mut rng = stream(0, Purpose::Shapes, epoch, index as u64);
+        let scene = Scene::draw(held_out, &mut rng);
+        let pixels = paint::paint(&scene, self.image_size, &mut rng);
+        let label = match self.classes {
+            Classes::Shapes => scene.shape,
+            Classes::Pairs => scene.shape * COLOURS.len() + scene.colour,
+        };
+        (Picture::Pixels(pixels), label)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn each_shape_and_colour_is_held_out_once() {
+        let pairs: Vec<_> = (0..8)
+            .flat_map(|shape| (0..8).map(move |colour| (shape, colour)))
+            .filter(|(shape, colour)| is_held_out(*shape, *colour))
+            .collect();
+        assert_eq!(pairs.len(), 8);
+        assert_eq!(pairs.iter().map(|p| p.0).collect::<HashSet<_>>().len(), 8);
+        assert_eq!(pairs.iter().map(|p| p.1).collect::<HashSet<_>>().len(), 8);
+    }
+
+    #[test]
+    fn training_never_shows_or_names_a_held_out_pair() {
+        let source = ShapesSource::train(&ShapesTable { samples: 400 }, 5, 32);
+        for index in 0..400 {
+            let caption = source.read(index, 2).unwrap().caption.to_lowercase();
+            for shape in 0..8 {
+                let (colour, _) = COLOURS[(3 * shape + 1) % 8];
+                let named = caption.contains(SHAPES[shape]) && caption.contains(colour);
+                assert!(!named, "{caption}");
+            }
+        }
+    }
+
+    #[test]
+    fn pictures_repeat_for_the_same_draw_and_differ_between_epochs() {
+        let source = ShapesSource::train(&ShapesTable { samples: 4 }, 5, 32);
+        let pixels = |epoch| match source.read(1, epoch).unwrap().picture {
+            Picture::Pixels(pixels) => pixels,
+            Picture::Encoded(_) => unreachable!("shapes are drawn"),
+        };
+        assert_eq!(pixels(0), pixels(0));
+        assert_ne!(pixels(0), pixels(1));
+    }
+
+    #[test]
+    fn held_out_pictures_show_held_out_pairs() {
+        let set = LabelledShapes {
+            split: Split::HeldOut,
+            classes: Classes::Pairs,
+            samples: 50,
+            image_size: 16,
+        };
+        for index in 0..set.samples {
+            let (_, label) = set.read(index);
+            assert!(is_held_out(label / 8, label % 8));
+        }
+        assert_eq!(set.class_names()[9], "orange square");
+    }
+}

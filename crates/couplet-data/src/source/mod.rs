@@ -1,0 +1,92 @@
+//! Where image-text pairs come from. Every source is indexed at the start, so that its
+//! order can be a true permutation and a sample can be read on its own.
+
+mod csv;
+mod webdataset;
+
+pub use csv::CsvTable;
+pub use webdataset::WebdatasetTable;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::sample::{Fault, Sample};
+use crate::shapes::{ShapesSource, ShapesTable};
+
+/// A set of image-text pairs that can be read in any order, from any thread.
+pub trait Source: Send + Sync {
+    /// Samples in the set, unusable ones included.
+    fn len(&self) -> usize;
+
+    /// Whether the set holds no samples.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Reads one sample. `epoch` matters to sets that show another view in each epoch.
+    ///
+    /// # Errors
+    /// If the sample is unusable; the set stays readable.
+    fn read(&self, index: usize, epoch: u64) -> Result<Sample, Fault>;
+
+    /// The file that holds a sample, and its key inside it.
+    fn locate(&self, index: usize) -> (String, String);
+}
+
+/// The source's part of `[data.train]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "source", rename_all = "kebab-case")]
+pub enum SourceTable {
+    /// Pictures of coloured shapes, drawn by Couplet itself.
+    Shapes(ShapesTable),
+    /// Tar files of images with captions beside them.
+    Webdataset(WebdatasetTable),
+    /// A table that names image files and their captions.
+    Csv(CsvTable),
+}
+
+/// Why a source could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {message}", path.display())]
+pub struct SourceError {
+    pub path: PathBuf,
+    pub message: String,
+}
+
+impl SourceTable {
+    /// What is wrong with the values, each with its key; missing files included.
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Shapes(table) => table.problems(),
+            Self::Webdataset(table) => table.problems(),
+            Self::Csv(table) => table.problems(),
+        }
+    }
+
+    /// Opens and indexes the set.
+    /// - seed: what sets that draw their samples draw them from.
+    /// - image_size: side of the pictures that are drawn, in pixels.
+    ///
+    /// # Errors
+    /// If a file is missing or not of the kind it should be. Single bad samples are no
+    /// errors here: [`Source::read`] reports them.
+    pub fn open(&self, seed: u64, image_size: u32) -> Result<Box<dyn Source>, SourceError> {
+        Ok(match self {
+            Self::Shapes(table) => Box::new(ShapesSource::train(table, seed, image_size)),
+            Self::Webdataset(table) => Box::new(webdataset::WebdatasetSource::open(table)?),
+            Self::Csv(table) => Box::new(csv::CsvSource::open(table)?),
+        })
+    }
+}
+
+/// Reads a caption's bytes as text.
+fn caption_text(bytes: Vec<u8>) -> Result<String, Fault> {
+    use crate::sample::SkipCause::{EmptyCaption, InvalidCaption};
+    let text = String::from_utf8(bytes).map_err(|error| Fault::new(InvalidCaption, error))?;
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(Fault::new(EmptyCaption, "the caption has no words"));
+    }
+    Ok(text.to_string())
+}

@@ -1,0 +1,446 @@
+//! webdataset shards: tar files in which the members of one sample share a stem.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Source, SourceError, caption_text};
+use crate::brace;
+use crate::sample::{Fault, Picture, Sample, SkipCause};
+
+const IMAGE_EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+
+/// `source = "webdataset"`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebdatasetTable {
+    /// Paths of tar files; `{0000..0003}` and `{a,b}` are expanded.
+    pub shards: Shards,
+    /// Take the caption from this key of the sample's `.json` rather than from `.txt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caption_key: Option<String>,
+}
+
+/// One pattern or several.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a path or a list of paths")]
+pub enum Shards {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl WebdatasetTable {
+    pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
+        let paths = match self.paths() {
+            Ok(paths) => paths,
+            Err(message) => return vec![("shards", message)],
+        };
+        if paths.is_empty() {
+            return vec![("shards", "the list is empty".into())];
+        }
+        let missing: Vec<_> = paths.iter().filter(|path| !path.is_file()).collect();
+        match missing[..] {
+            [] => Vec::new(),
+            [path] => vec![("shards", format!("{} is not a file", path.display()))],
+            [first, .., last] => vec![(
+                "shards",
+                format!(
+                    "{} of {} shards are not files, from {} to {}",
+                    missing.len(),
+                    paths.len(),
+                    first.display(),
+                    last.display()
+                ),
+            )],
+        }
+    }
+
+    fn paths(&self) -> Result<Vec<PathBuf>, String> {
+        let patterns = match &self.shards {
+            Shards::One(pattern) => std::slice::from_ref(pattern),
+            Shards::Several(patterns) => patterns,
+        };
+        let mut paths = Vec::new();
+        for pattern in patterns {
+            paths.extend(brace::expand(pattern)?.into_iter().map(PathBuf::from));
+        }
+        Ok(paths)
+    }
+}
+
+/// Where a member's bytes lie in its shard.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    offset: u64,
+    len: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    shard: usize,
+    key: String,
+    image: Option<Span>,
+    caption: Option<Span>,
+    /// Set for a stand-in that reports why the rest of a shard was not read.
+    fault: Option<Fault>,
+}
+
+#[derive(Debug)]
+struct Shard {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+/// Shards with an index of their members, made by reading the tar headers once.
+#[derive(Debug)]
+pub(super) struct WebdatasetSource {
+    shards: Vec<Shard>,
+    entries: Vec<Entry>,
+    caption_key: Option<String>,
+}
+
+impl WebdatasetSource {
+    pub(super) fn open(table: &WebdatasetTable) -> Result<Self, SourceError> {
+        let paths = table.paths().map_err(|message| SourceError {
+            path: PathBuf::from("data.train.shards"),
+            message,
+        })?;
+        let caption_extension = if table.caption_key.is_some() { "json" } else { "txt" };
+        let mut shards = Vec::new();
+        let mut entries = Vec::new();
+        for path in paths {
+            let at = shards.len();
+            let mut index = ShardIndex::new(at, caption_extension);
+            let opened = File::open(&path).and_then(|file| {
+                let len = file.metadata()?.len();
+                Ok((file, len))
+            });
+            let file = match opened {
+                Ok((file, len)) => {
+                    index.scan(&file, len);
+                    Some(file)
+                }
+                Err(error) => {
+                    index.fail("", &error);
+                    None
+                }
+            };
+            entries.extend(index.entries);
+            shards.push(Shard { path, file });
+        }
+        if entries.iter().all(|entry| entry.fault.is_some()) {
+            return Err(SourceError {
+                path: shards.first().map(|shard| shard.path.clone()).unwrap_or_default(),
+                message: match entries.first().and_then(|entry| entry.fault.as_ref()) {
+                    Some(fault) => format!("no shard can be read: {}", fault.detail),
+                    None => format!(
+                        "no shard holds an image ({}) or a .{caption_extension} caption",
+                        IMAGE_EXTENSIONS.join(", ")
+                    ),
+                },
+            });
+        }
+        Ok(Self {
+            shards,
+            entries,
+            caption_key: table.caption_key.clone(),
+        })
+    }
+
+    fn bytes(&self, entry: &Entry, span: Span) -> Result<Vec<u8>, Fault> {
+        let shard = &self.shards[entry.shard];
+        let file = shard
+            .file
+            .as_ref()
+            .ok_or_else(|| Fault::new(SkipCause::Unreadable, "the shard cannot be opened"))?;
+        read_span(file, &shard.path, span)
+            .map_err(|error| Fault::new(SkipCause::Unreadable, error))
+    }
+}
+
+/// Reads without moving a shared cursor, so that threads can share one open file.
+#[cfg(unix)]
+fn read_span(file: &File, _path: &Path, span: Span) -> std::io::Result<Vec<u8>> {
+    use std::os::unix::fs::FileExt;
+    let mut bytes = vec![0; usize::try_from(span.len).map_err(std::io::Error::other)?];
+    file.read_exact_at(&mut bytes, span.offset)?;
+    Ok(bytes)
+}
+
+#[cfg(not(unix))]
+fn read_span(_file: &File, path: &Path, span: Span) -> std::io::Result<Vec<u8>> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(span.offset))?;
+    let mut bytes = vec![0; usize::try_from(span.len).map_err(std::io::Error::other)?];
+    file.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The index of one shard while it is being scanned.
+struct ShardIndex<'a> {
+    shard: usize,
+    caption_extension: &'a str,
+    entries: Vec<Entry>,
+    by_key: HashMap<String, usize>,
+}
+
+impl<'a> ShardIndex<'a> {
+    fn new(shard: usize, caption_extension: &'a str) -> Self {
+        Self {
+            shard,
+            caption_extension,
+            entries: Vec::new(),
+            by_key: HashMap::new(),
+        }
+    }
+
+    /// Reads the headers; what stands before damage is kept.
+    fn scan(&mut self, file: &File, file_len: u64) {
+        let mut archive = tar::Archive::new(BufReader::new(file));
+        let members = match archive.entries_with_seek() {
+            Ok(members) => members,
+            Err(error) => return self.fail("", &error),
+        };
+        let mut last = String::new();
+        for member in members {
+            let member = match member {
+                Ok(member) => member,
+                Err(error) => return self.fail(&last, &error),
+            };
+            if !member.header().entry_type().is_file() {
+                continue;
+            }
+            let path = String::from_utf8_lossy(&member.path_bytes()).into_owned();
+            let span = Span {
+                offset: member.raw_file_position(),
+                len: member.size(),
+            };
+            if span.offset.checked_add(span.len).is_none_or(|end| end > file_len) {
+                return self.fail(&path, &"the file ends inside this member");
+            }
+            self.add(&path, span);
+            last = path;
+        }
+    }
+
+    fn add(&mut self, path: &str, span: Span) {
+        let Some((key, extension)) = split_member(path) else {
+            return;
+        };
+        let extension = extension.to_ascii_lowercase();
+        let is_image = IMAGE_EXTENSIONS.contains(&extension.as_str());
+        if !is_image && extension != self.caption_extension {
+            return;
+        }
+        let at = *self.by_key.entry(key.to_string()).or_insert_with(|| {
+            self.entries.push(Entry {
+                shard: self.shard,
+                key: key.to_string(),
+                image: None,
+                caption: None,
+                fault: None,
+            });
+            self.entries.len() - 1
+        });
+        let entry = &mut self.entries[at];
+        let slot = if is_image { &mut entry.image } else { &mut entry.caption };
+        slot.get_or_insert(span);
+    }
+
+    fn fail(&mut self, after: &str, error: &dyn std::fmt::Display) {
+        self.entries.push(Entry {
+            shard: self.shard,
+            key: after.to_string(),
+            image: None,
+            caption: None,
+            fault: Some(Fault::new(
+                SkipCause::Unreadable,
+                format!("the rest of the shard is lost: {error}"),
+            )),
+        });
+    }
+}
+
+/// A member's key and extension: the path up to the first dot of its file name, and
+/// what follows the dot. Source: webdataset's `base_plus_ext`.
+fn split_member(path: &str) -> Option<(&str, &str)> {
+    let name_at = path.rfind('/').map_or(0, |slash| slash + 1);
+    let name = &path[name_at..];
+    let dot = name.find('.').filter(|dot| *dot > 0)?;
+    Some((&path[..name_at + dot], &name[dot + 1..]))
+}
+
+impl Source for WebdatasetSource {
+    fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn read(&self, index: usize, _epoch: u64) -> Result<Sample, Fault> {
+        let entry = &self.entries[index];
+        if let Some(fault) = &entry.fault {
+            return Err(fault.clone());
+        }
+        let image = entry.image.ok_or_else(|| {
+            let wanted = IMAGE_EXTENSIONS.join(", .");
+            Fault::new(SkipCause::MissingImage, format!("no .{wanted} beside the caption"))
+        })?;
+        let caption = entry.caption.ok_or_else(|| {
+            let wanted = if self.caption_key.is_some() { "json" } else { "txt" };
+            Fault::new(SkipCause::MissingCaption, format!("no .{wanted} beside the image"))
+        })?;
+        let caption = self.bytes(entry, caption)?;
+        let caption = match &self.caption_key {
+            Some(key) => caption_text(json_caption(&caption, key)?)?,
+            None => caption_text(caption)?,
+        };
+        Ok(Sample {
+            picture: Picture::Encoded(self.bytes(entry, image)?),
+            caption,
+        })
+    }
+
+    fn locate(&self, index: usize) -> (String, String) {
+        let entry = &self.entries[index];
+        let shard = self.shards[entry.shard].path.display().to_string();
+        (shard, entry.key.clone())
+    }
+}
+
+fn json_caption(bytes: &[u8], key: &str) -> Result<Vec<u8>, Fault> {
+    let json: serde_json::Value = serde_json::from_slice(bytes)
+        .map_err(|error| Fault::new(SkipCause::InvalidCaption, error))?;
+    match json.get(key) {
+        Some(serde_json::Value::String(text)) => Ok(text.clone().into_bytes()),
+        Some(serde_json::Value::Null) | None => Err(Fault::new(
+            SkipCause::MissingCaption,
+            format!("the .json has no `{key}`"),
+        )),
+        Some(_) => Err(Fault::new(
+            SkipCause::InvalidCaption,
+            format!("`{key}` of the .json is not a string"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn shard(members: &[(&str, &[u8])]) -> tempfile::NamedTempFile {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (path, bytes) in members {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            builder.append_data(&mut header, path, *bytes).unwrap();
+        }
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&builder.into_inner().unwrap()).unwrap();
+        file
+    }
+
+    fn open(file: &tempfile::NamedTempFile, caption_key: Option<&str>) -> WebdatasetSource {
+        WebdatasetSource::open(&WebdatasetTable {
+            shards: Shards::One(file.path().display().to_string()),
+            caption_key: caption_key.map(str::to_string),
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn members_with_one_stem_make_one_sample() {
+        let long = format!("{}/b.jpeg", "d".repeat(120));
+        let file = shard(&[
+            ("a/1.png", b"image"),
+            ("a/1.txt", b" words \n"),
+            (&long, b"other"),
+            (&long.replace("jpeg", "txt"), b"more"),
+        ]);
+        let source = open(&file, None);
+        assert_eq!(source.len(), 2);
+        let sample = source.read(0, 0).unwrap();
+        assert_eq!(sample.caption, "words");
+        assert!(matches!(sample.picture, Picture::Encoded(bytes) if bytes == b"image"));
+        assert_eq!(source.locate(0).1, "a/1");
+        assert_eq!(source.read(1, 0).unwrap().caption, "more");
+    }
+
+    #[test]
+    fn captions_come_from_json_where_a_key_is_named() {
+        let file = shard(&[
+            ("1.jpg", b"i"),
+            ("1.json", br#"{"title": "from json"}"#),
+            ("2.jpg", b"i"),
+            ("2.json", br#"{"other": 1}"#),
+            ("3.jpg", b"i"),
+            ("3.json", b"{"),
+        ]);
+        let source = open(&file, Some("title"));
+        assert_eq!(source.read(0, 0).unwrap().caption, "from json");
+        assert_eq!(source.read(1, 0).unwrap_err().cause, SkipCause::MissingCaption);
+        assert_eq!(source.read(2, 0).unwrap_err().cause, SkipCause::InvalidCaption);
+    }
+
+    #[test]
+    fn bad_samples_are_faults_by_cause() {
+        let file = shard(&[
+            ("1.jpg", b"i"),
+            ("2.txt", b"words"),
+            ("3.jpg", b"i"),
+            ("3.txt", b" \n"),
+            ("4.jpg", b"i"),
+            ("4.txt", b"\xff\xfe"),
+        ]);
+        let source = open(&file, None);
+        let causes: Vec<_> = (0..4).map(|i| source.read(i, 0).unwrap_err().cause).collect();
+        assert_eq!(
+            causes,
+            [
+                SkipCause::MissingCaption,
+                SkipCause::MissingImage,
+                SkipCause::EmptyCaption,
+                SkipCause::InvalidCaption
+            ]
+        );
+    }
+
+    #[test]
+    fn a_truncated_shard_keeps_what_stands_before_the_damage() {
+        let file = shard(&[("1.jpg", b"i"), ("1.txt", b"words"), ("2.jpg", &[7; 4000])]);
+        file.as_file().set_len(4 * 512 + 600).unwrap();
+        let source = open(&file, None);
+        assert_eq!(source.len(), 2);
+        assert_eq!(source.read(0, 0).unwrap().caption, "words");
+        let fault = source.read(1, 0).unwrap_err();
+        assert_eq!(fault.cause, SkipCause::Unreadable);
+        assert_eq!(source.locate(1).1, "2.jpg");
+    }
+
+    #[test]
+    fn a_file_that_is_no_tar_is_refused_with_its_name() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&[b'x'; 2048]).unwrap();
+        let table = WebdatasetTable {
+            shards: Shards::One(file.path().display().to_string()),
+            caption_key: None,
+        };
+        let error = WebdatasetSource::open(&table).unwrap_err().to_string();
+        assert!(error.contains(&file.path().display().to_string()), "{error}");
+    }
+
+    #[test]
+    fn missing_shards_are_counted() {
+        let table = WebdatasetTable {
+            shards: Shards::One("nowhere/{00..04}.tar".into()),
+            caption_key: None,
+        };
+        let problems = table.problems();
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].1.starts_with("5 of 5 shards"), "{problems:?}");
+    }
+}

@@ -1,0 +1,249 @@
+//! Pixels of any size to the model's square input, as torchvision does it on PIL images.
+
+use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
+use image::RgbImage;
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+/// The `[data.train.augment]` table. Without an entry the image is resized and cropped
+/// at its centre, as for evaluation.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Augment {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random_resized_crop: Option<RandomResizedCrop>,
+}
+
+/// A random part of the image, stretched to the square.
+/// Source: `torchvision.transforms.RandomResizedCrop`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RandomResizedCrop {
+    /// Smallest and largest share of the image's area.
+    pub scale: [f64; 2],
+    /// Smallest and largest width over height.
+    #[serde(default = "default_ratio")]
+    pub ratio: [f64; 2],
+}
+
+fn default_ratio() -> [f64; 2] {
+    [0.75, 4.0 / 3.0]
+}
+
+impl RandomResizedCrop {
+    /// What is wrong with the values, each with its key.
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        let [low, high] = self.scale;
+        if !(low > 0.0 && low <= high && high <= 1.0) {
+            problems.push((
+                "scale",
+                format!("[{low}, {high}] is not a range of shares in (0, 1]"),
+            ));
+        }
+        let [low, high] = self.ratio;
+        if !(low > 0.0 && low <= high && high.is_finite()) {
+            problems.push((
+                "ratio",
+                format!("[{low}, {high}] is not a range of positive ratios"),
+            ));
+        }
+        problems
+    }
+}
+
+/// Resize and crop to `image_size`.
+#[derive(Debug, Clone)]
+pub struct Transform {
+    image_size: u32,
+    crop: Option<RandomResizedCrop>,
+}
+
+/// Why an image could not be transformed.
+#[derive(Debug, thiserror::Error)]
+pub enum TransformError {
+    #[error("cannot resize a {width}x{height} image: {reason}")]
+    Resize {
+        width: u32,
+        height: u32,
+        reason: String,
+    },
+}
+
+/// A rectangle of whole pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Area {
+    left: u32,
+    top: u32,
+    width: u32,
+    height: u32,
+}
+
+impl Transform {
+    /// For evaluation: the shorter side resized to `image_size` pixels, then the centre.
+    pub fn eval(image_size: u32) -> Self {
+        Self {
+            image_size,
+            crop: None,
+        }
+    }
+
+    /// For training, with the augmentations asked for.
+    pub fn train(image_size: u32, augment: &Augment) -> Self {
+        Self {
+            image_size,
+            crop: augment.random_resized_crop.clone(),
+        }
+    }
+
+    /// Bytes that [`Self::apply`] writes: `image_size² · 3`.
+    pub fn output_len(&self) -> usize {
+        let side = self.image_size as usize;
+        side * side * 3
+    }
+
+    /// Side of the output, in pixels.
+    pub fn image_size(&self) -> u32 {
+        self.image_size
+    }
+
+    /// Writes the transformed image to `out`, `[image_size, image_size, 3]`, rows first.
+    ///
+    /// # Errors
+    /// If the image cannot be resized to that size.
+    ///
+    /// # Panics
+    /// If `out` is not [`Self::output_len`] bytes long.
+    pub fn apply(
+        &self,
+        image: &RgbImage,
+        rng: &mut ChaCha8Rng,
+        out: &mut [u8],
+    ) -> Result<(), TransformError> {
+        assert_eq!(out.len(), self.output_len());
+        let side = self.image_size;
+        if let Some(crop) = &self.crop {
+            let area = random_area(crop, image.width(), image.height(), rng);
+            return resize(image, area, side, side, out);
+        }
+        let (width, height) = shorter_side_to(side, image.width(), image.height());
+        let whole = Area {
+            left: 0,
+            top: 0,
+            width: image.width(),
+            height: image.height(),
+        };
+        if (width, height) == (side, side) {
+            return resize(image, whole, side, side, out);
+        }
+        let mut resized = vec![0; width as usize * height as usize * 3];
+        resize(image, whole, width, height, &mut resized)?;
+        let (left, top) = (centre(width, side), centre(height, side));
+        let row_len = side as usize * 3;
+        for (row, line) in out.chunks_exact_mut(row_len).enumerate() {
+            let start = ((top as usize + row) * width as usize + left as usize) * 3;
+            line.copy_from_slice(&resized[start..start + row_len]);
+        }
+        Ok(())
+    }
+}
+
+/// The size with the shorter side at `side`, the longer one cut to a whole pixel.
+fn shorter_side_to(side: u32, width: u32, height: u32) -> (u32, u32) {
+    let longer = |long: u32, short: u32| {
+        let long = u64::from(side) * u64::from(long) / u64::from(short);
+        u32::try_from(long).unwrap_or(u32::MAX)
+    };
+    if width <= height {
+        (side, longer(height, width))
+    } else {
+        (longer(width, height), side)
+    }
+}
+
+/// Where a centre crop starts: half the rest, a half rounded to even as Python does.
+fn centre(length: u32, side: u32) -> u32 {
+    let rest = length - side;
+    let half = rest / 2;
+    half + (rest % 2) * (half % 2)
+}
+
+/// Source: `torchvision.transforms.RandomResizedCrop.get_params`, its fallback included.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "sides are positive and bounded by the image's"
+)]
+fn random_area(crop: &RandomResizedCrop, width: u32, height: u32, rng: &mut ChaCha8Rng) -> Area {
+    let area = f64::from(width) * f64::from(height);
+    let [low, high] = crop.ratio;
+    for _ in 0..10 {
+        let target = area * rng.random_range(crop.scale[0]..=crop.scale[1]);
+        let ratio = rng.random_range(low.ln()..=high.ln()).exp();
+        let w = (target * ratio).sqrt().round_ties_even() as u32;
+        let h = (target / ratio).sqrt().round_ties_even() as u32;
+        if (1..=width).contains(&w) && (1..=height).contains(&h) {
+            return Area {
+                left: rng.random_range(0..=width - w),
+                top: rng.random_range(0..=height - h),
+                width: w,
+                height: h,
+            };
+        }
+    }
+    let in_ratio = f64::from(width) / f64::from(height);
+    let (w, h) = if in_ratio < low {
+        (width, (f64::from(width) / low).round_ties_even() as u32)
+    } else if in_ratio > high {
+        ((f64::from(height) * high).round_ties_even() as u32, height)
+    } else {
+        (width, height)
+    };
+    let (w, h) = (w.clamp(1, width), h.clamp(1, height));
+    Area {
+        left: (width - w) / 2,
+        top: (height - h) / 2,
+        width: w,
+        height: h,
+    }
+}
+
+/// Antialiased bicubic (a = -0.5) of one area, as PIL's `crop` then `resize`: columns
+/// first, then rows, with 8 bits between. (The resizer by itself would start with the
+/// rows, which shows where an overshoot is cut off.)
+fn resize(
+    image: &RgbImage,
+    area: Area,
+    width: u32,
+    height: u32,
+    out: &mut [u8],
+) -> Result<(), TransformError> {
+    let failed = |reason: &dyn std::fmt::Display| TransformError::Resize {
+        width: image.width(),
+        height: image.height(),
+        reason: reason.to_string(),
+    };
+    // Typed views: the untyped ones would compile the resizer for every pixel format.
+    let source = TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image.as_raw())
+        .map_err(|error| failed(&error))?;
+    let source =
+        TypedCroppedImage::from_ref(&source, area.left, area.top, area.width, area.height)
+            .map_err(|error| failed(&error))?;
+    let mut columns = TypedImage::<U8x3>::new(width, area.height);
+    let mut target =
+        TypedImage::<U8x3>::from_buffer(width, height, out).map_err(|error| failed(&error))?;
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
+    let mut resizer = Resizer::new();
+    resizer
+        .resize_typed(&source, &mut columns, &options)
+        .map_err(|error| failed(&error))?;
+    resizer
+        .resize_typed(&columns, &mut target, &options)
+        .map_err(|error| failed(&error))
+}
+
+#[cfg(test)]
+mod tests;

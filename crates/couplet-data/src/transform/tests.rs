@@ -1,0 +1,79 @@
+use super::*;
+use crate::draw::{Purpose, stream};
+
+/// The picture of `tests/fixtures/make_resize.py`.
+fn picture(width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| {
+        let byte = |v: u32| u8::try_from(v % 256).unwrap();
+        image::Rgb([
+            byte(x * 7 + y * 3),
+            byte(x * x + 5 * y),
+            byte(x * y + 31 * (x / 3)),
+        ])
+    })
+}
+
+fn rng() -> ChaCha8Rng {
+    stream(0, Purpose::Augment, 0, 0)
+}
+
+#[test]
+fn resize_and_centre_crop_are_pils() {
+    let fixture = include_str!("../../tests/fixtures/resize.json");
+    let cases: Vec<(u32, u32, u32, Vec<u8>)> = serde_json::from_str(fixture).unwrap();
+    for (width, height, side, expected) in cases {
+        let transform = Transform::eval(side);
+        let mut out = vec![0; transform.output_len()];
+        transform
+            .apply(&picture(width, height), &mut rng(), &mut out)
+            .unwrap();
+        let differing = out.iter().zip(&expected).filter(|(a, b)| a != b).count();
+        let most = out.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max();
+        // The two round their coefficients to different precisions.
+        assert!(most <= Some(1), "{width}x{height} to {side}: off by {most:?}");
+        assert!(differing * 200 <= out.len(), "{width}x{height} to {side}: {differing}");
+    }
+}
+
+#[test]
+fn halves_round_to_even_as_in_python() {
+    // round(0.5) = 0, round(1.5) = 2, round(2.5) = 2, round(3.5) = 4
+    assert_eq!([11, 13, 15, 17].map(|length| centre(length, 10)), [0, 2, 2, 4]);
+}
+
+#[test]
+fn random_crops_keep_to_their_scale_and_ratio() {
+    let crop = RandomResizedCrop {
+        scale: [0.2, 0.5],
+        ratio: default_ratio(),
+    };
+    let mut rng = rng();
+    for _ in 0..200 {
+        let area = random_area(&crop, 90, 60, &mut rng);
+        let share = f64::from(area.width * area.height) / (90.0 * 60.0);
+        let ratio = f64::from(area.width) / f64::from(area.height);
+        assert!((0.18..0.52).contains(&share), "{area:?}");
+        assert!((0.70..1.40).contains(&ratio), "{area:?}");
+        assert!(area.left + area.width <= 90 && area.top + area.height <= 60);
+    }
+}
+
+#[test]
+fn a_crop_that_never_fits_falls_back_to_the_centre() {
+    let crop = RandomResizedCrop {
+        scale: [1.0, 1.0],
+        ratio: default_ratio(),
+    };
+    let area = random_area(&crop, 100, 10, &mut rng());
+    assert_eq!((area.width, area.height, area.left, area.top), (13, 10, 43, 0));
+}
+
+#[test]
+fn impossible_ranges_are_named() {
+    let crop = RandomResizedCrop {
+        scale: [0.9, 1.5],
+        ratio: [2.0, 1.0],
+    };
+    let keys: Vec<_> = crop.problems().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, ["scale", "ratio"]);
+}

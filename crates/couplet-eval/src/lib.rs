@@ -1,0 +1,10 @@
+//! Evaluation protocols over a model, its transform and its tokenizer. Evaluation takes
+//! a model and datasets, never a trainer.
+
+mod dataset;
+mod encoder;
+mod zero_shot;
+
+pub use dataset::{Dataset, DatasetError, DatasetTable, Lines};
+pub use encoder::{Encoder, OpenError};
+pub use zero_shot::{Classifier, ZERO_SHOT_METRICS, ZeroShotReport, zero_shot};

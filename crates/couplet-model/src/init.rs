@@ -1,0 +1,101 @@
+//! Initial values: each parameter's draw is a pure function of (seed, its name).
+
+use burn::module::Param;
+use burn::tensor::{Device, Tensor, TensorData};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+/// Makes parameters on one device. Draws are made on the host, so that every backend
+/// starts from the same weights.
+pub(crate) struct Initializer<'a> {
+    pub seed: u64,
+    pub device: &'a Device,
+}
+
+impl Initializer<'_> {
+    /// Every element `value`.
+    pub fn constant<const D: usize>(&self, shape: [usize; D], value: f32) -> Param<Tensor<D>> {
+        self.param(vec![value; shape.iter().product()], shape)
+    }
+
+    /// N(0, `std`).
+    pub fn normal<const D: usize>(
+        &self,
+        name: &str,
+        shape: [usize; D],
+        std: f32,
+    ) -> Param<Tensor<D>> {
+        let mut rng = self.rng(name);
+        let draw = |_| {
+            let z: f32 = StandardNormal.sample(&mut rng);
+            z * std
+        };
+        self.param((0..shape.iter().product()).map(draw).collect(), shape)
+    }
+
+    /// Uniform in ±`bound`.
+    pub fn uniform<const D: usize>(
+        &self,
+        name: &str,
+        shape: [usize; D],
+        bound: f32,
+    ) -> Param<Tensor<D>> {
+        let mut rng = self.rng(name);
+        let draw = |_| rng.random_range(-bound..=bound);
+        self.param((0..shape.iter().product()).map(draw).collect(), shape)
+    }
+
+    fn param<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Param<Tensor<D>> {
+        Param::from_data(TensorData::new(values, shape), self.device)
+    }
+
+    fn rng(&self, name: &str) -> ChaCha8Rng {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&self.seed.to_le_bytes());
+        key[8..16].copy_from_slice(&fnv1a(name.as_bytes()).to_le_bytes());
+        ChaCha8Rng::from_seed(key)
+    }
+}
+
+/// 64-bit FNV-1a: a hash that stays the same in every release, unlike std's.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// `width^-½`, the scale most of CLIP's rules share.
+#[expect(clippy::cast_precision_loss, reason = "widths are far below 2^24")]
+pub(crate) fn inverse_sqrt(width: usize) -> f32 {
+    (width as f32).powf(-0.5)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_depend_on_seed_and_name_only() {
+        let device = Device::flex();
+        let values = |seed, name: &str| {
+            Initializer {
+                seed,
+                device: &device,
+            }
+            .normal(name, [4], 1.0)
+            .val()
+            .into_data()
+            .try_to_vec::<f32>()
+            .unwrap()
+        };
+        assert_eq!(values(1, "a"), values(1, "a"));
+        assert_ne!(values(1, "a"), values(1, "b"));
+        assert_ne!(values(1, "a"), values(2, "a"));
+    }
+
+    #[test]
+    fn fnv1a_matches_its_published_vector() {
+        assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
+    }
+}

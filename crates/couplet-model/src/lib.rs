@@ -1,0 +1,38 @@
+//! CLIP's two towers on Burn: specs, presets, initialisation, forward passes and
+//! weights in open_clip's layout.
+//!
+//! Source: Radford et al. 2021, "Learning Transferable Visual Models From Natural
+//! Language Supervision"; reference implementation open_clip_torch 3.3.0.
+//!
+//! ```
+//! use burn::tensor::{Device, Int, Tensor};
+//! use couplet_model::{Clip, presets};
+//!
+//! let spec = presets::find("ViT-Ti-16-64").unwrap();
+//! let model = Clip::init(&spec, 0, &Device::flex());
+//! let images = Tensor::zeros([2, 3, 64, 64], &Device::flex());
+//! let tokens = Tensor::<2, Int>::zeros([2, 16], &Device::flex());
+//! assert_eq!(model.encode_image(images).dims(), [2, spec.embed_dim]);
+//! assert_eq!(model.encode_text(tokens).dims(), [2, spec.embed_dim]);
+//! ```
+
+mod clip;
+mod init;
+mod layers;
+mod names;
+pub mod open_clip;
+pub mod presets;
+mod spec;
+mod text;
+mod transformer;
+mod vit;
+pub mod weights;
+
+pub use clip::{Clip, ImageTower, MAX_LOGIT_SCALE, l2_normalize};
+pub use names::{ParameterMapper, ParameterVisitor, map_parameters, visit_parameters};
+pub use spec::{
+    Activation, ImageTowerSpec, ModelSpec, PreprocessSpec, SpecProblem, TextTowerSpec, VitSpec,
+    clip_init_logit_scale,
+};
+pub use text::TextTower;
+pub use vit::VisionTransformer;

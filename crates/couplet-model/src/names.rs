@@ -1,0 +1,135 @@
+//! Parameters under open_clip's state-dict names. Field names of the modules are
+//! open_clip's; what differs is only that our text tower is a module of its own and
+//! that an enum's variant shows up in the path.
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::Tensor;
+
+use crate::Clip;
+
+/// What to do with each float parameter, given its open_clip name.
+pub trait ParameterVisitor {
+    fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>);
+}
+
+/// What to replace each float parameter with, given its open_clip name.
+pub trait ParameterMapper {
+    fn map<const D: usize>(&mut self, name: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>>;
+}
+
+/// Visits every parameter in a fixed order.
+pub fn visit_parameters(model: &Clip, visitor: &mut impl ParameterVisitor) {
+    model.visit(&mut Walk {
+        path: Vec::new(),
+        inner: visitor,
+    });
+}
+
+/// Maps every parameter in a fixed order.
+pub fn map_parameters(model: Clip, mapper: &mut impl ParameterMapper) -> Clip {
+    model.map(&mut Walk {
+        path: Vec::new(),
+        inner: mapper,
+    })
+}
+
+struct Walk<'a, T> {
+    path: Vec<Segment>,
+    inner: &'a mut T,
+}
+
+struct Segment {
+    name: String,
+    is_variant: bool,
+}
+
+impl<T> Walk<'_, T> {
+    fn enter(&mut self, name: &str, container_type: &str) {
+        self.path.push(Segment {
+            name: name.to_string(),
+            is_variant: container_type.starts_with("Enum:"),
+        });
+    }
+
+    fn open_clip_name(&self) -> String {
+        let named: Vec<&str> = self
+            .path
+            .iter()
+            .filter(|segment| !segment.is_variant)
+            .map(|segment| segment.name.as_str())
+            .collect();
+        let start = usize::from(named.first() == Some(&"text"));
+        named[start..].join(".")
+    }
+}
+
+impl<T: ParameterVisitor> ModuleVisitor for Walk<'_, T> {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let name = self.open_clip_name();
+        self.inner.visit(&name, param);
+    }
+}
+
+impl<T: ParameterMapper> ModuleMapper for Walk<'_, T> {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let name = self.open_clip_name();
+        self.inner.map(&name, param)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::presets;
+    use burn::tensor::Device;
+
+    struct Names(Vec<(String, Vec<usize>)>);
+
+    impl ParameterVisitor for Names {
+        fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
+            self.0.push((name.into(), param.dims().to_vec()));
+        }
+    }
+
+    #[test]
+    fn names_and_shapes_are_open_clips() {
+        let spec = presets::find("ViT-Ti-16-64").unwrap();
+        let mut names = Names(Vec::new());
+        visit_parameters(&Clip::init(&spec, 0, &Device::flex()), &mut names);
+        let has = |name: &str, shape: &[usize]| {
+            assert!(
+                names.0.contains(&(name.into(), shape.to_vec())),
+                "{name} {shape:?} in {:?}",
+                names.0
+            );
+        };
+        has("visual.conv1.weight", &[128, 3, 16, 16]);
+        has("visual.class_embedding", &[128]);
+        has("visual.transformer.resblocks.3.attn.in_proj_weight", &[384, 128]);
+        has("visual.proj", &[128, 64]);
+        has("token_embedding.weight", &[49_408, 64]);
+        has("positional_embedding", &[32, 64]);
+        has("transformer.resblocks.0.mlp.c_fc.bias", &[256]);
+        has("ln_final.weight", &[64]);
+        has("text_projection", &[64, 64]);
+        has("logit_scale", &[1]);
+        // class, positions, conv1, 2 + 2 norm, proj | positions, tokens, 2 norm, proj | scale
+        assert_eq!(names.0.len(), (8 + 4 * 12) + (5 + 2 * 12) + 1);
+    }
+}

@@ -1,0 +1,486 @@
+//! A run's folder and its checkpoints. A checkpoint is an open_clip folder with
+//! `trainer/` in it; it is written beside its place, synced and renamed, so that every
+//! checkpoint that can be seen is whole.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use couplet_data::loader::Position;
+use couplet_model::open_clip::{self, FolderError};
+use couplet_model::weights::{self, WeightsError};
+use couplet_model::{Clip, ModelSpec, PreprocessSpec};
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::RunConfig;
+use crate::optimizer::ModelOptimizer;
+
+const CHECKPOINTS: &str = "checkpoints";
+const CONFIG: &str = "config.toml";
+const METRICS: &str = "metrics.jsonl";
+const SKIPPED: &str = "skipped.jsonl";
+const LATEST: &str = "latest";
+const BEST: &str = "best";
+const LOCK: &str = "lock";
+const TRAINER: &str = "trainer";
+const STATE: &str = "state.json";
+const OPTIMIZER: &str = "optimizer.safetensors";
+/// Begins the names of folders that are being written or taken away.
+const UNFINISHED: &str = ".unfinished-";
+
+/// Keys whose change does not falsify a resumed run.
+const MAY_CHANGE: [&str; 6] = [
+    "checkpoint.",
+    "log.",
+    "eval",
+    "data.threads",
+    "data.max_skipped",
+    "device",
+];
+
+/// Why a run's folder or a checkpoint could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error(
+        "{} already holds a run; continue it with --resume, replace it with --overwrite, or \
+         choose another folder with --run-dir", path.display()
+    )]
+    Occupied { path: PathBuf },
+    #[error("{}: another process is training in this folder", path.display())]
+    Locked { path: PathBuf },
+    #[error(
+        "{}: cannot resume, the config has changed:\n  {}\nset it back, or start another run",
+        path.display(), changes.join("\n  ")
+    )]
+    Changed { path: PathBuf, changes: Vec<String> },
+    #[error("{}: {message}", path.display())]
+    Damaged { path: PathBuf, message: String },
+    #[error(transparent)]
+    Model(#[from] FolderError),
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+}
+
+/// Where a run keeps everything.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    /// Held for as long as the run; the system frees it however the process ends.
+    _lock: File,
+}
+
+/// The trainer's part of a checkpoint besides the optimiser's moments.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TrainerState {
+    pub step: u64,
+    pub samples_seen: u64,
+    /// Where the next batch starts.
+    pub position: Position,
+    /// Seconds of training so far.
+    pub time: f64,
+    /// Sum of the losses of the epoch's steps so far.
+    pub epoch_loss: f64,
+    pub best: Option<BestState>,
+    /// Bytes of `metrics.jsonl` and `skipped.jsonl` that belong to the steps so far.
+    pub metrics_len: u64,
+    pub skipped_len: u64,
+    /// AdamW's count of updates by parameter.
+    pub optimizer_times: HashMap<String, usize>,
+}
+
+/// The best checkpoint so far.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BestState {
+    pub metric: String,
+    pub value: f64,
+    pub step: u64,
+}
+
+/// A complete checkpoint on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    pub path: PathBuf,
+    pub step: u64,
+}
+
+/// All that a checkpoint holds.
+pub(crate) struct Contents<'a> {
+    pub model: &'a Clip,
+    pub spec: &'a ModelSpec,
+    pub preprocess: &'a PreprocessSpec,
+    pub optimizer: &'a ModelOptimizer,
+    pub state: TrainerState,
+}
+
+impl RunFolder {
+    /// A folder for a new run.
+    ///
+    /// # Errors
+    /// If the folder holds a run already, or cannot be written.
+    pub fn create(path: &Path, config: &RunConfig) -> Result<Self, CheckpointError> {
+        let folder = Self::lock(path)?;
+        if folder.holds_a_run() {
+            return Err(CheckpointError::Occupied { path: path.into() });
+        }
+        folder.start(config)?;
+        Ok(folder)
+    }
+
+    /// A folder for a new run, in the place of the run that it may hold.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn overwrite(path: &Path, config: &RunConfig) -> Result<Self, CheckpointError> {
+        let folder = Self::lock(path)?;
+        folder.clear()?;
+        folder.start(config)?;
+        Ok(folder)
+    }
+
+    /// The folder of a run to be continued; without a checkpoint in it, a new run.
+    ///
+    /// # Errors
+    /// If the config differs from the run's where that would falsify it.
+    pub fn resume(path: &Path, config: &RunConfig) -> Result<Self, CheckpointError> {
+        let folder = Self::lock(path)?;
+        if folder.latest()?.is_none() {
+            folder.clear()?;
+            folder.start(config)?;
+            return Ok(folder);
+        }
+        let config_path = path.join(CONFIG);
+        let text = fs::read_to_string(&config_path).map_err(io_at(&config_path))?;
+        let damaged = |message: String| CheckpointError::Damaged {
+            path: config_path.clone(),
+            message,
+        };
+        let before: Table = text.parse().map_err(|error| damaged(format!("{error}")))?;
+        let now: Table = config.to_toml().parse().map_err(|error| damaged(format!("{error}")))?;
+        let changes = changes(&before, &now);
+        if !changes.is_empty() {
+            return Err(CheckpointError::Changed {
+                path: path.into(),
+                changes,
+            });
+        }
+        folder.write_small(CONFIG, &config.to_toml())?;
+        Ok(folder)
+    }
+
+    /// The run's folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `metrics.jsonl`
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join(METRICS)
+    }
+
+    /// `skipped.jsonl`
+    pub fn skipped(&self) -> PathBuf {
+        self.path.join(SKIPPED)
+    }
+
+    /// The checkpoint that a resumed run continues from.
+    ///
+    /// # Errors
+    /// If the file that names it cannot be read, or names one that is not there.
+    pub fn latest(&self) -> Result<Option<Checkpoint>, CheckpointError> {
+        let path = self.path.join(LATEST);
+        let name = match fs::read_to_string(&path) {
+            Ok(name) => name,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(CheckpointError::Io { path, source }),
+        };
+        let folder = self.path.join(CHECKPOINTS).join(name.trim());
+        match step_of(&folder) {
+            Some(step) if folder.is_dir() => Ok(Some(Checkpoint { path: folder, step })),
+            _ => Err(CheckpointError::Damaged {
+                path,
+                message: format!("names {}, which is no checkpoint", folder.display()),
+            }),
+        }
+    }
+
+    /// Writes a checkpoint, points `latest` (and `best`, if it is the best) to it and
+    /// takes away those that need not be kept.
+    pub(crate) fn save(
+        &self,
+        contents: &Contents,
+        keep: usize,
+    ) -> Result<Checkpoint, CheckpointError> {
+        let step = contents.state.step;
+        let folder = self.checkpoint_path(step);
+        let unfinished = self.unfinished(step);
+        remove_folder(&unfinished)?;
+        write_checkpoint(&unfinished, contents)?;
+        if folder.exists() {
+            // Left by a run that was killed after it had written this very step.
+            remove_folder(&folder)?;
+        }
+        fs::rename(&unfinished, &folder).map_err(io_at(&folder))?;
+        sync_folder(&self.path.join(CHECKPOINTS))?;
+        self.write_small(LATEST, &format!("{}\n", name_of(step)))?;
+        self.point_to_best(contents.state.best.as_ref())?;
+        let best = contents.state.best.as_ref().map(|best| best.step);
+        self.prune(keep, best)?;
+        Ok(Checkpoint { path: folder, step })
+    }
+
+    /// Reads the trainer's part of a checkpoint, and sets the folder back to it.
+    pub(crate) fn load(
+        &self,
+        checkpoint: &Checkpoint,
+        model: &Clip,
+        optimizer: &mut ModelOptimizer,
+    ) -> Result<TrainerState, CheckpointError> {
+        let trainer = checkpoint.path.join(TRAINER);
+        let state_path = trainer.join(STATE);
+        let bytes = fs::read(&state_path).map_err(io_at(&state_path))?;
+        let state: TrainerState =
+            serde_json::from_slice(&bytes).map_err(|error| CheckpointError::Damaged {
+                path: state_path,
+                message: error.to_string(),
+            })?;
+        let moments_path = trainer.join(OPTIMIZER);
+        let moments = weights::read(&moments_path)?;
+        optimizer
+            .load(model, moments, &state.optimizer_times)
+            .map_err(|message| CheckpointError::Damaged {
+                path: moments_path,
+                message,
+            })?;
+        for later in self.list()?.into_iter().filter(|other| other.step > checkpoint.step) {
+            remove_folder(&later.path)?;
+        }
+        self.point_to_best(state.best.as_ref())?;
+        Ok(state)
+    }
+
+    fn lock(path: &Path) -> Result<Self, CheckpointError> {
+        fs::create_dir_all(path).map_err(io_at(path))?;
+        let lock_path = path.join(LOCK);
+        let lock = File::create(&lock_path).map_err(io_at(&lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self {
+                path: path.to_path_buf(),
+                _lock: lock,
+            }),
+            Err(fs::TryLockError::WouldBlock) => Err(CheckpointError::Locked { path: path.into() }),
+            Err(fs::TryLockError::Error(source)) => Err(CheckpointError::Io {
+                path: lock_path,
+                source,
+            }),
+        }
+    }
+
+    fn holds_a_run(&self) -> bool {
+        [CONFIG, METRICS, LATEST].iter().any(|file| self.path.join(file).exists())
+            || self.list().is_ok_and(|checkpoints| !checkpoints.is_empty())
+    }
+
+    fn clear(&self) -> Result<(), CheckpointError> {
+        for file in [LATEST, BEST, CONFIG, METRICS, SKIPPED] {
+            let path = self.path.join(file);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(io_at(&path)(error));
+                }
+                _ => {}
+            }
+        }
+        for checkpoint in self.list()? {
+            remove_folder(&checkpoint.path)?;
+        }
+        Ok(())
+    }
+
+    fn start(&self, config: &RunConfig) -> Result<(), CheckpointError> {
+        let checkpoints = self.path.join(CHECKPOINTS);
+        fs::create_dir_all(&checkpoints).map_err(io_at(&checkpoints))?;
+        self.write_small(CONFIG, &config.to_toml())
+    }
+
+    fn checkpoint_path(&self, step: u64) -> PathBuf {
+        self.path.join(CHECKPOINTS).join(name_of(step))
+    }
+
+    fn unfinished(&self, step: u64) -> PathBuf {
+        let name = format!("{UNFINISHED}{}", name_of(step));
+        self.path.join(CHECKPOINTS).join(name)
+    }
+
+    /// Complete checkpoints, by step. Leftovers of unfinished ones are taken away.
+    fn list(&self) -> Result<Vec<Checkpoint>, CheckpointError> {
+        let folder = self.path.join(CHECKPOINTS);
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(io_at(&folder)(source)),
+        };
+        let mut checkpoints = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(io_at(&folder))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with(UNFINISHED) {
+                remove_folder(&path)?;
+            } else if let Some(step) = step_of(&path) {
+                checkpoints.push(Checkpoint { path, step });
+            }
+        }
+        checkpoints.sort_by_key(|checkpoint| checkpoint.step);
+        Ok(checkpoints)
+    }
+
+    fn prune(&self, keep: usize, best: Option<u64>) -> Result<(), CheckpointError> {
+        let mut checkpoints = self.list()?;
+        let older = checkpoints.len().saturating_sub(keep);
+        for checkpoint in checkpoints.drain(..older) {
+            if Some(checkpoint.step) != best {
+                remove_folder(&checkpoint.path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn point_to_best(&self, best: Option<&BestState>) -> Result<(), CheckpointError> {
+        match best {
+            Some(best) => self.write_small(BEST, &format!("{}\n", name_of(best.step))),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes a small file of the run's folder so that it is old or new, never half.
+    fn write_small(&self, name: &str, text: &str) -> Result<(), CheckpointError> {
+        let path = self.path.join(name);
+        let beside = self.path.join(format!(".{name}.new"));
+        let write = || -> io::Result<()> {
+            fs::write(&beside, text)?;
+            File::open(&beside)?.sync_all()?;
+            fs::rename(&beside, &path)
+        };
+        write().map_err(io_at(&path))?;
+        sync_folder(&self.path)
+    }
+}
+
+fn write_checkpoint(folder: &Path, contents: &Contents) -> Result<(), CheckpointError> {
+    let trainer = folder.join(TRAINER);
+    fs::create_dir_all(&trainer).map_err(io_at(&trainer))?;
+    open_clip::save(folder, contents.model, contents.spec, contents.preprocess)?;
+    let (moments, optimizer_times) = contents.optimizer.save(contents.model);
+    weights::save(&trainer.join(OPTIMIZER), &moments)?;
+    let state = TrainerState {
+        optimizer_times,
+        ..contents.state.clone()
+    };
+    let state_path = trainer.join(STATE);
+    let text = serde_json::to_string_pretty(&state).expect("a trainer's state has a JSON form");
+    fs::write(&state_path, text + "\n")
+        .and_then(|()| File::open(&state_path)?.sync_all())
+        .map_err(io_at(&state_path))?;
+    sync_folder(&trainer)?;
+    sync_folder(folder)
+}
+
+/// What differs between two configs in ways that a resumed run must not, one line a key.
+fn changes(before: &Table, now: &Table) -> Vec<String> {
+    let mut all = Vec::new();
+    diff("", before, now, &mut all);
+    all.retain(|(key, _)| !MAY_CHANGE.iter().any(|may| key.starts_with(may)));
+    all.into_iter().map(|(key, change)| format!("{key}: {change}")).collect()
+}
+
+fn diff(prefix: &str, before: &Table, now: &Table, out: &mut Vec<(String, String)>) {
+    let mut keys: Vec<&String> = before.keys().chain(now.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    for key in keys {
+        let path = format!("{prefix}{key}");
+        match (before.get(key), now.get(key)) {
+            (Some(Value::Table(before)), Some(Value::Table(now))) => {
+                diff(&format!("{path}."), before, now, out);
+            }
+            (before, now) if before == now => {}
+            (before, now) => {
+                let show = |value: Option<&Value>| {
+                    value.map_or_else(|| "unset".to_string(), ToString::to_string)
+                };
+                out.push((path, format!("{} became {}", show(before), show(now))));
+            }
+        }
+    }
+}
+
+fn name_of(step: u64) -> String {
+    format!("step-{step:08}")
+}
+
+fn step_of(folder: &Path) -> Option<u64> {
+    let name = folder.file_name()?.to_str()?;
+    name.strip_prefix("step-")?.parse().ok()
+}
+
+/// Takes a folder away so that it is never seen half gone under its own name.
+fn remove_folder(path: &Path) -> Result<(), CheckpointError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let doomed = if name.starts_with(UNFINISHED) {
+        path.to_path_buf()
+    } else {
+        let doomed = path.with_file_name(format!("{UNFINISHED}{name}-old"));
+        fs::rename(path, &doomed).map_err(io_at(path))?;
+        doomed
+    };
+    match fs::remove_dir_all(&doomed) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_at(&doomed)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn sync_folder(path: &Path) -> Result<(), CheckpointError> {
+    // Only Unix lets a folder be opened to sync its entries.
+    if cfg!(unix) {
+        File::open(path)
+            .and_then(|folder| folder.sync_all())
+            .map_err(io_at(path))?;
+    }
+    Ok(())
+}
+
+fn io_at(path: &Path) -> impl Fn(io::Error) -> CheckpointError + use<> {
+    let path = path.to_path_buf();
+    move |source| CheckpointError::Io {
+        path: path.clone(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_that_falsify_a_run_are_told_apart() {
+        let before: Table = "seed = 1\n[log]\nevery = '1 step'\n[optimizer]\nlr = 0.1".parse().unwrap();
+        let now: Table = "seed = 1\n[log]\nevery = '2 steps'\n[optimizer]\nlr = 0.2\n[extra]\na = 1"
+            .parse()
+            .unwrap();
+        let changes = changes(&before, &now);
+        assert_eq!(changes.len(), 2, "{changes:?}");
+        assert!(changes[0].starts_with("extra: unset became"), "{changes:?}");
+        assert_eq!(changes[1], "optimizer.lr: 0.1 became 0.2");
+    }
+
+    #[test]
+    fn steps_and_names_agree() {
+        assert_eq!(step_of(Path::new("x").join(name_of(1234)).as_path()), Some(1234));
+        assert_eq!(step_of(Path::new("x/.unfinished-step-00000001")), None);
+    }
+}

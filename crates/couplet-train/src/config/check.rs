@@ -1,0 +1,326 @@
+//! Everything that can be wrong with a config whose types are right, found before any
+//! work starts. What had to be opened to check is kept for the run.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use couplet_data::Tokenizer;
+use couplet_data::shapes::MIN_IMAGE_SIZE;
+use couplet_data::source::{Source, SourceTable};
+use couplet_eval::{Dataset, DatasetTable, ZERO_SHOT_METRICS};
+use couplet_model::open_clip;
+
+use super::{EvalTable, OptimizerTable, Problem, RunConfig};
+use crate::duration::{Duration, Sizes, Unit};
+use crate::{DeviceSetting, Schedule};
+
+/// A sound config with what it names, opened.
+pub struct Checked {
+    pub config: RunConfig,
+    pub(crate) device: Device,
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) evals: Vec<CheckedEval>,
+    pub(crate) sizes: Sizes,
+    pub(crate) epoch_len: usize,
+    pub(crate) schedule: Schedule,
+}
+
+impl Checked {
+    /// Steps between two lines of `metrics.jsonl`.
+    pub fn log_steps(&self) -> u64 {
+        self.config.log.every.steps(self.sizes).unwrap_or(1).max(1)
+    }
+}
+
+/// An entry of `[[eval]]` with its dataset opened.
+pub(crate) struct CheckedEval {
+    pub dataset: Dataset,
+    pub every_steps: u64,
+}
+
+impl std::fmt::Debug for Checked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Checked").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// Adds what is wrong to `problems`, leaving out keys that are listed already.
+pub(super) fn check(config: RunConfig, problems: &mut Vec<Problem>) -> Option<Checked> {
+    let mut check = Check {
+        known: problems
+            .iter()
+            .filter(|problem| !problem.is_unknown_key())
+            .map(|problem| problem.key.clone())
+            .collect(),
+        problems,
+    };
+    if config.name.trim().is_empty() || config.name.contains(['/', '\\']) {
+        check.fail("name", "must be a plain name: the run's folder is called so");
+    }
+    let device = check.device(config.device);
+    check.model(&config);
+    let (source, epoch_len) = check.data(&config).unzip();
+    check.optimizer(&config.optimizer);
+    let sizes = check.batch(&config, epoch_len);
+    let schedule = check.schedule(&config, sizes);
+    let evals = check.evals(&config, sizes);
+    check.checkpoint(&config, evals.as_deref());
+    check.every("log.every", config.log.every, sizes);
+    let sizes = sizes?;
+    Some(Checked {
+        device: device?,
+        source: source?,
+        evals: evals?,
+        sizes,
+        epoch_len: epoch_len?,
+        schedule: schedule?,
+        config,
+    })
+}
+
+struct Check<'a> {
+    known: HashSet<String>,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Check<'_> {
+    fn fail(&mut self, key: &str, message: impl std::fmt::Display) {
+        // A key that did not read has a stand-in, of which nothing can be said.
+        let covered = |known: &String| key == known || key.starts_with(&format!("{known}."));
+        if !self.known.iter().any(covered) {
+            self.problems.push(Problem::new(key, message));
+        }
+    }
+
+    /// Whether a mistake is known at `key` or below it.
+    fn broken(&self, key: &str) -> bool {
+        let below = format!("{key}.");
+        let hit = |known: &str| known == key || known.starts_with(&below);
+        let mut problems = self.problems.iter().filter(|problem| !problem.is_unknown_key());
+        problems.any(|problem| hit(&problem.key))
+    }
+
+    fn device(&mut self, setting: DeviceSetting) -> Option<Device> {
+        let device = setting.open();
+        if device.is_none() {
+            self.fail(
+                "device",
+                format!(
+                    "this binary was built without {setting}; it has {}; build it with `--features {}`",
+                    DeviceSetting::built_in().join(", "),
+                    setting.to_string().split(':').next().unwrap_or_default()
+                ),
+            );
+        }
+        device
+    }
+
+    fn model(&mut self, config: &RunConfig) {
+        let spec = config.model.spec();
+        for problem in spec.problems() {
+            self.fail(&format!("model.{}", problem.field), problem.message);
+        }
+        let clip = Tokenizer::clip().vocab_size();
+        if spec.text.vocab_size < clip {
+            self.fail(
+                "model.text.vocab_size",
+                format!("{} is less than the CLIP tokenizer's {clip}", spec.text.vocab_size),
+            );
+        }
+        let Some(weights) = &config.model.weights else {
+            return;
+        };
+        match open_clip::load_spec(weights) {
+            Ok((found, _)) => {
+                if found.image != spec.image
+                    || found.text != spec.text
+                    || found.embed_dim != spec.embed_dim
+                    || found.activation != spec.activation
+                {
+                    self.fail("model.weights", "these weights are of another architecture");
+                }
+            }
+            Err(error) => self.fail("model.weights", error),
+        }
+    }
+
+    /// The opened source, and how many samples an epoch takes.
+    fn data(&mut self, config: &RunConfig) -> Option<(Arc<dyn Source>, usize)> {
+        let train = &config.data.train;
+        for (key, message) in train.source.problems() {
+            self.fail(&format!("data.train.{key}"), message);
+        }
+        if train.samples_per_epoch == Some(0) {
+            self.fail("data.train.samples_per_epoch", "must be at least 1");
+        }
+        if let Some(crop) = &train.augment.random_resized_crop {
+            for (key, message) in crop.problems() {
+                self.fail(&format!("data.train.augment.random_resized_crop.{key}"), message);
+            }
+        }
+        if !(0.0..=1.0).contains(&config.data.max_skipped) {
+            self.fail(
+                "data.max_skipped",
+                format!("{} is not a share in [0, 1]", config.data.max_skipped),
+            );
+        }
+        if config.data.max_image_pixels == 0 {
+            self.fail("data.max_image_pixels", "must be at least 1");
+        }
+        let image_size = u32::try_from(config.model.image.image_size()).unwrap_or(u32::MAX);
+        if matches!(train.source, SourceTable::Shapes(_))
+            && image_size < MIN_IMAGE_SIZE
+            && !self.broken("model.image.image_size")
+        {
+            self.fail(
+                "model.image.image_size",
+                format!("shapes cannot be told apart below {MIN_IMAGE_SIZE} pixels"),
+            );
+        }
+        if self.broken("data.train") {
+            return None;
+        }
+        match train.source.open(config.seed, image_size) {
+            Ok(source) => {
+                let epoch_len = train.samples_per_epoch.unwrap_or(source.len());
+                Some((Arc::from(source), epoch_len))
+            }
+            Err(error) => {
+                self.fail("data.train", error);
+                None
+            }
+        }
+    }
+
+    fn batch(&mut self, config: &RunConfig, epoch_len: Option<usize>) -> Option<Sizes> {
+        let global = config.batch.global;
+        if global < 2 {
+            self.fail("batch.global", "a contrastive batch needs at least 2 pairs");
+        }
+        if let Some(micro) = config.batch.micro.filter(|micro| *micro != global) {
+            self.fail(
+                "batch.micro",
+                format!("{micro} differs from batch.global = {global}: one pass a batch for now"),
+            );
+        }
+        let epoch_len = epoch_len?;
+        if global > epoch_len {
+            self.fail(
+                "batch.global",
+                format!("{global} is more than the {epoch_len} samples of an epoch"),
+            );
+        }
+        let sound = global >= 2 && global <= epoch_len && !self.broken("batch.global");
+        sound.then(|| Sizes {
+            steps_per_epoch: (epoch_len / global) as u64,
+            batch_size: global as u64,
+        })
+    }
+
+    fn optimizer(&mut self, table: &OptimizerTable) {
+        let OptimizerTable::AdamW(adamw) = table;
+        for (key, message) in adamw.problems() {
+            self.fail(&format!("optimizer.{key}"), message);
+        }
+    }
+
+    fn schedule(&mut self, config: &RunConfig, sizes: Option<Sizes>) -> Option<Schedule> {
+        let OptimizerTable::AdamW(adamw) = &config.optimizer;
+        let (length, warmup) = (config.schedule.length(), config.schedule.warmup());
+        if matches!(length.unit, Unit::Percent | Unit::Minutes) {
+            self.fail("schedule.length", format!("`{length}`: count it in steps, epochs or samples"));
+            return None;
+        }
+        if warmup.unit == Unit::Minutes {
+            self.fail("schedule.warmup", format!("`{warmup}`: count it in steps, epochs, samples or %"));
+            return None;
+        }
+        if length.amount <= 0.0 {
+            self.fail("schedule.length", format!("`{length}` leaves nothing to train"));
+            return None;
+        }
+        let sizes = sizes?;
+        let total_steps = length.steps(sizes)?;
+        let warmup_steps = warmup.steps_of(total_steps, sizes)?;
+        if total_steps == 0 {
+            self.fail("schedule.length", format!("`{length}` is less than one step"));
+        } else if warmup_steps > total_steps {
+            self.fail(
+                "schedule.warmup",
+                format!("{warmup_steps} steps are more than the {total_steps} of the schedule"),
+            );
+        }
+        Some(Schedule {
+            peak: adamw.lr,
+            warmup_steps,
+            total_steps,
+        })
+    }
+
+    fn evals(&mut self, config: &RunConfig, sizes: Option<Sizes>) -> Option<Vec<CheckedEval>> {
+        let image_size = u32::try_from(config.model.image.image_size()).unwrap_or(u32::MAX);
+        let mut names = HashSet::new();
+        let mut evals = Vec::new();
+        for (at, EvalTable::ZeroShot(eval)) in config.eval.iter().enumerate() {
+            let every = self.every(&format!("eval[{at}].every"), eval.every, sizes);
+            if self.broken("model.image") {
+                continue;
+            }
+            let opened = DatasetTable::read(&eval.dataset).and_then(|table| table.open(image_size));
+            match opened {
+                Ok(dataset) => {
+                    if !names.insert(dataset.name.clone()) {
+                        let message = format!("a second dataset is named `{}`", dataset.name);
+                        self.fail(&format!("eval[{at}].dataset"), message);
+                    }
+                    evals.extend(every.map(|every_steps| CheckedEval { dataset, every_steps }));
+                }
+                Err(error) => self.fail(&format!("eval[{at}].dataset"), error),
+            }
+        }
+        (evals.len() == config.eval.len()).then_some(evals)
+    }
+
+    fn checkpoint(&mut self, config: &RunConfig, evals: Option<&[CheckedEval]>) {
+        let table = &config.checkpoint;
+        if table.keep == 0 {
+            self.fail("checkpoint.keep", "must be at least 1");
+        }
+        if table.every.0.is_empty() {
+            self.fail("checkpoint.every", "the list is empty");
+        }
+        for every in &table.every.0 {
+            if every.unit == Unit::Percent || every.amount <= 0.0 {
+                self.fail(
+                    "checkpoint.every",
+                    format!("`{every}`: a positive number of steps, epochs, samples or minutes"),
+                );
+            }
+        }
+        let (Some(best), Some(evals)) = (&table.best, evals) else {
+            return;
+        };
+        let metrics: Vec<String> = evals
+            .iter()
+            .flat_map(|eval| ZERO_SHOT_METRICS.map(|m| format!("eval/{}/{m}", eval.dataset.name)))
+            .collect();
+        if !metrics.contains(best) {
+            let there_are = if metrics.is_empty() {
+                "there is no [[eval]]".to_string()
+            } else {
+                format!("there are {}", metrics.join(", "))
+            };
+            self.fail("checkpoint.best", format!("`{best}` is never measured; {there_are}"));
+        }
+    }
+
+    /// A frequency in steps, at least 1.
+    fn every(&mut self, key: &str, every: Duration, sizes: Option<Sizes>) -> Option<u64> {
+        if matches!(every.unit, Unit::Percent | Unit::Minutes) || every.amount <= 0.0 {
+            self.fail(key, format!("`{every}`: a positive number of steps, epochs or samples"));
+            return None;
+        }
+        sizes.and_then(|sizes| every.steps(sizes)).map(|steps| steps.max(1))
+    }
+}

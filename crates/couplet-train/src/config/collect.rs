@@ -1,0 +1,487 @@
+//! Deserialisation that reports every bad key at once.
+//!
+//! serde stops at the first error and, inside tagged enums, forgets where it was. So each
+//! error is traced to its key by trying the table with that key changed or taken out,
+//! the key is set aside, and reading goes on. Configs are small; this costs milliseconds.
+
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use super::{Problem, UNKNOWN_KEY};
+
+/// Rounds after which a table is given up: more mistakes than a person would read.
+const MAX_PROBLEMS: usize = 64;
+/// Keys that choose an enum's variant.
+const TAGS: [&str; 2] = ["kind", "source"];
+/// Stand-ins for a value, to see whether an error speaks of it.
+const SENTINEL_INTEGER: i64 = -918_273_645;
+const SENTINEL_STRING: &str = "\u{1}sentinel\u{1}";
+
+/// A table read as far as it could be.
+pub(super) struct Collected<T> {
+    /// `None` if some mistake leaves no way to read on.
+    pub value: Option<T>,
+    pub problems: Vec<Problem>,
+}
+
+type Path = Vec<Step>;
+
+#[derive(Debug, Clone, PartialEq)]
+enum Step {
+    Key(String),
+    Index(usize),
+}
+
+/// Reads `table` as `T`. With problems, the value has defaults or stand-ins in the place
+/// of what was wrong.
+pub(super) fn collect<T: DeserializeOwned>(table: Table) -> Collected<T> {
+    let mut document = Value::Table(table);
+    let mut problems: Vec<Problem> = Vec::new();
+    for _ in 0..MAX_PROBLEMS {
+        let message = match T::deserialize(document.clone()) {
+            Ok(value) => {
+                return Collected {
+                    value: Some(value),
+                    problems,
+                };
+            }
+            Err(error) => error.message().to_string(),
+        };
+        let attempt = |document: &Value| error_of::<T>(document);
+        let next = match quoted_after(&message, "missing field ") {
+            Some(field) => mend_missing(&document, field, &message, &attempt),
+            None => Some(mend_wrong(&document, &message, &attempt)),
+        };
+        let Some(mend) = next else {
+            problems.push(Problem::new("", message));
+            break;
+        };
+        // A key set aside before may now be missed: that is no second mistake.
+        if !problems.iter().any(|known| known.key == mend.problem.key) {
+            problems.push(mend.problem);
+        }
+        match mend.document {
+            Some(mended) => document = mended,
+            None => break,
+        }
+    }
+    Collected {
+        value: None,
+        problems,
+    }
+}
+
+/// A problem with the document as it reads once the problem is set aside, if it can be.
+struct Mend {
+    problem: Problem,
+    document: Option<Value>,
+}
+
+fn error_of<T: DeserializeOwned>(document: &Value) -> Option<String> {
+    let error = T::deserialize(document.clone()).err()?;
+    Some(error.message().to_string())
+}
+
+/// Finds the table that lacks `field` and fills the gap with a value that is accepted.
+fn mend_missing(
+    document: &Value,
+    field: &str,
+    message: &str,
+    attempt: &dyn Fn(&Value) -> Option<String>,
+) -> Option<Mend> {
+    let mut tables = Vec::new();
+    walk(document, &mut Vec::new(), &mut |path, value| {
+        if value.as_table().is_some_and(|table| !table.contains_key(field)) {
+            tables.push(path.clone());
+        }
+    });
+    let fillers = [
+        Value::Integer(1),
+        Value::String("1 epoch".into()),
+        Value::Array(vec![Value::Float(0.5), Value::Float(0.5)]),
+        Value::Boolean(false),
+        Value::Table(Table::new()),
+    ];
+    for wrong_type_too in [false, true] {
+        for path in &tables {
+            for filler in &fillers {
+                let mut filled = document.clone();
+                let table = get_mut(&mut filled, path).and_then(Value::as_table_mut);
+                table?.insert(field.to_string(), filler.clone());
+                let after = attempt(&filled);
+                let rejected = after.as_ref().is_some_and(|after| {
+                    after == message
+                        || after.starts_with("unknown field")
+                        || (!wrong_type_too && after.starts_with("invalid"))
+                        || (!wrong_type_too && after.starts_with("unknown variant"))
+                });
+                if !rejected {
+                    let mut key = path.clone();
+                    key.push(Step::Key(field.to_string()));
+                    let readable = after.is_none_or(|after| !after.starts_with("unknown variant"));
+                    return Some(Mend {
+                        problem: Problem::new(&print(&key), "is missing"),
+                        document: readable.then_some(filled),
+                    });
+                }
+            }
+        }
+    }
+    None
+}
+
+/// Finds the key that an error speaks of and takes it out.
+fn mend_wrong(
+    document: &Value,
+    message: &str,
+    attempt: &dyn Fn(&Value) -> Option<String>,
+) -> Mend {
+    let path = find_unknown(document, message, attempt)
+        .or_else(|| find_leaf(document, message, attempt))
+        .unwrap_or_else(|| find_by_removal(document, message, attempt));
+    let problem = Problem::new(&print(&path), explain(message));
+    if message.starts_with("unknown variant") {
+        return Mend {
+            document: best_variant(document, &path, message, attempt),
+            problem,
+        };
+    }
+    let mut mended = document.clone();
+    let removed = remove(&mut mended, &path);
+    Mend {
+        problem,
+        document: removed.then_some(mended),
+    }
+}
+
+/// The key of an "unknown field" error: one of that name whose removal changes the error.
+fn find_unknown(
+    document: &Value,
+    message: &str,
+    attempt: &dyn Fn(&Value) -> Option<String>,
+) -> Option<Path> {
+    let field = quoted_after(message, "unknown field ")?;
+    let mut candidates = Vec::new();
+    walk(document, &mut Vec::new(), &mut |path, _| {
+        if path.last() == Some(&Step::Key(field.to_string())) {
+            candidates.push(path.clone());
+        }
+    });
+    if let [only] = &candidates[..] {
+        return Some(only.clone());
+    }
+    candidates.into_iter().find(|path| {
+        // Renaming shows whether it is this one that the error speaks of.
+        let mut renamed = document.clone();
+        let Some((Step::Key(_), parent)) = path.split_last() else {
+            return false;
+        };
+        let Some(table) = get_mut(&mut renamed, parent).and_then(Value::as_table_mut) else {
+            return false;
+        };
+        if let Some(value) = table.remove(field) {
+            table.insert(SENTINEL_STRING.into(), value);
+        }
+        attempt(&renamed).is_some_and(|after| after.contains(SENTINEL_STRING))
+    })
+}
+
+/// The leaf whose value the error quotes: with a stand-in, the error quotes the stand-in.
+fn find_leaf(
+    document: &Value,
+    message: &str,
+    attempt: &dyn Fn(&Value) -> Option<String>,
+) -> Option<Path> {
+    let mut leaves = Vec::new();
+    walk(document, &mut Vec::new(), &mut |path, value| {
+        let swap = match value {
+            Value::String(text) => Some((
+                Value::String(SENTINEL_STRING.into()),
+                SENTINEL_STRING.to_string(),
+                text.clone(),
+            )),
+            Value::Integer(number) => Some((
+                Value::Integer(SENTINEL_INTEGER),
+                SENTINEL_INTEGER.to_string(),
+                number.to_string(),
+            )),
+            Value::Boolean(b) => Some((Value::Boolean(!b), (!b).to_string(), b.to_string())),
+            _ => None,
+        };
+        if let Some(swap) = swap {
+            leaves.push((path.clone(), swap));
+        }
+    });
+    leaves
+        .into_iter()
+        .find(|(path, (stand_in, shown, original))| {
+            let mut swapped = document.clone();
+            if let Some(slot) = get_mut(&mut swapped, path) {
+                *slot = stand_in.clone();
+            }
+            attempt(&swapped).is_some_and(|after| {
+                let escaped = format!("{shown:?}").trim_matches('"').to_string();
+                let after = after.replace(&escaped, original).replace(shown, original);
+                // The swapped error must have changed, and only in the value it quotes.
+                after == *message && attempt(&swapped).as_deref() != Some(message)
+            })
+        })
+        .map(|(path, _)| path)
+}
+
+/// The innermost key whose removal changes the error.
+fn find_by_removal(
+    document: &Value,
+    message: &str,
+    attempt: &dyn Fn(&Value) -> Option<String>,
+) -> Path {
+    let mut path = Vec::new();
+    loop {
+        let children: Vec<Step> = match get(document, &path) {
+            Some(Value::Table(table)) => table
+                .keys()
+                .filter(|key| !TAGS.contains(&key.as_str()))
+                .map(|key| Step::Key(key.clone()))
+                .collect(),
+            Some(Value::Array(items)) if items.iter().any(Value::is_table) => {
+                (0..items.len()).map(Step::Index).collect()
+            }
+            _ => return path,
+        };
+        let culprit = children.into_iter().find(|child| {
+            let mut without = document.clone();
+            let mut child_path = path.clone();
+            child_path.push(child.clone());
+            remove(&mut without, &child_path);
+            attempt(&without).as_deref() != Some(message)
+        });
+        match culprit {
+            Some(child) => path.push(child),
+            None => return path,
+        }
+    }
+}
+
+/// Replaces an unknown variant by the known one under which the fewest mistakes remain
+/// in sight: one that does not make the table's other keys unknown.
+fn best_variant(
+    document: &Value,
+    path: &Path,
+    message: &str,
+    attempt: &dyn Fn(&Value) -> Option<String>,
+) -> Option<Value> {
+    let expected = message.split_once("expected").map_or("", |(_, list)| list);
+    let variants = expected.split('`').skip(1).step_by(2);
+    let mut fallback = None;
+    for variant in variants {
+        let mut replaced = document.clone();
+        *get_mut(&mut replaced, path)? = Value::String(variant.to_string());
+        match attempt(&replaced) {
+            Some(after) if after.starts_with("unknown field") || after.starts_with("missing") => {
+                fallback = fallback.or(Some(replaced));
+            }
+            _ => return Some(replaced),
+        }
+    }
+    fallback
+}
+
+/// serde's words in a config's.
+fn explain(message: &str) -> String {
+    if quoted_after(message, "unknown field ").is_some() {
+        return match message.split_once("expected ") {
+            Some((_, list)) => format!("{UNKNOWN_KEY}; expected {list}"),
+            None => UNKNOWN_KEY.to_string(),
+        };
+    }
+    message
+        .replace("unknown variant", "unknown value")
+        .replace("expected f64", "expected a number")
+        .replace("expected f32", "expected a number")
+        .replace("expected usize", "expected a whole number")
+        .replace("expected u64", "expected a whole number")
+        .replace("expected struct", "expected the table of")
+}
+
+/// What stands in backquotes behind `prefix`.
+fn quoted_after<'a>(message: &'a str, prefix: &str) -> Option<&'a str> {
+    let rest = message.strip_prefix(prefix)?.strip_prefix('`')?;
+    rest.split_once('`').map(|(quoted, _)| quoted)
+}
+
+fn walk(value: &Value, path: &mut Path, visit: &mut dyn FnMut(&Path, &Value)) {
+    visit(path, value);
+    match value {
+        Value::Table(table) => {
+            for (key, child) in table {
+                path.push(Step::Key(key.clone()));
+                walk(child, path, visit);
+                path.pop();
+            }
+        }
+        Value::Array(items) => {
+            for (index, child) in items.iter().enumerate() {
+                path.push(Step::Index(index));
+                walk(child, path, visit);
+                path.pop();
+            }
+        }
+        _ => {}
+    }
+}
+
+fn get<'a>(value: &'a Value, path: &[Step]) -> Option<&'a Value> {
+    path.iter().try_fold(value, |value, step| match step {
+        Step::Key(key) => value.get(key),
+        Step::Index(index) => value.get(*index),
+    })
+}
+
+fn get_mut<'a>(value: &'a mut Value, path: &[Step]) -> Option<&'a mut Value> {
+    path.iter().try_fold(value, |value, step| match step {
+        Step::Key(key) => value.get_mut(key),
+        Step::Index(index) => value.get_mut(*index),
+    })
+}
+
+/// Takes a key or element out. An element of a plain list takes its whole list along:
+/// what is left of a pair is no pair.
+fn remove(document: &mut Value, path: &[Step]) -> bool {
+    let Some((last, parent)) = path.split_last() else {
+        return false;
+    };
+    let in_plain_list = matches!(last, Step::Index(_))
+        && get(document, path).is_some_and(|element| !element.is_table());
+    if in_plain_list {
+        return remove(document, parent);
+    }
+    match (last, get_mut(document, parent)) {
+        (Step::Key(key), Some(Value::Table(table))) => table.remove(key).is_some(),
+        (Step::Index(index), Some(Value::Array(items))) if *index < items.len() => {
+            items.remove(*index);
+            true
+        }
+        _ => false,
+    }
+}
+
+fn print(path: &[Step]) -> String {
+    let mut text = String::new();
+    for step in path {
+        match step {
+            Step::Key(key) if text.is_empty() => text.push_str(key),
+            Step::Key(key) => {
+                text.push('.');
+                text.push_str(key);
+            }
+            Step::Index(index) => text.push_str(&format!("[{index}]")),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only what serde says of them matters")]
+    struct Doc {
+        name: String,
+        #[serde(default)]
+        pair: [f64; 2],
+        part: Part,
+        other: Other,
+        #[serde(default)]
+        list: Vec<Other>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(tag = "kind", rename_all = "kebab-case")]
+    #[expect(dead_code, reason = "only what serde says of them matters")]
+    enum Part {
+        Round(Round),
+        Flat(Flat),
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only what serde says of them matters")]
+    struct Round {
+        radius: f64,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only what serde says of them matters")]
+    struct Flat {
+        width: usize,
+        height: usize,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only what serde says of them matters")]
+    struct Other {
+        width: usize,
+    }
+
+    fn keys(text: &str) -> Vec<String> {
+        let collected = collect::<Doc>(text.parse().unwrap());
+        let mut keys: Vec<_> = collected.problems.into_iter().map(|p| p.key).collect();
+        keys.sort();
+        keys
+    }
+
+    #[test]
+    fn a_sound_table_has_no_problems() {
+        let text = "name = 'a'\npart = { kind = 'round', radius = 1 }\nother = { width = 1 }";
+        assert_eq!(keys(text), [""; 0]);
+    }
+
+    #[test]
+    fn the_same_mistake_in_two_places_is_found_twice() {
+        let text = "
+            name = 'a'
+            part = { kind = 'flat', width = 'x', height = 'x' }
+            other = { width = 'x' }
+        ";
+        assert_eq!(keys(text), ["other.width", "part.height", "part.width"]);
+    }
+
+    #[test]
+    fn unknown_missing_and_wrong_keys_come_together() {
+        let text = "
+            nme = 'a'
+            pair = [1.0, 'two']
+            part = { kind = 'flat', width = 3, depth = 1 }
+            other = { width = -4, extra = true }
+            list = [{ width = 1 }, { width = 1, extra = 1 }]
+        ";
+        assert_eq!(
+            keys(text),
+            [
+                "list[1].extra",
+                "name",
+                "nme",
+                "other.extra",
+                "other.width",
+                "pair[1]",
+                "part.depth",
+                "part.height"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_unknown_variant_does_not_hide_the_rest() {
+        let text = "
+            name = 3
+            part = { kind = 'flet', width = 3, height = 1 }
+            other = {}
+        ";
+        assert_eq!(keys(text), ["name", "other.width", "part.kind"]);
+    }
+}

@@ -1,0 +1,450 @@
+//! A run's config: one TOML file, every table owned by the crate that builds it.
+
+mod check;
+mod collect;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use couplet_data::Augment;
+use couplet_data::source::SourceTable;
+use couplet_loss::Loss;
+use couplet_model::{Activation, ImageTowerSpec, ModelSpec, TextTowerSpec, presets};
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::duration::{Duration, Unit};
+use crate::schedule::ScheduleTable;
+use crate::{AdamWTable, DeviceSetting};
+
+pub use check::Checked;
+
+/// A training run, complete: what `config.toml` of a run's folder holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    pub name: String,
+    #[serde(default)]
+    pub seed: u64,
+    #[serde(default = "default_device")]
+    pub device: DeviceSetting,
+    #[serde(default)]
+    pub precision: Precision,
+    pub model: ModelTable,
+    pub data: DataTable,
+    pub batch: BatchTable,
+    #[serde(default)]
+    pub loss: Loss,
+    pub optimizer: OptimizerTable,
+    pub schedule: ScheduleTable,
+    #[serde(default)]
+    pub eval: Vec<EvalTable>,
+    #[serde(default)]
+    pub checkpoint: CheckpointTable,
+    #[serde(default)]
+    pub log: LogTable,
+}
+
+fn default_device() -> DeviceSetting {
+    DeviceSetting::Auto
+}
+
+/// The dtype of the towers' arithmetic.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    #[default]
+    F32,
+}
+
+/// `[model]`: a preset, a spec in full, or a preset with some of its keys replaced.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelTable {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
+    /// A model folder whose weights training starts from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<PathBuf>,
+    pub embed_dim: usize,
+    #[serde(default)]
+    pub activation: Activation,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_logit_scale: Option<f32>,
+    pub image: ImageTowerSpec,
+    pub text: TextTowerSpec,
+}
+
+impl ModelTable {
+    /// The model's spec.
+    pub fn spec(&self) -> ModelSpec {
+        ModelSpec {
+            embed_dim: self.embed_dim,
+            activation: self.activation,
+            init_logit_scale: self
+                .init_logit_scale
+                .unwrap_or_else(couplet_model::clip_init_logit_scale),
+            image: self.image.clone(),
+            text: self.text.clone(),
+        }
+    }
+}
+
+/// `[data]`: the training set and how it is read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataTable {
+    pub train: TrainTable,
+    /// The largest share of an epoch's samples that may be unusable before the run stops.
+    #[serde(default = "default_max_skipped")]
+    pub max_skipped: f64,
+    /// Images with more pixels are skipped before they are decoded.
+    #[serde(default = "default_max_image_pixels")]
+    pub max_image_pixels: u64,
+    /// Decoding threads; 0 for one per core. The order of samples does not depend on it.
+    #[serde(default)]
+    pub threads: usize,
+}
+
+fn default_max_skipped() -> f64 {
+    0.01
+}
+
+/// Where PIL calls an image a decompression bomb.
+fn default_max_image_pixels() -> u64 {
+    178_956_970
+}
+
+/// `[data.train]`: a source, and what an epoch takes of it. The source's own keys stand
+/// in the same table; its variants refuse unknown ones.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainTable {
+    #[serde(flatten)]
+    pub source: SourceTable,
+    /// Samples an epoch takes; by default the whole set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples_per_epoch: Option<usize>,
+    /// Draw with replacement.
+    #[serde(default)]
+    pub resample: bool,
+    #[serde(default)]
+    pub augment: Augment,
+}
+
+/// `[batch]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchTable {
+    /// Pairs in one contrastive batch.
+    pub global: usize,
+    /// Pairs in one forward and backward pass; by default the whole batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micro: Option<usize>,
+}
+
+/// `[optimizer]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum OptimizerTable {
+    #[serde(rename = "adamw")]
+    AdamW(AdamWTable),
+}
+
+/// One entry of `[[eval]]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum EvalTable {
+    ZeroShot(ZeroShotTable),
+}
+
+/// `kind = "zero-shot"`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ZeroShotTable {
+    /// A file of `datasets/`, or a folder with one sub-folder a class.
+    pub dataset: PathBuf,
+    #[serde(default = "one_epoch")]
+    pub every: Duration,
+}
+
+/// `[checkpoint]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointTable {
+    /// One length or several, such as `["1 epoch", "10 minutes"]`.
+    #[serde(default = "every_epoch")]
+    pub every: Lengths,
+    /// Latest checkpoints to keep, beside the best one.
+    #[serde(default = "default_keep")]
+    pub keep: usize,
+    /// The metric whose highest value makes a checkpoint the best, such as
+    /// `eval/shapes/top1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<String>,
+}
+
+impl Default for CheckpointTable {
+    fn default() -> Self {
+        Self {
+            every: every_epoch(),
+            keep: default_keep(),
+            best: None,
+        }
+    }
+}
+
+/// One length or several.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "OneOrSeveral", into = "OneOrSeveral")]
+pub struct Lengths(pub Vec<Duration>);
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a length such as \"1 epoch\", or a list of them")]
+enum OneOrSeveral {
+    One(Duration),
+    Several(Vec<Duration>),
+}
+
+impl From<OneOrSeveral> for Lengths {
+    fn from(given: OneOrSeveral) -> Self {
+        match given {
+            OneOrSeveral::One(one) => Self(vec![one]),
+            OneOrSeveral::Several(several) => Self(several),
+        }
+    }
+}
+
+impl From<Lengths> for OneOrSeveral {
+    fn from(lengths: Lengths) -> Self {
+        match lengths.0[..] {
+            [one] => Self::One(one),
+            _ => Self::Several(lengths.0),
+        }
+    }
+}
+
+fn one_epoch() -> Duration {
+    Duration {
+        amount: 1.0,
+        unit: Unit::Epochs,
+    }
+}
+
+fn every_epoch() -> Lengths {
+    Lengths(vec![one_epoch()])
+}
+
+fn default_keep() -> usize {
+    3
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogTable {
+    /// How often a line goes to `metrics.jsonl`.
+    #[serde(default = "ten_steps")]
+    pub every: Duration,
+}
+
+impl Default for LogTable {
+    fn default() -> Self {
+        Self { every: ten_steps() }
+    }
+}
+
+fn ten_steps() -> Duration {
+    Duration {
+        amount: 10.0,
+        unit: Unit::Steps,
+    }
+}
+
+/// One mistake in a config.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Path of the key, such as `model.image.heads`; empty for the file as a whole.
+    pub key: String,
+    pub message: String,
+}
+
+impl Problem {
+    pub(crate) fn new(key: &str, message: impl fmt::Display) -> Self {
+        Self {
+            key: key.to_string(),
+            message: message.to_string(),
+        }
+    }
+
+    /// Whether the rest of the table is as good as without this key.
+    fn is_unknown_key(&self) -> bool {
+        self.message.starts_with(UNKNOWN_KEY)
+    }
+}
+
+const UNKNOWN_KEY: &str = "unknown key";
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.key.as_str() {
+            "" => f.write_str(&self.message),
+            key => write!(f, "{key}: {}", self.message),
+        }
+    }
+}
+
+/// Why a config cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{}: {source}", path.display())]
+    Io {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{}: not a TOML file:\n{}", path.display(), source.to_string().trim_end())]
+    Syntax {
+        path: PathBuf,
+        source: Box<toml::de::Error>,
+    },
+    #[error("{}", describe(path, problems))]
+    Problems {
+        path: PathBuf,
+        problems: Vec<Problem>,
+    },
+}
+
+fn describe(path: &Path, problems: &[Problem]) -> String {
+    let count = match problems.len() {
+        1 => "1 problem".to_string(),
+        n => format!("{n} problems"),
+    };
+    let list: String = problems.iter().map(|p| format!("\n  {p}")).collect();
+    format!("{}: {count}{list}", path.display())
+}
+
+impl RunConfig {
+    /// Reads a config, applies `--set key=value` pairs and checks everything that can be
+    /// checked before work starts.
+    ///
+    /// # Errors
+    /// With every problem at once, each with its key.
+    pub fn read(path: &Path, set: &[String]) -> Result<Checked, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        let mut table: Table = text.parse().map_err(|source| ConfigError::Syntax {
+            path: path.to_path_buf(),
+            source: Box::new(source),
+        })?;
+        let mut problems = Vec::new();
+        for pair in set {
+            if let Err(problem) = set_key(&mut table, pair) {
+                problems.push(problem);
+            }
+        }
+        problems.extend(merge_preset(&mut table));
+        let collected = collect::collect::<Self>(table);
+        problems.extend(collected.problems);
+        let checked = collected.value.map(|config| check::check(config, &mut problems));
+        match checked {
+            Some(Some(checked)) if problems.is_empty() => Ok(checked),
+            _ => Err(ConfigError::Problems {
+                path: path.to_path_buf(),
+                problems,
+            }),
+        }
+    }
+
+    /// The config as a TOML file, complete.
+    ///
+    /// # Panics
+    /// Never: every field has a TOML form, which a test reads back.
+    pub fn to_toml(&self) -> String {
+        let table = Table::try_from(self).expect("a run config has a TOML form");
+        toml::to_string(&table).expect("a TOML table prints")
+    }
+}
+
+/// Applies one `key.path=value`. The value is TOML, or else a plain string.
+fn set_key(table: &mut Table, pair: &str) -> Result<(), Problem> {
+    let Some((key, text)) = pair.split_once('=') else {
+        return Err(Problem::new(pair, "--set takes key.path=value"));
+    };
+    let key = key.trim();
+    let value = match format!("v = {text}").parse::<Table>() {
+        Ok(mut parsed) => parsed.remove("v").unwrap_or_else(|| text.into()),
+        Err(_) => Value::String(text.trim().to_string()),
+    };
+    let mut steps: Vec<&str> = key.split('.').collect();
+    let last = steps.pop().filter(|last| !last.is_empty());
+    let last = last.ok_or_else(|| Problem::new(pair, "--set takes key.path=value"))?;
+    let no_table = || Problem::new(key, "--set goes through a key that is no table");
+    let mut root = Value::Table(std::mem::take(table));
+    let outcome = (|| {
+        let mut at = &mut root;
+        for step in steps {
+            at = match at {
+                Value::Table(table) => {
+                    table.entry(step).or_insert_with(|| Value::Table(Table::new()))
+                }
+                Value::Array(items) => step
+                    .parse::<usize>()
+                    .ok()
+                    .and_then(|index| items.get_mut(index))
+                    .ok_or_else(no_table)?,
+                _ => return Err(no_table()),
+            };
+        }
+        match at {
+            Value::Table(table) => {
+                table.insert(last.to_string(), value);
+                Ok(())
+            }
+            Value::Array(items) => {
+                let slot = last.parse::<usize>().ok().and_then(|index| items.get_mut(index));
+                *slot.ok_or_else(no_table)? = value;
+                Ok(())
+            }
+            _ => Err(no_table()),
+        }
+    })();
+    if let Value::Table(restored) = root {
+        *table = restored;
+    }
+    outcome
+}
+
+/// Puts the preset's keys under those that the config itself sets.
+fn merge_preset(table: &mut Table) -> Option<Problem> {
+    let model = table.get_mut("model")?.as_table_mut()?;
+    let name = model.get("preset")?.as_str()?;
+    let Some(spec) = presets::find(name) else {
+        let names: Vec<_> = presets::names().collect();
+        let problem = Problem::new(
+            "model.preset",
+            format!("`{name}` is not known; there are {}", names.join(", ")),
+        );
+        // Any preset serves to go on looking for other mistakes.
+        let stand_in = presets::names().next().and_then(presets::find)?;
+        underlay(model, Table::try_from(stand_in).ok()?);
+        return Some(problem);
+    };
+    underlay(model, Table::try_from(spec).ok()?);
+    None
+}
+
+fn underlay(over: &mut Table, under: Table) {
+    for (key, value) in under {
+        match (over.get_mut(&key), value) {
+            (Some(Value::Table(over)), Value::Table(under)) => underlay(over, under),
+            (Some(_), _) => {}
+            (None, value) => {
+                over.insert(key, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+use super::*;
+
+const SOUND: &str = r#"
+name = "t"
+
+[model]
+preset = "ViT-Ti-8-32"
+
+[data.train]
+source = "shapes"
+samples = 64
+
+[batch]
+global = 16
+
+[optimizer]
+kind = "adamw"
+lr = 1e-3
+
+[schedule]
+kind = "cosine"
+length = "2 epochs"
+"#;
+
+fn read(text: &str, set: &[&str]) -> Result<Checked, ConfigError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.toml");
+    std::fs::write(&path, text).unwrap();
+    let set: Vec<String> = set.iter().map(ToString::to_string).collect();
+    RunConfig::read(&path, &set)
+}
+
+fn problems(text: &str, set: &[&str]) -> Vec<(String, String)> {
+    match read(text, set) {
+        Err(ConfigError::Problems { problems, .. }) => {
+            problems.into_iter().map(|p| (p.key, p.message)).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_resolved_config_reads_back_the_same() {
+    let config = read(SOUND, &[]).unwrap().config;
+    let again = read(&config.to_toml(), &[]).unwrap().config;
+    assert_eq!(config, again);
+}
+
+#[test]
+fn set_reaches_every_kind_of_key() {
+    let config = read(
+        SOUND,
+        &[
+            "schedule.length=120 steps",
+            "model.text.context_length=16",
+            "data.train.augment.random_resized_crop={ scale = [0.5, 1.0] }",
+            "name=other",
+            "optimizer.betas=[0.9, 0.95]",
+        ],
+    )
+    .unwrap()
+    .config;
+    assert_eq!(config.schedule.length().to_string(), "120 steps");
+    assert_eq!(config.model.text.context_length, 16);
+    assert_eq!(config.name, "other");
+    assert!(config.data.train.augment.random_resized_crop.is_some());
+}
+
+#[test]
+fn eight_mistakes_are_listed_together() {
+    let found = problems(
+        SOUND,
+        &[
+            "model.image.heads=5",
+            "batch.global=65",
+            "optimizer.lr=fast",
+            "optimizer.momentum=0.9",
+            "schedule.length=0 epochs",
+            "data.max_skipped=2.0",
+            "checkpoint.best=eval/x/top1",
+            "eval=[{ kind = 'zero-shot', dataset = 'nowhere.toml' }]",
+            "data.train.sample=3",
+        ],
+    );
+    let mut keys: Vec<_> = found.iter().map(|(key, _)| key.as_str()).collect();
+    keys.sort_unstable();
+    assert_eq!(
+        keys,
+        [
+            "batch.global",
+            "data.max_skipped",
+            "data.train.sample",
+            "eval[0].dataset",
+            "model.image.heads",
+            "optimizer.lr",
+            "optimizer.momentum",
+            "schedule.length",
+        ],
+        "{found:?}"
+    );
+}
+
+#[test]
+fn batches_and_lengths_are_held_against_the_data() {
+    let keys = |set: &[&str]| -> Vec<String> {
+        problems(SOUND, set).into_iter().map(|(key, _)| key).collect()
+    };
+    assert_eq!(keys(&["batch.global=65"]), ["batch.global"]);
+    assert_eq!(keys(&["batch.micro=8"]), ["batch.micro"]);
+    assert_eq!(keys(&["schedule.warmup=9 steps"]), ["schedule.warmup"]);
+    assert_eq!(keys(&["checkpoint.best=eval/x/top1"]), ["checkpoint.best"]);
+    assert_eq!(keys(&["schedule.length=3 %"]), ["schedule.length"]);
+}
+
+#[test]
+fn an_unknown_preset_lists_the_known_ones() {
+    let found = problems(SOUND, &["model.preset=ViT-B-33", "optimizer.eps=-1.0"]);
+    assert_eq!(found[0].0, "model.preset");
+    assert!(found[0].1.contains("ViT-B-32-quickgelu"), "{found:?}");
+    assert_eq!(found[1].0, "optimizer.eps");
+}
+
+#[test]
+fn a_backend_that_is_not_built_in_is_refused() {
+    if !cfg!(feature = "cuda") {
+        let found = problems(SOUND, &["device=cuda:1"]);
+        assert!(found[0].1.contains("--features cuda"), "{found:?}");
+    }
+}
+
+#[test]
+fn every_committed_config_is_sound() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for entry in std::fs::read_dir(root.join("configs")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut table: Table = text.parse().unwrap();
+        assert!(merge_preset(&mut table).is_none(), "{}", path.display());
+        let collected = collect::collect::<RunConfig>(table);
+        assert_eq!(collected.problems, [], "{}", path.display());
+    }
+}

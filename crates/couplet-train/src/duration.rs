@@ -1,0 +1,176 @@
+//! Lengths that carry their unit.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A length of training, such as `"2000 steps"`, `"1 epoch"`, `"1M samples"`, `"3 %"` or
+/// `"10 minutes"`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Duration {
+    pub amount: f64,
+    pub unit: Unit,
+}
+
+/// What a length is counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    Steps,
+    Epochs,
+    Samples,
+    /// Of the whole schedule.
+    Percent,
+    /// Of wall-clock time.
+    Minutes,
+}
+
+/// The sizes that turn a length into steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    pub steps_per_epoch: u64,
+    pub batch_size: u64,
+}
+
+impl Duration {
+    /// The length in whole steps, rounded; `None` for minutes and percentages.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "amounts are positive and far below 2^53"
+    )]
+    pub(crate) fn steps(self, sizes: Sizes) -> Option<u64> {
+        let steps = match self.unit {
+            Unit::Steps => self.amount,
+            Unit::Epochs => self.amount * sizes.steps_per_epoch as f64,
+            Unit::Samples => self.amount / sizes.batch_size as f64,
+            Unit::Percent | Unit::Minutes => return None,
+        };
+        Some(steps.round() as u64)
+    }
+
+    /// As [`Self::steps`], with percentages taken of `whole` steps.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "amounts are positive and far below 2^53"
+    )]
+    pub(crate) fn steps_of(self, whole: u64, sizes: Sizes) -> Option<u64> {
+        match self.unit {
+            Unit::Percent => Some((self.amount / 100.0 * whole as f64).round() as u64),
+            _ => self.steps(sizes),
+        }
+    }
+}
+
+impl FromStr for Duration {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || {
+            format!(
+                "`{text}` is not a length: write a number and a unit, such as \"2000 steps\", \
+                 \"1 epoch\", \"1M samples\", \"3 %\" or \"10 minutes\""
+            )
+        };
+        let text_start = text.trim();
+        let unit_at = text_start
+            .find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '_'))
+            .ok_or_else(expected)?;
+        let (number, rest) = text_start.split_at(unit_at);
+        let number: f64 = number.replace('_', "").parse().map_err(|_| expected())?;
+        let (factor, unit) = match rest.chars().next() {
+            Some('k') => (1e3, &rest[1..]),
+            Some('M') => (1e6, &rest[1..]),
+            Some('B') => (1e9, &rest[1..]),
+            _ => (1.0, rest),
+        };
+        let unit = match unit.trim() {
+            "step" | "steps" => Unit::Steps,
+            "epoch" | "epochs" => Unit::Epochs,
+            "sample" | "samples" => Unit::Samples,
+            "%" => Unit::Percent,
+            "minute" | "minutes" => Unit::Minutes,
+            _ => return Err(expected()),
+        };
+        let amount = number * factor;
+        if !amount.is_finite() {
+            return Err(expected());
+        }
+        Ok(Self { amount, unit })
+    }
+}
+
+impl fmt::Display for Duration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        #[expect(clippy::float_cmp, reason = "only exactly one is singular")]
+        let one = self.amount == 1.0;
+        let unit = match (self.unit, one) {
+            (Unit::Steps, true) => "step",
+            (Unit::Steps, false) => "steps",
+            (Unit::Epochs, true) => "epoch",
+            (Unit::Epochs, false) => "epochs",
+            (Unit::Samples, true) => "sample",
+            (Unit::Samples, false) => "samples",
+            (Unit::Percent, _) => "%",
+            (Unit::Minutes, true) => "minute",
+            (Unit::Minutes, false) => "minutes",
+        };
+        write!(f, "{} {unit}", self.amount)
+    }
+}
+
+impl Serialize for Duration {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Duration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZES: Sizes = Sizes {
+        steps_per_epoch: 40,
+        batch_size: 100,
+    };
+
+    fn steps(text: &str) -> Option<u64> {
+        text.parse::<Duration>().unwrap().steps_of(1000, SIZES)
+    }
+
+    #[test]
+    fn every_unit_becomes_steps() {
+        assert_eq!(steps("2_000 steps"), Some(2000));
+        assert_eq!(steps("1 epoch"), Some(40));
+        assert_eq!(steps("0.5 epochs"), Some(20));
+        assert_eq!(steps("1k samples"), Some(10));
+        assert_eq!(steps("1M samples"), Some(10_000));
+        assert_eq!(steps("3 %"), Some(30));
+        assert_eq!(steps("5 minutes"), None);
+    }
+
+    #[test]
+    fn what_is_no_length_says_how_to_write_one() {
+        for text in ["", "30", "epochs", "3 weeks", "-1 steps", "1..5 steps"] {
+            assert!(text.parse::<Duration>().unwrap_err().contains("\"1 epoch\""), "{text}");
+        }
+    }
+
+    #[test]
+    fn printing_and_parsing_agree() {
+        for text in ["1 epoch", "2000 steps", "3 %", "10 minutes", "1.5 epochs"] {
+            assert_eq!(text.parse::<Duration>().unwrap().to_string(), text);
+        }
+    }
+}

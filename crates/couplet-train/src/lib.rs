@@ -1,0 +1,33 @@
+//! A training run: its config, optimiser, schedule, step, trainer, checkpoints and logs.
+//!
+//! ```no_run
+//! use couplet_train::{Quiet, RunConfig, RunFolder, StopSignal, train};
+//!
+//! let checked = RunConfig::read("configs/shapes.toml".as_ref(), &[])?;
+//! let folder = RunFolder::create("runs/mine".as_ref(), &checked.config)?;
+//! let outcome = train(&checked, &folder, &StopSignal::default(), &mut Quiet)?;
+//! println!("{:?}", outcome.best);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod checkpoint;
+pub mod config;
+mod device;
+mod duration;
+mod log;
+mod optimizer;
+mod schedule;
+mod step;
+mod trainer;
+
+pub use checkpoint::{Checkpoint, CheckpointError, RunFolder};
+pub use config::{Checked, ConfigError, Problem, RunConfig};
+pub use device::DeviceSetting;
+pub use duration::{Duration, Unit};
+pub use log::{LogError, TrainLine};
+pub use optimizer::AdamWTable;
+pub use schedule::Schedule;
+pub use trainer::{
+    Best, Ending, EpochSummary, Event, Observer, Outcome, Plan, Quiet, StopSignal, TrainError,
+    train,
+};

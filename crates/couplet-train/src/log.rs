@@ -1,0 +1,145 @@
+//! `metrics.jsonl` and `skipped.jsonl`: one JSON object a line.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use couplet_eval::ZeroShotReport;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// A log that could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", path.display())]
+pub struct LogError {
+    pub path: PathBuf,
+    pub source: std::io::Error,
+}
+
+/// A training line of `metrics.jsonl`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct TrainLine {
+    /// Steps done, this one included.
+    pub step: u64,
+    /// The epoch that this step belongs to, counted from 1.
+    pub epoch: u64,
+    pub samples_seen: u64,
+    /// Seconds of training, over all resumes.
+    pub time: f64,
+    /// This step's loss.
+    pub loss: f64,
+    pub lr: f64,
+    /// The factor on cosine similarities, not its log.
+    pub logit_scale: f64,
+    /// Before clipping.
+    pub grad_norm: f64,
+    /// Since the line before.
+    pub samples_per_second: f64,
+    /// Share of the time spent waiting for data since the line before.
+    pub data_wait: f64,
+}
+
+/// An evaluation line of `metrics.jsonl`.
+pub(crate) fn eval_line(line: &LineHead, report: &ZeroShotReport) -> Value {
+    let mut map = Map::new();
+    map.insert("step".into(), line.step.into());
+    map.insert("epoch".into(), line.epoch.into());
+    map.insert("samples_seen".into(), line.samples_seen.into());
+    map.insert("time".into(), line.time.into());
+    for (metric, value) in report.metrics() {
+        map.insert(format!("eval/{}/{metric}", report.dataset), value.into());
+    }
+    map.insert(format!("eval/{}/images", report.dataset), report.images.into());
+    map.insert(format!("eval/{}/skipped", report.dataset), report.skipped.into());
+    Value::Object(map)
+}
+
+/// What every line begins with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LineHead {
+    pub step: u64,
+    pub epoch: u64,
+    pub samples_seen: u64,
+    pub time: f64,
+}
+
+/// A file of JSON lines that can be cut back to an earlier length.
+#[derive(Debug)]
+pub(crate) struct JsonLines {
+    path: PathBuf,
+    file: File,
+    len: u64,
+}
+
+impl JsonLines {
+    /// Opens the file, makes it if need be, and cuts off what stands behind `len` bytes.
+    pub fn open(path: &Path, len: u64) -> Result<Self, LogError> {
+        let open = || -> std::io::Result<File> {
+            let mut file = OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(path)?;
+            if file.metadata()?.len() < len {
+                return Err(std::io::Error::other(format!(
+                    "shorter than the {len} bytes it had at the checkpoint"
+                )));
+            }
+            file.set_len(len)?;
+            file.seek(SeekFrom::Start(len))?;
+            Ok(file)
+        };
+        let file = open().map_err(|source| LogError {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            file,
+            len,
+        })
+    }
+
+    /// Appends one line, in one write.
+    pub fn write(&mut self, line: &impl Serialize) -> Result<(), LogError> {
+        let mut bytes = serde_json::to_vec(line).expect("log lines have a JSON form");
+        bytes.push(b'\n');
+        self.file.write_all(&bytes).map_err(|source| LogError {
+            path: self.path.clone(),
+            source,
+        })?;
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Syncs the file to disk.
+    /// - returns its length in bytes.
+    pub fn sync(&mut self) -> Result<u64, LogError> {
+        self.file.sync_data().map_err(|source| LogError {
+            path: self.path.clone(),
+            source,
+        })?;
+        Ok(self.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_cut_back_and_grow_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.jsonl");
+        let mut log = JsonLines::open(&path, 0).unwrap();
+        log.write(&1).unwrap();
+        let len = log.sync().unwrap();
+        log.write(&2).unwrap();
+        drop(log);
+        let mut log = JsonLines::open(&path, len).unwrap();
+        log.write(&3).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n3\n");
+        let error = JsonLines::open(&path, 99).unwrap_err().to_string();
+        assert!(error.contains("shorter than the 99 bytes"), "{error}");
+    }
+}

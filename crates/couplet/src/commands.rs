@@ -1,0 +1,151 @@
+//! What each subcommand does.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use couplet_eval::{DatasetTable, Encoder, zero_shot as evaluate};
+use couplet_model::{ImageTowerSpec, presets};
+use couplet_train::{Ending, Outcome, RunConfig, RunFolder, StopSignal};
+
+use crate::progress::{Progress, print_reports};
+use crate::{EXIT_INTERRUPTED, TrainArguments, ZeroShotArguments};
+
+/// Where PIL calls an image a decompression bomb.
+const MAX_IMAGE_PIXELS: u64 = 178_956_970;
+
+pub(crate) fn train(arguments: &TrainArguments) -> anyhow::Result<u8> {
+    let checked = RunConfig::read(&arguments.config, &arguments.set)?;
+    let config = &checked.config;
+    let default_path = || Path::new("runs").join(&config.name);
+    let path = arguments.run_dir.clone().unwrap_or_else(default_path);
+    let folder = if arguments.resume {
+        RunFolder::resume(&path, config)?
+    } else if arguments.overwrite {
+        RunFolder::overwrite(&path, config)?
+    } else {
+        RunFolder::create(&path, config)?
+    };
+    let stop = stop_on_signals()?;
+    let mut progress = Progress::new(checked.log_steps());
+    let outcome = couplet_train::train(&checked, &folder, &stop, &mut progress);
+    progress.finish();
+    let outcome = outcome.map_err(|error| {
+        let next = format!("the run's folder is {}", path.display());
+        anyhow!(error).context(next)
+    })?;
+    print_outcome(arguments, &checked.config, &path, &outcome);
+    Ok(match outcome.ending {
+        Ending::Interrupted => EXIT_INTERRUPTED,
+        Ending::Finished | Ending::AlreadyFinished => 0,
+    })
+}
+
+/// The first SIGINT or SIGTERM lets the step finish; the second ends the process.
+fn stop_on_signals() -> anyhow::Result<StopSignal> {
+    let stop = StopSignal::default();
+    let signal = stop.clone();
+    let mut asked = false;
+    ctrlc::set_handler(move || {
+        if asked {
+            std::process::exit(i32::from(EXIT_INTERRUPTED));
+        }
+        asked = true;
+        eprintln!("\nstopping after this step; once more to stop at once");
+        signal.stop();
+    })
+    .context("cannot listen for signals")?;
+    Ok(stop)
+}
+
+fn print_outcome(arguments: &TrainArguments, config: &RunConfig, path: &Path, outcome: &Outcome) {
+    let folder = path.display();
+    let resume = || {
+        let mut command = format!("couplet train {}", arguments.config.display());
+        for set in &arguments.set {
+            command.push_str(&format!(" --set '{set}'"));
+        }
+        if let Some(run_dir) = &arguments.run_dir {
+            command.push_str(&format!(" --run-dir {}", run_dir.display()));
+        }
+        command + " --resume"
+    };
+    match outcome.ending {
+        Ending::Finished => {
+            println!("\nfinished {} steps in {}", outcome.steps, clock(outcome.seconds));
+        }
+        Ending::AlreadyFinished => {
+            println!("\nnothing to do: all {} steps are behind this run", outcome.steps);
+        }
+        Ending::Interrupted => println!("\nstopped after step {}", outcome.steps),
+    }
+    if let Some(best) = &outcome.best {
+        println!("best       {} = {:.4} at step {}", best.metric, best.value, best.step);
+    }
+    println!("run        {folder} (config.toml, metrics.jsonl, skipped.jsonl)");
+    if let Some(checkpoint) = &outcome.checkpoint {
+        println!("checkpoint {}", checkpoint.path.display());
+    }
+    if outcome.ending == Ending::Interrupted {
+        println!("continue   {}", resume());
+    } else if let Some(couplet_train::config::EvalTable::ZeroShot(eval)) = config.eval.first() {
+        println!(
+            "next       couplet eval zero-shot --model {folder} --dataset {}",
+            eval.dataset.display()
+        );
+    }
+}
+
+fn clock(seconds: f64) -> String {
+    let duration = std::time::Duration::from_secs_f64(seconds);
+    indicatif::HumanDuration(duration).to_string()
+}
+
+pub(crate) fn zero_shot(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
+    let device = arguments.device.open().ok_or_else(|| {
+        anyhow!("this binary was built without the backend of `{}`", arguments.device)
+    })?;
+    let encoder = Encoder::open(&arguments.model, &device)?;
+    let image_size = encoder.transform().image_size();
+    let mut reports = Vec::new();
+    for path in &arguments.dataset {
+        let dataset = open_dataset(path)?.open(image_size)?;
+        let mut progress = Progress::new(1);
+        let (report, skipped) = evaluate(&encoder, &dataset, MAX_IMAGE_PIXELS, |done| {
+            progress.evaluating(&dataset.name, done, dataset.images.len());
+        });
+        progress.finish();
+        for sample in skipped {
+            eprintln!("skipped {}: {}: {}", sample.shard, sample.cause, sample.detail);
+        }
+        reports.push(report);
+    }
+    print_reports(&reports);
+    if let Some(file) = &arguments.json {
+        let text = serde_json::to_string_pretty(&reports)?;
+        fs::write(file, text + "\n").with_context(|| file.display().to_string())?;
+    }
+    Ok(0)
+}
+
+fn open_dataset(path: &PathBuf) -> anyhow::Result<DatasetTable> {
+    DatasetTable::read(path).context("--dataset takes a file of datasets/ or a folder of classes")
+}
+
+pub(crate) fn list_models() -> anyhow::Result<u8> {
+    println!("{:24} {:>5} {:>5} {:>7} {:>7} {:>5}", "preset", "image", "patch", "vision", "text", "embed");
+    for name in presets::names() {
+        let spec = presets::find(name).ok_or_else(|| anyhow!("preset {name} is gone"))?;
+        let ImageTowerSpec::Vit(vit) = &spec.image;
+        println!(
+            "{name:24} {:>5} {:>5} {:>7} {:>7} {:>5}",
+            vit.image_size,
+            vit.patch_size,
+            format!("{}x{}", vit.layers, vit.width),
+            format!("{}x{}", spec.text.layers, spec.text.width),
+            spec.embed_dim
+        );
+    }
+    println!("\nvision and text: layers x width. All read CLIP's 49,408 tokens.");
+    Ok(0)
+}

@@ -1,0 +1,184 @@
+//! What a person sees of a run: a bar on a terminal, plain lines elsewhere.
+
+use std::io::IsTerminal;
+
+use couplet_eval::ZeroShotReport;
+use couplet_train::{EpochSummary, Event, Observer, Plan, TrainLine};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Draws a run's events.
+pub(crate) struct Progress {
+    bar: Option<ProgressBar>,
+    is_terminal: bool,
+    total_steps: u64,
+    steps_per_epoch: u64,
+    log_steps: u64,
+    skipped: usize,
+}
+
+impl Progress {
+    /// - log_steps: steps between plain lines.
+    pub(crate) fn new(log_steps: u64) -> Self {
+        Self {
+            bar: None,
+            is_terminal: std::io::stderr().is_terminal(),
+            total_steps: 0,
+            steps_per_epoch: 1,
+            log_steps,
+            skipped: 0,
+        }
+    }
+
+    /// Takes the bar away, so that what is printed next stands alone.
+    pub(crate) fn finish(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn print(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| println!("{text}")),
+            None => println!("{text}"),
+        }
+    }
+
+    fn started(&mut self, plan: &Plan) {
+        self.total_steps = plan.total_steps;
+        self.steps_per_epoch = plan.steps_per_epoch;
+        println!(
+            "{:.2} M parameters on {}; {} samples an epoch in {} steps of {}; {} steps in all",
+            millions(plan.parameters),
+            plan.device,
+            plan.samples_per_epoch,
+            plan.steps_per_epoch,
+            plan.batch_size,
+            plan.total_steps
+        );
+        if plan.done_steps > 0 {
+            println!("continuing after step {}", plan.done_steps);
+        }
+        if self.is_terminal {
+            let style = ProgressStyle::with_template(
+                "{bar:24} step {pos}/{len}  {msg}  {elapsed} gone, {eta} left",
+            )
+            .expect("the template is sound");
+            let bar = ProgressBar::new(plan.total_steps).with_style(style);
+            bar.set_position(plan.done_steps);
+            bar.reset_eta();
+            self.bar = Some(bar);
+        }
+    }
+
+    fn step(&mut self, line: &TrainLine) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(line.step);
+            let skipped = match self.skipped {
+                0 => String::new(),
+                n => format!("  {n} skipped"),
+            };
+            bar.set_message(format!(
+                "epoch {}  loss {:.4}  {:.0} samples/s{skipped}",
+                line.epoch, line.loss, line.samples_per_second
+            ));
+        } else if line.step.is_multiple_of(self.log_steps) || line.step == self.total_steps {
+            println!(
+                "step {}/{}  epoch {}  loss {:.4}  lr {:.2e}  {:.0} samples/s  {} left",
+                line.step,
+                self.total_steps,
+                line.epoch,
+                line.loss,
+                line.lr,
+                line.samples_per_second,
+                self.left(line)
+            );
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+    fn left(&self, line: &TrainLine) -> String {
+        let steps = (self.total_steps - line.step) as f64;
+        let per_step = line.time / line.step as f64;
+        let seconds = std::time::Duration::from_secs_f64(steps * per_step);
+        indicatif::HumanDuration(seconds).to_string()
+    }
+
+    /// Shows how far an evaluation is, on a terminal.
+    pub(crate) fn evaluating(&mut self, dataset: &str, done: usize, images: usize) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("evaluating {dataset}: {done}/{images} images"));
+        } else if self.is_terminal {
+            let style = ProgressStyle::with_template("{bar:24} {pos}/{len} images  {eta} left")
+                .expect("the template is sound");
+            let bar = ProgressBar::new(images as u64).with_style(style);
+            bar.set_position(done as u64);
+            self.bar = Some(bar);
+        }
+    }
+
+    fn epoch(&self, summary: &EpochSummary) {
+        let epochs = self.total_steps.div_ceil(self.steps_per_epoch);
+        let mut text = format!(
+            "epoch {}/{epochs}  step {}  mean loss {:.4}  {:.1} s",
+            summary.epoch, summary.step, summary.loss, summary.seconds
+        );
+        if !summary.reports.is_empty() {
+            text.push('\n');
+            text.push_str(&table(&summary.reports));
+        }
+        self.print(&text);
+    }
+}
+
+impl Observer for Progress {
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Started(plan) => self.started(plan),
+            Event::Step(line) => self.step(line),
+            Event::Evaluating {
+                dataset,
+                done,
+                images,
+            } => self.evaluating(dataset, done, images),
+            Event::Evaluated { step, report } => {
+                // An epoch's own evaluations stand in its table.
+                if !step.is_multiple_of(self.steps_per_epoch) && step != self.total_steps {
+                    self.print(&format!("step {step}\n{}", table(std::slice::from_ref(report))));
+                }
+            }
+            Event::Epoch(summary) => self.epoch(summary),
+            Event::Skipped { samples } => self.skipped += samples,
+            Event::Saved(_) => {}
+        }
+    }
+}
+
+/// Prints a table of results.
+pub(crate) fn print_reports(reports: &[ZeroShotReport]) {
+    println!("{}", table(reports));
+}
+
+fn table(reports: &[ZeroShotReport]) -> String {
+    let width = reports.iter().map(|r| r.dataset.len()).max().unwrap_or(0).max(7);
+    let mut text = format!("  {:width$}  {:>6}  {:>6}  {:>14}  {:>7}", "dataset", "top1", "top5", "mean per class", "images");
+    for report in reports {
+        let percent = |share: f64| format!("{:.2}%", share * 100.0);
+        text.push_str(&format!(
+            "\n  {:width$}  {:>6}  {:>6}  {:>14}  {:>7}",
+            report.dataset,
+            percent(report.top1),
+            percent(report.top5),
+            percent(report.mean_per_class),
+            report.images
+        ));
+        if report.skipped > 0 {
+            text.push_str(&format!("  ({} skipped)", report.skipped));
+        }
+    }
+    text
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rounded number for people")]
+fn millions(count: usize) -> f64 {
+    count as f64 / 1e6
+}
