@@ -84,7 +84,7 @@ impl TextTower {
 
         let width = x.dims()[2];
         let rows = i64::try_from(batch * length).expect("a batch's token count fits in i64");
-        let first_b = Tensor::<1, Int>::arange_step(0..rows, length, &device);
+        let first_b = Tensor::<1, Int>::arange_step(0..rows, length, (&device, end_b.dtype()));
         let pooled = x.reshape([batch * length, width]).select(0, first_b + end_b);
         self.ln_final.forward(pooled).matmul(self.text_projection.val())
     }

@@ -16,6 +16,8 @@ mod device;
 mod duration;
 mod log;
 mod optimizer;
+#[cfg(test)]
+mod parity;
 mod schedule;
 mod step;
 mod trainer;

@@ -334,7 +334,9 @@ mod tests {
     #[test]
     fn moments_survive_a_save_bit_for_bit() {
         let mut first = ModelOptimizer::new(&table());
-        let (model, _) = first.step(model(), grads(&model()), 1e-3);
+        let start = model();
+        let start_grads = grads(&start);
+        let (model, _) = first.step(start, start_grads, 1e-3);
         let (tensors, times) = first.save(&model);
         assert!(tensors["visual.proj.exp_avg"].values.iter().any(|v| *v != 0.0));
         assert_eq!(times["logit_scale"], 1);

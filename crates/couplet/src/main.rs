@@ -10,6 +10,11 @@ use clap::{Parser, Subcommand};
 use couplet_train::{ConfigError, DeviceSetting};
 use tracing_subscriber::filter::LevelFilter;
 
+/// Tensors come and go at every operation on the CPU; the system's allocator hands their
+/// pages back to the kernel each time, which cost a fifth of a step.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A bad config or bad arguments, as clap has it.
 const EXIT_USAGE: u8 = 2;
 /// A run that failed.

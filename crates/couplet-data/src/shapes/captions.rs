@@ -40,8 +40,8 @@ pub(super) fn caption(scene: &Scene, rng: &mut ChaCha8Rng) -> String {
     };
     if rng.random_bool(0.3) {
         let words = match scene.radius {
-            r if r > 0.33 => Some(&BIG),
-            r if r < 0.23 => Some(&SMALL),
+            r if r > 0.38 => Some(&BIG),
+            r if r < 0.31 => Some(&SMALL),
             _ => None,
         };
         if let Some(word) = words.and_then(|words| words.choose(rng)) {

@@ -98,10 +98,10 @@ impl Scene {
                 break (shape, colour);
             }
         };
-        let radius = rng.random_range(0.16..0.42f32);
+        let radius = rng.random_range(0.26..0.44f32);
         let mut place = || rng.random_range(radius * 0.9..1.0 - radius * 0.9);
         let centre = [place(), place()];
-        let rotation = rng.random_range(-0.5..0.5f32);
+        let rotation = rng.random_range(-0.35..0.35f32);
         // Muted and never light, so that every colour stands out.
         let grey = rng.random_range(15..120u8);
         let background = [(); 3].map(|()| grey.saturating_add_signed(rng.random_range(-14..=14)));

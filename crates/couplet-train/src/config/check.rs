@@ -264,7 +264,7 @@ impl Check<'_> {
         let mut evals = Vec::new();
         for (at, EvalTable::ZeroShot(eval)) in config.eval.iter().enumerate() {
             let every = self.every(&format!("eval[{at}].every"), eval.every, sizes);
-            if self.broken("model.image") {
+            if self.broken("model.image.image_size") {
                 continue;
             }
             let opened = DatasetTable::read(&eval.dataset).and_then(|table| table.open(image_size));

@@ -50,7 +50,7 @@ pub(super) fn collect<T: DeserializeOwned>(table: Table) -> Collected<T> {
         let attempt = |document: &Value| error_of::<T>(document);
         let next = match quoted_after(&message, "missing field ") {
             Some(field) => mend_missing(&document, field, &message, &attempt),
-            None => Some(mend_wrong(&document, &message, &attempt)),
+            None => Some(mend_wrong(&document, &message, &attempt, &mistakes_of::<T>)),
         };
         let Some(mend) = next else {
             problems.push(Problem::new("", message));
@@ -82,6 +82,13 @@ fn error_of<T: DeserializeOwned>(document: &Value) -> Option<String> {
     Some(error.message().to_string())
 }
 
+fn mistakes_of<T: DeserializeOwned>(document: &Value) -> usize {
+    match document {
+        Value::Table(table) => collect::<T>(table.clone()).problems.len(),
+        _ => usize::MAX,
+    }
+}
+
 /// Finds the table that lacks `field` and fills the gap with a value that is accepted.
 fn mend_missing(
     document: &Value,
@@ -95,39 +102,39 @@ fn mend_missing(
             tables.push(path.clone());
         }
     });
+    // Each with the words in which serde would refuse it.
     let fillers = [
-        Value::Integer(1),
-        Value::String("1 epoch".into()),
-        Value::Array(vec![Value::Float(0.5), Value::Float(0.5)]),
-        Value::Boolean(false),
-        Value::Table(Table::new()),
+        (Value::Integer(1), "integer `1`"),
+        (Value::String("1 epoch".into()), "1 epoch"),
+        (Value::Array(vec![Value::Float(0.5); 2]), "sequence"),
+        (Value::Boolean(false), "boolean `false`"),
+        (Value::Table(Table::new()), "map"),
     ];
-    for wrong_type_too in [false, true] {
-        for path in &tables {
-            for filler in &fillers {
-                let mut filled = document.clone();
-                let table = get_mut(&mut filled, path).and_then(Value::as_table_mut);
-                table?.insert(field.to_string(), filler.clone());
-                let after = attempt(&filled);
-                let rejected = after.as_ref().is_some_and(|after| {
-                    after == message
-                        || after.starts_with("unknown field")
-                        || (!wrong_type_too && after.starts_with("invalid"))
-                        || (!wrong_type_too && after.starts_with("unknown variant"))
+    let misplaced = format!("unknown field `{field}`");
+    for path in &tables {
+        for (filler, refusal) in &fillers {
+            let mut filled = document.clone();
+            let table = get_mut(&mut filled, path).and_then(Value::as_table_mut)?;
+            table.insert(field.to_string(), filler.clone());
+            let after = attempt(&filled);
+            let refused = after.as_ref().is_some_and(|after| {
+                after == message || after.starts_with(&misplaced) || after.contains(refusal)
+            });
+            if !refused {
+                let mut key = path.clone();
+                key.push(Step::Key(field.to_string()));
+                return Some(Mend {
+                    problem: Problem::new(&print(&key), "is missing"),
+                    document: Some(filled),
                 });
-                if !rejected {
-                    let mut key = path.clone();
-                    key.push(Step::Key(field.to_string()));
-                    let readable = after.is_none_or(|after| !after.starts_with("unknown variant"));
-                    return Some(Mend {
-                        problem: Problem::new(&print(&key), "is missing"),
-                        document: readable.then_some(filled),
-                    });
-                }
             }
         }
     }
-    None
+    // No stand-in fits, as for a missing tag: say what is missing and stop here.
+    Some(Mend {
+        problem: Problem::new(field, "is missing"),
+        document: None,
+    })
 }
 
 /// Finds the key that an error speaks of and takes it out.
@@ -135,6 +142,7 @@ fn mend_wrong(
     document: &Value,
     message: &str,
     attempt: &dyn Fn(&Value) -> Option<String>,
+    mistakes: &dyn Fn(&Value) -> usize,
 ) -> Mend {
     let path = find_unknown(document, message, attempt)
         .or_else(|| find_leaf(document, message, attempt))
@@ -142,7 +150,7 @@ fn mend_wrong(
     let problem = Problem::new(&print(&path), explain(message));
     if message.starts_with("unknown variant") {
         return Mend {
-            document: best_variant(document, &path, message, attempt),
+            document: best_variant(document, &path, message, mistakes),
             problem,
         };
     }
@@ -262,28 +270,22 @@ fn find_by_removal(
     }
 }
 
-/// Replaces an unknown variant by the known one under which the fewest mistakes remain
-/// in sight: one that does not make the table's other keys unknown.
+/// Replaces an unknown variant by the known one under which the fewest mistakes remain.
 fn best_variant(
     document: &Value,
     path: &Path,
     message: &str,
-    attempt: &dyn Fn(&Value) -> Option<String>,
+    mistakes: &dyn Fn(&Value) -> usize,
 ) -> Option<Value> {
     let expected = message.split_once("expected").map_or("", |(_, list)| list);
     let variants = expected.split('`').skip(1).step_by(2);
-    let mut fallback = None;
-    for variant in variants {
-        let mut replaced = document.clone();
-        *get_mut(&mut replaced, path)? = Value::String(variant.to_string());
-        match attempt(&replaced) {
-            Some(after) if after.starts_with("unknown field") || after.starts_with("missing") => {
-                fallback = fallback.or(Some(replaced));
-            }
-            _ => return Some(replaced),
-        }
-    }
-    fallback
+    variants
+        .filter_map(|variant| {
+            let mut replaced = document.clone();
+            *get_mut(&mut replaced, path)? = Value::String(variant.to_string());
+            Some(replaced)
+        })
+        .min_by_key(mistakes)
 }
 
 /// serde's words in a config's.
