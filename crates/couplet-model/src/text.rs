@@ -5,7 +5,7 @@ use burn::tensor::{Int, Tensor, module};
 
 use crate::init::{Initializer, inverse_sqrt};
 use crate::layers::LayerNorm;
-use crate::transformer::{BlockStd, Transformer, TransformerSpec, causal_mask};
+use crate::transformer::{BlockStd, Token, Transformer, TransformerSpec, causal_mask};
 use crate::{Activation, TextTowerSpec};
 
 /// CLIP's text tower: token and position embeddings, causal blocks, and a projection
@@ -74,18 +74,16 @@ impl TextTower {
     ///   to its longest caption.
     /// - returns text features `[batch, embed_dim]`, not L2-normalised.
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
-        let [batch, length] = tokens.dims();
+        let [_, length] = tokens.dims();
         let device = tokens.device();
         let end_b = tokens.clone().argmax(1).squeeze_dim::<1>(1);
         let positions = self.positional_embedding.val().narrow(0, 0, length);
         let x = module::embedding(self.token_embedding.weight.val(), tokens)
             + positions.unsqueeze();
-        let x = self.transformer.forward(x, Some(&causal_mask(length, &device)));
-
-        let width = x.dims()[2];
-        let rows = i64::try_from(batch * length).expect("a batch's token count fits in i64");
-        let first_b = Tensor::<1, Int>::arange_step(0..rows, length, (&device, end_b.dtype()));
-        let pooled = x.reshape([batch * length, width]).select(0, first_b + end_b);
+        let mask = causal_mask(length, &device);
+        let pooled = self
+            .transformer
+            .forward_token(x, &Token::At(end_b), Some(&mask));
         self.ln_final.forward(pooled).matmul(self.text_projection.val())
     }
 }

@@ -3,7 +3,7 @@
 //! Source: open_clip `ResidualAttentionBlock` and `Transformer`.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, TensorData, activation};
+use burn::tensor::{Device, Int, Tensor, TensorData, activation, module};
 
 use crate::Activation;
 use crate::init::{Initializer, inverse_sqrt};
@@ -75,13 +75,20 @@ impl Transformer {
         Self { resblocks }
     }
 
-    /// - x: `[batch, tokens, width]`; returns the same shape.
+    /// One token of each sequence, after all blocks. Nothing reads the other tokens of
+    /// the last block, so it serves that one alone: the same features and gradients for
+    /// less work.
+    /// - x: `[batch, tokens, width]`.
     /// - mask: added to the attention scores, `[1, 1, tokens, tokens]`.
-    pub fn forward(&self, mut x: Tensor<3>, mask: Option<&Tensor<4>>) -> Tensor<3> {
-        for block in &self.resblocks {
+    /// - returns `[batch, width]`.
+    pub fn forward_token(&self, mut x: Tensor<3>, token: &Token, mask: Option<&Tensor<4>>) -> Tensor<2> {
+        let Some((last, before)) = self.resblocks.split_last() else {
+            return token.pick(x).squeeze_dim(1);
+        };
+        for block in before {
             x = block.forward(x, mask);
         }
-        x
+        last.forward_token(x, token, mask)
     }
 }
 
@@ -159,9 +166,81 @@ impl ResidualAttentionBlock {
         let x = x.clone() + self.attn.forward(self.ln_1.forward(x), mask);
         x.clone() + self.mlp.forward(self.ln_2.forward(x))
     }
+
+    /// - returns `[batch, width]`.
+    fn forward_token(&self, x: Tensor<3>, token: &Token, mask: Option<&Tensor<4>>) -> Tensor<2> {
+        let attended = self.attn.forward_token(self.ln_1.forward(x.clone()), token, mask);
+        let x = token.pick(x) + attended;
+        (x.clone() + self.mlp.forward(self.ln_2.forward(x))).squeeze_dim(1)
+    }
+}
+
+/// Which token of a sequence pools it.
+pub(crate) enum Token {
+    /// The first of every sequence.
+    First,
+    /// Of each sequence its own, `[batch]`.
+    At(Tensor<1, Int>),
+}
+
+impl Token {
+    /// - x: `[batch, tokens, width]`; returns `[batch, 1, width]`.
+    fn pick(&self, x: Tensor<3>) -> Tensor<3> {
+        let [batch, tokens, width] = x.dims();
+        match self {
+            Self::First => x.narrow(1, 0, 1),
+            Self::At(token_b) => {
+                let rows = i64::try_from(batch * tokens).expect("a batch's tokens fit in i64");
+                let options = (&x.device(), token_b.dtype());
+                let first_b = Tensor::<1, Int>::arange_step(0..rows, tokens, options);
+                x.reshape([batch * tokens, width])
+                    .select(0, first_b + token_b.clone())
+                    .reshape([batch, 1, width])
+            }
+        }
+    }
+
+    /// The mask's row of each sequence's token, `[batch or 1, 1, 1, tokens]`.
+    fn pick_mask(&self, mask: &Tensor<4>) -> Tensor<4> {
+        let tokens = mask.dims()[3];
+        match self {
+            Self::First => mask.clone().narrow(2, 0, 1),
+            Self::At(token_b) => {
+                let batch = token_b.dims()[0];
+                let rows = mask.clone().reshape([tokens, tokens]);
+                rows.select(0, token_b.clone()).reshape([batch, 1, 1, tokens])
+            }
+        }
+    }
 }
 
 impl Attention {
+    /// The attention's output for one token of each sequence.
+    /// - x: `[batch, tokens, width]`; returns `[batch, 1, width]`.
+    fn forward_token(&self, x: Tensor<3>, token: &Token, mask: Option<&Tensor<4>>) -> Tensor<3> {
+        let [batch, _, width] = x.dims();
+        let heads = |x: Tensor<3>, parts: usize| -> Tensor<4> {
+            let [_, tokens, _] = x.dims();
+            x.reshape([batch, tokens, parts * self.heads, width / self.heads]).swap_dims(1, 2)
+        };
+        let project = |x: Tensor<3>, from: usize, parts: usize| -> Tensor<3> {
+            let weight = self.in_proj_weight.val().narrow(0, from * width, parts * width);
+            let bias = self.in_proj_bias.val().narrow(0, from * width, parts * width);
+            module::linear(x, weight.transpose(), Some(bias))
+        };
+        let q = heads(project(token.pick(x.clone()), 0, 1), 1);
+        let kv = heads(project(x, 1, 2), 2);
+        let (k, v) = (
+            kv.clone().narrow(1, 0, self.heads),
+            kv.narrow(1, self.heads, self.heads),
+        );
+        let mask = mask.map(|mask| token.pick_mask(mask));
+        let attended = attention(q, k, v, mask.as_ref())
+            .swap_dims(1, 2)
+            .reshape([batch, 1, width]);
+        self.out_proj.forward(attended)
+    }
+
     fn forward(&self, x: Tensor<3>, mask: Option<&Tensor<4>>) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
         let head_width = width / self.heads;
@@ -177,8 +256,9 @@ impl Attention {
 }
 
 /// Scaled dot-product attention; the one place that decides how it is computed.
-/// - q, k, v: `[batch, heads, tokens, head_width]`; returns the same shape.
-/// - mask: added to the scores, `[1, 1, tokens, tokens]`.
+/// - q: `[batch, heads, queries, head_width]`; returns the same shape.
+/// - k, v: `[batch, heads, tokens, head_width]`.
+/// - mask: added to the scores, `[batch or 1, 1, queries, tokens]`.
 fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: Option<&Tensor<4>>) -> Tensor<4> {
     let scale = inverse_sqrt(q.dims()[3]);
     let mut scores_bhqk = q.mul_scalar(scale).matmul(k.swap_dims(2, 3));

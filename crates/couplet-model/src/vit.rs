@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 use crate::init::{Initializer, inverse_sqrt};
 use crate::layers::LayerNorm;
-use crate::transformer::{Transformer, TransformerSpec};
+use crate::transformer::{Token, Transformer, TransformerSpec};
 use crate::{Activation, VitSpec};
 
 /// CLIP's ViT: patches, a class token, learned positions, pre-norm blocks, and a
@@ -87,8 +87,9 @@ impl VisionTransformer {
             .reshape([1, 1, width])
             .expand([batch, 1, width]);
         let x = Tensor::cat(vec![class, patches], 1) + self.positional_embedding.val().unsqueeze();
-        let x = self.transformer.forward(self.ln_pre.forward(x), None);
-        let class = x.narrow(1, 0, 1).squeeze_dim::<2>(1);
+        let class = self
+            .transformer
+            .forward_token(self.ln_pre.forward(x), &Token::First, None);
         self.ln_post.forward(class).matmul(self.proj.val())
     }
 }

@@ -32,13 +32,13 @@ pub(super) fn caption(scene: &Scene, rng: &mut ChaCha8Rng) -> String {
     let shape = SHAPES[scene.shape];
     let colour = COLOURS[scene.colour].0;
     let mut thing = match rng.random_range(0..20) {
-        0..2 => shape.to_string(),
-        2 => format!("{colour} thing"),
-        3 => format!("{shape} that is {colour}"),
-        4 => format!("{shape} in {colour}"),
+        0..5 => shape.to_string(),
+        5 => format!("{colour} thing"),
+        6 => format!("{shape} that is {colour}"),
+        7 => format!("{shape} in {colour}"),
         _ => format!("{colour} {shape}"),
     };
-    if rng.random_bool(0.3) {
+    if rng.random_bool(0.2) {
         let words = match scene.radius {
             r if r > 0.38 => Some(&BIG),
             r if r < 0.31 => Some(&SMALL),
@@ -53,12 +53,12 @@ pub(super) fn caption(scene: &Scene, rng: &mut ChaCha8Rng) -> String {
         _ => "a",
     };
     thing = format!("{article} {thing}");
-    if rng.random_bool(0.2) {
+    if rng.random_bool(0.1) {
         thing = format!("{thing} {}", place(scene.centre));
     }
-    if rng.random_bool(0.15) {
+    if rng.random_bool(0.1) {
         let light = u32::from(scene.background[0]);
-        let words = if light < 60 { &DARK } else { &GREY };
+        let words = if light < 45 { &DARK } else { &GREY };
         thing = format!("{thing} {}", words.choose(rng).expect("the list is not empty"));
     }
     let frame = FRAMES.choose(rng).expect("the list is not empty");
@@ -74,8 +74,8 @@ pub(super) fn caption(scene: &Scene, rng: &mut ChaCha8Rng) -> String {
 
 fn place([x, y]: [f32; 2]) -> &'static str {
     let third = |v: f32| match v {
-        v if v < 0.38 => 0,
-        v if v > 0.62 => 2,
+        v if v < 0.44 => 0,
+        v if v > 0.56 => 2,
         _ => 1,
     };
     [

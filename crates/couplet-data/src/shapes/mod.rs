@@ -24,12 +24,12 @@ pub const SHAPES: [&str; 8] = [
 
 /// The eight colours' names with their RGB, in class order.
 const COLOURS: [(&str, [u8; 3]); 8] = [
-    ("red", [214, 30, 34]),
+    ("red", [235, 45, 45]),
     ("orange", [245, 138, 20]),
     ("yellow", [250, 225, 40]),
-    ("green", [34, 150, 50]),
-    ("blue", [36, 74, 214]),
-    ("purple", [132, 40, 170]),
+    ("green", [45, 185, 65]),
+    ("blue", [55, 105, 240]),
+    ("purple", [165, 65, 215]),
     ("pink", [250, 140, 190]),
     ("white", [248, 248, 248]),
 ];
@@ -98,13 +98,13 @@ impl Scene {
                 break (shape, colour);
             }
         };
-        let radius = rng.random_range(0.26..0.44f32);
-        let mut place = || rng.random_range(radius * 0.9..1.0 - radius * 0.9);
+        let radius = rng.random_range(0.28..0.44f32);
+        let mut place = || rng.random_range(0.38..0.62f32);
         let centre = [place(), place()];
-        let rotation = rng.random_range(-0.35..0.35f32);
-        // Muted and never light, so that every colour stands out.
-        let grey = rng.random_range(15..120u8);
-        let background = [(); 3].map(|()| grey.saturating_add_signed(rng.random_range(-14..=14)));
+        let rotation = rng.random_range(-0.3..0.3f32);
+        // Muted and dark, so that every colour stands out.
+        let grey = rng.random_range(10..80u8);
+        let background = [(); 3].map(|()| grey.saturating_add_signed(rng.random_range(-10..=10)));
         Self {
             shape,
             colour,

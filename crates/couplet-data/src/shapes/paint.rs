@@ -47,8 +47,8 @@ pub(super) fn paint(scene: &Scene, image_size: u32, rng: &mut ChaCha8Rng) -> Rgb
     reason = "values are clamped to a byte; sizes are far below 2^24"
 )]
 fn noisy(canvas: &Pixmap, rng: &mut ChaCha8Rng) -> RgbImage {
-    let noise = Normal::new(0.0, rng.random_range(1.0..9.0f32)).expect("a positive deviation");
-    let slope: [f32; 2] = [(); 2].map(|()| rng.random_range(-24.0..24.0));
+    let noise = Normal::new(0.0, rng.random_range(1.0..8.0f32)).expect("a positive deviation");
+    let slope: [f32; 2] = [(); 2].map(|()| rng.random_range(-16.0..16.0));
     let side = canvas.width() as f32;
     RgbImage::from_fn(canvas.width(), canvas.height(), |x, y| {
         let pixel = canvas.pixel(x, y).expect("inside the canvas");

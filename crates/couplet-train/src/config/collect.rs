@@ -49,7 +49,9 @@ pub(super) fn collect<T: DeserializeOwned>(table: Table) -> Collected<T> {
         };
         let attempt = |document: &Value| error_of::<T>(document);
         let next = match quoted_after(&message, "missing field ") {
-            Some(field) => mend_missing(&document, field, &message, &attempt),
+            Some(field) => {
+                mend_missing(&document, field, &message, &attempt, &mistakes_of::<T>)
+            }
             None => Some(mend_wrong(&document, &message, &attempt, &mistakes_of::<T>)),
         };
         let Some(mend) = next else {
@@ -95,6 +97,7 @@ fn mend_missing(
     field: &str,
     message: &str,
     attempt: &dyn Fn(&Value) -> Option<String>,
+    mistakes: &dyn Fn(&Value) -> usize,
 ) -> Option<Mend> {
     let mut tables = Vec::new();
     walk(document, &mut Vec::new(), &mut |path, value| {
@@ -117,12 +120,18 @@ fn mend_missing(
             let table = get_mut(&mut filled, path).and_then(Value::as_table_mut)?;
             table.insert(field.to_string(), filler.clone());
             let after = attempt(&filled);
+            let mut key = path.clone();
+            key.push(Step::Key(field.to_string()));
+            if let Some(after) = after.as_deref().filter(|a| a.starts_with("unknown variant `1 epoch`")) {
+                return Some(Mend {
+                    problem: Problem::new(&print(&key), explain_missing_tag(after)),
+                    document: best_variant(&filled, &key, after, mistakes),
+                });
+            }
             let refused = after.as_ref().is_some_and(|after| {
                 after == message || after.starts_with(&misplaced) || after.contains(refusal)
             });
             if !refused {
-                let mut key = path.clone();
-                key.push(Step::Key(field.to_string()));
                 return Some(Mend {
                     problem: Problem::new(&print(&key), "is missing"),
                     document: Some(filled),
@@ -130,7 +139,7 @@ fn mend_missing(
             }
         }
     }
-    // No stand-in fits, as for a missing tag: say what is missing and stop here.
+    // No stand-in fits: say what is missing and stop here.
     Some(Mend {
         problem: Problem::new(field, "is missing"),
         document: None,
@@ -286,6 +295,11 @@ fn best_variant(
             Some(replaced)
         })
         .min_by_key(mistakes)
+}
+
+fn explain_missing_tag(message: &str) -> String {
+    let expected = message.split_once("expected").map_or("", |(_, list)| list);
+    format!("is missing; expected{expected}")
 }
 
 /// serde's words in a config's.
@@ -479,11 +493,10 @@ mod tests {
 
     #[test]
     fn an_unknown_variant_does_not_hide_the_rest() {
-        let text = "
-            name = 3
-            part = { kind = 'flet', width = 3, height = 1 }
-            other = {}
-        ";
-        assert_eq!(keys(text), ["name", "other.width", "part.kind"]);
+        for tag in ["kind = 'flet', ", ""] {
+            let part = format!("part = {{ {tag} width = 3, height = 1 }}");
+            let text = format!("name = 3\n{part}\nother = {{}}\n");
+            assert_eq!(keys(&text), ["name", "other.width", "part.kind"]);
+        }
     }
 }
