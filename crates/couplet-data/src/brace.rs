@@ -43,8 +43,13 @@ fn items(body: &str) -> Option<Vec<String>> {
         return None;
     }
     let (from, to): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-    let padded = first.len() > 1 && first.starts_with('0') || last.len() > 1 && last.starts_with('0');
-    let width = if padded { first.len().max(last.len()) } else { 0 };
+    let padded =
+        first.len() > 1 && first.starts_with('0') || last.len() > 1 && last.starts_with('0');
+    let width = if padded {
+        first.len().max(last.len())
+    } else {
+        0
+    };
     let name = |n: u64| format!("{n:0width$}");
     Some(if from <= to {
         (from..=to).map(name).collect()
@@ -60,16 +65,26 @@ mod tests {
     #[test]
     fn ranges_lists_and_plain_paths() {
         assert_eq!(expand("a.tar").unwrap(), ["a.tar"]);
-        assert_eq!(expand("{08..10}.tar").unwrap(), ["08.tar", "09.tar", "10.tar"]);
+        assert_eq!(
+            expand("{08..10}.tar").unwrap(),
+            ["08.tar", "09.tar", "10.tar"]
+        );
         assert_eq!(expand("d{9..10}").unwrap(), ["d9", "d10"]);
-        assert_eq!(expand("{b,a}-{1..2}").unwrap(), ["b-1", "b-2", "a-1", "a-2"]);
+        assert_eq!(
+            expand("{b,a}-{1..2}").unwrap(),
+            ["b-1", "b-2", "a-1", "a-2"]
+        );
     }
 
     #[test]
     fn broken_patterns_say_what_is_wrong() {
         assert!(expand("{0..3.tar").unwrap_err().contains("never closes"));
         assert!(expand("0}.tar").unwrap_err().contains("never opened"));
-        assert!(expand("{a..b}.tar").unwrap_err().contains("neither a range"));
+        assert!(
+            expand("{a..b}.tar")
+                .unwrap_err()
+                .contains("neither a range")
+        );
         assert!(expand("{{0..3}}.tar").unwrap_err().contains("nests"));
     }
 }

@@ -19,7 +19,10 @@ pub fn decode(picture: Picture, max_pixels: u64) -> Result<RgbImage, Fault> {
     };
     let corrupt = |error: &dyn std::fmt::Display| Fault::new(SkipCause::CorruptImage, error);
     if bytes.is_empty() {
-        return Err(Fault::new(SkipCause::CorruptImage, "the image has no bytes"));
+        return Err(Fault::new(
+            SkipCause::CorruptImage,
+            "the image has no bytes",
+        ));
     }
     let decoder = ImageReader::new(Cursor::new(bytes))
         .with_guessed_format()
@@ -35,7 +38,10 @@ pub fn decode(picture: Picture, max_pixels: u64) -> Result<RgbImage, Fault> {
     }
     let pixels = image::DynamicImage::from_decoder(decoder).map_err(|error| corrupt(&error))?;
     if pixels.width() == 0 || pixels.height() == 0 {
-        return Err(Fault::new(SkipCause::CorruptImage, "the image has no pixels"));
+        return Err(Fault::new(
+            SkipCause::CorruptImage,
+            "the image has no pixels",
+        ));
     }
     Ok(pixels.into_rgb8())
 }
@@ -53,7 +59,10 @@ mod tests {
 
     #[test]
     fn grey_is_repeated_and_alpha_dropped() {
-        let grey = encoded(&GrayImage::from_pixel(2, 2, [9].into()).into(), ImageFormat::Png);
+        let grey = encoded(
+            &GrayImage::from_pixel(2, 2, [9].into()).into(),
+            ImageFormat::Png,
+        );
         let pixels = decode(Picture::Encoded(grey), 100).unwrap();
         assert_eq!(pixels.get_pixel(1, 1).0, [9, 9, 9]);
         let clear = RgbaImage::from_pixel(2, 2, [1, 2, 3, 0].into());
@@ -67,7 +76,10 @@ mod tests {
         let cause = |bytes: Vec<u8>, max| decode(Picture::Encoded(bytes), max).unwrap_err().cause;
         let whole = encoded(&RgbImage::new(20, 20).into(), ImageFormat::Jpeg);
         assert_eq!(cause(Vec::new(), 999), SkipCause::CorruptImage);
-        assert_eq!(cause(b"not an image".to_vec(), 999), SkipCause::CorruptImage);
+        assert_eq!(
+            cause(b"not an image".to_vec(), 999),
+            SkipCause::CorruptImage
+        );
         assert_eq!(cause(whole[..40].to_vec(), 999), SkipCause::CorruptImage);
         assert_eq!(cause(whole, 399), SkipCause::OversizedImage);
     }

@@ -258,7 +258,12 @@ mod tests {
     #[test]
     fn sub_folders_are_classes_in_the_order_of_their_names() {
         let folder = tempfile::tempdir().unwrap();
-        for (class, file) in [("b", "1.png"), ("a", "2.png"), ("a", "1.png"), ("a", "x.txt")] {
+        for (class, file) in [
+            ("b", "1.png"),
+            ("a", "2.png"),
+            ("a", "1.png"),
+            ("a", "x.txt"),
+        ] {
             fs::create_dir_all(folder.path().join(class)).unwrap();
             let path = folder.path().join(class).join(file);
             RgbImage::from_pixel(4, 4, [50, 60, 70].into())
@@ -285,6 +290,9 @@ mod tests {
             path: folder.path().into(),
         });
         let error = LabelledSet::open(&table, 2).unwrap_err().to_string();
-        assert!(error.contains("no images (jpg, jpeg, png, webp)"), "{error}");
+        assert!(
+            error.contains("no images (jpg, jpeg, png, webp)"),
+            "{error}"
+        );
     }
 }

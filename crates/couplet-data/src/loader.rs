@@ -234,12 +234,18 @@ impl BatchMaker {
         skipped: &mut Vec<Skipped>,
     ) -> Result<(), LoaderError> {
         let epoch_len = self.options.order.epoch_len;
-        #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 53 bits")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a share needs no more than 53 bits"
+        )]
         let share = position.skipped as f64 / epoch_len as f64;
         if share <= self.options.max_skipped {
             return Ok(());
         }
-        let causes: Vec<_> = causes.iter().map(|(cause, n)| format!("{n} {cause}")).collect();
+        let causes: Vec<_> = causes
+            .iter()
+            .map(|(cause, n)| format!("{n} {cause}"))
+            .collect();
         Err(LoaderError::TooManySkipped {
             epoch: position.epoch,
             skipped: position.skipped,
@@ -271,9 +277,8 @@ impl BatchMaker {
             Ok(Tokenizer::clip().encode(&sample.caption, options.context_length))
         };
         // A decoder that panics on damaged bytes costs its sample, not the run.
-        let outcome = catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|_| {
-            Err(Fault::new(SkipCause::CorruptImage, "the decoder panicked"))
-        });
+        let outcome = catch_unwind(AssertUnwindSafe(attempt))
+            .unwrap_or_else(|_| Err(Fault::new(SkipCause::CorruptImage, "the decoder panicked")));
         match outcome {
             Ok(ids) => {
                 *tokens = ids;

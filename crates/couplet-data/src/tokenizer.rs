@@ -95,7 +95,11 @@ fn fix_character(c: char) -> impl Iterator<Item = char> {
     let spell_out = matches!(c,
         '\u{132}' | '\u{133}' | '\u{149}' | '\u{1c4}'..='\u{1cc}' | '\u{1f1}'..='\u{1f3}'
         | '\u{3000}' | '\u{fb00}'..='\u{fb06}' | '\u{ff01}'..='\u{ffef}');
-    let (plain, spelled) = if spell_out { (None, fixed) } else { (fixed, None) };
+    let (plain, spelled) = if spell_out {
+        (None, fixed)
+    } else {
+        (fixed, None)
+    };
     plain.into_iter().chain(spelled.into_iter().nfkc())
 }
 
@@ -139,7 +143,8 @@ fn build_clip() -> tokenizers::Result<Tokenizer> {
         PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, true, false)),
     ])));
     // As in open_clip, the special tokens are read as such when they stand in a text.
-    tokenizer.add_special_tokens([START_OF_TEXT, END_OF_TEXT].map(|t| AddedToken::from(t, true)))?;
+    tokenizer
+        .add_special_tokens([START_OF_TEXT, END_OF_TEXT].map(|t| AddedToken::from(t, true)))?;
     Ok(Tokenizer {
         bpe: tokenizer,
         start,

@@ -229,9 +229,8 @@ fn resize(
     // Typed views: the untyped ones would compile the resizer for every pixel format.
     let source = TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image.as_raw())
         .map_err(|error| failed(&error))?;
-    let source =
-        TypedCroppedImage::from_ref(&source, area.left, area.top, area.width, area.height)
-            .map_err(|error| failed(&error))?;
+    let source = TypedCroppedImage::from_ref(&source, area.left, area.top, area.width, area.height)
+        .map_err(|error| failed(&error))?;
     let mut columns = TypedImage::<U8x3>::new(width, area.height);
     let mut target =
         TypedImage::<U8x3>::from_buffer(width, height, out).map_err(|error| failed(&error))?;

@@ -75,7 +75,11 @@ impl DatasetTable {
         if path.is_dir() {
             let name = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
             return Ok(Self {
-                name: name.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                name: name
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned(),
                 class_names: None,
                 templates: None,
                 citation: None,
@@ -94,7 +98,10 @@ impl DatasetTable {
         if table.name.is_empty() || !table.name.chars().all(plain) {
             return Err(DatasetError::Unsound {
                 path: path.to_path_buf(),
-                message: format!("name `{}` may hold letters, digits, - _ and . only", table.name),
+                message: format!(
+                    "name `{}` may hold letters, digits, - _ and . only",
+                    table.name
+                ),
             });
         }
         Ok(table)
@@ -130,8 +137,13 @@ impl DatasetTable {
         if templates.is_empty() {
             return Err(unsound("the list of templates is empty".into()));
         }
-        if let Some(template) = templates.iter().find(|t| !t.contains("{}") && !t.contains("{c}")) {
-            return Err(unsound(format!("template `{template}` has no {{}} or {{c}}")));
+        if let Some(template) = templates
+            .iter()
+            .find(|t| !t.contains("{}") && !t.contains("{c}"))
+        {
+            return Err(unsound(format!(
+                "template `{template}` has no {{}} or {{c}}"
+            )));
         }
         if images.is_empty() {
             return Err(unsound("the set has no images".into()));
@@ -208,7 +220,10 @@ mod tests {
 
         fs::write(folder.path().join(CLASS_NAMES_FILE), "zero\n").unwrap();
         let error = table.open(16).unwrap_err().to_string();
-        assert!(error.contains("1 class names for 2 classes (0, 1)"), "{error}");
+        assert!(
+            error.contains("1 class names for 2 classes (0, 1)"),
+            "{error}"
+        );
         fs::write(folder.path().join(CLASS_NAMES_FILE), "zero\none\n").unwrap();
         fs::write(folder.path().join(TEMPLATES_FILE), "the digit\n").unwrap();
         let error = table.open(16).unwrap_err().to_string();

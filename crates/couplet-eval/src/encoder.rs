@@ -175,7 +175,9 @@ mod tests {
     #[test]
     fn a_folder_without_a_model_says_what_may_stand_there() {
         let folder = tempfile::tempdir().unwrap();
-        let error = Encoder::open(folder.path(), &Device::flex()).unwrap_err().to_string();
+        let error = Encoder::open(folder.path(), &Device::flex())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("a run's folder, a checkpoint"), "{error}");
     }
 }

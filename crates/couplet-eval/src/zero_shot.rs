@@ -229,7 +229,9 @@ mod tests {
         let classifier = Classifier::new(&encoder, &names, &templates);
         let cat = encoder.encode_texts(&["a cat", "the cat"]).sum_dim(0);
         let expected = l2_normalize(cat);
-        let row = classifier.weights.select(0, Tensor::<1, Int>::from_ints([1], &device));
+        let row = classifier
+            .weights
+            .select(0, Tensor::<1, Int>::from_ints([1], &device));
         let gap: f32 = (row - expected).abs().max().into_scalar();
         assert!(gap < 1e-6, "{gap}");
     }

@@ -92,7 +92,10 @@ mod tests {
         let per_text = (nll(1.2, 1.6) + nll(2.0, 0.0)) / 2.0;
         let scale = Tensor::from_floats([2f32.ln()], &device);
         let loss = scalar(Loss::default().forward(images, texts, scale));
-        assert!((loss - f32::midpoint(per_image, per_text)).abs() < 1e-6, "{loss}");
+        assert!(
+            (loss - f32::midpoint(per_image, per_text)).abs() < 1e-6,
+            "{loss}"
+        );
     }
 
     #[test]

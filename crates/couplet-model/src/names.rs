@@ -119,10 +119,13 @@ mod tests {
                 names.0
             );
         };
-        has("visual.conv1.weight", &[128, 3, 16, 16]);
-        has("visual.class_embedding", &[128]);
-        has("visual.transformer.resblocks.3.attn.in_proj_weight", &[384, 128]);
-        has("visual.proj", &[128, 64]);
+        has("visual.conv1.weight", &[96, 3, 16, 16]);
+        has("visual.class_embedding", &[96]);
+        has(
+            "visual.transformer.resblocks.3.attn.in_proj_weight",
+            &[288, 96],
+        );
+        has("visual.proj", &[96, 64]);
         has("token_embedding.weight", &[49_408, 64]);
         has("positional_embedding", &[32, 64]);
         has("transformer.resblocks.0.mlp.c_fc.bias", &[256]);

@@ -207,7 +207,10 @@ pub fn save(
         fs::write(&path, text + "\n")?;
         fs::File::open(&path)?.sync_all()
     };
-    write().map_err(|source| FolderError::Io { path: path.clone(), source })?;
+    write().map_err(|source| FolderError::Io {
+        path: path.clone(),
+        source,
+    })?;
     weights::save(&folder.join(WEIGHTS_FILE), &weights::parameters(model))?;
     Ok(())
 }

@@ -78,12 +78,14 @@ impl TextTower {
         let device = tokens.device();
         let end_b = tokens.clone().argmax(1).squeeze_dim::<1>(1);
         let positions = self.positional_embedding.val().narrow(0, 0, length);
-        let x = module::embedding(self.token_embedding.weight.val(), tokens)
-            + positions.unsqueeze();
+        let x =
+            module::embedding(self.token_embedding.weight.val(), tokens) + positions.unsqueeze();
         let mask = causal_mask(length, &device);
         let pooled = self
             .transformer
             .forward_token(x, &Token::At(end_b), Some(&mask));
-        self.ln_final.forward(pooled).matmul(self.text_projection.val())
+        self.ln_final
+            .forward(pooled)
+            .matmul(self.text_projection.val())
     }
 }

@@ -69,7 +69,12 @@ impl Transformer {
     ) -> Self {
         let resblocks = (0..spec.layers)
             .map(|layer| {
-                ResidualAttentionBlock::init(spec, std, &format!("{prefix}.resblocks.{layer}"), init)
+                ResidualAttentionBlock::init(
+                    spec,
+                    std,
+                    &format!("{prefix}.resblocks.{layer}"),
+                    init,
+                )
             })
             .collect();
         Self { resblocks }
@@ -81,7 +86,12 @@ impl Transformer {
     /// - x: `[batch, tokens, width]`.
     /// - mask: added to the attention scores, `[1, 1, tokens, tokens]`.
     /// - returns `[batch, width]`.
-    pub fn forward_token(&self, mut x: Tensor<3>, token: &Token, mask: Option<&Tensor<4>>) -> Tensor<2> {
+    pub fn forward_token(
+        &self,
+        mut x: Tensor<3>,
+        token: &Token,
+        mask: Option<&Tensor<4>>,
+    ) -> Tensor<2> {
         let Some((last, before)) = self.resblocks.split_last() else {
             return token.pick(x).squeeze_dim(1);
         };
@@ -169,7 +179,9 @@ impl ResidualAttentionBlock {
 
     /// - returns `[batch, width]`.
     fn forward_token(&self, x: Tensor<3>, token: &Token, mask: Option<&Tensor<4>>) -> Tensor<2> {
-        let attended = self.attn.forward_token(self.ln_1.forward(x.clone()), token, mask);
+        let attended = self
+            .attn
+            .forward_token(self.ln_1.forward(x.clone()), token, mask);
         let x = token.pick(x) + attended;
         (x.clone() + self.mlp.forward(self.ln_2.forward(x))).squeeze_dim(1)
     }
@@ -208,7 +220,8 @@ impl Token {
             Self::At(token_b) => {
                 let batch = token_b.dims()[0];
                 let rows = mask.clone().reshape([tokens, tokens]);
-                rows.select(0, token_b.clone()).reshape([batch, 1, 1, tokens])
+                rows.select(0, token_b.clone())
+                    .reshape([batch, 1, 1, tokens])
             }
         }
     }
@@ -221,11 +234,18 @@ impl Attention {
         let [batch, _, width] = x.dims();
         let heads = |x: Tensor<3>, parts: usize| -> Tensor<4> {
             let [_, tokens, _] = x.dims();
-            x.reshape([batch, tokens, parts * self.heads, width / self.heads]).swap_dims(1, 2)
+            x.reshape([batch, tokens, parts * self.heads, width / self.heads])
+                .swap_dims(1, 2)
         };
         let project = |x: Tensor<3>, from: usize, parts: usize| -> Tensor<3> {
-            let weight = self.in_proj_weight.val().narrow(0, from * width, parts * width);
-            let bias = self.in_proj_bias.val().narrow(0, from * width, parts * width);
+            let weight = self
+                .in_proj_weight
+                .val()
+                .narrow(0, from * width, parts * width);
+            let bias = self
+                .in_proj_bias
+                .val()
+                .narrow(0, from * width, parts * width);
             module::linear(x, weight.transpose(), Some(bias))
         };
         let q = heads(project(token.pick(x.clone()), 0, 1), 1);
@@ -271,7 +291,13 @@ fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: Option<&Tensor<4>>)
 /// Minus infinity where a token would look ahead, else 0: `[1, 1, tokens, tokens]`.
 pub(crate) fn causal_mask(tokens: usize, device: &Device) -> Tensor<4> {
     let values: Vec<f32> = (0..tokens * tokens)
-        .map(|at| if at % tokens > at / tokens { f32::NEG_INFINITY } else { 0.0 })
+        .map(|at| {
+            if at % tokens > at / tokens {
+                f32::NEG_INFINITY
+            } else {
+                0.0
+            }
+        })
         .collect();
     Tensor::from_data(TensorData::new(values, [1, 1, tokens, tokens]), device)
 }

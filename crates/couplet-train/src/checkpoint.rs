@@ -161,7 +161,10 @@ impl RunFolder {
             message,
         };
         let before: Table = text.parse().map_err(|error| damaged(format!("{error}")))?;
-        let now: Table = config.to_toml().parse().map_err(|error| damaged(format!("{error}")))?;
+        let now: Table = config
+            .to_toml()
+            .parse()
+            .map_err(|error| damaged(format!("{error}")))?;
         let changes = changes(&before, &now);
         if !changes.is_empty() {
             return Err(CheckpointError::Changed {
@@ -257,7 +260,11 @@ impl RunFolder {
                 path: moments_path,
                 message,
             })?;
-        for later in self.list()?.into_iter().filter(|other| other.step > checkpoint.step) {
+        for later in self
+            .list()?
+            .into_iter()
+            .filter(|other| other.step > checkpoint.step)
+        {
             remove_folder(&later.path)?;
         }
         self.point_to_best(state.best.as_ref())?;
@@ -282,7 +289,9 @@ impl RunFolder {
     }
 
     fn holds_a_run(&self) -> bool {
-        [CONFIG, METRICS, LATEST].iter().any(|file| self.path.join(file).exists())
+        [CONFIG, METRICS, LATEST]
+            .iter()
+            .any(|file| self.path.join(file).exists())
             || self.list().is_ok_and(|checkpoints| !checkpoints.is_empty())
     }
 
@@ -395,7 +404,9 @@ fn changes(before: &Table, now: &Table) -> Vec<String> {
     let mut all = Vec::new();
     diff("", before, now, &mut all);
     all.retain(|(key, _)| !MAY_CHANGE.iter().any(|may| key.starts_with(may)));
-    all.into_iter().map(|(key, change)| format!("{key}: {change}")).collect()
+    all.into_iter()
+        .map(|(key, change)| format!("{key}: {change}"))
+        .collect()
 }
 
 fn diff(prefix: &str, before: &Table, now: &Table, out: &mut Vec<(String, String)>) {
@@ -468,10 +479,13 @@ mod tests {
 
     #[test]
     fn changes_that_falsify_a_run_are_told_apart() {
-        let before: Table = "seed = 1\n[log]\nevery = '1 step'\n[optimizer]\nlr = 0.1".parse().unwrap();
-        let now: Table = "seed = 1\n[log]\nevery = '2 steps'\n[optimizer]\nlr = 0.2\n[extra]\na = 1"
+        let before: Table = "seed = 1\n[log]\nevery = '1 step'\n[optimizer]\nlr = 0.1"
             .parse()
             .unwrap();
+        let now: Table =
+            "seed = 1\n[log]\nevery = '2 steps'\n[optimizer]\nlr = 0.2\n[extra]\na = 1"
+                .parse()
+                .unwrap();
         let changes = changes(&before, &now);
         assert_eq!(changes.len(), 2, "{changes:?}");
         assert!(changes[0].starts_with("extra: unset became"), "{changes:?}");
@@ -480,7 +494,10 @@ mod tests {
 
     #[test]
     fn steps_and_names_agree() {
-        assert_eq!(step_of(Path::new("x").join(name_of(1234)).as_path()), Some(1234));
+        assert_eq!(
+            step_of(Path::new("x").join(name_of(1234)).as_path()),
+            Some(1234)
+        );
         assert_eq!(step_of(Path::new("x/.unfinished-step-00000001")), None);
     }
 }

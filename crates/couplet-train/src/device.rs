@@ -53,7 +53,10 @@ impl DeviceSetting {
             Self::Vulkan => Some(Device::vulkan(burn::tensor::DeviceKind::DefaultDevice)),
             #[cfg(feature = "wgpu")]
             Self::Wgpu => Some(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
-            #[allow(unreachable_patterns, reason = "reached unless every backend is built in")]
+            #[allow(
+                unreachable_patterns,
+                reason = "reached unless every backend is built in"
+            )]
             _ => None,
         }
     }
@@ -135,7 +138,9 @@ mod tests {
 
     #[test]
     fn names_parse_and_print() {
-        for text in ["auto", "flex", "cuda:0", "cuda:3", "rocm:1", "metal", "vulkan", "wgpu"] {
+        for text in [
+            "auto", "flex", "cuda:0", "cuda:3", "rocm:1", "metal", "vulkan", "wgpu",
+        ] {
             assert_eq!(text.parse::<DeviceSetting>().unwrap().to_string(), text);
         }
         assert_eq!("cuda".parse(), Ok(DeviceSetting::Cuda(0)));

@@ -163,7 +163,12 @@ mod tests {
     #[test]
     fn what_is_no_length_says_how_to_write_one() {
         for text in ["", "30", "epochs", "3 weeks", "-1 steps", "1..5 steps"] {
-            assert!(text.parse::<Duration>().unwrap_err().contains("\"1 epoch\""), "{text}");
+            assert!(
+                text.parse::<Duration>()
+                    .unwrap_err()
+                    .contains("\"1 epoch\""),
+                "{text}"
+            );
         }
     }
 

@@ -49,8 +49,14 @@ pub(crate) fn eval_line(line: &LineHead, report: &ZeroShotReport) -> Value {
     for (metric, value) in report.metrics() {
         map.insert(format!("eval/{}/{metric}", report.dataset), value.into());
     }
-    map.insert(format!("eval/{}/images", report.dataset), report.images.into());
-    map.insert(format!("eval/{}/skipped", report.dataset), report.skipped.into());
+    map.insert(
+        format!("eval/{}/images", report.dataset),
+        report.images.into(),
+    );
+    map.insert(
+        format!("eval/{}/skipped", report.dataset),
+        report.skipped.into(),
+    );
     Value::Object(map)
 }
 

@@ -4,7 +4,9 @@ use std::any::Any;
 use std::collections::HashMap;
 
 use burn::module::Param;
-use burn::optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, GradientsParams, Optimizer};
+use burn::optim::{
+    AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, GradientsParams, Optimizer,
+};
 use burn::tensor::{Device, Tensor};
 use couplet_model::weights::{HostTensor, NamedTensors};
 use couplet_model::{
@@ -89,7 +91,10 @@ const SECOND_MOMENT: &str = "exp_avg_sq";
 impl ModelOptimizer {
     /// # Panics
     /// If `table.problems()` is not empty.
-    #[expect(clippy::cast_possible_truncation, reason = "Burn's AdamW takes f32 settings")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "Burn's AdamW takes f32 settings"
+    )]
     pub fn new(table: &AdamWTable) -> Self {
         let adamw = |weight_decay: f64| {
             AdamWConfig::new()
@@ -211,7 +216,9 @@ impl ParameterMapper for Update<'_> {
             Tensor::from_inner(updated).require_grad()
         });
         if let Some(state) = state_after {
-            self.optimizer.states.insert(name.to_string(), Box::new(state));
+            self.optimizer
+                .states
+                .insert(name.to_string(), Box::new(state));
         }
         stepped
     }
@@ -255,7 +262,10 @@ struct Save<'a> {
 
 impl ParameterVisitor for Save<'_> {
     fn visit<const D: usize>(&mut self, name: &str, _param: &Param<Tensor<D>>) {
-        let state = self.states.get(name).and_then(|s| s.downcast_ref::<AdamWState<D>>());
+        let state = self
+            .states
+            .get(name)
+            .and_then(|s| s.downcast_ref::<AdamWState<D>>());
         let Some(AdamWState { momentum }) = state else {
             return;
         };
@@ -294,7 +304,9 @@ impl ParameterVisitor for Load<'_> {
                 self.states
                     .insert(name.to_string(), Box::new(AdamWState::new(momentum)));
             }
-            _ => self.problems.push(format!("{name} has missing or misshapen moments")),
+            _ => self
+                .problems
+                .push(format!("{name} has missing or misshapen moments")),
         }
     }
 }
@@ -323,10 +335,12 @@ mod tests {
 
     fn grads(model: &Clip) -> GradientsParams {
         let device = model.device();
-        let tokens = Tensor::<2, Int>::from_ints([[49_406, 320, 49_407], [49_406, 9, 49_407]], &device);
+        let tokens =
+            Tensor::<2, Int>::from_ints([[49_406, 320, 49_407], [49_406, 9, 49_407]], &device);
         let images = Tensor::<4>::ones([2, 3, 32, 32], &device);
-        let loss = (l2_normalize(model.encode_image(images)) * l2_normalize(model.encode_text(tokens)))
-            .sum()
+        let loss = (l2_normalize(model.encode_image(images))
+            * l2_normalize(model.encode_text(tokens)))
+        .sum()
             * model.logit_scale.val().exp();
         GradientsParams::from_grads(loss.backward(), model)
     }
@@ -338,7 +352,12 @@ mod tests {
         let start_grads = grads(&start);
         let (model, _) = first.step(start, start_grads, 1e-3);
         let (tensors, times) = first.save(&model);
-        assert!(tensors["visual.proj.exp_avg"].values.iter().any(|v| *v != 0.0));
+        assert!(
+            tensors["visual.proj.exp_avg"]
+                .values
+                .iter()
+                .any(|v| *v != 0.0)
+        );
         assert_eq!(times["logit_scale"], 1);
 
         let mut second = ModelOptimizer::new(&table());
@@ -372,7 +391,10 @@ mod tests {
         struct Sum<'a>(&'a GradientsParams, f64);
         impl ParameterVisitor for Sum<'_> {
             fn visit<const D: usize>(&mut self, _: &str, param: &Param<Tensor<D>>) {
-                let grad = self.0.get::<D>(param.id).expect("every parameter has a gradient");
+                let grad = self
+                    .0
+                    .get::<D>(param.id)
+                    .expect("every parameter has a gradient");
                 for value in HostTensor::from_tensor(grad).values {
                     self.1 += f64::from(value).powi(2);
                 }

@@ -54,7 +54,11 @@ fn part(fixture: &NamedTensors, prefix: &str) -> NamedTensors {
 }
 
 fn norm(values: &[f32]) -> f64 {
-    values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt()
+    values
+        .iter()
+        .map(|v| f64::from(*v).powi(2))
+        .sum::<f64>()
+        .sqrt()
 }
 
 /// ‖a − b‖ / ‖b‖
@@ -115,7 +119,10 @@ fn named_grads(model: &Clip, grads: &GradientsParams) -> NamedTensors {
     struct Collect<'a>(&'a GradientsParams, NamedTensors);
     impl ParameterVisitor for Collect<'_> {
         fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
-            let grad = self.0.get::<D>(param.id).expect("every parameter has a gradient");
+            let grad = self
+                .0
+                .get::<D>(param.id)
+                .expect("every parameter has a gradient");
             self.1.insert(name.into(), HostTensor::from_tensor(grad));
         }
     }
@@ -145,14 +152,26 @@ fn check(name: &str, activation: Activation) {
     let (loss, grads) = case.grads(&case.model);
     assert_close("loss", loss, &theirs["loss"]);
     let expected = part(theirs, "grads/");
-    let global = expected.values().map(|t| norm(&t.values).powi(2)).sum::<f64>().sqrt();
+    let global = expected
+        .values()
+        .map(|t| norm(&t.values).powi(2))
+        .sum::<f64>()
+        .sqrt();
     let ours = named_grads(&case.model, &grads);
     assert_eq!(ours.len(), expected.len());
     for (key, grad) in &expected {
         let size = norm(&grad.values);
-        let scale = if size < NEGLIGIBLE * global { global } else { size };
+        let scale = if size < NEGLIGIBLE * global {
+            global
+        } else {
+            size
+        };
         let gap = distance(&ours[key].values, &grad.values) * size.max(1e-30);
-        assert!(gap / scale < GRADIENTS, "gradient of {key}: {:e}", gap / scale);
+        assert!(
+            gap / scale < GRADIENTS,
+            "gradient of {key}: {:e}",
+            gap / scale
+        );
     }
 
     let mut optimizer = ModelOptimizer::new(&AdamWTable {

@@ -12,7 +12,9 @@ use couplet_eval::{Encoder, ZeroShotReport, zero_shot};
 use couplet_model::open_clip::{self, FolderError};
 use couplet_model::{Clip, ModelSpec, PreprocessSpec};
 
-use crate::checkpoint::{BestState, Checkpoint, CheckpointError, Contents, RunFolder, TrainerState};
+use crate::checkpoint::{
+    BestState, Checkpoint, CheckpointError, Contents, RunFolder, TrainerState,
+};
 use crate::config::{Checked, OptimizerTable};
 use crate::duration::Unit;
 use crate::log::{JsonLines, LineHead, LogError, TrainLine, eval_line};
@@ -75,10 +77,15 @@ pub enum Event<'a> {
     /// After every epoch, its evaluations included.
     Epoch(&'a EpochSummary),
     /// After an evaluation inside an epoch.
-    Evaluated { step: u64, report: &'a ZeroShotReport },
+    Evaluated {
+        step: u64,
+        report: &'a ZeroShotReport,
+    },
     Saved(&'a Checkpoint),
     /// Samples that could not be used, on the way to this step.
-    Skipped { samples: usize },
+    Skipped {
+        samples: usize,
+    },
 }
 
 /// Listens to a run.
@@ -368,7 +375,10 @@ impl<'a> Run<'a> {
                 step: self.state.step,
                 loss: report.loss,
                 grad_norm: report.grad_norm,
-                last_good: self.checkpoint.as_ref().map(|c| c.path.display().to_string()),
+                last_good: self
+                    .checkpoint
+                    .as_ref()
+                    .map(|c| c.path.display().to_string()),
             });
         }
         let line = self.train_line(report, lr);
@@ -458,7 +468,12 @@ impl<'a> Run<'a> {
         let Some((_, value)) = value else {
             return false;
         };
-        if self.state.best.as_ref().is_some_and(|best| best.value >= value) {
+        if self
+            .state
+            .best
+            .as_ref()
+            .is_some_and(|best| best.value >= value)
+        {
             return false;
         }
         self.state.best = Some(BestState {
@@ -491,12 +506,19 @@ impl<'a> Run<'a> {
     fn checkpoint_is_due(&self) -> bool {
         let step = self.state.step;
         step == self.checked.schedule.total_steps
-            || self.checked.config.checkpoint.every.0.iter().any(|every| match every.unit {
-                Unit::Minutes => self.saved_at.elapsed().as_secs_f64() >= every.amount * 60.0,
-                _ => every
-                    .steps(self.checked.sizes)
-                    .is_some_and(|steps| step.is_multiple_of(steps.max(1))),
-            })
+            || self
+                .checked
+                .config
+                .checkpoint
+                .every
+                .0
+                .iter()
+                .any(|every| match every.unit {
+                    Unit::Minutes => self.saved_at.elapsed().as_secs_f64() >= every.amount * 60.0,
+                    _ => every
+                        .steps(self.checked.sizes)
+                        .is_some_and(|steps| step.is_multiple_of(steps.max(1))),
+                })
     }
 
     fn save(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {

@@ -72,15 +72,25 @@ fn print_outcome(arguments: &TrainArguments, config: &RunConfig, path: &Path, ou
     };
     match outcome.ending {
         Ending::Finished => {
-            println!("\nfinished {} steps in {}", outcome.steps, clock(outcome.seconds));
+            println!(
+                "\nfinished {} steps in {}",
+                outcome.steps,
+                clock(outcome.seconds)
+            );
         }
         Ending::AlreadyFinished => {
-            println!("\nnothing to do: all {} steps are behind this run", outcome.steps);
+            println!(
+                "\nnothing to do: all {} steps are behind this run",
+                outcome.steps
+            );
         }
         Ending::Interrupted => println!("\nstopped after step {}", outcome.steps),
     }
     if let Some(best) = &outcome.best {
-        println!("best       {} = {:.4} at step {}", best.metric, best.value, best.step);
+        println!(
+            "best       {} = {:.4} at step {}",
+            best.metric, best.value, best.step
+        );
     }
     println!("run        {folder} (config.toml, metrics.jsonl, skipped.jsonl)");
     if let Some(checkpoint) = &outcome.checkpoint {
@@ -103,7 +113,10 @@ fn clock(seconds: f64) -> String {
 
 pub(crate) fn zero_shot(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
     let device = arguments.device.open().ok_or_else(|| {
-        anyhow!("this binary was built without the backend of `{}`", arguments.device)
+        anyhow!(
+            "this binary was built without the backend of `{}`",
+            arguments.device
+        )
     })?;
     let encoder = Encoder::open(&arguments.model, &device)?;
     let image_size = encoder.transform().image_size();
@@ -116,7 +129,10 @@ pub(crate) fn zero_shot(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
         });
         progress.finish();
         for sample in skipped {
-            eprintln!("skipped {}: {}: {}", sample.shard, sample.cause, sample.detail);
+            eprintln!(
+                "skipped {}: {}: {}",
+                sample.shard, sample.cause, sample.detail
+            );
         }
         reports.push(report);
     }
@@ -133,7 +149,10 @@ fn open_dataset(path: &PathBuf) -> anyhow::Result<DatasetTable> {
 }
 
 pub(crate) fn list_models() -> anyhow::Result<u8> {
-    println!("{:24} {:>5} {:>5} {:>7} {:>7} {:>5}", "preset", "image", "patch", "vision", "text", "embed");
+    println!(
+        "{:24} {:>5} {:>5} {:>7} {:>7} {:>5}",
+        "preset", "image", "patch", "vision", "text", "embed"
+    );
     for name in presets::names() {
         let spec = presets::find(name).ok_or_else(|| anyhow!("preset {name} is gone"))?;
         let ImageTowerSpec::Vit(vit) = &spec.image;

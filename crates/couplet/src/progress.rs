@@ -143,7 +143,10 @@ impl Observer for Progress {
             Event::Evaluated { step, report } => {
                 // An epoch's own evaluations stand in its table.
                 if !step.is_multiple_of(self.steps_per_epoch) && step != self.total_steps {
-                    self.print(&format!("step {step}\n{}", table(std::slice::from_ref(report))));
+                    self.print(&format!(
+                        "step {step}\n{}",
+                        table(std::slice::from_ref(report))
+                    ));
                 }
             }
             Event::Epoch(summary) => self.epoch(summary),
@@ -159,8 +162,16 @@ pub(crate) fn print_reports(reports: &[ZeroShotReport]) {
 }
 
 fn table(reports: &[ZeroShotReport]) -> String {
-    let width = reports.iter().map(|r| r.dataset.len()).max().unwrap_or(0).max(7);
-    let mut text = format!("  {:width$}  {:>6}  {:>6}  {:>14}  {:>7}", "dataset", "top1", "top5", "mean per class", "images");
+    let width = reports
+        .iter()
+        .map(|r| r.dataset.len())
+        .max()
+        .unwrap_or(0)
+        .max(7);
+    let mut text = format!(
+        "  {:width$}  {:>6}  {:>6}  {:>14}  {:>7}",
+        "dataset", "top1", "top5", "mean per class", "images"
+    );
     for report in reports {
         let percent = |share: f64| format!("{:.2}%", share * 100.0);
         text.push_str(&format!(

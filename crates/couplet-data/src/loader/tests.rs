@@ -49,7 +49,11 @@ fn start(source: Levels, batch_size: usize, threads: usize, position: Position) 
 }
 
 fn levels(batch: &HostBatch) -> Vec<u8> {
-    batch.pixels.chunks_exact(12).map(|image| image[0]).collect()
+    batch
+        .pixels
+        .chunks_exact(12)
+        .map(|image| image[0])
+        .collect()
 }
 
 fn take(loader: &Loader, batches: usize) -> Vec<(Vec<u8>, Vec<i32>, Position)> {

@@ -25,23 +25,31 @@ const FRAMES: [&str; 14] = [
 
 const BIG: [&str; 3] = ["large", "big", "huge"];
 const SMALL: [&str; 3] = ["small", "little", "tiny"];
-const DARK: [&str; 3] = ["on a dark background", "against the dark", "in front of a dark wall"];
-const GREY: [&str; 3] = ["on a grey background", "against grey", "in front of a grey wall"];
+const DARK: [&str; 3] = [
+    "on a dark background",
+    "against the dark",
+    "in front of a dark wall",
+];
+const GREY: [&str; 3] = [
+    "on a grey background",
+    "against grey",
+    "in front of a grey wall",
+];
 
 pub(super) fn caption(scene: &Scene, rng: &mut ChaCha8Rng) -> String {
     let shape = SHAPES[scene.shape];
     let colour = COLOURS[scene.colour].0;
     let mut thing = match rng.random_range(0..20) {
-        0..5 => shape.to_string(),
-        5 => format!("{colour} thing"),
-        6 => format!("{shape} that is {colour}"),
-        7 => format!("{shape} in {colour}"),
+        0..7 => shape.to_string(),
+        7 => format!("{colour} thing"),
+        8 => format!("{shape} that is {colour}"),
+        9 => format!("{shape} in {colour}"),
         _ => format!("{colour} {shape}"),
     };
     if rng.random_bool(0.2) {
         let words = match scene.radius {
-            r if r > 0.38 => Some(&BIG),
-            r if r < 0.31 => Some(&SMALL),
+            r if r > 0.4 => Some(&BIG),
+            r if r < 0.34 => Some(&SMALL),
             _ => None,
         };
         if let Some(word) = words.and_then(|words| words.choose(rng)) {
@@ -59,7 +67,10 @@ pub(super) fn caption(scene: &Scene, rng: &mut ChaCha8Rng) -> String {
     if rng.random_bool(0.1) {
         let light = u32::from(scene.background[0]);
         let words = if light < 45 { &DARK } else { &GREY };
-        thing = format!("{thing} {}", words.choose(rng).expect("the list is not empty"));
+        thing = format!(
+            "{thing} {}",
+            words.choose(rng).expect("the list is not empty")
+        );
     }
     let frame = FRAMES.choose(rng).expect("the list is not empty");
     let mut text = frame.replace("{}", &thing);
@@ -74,8 +85,8 @@ pub(super) fn caption(scene: &Scene, rng: &mut ChaCha8Rng) -> String {
 
 fn place([x, y]: [f32; 2]) -> &'static str {
     let third = |v: f32| match v {
-        v if v < 0.44 => 0,
-        v if v > 0.56 => 2,
+        v if v < 0.45 => 0,
+        v if v > 0.55 => 2,
         _ => 1,
     };
     [

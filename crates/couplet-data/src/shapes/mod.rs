@@ -98,10 +98,10 @@ impl Scene {
                 break (shape, colour);
             }
         };
-        let radius = rng.random_range(0.28..0.44f32);
-        let mut place = || rng.random_range(0.38..0.62f32);
+        let radius = rng.random_range(0.3..0.45f32);
+        let mut place = || rng.random_range(0.4..0.6f32);
         let centre = [place(), place()];
-        let rotation = rng.random_range(-0.3..0.3f32);
+        let rotation = rng.random_range(-0.26..0.26f32);
         // Muted and dark, so that every colour stands out.
         let grey = rng.random_range(10..80u8);
         let background = [(); 3].map(|()| grey.saturating_add_signed(rng.random_range(-10..=10)));

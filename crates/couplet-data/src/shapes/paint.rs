@@ -28,7 +28,10 @@ pub(super) fn paint(scene: &Scene, image_size: u32, rng: &mut ChaCha8Rng) -> Rgb
     paint.set_color_rgba8(vary(r), vary(g), vary(b), 255);
     paint.anti_alias = true;
 
-    #[expect(clippy::cast_precision_loss, reason = "an image size is far below 2^24")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "an image size is far below 2^24"
+    )]
     let side = image_size as f32;
     let scale = scene.radius * side;
     let placed = Transform::from_translate(scene.centre[0] * side, scene.centre[1] * side)
@@ -53,9 +56,16 @@ fn noisy(canvas: &Pixmap, rng: &mut ChaCha8Rng) -> RgbImage {
     RgbImage::from_fn(canvas.width(), canvas.height(), |x, y| {
         let pixel = canvas.pixel(x, y).expect("inside the canvas");
         let light = slope[0] * (x as f32 / side - 0.5) + slope[1] * (y as f32 / side - 0.5);
-        let mut channel =
-            |v: u8| (f32::from(v) + light + noise.sample(rng)).round().clamp(0.0, 255.0) as u8;
-        image::Rgb([channel(pixel.red()), channel(pixel.green()), channel(pixel.blue())])
+        let mut channel = |v: u8| {
+            (f32::from(v) + light + noise.sample(rng))
+                .round()
+                .clamp(0.0, 255.0) as u8
+        };
+        image::Rgb([
+            channel(pixel.red()),
+            channel(pixel.green()),
+            channel(pixel.blue()),
+        ])
     })
 }
 
@@ -68,7 +78,12 @@ fn outline(shape: usize) -> Option<Path> {
         2 => polygon(&mut path, (0u8..3).map(|i| (1.0, TAU * f32::from(i) / 3.0))),
         3 => polygon(
             &mut path,
-            (0u8..10).map(|i| (if i % 2 == 0 { 1.0 } else { 0.42 }, TAU * f32::from(i) / 10.0)),
+            (0u8..10).map(|i| {
+                (
+                    if i % 2 == 0 { 1.0 } else { 0.42 },
+                    TAU * f32::from(i) / 10.0,
+                )
+            }),
         ),
         4 => heart(&mut path),
         5 => cross(&mut path),
@@ -84,7 +99,10 @@ fn outline(shape: usize) -> Option<Path> {
 /// A closed polygon of (radius, angle) corners, the first one at the top.
 fn polygon(path: &mut PathBuilder, corners: impl Iterator<Item = (f32, f32)>) {
     for (at, (radius, angle)) in corners.enumerate() {
-        let (x, y) = (radius * (angle - PI / 2.0).cos(), radius * (angle - PI / 2.0).sin());
+        let (x, y) = (
+            radius * (angle - PI / 2.0).cos(),
+            radius * (angle - PI / 2.0).sin(),
+        );
         if at == 0 {
             path.move_to(x, y);
         } else {
@@ -106,8 +124,18 @@ fn heart(path: &mut PathBuilder) {
 fn cross(path: &mut PathBuilder) {
     let (arm, half) = (0.95, 0.3);
     let corners = [
-        (-half, -arm), (half, -arm), (half, -half), (arm, -half), (arm, half), (half, half),
-        (half, arm), (-half, arm), (-half, half), (-arm, half), (-arm, -half), (-half, -half),
+        (-half, -arm),
+        (half, -arm),
+        (half, -half),
+        (arm, -half),
+        (arm, half),
+        (half, half),
+        (half, arm),
+        (-half, arm),
+        (-half, half),
+        (-arm, half),
+        (-arm, -half),
+        (-half, -half),
     ];
     for (at, (x, y)) in corners.into_iter().enumerate() {
         if at == 0 {

@@ -37,7 +37,10 @@ fn default_caption_column() -> String {
 impl CsvTable {
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
-        if self.separator.is_some_and(|separator| !separator.is_ascii()) {
+        if self
+            .separator
+            .is_some_and(|separator| !separator.is_ascii())
+        {
             problems.push(("separator", "must be one ASCII character".into()));
         }
         if let Some(root) = self.root.as_ref().filter(|root| !root.is_dir()) {
@@ -54,7 +57,10 @@ impl CsvTable {
     }
 
     fn reader(&self) -> Result<csv::Reader<std::fs::File>, SourceError> {
-        let is_tsv = self.path.extension().is_some_and(|e| e.eq_ignore_ascii_case("tsv"));
+        let is_tsv = self
+            .path
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("tsv"));
         let separator = self.separator.unwrap_or(if is_tsv { '\t' } else { ',' });
         ReaderBuilder::new()
             .delimiter(u8::try_from(separator).unwrap_or(b','))
@@ -73,10 +79,16 @@ impl CsvTable {
     /// Positions of the image and the caption column, with the reader behind the header.
     fn columns(&self) -> Result<(csv::Reader<std::fs::File>, usize, usize), SourceError> {
         let mut reader = self.reader()?;
-        let header = reader.byte_headers().map_err(|error| self.malformed(&error))?;
+        let header = reader
+            .byte_headers()
+            .map_err(|error| self.malformed(&error))?;
         let names: Vec<String> = header
             .iter()
-            .map(|name| String::from_utf8_lossy(name).trim_start_matches('\u{feff}').to_string())
+            .map(|name| {
+                String::from_utf8_lossy(name)
+                    .trim_start_matches('\u{feff}')
+                    .to_string()
+            })
             .collect();
         let find = |wanted: &str, key: &str| {
             names.iter().position(|name| name == wanted).ok_or_else(|| {
@@ -153,13 +165,22 @@ fn parse_row(
     image: usize,
     caption: usize,
 ) -> Result<(PathBuf, String), Fault> {
-    let name = record.get(image).filter(|name| !name.is_empty()).ok_or_else(|| {
-        Fault::new(SkipCause::MissingImage, format!("no `{}`", table.image_column))
-    })?;
-    let name = std::str::from_utf8(name)
-        .map_err(|error| Fault::new(SkipCause::MissingImage, error))?;
+    let name = record
+        .get(image)
+        .filter(|name| !name.is_empty())
+        .ok_or_else(|| {
+            Fault::new(
+                SkipCause::MissingImage,
+                format!("no `{}`", table.image_column),
+            )
+        })?;
+    let name =
+        std::str::from_utf8(name).map_err(|error| Fault::new(SkipCause::MissingImage, error))?;
     let caption = record.get(caption).ok_or_else(|| {
-        Fault::new(SkipCause::MissingCaption, format!("no `{}`", table.caption_column))
+        Fault::new(
+            SkipCause::MissingCaption,
+            format!("no `{}`", table.caption_column),
+        )
     })?;
     Ok((table.image_path(name), caption_text(caption.to_vec())?))
 }
@@ -187,7 +208,10 @@ impl Source for CsvSource {
 
     fn locate(&self, index: usize) -> (String, String) {
         let row = &self.rows[index];
-        (self.path.display().to_string(), format!("line {}", row.line))
+        (
+            self.path.display().to_string(),
+            format!("line {}", row.line),
+        )
     }
 }
 
@@ -211,12 +235,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.png"), b"image").unwrap();
         let path = folder.path().join("t.csv");
-        fs::write(&path, "title,filepath\n\"red, round\",a.png\n,a.png\nx,b.png\n").unwrap();
+        fs::write(
+            &path,
+            "title,filepath\n\"red, round\",a.png\n,a.png\nx,b.png\n",
+        )
+        .unwrap();
         let source = CsvSource::open(&table(path)).unwrap();
         assert_eq!(source.len(), 3);
         assert_eq!(source.read(0, 0).unwrap().caption, "red, round");
-        assert_eq!(source.read(1, 0).unwrap_err().cause, SkipCause::EmptyCaption);
-        assert_eq!(source.read(2, 0).unwrap_err().cause, SkipCause::MissingImage);
+        assert_eq!(
+            source.read(1, 0).unwrap_err().cause,
+            SkipCause::EmptyCaption
+        );
+        assert_eq!(
+            source.read(2, 0).unwrap_err().cause,
+            SkipCause::MissingImage
+        );
         assert_eq!(source.locate(1).1, "line 3");
     }
 
@@ -232,7 +266,10 @@ mod tests {
             ..table(path)
         };
         assert_eq!(table.problems(), []);
-        assert_eq!(CsvSource::open(&table).unwrap().read(0, 0).unwrap().caption, "a, b");
+        assert_eq!(
+            CsvSource::open(&table).unwrap().read(0, 0).unwrap().caption,
+            "a, b"
+        );
     }
 
     #[test]
@@ -242,7 +279,11 @@ mod tests {
         fs::write(&path, "img,text\na.png,b\n").unwrap();
         let problems = table(path).problems();
         assert_eq!(problems.len(), 1);
-        assert!(problems[0].1.contains("no column `filepath` among `img`, `text`"));
+        assert!(
+            problems[0]
+                .1
+                .contains("no column `filepath` among `img`, `text`")
+        );
     }
 
     #[test]
@@ -251,6 +292,9 @@ mod tests {
         let path = folder.path().join("t.csv");
         fs::write(&path, b"filepath,title\na.png,\xff\n").unwrap();
         let source = CsvSource::open(&table(path)).unwrap();
-        assert_eq!(source.read(0, 0).unwrap_err().cause, SkipCause::InvalidCaption);
+        assert_eq!(
+            source.read(0, 0).unwrap_err().cause,
+            SkipCause::InvalidCaption
+        );
     }
 }

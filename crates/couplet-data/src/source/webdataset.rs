@@ -108,7 +108,11 @@ impl WebdatasetSource {
             path: PathBuf::from("data.train.shards"),
             message,
         })?;
-        let caption_extension = if table.caption_key.is_some() { "json" } else { "txt" };
+        let caption_extension = if table.caption_key.is_some() {
+            "json"
+        } else {
+            "txt"
+        };
         let mut shards = Vec::new();
         let mut entries = Vec::new();
         for path in paths {
@@ -133,7 +137,10 @@ impl WebdatasetSource {
         }
         if entries.iter().all(|entry| entry.fault.is_some()) {
             return Err(SourceError {
-                path: shards.first().map(|shard| shard.path.clone()).unwrap_or_default(),
+                path: shards
+                    .first()
+                    .map(|shard| shard.path.clone())
+                    .unwrap_or_default(),
                 message: match entries.first().and_then(|entry| entry.fault.as_ref()) {
                     Some(fault) => format!("no shard can be read: {}", fault.detail),
                     None => format!(
@@ -156,8 +163,7 @@ impl WebdatasetSource {
             .file
             .as_ref()
             .ok_or_else(|| Fault::new(SkipCause::Unreadable, "the shard cannot be opened"))?;
-        read_span(file, &shard.path, span)
-            .map_err(|error| Fault::new(SkipCause::Unreadable, error))
+        read_span(file, &shard.path, span).map_err(|error| Fault::new(SkipCause::Unreadable, error))
     }
 }
 
@@ -219,7 +225,11 @@ impl<'a> ShardIndex<'a> {
                 offset: member.raw_file_position(),
                 len: member.size(),
             };
-            if span.offset.checked_add(span.len).is_none_or(|end| end > file_len) {
+            if span
+                .offset
+                .checked_add(span.len)
+                .is_none_or(|end| end > file_len)
+            {
                 return self.fail(&path, &"the file ends inside this member");
             }
             self.add(&path, span);
@@ -247,7 +257,11 @@ impl<'a> ShardIndex<'a> {
             self.entries.len() - 1
         });
         let entry = &mut self.entries[at];
-        let slot = if is_image { &mut entry.image } else { &mut entry.caption };
+        let slot = if is_image {
+            &mut entry.image
+        } else {
+            &mut entry.caption
+        };
         slot.get_or_insert(span);
     }
 
@@ -286,11 +300,21 @@ impl Source for WebdatasetSource {
         }
         let image = entry.image.ok_or_else(|| {
             let wanted = IMAGE_EXTENSIONS.join(", .");
-            Fault::new(SkipCause::MissingImage, format!("no .{wanted} beside the caption"))
+            Fault::new(
+                SkipCause::MissingImage,
+                format!("no .{wanted} beside the caption"),
+            )
         })?;
         let caption = entry.caption.ok_or_else(|| {
-            let wanted = if self.caption_key.is_some() { "json" } else { "txt" };
-            Fault::new(SkipCause::MissingCaption, format!("no .{wanted} beside the image"))
+            let wanted = if self.caption_key.is_some() {
+                "json"
+            } else {
+                "txt"
+            };
+            Fault::new(
+                SkipCause::MissingCaption,
+                format!("no .{wanted} beside the image"),
+            )
         })?;
         let caption = self.bytes(entry, caption)?;
         let caption = match &self.caption_key {
@@ -382,8 +406,14 @@ mod tests {
         ]);
         let source = open(&file, Some("title"));
         assert_eq!(source.read(0, 0).unwrap().caption, "from json");
-        assert_eq!(source.read(1, 0).unwrap_err().cause, SkipCause::MissingCaption);
-        assert_eq!(source.read(2, 0).unwrap_err().cause, SkipCause::InvalidCaption);
+        assert_eq!(
+            source.read(1, 0).unwrap_err().cause,
+            SkipCause::MissingCaption
+        );
+        assert_eq!(
+            source.read(2, 0).unwrap_err().cause,
+            SkipCause::InvalidCaption
+        );
     }
 
     #[test]
@@ -397,7 +427,9 @@ mod tests {
             ("4.txt", b"\xff\xfe"),
         ]);
         let source = open(&file, None);
-        let causes: Vec<_> = (0..4).map(|i| source.read(i, 0).unwrap_err().cause).collect();
+        let causes: Vec<_> = (0..4)
+            .map(|i| source.read(i, 0).unwrap_err().cause)
+            .collect();
         assert_eq!(
             causes,
             [
@@ -430,7 +462,10 @@ mod tests {
             caption_key: None,
         };
         let error = WebdatasetSource::open(&table).unwrap_err().to_string();
-        assert!(error.contains(&file.path().display().to_string()), "{error}");
+        assert!(
+            error.contains(&file.path().display().to_string()),
+            "{error}"
+        );
     }
 
     #[test]

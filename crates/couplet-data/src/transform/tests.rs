@@ -30,15 +30,24 @@ fn resize_and_centre_crop_are_pils() {
         let differing = out.iter().zip(&expected).filter(|(a, b)| a != b).count();
         let most = out.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max();
         // The two round their coefficients to different precisions.
-        assert!(most <= Some(1), "{width}x{height} to {side}: off by {most:?}");
-        assert!(differing * 200 <= out.len(), "{width}x{height} to {side}: {differing}");
+        assert!(
+            most <= Some(1),
+            "{width}x{height} to {side}: off by {most:?}"
+        );
+        assert!(
+            differing * 200 <= out.len(),
+            "{width}x{height} to {side}: {differing}"
+        );
     }
 }
 
 #[test]
 fn halves_round_to_even_as_in_python() {
     // round(0.5) = 0, round(1.5) = 2, round(2.5) = 2, round(3.5) = 4
-    assert_eq!([11, 13, 15, 17].map(|length| centre(length, 10)), [0, 2, 2, 4]);
+    assert_eq!(
+        [11, 13, 15, 17].map(|length| centre(length, 10)),
+        [0, 2, 2, 4]
+    );
 }
 
 #[test]
@@ -65,7 +74,10 @@ fn a_crop_that_never_fits_falls_back_to_the_centre() {
         ratio: default_ratio(),
     };
     let area = random_area(&crop, 100, 10, &mut rng());
-    assert_eq!((area.width, area.height, area.left, area.top), (13, 10, 43, 0));
+    assert_eq!(
+        (area.width, area.height, area.left, area.top),
+        (13, 10, 43, 0)
+    );
 }
 
 #[test]

@@ -41,7 +41,9 @@ pub(crate) struct CheckedEval {
 
 impl std::fmt::Debug for Checked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Checked").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Checked")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -56,7 +58,10 @@ pub(super) fn check(config: RunConfig, problems: &mut Vec<Problem>) -> Option<Ch
         problems,
     };
     if config.name.trim().is_empty() || config.name.contains(['/', '\\']) {
-        check.fail("name", "must be a plain name: the run's folder is called so");
+        check.fail(
+            "name",
+            "must be a plain name: the run's folder is called so",
+        );
     }
     let device = check.device(config.device);
     check.model(&config);
@@ -97,7 +102,10 @@ impl Check<'_> {
     fn broken(&self, key: &str) -> bool {
         let below = format!("{key}.");
         let hit = |known: &str| known == key || known.starts_with(&below);
-        let mut problems = self.problems.iter().filter(|problem| !problem.is_unknown_key());
+        let mut problems = self
+            .problems
+            .iter()
+            .filter(|problem| !problem.is_unknown_key());
         problems.any(|problem| hit(&problem.key))
     }
 
@@ -125,7 +133,10 @@ impl Check<'_> {
         if spec.text.vocab_size < clip {
             self.fail(
                 "model.text.vocab_size",
-                format!("{} is less than the CLIP tokenizer's {clip}", spec.text.vocab_size),
+                format!(
+                    "{} is less than the CLIP tokenizer's {clip}",
+                    spec.text.vocab_size
+                ),
             );
         }
         let Some(weights) = &config.model.weights else {
@@ -156,7 +167,10 @@ impl Check<'_> {
         }
         if let Some(crop) = &train.augment.random_resized_crop {
             for (key, message) in crop.problems() {
-                self.fail(&format!("data.train.augment.random_resized_crop.{key}"), message);
+                self.fail(
+                    &format!("data.train.augment.random_resized_crop.{key}"),
+                    message,
+                );
             }
         }
         if !(0.0..=1.0).contains(&config.data.max_skipped) {
@@ -229,22 +243,34 @@ impl Check<'_> {
         let OptimizerTable::AdamW(adamw) = &config.optimizer;
         let (length, warmup) = (config.schedule.length(), config.schedule.warmup());
         if matches!(length.unit, Unit::Percent | Unit::Minutes) {
-            self.fail("schedule.length", format!("`{length}`: count it in steps, epochs or samples"));
+            self.fail(
+                "schedule.length",
+                format!("`{length}`: count it in steps, epochs or samples"),
+            );
             return None;
         }
         if warmup.unit == Unit::Minutes {
-            self.fail("schedule.warmup", format!("`{warmup}`: count it in steps, epochs, samples or %"));
+            self.fail(
+                "schedule.warmup",
+                format!("`{warmup}`: count it in steps, epochs, samples or %"),
+            );
             return None;
         }
         if length.amount <= 0.0 {
-            self.fail("schedule.length", format!("`{length}` leaves nothing to train"));
+            self.fail(
+                "schedule.length",
+                format!("`{length}` leaves nothing to train"),
+            );
             return None;
         }
         let sizes = sizes?;
         let total_steps = length.steps(sizes)?;
         let warmup_steps = warmup.steps_of(total_steps, sizes)?;
         if total_steps == 0 {
-            self.fail("schedule.length", format!("`{length}` is less than one step"));
+            self.fail(
+                "schedule.length",
+                format!("`{length}` is less than one step"),
+            );
         } else if warmup_steps > total_steps {
             self.fail(
                 "schedule.warmup",
@@ -274,7 +300,10 @@ impl Check<'_> {
                         let message = format!("a second dataset is named `{}`", dataset.name);
                         self.fail(&format!("eval[{at}].dataset"), message);
                     }
-                    evals.extend(every.map(|every_steps| CheckedEval { dataset, every_steps }));
+                    evals.extend(every.map(|every_steps| CheckedEval {
+                        dataset,
+                        every_steps,
+                    }));
                 }
                 Err(error) => self.fail(&format!("eval[{at}].dataset"), error),
             }
@@ -311,16 +340,24 @@ impl Check<'_> {
             } else {
                 format!("there are {}", metrics.join(", "))
             };
-            self.fail("checkpoint.best", format!("`{best}` is never measured; {there_are}"));
+            self.fail(
+                "checkpoint.best",
+                format!("`{best}` is never measured; {there_are}"),
+            );
         }
     }
 
     /// A frequency in steps, at least 1.
     fn every(&mut self, key: &str, every: Duration, sizes: Option<Sizes>) -> Option<u64> {
         if matches!(every.unit, Unit::Percent | Unit::Minutes) || every.amount <= 0.0 {
-            self.fail(key, format!("`{every}`: a positive number of steps, epochs or samples"));
+            self.fail(
+                key,
+                format!("`{every}`: a positive number of steps, epochs or samples"),
+            );
             return None;
         }
-        sizes.and_then(|sizes| every.steps(sizes)).map(|steps| steps.max(1))
+        sizes
+            .and_then(|sizes| every.steps(sizes))
+            .map(|steps| steps.max(1))
     }
 }

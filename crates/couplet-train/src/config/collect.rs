@@ -49,9 +49,7 @@ pub(super) fn collect<T: DeserializeOwned>(table: Table) -> Collected<T> {
         };
         let attempt = |document: &Value| error_of::<T>(document);
         let next = match quoted_after(&message, "missing field ") {
-            Some(field) => {
-                mend_missing(&document, field, &message, &attempt, &mistakes_of::<T>)
-            }
+            Some(field) => mend_missing(&document, field, &message, &attempt, &mistakes_of::<T>),
             None => Some(mend_wrong(&document, &message, &attempt, &mistakes_of::<T>)),
         };
         let Some(mend) = next else {
@@ -101,7 +99,10 @@ fn mend_missing(
 ) -> Option<Mend> {
     let mut tables = Vec::new();
     walk(document, &mut Vec::new(), &mut |path, value| {
-        if value.as_table().is_some_and(|table| !table.contains_key(field)) {
+        if value
+            .as_table()
+            .is_some_and(|table| !table.contains_key(field))
+        {
             tables.push(path.clone());
         }
     });
@@ -122,7 +123,10 @@ fn mend_missing(
             let after = attempt(&filled);
             let mut key = path.clone();
             key.push(Step::Key(field.to_string()));
-            if let Some(after) = after.as_deref().filter(|a| a.starts_with("unknown variant `1 epoch`")) {
+            if let Some(after) = after
+                .as_deref()
+                .filter(|a| a.starts_with("unknown variant `1 epoch`"))
+            {
                 return Some(Mend {
                     problem: Problem::new(&print(&key), explain_missing_tag(after)),
                     document: best_variant(&filled, &key, after, mistakes),

@@ -199,7 +199,10 @@ impl Default for CheckpointTable {
 pub struct Lengths(pub Vec<Duration>);
 
 #[derive(Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected a length such as \"1 epoch\", or a list of them")]
+#[serde(
+    untagged,
+    expecting = "expected a length such as \"1 epoch\", or a list of them"
+)]
 enum OneOrSeveral {
     One(Duration),
     Several(Vec<Duration>),
@@ -338,7 +341,14 @@ impl RunConfig {
             source: Box::new(source),
         })?;
         let mut problems = Vec::new();
-        for pair in set {
+        // Another source first: it takes the keys of the file's source away.
+        let (sources, others): (Vec<&String>, Vec<_>) = set
+            .iter()
+            .partition(|pair| pair.trim_start().starts_with(SOURCE_KEY));
+        if let [.., last] = sources[..] {
+            drop_source(&mut table, last);
+        }
+        for pair in sources.into_iter().chain(others) {
             if let Err(problem) = set_key(&mut table, pair) {
                 problems.push(problem);
             }
@@ -346,7 +356,9 @@ impl RunConfig {
         problems.extend(merge_preset(&mut table));
         let collected = collect::collect::<Self>(table);
         problems.extend(collected.problems);
-        let checked = collected.value.map(|config| check::check(config, &mut problems));
+        let checked = collected
+            .value
+            .map(|config| check::check(config, &mut problems));
         match checked {
             Some(Some(checked)) if problems.is_empty() => Ok(checked),
             _ => Err(ConfigError::Problems {
@@ -363,6 +375,22 @@ impl RunConfig {
     pub fn to_toml(&self) -> String {
         let table = Table::try_from(self).expect("a run config has a TOML form");
         toml::to_string(&table).expect("a TOML table prints")
+    }
+}
+
+const SOURCE_KEY: &str = "data.train.source=";
+/// Keys of `[data.train]` that belong to every source.
+const COMMON_TRAIN_KEYS: [&str; 3] = ["samples_per_epoch", "resample", "augment"];
+
+/// Takes away the keys of the file's source if `pair` chooses another one.
+fn drop_source(table: &mut Table, pair: &str) {
+    let chosen = pair.split_once('=').map_or("", |(_, value)| value);
+    let chosen = chosen.trim().trim_matches(['"', '\'']);
+    let train = table.get_mut("data").and_then(|data| data.get_mut("train"));
+    if let Some(train) = train.and_then(Value::as_table_mut)
+        && train.get("source").and_then(Value::as_str) != Some(chosen)
+    {
+        train.retain(|key, _| COMMON_TRAIN_KEYS.contains(&key));
     }
 }
 
@@ -385,9 +413,9 @@ fn set_key(table: &mut Table, pair: &str) -> Result<(), Problem> {
         let mut at = &mut root;
         for step in steps {
             at = match at {
-                Value::Table(table) => {
-                    table.entry(step).or_insert_with(|| Value::Table(Table::new()))
-                }
+                Value::Table(table) => table
+                    .entry(step)
+                    .or_insert_with(|| Value::Table(Table::new())),
                 Value::Array(items) => step
                     .parse::<usize>()
                     .ok()
@@ -402,7 +430,10 @@ fn set_key(table: &mut Table, pair: &str) -> Result<(), Problem> {
                 Ok(())
             }
             Value::Array(items) => {
-                let slot = last.parse::<usize>().ok().and_then(|index| items.get_mut(index));
+                let slot = last
+                    .parse::<usize>()
+                    .ok()
+                    .and_then(|index| items.get_mut(index));
                 *slot.ok_or_else(no_table)? = value;
                 Ok(())
             }

@@ -103,7 +103,10 @@ fn eight_mistakes_are_listed_together() {
 #[test]
 fn batches_and_lengths_are_held_against_the_data() {
     let keys = |set: &[&str]| -> Vec<String> {
-        problems(SOUND, set).into_iter().map(|(key, _)| key).collect()
+        problems(SOUND, set)
+            .into_iter()
+            .map(|(key, _)| key)
+            .collect()
     };
     assert_eq!(keys(&["batch.global=65"]), ["batch.global"]);
     assert_eq!(keys(&["batch.micro=8"]), ["batch.micro"]);
@@ -139,4 +142,18 @@ fn every_committed_config_is_sound() {
         let collected = collect::collect::<RunConfig>(table);
         assert_eq!(collected.problems, [], "{}", path.display());
     }
+}
+
+#[test]
+fn another_source_leaves_the_keys_of_the_first_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.csv");
+    std::fs::write(
+        &path,
+        "filepath,title\n".to_string() + &"a.png,b\n".repeat(20),
+    )
+    .unwrap();
+    let set = format!("data.train.path={}", path.display());
+    let checked = read(SOUND, &[&set, "data.train.source=csv"]).unwrap();
+    assert_eq!(checked.epoch_len, 20);
 }
