@@ -102,9 +102,22 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", describe(&error));
             let is_usage = error.is::<ConfigError>();
             ExitCode::from(if is_usage { EXIT_USAGE } else { EXIT_FAILED })
         }
     }
+}
+
+/// The error with its causes, each said once: many of ours quote their cause themselves.
+fn describe(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }

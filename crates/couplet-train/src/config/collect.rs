@@ -15,6 +15,7 @@ const MAX_PROBLEMS: usize = 64;
 const TAGS: [&str; 2] = ["kind", "source"];
 /// Stand-ins for a value, to see whether an error speaks of it.
 const SENTINEL_INTEGER: i64 = -918_273_645;
+const SENTINEL_FLOAT: f64 = -918_273.625;
 const SENTINEL_STRING: &str = "\u{1}sentinel\u{1}";
 
 /// A table read as far as it could be.
@@ -57,7 +58,11 @@ pub(super) fn collect<T: DeserializeOwned>(table: Table) -> Collected<T> {
             break;
         };
         // A key set aside before may now be missed: that is no second mistake.
-        if !problems.iter().any(|known| known.key == mend.problem.key) {
+        // Nor is what a table lacks that is missing as a whole.
+        if !problems
+            .iter()
+            .any(|known| covers(&known.key, &mend.problem.key))
+        {
             problems.push(mend.problem);
         }
         match mend.document {
@@ -69,6 +74,12 @@ pub(super) fn collect<T: DeserializeOwned>(table: Table) -> Collected<T> {
         value: None,
         problems,
     }
+}
+
+/// Whether `key` is `known` or lies in its table.
+fn covers(known: &str, key: &str) -> bool {
+    key.strip_prefix(known)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// A problem with the document as it reads once the problem is set aside, if it can be.
@@ -110,9 +121,9 @@ fn mend_missing(
     let fillers = [
         (Value::Integer(1), "integer `1`"),
         (Value::String("1 epoch".into()), "1 epoch"),
+        (Value::Table(Table::new()), "map"),
         (Value::Array(vec![Value::Float(0.5); 2]), "sequence"),
         (Value::Boolean(false), "boolean `false`"),
-        (Value::Table(Table::new()), "map"),
     ];
     let misplaced = format!("unknown field `{field}`");
     for path in &tables {
@@ -224,6 +235,11 @@ fn find_leaf(
             Value::Integer(number) => Some((
                 Value::Integer(SENTINEL_INTEGER),
                 SENTINEL_INTEGER.to_string(),
+                number.to_string(),
+            )),
+            Value::Float(number) => Some((
+                Value::Float(SENTINEL_FLOAT),
+                SENTINEL_FLOAT.to_string(),
                 number.to_string(),
             )),
             Value::Boolean(b) => Some((Value::Boolean(!b), (!b).to_string(), b.to_string())),
@@ -459,6 +475,11 @@ mod tests {
     fn a_sound_table_has_no_problems() {
         let text = "name = 'a'\npart = { kind = 'round', radius = 1 }\nother = { width = 1 }";
         assert_eq!(keys(text), [""; 0]);
+    }
+
+    #[test]
+    fn an_empty_table_lacks_what_it_must_have() {
+        assert_eq!(keys(""), ["name", "other", "part"]);
     }
 
     #[test]
