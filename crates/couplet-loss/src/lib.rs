@@ -88,8 +88,8 @@ mod tests {
         let texts = Tensor::<2>::from_floats([[0.6, 0.8], [0.0, 1.0]], &device);
         // With scale 2 the logits are [[1.2, 0.0], [1.6, 2.0]].
         let nll = |own: f32, other: f32| (own.exp() + other.exp()).ln() - own;
-        let per_image = (nll(1.2, 0.0) + nll(2.0, 1.6)) / 2.0;
-        let per_text = (nll(1.2, 1.6) + nll(2.0, 0.0)) / 2.0;
+        let per_image = f32::midpoint(nll(1.2, 0.0), nll(2.0, 1.6));
+        let per_text = f32::midpoint(nll(1.2, 1.6), nll(2.0, 0.0));
         let scale = Tensor::from_floats([2f32.ln()], &device);
         let loss = scalar(Loss::default().forward(images, texts, scale));
         assert!(

@@ -84,6 +84,10 @@ pub struct PreprocessSpec {
     pub std: [f32; 3],
 }
 
+#[expect(
+    clippy::excessive_precision,
+    reason = "the constants as open_clip writes them"
+)]
 impl Default for PreprocessSpec {
     /// OpenAI's constants, which open_clip uses unless told otherwise.
     fn default() -> Self {

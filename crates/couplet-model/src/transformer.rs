@@ -188,6 +188,7 @@ impl ResidualAttentionBlock {
 }
 
 /// Which token of a sequence pools it.
+#[expect(clippy::large_enum_variant, reason = "made once a forward pass")]
 pub(crate) enum Token {
     /// The first of every sequence.
     First,

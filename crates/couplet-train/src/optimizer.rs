@@ -384,22 +384,24 @@ mod tests {
         assert!(!optimizer.is_decayed("ln_final.weight", 1));
     }
 
+    /// The sum of all gradients' squares, in another way.
+    struct Sum<'a>(&'a GradientsParams, f64);
+    impl ParameterVisitor for Sum<'_> {
+        fn visit<const D: usize>(&mut self, _: &str, param: &Param<Tensor<D>>) {
+            let grad = self
+                .0
+                .get::<D>(param.id)
+                .expect("every parameter has a gradient");
+            for value in HostTensor::from_tensor(grad).values {
+                self.1 += f64::from(value).powi(2);
+            }
+        }
+    }
+
     #[test]
     fn the_norm_is_over_all_gradients() {
         let model = model();
         let grads = grads(&model);
-        struct Sum<'a>(&'a GradientsParams, f64);
-        impl ParameterVisitor for Sum<'_> {
-            fn visit<const D: usize>(&mut self, _: &str, param: &Param<Tensor<D>>) {
-                let grad = self
-                    .0
-                    .get::<D>(param.id)
-                    .expect("every parameter has a gradient");
-                for value in HostTensor::from_tensor(grad).values {
-                    self.1 += f64::from(value).powi(2);
-                }
-            }
-        }
         let mut sum = Sum(&grads, 0.0);
         visit_parameters(&model, &mut sum);
         let norm = global_norm(&model, &grads);

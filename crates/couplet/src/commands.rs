@@ -1,7 +1,7 @@
 //! What each subcommand does.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use couplet_eval::{DatasetTable, Encoder, zero_shot as evaluate};
@@ -144,7 +144,7 @@ pub(crate) fn zero_shot(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn open_dataset(path: &PathBuf) -> anyhow::Result<DatasetTable> {
+fn open_dataset(path: &Path) -> anyhow::Result<DatasetTable> {
     DatasetTable::read(path).context("--dataset takes a file of datasets/ or a folder of classes")
 }
 

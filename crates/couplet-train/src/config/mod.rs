@@ -321,8 +321,11 @@ fn describe(path: &Path, problems: &[Problem]) -> String {
         1 => "1 problem".to_string(),
         n => format!("{n} problems"),
     };
-    let list: String = problems.iter().map(|p| format!("\n  {p}")).collect();
-    format!("{}: {count}{list}", path.display())
+    let mut text = format!("{}: {count}", path.display());
+    for problem in problems {
+        text.push_str(&format!("\n  {problem}"));
+    }
+    text
 }
 
 impl RunConfig {
