@@ -6,6 +6,11 @@ use image::{ImageDecoder, ImageReader, RgbImage};
 
 use crate::sample::{Fault, Picture, SkipCause};
 
+/// Endings of the files that are decoded.
+pub(crate) const IMAGE_EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+/// Where PIL calls an image a decompression bomb.
+pub const DEFAULT_MAX_IMAGE_PIXELS: u64 = 178_956_970;
+
 /// Decodes a JPEG, PNG or WebP image to 8-bit RGB, as PIL's `convert("RGB")` does: grey
 /// is repeated, transparency dropped. The format is read from the bytes, not from a name.
 /// - max_pixels: a larger image is refused before its pixels are decoded.

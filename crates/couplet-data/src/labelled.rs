@@ -7,12 +7,11 @@ use image::RgbImage;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::decode::IMAGE_EXTENSIONS;
 use crate::draw::{Purpose, stream};
 use crate::sample::{Fault, Picture, SkipCause, Skipped};
 use crate::shapes::{Classes, LabelledShapes, Split};
 use crate::{Transform, decode};
-
-const IMAGE_EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 
 /// Where labelled images lie: the source's part of a dataset file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

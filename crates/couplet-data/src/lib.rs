@@ -16,7 +16,7 @@ pub mod source;
 mod tokenizer;
 mod transform;
 
-pub use decode::decode;
+pub use decode::{DEFAULT_MAX_IMAGE_PIXELS, decode};
 pub use sample::{Picture, Sample, SkipCause, Skipped};
 pub use tokenizer::Tokenizer;
 pub use transform::{Augment, RandomResizedCrop, Transform, TransformError};

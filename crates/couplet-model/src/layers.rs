@@ -3,6 +3,8 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, module};
 
+use crate::init::Initializer;
+
 /// `y = x Wᵀ + b` with `weight` as PyTorch keeps it, `[out, in]`.
 #[derive(Module, Debug)]
 pub(crate) struct Linear {
@@ -37,6 +39,14 @@ pub(crate) struct LayerNorm {
 const LAYER_NORM_EPS: f64 = 1e-5;
 
 impl LayerNorm {
+    /// The identity: gain 1, bias 0.
+    pub fn init(width: usize, init: &Initializer) -> Self {
+        Self {
+            weight: init.constant([width], 1.0),
+            bias: init.constant([width], 0.0),
+        }
+    }
+
     /// - x: `[…, width]`; returns the same shape.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         module::layer_norm(x, self.weight.val(), Some(self.bias.val()), LAYER_NORM_EPS)

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
+use crate::spec::default_mlp_ratio;
 use crate::weights::{self, WeightsError};
 use crate::{Activation, Clip, ImageTowerSpec, ModelSpec, PreprocessSpec, TextTowerSpec, VitSpec};
 
@@ -121,10 +122,6 @@ impl From<PreprocessSpec> for PreprocessCfg {
 
 fn default_head_width() -> usize {
     DEFAULT_HEAD_WIDTH
-}
-
-fn default_mlp_ratio() -> f64 {
-    4.0
 }
 
 impl From<&ModelSpec> for ModelCfg {

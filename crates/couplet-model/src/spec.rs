@@ -71,7 +71,7 @@ pub struct TextTowerSpec {
     pub mlp_ratio: f64,
 }
 
-fn default_mlp_ratio() -> f64 {
+pub(crate) fn default_mlp_ratio() -> f64 {
     4.0
 }
 

@@ -61,10 +61,7 @@ impl TextTower {
             token_embedding: Embedding {
                 weight: init.normal("token_embedding.weight", [spec.vocab_size, w], 0.02),
             },
-            ln_final: LayerNorm {
-                weight: init.constant([w], 1.0),
-                bias: init.constant([w], 0.0),
-            },
+            ln_final: LayerNorm::init(w, init),
             text_projection: init.normal("text_projection", [w, embed_dim], inverse_sqrt(w)),
         }
     }

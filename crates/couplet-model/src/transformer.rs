@@ -110,10 +110,6 @@ impl ResidualAttentionBlock {
         init: &Initializer,
     ) -> Self {
         let (w, hidden) = (spec.width, spec.mlp_width);
-        let layer_norm = || LayerNorm {
-            weight: init.constant([w], 1.0),
-            bias: init.constant([w], 0.0),
-        };
         let weight = |part: &str, shape: [usize; 2], std: Option<f32>, bound: f32| {
             let name = format!("{name}.{part}");
             match std {
@@ -127,7 +123,7 @@ impl ResidualAttentionBlock {
         // Xavier's uniform bound over fan_in + fan_out = w + 3w.
         let xavier = (6.0f32).sqrt() * inverse_sqrt(4 * w);
         Self {
-            ln_1: layer_norm(),
+            ln_1: LayerNorm::init(w, init),
             attn: Attention {
                 in_proj_weight: weight(
                     "attn.in_proj_weight",
@@ -147,7 +143,7 @@ impl ResidualAttentionBlock {
                 },
                 heads: spec.heads,
             },
-            ln_2: layer_norm(),
+            ln_2: LayerNorm::init(w, init),
             mlp: Mlp {
                 c_fc: Linear {
                     weight: weight(

@@ -40,10 +40,6 @@ impl VisionTransformer {
         let w = spec.width;
         let patch = spec.patch_size;
         let std = inverse_sqrt(w);
-        let layer_norm = || LayerNorm {
-            weight: init.constant([w], 1.0),
-            bias: init.constant([w], 0.0),
-        };
         Self {
             class_embedding: init.normal("visual.class_embedding", [w], std),
             positional_embedding: init.normal(
@@ -58,7 +54,7 @@ impl VisionTransformer {
                     inverse_sqrt(3 * patch * patch),
                 ),
             },
-            ln_pre: layer_norm(),
+            ln_pre: LayerNorm::init(w, init),
             transformer: Transformer::init(
                 &TransformerSpec {
                     width: w,
@@ -71,7 +67,7 @@ impl VisionTransformer {
                 "visual.transformer",
                 init,
             ),
-            ln_post: layer_norm(),
+            ln_post: LayerNorm::init(w, init),
             proj: init.normal("visual.proj", [w, embed_dim], std),
         }
     }

@@ -41,7 +41,7 @@ impl DeviceSetting {
     /// The Burn device, or `None` if the binary was built without its backend.
     pub fn open(self) -> Option<Device> {
         match self {
-            Self::Auto => Self::fastest().open(),
+            Self::Auto => self.resolved().open(),
             Self::Flex => Some(Device::flex()),
             #[cfg(feature = "cuda")]
             Self::Cuda(index) => Some(Device::cuda(index)),
@@ -61,8 +61,11 @@ impl DeviceSetting {
         }
     }
 
-    fn fastest() -> Self {
-        if cfg!(feature = "cuda") {
+    /// What `auto` stands for in this binary; anything else stands for itself.
+    pub fn resolved(self) -> Self {
+        if self != Self::Auto {
+            self
+        } else if cfg!(feature = "cuda") {
             Self::Cuda(0)
         } else if cfg!(feature = "rocm") {
             Self::Rocm(0)

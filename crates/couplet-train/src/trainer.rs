@@ -322,7 +322,7 @@ impl<'a> Run<'a> {
             steps_per_epoch: self.checked.sizes.steps_per_epoch,
             total_steps: self.checked.schedule.total_steps,
             done_steps: self.state.step,
-            device: format!("{:?}", self.checked.device),
+            device: self.checked.config.device.resolved().to_string(),
         }
     }
 

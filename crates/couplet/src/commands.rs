@@ -4,15 +4,13 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
+use couplet_data::DEFAULT_MAX_IMAGE_PIXELS;
 use couplet_eval::{DatasetTable, Encoder, zero_shot as evaluate};
 use couplet_model::{ImageTowerSpec, presets};
 use couplet_train::{Ending, Outcome, RunConfig, RunFolder, StopSignal};
 
 use crate::progress::{Progress, print_reports};
 use crate::{EXIT_INTERRUPTED, TrainArguments, ZeroShotArguments};
-
-/// Where PIL calls an image a decompression bomb.
-const MAX_IMAGE_PIXELS: u64 = 178_956_970;
 
 pub(crate) fn train(arguments: &TrainArguments) -> anyhow::Result<u8> {
     let checked = RunConfig::read(&arguments.config, &arguments.set)?;
@@ -124,7 +122,7 @@ pub(crate) fn zero_shot(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
     for path in &arguments.dataset {
         let dataset = open_dataset(path)?.open(image_size)?;
         let mut progress = Progress::new(1);
-        let (report, skipped) = evaluate(&encoder, &dataset, MAX_IMAGE_PIXELS, |done| {
+        let (report, skipped) = evaluate(&encoder, &dataset, DEFAULT_MAX_IMAGE_PIXELS, |done| {
             progress.evaluating(&dataset.name, done, dataset.images.len());
         });
         progress.finish();

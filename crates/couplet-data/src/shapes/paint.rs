@@ -98,11 +98,16 @@ fn outline(shape: usize) -> Option<Path> {
 
 /// A closed polygon of (radius, angle) corners, the first one at the top.
 fn polygon(path: &mut PathBuilder, corners: impl Iterator<Item = (f32, f32)>) {
-    for (at, (radius, angle)) in corners.enumerate() {
-        let (x, y) = (
-            radius * (angle - PI / 2.0).cos(),
-            radius * (angle - PI / 2.0).sin(),
-        );
+    let at_top = |angle: f32| angle - PI / 2.0;
+    closed(
+        path,
+        corners.map(|(radius, angle)| (radius * at_top(angle).cos(), radius * at_top(angle).sin())),
+    );
+}
+
+/// A closed line through points.
+fn closed(path: &mut PathBuilder, points: impl Iterator<Item = (f32, f32)>) {
+    for (at, (x, y)) in points.enumerate() {
         if at == 0 {
             path.move_to(x, y);
         } else {
@@ -137,14 +142,7 @@ fn cross(path: &mut PathBuilder) {
         (-arm, -half),
         (-half, -half),
     ];
-    for (at, (x, y)) in corners.into_iter().enumerate() {
-        if at == 0 {
-            path.move_to(x, y);
-        } else {
-            path.line_to(x, y);
-        }
-    }
-    path.close();
+    closed(path, corners.into_iter());
 }
 
 /// A half moon: the left half circle, closed by a flatter curve.

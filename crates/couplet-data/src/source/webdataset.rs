@@ -9,9 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Source, SourceError, caption_text};
 use crate::brace;
+use crate::decode::IMAGE_EXTENSIONS;
 use crate::sample::{Fault, Picture, Sample, SkipCause};
-
-const IMAGE_EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 
 /// `source = "webdataset"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -6,8 +6,8 @@ mod collect;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use couplet_data::Augment;
 use couplet_data::source::SourceTable;
+use couplet_data::{Augment, DEFAULT_MAX_IMAGE_PIXELS};
 use couplet_loss::Loss;
 use couplet_model::{Activation, ImageTowerSpec, ModelSpec, TextTowerSpec, presets};
 use serde::{Deserialize, Serialize};
@@ -110,9 +110,8 @@ fn default_max_skipped() -> f64 {
     0.01
 }
 
-/// Where PIL calls an image a decompression bomb.
 fn default_max_image_pixels() -> u64 {
-    178_956_970
+    DEFAULT_MAX_IMAGE_PIXELS
 }
 
 /// `[data.train]`: a source, and what an epoch takes of it. The source's own keys stand
