@@ -15,6 +15,7 @@ pub mod config;
 mod device;
 mod duration;
 mod log;
+mod observer;
 mod optimizer;
 #[cfg(test)]
 mod parity;
@@ -27,9 +28,7 @@ pub use config::{Checked, ConfigError, Problem, RunConfig};
 pub use device::DeviceSetting;
 pub use duration::{Duration, Unit};
 pub use log::{LogError, TrainLine};
+pub use observer::{Best, Ending, EpochSummary, Event, Observer, Outcome, Plan, Quiet, StopSignal};
 pub use optimizer::AdamWTable;
 pub use schedule::Schedule;
-pub use trainer::{
-    Best, Ending, EpochSummary, Event, Observer, Outcome, Plan, Quiet, StopSignal, TrainError,
-    train,
-};
+pub use trainer::{TrainError, train};

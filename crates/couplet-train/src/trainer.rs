@@ -1,7 +1,5 @@
 //! The training loop, from the first batch to the last checkpoint.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::module::Module;
@@ -18,6 +16,7 @@ use crate::checkpoint::{
 use crate::config::{Checked, OptimizerTable};
 use crate::duration::Unit;
 use crate::log::{JsonLines, LineHead, LogError, TrainLine, eval_line};
+use crate::observer::{Best, Ending, EpochSummary, Event, Observer, Outcome, Plan, StopSignal};
 use crate::optimizer::ModelOptimizer;
 use crate::step::{StepContext, StepReport, step};
 
@@ -45,114 +44,6 @@ pub enum TrainError {
         grad_norm: f64,
         last_good: Option<String>,
     },
-}
-
-/// Asks a run to stop at the end of its step.
-#[derive(Debug, Clone, Default)]
-pub struct StopSignal(Arc<AtomicBool>);
-
-impl StopSignal {
-    /// Asks. Safe to call from a signal handler's thread.
-    pub fn stop(&self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-
-    fn is_set(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
-/// What a run tells while it goes on.
-#[derive(Debug)]
-pub enum Event<'a> {
-    Started(&'a Plan),
-    /// After every step.
-    Step(&'a TrainLine),
-    /// While a dataset is being evaluated.
-    Evaluating {
-        dataset: &'a str,
-        done: usize,
-        images: usize,
-    },
-    /// After every epoch, its evaluations included.
-    Epoch(&'a EpochSummary),
-    /// After an evaluation inside an epoch.
-    Evaluated {
-        step: u64,
-        report: &'a ZeroShotReport,
-    },
-    Saved(&'a Checkpoint),
-    /// Samples that could not be used, on the way to this step.
-    Skipped {
-        samples: usize,
-    },
-}
-
-/// Listens to a run.
-pub trait Observer {
-    fn event(&mut self, event: Event);
-}
-
-/// An observer that says nothing.
-#[derive(Debug)]
-pub struct Quiet;
-
-impl Observer for Quiet {
-    fn event(&mut self, _event: Event) {}
-}
-
-/// The sizes of a run, known before its first step.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
-    pub parameters: usize,
-    pub samples_per_epoch: usize,
-    pub batch_size: u64,
-    pub steps_per_epoch: u64,
-    pub total_steps: u64,
-    /// Steps that a resumed run has behind it.
-    pub done_steps: u64,
-    pub device: String,
-}
-
-/// One epoch in a line.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EpochSummary {
-    /// Counted from 1.
-    pub epoch: u64,
-    pub step: u64,
-    /// Mean over the epoch's steps.
-    pub loss: f64,
-    pub seconds: f64,
-    pub reports: Vec<ZeroShotReport>,
-}
-
-/// The best value of the metric that `checkpoint.best` names.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Best {
-    pub metric: String,
-    pub value: f64,
-    pub step: u64,
-}
-
-/// How a run ended without an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    Finished,
-    /// Stopped when asked; to be resumed.
-    Interrupted,
-    /// There was nothing left to do.
-    AlreadyFinished,
-}
-
-/// What a run leaves.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Outcome {
-    pub ending: Ending,
-    pub steps: u64,
-    pub checkpoint: Option<Checkpoint>,
-    pub best: Option<Best>,
-    /// Seconds of training, over all resumes.
-    pub seconds: f64,
 }
 
 /// Trains until the schedule ends or `stop` asks. A folder with a checkpoint is continued
