@@ -57,7 +57,7 @@ pub(super) fn check(config: RunConfig, problems: &mut Vec<Problem>) -> Option<Ch
             .collect(),
         problems,
     };
-    if config.name.trim().is_empty() || config.name.contains(['/', '\\']) {
+    if config.name.trim_matches(['.', ' ']).is_empty() || config.name.contains(['/', '\\']) {
         check.fail(
             "name",
             "must be a plain name: the run's folder is called so",
