@@ -2,6 +2,7 @@
 
 mod check;
 mod collect;
+mod edit;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,9 +10,9 @@ use std::path::{Path, PathBuf};
 use couplet_data::source::SourceTable;
 use couplet_data::{Augment, DEFAULT_MAX_IMAGE_PIXELS};
 use couplet_loss::Loss;
-use couplet_model::{Activation, ImageTowerSpec, ModelSpec, TextTowerSpec, presets};
+use couplet_model::{Activation, ImageTowerSpec, ModelSpec, TextTowerSpec};
 use serde::{Deserialize, Serialize};
-use toml::{Table, Value};
+use toml::Table;
 
 use crate::duration::{Duration, Unit};
 use crate::schedule::ScheduleTable;
@@ -342,20 +343,8 @@ impl RunConfig {
             path: path.to_path_buf(),
             source: Box::new(source),
         })?;
-        let mut problems = Vec::new();
-        // Another source first: it takes the keys of the file's source away.
-        let (sources, others): (Vec<&String>, Vec<_>) = set
-            .iter()
-            .partition(|pair| pair.trim_start().starts_with(SOURCE_KEY));
-        if let [.., last] = sources[..] {
-            drop_source(&mut table, last);
-        }
-        for pair in sources.into_iter().chain(others) {
-            if let Err(problem) = set_key(&mut table, pair) {
-                problems.push(problem);
-            }
-        }
-        problems.extend(merge_preset(&mut table));
+        let mut problems = edit::set_keys(&mut table, set);
+        problems.extend(edit::merge_preset(&mut table));
         let collected = collect::collect::<Self>(table);
         problems.extend(collected.problems);
         let checked = collected
@@ -377,105 +366,6 @@ impl RunConfig {
     pub fn to_toml(&self) -> String {
         let table = Table::try_from(self).expect("a run config has a TOML form");
         toml::to_string(&table).expect("a TOML table prints")
-    }
-}
-
-const SOURCE_KEY: &str = "data.train.source=";
-/// Keys of `[data.train]` that belong to every source.
-const COMMON_TRAIN_KEYS: [&str; 3] = ["samples_per_epoch", "resample", "augment"];
-
-/// Takes away the keys of the file's source if `pair` chooses another one.
-fn drop_source(table: &mut Table, pair: &str) {
-    let chosen = pair.split_once('=').map_or("", |(_, value)| value);
-    let chosen = chosen.trim().trim_matches(['"', '\'']);
-    let train = table.get_mut("data").and_then(|data| data.get_mut("train"));
-    if let Some(train) = train.and_then(Value::as_table_mut)
-        && train.get("source").and_then(Value::as_str) != Some(chosen)
-    {
-        train.retain(|key, _| COMMON_TRAIN_KEYS.contains(&key));
-    }
-}
-
-/// Applies one `key.path=value`. The value is TOML, or else a plain string.
-fn set_key(table: &mut Table, pair: &str) -> Result<(), Problem> {
-    let Some((key, text)) = pair.split_once('=') else {
-        return Err(Problem::new(pair, "--set takes key.path=value"));
-    };
-    let key = key.trim();
-    let value = match format!("v = {text}").parse::<Table>() {
-        Ok(mut parsed) => parsed.remove("v").unwrap_or_else(|| text.into()),
-        Err(_) => Value::String(text.trim().to_string()),
-    };
-    let mut steps: Vec<&str> = key.split('.').collect();
-    let last = steps.pop().filter(|last| !last.is_empty());
-    let last = last.ok_or_else(|| Problem::new(pair, "--set takes key.path=value"))?;
-    let no_table = || Problem::new(key, "--set goes through a key that is no table");
-    let mut root = Value::Table(std::mem::take(table));
-    let outcome = (|| {
-        let mut at = &mut root;
-        for step in steps {
-            at = match at {
-                Value::Table(table) => table
-                    .entry(step)
-                    .or_insert_with(|| Value::Table(Table::new())),
-                Value::Array(items) => step
-                    .parse::<usize>()
-                    .ok()
-                    .and_then(|index| items.get_mut(index))
-                    .ok_or_else(no_table)?,
-                _ => return Err(no_table()),
-            };
-        }
-        match at {
-            Value::Table(table) => {
-                table.insert(last.to_string(), value);
-                Ok(())
-            }
-            Value::Array(items) => {
-                let slot = last
-                    .parse::<usize>()
-                    .ok()
-                    .and_then(|index| items.get_mut(index));
-                *slot.ok_or_else(no_table)? = value;
-                Ok(())
-            }
-            _ => Err(no_table()),
-        }
-    })();
-    if let Value::Table(restored) = root {
-        *table = restored;
-    }
-    outcome
-}
-
-/// Puts the preset's keys under those that the config itself sets.
-fn merge_preset(table: &mut Table) -> Option<Problem> {
-    let model = table.get_mut("model")?.as_table_mut()?;
-    let name = model.get("preset")?.as_str()?;
-    let Some(spec) = presets::find(name) else {
-        let names: Vec<_> = presets::names().collect();
-        let problem = Problem::new(
-            "model.preset",
-            format!("`{name}` is not known; there are {}", names.join(", ")),
-        );
-        // Any preset serves to go on looking for other mistakes.
-        let stand_in = presets::names().next().and_then(presets::find)?;
-        underlay(model, Table::try_from(stand_in).ok()?);
-        return Some(problem);
-    };
-    underlay(model, Table::try_from(spec).ok()?);
-    None
-}
-
-fn underlay(over: &mut Table, under: Table) {
-    for (key, value) in under {
-        match (over.get_mut(&key), value) {
-            (Some(Value::Table(over)), Value::Table(under)) => underlay(over, under),
-            (Some(_), _) => {}
-            (None, value) => {
-                over.insert(key, value);
-            }
-        }
     }
 }
 

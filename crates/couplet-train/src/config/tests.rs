@@ -138,7 +138,11 @@ fn every_committed_config_is_sound() {
         let path = entry.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
         let mut table: Table = text.parse().unwrap();
-        assert!(merge_preset(&mut table).is_none(), "{}", path.display());
+        assert!(
+            edit::merge_preset(&mut table).is_none(),
+            "{}",
+            path.display()
+        );
         let collected = collect::collect::<RunConfig>(table);
         assert_eq!(collected.problems, [], "{}", path.display());
     }

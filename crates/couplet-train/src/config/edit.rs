@@ -1,0 +1,120 @@
+//! What happens to a config's table before it is read: `--set` and presets.
+
+use couplet_model::presets;
+use toml::{Table, Value};
+
+use super::Problem;
+
+const SOURCE_KEY: &str = "data.train.source=";
+/// Keys of `[data.train]` that belong to every source.
+const COMMON_TRAIN_KEYS: [&str; 3] = ["samples_per_epoch", "resample", "augment"];
+
+/// Takes away the keys of the file's source if `pair` chooses another one.
+fn drop_source(table: &mut Table, pair: &str) {
+    let chosen = pair.split_once('=').map_or("", |(_, value)| value);
+    let chosen = chosen.trim().trim_matches(['"', '\'']);
+    let train = table.get_mut("data").and_then(|data| data.get_mut("train"));
+    if let Some(train) = train.and_then(Value::as_table_mut)
+        && train.get("source").and_then(Value::as_str) != Some(chosen)
+    {
+        train.retain(|key, _| COMMON_TRAIN_KEYS.contains(&key));
+    }
+}
+
+/// Applies `key.path=value` pairs. Another source goes first: it takes the keys of the
+/// file's source away.
+pub(super) fn set_keys(table: &mut Table, set: &[String]) -> Vec<Problem> {
+    let (sources, others): (Vec<&String>, Vec<_>) = set
+        .iter()
+        .partition(|pair| pair.trim_start().starts_with(SOURCE_KEY));
+    if let [.., last] = sources[..] {
+        drop_source(table, last);
+    }
+    let pairs = sources.into_iter().chain(others);
+    pairs
+        .filter_map(|pair| set_key(table, pair).err())
+        .collect()
+}
+
+/// Applies one `key.path=value`. The value is TOML, or else a plain string.
+fn set_key(table: &mut Table, pair: &str) -> Result<(), Problem> {
+    let Some((key, text)) = pair.split_once('=') else {
+        return Err(Problem::new(pair, "--set takes key.path=value"));
+    };
+    let key = key.trim();
+    let value = match format!("v = {text}").parse::<Table>() {
+        Ok(mut parsed) => parsed.remove("v").unwrap_or_else(|| text.into()),
+        Err(_) => Value::String(text.trim().to_string()),
+    };
+    let mut steps: Vec<&str> = key.split('.').collect();
+    let last = steps.pop().filter(|last| !last.is_empty());
+    let last = last.ok_or_else(|| Problem::new(pair, "--set takes key.path=value"))?;
+    let no_table = || Problem::new(key, "--set goes through a key that is no table");
+    let mut root = Value::Table(std::mem::take(table));
+    let outcome = (|| {
+        let mut at = &mut root;
+        for step in steps {
+            at = match at {
+                Value::Table(table) => table
+                    .entry(step)
+                    .or_insert_with(|| Value::Table(Table::new())),
+                Value::Array(items) => step
+                    .parse::<usize>()
+                    .ok()
+                    .and_then(|index| items.get_mut(index))
+                    .ok_or_else(no_table)?,
+                _ => return Err(no_table()),
+            };
+        }
+        match at {
+            Value::Table(table) => {
+                table.insert(last.to_string(), value);
+                Ok(())
+            }
+            Value::Array(items) => {
+                let slot = last
+                    .parse::<usize>()
+                    .ok()
+                    .and_then(|index| items.get_mut(index));
+                *slot.ok_or_else(no_table)? = value;
+                Ok(())
+            }
+            _ => Err(no_table()),
+        }
+    })();
+    if let Value::Table(restored) = root {
+        *table = restored;
+    }
+    outcome
+}
+
+/// Puts the preset's keys under those that the config itself sets.
+pub(super) fn merge_preset(table: &mut Table) -> Option<Problem> {
+    let model = table.get_mut("model")?.as_table_mut()?;
+    let name = model.get("preset")?.as_str()?;
+    let Some(spec) = presets::find(name) else {
+        let names: Vec<_> = presets::names().collect();
+        let problem = Problem::new(
+            "model.preset",
+            format!("`{name}` is not known; there are {}", names.join(", ")),
+        );
+        // Any preset serves to go on looking for other mistakes.
+        let stand_in = presets::names().next().and_then(presets::find)?;
+        underlay(model, Table::try_from(stand_in).ok()?);
+        return Some(problem);
+    };
+    underlay(model, Table::try_from(spec).ok()?);
+    None
+}
+
+fn underlay(over: &mut Table, under: Table) {
+    for (key, value) in under {
+        match (over.get_mut(&key), value) {
+            (Some(Value::Table(over)), Value::Table(under)) => underlay(over, under),
+            (Some(_), _) => {}
+            (None, value) => {
+                over.insert(key, value);
+            }
+        }
+    }
+}
