@@ -1,13 +1,24 @@
 //! Encoded bytes to RGB pixels.
 
 use std::io::Cursor;
+use std::path::Path;
 
 use image::{ImageDecoder, ImageReader, RgbImage};
 
 use crate::sample::{Fault, Picture, SkipCause};
 
-/// Endings of the files that are decoded.
-pub(crate) const IMAGE_EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+/// Endings of the names of images. What a file holds is read from its bytes.
+pub const IMAGE_EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
+
+/// Whether a file is an image by its name.
+pub fn is_image_name(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|extension| {
+        IMAGE_EXTENSIONS
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(extension))
+    })
+}
 /// Where PIL calls an image a decompression bomb.
 pub const DEFAULT_MAX_IMAGE_PIXELS: u64 = 178_956_970;
 

@@ -3,11 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use image::RgbImage;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::decode::IMAGE_EXTENSIONS;
+use crate::decode::{IMAGE_EXTENSIONS, is_image_name};
 use crate::draw::{Purpose, stream};
 use crate::sample::{Fault, Picture, SkipCause, Skipped};
 use crate::shapes::{Classes, LabelledShapes, Split};
@@ -113,7 +112,7 @@ impl LabelledSet {
             files.extend(
                 sorted(&folder)?
                     .into_iter()
-                    .filter(|file| is_image(file))
+                    .filter(|file| is_image_name(file))
                     .map(|file| (file, label)),
             );
         }
@@ -198,15 +197,8 @@ impl LabelledSet {
                 (picture, *label)
             }
         };
-        let mut out = vec![0; transform.output_len()];
-        picture
-            .and_then(|picture| decode(picture, max_pixels))
-            .and_then(|image: RgbImage| {
-                let mut unused = stream(0, Purpose::Augment, 0, 0);
-                transform
-                    .apply(&image, &mut unused, &mut out)
-                    .map_err(|error| Fault::new(SkipCause::CorruptImage, error))
-            })
+        let pixels = picture
+            .and_then(|picture| prepare(picture, transform, max_pixels))
             .map_err(|fault| Skipped {
                 epoch: 0,
                 shard: match &self.images {
@@ -217,8 +209,25 @@ impl LabelledSet {
                 cause: fault.cause,
                 detail: fault.detail,
             })?;
-        Ok((out, label))
+        Ok((pixels, label))
     }
+}
+
+/// Decodes and transforms one image as for evaluation.
+/// - max_pixels: a larger image is refused before its pixels are decoded.
+/// - returns `[image_size, image_size, 3]`, rows first.
+///
+/// # Errors
+/// If the image is corrupt, of another format, or too large.
+pub fn prepare(picture: Picture, transform: &Transform, max_pixels: u64) -> Result<Vec<u8>, Fault> {
+    let image = decode(picture, max_pixels)?;
+    let mut out = vec![0; transform.output_len()];
+    // An evaluation's transform draws nothing.
+    let mut unused = stream(0, Purpose::Augment, 0, 0);
+    transform
+        .apply(&image, &mut unused, &mut out)
+        .map_err(|error| Fault::new(SkipCause::CorruptImage, error))?;
+    Ok(out)
 }
 
 fn sorted(folder: &Path) -> Result<Vec<PathBuf>, LabelledError> {
@@ -242,17 +251,11 @@ fn name_of(folder: &Path) -> String {
         .unwrap_or_default()
 }
 
-fn is_image(file: &Path) -> bool {
-    file.extension().is_some_and(|extension| {
-        IMAGE_EXTENSIONS
-            .iter()
-            .any(|known| extension.eq_ignore_ascii_case(known))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Filter, Fit};
+    use image::RgbImage;
 
     #[test]
     fn sub_folders_are_classes_in_the_order_of_their_names() {
@@ -275,7 +278,11 @@ mod tests {
         });
         let set = LabelledSet::open(&table, 2).unwrap();
         assert_eq!(set.class_names(), ["a", "b"]);
-        let batch = set.batch(0..set.len(), &Transform::eval(2), 1000);
+        let batch = set.batch(
+            0..set.len(),
+            &Transform::eval(2, Fit::Crop, Filter::Bicubic),
+            1000,
+        );
         assert_eq!(batch.labels, [0, 0, 1]);
         assert_eq!(batch.skipped.len(), 1);
         assert_eq!(batch.pixels.len(), 3 * 12);
@@ -290,7 +297,7 @@ mod tests {
         });
         let error = LabelledSet::open(&table, 2).unwrap_err().to_string();
         assert!(
-            error.contains("no images (jpg, jpeg, png, webp)"),
+            error.contains("no images (jpg, jpeg, png, webp, gif, bmp, tif, tiff)"),
             "{error}"
         );
     }

@@ -1,5 +1,5 @@
-//! Image-text data from storage to batches: sources, decoding, transforms, the CLIP
-//! tokenizer and a loader whose order is a pure function of (seed, epoch).
+//! Image-text data from storage to batches: sources, decoding, transforms,
+//! tokenizers and a loader whose order is a pure function of (seed, epoch).
 //!
 //! Only [`batch`] knows Burn; everything before it works on plain host memory.
 
@@ -10,13 +10,14 @@ mod draw;
 pub mod labelled;
 pub mod loader;
 pub mod order;
+mod resample;
 mod sample;
 pub mod shapes;
 pub mod source;
 mod tokenizer;
 mod transform;
 
-pub use decode::{DEFAULT_MAX_IMAGE_PIXELS, decode};
-pub use sample::{Picture, Sample, SkipCause, Skipped};
-pub use tokenizer::Tokenizer;
-pub use transform::{Augment, RandomResizedCrop, Transform, TransformError};
+pub use decode::{DEFAULT_MAX_IMAGE_PIXELS, IMAGE_EXTENSIONS, decode, is_image_name};
+pub use sample::{Fault, Picture, Sample, SkipCause, Skipped};
+pub use tokenizer::{Clean, Tokenizer, TokenizerError, TrainOptions, train as train_tokenizer};
+pub use transform::{Augment, Filter, Fit, RandomResizedCrop, Transform, TransformError};

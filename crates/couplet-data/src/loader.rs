@@ -44,7 +44,7 @@ pub struct LoaderOptions {
     pub order: Order,
     pub batch_size: usize,
     pub transform: Transform,
-    pub context_length: usize,
+    pub tokens: TokenOptions,
     /// Images with more pixels are skipped.
     pub max_image_pixels: u64,
     /// The largest share of an epoch's samples that may be skipped, in [0, 1].
@@ -53,12 +53,24 @@ pub struct LoaderOptions {
     pub threads: usize,
 }
 
+/// How captions become rows of one matrix.
+#[derive(Debug, Clone)]
+pub struct TokenOptions {
+    pub tokenizer: Arc<Tokenizer>,
+    pub context_length: usize,
+    /// The id behind a caption's end.
+    pub pad_id: u32,
+    /// Whether a batch may be as long as its longest caption only: for towers that read
+    /// no padding.
+    pub cut: bool,
+}
+
 /// A batch on the host.
 #[derive(Debug)]
 pub struct HostBatch {
     /// `[batch, image_size, image_size, 3]`
     pub pixels: Vec<u8>,
-    /// `[batch, token_length]`, zero after each caption's end.
+    /// `[batch, token_length]`, padding after each caption's end.
     pub tokens: Vec<i32>,
     /// The longest caption's length rounded up, at most the context length.
     pub token_length: usize,
@@ -217,7 +229,7 @@ impl BatchMaker {
                 ..Position::default()
             };
         }
-        let (tokens, token_length) = pad(&captions, options.context_length);
+        let (tokens, token_length) = options.tokens.pad(&captions);
         Ok(HostBatch {
             pixels,
             tokens,
@@ -274,7 +286,7 @@ impl BatchMaker {
                 .transform
                 .apply(&image, &mut rng, pixels)
                 .map_err(|error| Fault::new(SkipCause::CorruptImage, error))?;
-            Ok(Tokenizer::clip().encode(&sample.caption, options.context_length))
+            Ok(options.tokens.encode(&sample.caption))
         };
         // A decoder that panics on damaged bytes costs its sample, not the run.
         let outcome = catch_unwind(AssertUnwindSafe(attempt))
@@ -298,17 +310,31 @@ impl BatchMaker {
     }
 }
 
-/// Captions as one matrix `[captions, length]` with its length, zero after each end: nothing behind the end token reaches a
-/// causal tower's feature, so the matrix is as long as its longest caption needs.
-pub fn pad(captions: &[Vec<u32>], context_length: usize) -> (Vec<i32>, usize) {
-    let longest = captions.iter().map(Vec::len).max().unwrap_or(0);
-    let length = longest.next_multiple_of(TOKEN_MULTIPLE).min(context_length);
-    let mut tokens = Vec::with_capacity(captions.len() * length);
-    for caption in captions {
-        tokens.extend(caption.iter().map(|id| id.cast_signed()));
-        tokens.resize(tokens.len() + length - caption.len(), 0);
+impl TokenOptions {
+    /// A caption's ids, its start and end included.
+    pub fn encode(&self, caption: &str) -> Vec<u32> {
+        self.tokenizer.encode(caption, self.context_length)
     }
-    (tokens, length)
+
+    /// Captions as one matrix `[captions, length]` with its length. Where the tower reads
+    /// no padding, the matrix is as long as its longest caption needs.
+    pub fn pad(&self, captions: &[Vec<u32>]) -> (Vec<i32>, usize) {
+        let longest = captions.iter().map(Vec::len).max().unwrap_or(0);
+        let length = if self.cut {
+            longest
+                .next_multiple_of(TOKEN_MULTIPLE)
+                .min(self.context_length)
+        } else {
+            self.context_length
+        };
+        let pad_id = self.pad_id.cast_signed();
+        let mut tokens = Vec::with_capacity(captions.len() * length);
+        for caption in captions {
+            tokens.extend(caption.iter().map(|id| id.cast_signed()));
+            tokens.resize(tokens.len() + length - caption.len(), pad_id);
+        }
+        (tokens, length)
+    }
 }
 
 #[cfg(test)]

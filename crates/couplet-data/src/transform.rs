@@ -8,6 +8,8 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::resample::{Window, resize};
+
 /// The `[data.train.augment]` table. Without an entry the image is resized and cropped
 /// at its centre, as for evaluation.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -55,11 +57,34 @@ impl RandomResizedCrop {
     }
 }
 
-/// Resize and crop to `image_size`.
+/// From an image of any size to a square.
 #[derive(Debug, Clone)]
 pub struct Transform {
     image_size: u32,
+    fit: Fit,
+    filter: Filter,
     crop: Option<RandomResizedCrop>,
+}
+
+/// How an oblong image becomes square.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Fit {
+    /// Its shorter side fills the square, the ends of the longer one are cut off.
+    #[default]
+    Crop,
+    /// Its longer side fills the square, the rest has this grey level.
+    Pad(u8),
+    /// Both sides fill it.
+    Stretch,
+}
+
+/// The antialiased filter of a resize.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Filter {
+    /// With a = -0.5, as PIL's.
+    #[default]
+    Bicubic,
+    Bilinear,
 }
 
 /// Why an image could not be transformed.
@@ -83,19 +108,22 @@ struct Area {
 }
 
 impl Transform {
-    /// For evaluation: the shorter side resized to `image_size` pixels, then the centre.
-    pub fn eval(image_size: u32) -> Self {
+    /// For evaluation: resized, and cut or padded around the centre.
+    pub fn eval(image_size: u32, fit: Fit, filter: Filter) -> Self {
         Self {
             image_size,
+            fit,
+            filter,
             crop: None,
         }
     }
 
-    /// For training, with the augmentations asked for.
-    pub fn train(image_size: u32, augment: &Augment) -> Self {
+    /// For training, with the augmentations asked for; without any as for evaluation.
+    #[must_use]
+    pub fn augmented(self, augment: &Augment) -> Self {
         Self {
-            image_size,
             crop: augment.random_resized_crop.clone(),
+            ..self
         }
     }
 
@@ -127,41 +155,68 @@ impl Transform {
         let side = self.image_size;
         if let Some(crop) = &self.crop {
             let area = random_area(crop, image.width(), image.height(), rng);
-            return resize(image, area, side, side, out);
+            return resize_fast(image, area, side, out);
         }
-        let (width, height) = shorter_side_to(side, image.width(), image.height());
-        let whole = Area {
-            left: 0,
-            top: 0,
-            width: image.width(),
-            height: image.height(),
-        };
-        if (width, height) == (side, side) {
-            return resize(image, whole, side, side, out);
-        }
-        let mut resized = vec![0; width as usize * height as usize * 3];
-        resize(image, whole, width, height, &mut resized)?;
-        let (left, top) = (centre(width, side), centre(height, side));
-        let row_len = side as usize * 3;
-        for (row, line) in out.chunks_exact_mut(row_len).enumerate() {
-            let start = ((top as usize + row) * width as usize + left as usize) * 3;
-            line.copy_from_slice(&resized[start..start + row_len]);
+        let (width, height) = (image.width(), image.height());
+        match self.fit {
+            Fit::Crop => {
+                let size = shorter_side_to(side, width, height);
+                let [left, top] = size.map(|length| centre(length, side));
+                let window = Window {
+                    left,
+                    top,
+                    width: side,
+                    height: side,
+                };
+                resize(image, size, window, self.filter, out);
+            }
+            Fit::Stretch => resize(image, [side; 2], Window::whole([side; 2]), self.filter, out),
+            Fit::Pad(grey) => {
+                let size = longer_side_to(side, width, height);
+                let mut resized = vec![0; size[0] as usize * size[1] as usize * 3];
+                resize(image, size, Window::whole(size), self.filter, &mut resized);
+                out.fill(grey);
+                paste_centred(&resized, size, side, out);
+            }
         }
         Ok(())
     }
 }
 
-/// The size with the shorter side at `side`, the longer one cut to a whole pixel.
-fn shorter_side_to(side: u32, width: u32, height: u32) -> (u32, u32) {
+/// Copies an image into the middle of a square that holds it.
+fn paste_centred(image: &[u8], [width, height]: [u32; 2], side: u32, out: &mut [u8]) {
+    let (left, top) = ((side - width) / 2, (side - height) / 2);
+    let row_len = width as usize * 3;
+    for (row, line) in image.chunks_exact(row_len).enumerate() {
+        let start = ((top as usize + row) * side as usize + left as usize) * 3;
+        out[start..start + row_len].copy_from_slice(line);
+    }
+}
+
+/// `[width, height]` with the shorter side at `side`, the longer one cut to a whole pixel.
+/// Source: `torchvision.transforms.Resize`.
+fn shorter_side_to(side: u32, width: u32, height: u32) -> [u32; 2] {
     let longer = |long: u32, short: u32| {
         let long = u64::from(side) * u64::from(long) / u64::from(short);
         u32::try_from(long).unwrap_or(u32::MAX)
     };
     if width <= height {
-        (side, longer(height, width))
+        [side, longer(height, width)]
     } else {
-        (longer(width, height), side)
+        [longer(width, height), side]
     }
+}
+
+/// `[width, height]` with the longer side at `side`, the shorter one rounded and at least
+/// one pixel. Source: open_clip `ResizeKeepRatio`.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "between 1 and side"
+)]
+fn longer_side_to(side: u32, width: u32, height: u32) -> [u32; 2] {
+    let ratio = f64::from(width.max(height)) / f64::from(side);
+    [width, height].map(|length| (f64::from(length) / ratio).round_ties_even().max(1.0) as u32)
 }
 
 /// Where a centre crop starts: half the rest, a half rounded to even as Python does.
@@ -211,14 +266,13 @@ fn random_area(crop: &RandomResizedCrop, width: u32, height: u32, rng: &mut ChaC
     }
 }
 
-/// Antialiased bicubic (a = -0.5) of one area, as PIL's `crop` then `resize`: columns
-/// first, then rows, with 8 bits between. (The resizer by itself would start with the
-/// rows, which shows where an overshoot is cut off.)
-fn resize(
+/// Antialiased bicubic of one area to a square, columns first as PIL. (The resizer by
+/// itself would start with the rows, which shows where an overshoot is cut off.) Within
+/// one level of [`resize`], and several times as fast.
+fn resize_fast(
     image: &RgbImage,
     area: Area,
-    width: u32,
-    height: u32,
+    side: u32,
     out: &mut [u8],
 ) -> Result<(), TransformError> {
     let failed = |reason: &dyn std::fmt::Display| TransformError::Resize {
@@ -231,9 +285,9 @@ fn resize(
         .map_err(|error| failed(&error))?;
     let source = TypedCroppedImage::from_ref(&source, area.left, area.top, area.width, area.height)
         .map_err(|error| failed(&error))?;
-    let mut columns = TypedImage::<U8x3>::new(width, area.height);
+    let mut columns = TypedImage::<U8x3>::new(side, area.height);
     let mut target =
-        TypedImage::<U8x3>::from_buffer(width, height, out).map_err(|error| failed(&error))?;
+        TypedImage::<U8x3>::from_buffer(side, side, out).map_err(|error| failed(&error))?;
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
     let mut resizer = Resizer::new();
     resizer

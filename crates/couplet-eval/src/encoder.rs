@@ -1,29 +1,58 @@
 //! The one place that joins model, transform and tokenizer.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
-use couplet_data::{Tokenizer, Transform, batch};
-use couplet_model::open_clip::{self, FolderError};
-use couplet_model::{Clip, ModelSpec, PreprocessSpec, l2_normalize};
+use couplet_data::loader::TokenOptions;
+use couplet_data::{
+    Clean, DEFAULT_MAX_IMAGE_PIXELS, Fault, Filter, Fit, Picture, Tokenizer, TokenizerError,
+    Transform, batch, labelled,
+};
+use couplet_model::{
+    Clip, FolderError, Interpolation, ModelSource, ModelSpec, PreprocessSpec, ResizeMode,
+    TokenizerSpec, l2_normalize,
+};
+use rayon::prelude::*;
 
-/// A model that takes 8-bit pixels and text.
+/// Texts whose features are computed at once.
+const TEXT_BATCH: usize = 256;
+/// A run's pointers to its checkpoints, the preferred one first.
+const POINTERS: [&str; 2] = ["best", "latest"];
+
+/// A model that takes images and text.
 #[derive(Debug, Clone)]
 pub struct Encoder {
     model: Clip,
+    spec: ModelSpec,
     preprocess: PreprocessSpec,
     transform: Transform,
-    context_length: usize,
+    tokens: Result<TokenOptions, MissingTokenizer>,
+}
+
+/// How a model is opened, beside its path.
+#[derive(Debug, Clone, Default)]
+pub struct OpenOptions {
+    /// For weights that do not say which architecture they are of: a preset's name or an
+    /// open_clip config file.
+    pub arch: Option<String>,
+    /// Keys and values that replace those of the model's preprocessing.
+    pub preprocess: Vec<(String, String)>,
+}
+
+/// A model whose tokenizer is not on disk takes images only.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(
+    "this model's tokenizer, {name}, is not there: put its tokenizer.json beside the model's config"
+)]
+pub struct MissingTokenizer {
+    name: String,
 }
 
 /// Why a model could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error(
-        "{}: no model here; give a run's folder, a checkpoint, or a folder with {} and {}",
-        path.display(), open_clip::CONFIG_FILE, open_clip::WEIGHTS_FILE
-    )]
-    NoModel { path: PathBuf },
     #[error("{}: {source}", path.display())]
     Io {
         path: PathBuf,
@@ -31,58 +60,130 @@ pub enum OpenError {
     },
     #[error(transparent)]
     Folder(#[from] FolderError),
-    #[error(
-        "{}: the model's vocabulary of {vocab_size} tokens is not CLIP's {clip}",
-        path.display()
-    )]
-    Vocabulary {
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    #[error("{0}")]
+    Preprocess(String),
+    #[error("the tokenizer has {tokenizer} ids, but the text tower's vocabulary is {vocab_size}")]
+    Vocabulary { tokenizer: usize, vocab_size: usize },
+}
+
+/// Why an image could not be encoded.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    #[error("{}: {source}", path.display())]
+    Io {
         path: PathBuf,
-        vocab_size: usize,
-        clip: usize,
+        source: std::io::Error,
     },
+    #[error(
+        "{}: {}: {}; expected a JPEG, PNG, WebP, GIF, BMP or TIFF image",
+        path.display(), fault.cause, fault.detail
+    )]
+    Unusable { path: PathBuf, fault: Fault },
 }
 
 impl Encoder {
-    /// Joins a model with the transform and the tokenizer that its specs call for.
+    /// Joins a model with the transform that its specs call for, and a tokenizer.
+    ///
+    /// # Errors
+    /// If the tokenizer has ids that the model does not know.
     ///
     /// # Panics
     /// If the image size does not fit in 32 bits.
-    pub fn new(model: Clip, spec: &ModelSpec, preprocess: &PreprocessSpec) -> Self {
-        let image_size = u32::try_from(spec.image.image_size()).expect("a sound image size");
-        Self {
+    pub fn new(
+        model: Clip,
+        spec: &ModelSpec,
+        preprocess: &PreprocessSpec,
+        tokenizer: Arc<Tokenizer>,
+    ) -> Result<Self, OpenError> {
+        let tokens = token_options(spec, tokenizer)?;
+        Ok(Self {
+            transform: eval_transform(spec, preprocess),
             model,
+            spec: spec.clone(),
             preprocess: preprocess.clone(),
-            transform: Transform::eval(image_size),
-            context_length: spec.text.context_length,
-        }
+            tokens: Ok(tokens),
+        })
     }
 
-    /// Opens a run's folder (its best checkpoint, else its latest), a checkpoint or an
-    /// open_clip folder.
+    /// Opens a run's folder (its best checkpoint, else its latest), a checkpoint, an
+    /// open_clip or Hugging Face folder, or a file of weights.
     ///
     /// ```no_run
     /// use burn::tensor::Device;
     /// use couplet_eval::Encoder;
     ///
     /// let encoder = Encoder::open("runs/shapes".as_ref(), &Device::flex())?;
-    /// let features = encoder.encode_texts(&["a red circle"]);
-    /// # Ok::<(), couplet_eval::OpenError>(())
+    /// let texts = encoder.encode_texts(&["a red circle", "a blue star"])?;
+    /// let images = encoder.encode_images(&["circle.png"])?;
+    /// let similarity = images.matmul(texts.transpose()); // [1, 2]
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     /// If no model is found there, or it cannot be read.
     pub fn open(path: &Path, device: &Device) -> Result<Self, OpenError> {
-        let folder = find_model(path)?;
-        let loaded = open_clip::load(&folder, device)?;
-        let clip = Tokenizer::clip().vocab_size();
-        if loaded.spec.text.vocab_size < clip {
-            return Err(OpenError::Vocabulary {
-                path: folder,
-                vocab_size: loaded.spec.text.vocab_size,
-                clip,
-            });
+        Self::open_with(path, &OpenOptions::default(), device)
+    }
+
+    /// As [`Self::open`], with what the files do not say or say otherwise.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; and if an option does not fit.
+    pub fn open_with(
+        path: &Path,
+        options: &OpenOptions,
+        device: &Device,
+    ) -> Result<Self, OpenError> {
+        let path = find_model(path)?;
+        let loaded = couplet_model::load(&path, options.arch.as_deref(), device)?;
+        let ModelSource {
+            spec,
+            mut preprocess,
+            tokenizer,
+            ..
+        } = loaded.source;
+        for (key, value) in &options.preprocess {
+            preprocess = preprocess.with(key, value).map_err(OpenError::Preprocess)?;
         }
-        Ok(Self::new(loaded.model, &loaded.spec, &loaded.preprocess))
+        if let Some((key, message)) = preprocess.problems().into_iter().next() {
+            return Err(OpenError::Preprocess(format!("preprocess.{key} {message}")));
+        }
+        let tokens = match open_tokenizer(&tokenizer)? {
+            Ok(tokenizer) => Ok(token_options(&spec, tokenizer)?),
+            Err(missing) => Err(missing),
+        };
+        Ok(Self {
+            transform: eval_transform(&spec, &preprocess),
+            model: loaded.model,
+            spec,
+            preprocess,
+            tokens,
+        })
+    }
+
+    /// The model itself.
+    pub fn model(&self) -> &Clip {
+        &self.model
+    }
+
+    /// Its architecture.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    /// What images go through before the model sees them.
+    pub fn preprocess(&self) -> &PreprocessSpec {
+        &self.preprocess
+    }
+
+    /// How texts become ids.
+    ///
+    /// # Errors
+    /// If the model's tokenizer is not on disk.
+    pub fn tokens(&self) -> Result<&TokenOptions, MissingTokenizer> {
+        self.tokens.as_ref().map_err(Clone::clone)
     }
 
     /// The transform that images need before [`Self::encode_pixels`].
@@ -90,62 +191,195 @@ impl Encoder {
         &self.transform
     }
 
+    /// - paths: image files.
+    /// - returns image features `[images, embed_dim]`, L2-normalised.
+    ///
+    /// # Errors
+    /// If a file cannot be read or holds no image.
+    ///
+    /// # Panics
+    /// If `paths` is empty.
+    pub fn encode_images<P: AsRef<Path> + Sync>(
+        &self,
+        paths: &[P],
+    ) -> Result<Tensor<2>, ImageError> {
+        Ok(l2_normalize(self.encode_images_raw(paths)?))
+    }
+
+    /// As [`Self::encode_images`], not L2-normalised.
+    ///
+    /// # Errors
+    /// As [`Self::encode_images`].
+    ///
+    /// # Panics
+    /// As [`Self::encode_images`].
+    pub fn encode_images_raw<P: AsRef<Path> + Sync>(
+        &self,
+        paths: &[P],
+    ) -> Result<Tensor<2>, ImageError> {
+        assert!(!paths.is_empty(), "there is no image to encode");
+        let images = paths
+            .par_iter()
+            .map(|path| self.read_image(path.as_ref()))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(self.encode_pixels_raw(images.concat()))
+    }
+
+    fn read_image(&self, path: &Path) -> Result<Vec<u8>, ImageError> {
+        let bytes = fs::read(path).map_err(|source| ImageError::Io {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        let picture = Picture::Encoded(bytes);
+        labelled::prepare(picture, &self.transform, DEFAULT_MAX_IMAGE_PIXELS).map_err(|fault| {
+            ImageError::Unusable {
+                path: path.to_path_buf(),
+                fault,
+            }
+        })
+    }
+
     /// - pixels: `[batch, image_size, image_size, 3]`, 8-bit RGB as [`Self::transform`]
     ///   leaves them.
     /// - returns image features `[batch, embed_dim]`, L2-normalised.
     pub fn encode_pixels(&self, pixels: Vec<u8>) -> Tensor<2> {
-        let images = batch::images(
+        l2_normalize(self.encode_pixels_raw(pixels))
+    }
+
+    fn encode_pixels_raw(&self, pixels: Vec<u8>) -> Tensor<2> {
+        self.model.encode_image(batch::images(
             pixels,
             self.transform.image_size() as usize,
             self.preprocess.mean,
             self.preprocess.std,
             &self.model.device(),
-        );
-        l2_normalize(self.model.encode_image(images))
+        ))
     }
 
     /// - returns text features `[texts, embed_dim]`, L2-normalised.
     ///
+    /// # Errors
+    /// If the model's tokenizer is not on disk.
+    ///
     /// # Panics
     /// If `texts` is empty.
-    pub fn encode_texts<T: AsRef<str>>(&self, texts: &[T]) -> Tensor<2> {
+    pub fn encode_texts<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+    ) -> Result<Tensor<2>, MissingTokenizer> {
+        Ok(l2_normalize(self.encode_texts_raw(texts)?))
+    }
+
+    /// As [`Self::encode_texts`], not L2-normalised.
+    ///
+    /// # Errors
+    /// As [`Self::encode_texts`].
+    ///
+    /// # Panics
+    /// As [`Self::encode_texts`].
+    pub fn encode_texts_raw<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+    ) -> Result<Tensor<2>, MissingTokenizer> {
         assert!(!texts.is_empty(), "there is no text to encode");
-        let ids: Vec<Vec<u32>> = texts
-            .iter()
-            .map(|text| Tokenizer::clip().encode(text.as_ref(), self.context_length))
-            .collect();
-        let (tokens, length) = couplet_data::loader::pad(&ids, self.context_length);
-        let tokens = batch::tokens(tokens, length, &self.model.device());
-        l2_normalize(self.model.encode_text(tokens))
+        let options = self.tokens()?;
+        let features = texts.chunks(TEXT_BATCH).map(|texts| {
+            let ids = options
+                .tokenizer
+                .encode_batch(texts, options.context_length);
+            let (tokens, length) = options.pad(&ids);
+            self.model
+                .encode_text(batch::tokens(tokens, length, &self.model.device()))
+        });
+        Ok(Tensor::cat(features.collect(), 0))
     }
 }
 
-/// The open_clip folder that `path` stands for.
-fn find_model(path: &Path) -> Result<PathBuf, OpenError> {
-    if path.join(open_clip::CONFIG_FILE).is_file() {
-        return Ok(path.to_path_buf());
+/// From any image to the square that a model of this spec takes, as in evaluation.
+///
+/// # Panics
+/// If the image size does not fit in 32 bits.
+pub fn eval_transform(spec: &ModelSpec, preprocess: &PreprocessSpec) -> Transform {
+    let image_size = u32::try_from(spec.image.image_size()).expect("a sound image size");
+    let fit = match preprocess.resize_mode {
+        ResizeMode::Shortest => Fit::Crop,
+        ResizeMode::Longest => Fit::Pad(preprocess.fill_color),
+        ResizeMode::Squash => Fit::Stretch,
+    };
+    let filter = match preprocess.interpolation {
+        Interpolation::Bicubic => Filter::Bicubic,
+        Interpolation::Bilinear => Filter::Bilinear,
+    };
+    Transform::eval(image_size, fit, filter)
+}
+
+/// How a text tower of this spec takes a tokenizer's ids.
+///
+/// # Errors
+/// If the tokenizer has ids that the tower does not know.
+pub fn token_options(
+    spec: &ModelSpec,
+    tokenizer: Arc<Tokenizer>,
+) -> Result<TokenOptions, OpenError> {
+    let text = &spec.text;
+    if tokenizer.vocab_size() > text.vocab_size {
+        return Err(OpenError::Vocabulary {
+            tokenizer: tokenizer.vocab_size(),
+            vocab_size: text.vocab_size,
+        });
     }
-    // A run's folder names its checkpoints in two small files.
-    for pointer in ["best", "latest"] {
+    // A tokenizer of Hugging Face pads with its own token, whatever the config says.
+    let own = tokenizer.file().and_then(|_| tokenizer.pad_id());
+    Ok(TokenOptions {
+        pad_id: own.unwrap_or(text.pad_id),
+        context_length: text.context_length,
+        cut: text.reads_no_padding(),
+        tokenizer,
+    })
+}
+
+/// Reads the tokenizer that a model names, if it is there.
+///
+/// # Errors
+/// If it is there and cannot be read.
+pub fn open_tokenizer(
+    spec: &TokenizerSpec,
+) -> Result<Result<Arc<Tokenizer>, MissingTokenizer>, TokenizerError> {
+    match spec {
+        TokenizerSpec::Clip => Ok(Ok(Tokenizer::clip())),
+        TokenizerSpec::File { path, clean } => {
+            let clean = Clean::from_name(clean).unwrap_or_default();
+            Ok(Ok(Arc::new(Tokenizer::from_file(path, clean)?)))
+        }
+        TokenizerSpec::Missing { name } => Ok(Err(MissingTokenizer { name: name.clone() })),
+    }
+}
+
+/// What `path` stands for: a run's folder for one of its checkpoints, anything else for
+/// itself.
+///
+/// # Errors
+/// If a run's pointer cannot be read.
+pub fn find_model(path: &Path) -> Result<PathBuf, OpenError> {
+    for pointer in POINTERS {
         let file = path.join(pointer);
-        if file.is_file() {
-            let name = std::fs::read_to_string(&file)
-                .map_err(|source| OpenError::Io { path: file, source })?;
-            let checkpoint = path.join("checkpoints").join(name.trim());
-            if checkpoint.join(open_clip::CONFIG_FILE).is_file() {
-                return Ok(checkpoint);
-            }
+        if !file.is_file() {
+            continue;
+        }
+        let name =
+            fs::read_to_string(&file).map_err(|source| OpenError::Io { path: file, source })?;
+        let checkpoint = path.join("checkpoints").join(name.trim());
+        if checkpoint.is_dir() {
+            return Ok(checkpoint);
         }
     }
-    Err(OpenError::NoModel {
-        path: path.to_path_buf(),
-    })
+    Ok(path.to_path_buf())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use couplet_model::presets;
+    use couplet_model::{open_clip, presets};
 
     #[test]
     fn a_runs_folder_opens_at_its_best_checkpoint() {
@@ -156,13 +390,13 @@ mod tests {
             let folder = run.path().join("checkpoints").join(name);
             std::fs::create_dir_all(&folder).unwrap();
             let model = Clip::init(&spec, seed, &device);
-            open_clip::save(&folder, &model, &spec, &PreprocessSpec::default()).unwrap();
+            open_clip::save(&folder, &model, &spec, &PreprocessSpec::default(), None).unwrap();
         }
         std::fs::write(run.path().join("latest"), "step-2\n").unwrap();
         std::fs::write(run.path().join("best"), "step-1\n").unwrap();
         let features = |path: &Path| {
             let encoder = Encoder::open(path, &device).unwrap();
-            let features = encoder.encode_texts(&["a word"]);
+            let features = encoder.encode_texts(&["a word"]).unwrap();
             features.into_data().try_to_vec::<f32>().unwrap()
         };
         let best = features(run.path());
@@ -178,6 +412,6 @@ mod tests {
         let error = Encoder::open(folder.path(), &Device::flex())
             .unwrap_err()
             .to_string();
-        assert!(error.contains("a run's folder, a checkpoint"), "{error}");
+        assert!(error.contains("open_clip_config.json"), "{error}");
     }
 }

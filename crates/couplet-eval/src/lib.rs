@@ -3,8 +3,13 @@
 
 mod dataset;
 mod encoder;
+mod export;
 mod zero_shot;
 
 pub use dataset::{Dataset, DatasetError, DatasetTable, Lines};
-pub use encoder::{Encoder, OpenError};
+pub use encoder::{
+    Encoder, ImageError, MissingTokenizer, OpenError, OpenOptions, eval_transform, find_model,
+    open_tokenizer, token_options,
+};
+pub use export::{ExportError, Format, foreign_tokenizer};
 pub use zero_shot::{Classifier, ZERO_SHOT_METRICS, ZeroShotReport, zero_shot};

@@ -7,12 +7,10 @@ use couplet_data::Skipped;
 use couplet_model::l2_normalize;
 use serde::Serialize;
 
-use crate::{Dataset, Encoder};
+use crate::{Dataset, Encoder, MissingTokenizer};
 
 /// Images whose features are computed at once.
 const IMAGE_BATCH: usize = 64;
-/// Texts whose features are computed at once.
-const TEXT_BATCH: usize = 256;
 /// What `top5` counts.
 const TOP: usize = 5;
 
@@ -56,26 +54,29 @@ impl ZeroShotReport {
 impl Classifier {
     /// Embeds every class in every template.
     ///
+    /// # Errors
+    /// If the model's tokenizer is not on disk.
+    ///
     /// # Panics
     /// If there are no classes or no templates.
-    pub fn new(encoder: &Encoder, class_names: &[String], templates: &[String]) -> Self {
+    pub fn new(
+        encoder: &Encoder,
+        class_names: &[String],
+        templates: &[String],
+    ) -> Result<Self, MissingTokenizer> {
         let texts: Vec<String> = class_names
             .iter()
             .flat_map(|name| templates.iter().map(move |t| fill(t, name)))
             .collect();
-        let features: Vec<_> = texts
-            .chunks(TEXT_BATCH)
-            .map(|texts| encoder.encode_texts(texts))
-            .collect();
-        let features = Tensor::cat(features, 0);
+        let features = encoder.encode_texts(&texts)?;
         let embed_dim = features.dims()[1];
         let mean = features
             .reshape([class_names.len(), templates.len(), embed_dim])
             .mean_dim(1)
             .squeeze_dim::<2>(1);
-        Self {
+        Ok(Self {
             weights: l2_normalize(mean),
-        }
+        })
     }
 
     /// - image_features: `[batch, embed_dim]`, L2-normalised.
@@ -94,6 +95,9 @@ fn fill(template: &str, name: &str) -> String {
 /// - progress: told how many images are done.
 /// - returns the report, and the images that were skipped.
 ///
+/// # Errors
+/// If the model's tokenizer is not on disk.
+///
 /// # Panics
 /// If the device fails.
 pub fn zero_shot(
@@ -101,8 +105,8 @@ pub fn zero_shot(
     dataset: &Dataset,
     max_image_pixels: u64,
     mut progress: impl FnMut(usize),
-) -> (ZeroShotReport, Vec<Skipped>) {
-    let classifier = Classifier::new(encoder, &dataset.class_names, &dataset.templates);
+) -> Result<(ZeroShotReport, Vec<Skipped>), MissingTokenizer> {
+    let classifier = Classifier::new(encoder, &dataset.class_names, &dataset.templates)?;
     let mut tally = Tally::new(dataset.class_names.len());
     let mut skipped = Vec::new();
     let mut done = 0;
@@ -119,7 +123,7 @@ pub fn zero_shot(
         done = end;
         progress(done);
     }
-    (tally.report(&dataset.name, skipped.len()), skipped)
+    Ok((tally.report(&dataset.name, skipped.len()), skipped))
 }
 
 /// Counts of right answers by class.
@@ -188,6 +192,7 @@ fn rank_of(scores: &[f32], label: usize) -> usize {
 mod tests {
     use super::*;
     use burn::tensor::{Device, Int};
+    use couplet_data::Tokenizer;
     use couplet_model::{Clip, PreprocessSpec, presets};
 
     #[test]
@@ -223,11 +228,15 @@ mod tests {
         let device = Device::flex();
         let spec = presets::find("ViT-Ti-8-32").unwrap();
         let model = Clip::init(&spec, 0, &device);
-        let encoder = Encoder::new(model, &spec, &PreprocessSpec::default());
+        let encoder =
+            Encoder::new(model, &spec, &PreprocessSpec::default(), Tokenizer::clip()).unwrap();
         let names = ["dog".to_string(), "cat".to_string()];
         let templates = ["a {c}".to_string(), "the {}".to_string()];
-        let classifier = Classifier::new(&encoder, &names, &templates);
-        let cat = encoder.encode_texts(&["a cat", "the cat"]).sum_dim(0);
+        let classifier = Classifier::new(&encoder, &names, &templates).unwrap();
+        let cat = encoder
+            .encode_texts(&["a cat", "the cat"])
+            .unwrap()
+            .sum_dim(0);
         let expected = l2_normalize(cat);
         let row = classifier
             .weights

@@ -1,6 +1,6 @@
 //! Contrastive losses: pure functions of feature matrices, never of a model.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, activation};
 use serde::{Deserialize, Serialize};
 
 /// The `[loss]` table.
@@ -9,12 +9,19 @@ use serde::{Deserialize, Serialize};
 pub enum Loss {
     /// Symmetric InfoNCE over the batch.
     Softmax(SoftmaxLoss),
+    /// Each pair by itself, matching or not: SigLIP's. The model needs a `logit_bias`.
+    Sigmoid(SigmoidLoss),
 }
 
 /// Symmetric InfoNCE has no settings of its own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SoftmaxLoss {}
+
+/// The pairwise sigmoid loss has no settings of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SigmoidLoss {}
 
 impl Default for Loss {
     fn default() -> Self {
@@ -26,15 +33,26 @@ impl Loss {
     /// The loss of a batch of matching rows, `[1]`.
     /// - image_features, text_features: `[batch, embed_dim]`, L2-normalised.
     /// - logit_scale: `[1]`, the log of the factor on cosine similarities.
+    /// - logit_bias: `[1]`, added to the scaled similarities; 0 without one.
     pub fn forward(
         &self,
         image_features: Tensor<2>,
         text_features: Tensor<2>,
         logit_scale: Tensor<1>,
+        logit_bias: Option<Tensor<1>>,
     ) -> Tensor<1> {
         match self {
+            // A bias that all logits share cancels in a softmax.
             Self::Softmax(_) => symmetric_info_nce(image_features, text_features, logit_scale),
+            Self::Sigmoid(_) => {
+                pairwise_sigmoid(image_features, text_features, logit_scale, logit_bias)
+            }
         }
+    }
+
+    /// Whether the loss needs a model with a `logit_bias`.
+    pub fn needs_bias(&self) -> bool {
+        matches!(self, Self::Sigmoid(_))
     }
 }
 
@@ -55,6 +73,35 @@ pub fn symmetric_info_nce(
     let over_texts = log_sum_exp(logits_per_image.clone(), 1);
     let over_images = log_sum_exp(logits_per_image, 0).transpose();
     ((over_texts + over_images).div_scalar(2.0) - matching).mean()
+}
+
+/// The sum over all pairs of `-ln σ(±logit)`, divided by the batch: plus where image and
+/// text match, minus elsewhere.
+/// - image_features, text_features: `[batch, embed_dim]`, L2-normalised.
+/// - logit_scale: `[1]`, as its log; logit_bias: `[1]`.
+/// - returns `[1]`.
+///
+/// Source: Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training"; open_clip
+/// `SigLipLoss`.
+pub fn pairwise_sigmoid(
+    image_features: Tensor<2>,
+    text_features: Tensor<2>,
+    logit_scale: Tensor<1>,
+    logit_bias: Option<Tensor<1>>,
+) -> Tensor<1> {
+    #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^24")]
+    let batch = image_features.dims()[0] as f32;
+    let scaled_images = image_features * logit_scale.exp().unsqueeze();
+    let matching = (scaled_images.clone() * text_features.clone()).sum_dim(1);
+    let mut logits = scaled_images.matmul(text_features.transpose());
+    // -ln σ(x) = softplus(x) - x and -ln σ(-x) = softplus(x): the matching logits are
+    // all that a mask would have picked out.
+    let mut matching = matching.sum();
+    if let Some(bias) = logit_bias {
+        logits = logits + bias.clone().unsqueeze();
+        matching = matching + bias.mul_scalar(batch);
+    }
+    (activation::softplus(logits, 1.0).sum() - matching).div_scalar(batch)
 }
 
 /// `ln(Σ exp(x))` along `dim`, which stays with size 1; safe for large `x`.
@@ -91,11 +138,26 @@ mod tests {
         let per_image = f32::midpoint(nll(1.2, 0.0), nll(2.0, 1.6));
         let per_text = f32::midpoint(nll(1.2, 1.6), nll(2.0, 0.0));
         let scale = Tensor::from_floats([2f32.ln()], &device);
-        let loss = scalar(Loss::default().forward(images, texts, scale));
+        let loss = scalar(Loss::default().forward(images, texts, scale, None));
         assert!(
             (loss - f32::midpoint(per_image, per_text)).abs() < 1e-6,
             "{loss}"
         );
+    }
+
+    #[test]
+    fn every_pair_counts_by_itself_in_the_sigmoid_loss() {
+        let device = Device::flex();
+        let images = Tensor::<2>::from_floats([[1.0, 0.0], [0.0, 1.0]], &device);
+        let texts = Tensor::<2>::from_floats([[0.6, 0.8], [0.0, 1.0]], &device);
+        // With scale 2 and bias -1 the logits are [[0.2, -1.0], [0.6, 1.0]].
+        let nll = |signed: f32| (1.0 + (-signed).exp()).ln();
+        let expected = (nll(0.2) + nll(1.0) + nll(-0.6) + nll(1.0)) / 2.0;
+        let scale = Tensor::from_floats([2f32.ln()], &device);
+        let bias = Tensor::from_floats([-1.0], &device);
+        let kind = Loss::Sigmoid(SigmoidLoss {});
+        let loss = scalar(kind.forward(images, texts, scale, Some(bias)));
+        assert!((loss - expected).abs() < 1e-6, "{loss} {expected}");
     }
 
     #[test]

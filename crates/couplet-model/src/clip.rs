@@ -4,7 +4,8 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::init::Initializer;
-use crate::{ImageTowerSpec, ModelSpec, TextTower, VisionTransformer};
+use crate::layers::ChannelStatistics;
+use crate::{ImageTowerSpec, ModelSpec, ModifiedResNet, TextTower, VisionTransformer};
 
 /// `exp(logit_scale)` is kept at or below this. Source: Radford et al. 2021, section 2.5.
 pub const MAX_LOGIT_SCALE: f32 = 100.0;
@@ -19,13 +20,37 @@ pub struct Clip {
     text: TextTower,
     /// The log of the factor on cosine similarities, `[1]`.
     pub logit_scale: Param<Tensor<1>>,
+    /// Added to the scaled similarities, `[1]`. Source: Zhai et al. 2023, "Sigmoid Loss
+    /// for Language Image Pre-Training".
+    pub logit_bias: Option<Param<Tensor<1>>>,
 }
 
 /// The image tower, by kind.
 #[derive(Module, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one image tower in a process, not a list of them"
+)]
 pub enum ImageTower {
     Vit(VisionTransformer),
+    ResNet(ModifiedResNet),
 }
+
+/// Which pass of training this is: every draw is a pure function of it, so that a pass
+/// that is repeated draws the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrainPass {
+    /// The run's seed.
+    pub seed: u64,
+    /// The optimiser step, from 0.
+    pub step: u64,
+    /// Index in the step's batch of the first image of this pass.
+    pub first_row: u64,
+}
+
+/// What the batch norms saw in one training pass; empty for a ViT.
+#[derive(Debug, Clone, Default)]
+pub struct BatchStatistics(Vec<ChannelStatistics>);
 
 impl Clip {
     /// A model with CLIP's initial weights, drawn on the host as a pure function of
@@ -34,31 +59,74 @@ impl Clip {
     /// # Panics
     /// If `spec.problems()` is not empty.
     pub fn init(spec: &ModelSpec, seed: u64, device: &Device) -> Self {
+        Self::build(spec, Some(seed), device)
+    }
+
+    /// A model that is to be filled from a file at once: nothing is drawn.
+    pub(crate) fn blank(spec: &ModelSpec, device: &Device) -> Self {
+        Self::build(spec, None, device)
+    }
+
+    fn build(spec: &ModelSpec, seed: Option<u64>, device: &Device) -> Self {
         assert_eq!(spec.problems(), [], "a model spec must be sound");
         let init = Initializer { seed, device };
-        let ImageTowerSpec::Vit(vit) = &spec.image;
+        let (activation, embed_dim) = (spec.activation, spec.embed_dim);
+        let visual = match &spec.image {
+            ImageTowerSpec::Vit(vit) => {
+                ImageTower::Vit(VisionTransformer::init(vit, embed_dim, activation, &init))
+            }
+            ImageTowerSpec::ResNet(resnet) => {
+                ImageTower::ResNet(ModifiedResNet::init(resnet, embed_dim, &init))
+            }
+        };
         Self {
-            visual: ImageTower::Vit(VisionTransformer::init(
-                vit,
-                spec.embed_dim,
-                spec.activation,
-                &init,
-            )),
-            text: TextTower::init(&spec.text, spec.embed_dim, spec.activation, &init),
+            visual,
+            text: TextTower::init(&spec.text, embed_dim, activation, &init),
             logit_scale: init.constant([1], spec.init_logit_scale),
+            logit_bias: spec.init_logit_bias.map(|bias| init.constant([1], bias)),
         }
     }
 
+    /// As in evaluation: batch norms use their running statistics, no patch is dropped.
     /// - images: `[batch, 3, image_size, image_size]`, normalised.
     /// - returns image features `[batch, embed_dim]`, not L2-normalised.
     pub fn encode_image(&self, images: Tensor<4>) -> Tensor<2> {
         match &self.visual {
-            ImageTower::Vit(vit) => vit.forward(images),
+            ImageTower::Vit(vit) => vit.forward(images, None),
+            ImageTower::ResNet(resnet) => resnet.forward(images),
         }
     }
 
+    /// As in training: batch norms use this batch's statistics, patches are dropped where
+    /// the model's spec says so.
+    /// - images: `[batch, 3, image_size, image_size]`, normalised.
+    /// - returns image features `[batch, embed_dim]`, not L2-normalised, and what
+    ///   [`Self::update_statistics`] takes once a pass.
+    pub fn encode_image_train(
+        &self,
+        images: Tensor<4>,
+        pass: &TrainPass,
+    ) -> (Tensor<2>, BatchStatistics) {
+        match &self.visual {
+            ImageTower::Vit(vit) => (vit.forward(images, Some(pass)), BatchStatistics::default()),
+            ImageTower::ResNet(resnet) => {
+                let (features, seen) = resnet.forward_train(images);
+                (features, BatchStatistics(seen))
+            }
+        }
+    }
+
+    /// Moves the running statistics of the batch norms towards those of one pass.
+    #[must_use]
+    pub fn update_statistics(mut self, seen: BatchStatistics) -> Self {
+        if let ImageTower::ResNet(resnet) = &mut self.visual {
+            resnet.update(seen.0);
+        }
+        self
+    }
+
     /// - tokens: `[batch, tokens]`, start and end tokens included, `tokens` at most
-    ///   `context_length`.
+    ///   `context_length` (all of it where the tower reads its padding).
     /// - returns text features `[batch, embed_dim]`, not L2-normalised.
     pub fn encode_text(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
         self.text.forward(tokens)

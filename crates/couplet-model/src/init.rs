@@ -9,7 +9,8 @@ use rand_distr::{Distribution, StandardNormal};
 /// Makes parameters on one device. Draws are made on the host, so that every backend
 /// starts from the same weights.
 pub(crate) struct Initializer<'a> {
-    pub seed: u64,
+    /// `None` for a model that is about to be filled: nothing is drawn, all is zero.
+    pub seed: Option<u64>,
     pub device: &'a Device,
 }
 
@@ -19,6 +20,16 @@ impl Initializer<'_> {
         self.param(vec![value; shape.iter().product()], shape)
     }
 
+    /// Every element `value`, and not trained.
+    pub fn buffer<const D: usize>(&self, shape: [usize; D], value: f32) -> Param<Tensor<D>> {
+        self.constant(shape, value).set_require_grad(false)
+    }
+
+    /// These values, and not trained.
+    pub fn fixed<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Param<Tensor<D>> {
+        self.param(values, shape).set_require_grad(false)
+    }
+
     /// N(0, `std`).
     pub fn normal<const D: usize>(
         &self,
@@ -26,7 +37,9 @@ impl Initializer<'_> {
         shape: [usize; D],
         std: f32,
     ) -> Param<Tensor<D>> {
-        let mut rng = self.rng(name);
+        let Some(mut rng) = self.rng(name) else {
+            return self.constant(shape, 0.0);
+        };
         let draw = |_| {
             let z: f32 = StandardNormal.sample(&mut rng);
             z * std
@@ -41,7 +54,9 @@ impl Initializer<'_> {
         shape: [usize; D],
         bound: f32,
     ) -> Param<Tensor<D>> {
-        let mut rng = self.rng(name);
+        let Some(mut rng) = self.rng(name) else {
+            return self.constant(shape, 0.0);
+        };
         let draw = |_| rng.random_range(-bound..=bound);
         self.param((0..shape.iter().product()).map(draw).collect(), shape)
     }
@@ -50,16 +65,22 @@ impl Initializer<'_> {
         Param::from_data(TensorData::new(values, shape), self.device)
     }
 
-    fn rng(&self, name: &str) -> ChaCha8Rng {
-        let mut key = [0; 32];
-        key[..8].copy_from_slice(&self.seed.to_le_bytes());
-        key[8..16].copy_from_slice(&fnv1a(name.as_bytes()).to_le_bytes());
-        ChaCha8Rng::from_seed(key)
+    fn rng(&self, name: &str) -> Option<ChaCha8Rng> {
+        Some(stream([self.seed?, fnv1a(name.as_bytes()), 0, 0]))
     }
 }
 
+/// Random numbers that are a pure function of four keys.
+pub(crate) fn stream(keys: [u64; 4]) -> ChaCha8Rng {
+    let mut seed = [0; 32];
+    for (bytes, key) in seed.chunks_exact_mut(8).zip(keys) {
+        bytes.copy_from_slice(&key.to_le_bytes());
+    }
+    ChaCha8Rng::from_seed(seed)
+}
+
 /// 64-bit FNV-1a: a hash that stays the same in every release, unlike std's.
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
@@ -80,7 +101,7 @@ mod tests {
         let device = Device::flex();
         let values = |seed, name: &str| {
             Initializer {
-                seed,
+                seed: Some(seed),
                 device: &device,
             }
             .normal(name, [4], 1.0)

@@ -1,9 +1,12 @@
 //! The small modules of both towers, in PyTorch's parameter layout.
 
 use burn::module::{Module, Param};
+use burn::tensor::activation;
+use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Tensor, module};
 
-use crate::init::Initializer;
+use crate::Activation;
+use crate::init::{Initializer, inverse_sqrt};
 
 /// `y = x Wᵀ + b` with `weight` as PyTorch keeps it, `[out, in]`.
 #[derive(Module, Debug)]
@@ -29,26 +32,155 @@ pub(crate) fn linear<const D: usize>(
     module::linear(x, weight.val().transpose(), bias.map(Param::val))
 }
 
-/// Layer normalisation over the last dimension with PyTorch's default epsilon.
+/// Layer normalisation over the last dimension.
 #[derive(Module, Debug)]
 pub(crate) struct LayerNorm {
     pub weight: Param<Tensor<1>>,
     pub bias: Param<Tensor<1>>,
+    eps: f64,
 }
-
-const LAYER_NORM_EPS: f64 = 1e-5;
 
 impl LayerNorm {
     /// The identity: gain 1, bias 0.
-    pub fn init(width: usize, init: &Initializer) -> Self {
+    pub fn init(width: usize, eps: f64, init: &Initializer) -> Self {
         Self {
             weight: init.constant([width], 1.0),
             bias: init.constant([width], 0.0),
+            eps,
         }
     }
 
     /// - x: `[…, width]`; returns the same shape.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        module::layer_norm(x, self.weight.val(), Some(self.bias.val()), LAYER_NORM_EPS)
+        module::layer_norm(x, self.weight.val(), Some(self.bias.val()), self.eps)
     }
+}
+
+impl Activation {
+    /// Elementwise; returns the same shape.
+    pub(crate) fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::Gelu => activation::gelu(x),
+            Self::GeluTanh => activation::gelu_approximate(x),
+            Self::QuickGelu => x.clone() * activation::sigmoid(x.mul_scalar(1.702)),
+        }
+    }
+}
+
+/// A square convolution of stride 1 or 2 without bias, padded to keep the size.
+#[derive(Module, Debug)]
+pub(crate) struct Conv {
+    /// `[out, in, kernel, kernel]`
+    weight: Param<Tensor<4>>,
+    stride: usize,
+}
+
+impl Conv {
+    /// PyTorch's default: uniform ±1/√fan_in.
+    pub fn init(
+        name: &str,
+        [inputs, outputs]: [usize; 2],
+        kernel: usize,
+        stride: usize,
+        init: &Initializer,
+    ) -> Self {
+        let bound = inverse_sqrt(inputs * kernel * kernel);
+        Self {
+            weight: init.uniform(
+                &format!("{name}.weight"),
+                [outputs, inputs, kernel, kernel],
+                bound,
+            ),
+            stride,
+        }
+    }
+
+    /// - x: `[batch, in, height, width]`; returns `[batch, out, height / stride, width / stride]`.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let padding = self.weight.dims()[2] / 2;
+        let options = ConvOptions::new([self.stride; 2], [padding; 2], [1; 2], 1);
+        module::conv2d(x, self.weight.val(), None, options)
+    }
+}
+
+/// Batch normalisation over all but the channels, with PyTorch's momentum and epsilon.
+/// In training the batch's own statistics normalise; the running ones are not touched
+/// here but by [`Self::update`].
+#[derive(Module, Debug)]
+pub(crate) struct BatchNorm {
+    weight: Param<Tensor<1>>,
+    bias: Param<Tensor<1>>,
+    running_mean: Param<Tensor<1>>,
+    running_var: Param<Tensor<1>>,
+}
+
+/// Of one batch-norm layer in one pass: mean and biased variance, `[channels]`, and how
+/// many values each was taken over.
+#[derive(Debug, Clone)]
+pub(crate) struct ChannelStatistics {
+    mean: Tensor<1>,
+    variance: Tensor<1>,
+    count: usize,
+}
+
+const BATCH_NORM_EPS: f64 = 1e-5;
+/// Weight of the newest batch in the running statistics.
+const BATCH_NORM_MOMENTUM: f64 = 0.1;
+
+impl BatchNorm {
+    /// - gain: the initial `weight`.
+    pub fn init(channels: usize, gain: f32, init: &Initializer) -> Self {
+        Self {
+            weight: init.constant([channels], gain),
+            bias: init.constant([channels], 0.0),
+            running_mean: init.buffer([channels], 0.0),
+            running_var: init.buffer([channels], 1.0),
+        }
+    }
+
+    /// - x: `[batch, channels, height, width]`; returns the same shape.
+    /// - seen: in training, takes up the batch's statistics.
+    pub fn forward(&self, x: Tensor<4>, seen: Option<&mut Vec<ChannelStatistics>>) -> Tensor<4> {
+        let (gain, bias) = (self.weight.val(), self.bias.val());
+        let Some(seen) = seen else {
+            return module::batch_norm(
+                x,
+                gain,
+                bias,
+                self.running_mean.val(),
+                self.running_var.val(),
+                BATCH_NORM_EPS,
+            );
+        };
+        let [batch, _, height, width] = x.dims();
+        let normalised = module::batch_norm_train(x, gain, bias, BATCH_NORM_EPS);
+        seen.push(ChannelStatistics {
+            mean: normalised.mean,
+            variance: normalised.variance,
+            count: batch * height * width,
+        });
+        normalised.output
+    }
+
+    /// Moves the running statistics towards a batch's, its variance made unbiased as
+    /// PyTorch does.
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+    pub fn update(&mut self, seen: ChannelStatistics) {
+        let unbiased = seen.count as f64 / seen.count.saturating_sub(1).max(1) as f64;
+        let blend = |old: &Param<Tensor<1>>, new: Tensor<1>| {
+            old.clone().map(|old| {
+                let new = new.inner().mul_scalar(BATCH_NORM_MOMENTUM);
+                let old = old.inner().mul_scalar(1.0 - BATCH_NORM_MOMENTUM);
+                Tensor::from_inner(old + new)
+            })
+        };
+        self.running_mean = blend(&self.running_mean, seen.mean);
+        self.running_var = blend(&self.running_var, seen.variance.mul_scalar(unbiased));
+    }
+}
+
+/// Whether a state-dict name is that of a batch norm's running statistics: saved with
+/// the weights, but not a parameter.
+pub fn is_buffer(name: &str) -> bool {
+    name.ends_with(".running_mean") || name.ends_with(".running_var")
 }

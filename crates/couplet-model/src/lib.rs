@@ -16,23 +16,39 @@
 //! assert_eq!(model.encode_text(tokens).dims(), [2, spec.embed_dim]);
 //! ```
 
+mod attention;
 mod clip;
+mod cost;
+mod files;
+pub mod hugging_face;
 mod init;
 mod layers;
+mod load;
 mod names;
 pub mod open_clip;
+mod openai;
+mod positions;
 pub mod presets;
+mod resnet;
 mod spec;
 mod text;
 mod transformer;
 mod vit;
 pub mod weights;
 
-pub use clip::{Clip, ImageTower, MAX_LOGIT_SCALE, l2_normalize};
+pub use clip::{BatchStatistics, Clip, ImageTower, MAX_LOGIT_SCALE, TrainPass, l2_normalize};
+pub use cost::{ModelCost, TowerCost};
+pub use files::FolderError;
+pub use layers::is_buffer;
+pub use load::{
+    Layout, Loaded, ModelSource, TOKENIZER_FILE, TokenizerSpec, inspect, inspect_as, load, load_as,
+};
 pub use names::{ParameterMapper, ParameterVisitor, map_parameters, visit_parameters};
+pub use resnet::ModifiedResNet;
 pub use spec::{
-    Activation, ImageTowerSpec, ModelSpec, PreprocessSpec, SpecProblem, TextTowerSpec, VitSpec,
-    clip_init_logit_scale,
+    Activation, AttentionPoolSpec, ImagePool, ImagePositions, ImageTowerSpec, Interpolation,
+    ModelSpec, PreprocessSpec, ResNetSpec, ResizeMode, SpecProblem, TextPool, TextProjection,
+    TextTowerSpec, VitSpec, clip_init_logit_scale,
 };
 pub use text::TextTower;
 pub use vit::VisionTransformer;

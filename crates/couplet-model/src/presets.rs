@@ -3,32 +3,40 @@
 
 use crate::ModelSpec;
 
-const FILES: &[(&str, &str)] = &[
-    ("ViT-Ti-8-32", include_str!("../presets/ViT-Ti-8-32.toml")),
-    ("ViT-Ti-8-64", include_str!("../presets/ViT-Ti-8-64.toml")),
-    ("ViT-Ti-16-64", include_str!("../presets/ViT-Ti-16-64.toml")),
-    ("ViT-S-32", include_str!("../presets/ViT-S-32.toml")),
-    ("ViT-S-16", include_str!("../presets/ViT-S-16.toml")),
-    ("ViT-B-32", include_str!("../presets/ViT-B-32.toml")),
-    (
-        "ViT-B-32-quickgelu",
-        include_str!("../presets/ViT-B-32-quickgelu.toml"),
-    ),
-    ("ViT-B-16", include_str!("../presets/ViT-B-16.toml")),
-    (
-        "ViT-B-16-quickgelu",
-        include_str!("../presets/ViT-B-16-quickgelu.toml"),
-    ),
-    ("ViT-L-14", include_str!("../presets/ViT-L-14.toml")),
-    (
-        "ViT-L-14-quickgelu",
-        include_str!("../presets/ViT-L-14-quickgelu.toml"),
-    ),
-    ("ViT-L-14-336", include_str!("../presets/ViT-L-14-336.toml")),
-    (
-        "ViT-L-14-336-quickgelu",
-        include_str!("../presets/ViT-L-14-336-quickgelu.toml"),
-    ),
+/// Each name with its file.
+macro_rules! presets {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../presets/", $name, ".toml")))),*]
+    };
+}
+
+const FILES: &[(&str, &str)] = presets![
+    "ViT-Ti-8-32",
+    "ViT-Ti-8-64",
+    "ViT-Ti-8-64-siglip",
+    "ViT-Ti-16-64",
+    "ViT-S-32",
+    "ViT-S-16",
+    "RN50",
+    "RN50-quickgelu",
+    "RN101",
+    "RN101-quickgelu",
+    "RN50x4",
+    "RN50x4-quickgelu",
+    "RN50x16",
+    "RN50x16-quickgelu",
+    "RN50x64",
+    "RN50x64-quickgelu",
+    "ViT-B-32",
+    "ViT-B-32-quickgelu",
+    "ViT-B-16",
+    "ViT-B-16-quickgelu",
+    "ViT-L-14",
+    "ViT-L-14-quickgelu",
+    "ViT-L-14-336",
+    "ViT-L-14-336-quickgelu",
+    "ViT-H-14",
+    "ViT-H-14-quickgelu",
 ];
 
 /// The names of all presets, small ones first.

@@ -1,28 +1,41 @@
-//! The causal text tower. Source: open_clip `CLIP.encode_text`.
+//! The text tower. Source: open_clip `TextTransformer` and `CLIP.encode_text`.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, module};
 
+use crate::attention::AttentionPool;
 use crate::init::{Initializer, inverse_sqrt};
-use crate::layers::LayerNorm;
-use crate::transformer::{BlockStd, Token, Transformer, TransformerSpec, causal_mask};
-use crate::{Activation, TextTowerSpec};
+use crate::layers::{LayerNorm, Linear};
+use crate::transformer::{BlockSpec, BlockStd, Token, Transformer, causal_mask};
+use crate::{Activation, AttentionPoolSpec, TextPool, TextProjection, TextTowerSpec};
 
-/// CLIP's text tower: token and position embeddings, causal blocks, and a projection
-/// of the end-of-text token into the joint space.
+/// CLIP's text tower: token and position embeddings, blocks, pooling, and a projection
+/// into the joint space.
 #[derive(Module, Debug)]
 pub struct TextTower {
     positional_embedding: Param<Tensor<2>>,
     transformer: Transformer,
     token_embedding: Embedding,
+    attn_pool: Option<AttentionPool>,
     ln_final: LayerNorm,
-    text_projection: Param<Tensor<2>>,
+    text_projection: Option<Projection>,
+    causal: bool,
+    reads_no_padding: bool,
+    #[module(skip)]
+    pool: TextPool,
 }
 
 #[derive(Module, Debug)]
 struct Embedding {
     /// `[vocab_size, width]`
     weight: Param<Tensor<2>>,
+}
+
+#[derive(Module, Debug)]
+enum Projection {
+    /// `[width, embed_dim]`
+    Matrix(Param<Tensor<2>>),
+    Biased(Linear),
 }
 
 impl TextTower {
@@ -47,13 +60,7 @@ impl TextTower {
                 0.01,
             ),
             transformer: Transformer::init(
-                &TransformerSpec {
-                    width: w,
-                    layers: spec.layers,
-                    heads: spec.heads,
-                    mlp_width: spec.mlp_width(),
-                    activation,
-                },
+                &BlockSpec::of_text(spec, activation),
                 Some(&std),
                 "transformer",
                 init,
@@ -61,28 +68,81 @@ impl TextTower {
             token_embedding: Embedding {
                 weight: init.normal("token_embedding.weight", [spec.vocab_size, w], 0.02),
             },
-            ln_final: LayerNorm::init(w, init),
-            text_projection: init.normal("text_projection", [w, embed_dim], inverse_sqrt(w)),
+            attn_pool: match spec.pool {
+                TextPool::Map { heads } => {
+                    let pool = AttentionPoolSpec { queries: 1, heads };
+                    let eps = spec.norm_eps;
+                    Some(AttentionPool::init(pool, w, w, eps, "attn_pool", init))
+                }
+                _ => None,
+            },
+            ln_final: LayerNorm::init(w, spec.norm_eps, init),
+            text_projection: Projection::init(spec, embed_dim, init),
+            causal: spec.causal,
+            reads_no_padding: spec.reads_no_padding(),
+            pool: spec.pool,
         }
     }
 
-    /// - tokens: `[batch, tokens]` with `tokens` at most `context_length`. Nothing after
-    ///   the end token (the first maximal id) reaches the feature, so a batch may be cut
-    ///   to its longest caption.
+    /// - tokens: `[batch, tokens]` with `tokens` at most `context_length`: a batch may be
+    ///   cut to its longest text where `TextTowerSpec::reads_no_padding`.
     /// - returns text features `[batch, embed_dim]`, not L2-normalised.
+    ///
+    /// # Panics
+    /// If a tower that reads its padding is given less than `context_length` tokens.
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
         let [_, length] = tokens.dims();
-        let device = tokens.device();
-        let end_b = tokens.clone().argmax(1).squeeze_dim::<1>(1);
+        assert!(
+            self.reads_no_padding || length == self.positional_embedding.dims()[0],
+            "a text tower that reads its padding needs all of its context length"
+        );
+        let token = self.pooled_token(&tokens);
+        let mask = self.causal.then(|| causal_mask(length, &tokens.device()));
         let positions = self.positional_embedding.val().narrow(0, 0, length);
         let x =
             module::embedding(self.token_embedding.weight.val(), tokens) + positions.unsqueeze();
-        let mask = causal_mask(length, &device);
-        let pooled = self
-            .transformer
-            .forward_token(x, &Token::At(end_b), Some(&mask));
-        self.ln_final
-            .forward(pooled)
-            .matmul(self.text_projection.val())
+        let pooled = match &self.attn_pool {
+            Some(attn_pool) => attn_pool
+                .forward(self.transformer.forward(x, mask.as_ref()))
+                .squeeze_dim(1),
+            None => self.transformer.forward_token(x, &token, mask.as_ref()),
+        };
+        let pooled = self.ln_final.forward(pooled);
+        match &self.text_projection {
+            Some(Projection::Matrix(matrix)) => pooled.matmul(matrix.val()),
+            Some(Projection::Biased(linear)) => linear.forward(pooled),
+            None => pooled,
+        }
+    }
+
+    fn pooled_token(&self, tokens: &Tensor<2, Int>) -> Token {
+        match self.pool {
+            TextPool::Argmax => Token::At(tokens.clone().argmax(1).squeeze_dim(1)),
+            TextPool::Eos { id } => {
+                let is_end = tokens.clone().equal_elem(id).int();
+                Token::At(is_end.argmax(1).squeeze_dim(1))
+            }
+            TextPool::First | TextPool::Map { .. } => Token::First,
+            TextPool::Last => Token::Last,
+        }
+    }
+}
+
+impl Projection {
+    fn init(spec: &TextTowerSpec, embed_dim: usize, init: &Initializer) -> Option<Self> {
+        let w = spec.width;
+        let std = inverse_sqrt(w);
+        match spec.projection {
+            TextProjection::Linear => Some(Self::Matrix(init.normal(
+                "text_projection",
+                [w, embed_dim],
+                std,
+            ))),
+            TextProjection::LinearBias => Some(Self::Biased(Linear {
+                weight: init.normal("text_projection.weight", [embed_dim, w], std),
+                bias: init.constant([embed_dim], 0.0),
+            })),
+            TextProjection::None => None,
+        }
     }
 }

@@ -3,11 +3,12 @@
 //! Source: open_clip `ResidualAttentionBlock` and `Transformer`.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData, activation, module};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use crate::Activation;
+use crate::attention::Attention;
 use crate::init::{Initializer, inverse_sqrt};
-use crate::layers::{LayerNorm, Linear, linear};
+use crate::layers::{LayerNorm, Linear};
+use crate::{Activation, TextTowerSpec, VitSpec};
 
 /// A stack of residual attention blocks.
 #[derive(Module, Debug)]
@@ -20,17 +21,16 @@ pub(crate) struct Transformer {
 pub(crate) struct ResidualAttentionBlock {
     ln_1: LayerNorm,
     attn: Attention,
+    ls_1: Option<LayerScale>,
     ln_2: LayerNorm,
     mlp: Mlp,
+    ls_2: Option<LayerScale>,
 }
 
-/// Multi-head self-attention with PyTorch's packed input projection.
+/// A learned gain of each channel of a residual branch.
 #[derive(Module, Debug)]
-pub(crate) struct Attention {
-    in_proj_weight: Param<Tensor<2>>,
-    in_proj_bias: Param<Tensor<1>>,
-    out_proj: Linear,
-    heads: usize,
+struct LayerScale {
+    gamma: Param<Tensor<1>>,
 }
 
 #[derive(Module, Debug)]
@@ -49,20 +49,50 @@ pub(crate) struct BlockStd {
     pub mlp_in: f32,
 }
 
-/// Sizes of a transformer.
-pub(crate) struct TransformerSpec {
-    pub width: usize,
-    pub layers: usize,
-    pub heads: usize,
-    pub mlp_width: usize,
-    pub activation: Activation,
+/// What all blocks of a tower have in common.
+pub(crate) struct BlockSpec {
+    width: usize,
+    layers: usize,
+    heads: usize,
+    mlp_width: usize,
+    activation: Activation,
+    norm_eps: f64,
+    layer_scale: Option<f64>,
+}
+
+impl BlockSpec {
+    /// - activation: the model's, where the tower does not name its own.
+    pub fn of_vit(spec: &VitSpec, activation: Activation) -> Self {
+        Self {
+            width: spec.width,
+            layers: spec.layers,
+            heads: spec.heads,
+            mlp_width: spec.mlp_width(),
+            activation: spec.activation.unwrap_or(activation),
+            norm_eps: spec.norm_eps,
+            layer_scale: spec.layer_scale,
+        }
+    }
+
+    /// - activation: the model's, where the tower does not name its own.
+    pub fn of_text(spec: &TextTowerSpec, activation: Activation) -> Self {
+        Self {
+            width: spec.width,
+            layers: spec.layers,
+            heads: spec.heads,
+            mlp_width: spec.mlp_width(),
+            activation: spec.activation.unwrap_or(activation),
+            norm_eps: spec.norm_eps,
+            layer_scale: spec.layer_scale,
+        }
+    }
 }
 
 impl Transformer {
     /// All initialisation rules of the blocks. `std` is `None` for PyTorch's defaults.
     /// - prefix: open_clip's name of this module, which seeds the draws.
     pub fn init(
-        spec: &TransformerSpec,
+        spec: &BlockSpec,
         std: Option<&BlockStd>,
         prefix: &str,
         init: &Initializer,
@@ -78,6 +108,14 @@ impl Transformer {
             })
             .collect();
         Self { resblocks }
+    }
+
+    /// Every token, after all blocks.
+    /// - x: `[batch, tokens, width]`; returns the same shape.
+    /// - mask: added to the attention scores, `[1, 1, tokens, tokens]`.
+    pub fn forward(&self, x: Tensor<3>, mask: Option<&Tensor<4>>) -> Tensor<3> {
+        let blocks = self.resblocks.iter();
+        blocks.fold(x, |x, block| block.forward(x, mask))
     }
 
     /// One token of each sequence, after all blocks. Nothing reads the other tokens of
@@ -103,12 +141,7 @@ impl Transformer {
 }
 
 impl ResidualAttentionBlock {
-    fn init(
-        spec: &TransformerSpec,
-        std: Option<&BlockStd>,
-        name: &str,
-        init: &Initializer,
-    ) -> Self {
+    fn init(spec: &BlockSpec, std: Option<&BlockStd>, name: &str, init: &Initializer) -> Self {
         let (w, hidden) = (spec.width, spec.mlp_width);
         let weight = |part: &str, shape: [usize; 2], std: Option<f32>, bound: f32| {
             let name = format!("{name}.{part}");
@@ -122,8 +155,16 @@ impl ResidualAttentionBlock {
         };
         // Xavier's uniform bound over fan_in + fan_out = w + 3w.
         let xavier = (6.0f32).sqrt() * inverse_sqrt(4 * w);
+        let layer_scale = || {
+            let gain = spec.layer_scale?;
+            #[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
+            let gamma = init.constant([w], gain as f32);
+            Some(LayerScale { gamma })
+        };
         Self {
-            ln_1: LayerNorm::init(w, init),
+            ln_1: LayerNorm::init(w, spec.norm_eps, init),
+            ls_1: layer_scale(),
+            ls_2: layer_scale(),
             attn: Attention {
                 in_proj_weight: weight(
                     "attn.in_proj_weight",
@@ -143,7 +184,7 @@ impl ResidualAttentionBlock {
                 },
                 heads: spec.heads,
             },
-            ln_2: LayerNorm::init(w, init),
+            ln_2: LayerNorm::init(w, spec.norm_eps, init),
             mlp: Mlp {
                 c_fc: Linear {
                     weight: weight(
@@ -169,8 +210,8 @@ impl ResidualAttentionBlock {
     }
 
     fn forward(&self, x: Tensor<3>, mask: Option<&Tensor<4>>) -> Tensor<3> {
-        let x = x.clone() + self.attn.forward(self.ln_1.forward(x), mask);
-        x.clone() + self.mlp.forward(self.ln_2.forward(x))
+        let attended = self.attn.forward(self.ln_1.forward(x.clone()), mask);
+        self.add_branches(x, attended)
     }
 
     /// - returns `[batch, width]`.
@@ -178,8 +219,20 @@ impl ResidualAttentionBlock {
         let attended = self
             .attn
             .forward_token(self.ln_1.forward(x.clone()), token, mask);
-        let x = token.pick(x) + attended;
-        (x.clone() + self.mlp.forward(self.ln_2.forward(x))).squeeze_dim(1)
+        self.add_branches(token.pick(x), attended).squeeze_dim(1)
+    }
+
+    fn add_branches(&self, x: Tensor<3>, attended: Tensor<3>) -> Tensor<3> {
+        let x = x + scaled(attended, self.ls_1.as_ref());
+        let hidden = self.mlp.forward(self.ln_2.forward(x.clone()));
+        x + scaled(hidden, self.ls_2.as_ref())
+    }
+}
+
+fn scaled(branch: Tensor<3>, scale: Option<&LayerScale>) -> Tensor<3> {
+    match scale {
+        Some(scale) => branch * scale.gamma.val().unsqueeze(),
+        None => branch,
     }
 }
 
@@ -188,16 +241,19 @@ impl ResidualAttentionBlock {
 pub(crate) enum Token {
     /// The first of every sequence.
     First,
+    /// The last of every sequence.
+    Last,
     /// Of each sequence its own, `[batch]`.
     At(Tensor<1, Int>),
 }
 
 impl Token {
     /// - x: `[batch, tokens, width]`; returns `[batch, 1, width]`.
-    fn pick(&self, x: Tensor<3>) -> Tensor<3> {
+    pub fn pick(&self, x: Tensor<3>) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
         match self {
             Self::First => x.narrow(1, 0, 1),
+            Self::Last => x.narrow(1, tokens - 1, 1),
             Self::At(token_b) => {
                 let rows = i64::try_from(batch * tokens).expect("a batch's tokens fit in i64");
                 let options = (&x.device(), token_b.dtype());
@@ -210,10 +266,11 @@ impl Token {
     }
 
     /// The mask's row of each sequence's token, `[batch or 1, 1, 1, tokens]`.
-    fn pick_mask(&self, mask: &Tensor<4>) -> Tensor<4> {
+    pub fn pick_mask(&self, mask: &Tensor<4>) -> Tensor<4> {
         let tokens = mask.dims()[3];
         match self {
             Self::First => mask.clone().narrow(2, 0, 1),
+            Self::Last => mask.clone().narrow(2, tokens - 1, 1),
             Self::At(token_b) => {
                 let batch = token_b.dims()[0];
                 let rows = mask.clone().reshape([tokens, tokens]);
@@ -222,67 +279,6 @@ impl Token {
             }
         }
     }
-}
-
-impl Attention {
-    /// The attention's output for one token of each sequence.
-    /// - x: `[batch, tokens, width]`; returns `[batch, 1, width]`.
-    fn forward_token(&self, x: Tensor<3>, token: &Token, mask: Option<&Tensor<4>>) -> Tensor<3> {
-        let [batch, _, width] = x.dims();
-        let heads = |x: Tensor<3>, parts: usize| -> Tensor<4> {
-            let [_, tokens, _] = x.dims();
-            x.reshape([batch, tokens, parts * self.heads, width / self.heads])
-                .swap_dims(1, 2)
-        };
-        let project = |x: Tensor<3>, from: usize, parts: usize| -> Tensor<3> {
-            let weight = self
-                .in_proj_weight
-                .val()
-                .narrow(0, from * width, parts * width);
-            let bias = self
-                .in_proj_bias
-                .val()
-                .narrow(0, from * width, parts * width);
-            module::linear(x, weight.transpose(), Some(bias))
-        };
-        let q = heads(project(token.pick(x.clone()), 0, 1), 1);
-        let kv = heads(project(x, 1, 2), 2);
-        let (k, v) = (
-            kv.clone().narrow(1, 0, self.heads),
-            kv.narrow(1, self.heads, self.heads),
-        );
-        let mask = mask.map(|mask| token.pick_mask(mask));
-        let attended = attention(q, k, v, mask.as_ref())
-            .swap_dims(1, 2)
-            .reshape([batch, 1, width]);
-        self.out_proj.forward(attended)
-    }
-
-    fn forward(&self, x: Tensor<3>, mask: Option<&Tensor<4>>) -> Tensor<3> {
-        let [batch, tokens, width] = x.dims();
-        let head_width = width / self.heads;
-        let qkv = linear(x, &self.in_proj_weight, Some(&self.in_proj_bias))
-            .reshape([batch, tokens, 3 * self.heads, head_width])
-            .swap_dims(1, 2);
-        let part = |i: usize| qkv.clone().narrow(1, i * self.heads, self.heads);
-        let attended = attention(part(0), part(1), part(2), mask)
-            .swap_dims(1, 2)
-            .reshape([batch, tokens, width]);
-        self.out_proj.forward(attended)
-    }
-}
-
-/// Scaled dot-product attention; the one place that decides how it is computed.
-/// - q: `[batch, heads, queries, head_width]`; returns the same shape.
-/// - k, v: `[batch, heads, tokens, head_width]`.
-/// - mask: added to the scores, `[batch or 1, 1, queries, tokens]`.
-fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: Option<&Tensor<4>>) -> Tensor<4> {
-    let scale = inverse_sqrt(q.dims()[3]);
-    let mut scores_bhqk = q.mul_scalar(scale).matmul(k.swap_dims(2, 3));
-    if let Some(mask) = mask {
-        scores_bhqk = scores_bhqk + mask.clone();
-    }
-    activation::softmax(scores_bhqk, 3).matmul(v)
 }
 
 /// Minus infinity where a token would look ahead, else 0: `[1, 1, tokens, tokens]`.
@@ -301,11 +297,7 @@ pub(crate) fn causal_mask(tokens: usize, device: &Device) -> Tensor<4> {
 
 impl Mlp {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let hidden = self.c_fc.forward(x);
-        let hidden = match self.activation {
-            Activation::Gelu => activation::gelu(hidden),
-            Activation::QuickGelu => hidden.clone() * activation::sigmoid(hidden.mul_scalar(1.702)),
-        };
+        let hidden = self.activation.forward(self.c_fc.forward(x));
         self.c_proj.forward(hidden)
     }
 }

@@ -1,24 +1,33 @@
 //! The vision transformer. Source: open_clip `VisionTransformer`.
 
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor, TensorData};
+use rand::seq::index::sample;
 
-use crate::init::{Initializer, inverse_sqrt};
+use crate::attention::AttentionPool;
+use crate::clip::TrainPass;
+use crate::init::{Initializer, fnv1a, inverse_sqrt, stream};
 use crate::layers::LayerNorm;
-use crate::transformer::{Token, Transformer, TransformerSpec};
-use crate::{Activation, VitSpec};
+use crate::positions::sin_cos_2d;
+use crate::transformer::{BlockSpec, Token, Transformer};
+use crate::{Activation, ImagePool, ImagePositions, VitSpec};
 
-/// CLIP's ViT: patches, a class token, learned positions, pre-norm blocks, and a
-/// projection of the class token into the joint space.
+/// CLIP's ViT: patches, a class token, positions, pre-norm blocks, pooling, and a
+/// projection into the joint space.
 #[derive(Module, Debug)]
 pub struct VisionTransformer {
     class_embedding: Param<Tensor<1>>,
     positional_embedding: Param<Tensor<2>>,
     conv1: PatchEmbedding,
-    ln_pre: LayerNorm,
+    ln_pre: Option<LayerNorm>,
     transformer: Transformer,
+    attn_pool: Option<AttentionPool>,
     ln_post: LayerNorm,
     proj: Param<Tensor<2>>,
+    #[module(skip)]
+    pool: ImagePool,
+    norm_after_pool: bool,
+    patch_dropout: f64,
 }
 
 /// A convolution whose stride is its kernel, computed as one matrix product.
@@ -40,13 +49,21 @@ impl VisionTransformer {
         let w = spec.width;
         let patch = spec.patch_size;
         let std = inverse_sqrt(w);
+        let tokens = spec.grid() * spec.grid() + 1;
+        // The attention pool answers in the joint space already.
+        let pooled = if spec.attention_pool.is_some() {
+            embed_dim
+        } else {
+            w
+        };
         Self {
             class_embedding: init.normal("visual.class_embedding", [w], std),
-            positional_embedding: init.normal(
-                "visual.positional_embedding",
-                [spec.grid() * spec.grid() + 1, w],
-                std,
-            ),
+            positional_embedding: match spec.positions {
+                ImagePositions::Learned => {
+                    init.normal("visual.positional_embedding", [tokens, w], std)
+                }
+                ImagePositions::SinCos2d => init.fixed(sin_cos_2d(spec.grid(), w), [tokens, w]),
+            },
             conv1: PatchEmbedding {
                 weight: init.uniform(
                     "visual.conv1.weight",
@@ -54,27 +71,32 @@ impl VisionTransformer {
                     inverse_sqrt(3 * patch * patch),
                 ),
             },
-            ln_pre: LayerNorm::init(w, init),
+            ln_pre: spec
+                .pre_norm
+                .then(|| LayerNorm::init(w, spec.norm_eps, init)),
             transformer: Transformer::init(
-                &TransformerSpec {
-                    width: w,
-                    layers: spec.layers,
-                    heads: spec.heads,
-                    mlp_width: spec.mlp_width(),
-                    activation,
-                },
+                &BlockSpec::of_vit(spec, activation),
                 None,
                 "visual.transformer",
                 init,
             ),
-            ln_post: LayerNorm::init(w, init),
-            proj: init.normal("visual.proj", [w, embed_dim], std),
+            attn_pool: spec.attention_pool.map(|pool| {
+                // Its norms keep PyTorch's epsilon in open_clip, whatever the tower's.
+                let eps = crate::spec::DEFAULT_NORM_EPS;
+                AttentionPool::init(pool, embed_dim, w, eps, "visual.attn_pool", init)
+            }),
+            ln_post: LayerNorm::init(pooled, spec.norm_eps, init),
+            proj: init.normal("visual.proj", [pooled, embed_dim], std),
+            pool: spec.pool,
+            norm_after_pool: spec.norm_after_pool,
+            patch_dropout: spec.patch_dropout,
         }
     }
 
     /// - images: `[batch, 3, image_size, image_size]`, normalised.
+    /// - pass: in training, what patch dropout draws from.
     /// - returns image features `[batch, embed_dim]`, not L2-normalised.
-    pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+    pub(crate) fn forward(&self, images: Tensor<4>, pass: Option<&TrainPass>) -> Tensor<2> {
         let patches = self.conv1.forward(images);
         let [batch, _, width] = patches.dims();
         let class = self
@@ -83,10 +105,49 @@ impl VisionTransformer {
             .reshape([1, 1, width])
             .expand([batch, 1, width]);
         let x = Tensor::cat(vec![class, patches], 1) + self.positional_embedding.val().unsqueeze();
-        let class = self
-            .transformer
-            .forward_token(self.ln_pre.forward(x), &Token::First, None);
-        self.ln_post.forward(class).matmul(self.proj.val())
+        let x = match pass {
+            Some(pass) if self.patch_dropout > 0.0 => keep_some(x, self.patch_dropout, pass),
+            _ => x,
+        };
+        let x = match &self.ln_pre {
+            Some(ln_pre) => ln_pre.forward(x),
+            None => x,
+        };
+        self.pooled(x).matmul(self.proj.val())
+    }
+
+    /// Blocks, pooling and the last norm.
+    /// - x: `[batch, tokens, width]`; returns `[batch, width or embed_dim]`.
+    fn pooled(&self, x: Tensor<3>) -> Tensor<2> {
+        if let Some(attn_pool) = &self.attn_pool {
+            let answers = attn_pool.forward(self.transformer.forward(x, None));
+            return self.pick(self.ln_post.forward(answers));
+        }
+        match self.pool {
+            ImagePool::Class => {
+                let class = self.transformer.forward_token(x, &Token::First, None);
+                self.ln_post.forward(class)
+            }
+            ImagePool::Mean => {
+                let x = self.transformer.forward(x, None);
+                if self.norm_after_pool {
+                    self.ln_post.forward(self.pick(x))
+                } else {
+                    self.pick(self.ln_post.forward(x))
+                }
+            }
+        }
+    }
+
+    /// - x: `[batch, tokens, width]`; returns `[batch, width]`.
+    fn pick(&self, x: Tensor<3>) -> Tensor<2> {
+        match self.pool {
+            ImagePool::Class => Token::First.pick(x).squeeze_dim(1),
+            ImagePool::Mean => {
+                let rest = x.dims()[1] - 1;
+                x.narrow(1, 1, rest).mean_dim(1).squeeze_dim(1)
+            }
+        }
     }
 }
 
@@ -97,10 +158,47 @@ impl PatchEmbedding {
         let [batch, _, height, image_width] = images.dims();
         let (rows, columns) = (height / patch, image_width / patch);
         let patches = images
+            .narrow(2, 0, rows * patch)
+            .narrow(3, 0, columns * patch)
             .reshape([batch, channels, rows, patch, columns, patch])
             .permute([0, 2, 4, 1, 3, 5])
             .reshape([batch, rows * columns, channels * patch * patch]);
         let weight = self.weight.val().reshape([width, channels * patch * patch]);
         burn::tensor::module::linear(patches, weight.transpose(), None)
     }
+}
+
+/// The first token and a random share of the others, drawn for each image by itself.
+/// - x: `[batch, tokens, width]`; returns `[batch, 1 + kept, width]`.
+///
+/// Source: open_clip `PatchDropout`.
+fn keep_some(x: Tensor<3>, dropout: f64, pass: &TrainPass) -> Tensor<3> {
+    let [batch, tokens, width] = x.dims();
+    let patches = tokens - 1;
+    let kept = kept_patches(patches, dropout);
+    let purpose = fnv1a(b"patch_dropout");
+    let mut rows: Vec<i32> = Vec::with_capacity(batch * (1 + kept));
+    for image in 0..batch {
+        let mut rng = stream([pass.seed, purpose, pass.step, pass.first_row + image as u64]);
+        let mut chosen = sample(&mut rng, patches, kept).into_vec();
+        chosen.sort_unstable();
+        let first = image * tokens;
+        let rows_of_image = std::iter::once(first).chain(chosen.iter().map(|p| first + 1 + p));
+        rows.extend(rows_of_image.map(|row| i32::try_from(row).expect("a batch's tokens fit")));
+    }
+    let count = rows.len();
+    let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [count]), &x.device());
+    x.reshape([batch * tokens, width])
+        .select(0, rows)
+        .reshape([batch, 1 + kept, width])
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a share of a small count"
+)]
+fn kept_patches(patches: usize, dropout: f64) -> usize {
+    ((patches as f64 * (1.0 - dropout)) as usize).max(1)
 }

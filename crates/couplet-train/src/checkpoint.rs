@@ -7,10 +7,11 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use couplet_data::loader::Position;
-use couplet_model::open_clip::{self, FolderError};
+use couplet_data::TokenizerError;
+use couplet_data::loader::{Position, TokenOptions};
+use couplet_eval::foreign_tokenizer;
 use couplet_model::weights::{self, WeightsError};
-use couplet_model::{Clip, ModelSpec, PreprocessSpec};
+use couplet_model::{Clip, FolderError, ModelSpec, PreprocessSpec, open_clip};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -63,6 +64,8 @@ pub enum CheckpointError {
     Model(#[from] FolderError),
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
 }
 
 /// Where a run keeps everything.
@@ -114,6 +117,7 @@ pub(crate) struct Contents<'a> {
     pub model: &'a Clip,
     pub spec: &'a ModelSpec,
     pub preprocess: &'a PreprocessSpec,
+    pub tokens: &'a TokenOptions,
     pub optimizer: &'a ModelOptimizer,
     pub state: TrainerState,
 }
@@ -253,7 +257,7 @@ impl RunFolder {
                 message: error.to_string(),
             })?;
         let moments_path = trainer.join(OPTIMIZER);
-        let moments = weights::read(&moments_path)?;
+        let moments = weights::read(&moments_path)?.tensors;
         optimizer
             .load(model, moments, &state.optimizer_times)
             .map_err(|message| CheckpointError::Damaged {
@@ -383,7 +387,20 @@ impl RunFolder {
 fn write_checkpoint(folder: &Path, contents: &Contents) -> Result<(), CheckpointError> {
     let trainer = folder.join(TRAINER);
     fs::create_dir_all(&trainer).map_err(io_at(&trainer))?;
-    open_clip::save(folder, contents.model, contents.spec, contents.preprocess)?;
+    let tokens = contents.tokens;
+    let foreign = foreign_tokenizer(&tokens.tokenizer);
+    open_clip::save(
+        folder,
+        contents.model,
+        contents.spec,
+        contents.preprocess,
+        foreign.as_ref(),
+    )?;
+    if foreign.is_some() {
+        tokens
+            .tokenizer
+            .save_hugging_face(folder, tokens.context_length)?;
+    }
     let (moments, optimizer_times) = contents.optimizer.save(contents.model);
     weights::save(&trainer.join(OPTIMIZER), &moments)?;
     let state = TrainerState {

@@ -289,6 +289,10 @@ struct Load<'a> {
 
 impl ParameterVisitor for Load<'_> {
     fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
+        // Buffers, and positions that are fixed, are never updated.
+        if !param.is_require_grad() {
+            return;
+        }
         let Some(time) = self.times.get(name) else {
             self.problems.push(format!("{name} has no update count"));
             return;

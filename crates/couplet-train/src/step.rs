@@ -1,11 +1,12 @@
 //! One optimiser step over one contrastive batch.
 
+use burn::module::Param;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use couplet_data::batch;
 use couplet_data::loader::HostBatch;
 use couplet_loss::Loss;
-use couplet_model::{Clip, PreprocessSpec, l2_normalize};
+use couplet_model::{Clip, PreprocessSpec, TrainPass, l2_normalize};
 
 use crate::optimizer::ModelOptimizer;
 
@@ -37,6 +38,7 @@ pub(crate) fn step(
     model: Clip,
     optimizer: &mut ModelOptimizer,
     host: HostBatch,
+    pass: &TrainPass,
     lr: f64,
     context: &StepContext,
 ) -> (Clip, StepReport) {
@@ -48,13 +50,17 @@ pub(crate) fn step(
         &context.device,
     );
     let tokens = batch::tokens(host.tokens, host.token_length, &context.device);
-    let image_features = l2_normalize(model.encode_image(images));
+    let (image_features, statistics) = model.encode_image_train(images, pass);
     let text_features = l2_normalize(model.encode_text(tokens));
-    let loss = context
-        .loss
-        .forward(image_features, text_features, model.logit_scale.val());
+    let loss = context.loss.forward(
+        l2_normalize(image_features),
+        text_features,
+        model.logit_scale.val(),
+        model.logit_bias.as_ref().map(Param::val),
+    );
     let grads = GradientsParams::from_grads(loss.backward(), &model);
     let loss: f32 = loss.into_scalar();
+    let model = model.update_statistics(statistics);
     let (model, grad_norm) = optimizer.step(model, grads, lr);
     let report = StepReport {
         loss: f64::from(loss),

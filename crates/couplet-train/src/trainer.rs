@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use burn::module::Module;
-use couplet_data::Transform;
 use couplet_data::loader::{HostBatch, Loader, LoaderError, LoaderOptions, Position};
 use couplet_data::order::Order;
-use couplet_eval::{Encoder, ZeroShotReport, zero_shot};
-use couplet_model::open_clip::{self, FolderError};
-use couplet_model::{Clip, ModelSpec, PreprocessSpec};
+use couplet_eval::{
+    Encoder, MissingTokenizer, OpenError, ZeroShotReport, eval_transform, find_model, zero_shot,
+};
+use couplet_model::{Clip, FolderError, ModelSpec, PreprocessSpec, TrainPass, load_as};
 
 use crate::checkpoint::{
     BestState, Checkpoint, CheckpointError, Contents, RunFolder, TrainerState,
@@ -33,6 +33,10 @@ pub enum TrainError {
     Log(#[from] LogError),
     #[error(transparent)]
     Weights(#[from] FolderError),
+    #[error(transparent)]
+    Model(#[from] OpenError),
+    #[error(transparent)]
+    Tokenizer(#[from] MissingTokenizer),
     #[error(
         "step {step}: the loss is {loss} and the gradient norm {grad_norm}; {}. Try a lower \
          optimizer.lr, a longer schedule.warmup, or optimizer.clip_norm = 1.0",
@@ -126,20 +130,24 @@ impl<'a> Run<'a> {
         let device = checked.device.clone().autodiff();
         let spec = config.model.spec();
         let checkpoint = folder.latest()?;
-        let weights = match (&checkpoint, &config.model.weights) {
-            (Some(checkpoint), _) => Some(&checkpoint.path),
-            (None, weights) => weights.as_ref(),
-        };
-        let (model, preprocess) = match weights {
-            Some(weights) => {
-                let loaded = open_clip::load(weights, &device)?;
-                (loaded.model, loaded.preprocess)
+        let (model, preprocess) = match (&checkpoint, &config.model.weights) {
+            (Some(checkpoint), _) => {
+                let loaded = couplet_model::load(&checkpoint.path, None, &device)?;
+                (loaded.model, loaded.source.preprocess)
             }
-            None => (
+            (None, Some(weights)) => {
+                let (loaded, resized) = load_as(&find_model(weights)?, &spec, &device)?;
+                for change in resized {
+                    tracing::info!("resized {change}");
+                }
+                (loaded.model, loaded.source.preprocess)
+            }
+            (None, None) => (
                 Clip::init(&spec, config.seed, &device),
                 PreprocessSpec::default(),
             ),
         };
+        let preprocess = config.model.preprocess.clone().unwrap_or(preprocess);
         let state = match &checkpoint {
             Some(checkpoint) => folder.load(checkpoint, &model, &mut optimizer)?,
             None => TrainerState {
@@ -182,7 +190,6 @@ impl<'a> Run<'a> {
 
     fn loader(&self) -> Result<Loader, TrainError> {
         let config = &self.checked.config;
-        let image_size = u32::try_from(self.spec.image.image_size()).expect("a checked size");
         let options = LoaderOptions {
             order: Order {
                 len: self.checked.source.len(),
@@ -191,8 +198,9 @@ impl<'a> Run<'a> {
                 seed: config.seed,
             },
             batch_size: config.batch.global,
-            transform: Transform::train(image_size, &config.data.train.augment),
-            context_length: self.spec.text.context_length,
+            transform: eval_transform(&self.spec, &self.preprocess)
+                .augmented(&config.data.train.augment),
+            tokens: self.checked.tokens.clone(),
             max_image_pixels: config.data.max_image_pixels,
             max_skipped: config.data.max_skipped,
             threads: config.data.threads,
@@ -254,7 +262,12 @@ impl<'a> Run<'a> {
         let lr = self.checked.schedule.learning_rate(self.state.step);
         let next = batch.next;
         let model = self.model.take().expect("there is a model between steps");
-        let (model, report) = step(model, &mut self.optimizer, batch, lr, &self.context);
+        let pass = TrainPass {
+            seed: self.checked.config.seed,
+            step: self.state.step,
+            first_row: 0,
+        };
+        let (model, report) = step(model, &mut self.optimizer, batch, &pass, lr, &self.context);
         self.model = Some(model);
         self.state.step += 1;
         self.state.samples_seen += self.checked.sizes.batch_size;
@@ -314,7 +327,12 @@ impl<'a> Run<'a> {
         if due.peek().is_none() {
             return Ok(Vec::new());
         }
-        let encoder = Encoder::new(self.model().valid(), &self.spec, &self.preprocess);
+        let encoder = Encoder::new(
+            self.model().valid(),
+            &self.spec,
+            &self.preprocess,
+            self.checked.tokens.tokenizer.clone(),
+        )?;
         let mut reports = Vec::new();
         for eval in due {
             let images = eval.dataset.images.len();
@@ -325,7 +343,7 @@ impl<'a> Run<'a> {
                     done,
                     images,
                 });
-            });
+            })?;
             for sample in &skipped {
                 tracing::warn!(file = sample.shard, cause = %sample.cause, "image not evaluated");
             }
@@ -420,6 +438,7 @@ impl<'a> Run<'a> {
             model: self.model(),
             spec: &self.spec,
             preprocess: &self.preprocess,
+            tokens: &self.checked.tokens,
             optimizer: &self.optimizer,
             state: self.state.clone(),
         };

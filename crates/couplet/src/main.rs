@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use couplet_eval::Format;
 use couplet_train::{ConfigError, DeviceSetting};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -37,9 +38,37 @@ enum Command {
     /// Evaluate a model.
     #[command(subcommand)]
     Eval(EvalCommand),
-    /// Look at models.
+    /// Sort images by the texts that fit them best.
+    Classify(ClassifyArguments),
+    /// Write the features of images and texts to a file.
+    Embed(EmbedArguments),
+    /// Look at models and convert them.
     #[command(subcommand)]
     Model(ModelCommand),
+    /// Print the token ids of texts, one line a text.
+    Tokenize(TokenizeArguments),
+    /// Make tokenizers.
+    #[command(subcommand)]
+    Tokenizer(TokenizerCommand),
+}
+
+/// A model and where it runs.
+#[derive(Debug, clap::Args)]
+struct ModelArguments {
+    /// A run's folder, a checkpoint, an open_clip or Hugging Face folder, or a file of
+    /// weights (.pt, .bin, .safetensors).
+    #[arg(long)]
+    model: PathBuf,
+    /// The architecture of weights that do not say: a preset, or an open_clip config file.
+    #[arg(long, value_name = "NAME|FILE")]
+    arch: Option<String>,
+    /// Replace a value of the model's preprocessing: mean, std, interpolation, resize_mode
+    /// or fill_color.
+    #[arg(long, value_name = "preprocess.KEY=VALUE")]
+    set: Vec<String>,
+    /// Where to run: auto, flex, cuda:N, rocm:N, metal, vulkan or wgpu.
+    #[arg(long, default_value = "auto")]
+    device: DeviceSetting,
 }
 
 #[derive(Debug, clap::Args)]
@@ -68,24 +97,143 @@ enum EvalCommand {
 
 #[derive(Debug, clap::Args)]
 struct ZeroShotArguments {
-    /// A run's folder, a checkpoint or an open_clip folder.
-    #[arg(long)]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArguments,
     /// A file of datasets/, or a folder with one sub-folder a class; may be repeated.
     #[arg(long, required = true)]
     dataset: Vec<PathBuf>,
     /// Write the results to this file as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Where to run: auto, flex, cuda:N, rocm:N, metal, vulkan or wgpu.
-    #[arg(long, default_value = "auto")]
-    device: DeviceSetting,
+}
+
+#[derive(Debug, clap::Args)]
+struct ClassifyArguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    /// What the images may show, divided by commas.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        required = true,
+        value_name = "LABEL,LABEL…"
+    )]
+    labels: Vec<String>,
+    /// A sentence with {} for the label; may be repeated, the features are then averaged.
+    #[arg(long, value_name = "TEXT")]
+    template: Vec<String>,
+    /// How many labels are printed for each image.
+    #[arg(long, default_value_t = 5)]
+    top: usize,
+    /// Image files, or folders of them.
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct EmbedArguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    /// Image files, or folders of them.
+    #[arg(long, num_args = 1.., value_name = "PATH")]
+    images: Vec<PathBuf>,
+    /// A file with one text a line; - for standard input.
+    #[arg(long, value_name = "FILE")]
+    texts: Option<PathBuf>,
+    /// FILE.safetensors for image_features and text_features with their names, or FILE.npy
+    /// for one of the two.
+    #[arg(long)]
+    out: PathBuf,
+    /// Leave the features as the towers make them, not L2-normalised.
+    #[arg(long)]
+    raw: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum ModelCommand {
     /// List the presets that `model.preset` takes.
     List,
+    /// Tell the parts of a preset or a model, with parameters and GFLOPs.
+    Describe(DescribeArguments),
+    /// Write a model for open_clip or Hugging Face transformers.
+    Convert(ConvertArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct DescribeArguments {
+    /// A preset's name, or a model as `--model` takes it.
+    model: PathBuf,
+    /// The architecture of weights that do not say: a preset, or an open_clip config file.
+    #[arg(long, value_name = "NAME|FILE")]
+    arch: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct ConvertArguments {
+    /// A run's folder, a checkpoint, an open_clip or Hugging Face folder, or a file of
+    /// weights (.pt, .bin, .safetensors).
+    model: PathBuf,
+    /// The folder to write; it is made.
+    out: PathBuf,
+    #[arg(long)]
+    format: FormatName,
+    /// The architecture of weights that do not say: a preset, or an open_clip config file.
+    #[arg(long, value_name = "NAME|FILE")]
+    arch: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum FormatName {
+    /// open_clip's folder: `open_clip.create_model_and_transforms("local-dir:OUT")`.
+    #[value(name = "open_clip", alias = "open-clip")]
+    OpenClip,
+    /// Hugging Face's: `CLIPModel.from_pretrained`, `CLIPProcessor.from_pretrained`.
+    Hf,
+}
+
+impl From<FormatName> for Format {
+    fn from(name: FormatName) -> Self {
+        match name {
+            FormatName::OpenClip => Self::OpenClip,
+            FormatName::Hf => Self::HuggingFace,
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+struct TokenizeArguments {
+    /// `clip`, or a tokenizer.json.
+    #[arg(long, default_value = "clip", value_name = "clip|FILE")]
+    tokenizer: String,
+    /// The most ids of a text, start and end included; the rest is cut off.
+    #[arg(long, default_value_t = 77, value_parser = at_least_two)]
+    context_length: usize,
+    /// A file with one text a line; - for standard input.
+    #[arg(long, value_name = "FILE")]
+    texts: Option<PathBuf>,
+    text: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenizerCommand {
+    /// Learn a byte-pair encoding from captions.
+    Train(TokenizerTrainArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct TokenizerTrainArguments {
+    /// Files with one caption a line; - for standard input.
+    #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
+    texts: Vec<PathBuf>,
+    /// Token ids in all.
+    #[arg(long)]
+    vocab_size: usize,
+    /// Pairs that are seen less often are not merged.
+    #[arg(long, default_value_t = 2)]
+    min_frequency: u64,
+    /// The tokenizer.json to write.
+    #[arg(long)]
+    out: PathBuf,
 }
 
 fn main() -> ExitCode {
@@ -95,9 +243,17 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let outcome = match Arguments::parse().command {
-        Command::Train(arguments) => commands::train(&arguments),
-        Command::Eval(EvalCommand::ZeroShot(arguments)) => commands::zero_shot(&arguments),
-        Command::Model(ModelCommand::List) => commands::list_models(),
+        Command::Train(arguments) => commands::train::train(&arguments),
+        Command::Eval(EvalCommand::ZeroShot(arguments)) => commands::eval::zero_shot(&arguments),
+        Command::Classify(arguments) => commands::classify::run(&arguments),
+        Command::Embed(arguments) => commands::embed::run(&arguments),
+        Command::Model(ModelCommand::List) => commands::model::list(),
+        Command::Model(ModelCommand::Describe(arguments)) => commands::model::describe(&arguments),
+        Command::Model(ModelCommand::Convert(arguments)) => commands::model::convert(&arguments),
+        Command::Tokenize(arguments) => commands::tokenize::tokenize(&arguments),
+        Command::Tokenizer(TokenizerCommand::Train(arguments)) => {
+            commands::tokenize::train(&arguments)
+        }
     };
     match outcome {
         Ok(code) => ExitCode::from(code),
@@ -106,6 +262,13 @@ fn main() -> ExitCode {
             let is_usage = error.is::<ConfigError>();
             ExitCode::from(if is_usage { EXIT_USAGE } else { EXIT_FAILED })
         }
+    }
+}
+
+fn at_least_two(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(length) if length >= 2 => Ok(length),
+        _ => Err("a whole number, at least 2 for start and end".into()),
     }
 }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::sample::{Picture, Sample};
+use crate::{Filter, Fit};
 use image::RgbImage;
 
 /// Grey pictures whose level is their index; some indices are bad.
@@ -30,6 +31,15 @@ impl Source for Levels {
     }
 }
 
+fn token_options(context_length: usize, cut: bool) -> TokenOptions {
+    TokenOptions {
+        tokenizer: Tokenizer::clip(),
+        context_length,
+        pad_id: 0,
+        cut,
+    }
+}
+
 fn start(source: Levels, batch_size: usize, threads: usize, position: Position) -> Loader {
     let options = LoaderOptions {
         order: Order {
@@ -39,8 +49,8 @@ fn start(source: Levels, batch_size: usize, threads: usize, position: Position) 
             seed: 1,
         },
         batch_size,
-        transform: Transform::eval(2),
-        context_length: 20,
+        transform: Transform::eval(2, Fit::Crop, Filter::Bicubic),
+        tokens: token_options(20, true),
         max_image_pixels: 100,
         max_skipped: 0.2,
         threads,
@@ -133,9 +143,17 @@ fn a_panicking_decoder_costs_one_sample() {
 
 #[test]
 fn captions_are_padded_to_the_longest_rounded_up() {
-    let (tokens, length) = pad(&[vec![9, 8, 7], vec![9, 7]], 77);
+    let (tokens, length) = token_options(77, true).pad(&[vec![9, 8, 7], vec![9, 7]]);
     assert_eq!(length, 8);
     assert_eq!(tokens[..4], [9, 8, 7, 0]);
     assert_eq!(tokens[8..12], [9, 7, 0, 0]);
-    assert_eq!(pad(&[vec![1; 5]], 6).1, 6);
+    assert_eq!(token_options(6, true).pad(&[vec![1; 5]]).1, 6);
+    // A tower that reads its padding gets all of it.
+    let options = TokenOptions {
+        pad_id: 3,
+        ..token_options(12, false)
+    };
+    let (tokens, length) = options.pad(&[vec![9, 7]]);
+    assert_eq!(length, 12);
+    assert_eq!(tokens[1..4], [7, 3, 3]);
 }

@@ -5,11 +5,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use couplet_data::Tokenizer;
+use couplet_data::loader::TokenOptions;
 use couplet_data::shapes::MIN_IMAGE_SIZE;
 use couplet_data::source::{Source, SourceTable};
-use couplet_eval::{Dataset, DatasetTable, ZERO_SHOT_METRICS};
-use couplet_model::open_clip;
+use couplet_data::{Clean, Tokenizer};
+use couplet_eval::{
+    Dataset, DatasetTable, ZERO_SHOT_METRICS, find_model, open_tokenizer, token_options,
+};
+use couplet_model::{ModelSource, inspect_as};
 
 use super::{EvalTable, OptimizerTable, Problem, RunConfig};
 use crate::duration::{Duration, Sizes, Unit};
@@ -20,6 +23,7 @@ pub struct Checked {
     pub config: RunConfig,
     pub(crate) device: Device,
     pub(crate) source: Arc<dyn Source>,
+    pub(crate) tokens: TokenOptions,
     pub(crate) evals: Vec<CheckedEval>,
     pub(crate) sizes: Sizes,
     pub(crate) epoch_len: usize,
@@ -64,7 +68,9 @@ pub(super) fn check(config: RunConfig, problems: &mut Vec<Problem>) -> Option<Ch
         );
     }
     let device = check.device(config.device);
-    check.model(&config);
+    let weights = check.model(&config);
+    let tokens = check.tokens(&config, weights.as_ref());
+    check.loss(&config);
     let (source, epoch_len) = check.data(&config).unzip();
     check.optimizer(&config.optimizer);
     let sizes = check.batch(&config, epoch_len);
@@ -75,6 +81,7 @@ pub(super) fn check(config: RunConfig, problems: &mut Vec<Problem>) -> Option<Ch
     let sizes = sizes?;
     Some(Checked {
         device: device?,
+        tokens: tokens?,
         source: source?,
         evals: evals?,
         sizes,
@@ -124,35 +131,69 @@ impl Check<'_> {
         device
     }
 
-    fn model(&mut self, config: &RunConfig) {
+    /// Checks the model; what it starts from, if from given weights.
+    fn model(&mut self, config: &RunConfig) -> Option<ModelSource> {
         let spec = config.model.spec();
         for problem in spec.problems() {
             self.fail(&format!("model.{}", problem.field), problem.message);
         }
-        let clip = Tokenizer::clip().vocab_size();
-        if spec.text.vocab_size < clip {
-            self.fail(
-                "model.text.vocab_size",
-                format!(
-                    "{} is less than the CLIP tokenizer's {clip}",
-                    spec.text.vocab_size
-                ),
-            );
-        }
-        let Some(weights) = &config.model.weights else {
-            return;
-        };
-        match open_clip::load_spec(weights) {
-            Ok((found, _)) => {
-                if found.image != spec.image
-                    || found.text != spec.text
-                    || found.embed_dim != spec.embed_dim
-                    || found.activation != spec.activation
-                {
-                    self.fail("model.weights", "these weights are of another architecture");
-                }
+        if let Some(preprocess) = &config.model.preprocess {
+            for (key, message) in preprocess.problems() {
+                self.fail(&format!("model.preprocess.{key}"), message);
             }
-            Err(error) => self.fail("model.weights", error),
+        }
+        let weights = config.model.weights.as_ref()?;
+        let source = find_model(weights)
+            .map_err(|error| error.to_string())
+            .and_then(|path| inspect_as(&path, &spec).map_err(|error| error.to_string()));
+        match source {
+            Ok(source) => Some(source),
+            Err(message) => {
+                self.fail("model.weights", message);
+                None
+            }
+        }
+    }
+
+    /// How captions become ids.
+    /// - weights: what the run starts from.
+    fn tokens(
+        &mut self,
+        config: &RunConfig,
+        weights: Option<&ModelSource>,
+    ) -> Option<TokenOptions> {
+        let opened = match (&config.model.tokenizer, weights) {
+            (Some(path), _) => Tokenizer::from_file(path, Clean::Whitespace)
+                .map(|tokenizer| Ok(Arc::new(tokenizer))),
+            (None, Some(source)) => open_tokenizer(&source.tokenizer),
+            (None, None) => Ok(Ok(Tokenizer::clip())),
+        };
+        let tokenizer = match opened {
+            Ok(Ok(tokenizer)) => tokenizer,
+            Ok(Err(missing)) => {
+                self.fail("model.tokenizer", missing);
+                return None;
+            }
+            Err(error) => {
+                self.fail("model.tokenizer", error);
+                return None;
+            }
+        };
+        match token_options(&config.model.spec(), tokenizer) {
+            Ok(options) => Some(options),
+            Err(error) => {
+                self.fail("model.text.vocab_size", error);
+                None
+            }
+        }
+    }
+
+    fn loss(&mut self, config: &RunConfig) {
+        if config.loss.needs_bias() && config.model.init_logit_bias.is_none() {
+            self.fail(
+                "loss.kind",
+                "the sigmoid loss needs a bias: set model.init_logit_bias (SigLIP's is -10)",
+            );
         }
     }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use couplet_data::source::SourceTable;
 use couplet_data::{Augment, DEFAULT_MAX_IMAGE_PIXELS};
 use couplet_loss::Loss;
-use couplet_model::{Activation, ImageTowerSpec, ModelSpec, TextTowerSpec};
+use couplet_model::{Activation, ImageTowerSpec, ModelSpec, PreprocessSpec, TextTowerSpec};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
@@ -64,7 +64,8 @@ pub enum Precision {
 pub struct ModelTable {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
-    /// A model folder whose weights training starts from.
+    /// A model that training starts from: a run, an open_clip or Hugging Face folder, or
+    /// a file of weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<PathBuf>,
     pub embed_dim: usize,
@@ -72,6 +73,14 @@ pub struct ModelTable {
     pub activation: Activation,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_logit_scale: Option<f32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_logit_bias: Option<f32>,
+    /// A `tokenizer.json`; by default that of `weights`, else CLIP's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<PathBuf>,
+    /// By default that of `weights`, else OpenAI's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preprocess: Option<PreprocessSpec>,
     pub image: ImageTowerSpec,
     pub text: TextTowerSpec,
 }
@@ -85,6 +94,7 @@ impl ModelTable {
             init_logit_scale: self
                 .init_logit_scale
                 .unwrap_or_else(couplet_model::clip_init_logit_scale),
+            init_logit_bias: self.init_logit_bias,
             image: self.image.clone(),
             text: self.text.clone(),
         }

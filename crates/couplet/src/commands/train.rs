@@ -1,16 +1,12 @@
-//! What each subcommand does.
+//! `couplet train`.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
-use couplet_data::DEFAULT_MAX_IMAGE_PIXELS;
-use couplet_eval::{DatasetTable, Encoder, zero_shot as evaluate};
-use couplet_model::{ImageTowerSpec, presets};
 use couplet_train::{Ending, Outcome, RunConfig, RunFolder, StopSignal};
 
-use crate::progress::{Progress, print_reports};
-use crate::{EXIT_INTERRUPTED, TrainArguments, ZeroShotArguments};
+use crate::progress::Progress;
+use crate::{EXIT_INTERRUPTED, TrainArguments};
 
 pub(crate) fn train(arguments: &TrainArguments) -> anyhow::Result<u8> {
     let checked = RunConfig::read(&arguments.config, &arguments.set)?;
@@ -107,62 +103,4 @@ fn print_outcome(arguments: &TrainArguments, config: &RunConfig, path: &Path, ou
 fn clock(seconds: f64) -> String {
     let duration = std::time::Duration::from_secs_f64(seconds);
     indicatif::HumanDuration(duration).to_string()
-}
-
-pub(crate) fn zero_shot(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
-    let device = arguments.device.open().ok_or_else(|| {
-        anyhow!(
-            "this binary was built without the backend of `{}`",
-            arguments.device
-        )
-    })?;
-    let encoder = Encoder::open(&arguments.model, &device)?;
-    let image_size = encoder.transform().image_size();
-    let mut reports = Vec::new();
-    for path in &arguments.dataset {
-        let dataset = open_dataset(path)?.open(image_size)?;
-        let mut progress = Progress::new(1);
-        let (report, skipped) = evaluate(&encoder, &dataset, DEFAULT_MAX_IMAGE_PIXELS, |done| {
-            progress.evaluating(&dataset.name, done, dataset.images.len());
-        });
-        progress.finish();
-        for sample in skipped {
-            eprintln!(
-                "skipped {}: {}: {}",
-                sample.shard, sample.cause, sample.detail
-            );
-        }
-        reports.push(report);
-    }
-    print_reports(&reports);
-    if let Some(file) = &arguments.json {
-        let text = serde_json::to_string_pretty(&reports)?;
-        fs::write(file, text + "\n").with_context(|| file.display().to_string())?;
-    }
-    Ok(0)
-}
-
-fn open_dataset(path: &Path) -> anyhow::Result<DatasetTable> {
-    DatasetTable::read(path).context("--dataset takes a file of datasets/ or a folder of classes")
-}
-
-pub(crate) fn list_models() -> anyhow::Result<u8> {
-    println!(
-        "{:24} {:>5} {:>5} {:>7} {:>7} {:>5}",
-        "preset", "image", "patch", "vision", "text", "embed"
-    );
-    for name in presets::names() {
-        let spec = presets::find(name).ok_or_else(|| anyhow!("preset {name} is gone"))?;
-        let ImageTowerSpec::Vit(vit) = &spec.image;
-        println!(
-            "{name:24} {:>5} {:>5} {:>7} {:>7} {:>5}",
-            vit.image_size,
-            vit.patch_size,
-            format!("{}x{}", vit.layers, vit.width),
-            format!("{}x{}", spec.text.layers, spec.text.width),
-            spec.embed_dim
-        );
-    }
-    println!("\nvision and text: layers x width. All read CLIP's 49,408 tokens.");
-    Ok(0)
 }

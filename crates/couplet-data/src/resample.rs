@@ -1,0 +1,162 @@
+//! Antialiased resizing, bit for bit as PIL's. Source: Pillow `Resample.c`, 8 bits a
+//! channel: columns first, then rows, rounded to 8 bits between.
+
+use image::RgbImage;
+
+use crate::transform::Filter;
+
+/// Bits behind the point of a coefficient: 32 less 8 of the pixel and 2 of headroom.
+const PRECISION_BITS: u32 = 32 - 8 - 2;
+const CHANNELS: usize = 3;
+
+/// A part of the resized image, in its pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Window {
+    pub left: u32,
+    pub top: u32,
+    pub width: u32,
+    pub height: u32,
+}
+
+impl Window {
+    /// All of an image of this width and height.
+    pub fn whole([width, height]: [u32; 2]) -> Self {
+        Self {
+            left: 0,
+            top: 0,
+            width,
+            height,
+        }
+    }
+}
+
+/// Resizes `image` to `[width, height]` and writes only the window of it.
+/// - out: `[window.height, window.width, 3]`, rows first.
+pub(crate) fn resize(
+    image: &RgbImage,
+    [width, height]: [u32; 2],
+    window: Window,
+    filter: Filter,
+    out: &mut [u8],
+) {
+    let columns = taps(image.width(), width, window.left, window.width, filter);
+    let rows = taps(image.height(), height, window.top, window.height, filter);
+    let first = rows.iter().map(|taps| taps.first).min().unwrap_or(0);
+    let last = rows.iter().map(Taps::end).max().unwrap_or(0);
+    let in_len = image.width() as usize * CHANNELS;
+    let out_len = window.width as usize * CHANNELS;
+    let mut narrowed = vec![0; (last - first) * out_len];
+    let source = image.as_raw().chunks_exact(in_len).skip(first);
+    for (line, target) in source.zip(narrowed.chunks_exact_mut(out_len)) {
+        across(line, &columns, target);
+    }
+    let mut sums = vec![0; out_len];
+    for (taps, target) in rows.iter().zip(out.chunks_exact_mut(out_len)) {
+        let lines = narrowed[(taps.first - first) * out_len..].chunks_exact(out_len);
+        down(lines, &taps.weights, &mut sums, target);
+    }
+}
+
+/// One output pixel's first input pixel and the weights from there on.
+struct Taps {
+    first: usize,
+    weights: Vec<i32>,
+}
+
+impl Taps {
+    fn end(&self) -> usize {
+        self.first + self.weights.len()
+    }
+}
+
+/// The taps of output pixels `start..start + count` of `output`.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "as Pillow: positions inside the image, and coefficients of 24 bits"
+)]
+fn taps(input: u32, output: u32, start: u32, count: u32, filter: Filter) -> Vec<Taps> {
+    let scale = f64::from(input) / f64::from(output);
+    let stretch = scale.max(1.0);
+    let support = filter.support() * stretch;
+    let one = f64::from(1 << PRECISION_BITS);
+    (start..start + count)
+        .map(|at| {
+            let center = (f64::from(at) + 0.5) * scale;
+            let first = (center - support + 0.5).max(0.0) as u32;
+            let end = ((center + support + 0.5) as u32).min(input);
+            let weights: Vec<f64> = (first..end)
+                .map(|x| filter.weight((f64::from(x) - center + 0.5) * (1.0 / stretch)))
+                .collect();
+            let sum: f64 = weights.iter().sum();
+            let rounded = weights.iter().map(|weight| {
+                let scaled = weight / sum * one;
+                (scaled + 0.5f64.copysign(scaled)) as i32
+            });
+            Taps {
+                first: first as usize,
+                weights: rounded.collect(),
+            }
+        })
+        .collect()
+}
+
+impl Filter {
+    /// Pixels on either side that count when nothing is shrunk.
+    fn support(self) -> f64 {
+        match self {
+            Self::Bicubic => 2.0,
+            Self::Bilinear => 1.0,
+        }
+    }
+
+    fn weight(self, x: f64) -> f64 {
+        const A: f64 = -0.5;
+        let x = x.abs();
+        match self {
+            Self::Bicubic if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
+            Self::Bicubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
+            Self::Bilinear if x < 1.0 => 1.0 - x,
+            _ => 0.0,
+        }
+    }
+}
+
+/// A half, so that dropping the bits behind the point rounds.
+const HALF: i32 = 1 << (PRECISION_BITS - 1);
+
+fn clip(sum: i32) -> u8 {
+    u8::try_from((sum >> PRECISION_BITS).clamp(0, 255)).expect("clamped just above")
+}
+
+fn across(line: &[u8], columns: &[Taps], target: &mut [u8]) {
+    for (taps, pixel) in columns.iter().zip(target.chunks_exact_mut(CHANNELS)) {
+        let mut sums = [HALF; CHANNELS];
+        let source = line[taps.first * CHANNELS..].chunks_exact(CHANNELS);
+        for (weight, value) in taps.weights.iter().zip(source) {
+            for (sum, byte) in sums.iter_mut().zip(value) {
+                *sum += weight * i32::from(*byte);
+            }
+        }
+        for (byte, sum) in pixel.iter_mut().zip(sums) {
+            *byte = clip(sum);
+        }
+    }
+}
+
+fn down<'a>(
+    lines: impl Iterator<Item = &'a [u8]>,
+    weights: &[i32],
+    sums: &mut [i32],
+    target: &mut [u8],
+) {
+    sums.fill(HALF);
+    for (line, weight) in lines.zip(weights) {
+        for (sum, byte) in sums.iter_mut().zip(line) {
+            *sum += weight * i32::from(*byte);
+        }
+    }
+    for (byte, sum) in target.iter_mut().zip(&*sums) {
+        *byte = clip(*sum);
+    }
+}

@@ -1,0 +1,165 @@
+//! Tokenizers as files of Hugging Face's libraries.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tokenizers::decoders::byte_level::ByteLevel as ByteLevelDecoder;
+use tokenizers::models::bpe::BPE;
+use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::processors::roberta::RobertaProcessing;
+use tokenizers::{
+    AddedToken, Model, NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior,
+};
+
+use super::TokenizerError;
+use super::clip::{self, END_OF_WORD, WORDS};
+
+const TOKENIZER_FILE: &str = "tokenizer.json";
+const CONFIG_FILE: &str = "tokenizer_config.json";
+/// CLIP's special tokens as transformers spells them.
+const START_OF_TEXT: &str = "<|startoftext|>";
+const END_OF_TEXT: &str = "<|endoftext|>";
+
+pub(super) fn read(path: &Path) -> Result<tokenizers::Tokenizer, TokenizerError> {
+    let format = |reason: &dyn std::fmt::Display| TokenizerError::Format {
+        path: path.to_path_buf(),
+        reason: reason.to_string(),
+    };
+    let text = fs::read_to_string(path).map_err(|source| TokenizerError::Io {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    let mut tokenizer: tokenizers::Tokenizer = text
+        .parse()
+        .map_err(|error: tokenizers::Error| format(&error))?;
+    // Length and padding are the model's, not the file's.
+    tokenizer
+        .with_truncation(None)
+        .map_err(|error| format(&error))?;
+    Ok(tokenizer)
+}
+
+/// The id that pads: named by the tokenizer itself or by the config beside it.
+pub(super) fn pad_id(tokenizer: &tokenizers::Tokenizer, path: &Path) -> Option<u32> {
+    if let Some(padding) = tokenizer.get_padding() {
+        return Some(padding.pad_id);
+    }
+    let text = fs::read_to_string(path.with_file_name(CONFIG_FILE)).ok()?;
+    let config: Value = serde_json::from_str(&text).ok()?;
+    let token = config.get("pad_token")?;
+    let content = token.as_str().or_else(|| token.get("content")?.as_str())?;
+    tokenizer.token_to_id(content)
+}
+
+/// Splits a text into words and their bytes as CLIP does.
+/// - words: a regular expression of what becomes a word.
+pub(super) fn clip_pre_tokenizer(words: &str) -> tokenizers::Result<Sequence> {
+    Ok(Sequence::new(vec![
+        PreTokenizerWrapper::Split(Split::new(
+            SplitPattern::Regex(words.into()),
+            SplitDelimiterBehavior::Removed,
+            true,
+        )?),
+        PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, true, true)),
+    ]))
+}
+
+/// What comes before: NFC, single spaces, lower case.
+pub(super) fn clip_normalizer() -> tokenizers::Result<Normalizers> {
+    Ok(Normalizers::new(vec![
+        NormalizerWrapper::NFC(NFC),
+        NormalizerWrapper::Replace(Replace::new(
+            tokenizers::normalizers::replace::ReplacePattern::Regex(r"\s+".into()),
+            " ",
+        )?),
+        NormalizerWrapper::Lowercase(Lowercase),
+    ]))
+}
+
+/// CLIP's tokenizer as transformers builds it. (Its normaliser mends no encodings.)
+pub(super) fn save_clip(folder: &Path, context_length: usize) -> Result<(), TokenizerError> {
+    let build = || -> tokenizers::Result<tokenizers::Tokenizer> {
+        let merges = clip::merges()?;
+        let (vocab, start, end) = clip::vocab(&merges, [START_OF_TEXT, END_OF_TEXT]);
+        let bpe = BPE::builder()
+            .vocab_and_merges(vocab, merges)
+            .end_of_word_suffix(END_OF_WORD.to_string())
+            .unk_token(END_OF_TEXT.to_string())
+            .build()?;
+        bpe.save(folder, None)?;
+        let mut tokenizer = tokenizers::Tokenizer::new(bpe);
+        let words = format!(r"<\|startoftext\|>|<\|endoftext\|>|{WORDS}");
+        tokenizer
+            .with_normalizer(Some(clip_normalizer()?))?
+            .with_pre_tokenizer(Some(clip_pre_tokenizer(&words)?))
+            .with_decoder(Some(ByteLevelDecoder::default()))
+            .with_post_processor(Some(
+                RobertaProcessing::new((END_OF_TEXT.into(), end), (START_OF_TEXT.into(), start))
+                    .trim_offsets(false)
+                    .add_prefix_space(false),
+            ));
+        tokenizer
+            .add_special_tokens([START_OF_TEXT, END_OF_TEXT].map(|t| AddedToken::from(t, true)))?;
+        tokenizer.save(folder.join(TOKENIZER_FILE), true)?;
+        Ok(tokenizer)
+    };
+    build().map_err(|error| TokenizerError::Format {
+        path: folder.join(TOKENIZER_FILE),
+        reason: error.to_string(),
+    })?;
+    let config = json!({
+        "tokenizer_class": "CLIPTokenizer",
+        "bos_token": START_OF_TEXT,
+        "eos_token": END_OF_TEXT,
+        "unk_token": END_OF_TEXT,
+        "pad_token": END_OF_TEXT,
+        "model_max_length": context_length,
+        "add_prefix_space": false,
+        "do_lower_case": true,
+        "errors": "replace",
+    });
+    write_config(folder, &config)
+}
+
+/// Copies a `tokenizer.json` and says beside it how transformers reads it.
+pub(super) fn copy(
+    path: &Path,
+    tokenizer: &tokenizers::Tokenizer,
+    folder: &Path,
+    context_length: usize,
+) -> Result<(), TokenizerError> {
+    let target = folder.join(TOKENIZER_FILE);
+    fs::copy(path, &target).map_err(|source| TokenizerError::Io {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    let beside = path.with_file_name(CONFIG_FILE);
+    if beside.is_file() {
+        let target = folder.join(CONFIG_FILE);
+        return fs::copy(&beside, target)
+            .map(|_| ())
+            .map_err(|source| TokenizerError::Io {
+                path: beside,
+                source,
+            });
+    }
+    let mut config = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": context_length,
+    });
+    let padding = tokenizer.get_padding().map_or(0, |padding| padding.pad_id);
+    if let Some(token) = tokenizer.id_to_token(padding) {
+        config["pad_token"] = token.into();
+    }
+    write_config(folder, &config)
+}
+
+fn write_config(folder: &Path, config: &Value) -> Result<(), TokenizerError> {
+    let path = folder.join(CONFIG_FILE);
+    let text = serde_json::to_string_pretty(config).expect("plain values serialise");
+    fs::write(&path, text + "\n").map_err(|source| TokenizerError::Io { path, source })
+}

@@ -1,0 +1,191 @@
+//! A byte-pair encoding learned from one's own captions.
+
+use std::path::Path;
+
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::processors::template::TemplateProcessing;
+use tokenizers::{AddedToken, PaddingParams, PaddingStrategy, TokenizerBuilder, TokenizerImpl};
+
+use super::clip::{END_OF_WORD, WORDS};
+use super::hugging_face::{clip_normalizer, clip_pre_tokenizer};
+use super::{Clean, TokenizerError};
+
+const START_OF_TEXT: &str = "<start_of_text>";
+const END_OF_TEXT: &str = "<end_of_text>";
+const SPECIAL: usize = 2;
+
+/// What a tokenizer is trained to.
+#[derive(Debug, Clone, Copy)]
+pub struct TrainOptions {
+    /// Token ids in all, special tokens included.
+    pub vocab_size: usize,
+    /// Pairs seen less often are not merged.
+    pub min_frequency: u64,
+}
+
+/// Learns CLIP's kind of encoding (lower case, byte level, words end in `</w>`, start and
+/// end tokens with the highest ids) and writes it as a `tokenizer.json`.
+/// - returns how many token ids it has: fewer than asked for where the captions have no
+///   more pairs to merge.
+///
+/// # Errors
+/// If the vocabulary is too small for the bytes, or the file cannot be written.
+pub fn train<T: AsRef<str> + Send + Sync>(
+    captions: impl Iterator<Item = T> + Send,
+    options: TrainOptions,
+    out: &Path,
+) -> Result<usize, TokenizerError> {
+    // Every byte, and every byte at the end of a word.
+    let smallest = 2 * ByteLevel::alphabet().len() + SPECIAL;
+    if options.vocab_size < smallest {
+        return Err(TokenizerError::Train(format!(
+            "a vocabulary of {} has no room for the bytes; give at least {smallest}",
+            options.vocab_size
+        )));
+    }
+    let learn = || -> tokenizers::Result<tokenizers::Tokenizer> {
+        let bpe = BPE::builder()
+            .end_of_word_suffix(END_OF_WORD.to_string())
+            .build()?;
+        let mut learner = plain(bpe)?;
+        let mut trainer = BpeTrainer::builder()
+            .vocab_size(options.vocab_size - SPECIAL)
+            .min_frequency(options.min_frequency)
+            .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+            .end_of_word_suffix(END_OF_WORD.to_string())
+            .show_progress(false)
+            .build();
+        let cleaned = captions.map(|caption| Clean::Lower.apply(caption.as_ref()).into_owned());
+        learner.train(&mut trainer, cleaned)?;
+        finished(learner.get_model())
+    };
+    let failed = |error: tokenizers::Error| TokenizerError::Train(error.to_string());
+    let tokenizer = learn().map_err(failed)?;
+    tokenizer
+        .save(out, true)
+        .map_err(|error| TokenizerError::Format {
+            path: out.to_path_buf(),
+            reason: error.to_string(),
+        })?;
+    Ok(tokenizer.get_vocab_size(true))
+}
+
+type Plain = TokenizerImpl<
+    BPE,
+    tokenizers::normalizers::Sequence,
+    tokenizers::pre_tokenizers::sequence::Sequence,
+    TemplateProcessing,
+    tokenizers::decoders::byte_level::ByteLevel,
+>;
+
+fn plain(bpe: BPE) -> tokenizers::Result<Plain> {
+    TokenizerBuilder::new()
+        .with_model(bpe)
+        .with_normalizer(Some(clip_normalizer()?))
+        .with_pre_tokenizer(Some(clip_pre_tokenizer(WORDS)?))
+        .with_post_processor(None)
+        .with_decoder(Some(ByteLevel::default()))
+        .build()
+}
+
+/// The learned merges over a vocabulary that has every byte at the end of a word too,
+/// seen or not, and with the special tokens' ids behind all others.
+fn finished(learned: &BPE) -> tokenizers::Result<tokenizers::Tokenizer> {
+    let ordered = {
+        let mut tokens: Vec<(String, u32)> = learned.get_vocab().into_iter().collect();
+        tokens.sort_by_key(|(_, id)| *id);
+        tokens.into_iter().map(|(token, _)| token)
+    };
+    let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
+    alphabet.sort_unstable();
+    let endings = alphabet.iter().map(|c| format!("{c}{END_OF_WORD}"));
+    let mut vocab = tokenizers::models::bpe::Vocab::default();
+    for token in alphabet
+        .iter()
+        .map(char::to_string)
+        .chain(endings)
+        .chain(ordered)
+    {
+        let next = u32::try_from(vocab.len())?;
+        vocab.entry(token).or_insert(next);
+    }
+    let merges = merges_of(learned)?;
+    let mut tokenizer = tokenizers::Tokenizer::new(super::clip::bpe(vocab, merges)?);
+    tokenizer
+        .with_normalizer(Some(clip_normalizer()?))?
+        .with_pre_tokenizer(Some(clip_pre_tokenizer(WORDS)?))
+        .with_decoder(Some(ByteLevel::default()));
+    tokenizer
+        .add_special_tokens([START_OF_TEXT, END_OF_TEXT].map(|t| AddedToken::from(t, true)))?;
+    let id = |token: &str| {
+        let id = tokenizer.token_to_id(token);
+        (token.to_string(), id.expect("added just above"))
+    };
+    let template = TemplateProcessing::builder()
+        .try_single(format!("{START_OF_TEXT} $A {END_OF_TEXT}"))?
+        .special_tokens(vec![id(START_OF_TEXT), id(END_OF_TEXT)])
+        .build()?;
+    tokenizer.with_post_processor(Some(template));
+    let pad_token = tokenizer.id_to_token(0).expect("there is a first token");
+    tokenizer.with_padding(Some(PaddingParams {
+        strategy: PaddingStrategy::BatchLongest,
+        pad_id: 0,
+        pad_token,
+        ..PaddingParams::default()
+    }));
+    Ok(tokenizer)
+}
+
+/// The pairs in the order of their ranks, as the model writes them.
+fn merges_of(learned: &BPE) -> tokenizers::Result<Vec<(String, String)>> {
+    let value = serde_json::to_value(learned)?;
+    Ok(serde_json::from_value(value["merges"].clone())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Tokenizer;
+
+    fn captions() -> Vec<String> {
+        ["a red circle", "a blue square", "the red square"]
+            .iter()
+            .cycle()
+            .take(300)
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    fn options(vocab_size: usize) -> TrainOptions {
+        TrainOptions {
+            vocab_size,
+            min_frequency: 2,
+        }
+    }
+
+    #[test]
+    fn a_learned_encoding_knows_its_words_and_every_byte() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        let size = train(captions().iter(), options(600), &path).unwrap();
+        let tokenizer = Tokenizer::from_file(&path, Clean::Lower).unwrap();
+        assert_eq!(tokenizer.vocab_size(), size);
+        assert!(size <= 600);
+        let end = u32::try_from(size).unwrap() - 1;
+        let ids = tokenizer.encode("A RED circle", 16);
+        assert_eq!((ids.len(), ids[0], ids[4]), (5, end - 1, end));
+        // Not among the captions: spelled byte by byte, nothing unknown.
+        let ids = tokenizer.encode("é!", 16);
+        assert_eq!(ids.len(), 2 + 3);
+        assert_eq!(tokenizer.encode("a a a a a a", 4).len(), 4);
+        assert_eq!(*tokenizer.encode("a a a a a a", 4).last().unwrap(), end);
+    }
+
+    #[test]
+    fn a_vocabulary_without_room_for_the_bytes_is_refused() {
+        let out = Path::new("never-written.json");
+        let error = train(captions().iter(), options(100), out).unwrap_err();
+        assert!(error.to_string().contains("at least 514"), "{error}");
+    }
+}

@@ -1,0 +1,96 @@
+//! Models written for other tools to open.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use couplet_data::{Tokenizer, TokenizerError};
+use couplet_model::open_clip::ForeignTokenizer;
+use couplet_model::{FolderError, TOKENIZER_FILE, hugging_face, open_clip};
+
+use crate::Encoder;
+
+/// Whose files and names a model is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For `open_clip.create_model_and_transforms("local-dir:…")`.
+    OpenClip,
+    /// For transformers' `CLIPModel` and `CLIPProcessor`.
+    HuggingFace,
+}
+
+/// Why a model could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    #[error("{}: {source}", path.display())]
+    Io {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{}: already holds {file}; give a new folder", path.display())]
+    Occupied { path: PathBuf, file: String },
+    #[error("cannot be written for open_clip: {0}")]
+    NotOpenClip(String),
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+}
+
+impl Encoder {
+    /// Writes config, weights, preprocessing and tokenizer into `folder`, which is made.
+    ///
+    /// # Errors
+    /// If the format cannot hold the model, with the reasons; if the folder holds files
+    /// already; or if a file cannot be written.
+    pub fn save(&self, folder: &Path, format: Format) -> Result<(), ExportError> {
+        let io = |source| ExportError::Io {
+            path: folder.to_path_buf(),
+            source,
+        };
+        if let Some(obstacle) =
+            open_clip::obstacle(self.spec()).filter(|_| format == Format::OpenClip)
+        {
+            return Err(ExportError::NotOpenClip(obstacle));
+        }
+        if format == Format::HuggingFace {
+            hugging_face::check_writable(self.spec(), self.preprocess())?;
+        }
+        fs::create_dir_all(folder).map_err(io)?;
+        if let Some(file) = fs::read_dir(folder).map_err(io)?.next() {
+            return Err(ExportError::Occupied {
+                path: folder.to_path_buf(),
+                file: file.map_err(io)?.file_name().to_string_lossy().into_owned(),
+            });
+        }
+        let (model, spec, preprocess) = (self.model(), self.spec(), self.preprocess());
+        let tokens = self.tokens().ok();
+        let own_tokenizer = tokens.filter(|tokens| tokens.tokenizer.file().is_some());
+        match format {
+            Format::OpenClip => {
+                let foreign = tokens.and_then(|tokens| foreign_tokenizer(&tokens.tokenizer));
+                open_clip::save(folder, model, spec, preprocess, foreign.as_ref())?;
+            }
+            Format::HuggingFace => hugging_face::save(folder, model, spec, preprocess)?,
+        }
+        let wanted = match format {
+            // open_clip brings CLIP's tokenizer along.
+            Format::OpenClip => own_tokenizer,
+            Format::HuggingFace => tokens,
+        };
+        if let Some(tokens) = wanted {
+            tokens
+                .tokenizer
+                .save_hugging_face(folder, tokens.context_length)?;
+        }
+        Ok(())
+    }
+}
+
+/// How a model's config names a tokenizer that is not CLIP's.
+pub fn foreign_tokenizer(tokenizer: &Tokenizer) -> Option<ForeignTokenizer> {
+    tokenizer.file().map(|_| ForeignTokenizer {
+        // open_clip asks for a name, and then reads the file beside the config.
+        name: TOKENIZER_FILE.into(),
+        clean: tokenizer.clean().name().map(str::to_string),
+    })
+}

@@ -1,0 +1,224 @@
+//! Attention, and the modules that are attention and nothing else.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Tensor, activation, module};
+
+use crate::AttentionPoolSpec;
+use crate::init::{Initializer, inverse_sqrt};
+use crate::layers::{LayerNorm, Linear, linear};
+use crate::transformer::Token;
+
+/// Multi-head self-attention with PyTorch's packed input projection.
+#[derive(Module, Debug)]
+pub(crate) struct Attention {
+    pub in_proj_weight: Param<Tensor<2>>,
+    pub in_proj_bias: Param<Tensor<1>>,
+    pub out_proj: Linear,
+    pub heads: usize,
+}
+
+impl Attention {
+    /// - x: `[batch, tokens, width]`; returns the same shape.
+    /// - mask: added to the scores, `[1, 1, tokens, tokens]`.
+    pub fn forward(&self, x: Tensor<3>, mask: Option<&Tensor<4>>) -> Tensor<3> {
+        let qkv = split_heads(
+            linear(x, &self.in_proj_weight, Some(&self.in_proj_bias)),
+            3 * self.heads,
+        );
+        let part = |i: usize| qkv.clone().narrow(1, i * self.heads, self.heads);
+        let attended = attention(part(0), part(1), part(2), mask);
+        self.out_proj.forward(merge_heads(attended))
+    }
+
+    /// The attention's output for one token of each sequence.
+    /// - x: `[batch, tokens, width]`; returns `[batch, 1, width]`.
+    pub fn forward_token(
+        &self,
+        x: Tensor<3>,
+        token: &Token,
+        mask: Option<&Tensor<4>>,
+    ) -> Tensor<3> {
+        let q = self.project(token.pick(x.clone()), Part::Query);
+        let mask = mask.map(|mask| token.pick_mask(mask));
+        self.answer(q, x, mask.as_ref())
+    }
+
+    /// What the keys and values of `x` answer to queries.
+    /// - q: `[batch, heads, queries, head_width]`; x: `[batch, tokens, width]`.
+    /// - returns `[batch, queries, width]`.
+    fn answer(&self, q: Tensor<4>, x: Tensor<3>, mask: Option<&Tensor<4>>) -> Tensor<3> {
+        let kv = self.project(x, Part::KeyAndValue);
+        let (k, v) = (
+            kv.clone().narrow(1, 0, self.heads),
+            kv.narrow(1, self.heads, self.heads),
+        );
+        self.out_proj.forward(merge_heads(attention(q, k, v, mask)))
+    }
+
+    fn project(&self, x: Tensor<3>, part: Part) -> Tensor<4> {
+        let width = x.dims()[2];
+        let (from, parts) = match part {
+            Part::Query => (0, 1),
+            Part::KeyAndValue => (1, 2),
+        };
+        let weight = self
+            .in_proj_weight
+            .val()
+            .narrow(0, from * width, parts * width);
+        let bias = self
+            .in_proj_bias
+            .val()
+            .narrow(0, from * width, parts * width);
+        split_heads(
+            module::linear(x, weight.transpose(), Some(bias)),
+            parts * self.heads,
+        )
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Part {
+    Query,
+    KeyAndValue,
+}
+
+/// Learned queries over normalised tokens. Source: open_clip `AttentionalPooler`.
+#[derive(Module, Debug)]
+pub(crate) struct AttentionPool {
+    /// `[queries, width]`
+    query: Param<Tensor<2>>,
+    attn: CrossAttention,
+    ln_q: LayerNorm,
+    ln_k: LayerNorm,
+}
+
+/// Multi-head attention whose keys and values may have a width of their own, under the
+/// names of `torch.nn.MultiheadAttention`: packed if the widths are the same.
+#[derive(Module, Debug)]
+struct CrossAttention {
+    in_proj_weight: Option<Param<Tensor<2>>>,
+    q_proj_weight: Option<Param<Tensor<2>>>,
+    k_proj_weight: Option<Param<Tensor<2>>>,
+    v_proj_weight: Option<Param<Tensor<2>>>,
+    in_proj_bias: Param<Tensor<1>>,
+    out_proj: Linear,
+    heads: usize,
+}
+
+impl AttentionPool {
+    /// Queries N(0, 1), everything else PyTorch's defaults.
+    /// - width: of queries and answers; context_width: of the tokens.
+    pub fn init(
+        spec: AttentionPoolSpec,
+        width: usize,
+        context_width: usize,
+        eps: f64,
+        name: &str,
+        init: &Initializer,
+    ) -> Self {
+        // Xavier's uniform bound over fan_in + fan_out.
+        let xavier = |part: &str, outputs: usize, inputs: usize| {
+            init.uniform(
+                &format!("{name}.attn.{part}"),
+                [outputs, inputs],
+                6f32.sqrt() * inverse_sqrt(outputs + inputs),
+            )
+        };
+        let packed = width == context_width;
+        let separate = |part: &str, inputs: usize| (!packed).then(|| xavier(part, width, inputs));
+        Self {
+            query: init.normal(&format!("{name}.query"), [spec.queries, width], 1.0),
+            attn: CrossAttention {
+                in_proj_weight: packed.then(|| xavier("in_proj_weight", 3 * width, width)),
+                q_proj_weight: separate("q_proj_weight", width),
+                k_proj_weight: separate("k_proj_weight", context_width),
+                v_proj_weight: separate("v_proj_weight", context_width),
+                in_proj_bias: init.constant([3 * width], 0.0),
+                out_proj: Linear {
+                    weight: init.uniform(
+                        &format!("{name}.attn.out_proj.weight"),
+                        [width, width],
+                        inverse_sqrt(width),
+                    ),
+                    bias: init.constant([width], 0.0),
+                },
+                heads: spec.heads,
+            },
+            ln_q: LayerNorm::init(width, eps, init),
+            ln_k: LayerNorm::init(context_width, eps, init),
+        }
+    }
+
+    /// - x: `[batch, tokens, context_width]`; returns `[batch, queries, width]`.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let batch = x.dims()[0];
+        let [queries, width] = self.query.dims();
+        let query = self.ln_q.forward(self.query.val());
+        let [q, k, v] = self.attn.project(query.unsqueeze(), self.ln_k.forward(x));
+        let head_width = width / self.attn.heads;
+        let q = q.expand([batch, self.attn.heads, queries, head_width]);
+        self.attn
+            .out_proj
+            .forward(merge_heads(attention(q, k, v, None)))
+    }
+}
+
+impl CrossAttention {
+    /// - query: `[1, queries, width]`; x: `[batch, tokens, context_width]`.
+    /// - returns queries, keys and values by head, `[…, heads, …, head_width]`.
+    fn project(&self, query: Tensor<3>, x: Tensor<3>) -> [Tensor<4>; 3] {
+        let width = query.dims()[2];
+        let sources = [query, x.clone(), x];
+        let separate = [
+            &self.q_proj_weight,
+            &self.k_proj_weight,
+            &self.v_proj_weight,
+        ];
+        let mut parts = sources.into_iter().zip(separate).enumerate();
+        std::array::from_fn(|_| {
+            let (at, (source, weight)) = parts.next().expect("three parts");
+            let weight = match (weight, &self.in_proj_weight) {
+                (Some(weight), _) => weight.val(),
+                (None, Some(packed)) => packed.val().narrow(0, at * width, width),
+                (None, None) => unreachable!("one or the other is initialised"),
+            };
+            let bias = self.in_proj_bias.val().narrow(0, at * width, width);
+            split_heads(
+                module::linear(source, weight.transpose(), Some(bias)),
+                self.heads,
+            )
+        })
+    }
+}
+
+/// - x: `[batch, tokens, heads * head_width]`; returns `[batch, heads, tokens, head_width]`.
+pub(crate) fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
+    let [batch, tokens, width] = x.dims();
+    x.reshape([batch, tokens, heads, width / heads])
+        .swap_dims(1, 2)
+}
+
+/// The inverse of [`split_heads`].
+pub(crate) fn merge_heads(x: Tensor<4>) -> Tensor<3> {
+    let [batch, heads, tokens, head_width] = x.dims();
+    x.swap_dims(1, 2)
+        .reshape([batch, tokens, heads * head_width])
+}
+
+/// Scaled dot-product attention; the one place that decides how it is computed.
+/// - q: `[batch, heads, queries, head_width]`; returns the same shape.
+/// - k, v: `[batch, heads, tokens, head_width]`.
+/// - mask: added to the scores, `[batch or 1, 1, queries, tokens]`.
+pub(crate) fn attention(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    mask: Option<&Tensor<4>>,
+) -> Tensor<4> {
+    let scale = inverse_sqrt(q.dims()[3]);
+    let mut scores_bhqk = q.mul_scalar(scale).matmul(k.swap_dims(2, 3));
+    if let Some(mask) = mask {
+        scores_bhqk = scores_bhqk + mask.clone();
+    }
+    activation::softmax(scores_bhqk, 3).matmul(v)
+}

@@ -1,0 +1,182 @@
+//! What a model costs: parameters and arithmetic of each tower.
+
+use burn::module::Param;
+use burn::tensor::{Device, Tensor};
+
+use crate::names::{ParameterVisitor, visit_parameters};
+use crate::{Clip, ImageTowerSpec, ModelSpec, ResNetSpec, is_buffer};
+
+/// Costs by tower.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ModelCost {
+    pub image: TowerCost,
+    pub text: TowerCost,
+}
+
+/// What one tower costs.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct TowerCost {
+    pub parameters: u64,
+    /// Floating-point operations of one forward pass over one sample: two for each
+    /// multiplication of its matrix products and convolutions, attention included; the
+    /// text tower over its whole context length. As the reference computes it: the exact
+    /// savings of this crate are not subtracted.
+    pub flops: f64,
+}
+
+const VISUAL: &str = "visual.";
+
+impl ModelSpec {
+    /// Parameters and arithmetic of both towers; the temperature counts to neither.
+    ///
+    /// # Panics
+    /// If `self.problems()` is not empty.
+    pub fn cost(&self) -> ModelCost {
+        let mut count = Count::default();
+        visit_parameters(&Clip::blank(self, &Device::flex()), &mut count);
+        ModelCost {
+            image: TowerCost {
+                parameters: count.image,
+                flops: image_flops(self),
+            },
+            text: TowerCost {
+                parameters: count.text,
+                flops: text_flops(self),
+            },
+        }
+    }
+}
+
+#[derive(Default)]
+struct Count {
+    image: u64,
+    text: u64,
+}
+
+impl ParameterVisitor for Count {
+    fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
+        let elements = param.dims().iter().product::<usize>() as u64;
+        if is_buffer(name) || name.starts_with("logit_") {
+            return;
+        }
+        if name.starts_with(VISUAL) {
+            self.image += elements;
+        } else {
+            self.text += elements;
+        }
+    }
+}
+
+/// Two operations a multiplication.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of operations need no last digit"
+)]
+fn product(sizes: &[usize]) -> f64 {
+    2.0 * sizes.iter().map(|size| *size as f64).product::<f64>()
+}
+
+fn blocks(tokens: usize, width: usize, mlp_width: usize, layers: usize) -> f64 {
+    let projections = product(&[layers, tokens, width, 4 * width + 2 * mlp_width]);
+    let attention = product(&[layers, 2, tokens, tokens, width]);
+    projections + attention
+}
+
+/// Queries over tokens of another width, keys and values projected from it.
+fn pooling(queries: usize, tokens: usize, width: usize, context_width: usize) -> f64 {
+    product(&[2, tokens, context_width, width])
+        + product(&[2, queries, width, width])
+        + product(&[2, queries, tokens, width])
+}
+
+fn image_flops(spec: &ModelSpec) -> f64 {
+    let vit = match &spec.image {
+        ImageTowerSpec::Vit(vit) => vit,
+        ImageTowerSpec::ResNet(resnet) => return resnet_flops(resnet, spec.embed_dim),
+    };
+    let patches = vit.grid() * vit.grid();
+    let tokens = patches + 1;
+    let embedding = product(&[patches, 3, vit.patch_size, vit.patch_size, vit.width]);
+    let pooled = vit.attention_pool.map(|pool| {
+        pooling(pool.queries, tokens, spec.embed_dim, vit.width)
+            + product(&[spec.embed_dim, spec.embed_dim])
+    });
+    let head = pooled.unwrap_or_else(|| product(&[vit.width, spec.embed_dim]));
+    embedding + blocks(tokens, vit.width, vit.mlp_width(), vit.layers) + head
+}
+
+fn resnet_flops(spec: &ResNetSpec, embed_dim: usize) -> f64 {
+    let w = spec.width;
+    let conv = |side: usize, inputs: usize, outputs: usize, kernel: usize| {
+        product(&[side, side, inputs, outputs, kernel, kernel])
+    };
+    let mut side = spec.image_size / 2;
+    let mut flops = conv(side, 3, w / 2, 3) + conv(side, w / 2, w / 2, 3) + conv(side, w / 2, w, 3);
+    side /= 2;
+    let mut inputs = w;
+    for (stage, blocks) in spec.layers.into_iter().enumerate() {
+        let planes = w << stage;
+        let outputs = 4 * planes;
+        for block in 0..blocks {
+            flops += conv(side, inputs, planes, 1) + conv(side, planes, planes, 3);
+            if stage > 0 && block == 0 {
+                side /= 2;
+            }
+            flops += conv(side, planes, outputs, 1);
+            if block == 0 {
+                flops += conv(side, inputs, outputs, 1);
+            }
+            inputs = outputs;
+        }
+    }
+    let channels = spec.feature_width();
+    // The reference lets every cell ask, and keeps the mean's answer.
+    let tokens = side * side + 1;
+    let projections = product(&[3, tokens, channels, channels]);
+    let attention = product(&[2, tokens, tokens, channels]);
+    flops + projections + attention + product(&[tokens, channels, embed_dim])
+}
+
+fn text_flops(spec: &ModelSpec) -> f64 {
+    let text = &spec.text;
+    let tokens = text.context_length;
+    let pool = match text.pool {
+        crate::TextPool::Map { .. } => pooling(1, tokens, text.width, text.width),
+        _ => 0.0,
+    };
+    let head = match text.projection {
+        crate::TextProjection::None => 0.0,
+        _ => product(&[text.width, spec.embed_dim]),
+    };
+    blocks(tokens, text.width, text.mlp_width(), text.layers) + pool + head
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::presets;
+
+    /// open_clip's `docs/model_profile.csv`: million parameters and GFLOPs of each tower.
+    #[test]
+    fn costs_are_those_of_open_clips_table() {
+        for (name, image_m, image_gflops, text_m, text_gflops) in [
+            ("ViT-B-32", 87.85, 8.82, 63.43, 5.96),
+            ("RN50", 38.32, 12.22, 63.69, 5.96),
+        ] {
+            let cost = presets::find(name).unwrap().cost();
+            #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
+            let near =
+                |parameters: u64, millions: f64| (parameters as f64 / 1e6 - millions).abs() < 0.01;
+            assert!(near(cost.image.parameters, image_m), "{name} {cost:?}");
+            assert!(near(cost.text.parameters, text_m), "{name} {cost:?}");
+            for (flops, expected) in [
+                (cost.image.flops, image_gflops),
+                (cost.text.flops, text_gflops),
+            ] {
+                assert!(
+                    (flops / 1e9 / expected - 1.0).abs() < 0.02,
+                    "{name} {cost:?}"
+                );
+            }
+        }
+    }
+}

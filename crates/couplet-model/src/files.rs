@@ -1,0 +1,100 @@
+//! Reading and writing the small files of model folders.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+
+use crate::ModelSpec;
+use crate::weights::WeightsError;
+
+/// Why a model could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    #[error("{}: {source}", path.display())]
+    Io {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error(
+        "{}: no model here; give a folder with open_clip_config.json or with Hugging Face's \
+         config.json, or a file of weights (.pt, .bin, .safetensors)",
+        path.display()
+    )]
+    NoModel { path: PathBuf },
+    #[error("{}: no weights here; expected {expected}", path.display())]
+    NoWeights { path: PathBuf, expected: String },
+    #[error("{}: not a config of {kind} that Couplet reads: {source}", path.display())]
+    Config {
+        path: PathBuf,
+        kind: &'static str,
+        source: serde_json::Error,
+    },
+    #[error("{}: {problems}", path.display())]
+    Unsound { path: PathBuf, problems: String },
+    #[error(
+        "{}: nothing says which architecture these weights are of; name it, activation \
+         included, by --arch: a preset such as ViT-B-32 or ViT-B-32-quickgelu (`couplet model \
+         list`), or a file of an open_clip config",
+        path.display()
+    )]
+    UnknownArchitecture { path: PathBuf },
+    #[error("`{name}` is neither a preset (`couplet model list`) nor an open_clip config file")]
+    UnknownName { name: String },
+    #[error("cannot be written as {format}: {reasons}")]
+    NotWritable {
+        format: &'static str,
+        reasons: String,
+    },
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+}
+
+impl FolderError {
+    pub(crate) fn unsound(path: &Path, problems: Vec<String>) -> Self {
+        Self::Unsound {
+            path: path.to_path_buf(),
+            problems: problems.join("; "),
+        }
+    }
+}
+
+pub(crate) fn read_text(path: &Path) -> Result<String, FolderError> {
+    fs::read_to_string(path).map_err(|source| FolderError::Io {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+pub(crate) fn parse_json<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, FolderError> {
+    serde_json::from_str(text).map_err(|source| FolderError::Config {
+        path: path.to_path_buf(),
+        kind: "a model",
+        source,
+    })
+}
+
+/// Writes a file and syncs it to disk.
+pub(crate) fn write_synced(path: &Path, text: &str) -> Result<(), FolderError> {
+    let write = || {
+        fs::write(path, text)?;
+        fs::File::open(path)?.sync_all()
+    };
+    write().map_err(|source| FolderError::Io {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+/// An error that lists everything unsound in a spec that was read from `path`.
+pub(crate) fn check(path: &Path, spec: &ModelSpec) -> Result<(), FolderError> {
+    let problems = spec.problems();
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let list = problems
+        .iter()
+        .map(|problem| format!("{}: {}", problem.field, problem.message))
+        .collect();
+    Err(FolderError::unsound(path, list))
+}

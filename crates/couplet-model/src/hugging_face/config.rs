@@ -1,0 +1,394 @@
+//! `config.json` and `preprocessor_config.json`, key by key.
+//! Source: transformers `CLIPConfig`, `CLIPImageProcessor`.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::spec::mlp_ratio;
+use crate::{
+    Activation, ImagePool, ImagePositions, ImageTowerSpec, Interpolation, ModelSpec,
+    PreprocessSpec, ResizeMode, TextPool, TextProjection, TextTowerSpec, VitSpec,
+};
+
+const MODEL_TYPE: &str = "clip";
+/// What transformers' older configs write for "the highest id".
+const LEGACY_EOS: u32 = 2;
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ConfigFile {
+    #[serde(default)]
+    architectures: Option<Vec<String>>,
+    model_type: String,
+    #[serde(default = "default_projection")]
+    projection_dim: usize,
+    #[serde(default = "default_logit_scale")]
+    logit_scale_init_value: f32,
+    #[serde(default)]
+    text_config: TextConfig,
+    #[serde(default)]
+    vision_config: VisionConfig,
+}
+
+fn default_projection() -> usize {
+    512
+}
+
+fn default_logit_scale() -> f32 {
+    2.6592
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(default)]
+struct TextConfig {
+    model_type: String,
+    vocab_size: usize,
+    hidden_size: usize,
+    intermediate_size: usize,
+    projection_dim: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    max_position_embeddings: usize,
+    hidden_act: String,
+    layer_norm_eps: f64,
+    bos_token_id: Option<u32>,
+    eos_token_id: Option<u32>,
+    pad_token_id: Option<u32>,
+}
+
+impl Default for TextConfig {
+    fn default() -> Self {
+        Self {
+            model_type: "clip_text_model".into(),
+            vocab_size: 49_408,
+            hidden_size: 512,
+            intermediate_size: 2048,
+            projection_dim: default_projection(),
+            num_hidden_layers: 12,
+            num_attention_heads: 8,
+            max_position_embeddings: 77,
+            hidden_act: "quick_gelu".into(),
+            layer_norm_eps: 1e-5,
+            bos_token_id: Some(49_406),
+            eos_token_id: Some(49_407),
+            pad_token_id: Some(1),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(default)]
+struct VisionConfig {
+    model_type: String,
+    hidden_size: usize,
+    intermediate_size: usize,
+    projection_dim: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    num_channels: usize,
+    image_size: usize,
+    patch_size: usize,
+    hidden_act: String,
+    layer_norm_eps: f64,
+}
+
+impl Default for VisionConfig {
+    fn default() -> Self {
+        Self {
+            model_type: "clip_vision_model".into(),
+            hidden_size: 768,
+            intermediate_size: 3072,
+            projection_dim: default_projection(),
+            num_hidden_layers: 12,
+            num_attention_heads: 12,
+            num_channels: 3,
+            image_size: 224,
+            patch_size: 32,
+            hidden_act: "quick_gelu".into(),
+            layer_norm_eps: 1e-5,
+        }
+    }
+}
+
+fn activation(key: &str, name: &str, problems: &mut Vec<String>) -> Activation {
+    match name {
+        "quick_gelu" => Activation::QuickGelu,
+        "gelu" => Activation::Gelu,
+        "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Activation::GeluTanh,
+        other => {
+            problems.push(format!(
+                "{key}.hidden_act = {other:?}: expected \"quick_gelu\", \"gelu\" or \
+                 \"gelu_pytorch_tanh\""
+            ));
+            Activation::Gelu
+        }
+    }
+}
+
+fn activation_name(activation: Activation) -> String {
+    match activation {
+        Activation::Gelu => "gelu",
+        Activation::GeluTanh => "gelu_pytorch_tanh",
+        Activation::QuickGelu => "quick_gelu",
+    }
+    .into()
+}
+
+impl ConfigFile {
+    /// The spec, or everything the config asks for that is not built here.
+    pub fn spec(&self) -> Result<ModelSpec, Vec<String>> {
+        let mut problems = Vec::new();
+        if self.model_type != MODEL_TYPE {
+            return Err(vec![format!(
+                "model_type = {:?}: of Hugging Face's models, \"clip\" (CLIPModel) is read",
+                self.model_type
+            )]);
+        }
+        let (text, vision) = (&self.text_config, &self.vision_config);
+        if vision.num_channels != 3 {
+            problems.push(format!(
+                "vision_config.num_channels = {}: expected 3",
+                vision.num_channels
+            ));
+        }
+        let text_activation = activation("text_config", &text.hidden_act, &mut problems);
+        let image_activation = activation("vision_config", &vision.hidden_act, &mut problems);
+        let pool = match text.eos_token_id {
+            None | Some(LEGACY_EOS) => TextPool::Argmax,
+            // The last id is the highest: the same rule, told as open_clip does.
+            Some(id) if id as usize + 1 == text.vocab_size => TextPool::Argmax,
+            Some(id) => TextPool::Eos { id },
+        };
+        let spec = ModelSpec {
+            embed_dim: self.projection_dim,
+            activation: image_activation,
+            init_logit_scale: self.logit_scale_init_value,
+            init_logit_bias: None,
+            image: ImageTowerSpec::Vit(VitSpec {
+                image_size: vision.image_size,
+                patch_size: vision.patch_size,
+                width: vision.hidden_size,
+                layers: vision.num_hidden_layers,
+                heads: vision.num_attention_heads,
+                mlp_ratio: mlp_ratio(vision.hidden_size, vision.intermediate_size),
+                activation: None,
+                norm_eps: vision.layer_norm_eps,
+                layer_scale: None,
+                pre_norm: true,
+                positions: ImagePositions::Learned,
+                patch_dropout: 0.0,
+                attention_pool: None,
+                pool: ImagePool::Class,
+                norm_after_pool: false,
+            }),
+            text: TextTowerSpec {
+                context_length: text.max_position_embeddings,
+                vocab_size: text.vocab_size,
+                width: text.hidden_size,
+                layers: text.num_hidden_layers,
+                heads: text.num_attention_heads,
+                mlp_ratio: mlp_ratio(text.hidden_size, text.intermediate_size),
+                activation: (text_activation != image_activation).then_some(text_activation),
+                norm_eps: text.layer_norm_eps,
+                layer_scale: None,
+                causal: true,
+                pool,
+                // Nothing reads the padding of a causal tower; zeros stay in any vocabulary.
+                pad_id: 0,
+                projection: TextProjection::Linear,
+            },
+        };
+        if problems.is_empty() {
+            Ok(spec)
+        } else {
+            Err(problems)
+        }
+    }
+
+    /// The config of a model that `CLIPModel` can be, or every reason why it cannot.
+    pub fn of(spec: &ModelSpec) -> Result<Self, Vec<String>> {
+        let ImageTowerSpec::Vit(vit) = &spec.image else {
+            return Err(vec![
+                "transformers has no class for CLIP's ResNets; --format open_clip keeps it".into(),
+            ]);
+        };
+        let reasons = foreign_to_clip_model(spec, vit);
+        if !reasons.is_empty() {
+            return Err(reasons);
+        }
+        let text = &spec.text;
+        let last_id = u32::try_from(text.vocab_size - 1).expect("ids fit in 32 bits");
+        Ok(Self {
+            architectures: Some(vec!["CLIPModel".into()]),
+            model_type: MODEL_TYPE.into(),
+            projection_dim: spec.embed_dim,
+            logit_scale_init_value: spec.init_logit_scale,
+            text_config: TextConfig {
+                vocab_size: text.vocab_size,
+                hidden_size: text.width,
+                intermediate_size: text.mlp_width(),
+                projection_dim: spec.embed_dim,
+                num_hidden_layers: text.layers,
+                num_attention_heads: text.heads,
+                max_position_embeddings: text.context_length,
+                hidden_act: activation_name(spec.text_activation()),
+                layer_norm_eps: text.norm_eps,
+                bos_token_id: Some(last_id.saturating_sub(1)),
+                eos_token_id: Some(match text.pool {
+                    TextPool::Eos { id } => id,
+                    _ => last_id,
+                }),
+                pad_token_id: Some(last_id),
+                ..TextConfig::default()
+            },
+            vision_config: VisionConfig {
+                hidden_size: vit.width,
+                intermediate_size: vit.mlp_width(),
+                projection_dim: spec.embed_dim,
+                num_hidden_layers: vit.layers,
+                num_attention_heads: vit.heads,
+                image_size: vit.image_size,
+                patch_size: vit.patch_size,
+                hidden_act: activation_name(vit.activation.unwrap_or(spec.activation)),
+                layer_norm_eps: vit.norm_eps,
+                ..VisionConfig::default()
+            },
+        })
+    }
+}
+
+fn foreign_to_clip_model(spec: &ModelSpec, vit: &VitSpec) -> Vec<String> {
+    let text = &spec.text;
+    let is_end_token = matches!(text.pool, TextPool::Argmax | TextPool::Eos { .. });
+    let foreign = [
+        (!vit.pre_norm, "image.pre_norm = false"),
+        (vit.layer_scale.is_some(), "image.layer_scale"),
+        (vit.attention_pool.is_some(), "image.attention_pool"),
+        (vit.pool != ImagePool::Class, "image.pool = \"mean\""),
+        (!text.causal, "text.causal = false"),
+        (text.layer_scale.is_some(), "text.layer_scale"),
+        (!is_end_token, "a text.pool other than argmax or eos"),
+        (
+            text.projection != TextProjection::Linear,
+            "a text.projection other than linear",
+        ),
+        (spec.init_logit_bias.is_some(), "logit_bias"),
+    ];
+    foreign
+        .into_iter()
+        .filter(|(is, _)| *is)
+        .map(|(_, what)| format!("CLIPModel has no {what}"))
+        .collect()
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct ProcessorFile {
+    image_processor_type: String,
+    do_resize: bool,
+    do_center_crop: bool,
+    do_normalize: bool,
+    do_rescale: bool,
+    do_convert_rgb: bool,
+    rescale_factor: f64,
+    size: Value,
+    crop_size: Value,
+    resample: u32,
+    image_mean: [f32; 3],
+    image_std: [f32; 3],
+}
+
+impl Default for ProcessorFile {
+    fn default() -> Self {
+        let spec = PreprocessSpec::default();
+        Self {
+            image_processor_type: "CLIPImageProcessor".into(),
+            do_resize: true,
+            do_center_crop: true,
+            do_normalize: true,
+            do_rescale: true,
+            do_convert_rgb: true,
+            rescale_factor: 1.0 / 255.0,
+            size: json!({ "shortest_edge": 224 }),
+            crop_size: json!({ "height": 224, "width": 224 }),
+            resample: RESAMPLE_BICUBIC,
+            image_mean: spec.mean,
+            image_std: spec.std,
+        }
+    }
+}
+
+/// PIL's numbers of its filters.
+const RESAMPLE_BILINEAR: u32 = 2;
+const RESAMPLE_BICUBIC: u32 = 3;
+
+impl ProcessorFile {
+    /// The spec, or everything the file asks for that is not built here.
+    pub fn spec(&self) -> Result<PreprocessSpec, Vec<String>> {
+        let mut problems = Vec::new();
+        for (key, on) in [
+            ("do_resize", self.do_resize),
+            ("do_normalize", self.do_normalize),
+            ("do_rescale", self.do_rescale),
+        ] {
+            if !on {
+                problems.push(format!("{key} = false: not built here"));
+            }
+        }
+        let interpolation = match self.resample {
+            RESAMPLE_BILINEAR => Interpolation::Bilinear,
+            RESAMPLE_BICUBIC => Interpolation::Bicubic,
+            other => {
+                problems.push(format!(
+                    "resample = {other}: expected {RESAMPLE_BICUBIC} (bicubic) or \
+                     {RESAMPLE_BILINEAR} (bilinear)"
+                ));
+                Interpolation::Bicubic
+            }
+        };
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        // `{"height", "width"}` in place of a side or `{"shortest_edge"}`.
+        let squashes = self.size.get("height").is_some();
+        Ok(PreprocessSpec {
+            mean: self.image_mean,
+            std: self.image_std,
+            interpolation,
+            resize_mode: if squashes {
+                ResizeMode::Squash
+            } else {
+                ResizeMode::Shortest
+            },
+            fill_color: 0,
+        })
+    }
+
+    /// The file of a preprocessing that `CLIPImageProcessor` can do, or the reason why
+    /// it cannot.
+    pub fn of(spec: &PreprocessSpec, image_size: usize) -> Result<Self, Vec<String>> {
+        let square = json!({ "height": image_size, "width": image_size });
+        let size = match spec.resize_mode {
+            ResizeMode::Shortest => [("shortest_edge".to_string(), image_size.into())]
+                .into_iter()
+                .collect::<Map<_, _>>()
+                .into(),
+            ResizeMode::Squash => square.clone(),
+            ResizeMode::Longest => {
+                return Err(vec![
+                    "CLIPImageProcessor does not pad: resize_mode = \"longest\"".into(),
+                ]);
+            }
+        };
+        Ok(Self {
+            size,
+            crop_size: square,
+            resample: match spec.interpolation {
+                Interpolation::Bicubic => RESAMPLE_BICUBIC,
+                Interpolation::Bilinear => RESAMPLE_BILINEAR,
+            },
+            image_mean: spec.mean,
+            image_std: spec.std,
+            ..Self::default()
+        })
+    }
+}

@@ -1,0 +1,142 @@
+//! Hugging Face's CLIP folder (`CLIPModel`): `config.json`, `model.safetensors` and
+//! `preprocessor_config.json`. ViTs only: transformers has no class for CLIP's ResNets.
+
+mod config;
+mod names;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use config::{ConfigFile, ProcessorFile};
+use serde::{Deserialize, Serialize};
+
+use crate::files::{FolderError, check, parse_json, read_text, write_synced};
+use crate::load::{Layout, ModelSource, tokenizer};
+use crate::weights::{self, NamedTensors};
+use crate::{Clip, ModelSpec, PreprocessSpec};
+
+/// The config's file name inside a model folder.
+pub const CONFIG_FILE: &str = "config.json";
+/// The weights' file name inside a model folder.
+pub const WEIGHTS_FILE: &str = "model.safetensors";
+const PROCESSOR_FILE: &str = "preprocessor_config.json";
+/// What large models are saved as: names to one of several files.
+const INDEX_END: &str = ".index.json";
+const WEIGHTS_FILES: [&str; 4] = [
+    WEIGHTS_FILE,
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
+
+/// What stands in `folder`, without its weights.
+///
+/// # Errors
+/// If it is no CLIP model, or one that Couplet does not build.
+pub(crate) fn inspect(folder: &Path) -> Result<ModelSource, FolderError> {
+    let path = folder.join(CONFIG_FILE);
+    let config: ConfigFile = parse_json(&path, &read_text(&path)?)?;
+    let spec = config
+        .spec()
+        .map_err(|list| FolderError::unsound(&path, list))?;
+    check(&path, &spec)?;
+    let processor = folder.join(PROCESSOR_FILE);
+    let preprocess = if processor.is_file() {
+        let file: ProcessorFile = parse_json(&processor, &read_text(&processor)?)?;
+        file.spec()
+            .map_err(|list| FolderError::unsound(&processor, list))?
+    } else {
+        PreprocessSpec::default()
+    };
+    let mut candidates = WEIGHTS_FILES.iter().map(|name| folder.join(name));
+    let weights = candidates
+        .find(|path| path.is_file())
+        .ok_or_else(|| FolderError::NoWeights {
+            path: folder.to_path_buf(),
+            expected: "model.safetensors or pytorch_model.bin".into(),
+        })?;
+    Ok(ModelSource {
+        tokenizer: tokenizer(folder, &spec, None, "none"),
+        spec,
+        preprocess,
+        layout: Layout::HuggingFace,
+        weights,
+    })
+}
+
+/// The tensors of a folder under open_clip's names and in its shapes.
+/// - path: a file of weights, or the index of several.
+pub(crate) fn read_weights(path: &Path, spec: &ModelSpec) -> Result<NamedTensors, FolderError> {
+    let mut tensors = NamedTensors::new();
+    for file in files_of(path)? {
+        tensors.extend(weights::read(&file)?.tensors);
+    }
+    Ok(names::to_open_clip(tensors, spec))
+}
+
+fn files_of(path: &Path) -> Result<Vec<PathBuf>, FolderError> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    if !path.to_string_lossy().ends_with(INDEX_END) {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    let index: Index = parse_json(path, &read_text(path)?)?;
+    let mut names: Vec<String> = index.weight_map.into_values().collect();
+    names.sort();
+    names.dedup();
+    Ok(names.iter().map(|name| path.with_file_name(name)).collect())
+}
+
+/// Whether `CLIPModel` and `CLIPImageProcessor` can be such a model.
+///
+/// # Errors
+/// If not, with every reason.
+pub fn check_writable(spec: &ModelSpec, preprocess: &PreprocessSpec) -> Result<(), FolderError> {
+    files(spec, preprocess).map(|_| ())
+}
+
+fn files(
+    spec: &ModelSpec,
+    preprocess: &PreprocessSpec,
+) -> Result<(ConfigFile, ProcessorFile), FolderError> {
+    let image_size = spec.image.image_size();
+    match (
+        ConfigFile::of(spec),
+        ProcessorFile::of(preprocess, image_size),
+    ) {
+        (Ok(config), Ok(processor)) => Ok((config, processor)),
+        (config, processor) => {
+            let reasons = [config.err(), processor.err()];
+            let reasons: Vec<String> = reasons.into_iter().flatten().flatten().collect();
+            Err(FolderError::NotWritable {
+                format: "a Hugging Face CLIP model",
+                reasons: reasons.join("; "),
+            })
+        }
+    }
+}
+
+/// Writes `model` into the existing folder `folder`, without a tokenizer.
+///
+/// # Errors
+/// As [`check_writable`]; or if a file cannot be written.
+pub fn save(
+    folder: &Path,
+    model: &Clip,
+    spec: &ModelSpec,
+    preprocess: &PreprocessSpec,
+) -> Result<(), FolderError> {
+    let (config, processor) = files(spec, preprocess)?;
+    let tensors = names::to_hugging_face(weights::parameters(model));
+    write_json(&folder.join(CONFIG_FILE), &config)?;
+    write_json(&folder.join(PROCESSOR_FILE), &processor)?;
+    weights::save(&folder.join(WEIGHTS_FILE), &tensors)?;
+    Ok(())
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), FolderError> {
+    let text = serde_json::to_string_pretty(value).expect("plain values serialise");
+    write_synced(path, &(text + "\n"))
+}

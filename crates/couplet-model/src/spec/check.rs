@@ -1,0 +1,231 @@
+//! Every value of a model spec that cannot make a model.
+
+use super::{
+    Activation, ImageTowerSpec, ModelSpec, ResNetSpec, TextPool, TextProjection, VitSpec, mlp_width,
+};
+
+/// What is wrong with one field of a spec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpecProblem {
+    /// Path of the field inside the spec, such as `image.heads`.
+    pub field: String,
+    pub message: String,
+}
+
+impl ModelSpec {
+    /// Every value that cannot make a model, all at once.
+    pub fn problems(&self) -> Vec<SpecProblem> {
+        let mut check = Check(Vec::new());
+        check.positive("embed_dim", self.embed_dim);
+        if !self.init_logit_scale.is_finite() {
+            check.fail("init_logit_scale", "must be a finite number".into());
+        }
+        if self.init_logit_bias.is_some_and(|bias| !bias.is_finite()) {
+            check.fail("init_logit_bias", "must be a finite number".into());
+        }
+        match &self.image {
+            ImageTowerSpec::Vit(vit) => check.vit(vit, self.embed_dim),
+            ImageTowerSpec::ResNet(resnet) => check.resnet(resnet),
+        }
+        check.text(self);
+        check.activations(self);
+        check.0
+    }
+}
+
+struct Check(Vec<SpecProblem>);
+
+impl Check {
+    fn fail(&mut self, field: &str, message: String) {
+        self.0.push(SpecProblem {
+            field: field.into(),
+            message,
+        });
+    }
+
+    fn positive(&mut self, field: &str, value: usize) -> bool {
+        if value == 0 {
+            self.fail(field, "must be at least 1".into());
+        }
+        value > 0
+    }
+
+    fn heads(&mut self, field: &str, heads: usize, width: usize) {
+        if self.positive(field, heads) && !width.is_multiple_of(heads) {
+            self.fail(field, format!("{heads} heads do not divide width {width}"));
+        }
+    }
+
+    fn vit(&mut self, vit: &VitSpec, embed_dim: usize) {
+        self.positive("image.image_size", vit.image_size);
+        if self.positive("image.patch_size", vit.patch_size) && vit.patch_size > vit.image_size {
+            self.fail(
+                "image.patch_size",
+                format!(
+                    "{} pixels is larger than image_size {}",
+                    vit.patch_size, vit.image_size
+                ),
+            );
+        }
+        self.blocks("image", vit.width, vit.layers, vit.heads, vit.mlp_ratio);
+        self.norm_eps("image", vit.norm_eps);
+        self.layer_scale("image", vit.layer_scale);
+        if !(0.0..1.0).contains(&vit.patch_dropout) {
+            self.fail(
+                "image.patch_dropout",
+                format!("{} is not a share in [0, 1)", vit.patch_dropout),
+            );
+        }
+        if let Some(pool) = &vit.attention_pool {
+            self.positive("image.attention_pool.queries", pool.queries);
+            self.heads("image.attention_pool.heads", pool.heads, embed_dim);
+        }
+        if vit.positions == super::ImagePositions::SinCos2d && !vit.width.is_multiple_of(4) {
+            self.fail(
+                "image.positions",
+                format!("sin-cos-2d needs a width that 4 divides, not {}", vit.width),
+            );
+        }
+    }
+
+    fn resnet(&mut self, resnet: &ResNetSpec) {
+        if resnet.image_size == 0 || !resnet.image_size.is_multiple_of(ResNetSpec::STRIDE) {
+            self.fail(
+                "image.image_size",
+                format!(
+                    "{} is not a positive multiple of {}",
+                    resnet.image_size,
+                    ResNetSpec::STRIDE
+                ),
+            );
+        }
+        if resnet.layers.contains(&0) {
+            self.fail("image.layers", "every stage has at least 1 block".into());
+        }
+        if self.positive("image.width", resnet.width) && !resnet.width.is_multiple_of(2) {
+            self.fail(
+                "image.width",
+                format!("{} cannot be halved for the stem", resnet.width),
+            );
+        }
+        self.heads("image.heads", resnet.heads, resnet.feature_width());
+    }
+
+    fn text(&mut self, spec: &ModelSpec) {
+        let text = &spec.text;
+        if text.context_length < 3 {
+            self.fail(
+                "text.context_length",
+                format!(
+                    "{} is too short for a start, a word and an end token",
+                    text.context_length
+                ),
+            );
+        }
+        if self.positive("text.vocab_size", text.vocab_size) {
+            self.id("text.pad_id", text.pad_id, text.vocab_size);
+            if let TextPool::Eos { id } = text.pool {
+                self.id("text.pool.id", id, text.vocab_size);
+            }
+        }
+        self.blocks("text", text.width, text.layers, text.heads, text.mlp_ratio);
+        self.norm_eps("text", text.norm_eps);
+        self.layer_scale("text", text.layer_scale);
+        if let TextPool::Map { heads } = text.pool {
+            self.heads("text.pool.heads", heads, text.width);
+        }
+        if text.projection == TextProjection::None && text.width != spec.embed_dim {
+            self.fail(
+                "text.projection",
+                format!(
+                    "without one, width {} must be embed_dim {}",
+                    text.width, spec.embed_dim
+                ),
+            );
+        }
+    }
+
+    /// A file says QuickGELU of both towers or of none.
+    fn activations(&mut self, spec: &ModelSpec) {
+        let image = match &spec.image {
+            ImageTowerSpec::Vit(vit) => vit.activation,
+            ImageTowerSpec::ResNet(_) => None,
+        };
+        let is_quick = |activation| activation == Activation::QuickGelu;
+        for (tower, own) in [("image", image), ("text", spec.text.activation)] {
+            if own.is_some_and(|own| is_quick(own) != is_quick(spec.activation)) {
+                self.fail(
+                    &format!("{tower}.activation"),
+                    "quick-gelu is of both towers or of none: set the model's activation".into(),
+                );
+            }
+        }
+    }
+
+    fn id(&mut self, field: &str, id: u32, vocab_size: usize) {
+        if id as usize >= vocab_size {
+            self.fail(
+                field,
+                format!("{id} is not an id of a vocabulary of {vocab_size}"),
+            );
+        }
+    }
+
+    fn blocks(&mut self, tower: &str, width: usize, layers: usize, heads: usize, ratio: f64) {
+        self.positive(&format!("{tower}.width"), width);
+        self.positive(&format!("{tower}.layers"), layers);
+        self.heads(&format!("{tower}.heads"), heads, width);
+        if !(ratio.is_finite() && ratio > 0.0 && mlp_width(width, ratio) > 0) {
+            self.fail(
+                &format!("{tower}.mlp_ratio"),
+                format!("{ratio} leaves the MLP without a hidden layer"),
+            );
+        }
+    }
+
+    fn norm_eps(&mut self, tower: &str, eps: f64) {
+        if !(eps.is_finite() && eps > 0.0) {
+            self.fail(
+                &format!("{tower}.norm_eps"),
+                format!("{eps} is not a positive number"),
+            );
+        }
+    }
+
+    fn layer_scale(&mut self, tower: &str, gain: Option<f64>) {
+        if gain.is_some_and(|gain| !gain.is_finite()) {
+            self.fail(
+                &format!("{tower}.layer_scale"),
+                "must be a finite number".into(),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::presets;
+
+    #[test]
+    fn all_problems_of_a_spec_come_together() {
+        let mut spec = presets::find("ViT-Ti-16-64").unwrap();
+        let ImageTowerSpec::Vit(vit) = &mut spec.image else {
+            panic!("a ViT preset");
+        };
+        vit.heads = 5;
+        vit.patch_size = 80;
+        spec.text.context_length = 2;
+        spec.embed_dim = 0;
+        let fields: Vec<_> = spec.problems().into_iter().map(|p| p.field).collect();
+        assert_eq!(
+            fields,
+            [
+                "embed_dim",
+                "image.patch_size",
+                "image.heads",
+                "text.context_length"
+            ]
+        );
+    }
+}

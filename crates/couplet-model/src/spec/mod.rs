@@ -1,0 +1,356 @@
+//! The serde types that describe a model and travel with its weights.
+
+mod check;
+mod differences;
+mod preprocess;
+
+use serde::{Deserialize, Serialize};
+
+pub use check::SpecProblem;
+pub use preprocess::{Interpolation, PreprocessSpec, ResizeMode};
+
+/// ln(1 / 0.07), CLIP's initial `logit_scale`. Source: Radford et al. 2021, section 2.5.
+pub fn clip_init_logit_scale() -> f32 {
+    (1.0f32 / 0.07).ln()
+}
+
+/// A CLIP model: two towers and the joint space they end in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// Width of the joint image-text space.
+    pub embed_dim: usize,
+    /// Activation of every MLP in both towers, where a tower does not name its own.
+    #[serde(default)]
+    pub activation: Activation,
+    /// Initial `logit_scale`, stored as its log.
+    #[serde(default = "clip_init_logit_scale")]
+    pub init_logit_scale: f32,
+    /// Initial `logit_bias`; without it the model has none. SigLIP starts from -10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_logit_bias: Option<f32>,
+    pub image: ImageTowerSpec,
+    pub text: TextTowerSpec,
+}
+
+/// The non-linearity between the two linear layers of an MLP.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// Exact (erf) GELU: open_clip's plain model names.
+    #[default]
+    Gelu,
+    /// GELU by its tanh approximation: SigLIP's text towers.
+    GeluTanh,
+    /// `x * sigmoid(1.702 x)`: the paper's models, open_clip's `-quickgelu` names.
+    QuickGelu,
+}
+
+/// The image tower, by kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum ImageTowerSpec {
+    Vit(VitSpec),
+    #[serde(rename = "modified-resnet")]
+    ResNet(ResNetSpec),
+}
+
+/// A vision transformer with a class token, as CLIP has it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VitSpec {
+    /// Side of the square input, in pixels.
+    pub image_size: usize,
+    /// Side of a square patch, in pixels. Pixels beyond the last whole patch are not read.
+    pub patch_size: usize,
+    pub width: usize,
+    pub layers: usize,
+    pub heads: usize,
+    /// Hidden width of the MLP as a multiple of `width`.
+    #[serde(default = "default_mlp_ratio")]
+    pub mlp_ratio: f64,
+    /// In place of the model's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activation: Option<Activation>,
+    /// Epsilon of the layer norms.
+    #[serde(
+        default = "default_norm_eps",
+        skip_serializing_if = "is_default_norm_eps"
+    )]
+    pub norm_eps: f64,
+    /// Initial gain of each residual branch; without it branches have none.
+    /// Source: Touvron et al. 2021, "Going deeper with Image Transformers".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer_scale: Option<f64>,
+    /// Whether a layer norm stands before the first block.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub pre_norm: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub positions: ImagePositions,
+    /// Share of the patches that a training step leaves out, drawn per image.
+    /// Source: Li et al. 2022, "Scaling Language-Image Pre-training via Masking".
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub patch_dropout: f64,
+    /// Learned queries that attend to the last block's tokens, before `pool`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention_pool: Option<AttentionPoolSpec>,
+    /// What of the tokens (or of the attention pool's answers) becomes the feature.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pool: ImagePool,
+    /// Whether the last norm follows pooling. No difference for the class token.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub norm_after_pool: bool,
+}
+
+/// What becomes of a ViT's tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImagePool {
+    /// The class token (with an attention pool: the first query's answer).
+    #[default]
+    Class,
+    /// The mean of all but that one.
+    Mean,
+}
+
+/// A ViT's position embeddings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImagePositions {
+    #[default]
+    Learned,
+    /// Sines and cosines of row and column, which are not trained.
+    /// Source: open_clip `get_2d_sincos_pos_embed`.
+    #[serde(rename = "sin-cos-2d")]
+    SinCos2d,
+}
+
+/// Multi-head attention pooling by learned queries.
+/// Source: open_clip `AttentionalPooler`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttentionPoolSpec {
+    pub queries: usize,
+    pub heads: usize,
+}
+
+/// CLIP's modified ResNet: a stem of three convolutions, strides by average pooling,
+/// and attention pooling at the end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResNetSpec {
+    /// Side of the square input, in pixels.
+    pub image_size: usize,
+    /// Bottleneck blocks of each of the four stages.
+    pub layers: [usize; 4],
+    /// Channels after the stem; the last stage ends in 32 times as many.
+    pub width: usize,
+    /// Heads of the attention pool.
+    pub heads: usize,
+}
+
+/// The text tower: by default causal and pooled at the end-of-text token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextTowerSpec {
+    pub context_length: usize,
+    pub vocab_size: usize,
+    pub width: usize,
+    pub layers: usize,
+    pub heads: usize,
+    /// Hidden width of the MLP as a multiple of `width`.
+    #[serde(default = "default_mlp_ratio")]
+    pub mlp_ratio: f64,
+    /// In place of the model's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activation: Option<Activation>,
+    /// Epsilon of the layer norms.
+    #[serde(
+        default = "default_norm_eps",
+        skip_serializing_if = "is_default_norm_eps"
+    )]
+    pub norm_eps: f64,
+    /// Initial gain of each residual branch; without it branches have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer_scale: Option<f64>,
+    /// Whether a token sees only those before it.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub causal: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pool: TextPool,
+    /// The id that fills a text up to `context_length`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pad_id: u32,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub projection: TextProjection,
+}
+
+/// Which token of a text becomes the feature.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum TextPool {
+    /// The first with the highest id: CLIP's end of text.
+    #[default]
+    Argmax,
+    First,
+    /// The last of `context_length`, padding or not: SigLIP's.
+    Last,
+    /// The first with this id.
+    Eos {
+        id: u32,
+    },
+    /// One learned query's answer over all tokens. Not one of open_clip's.
+    /// Source: Zhai et al. 2022, "Scaling Vision Transformers", MAP head.
+    Map {
+        heads: usize,
+    },
+}
+
+/// How a text's pooled token enters the joint space.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TextProjection {
+    /// A matrix without bias.
+    #[default]
+    Linear,
+    LinearBias,
+    /// As it is; `width` is `embed_dim`.
+    None,
+}
+
+fn default_mlp_ratio() -> f64 {
+    4.0
+}
+
+/// PyTorch's default.
+pub(crate) const DEFAULT_NORM_EPS: f64 = 1e-5;
+
+fn default_norm_eps() -> f64 {
+    DEFAULT_NORM_EPS
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks for references"
+)]
+fn is_default_norm_eps(eps: &f64) -> bool {
+    *eps == DEFAULT_NORM_EPS
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks for references"
+)]
+fn is_yes(value: &bool) -> bool {
+    *value
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl ImageTowerSpec {
+    /// Side of the square input, in pixels.
+    pub fn image_size(&self) -> usize {
+        match self {
+            Self::Vit(vit) => vit.image_size,
+            Self::ResNet(resnet) => resnet.image_size,
+        }
+    }
+
+    /// The same tower for another input size, in pixels.
+    pub fn set_image_size(&mut self, image_size: usize) {
+        match self {
+            Self::Vit(vit) => vit.image_size = image_size,
+            Self::ResNet(resnet) => resnet.image_size = image_size,
+        }
+    }
+
+    /// Cells along one side of the grid that has position embeddings.
+    pub fn grid(&self) -> usize {
+        match self {
+            Self::Vit(vit) => vit.grid(),
+            Self::ResNet(resnet) => resnet.grid(),
+        }
+    }
+}
+
+impl VitSpec {
+    /// Patches along one side of the image.
+    pub fn grid(&self) -> usize {
+        self.image_size / self.patch_size
+    }
+
+    /// Hidden width of the MLPs.
+    pub fn mlp_width(&self) -> usize {
+        mlp_width(self.width, self.mlp_ratio)
+    }
+}
+
+impl ResNetSpec {
+    /// Pixels that become one cell of the last stage along each side.
+    pub const STRIDE: usize = 32;
+
+    /// Cells along one side of the last stage's output.
+    pub fn grid(&self) -> usize {
+        self.image_size / Self::STRIDE
+    }
+
+    /// Channels of the last stage.
+    pub fn feature_width(&self) -> usize {
+        self.width * 32
+    }
+}
+
+impl TextTowerSpec {
+    /// Hidden width of the MLPs.
+    pub fn mlp_width(&self) -> usize {
+        mlp_width(self.width, self.mlp_ratio)
+    }
+
+    /// Whether a batch may be cut to its longest text: nothing after the end token
+    /// reaches the feature.
+    pub fn reads_no_padding(&self) -> bool {
+        self.causal && !matches!(self.pool, TextPool::Last | TextPool::Map { .. })
+    }
+}
+
+impl ModelSpec {
+    /// The activation of the image tower's MLPs; `None` for a ResNet, which has none.
+    pub fn image_activation(&self) -> Option<Activation> {
+        match &self.image {
+            ImageTowerSpec::Vit(vit) => Some(vit.activation.unwrap_or(self.activation)),
+            ImageTowerSpec::ResNet(_) => None,
+        }
+    }
+
+    /// The activation of the text tower's MLPs.
+    pub fn text_activation(&self) -> Activation {
+        self.text.activation.unwrap_or(self.activation)
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "open_clip takes int(width * mlp_ratio); both are small and positive"
+)]
+fn mlp_width(width: usize, ratio: f64) -> usize {
+    (width as f64 * ratio) as usize
+}
+
+/// A ratio from which a width of `mlp_width` follows exactly.
+#[expect(clippy::cast_precision_loss, reason = "widths are far below 2^52")]
+pub(crate) fn mlp_ratio(width: usize, mlp: usize) -> f64 {
+    let exact = mlp as f64 / width as f64;
+    if mlp_width(width, exact) == mlp {
+        exact
+    } else {
+        (mlp as f64 + 0.5) / width as f64
+    }
+}

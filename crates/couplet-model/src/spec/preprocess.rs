@@ -1,0 +1,105 @@
+//! What images went through before a model saw them.
+
+use serde::{Deserialize, Serialize};
+
+/// From any image to the model's square input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PreprocessSpec {
+    /// Per-channel mean of RGB in [0, 1].
+    pub mean: [f32; 3],
+    /// Per-channel standard deviation of RGB in [0, 1].
+    pub std: [f32; 3],
+    pub interpolation: Interpolation,
+    pub resize_mode: ResizeMode,
+    /// Grey level, 0 to 255, beside an image that does not fill the square.
+    pub fill_color: u8,
+}
+
+/// The filter of a resize, antialiased as PIL's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Interpolation {
+    #[default]
+    Bicubic,
+    Bilinear,
+}
+
+/// How an oblong image becomes square.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResizeMode {
+    /// Its shorter side fills the square, the rest is cut off.
+    #[default]
+    Shortest,
+    /// Its longer side fills the square, the rest is `fill_color`.
+    Longest,
+    /// Both sides fill it.
+    Squash,
+}
+
+#[expect(
+    clippy::excessive_precision,
+    reason = "the constants as open_clip writes them"
+)]
+impl Default for PreprocessSpec {
+    /// OpenAI's constants, which open_clip uses unless told otherwise.
+    fn default() -> Self {
+        Self {
+            mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
+            std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
+            interpolation: Interpolation::default(),
+            resize_mode: ResizeMode::default(),
+            fill_color: 0,
+        }
+    }
+}
+
+impl PreprocessSpec {
+    /// One value replaced.
+    /// - value: as in TOML; a bare word is text.
+    ///
+    /// # Errors
+    /// If there is no such key, or the value does not fit it.
+    pub fn with(&self, key: &str, value: &str) -> Result<Self, String> {
+        let mut table = toml::Table::try_from(self).expect("plain values serialise");
+        let parsed = format!("value = {value}")
+            .parse::<toml::Table>()
+            .ok()
+            .and_then(|mut table| table.remove("value"));
+        let value = parsed.unwrap_or_else(|| value.into());
+        table.insert(key.to_string(), value);
+        table
+            .try_into()
+            .map_err(|error: toml::de::Error| format!("preprocess.{key}: {}", error.message()))
+    }
+
+    /// What is wrong with the values, each with its key.
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        if !self.mean.iter().all(|mean| mean.is_finite()) {
+            problems.push(("mean", "must be finite numbers".into()));
+        }
+        if !self.std.iter().all(|std| std.is_finite() && *std > 0.0) {
+            problems.push(("std", "must be positive numbers".into()));
+        }
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn single_values_are_replaced_by_their_key() {
+        let spec = PreprocessSpec::default();
+        let spec = spec.with("resize_mode", "squash").unwrap();
+        let spec = spec.with("mean", "[0.5, 0.5, 0.5]").unwrap();
+        assert_eq!(spec.resize_mode, ResizeMode::Squash);
+        assert_eq!(spec.mean, [0.5; 3]);
+        let error = spec.with("resize_mode", "stretch").unwrap_err();
+        assert!(error.contains("squash"), "{error}");
+        assert!(spec.with("meen", "1").unwrap_err().contains("meen"));
+    }
+}

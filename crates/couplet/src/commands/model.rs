@@ -1,0 +1,204 @@
+//! `couplet model`.
+
+use std::path::Path;
+
+use anyhow::anyhow;
+use couplet_eval::{Format, find_model};
+use couplet_model::{
+    Activation, ImagePool, ImageTowerSpec, Layout, ModelSource, ModelSpec, TextPool, TokenizerSpec,
+    TowerCost, presets,
+};
+
+use super::open_model;
+use crate::{ConvertArguments, DescribeArguments, ModelArguments};
+
+pub(crate) fn list() -> anyhow::Result<u8> {
+    println!(
+        "{:24} {:>5} {:>7} {:>14} {:>8} {:>5}  activation",
+        "preset", "image", "patch", "vision", "text", "embed"
+    );
+    for name in presets::names() {
+        let spec = presets::find(name).ok_or_else(|| anyhow!("preset {name} is gone"))?;
+        let (patch, vision) = match &spec.image {
+            ImageTowerSpec::Vit(vit) => (
+                vit.patch_size.to_string(),
+                format!("{}x{}", vit.layers, vit.width),
+            ),
+            ImageTowerSpec::ResNet(resnet) => (
+                "-".to_string(),
+                format!(
+                    "{}x{}",
+                    resnet.layers.map(|n| n.to_string()).join(","),
+                    resnet.width
+                ),
+            ),
+        };
+        println!(
+            "{name:24} {:>5} {patch:>7} {vision:>14} {:>8} {:>5}  {}",
+            spec.image.image_size(),
+            format!("{}x{}", spec.text.layers, spec.text.width),
+            spec.embed_dim,
+            activation_name(spec.activation),
+        );
+    }
+    println!("\nvision and text: layers x width. All read CLIP's 49,408 tokens.");
+    Ok(0)
+}
+
+fn activation_name(activation: Activation) -> &'static str {
+    match activation {
+        Activation::Gelu => "gelu",
+        Activation::GeluTanh => "gelu-tanh",
+        Activation::QuickGelu => "quick-gelu",
+    }
+}
+
+pub(crate) fn describe(arguments: &DescribeArguments) -> anyhow::Result<u8> {
+    let name = arguments.model.to_string_lossy();
+    let path = find_model(&arguments.model)?;
+    let preset = presets::find(&name).filter(|_| !path.exists());
+    let (spec, source) = if let Some(spec) = preset {
+        (spec, None)
+    } else {
+        if !path.exists() {
+            return Err(anyhow!(
+                "{name}: neither a preset (`couplet model list`) nor a path"
+            ));
+        }
+        let source = couplet_model::inspect(&path, arguments.arch.as_deref())?;
+        (source.spec.clone(), Some(source))
+    };
+    print_spec(&name, &spec);
+    if let Some(source) = source {
+        print_source(&source);
+    }
+    Ok(0)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are printed in millions")]
+fn print_spec(name: &str, spec: &ModelSpec) {
+    let cost = spec.cost();
+    println!("{name}");
+    println!("  joint space    {} dimensions", spec.embed_dim);
+    let tower = |kind: &str, cost: TowerCost, what: String| {
+        println!(
+            "  {kind:14} {:8.2} M parameters  {:8.2} GFLOPs  {what}",
+            cost.parameters as f64 / 1e6,
+            cost.flops / 1e9
+        );
+    };
+    tower("image tower", cost.image, image_in_words(spec));
+    tower("text tower", cost.text, text_in_words(spec));
+    let both = TowerCost {
+        parameters: cost.image.parameters + cost.text.parameters,
+        flops: cost.image.flops + cost.text.flops,
+    };
+    let bias = spec.init_logit_bias.map_or("", |_| ", with a logit bias");
+    tower(
+        "together",
+        both,
+        format!("for one image and one text{bias}"),
+    );
+}
+
+fn image_in_words(spec: &ModelSpec) -> String {
+    match &spec.image {
+        ImageTowerSpec::Vit(vit) => {
+            let pool = match (vit.attention_pool, vit.pool) {
+                (Some(pool), _) => format!("attention pool of {} queries", pool.queries),
+                (None, ImagePool::Class) => "class token".to_string(),
+                (None, ImagePool::Mean) => "mean of the patches".to_string(),
+            };
+            format!(
+                "ViT at {} px, patches of {}, {} layers of width {}, {} heads, {}, {pool}",
+                vit.image_size,
+                vit.patch_size,
+                vit.layers,
+                vit.width,
+                vit.heads,
+                activation_name(vit.activation.unwrap_or(spec.activation)),
+            )
+        }
+        ImageTowerSpec::ResNet(resnet) => format!(
+            "modified ResNet at {} px, {} blocks, width {}, attention pool of {} heads",
+            resnet.image_size,
+            resnet.layers.map(|n| n.to_string()).join("+"),
+            resnet.width,
+            resnet.heads
+        ),
+    }
+}
+
+fn text_in_words(spec: &ModelSpec) -> String {
+    let text = &spec.text;
+    let pool = match text.pool {
+        TextPool::Argmax => "end token".to_string(),
+        TextPool::First => "first token".to_string(),
+        TextPool::Last => "last token".to_string(),
+        TextPool::Eos { id } => format!("token {id}"),
+        TextPool::Map { .. } => "MAP pool".to_string(),
+    };
+    format!(
+        "{} of {} tokens from {} ids, {} layers of width {}, {} heads, {}, {pool}",
+        if text.causal {
+            "causal"
+        } else {
+            "bidirectional"
+        },
+        text.context_length,
+        text.vocab_size,
+        text.layers,
+        text.width,
+        text.heads,
+        activation_name(spec.text_activation()),
+    )
+}
+
+fn print_source(source: &ModelSource) {
+    let layout = match source.layout {
+        Layout::OpenClip => "open_clip's",
+        Layout::HuggingFace => "Hugging Face's",
+        Layout::OpenAi => "OpenAI's",
+    };
+    println!(
+        "  weights        {} ({layout} layout)",
+        source.weights.display()
+    );
+    let tokenizer = match &source.tokenizer {
+        TokenizerSpec::Clip => "CLIP's".to_string(),
+        TokenizerSpec::File { path, .. } => path.display().to_string(),
+        TokenizerSpec::Missing { name } => format!("{name}, which is not there"),
+    };
+    println!("  tokenizer      {tokenizer}");
+    let preprocess = &source.preprocess;
+    println!(
+        "  preprocessing  mean {:?}, std {:?}, {:?}, {:?} side",
+        preprocess.mean, preprocess.std, preprocess.interpolation, preprocess.resize_mode
+    );
+}
+
+pub(crate) fn convert(arguments: &ConvertArguments) -> anyhow::Result<u8> {
+    let encoder = open_model(&ModelArguments {
+        model: arguments.model.clone(),
+        arch: arguments.arch.clone(),
+        set: Vec::new(),
+        device: couplet_train::DeviceSetting::Flex,
+    })?;
+    let format = arguments.format.into();
+    encoder.save(&arguments.out, format)?;
+    println!("{}", how_to_open(format, &arguments.out));
+    Ok(0)
+}
+
+fn how_to_open(format: Format, folder: &Path) -> String {
+    let folder = folder.display();
+    match format {
+        Format::OpenClip => {
+            format!("open_clip.create_model_and_transforms(\"local-dir:{folder}\")")
+        }
+        Format::HuggingFace => format!(
+            "transformers.CLIPModel.from_pretrained(\"{folder}\"), \
+             CLIPProcessor.from_pretrained(\"{folder}\")"
+        ),
+    }
+}
