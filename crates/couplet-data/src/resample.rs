@@ -1,5 +1,5 @@
-//! Antialiased resizing, bit for bit as PIL's. Source: Pillow `Resample.c`, 8 bits a
-//! channel: columns first, then rows, rounded to 8 bits between.
+//! Antialiased resizing, bit for bit as PIL's. Source: Pillow 13 `Resample.c`, 8 bits a
+//! channel, rounded to 8 bits between columns and rows.
 
 use image::RgbImage;
 
@@ -41,13 +41,23 @@ pub(crate) fn resize(
 ) {
     let columns = taps(image.width(), width, window.left, window.width, filter);
     let rows = taps(image.height(), height, window.top, window.height, filter);
-    let first = rows.iter().map(|taps| taps.first).min().unwrap_or(0);
-    let last = rows.iter().map(Taps::end).max().unwrap_or(0);
     let in_len = image.width() as usize * CHANNELS;
     let out_len = window.width as usize * CHANNELS;
+    let lines = image.as_raw().chunks_exact(in_len);
+    if rows_come_first(image, [width, height]) {
+        let mut sums = vec![0; in_len];
+        let mut lowered = vec![0; in_len];
+        for (taps, target) in rows.iter().zip(out.chunks_exact_mut(out_len)) {
+            let lines = lines.clone().skip(taps.first);
+            down(lines, &taps.weights, &mut sums, &mut lowered);
+            across(&lowered, &columns, target);
+        }
+        return;
+    }
+    let first = rows.iter().map(|taps| taps.first).min().unwrap_or(0);
+    let last = rows.iter().map(Taps::end).max().unwrap_or(0);
     let mut narrowed = vec![0; (last - first) * out_len];
-    let source = image.as_raw().chunks_exact(in_len).skip(first);
-    for (line, target) in source.zip(narrowed.chunks_exact_mut(out_len)) {
+    for (line, target) in lines.skip(first).zip(narrowed.chunks_exact_mut(out_len)) {
         across(line, &columns, target);
     }
     let mut sums = vec![0; out_len];
@@ -55,6 +65,14 @@ pub(crate) fn resize(
         let lines = narrowed[(taps.first - first) * out_len..].chunks_exact(out_len);
         down(lines, &taps.weights, &mut sums, target);
     }
+}
+
+/// Pillow starts with the rows where the height shrinks by more than twice as many pixels
+/// as the width. The order shows where an overshoot is cut off.
+fn rows_come_first(image: &RgbImage, [width, height]: [u32; 2]) -> bool {
+    let lost_columns = i64::from(image.width()) - i64::from(width);
+    let lost_rows = i64::from(image.height()) - i64::from(height);
+    lost_rows > 0 && lost_rows > 2 * lost_columns
 }
 
 /// One output pixel's first input pixel and the weights from there on.

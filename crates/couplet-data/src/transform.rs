@@ -267,8 +267,8 @@ fn random_area(crop: &RandomResizedCrop, width: u32, height: u32, rng: &mut ChaC
 }
 
 /// Antialiased bicubic of one area to a square, columns first as PIL. (The resizer by
-/// itself would start with the rows, which shows where an overshoot is cut off.) Within
-/// one level of [`resize`], and several times as fast.
+/// itself would start with the rows, which shows where an overshoot is cut off.) Nearly always
+/// within one level of [`resize`].
 fn resize_fast(
     image: &RgbImage,
     area: Area,
