@@ -1,9 +1,10 @@
 //! Encoded bytes to RGB pixels.
 
 use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use image::{ImageDecoder, ImageReader, RgbImage};
+use image::{ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
 use crate::sample::{Fault, Picture, SkipCause};
 
@@ -22,17 +23,33 @@ pub fn is_image_name(path: &Path) -> bool {
 /// Where PIL calls an image a decompression bomb.
 pub const DEFAULT_MAX_IMAGE_PIXELS: u64 = 178_956_970;
 
-/// Decodes a JPEG, PNG or WebP image to 8-bit RGB, as PIL's `convert("RGB")` does: grey
-/// is repeated, transparency dropped. The format is read from the bytes, not from a name.
+/// Decodes an image to 8-bit RGB as PIL's `convert("RGB")` does: grey is repeated,
+/// transparency dropped, palettes looked up. The format is read from the bytes, not from
+/// a name; an orientation in EXIF is not applied. Of a JPEG with subsampled colours, pixels
+/// may be up to 4 levels from PIL's; [`decode_exact`] is slower and as PIL.
 /// - max_pixels: a larger image is refused before its pixels are decoded.
 ///
 /// # Errors
 /// If the image is corrupt, of another format, or too large.
 pub fn decode(picture: Picture, max_pixels: u64) -> Result<RgbImage, Fault> {
-    let bytes = match picture {
-        Picture::Pixels(pixels) => return Ok(pixels),
-        Picture::Encoded(bytes) => bytes,
-    };
+    match picture {
+        Picture::Pixels(pixels) => Ok(pixels),
+        Picture::Encoded(bytes) => decode_bytes(&bytes, max_pixels, false),
+    }
+}
+
+/// As [`decode`], a JPEG's pixels bit for bit as libjpeg-turbo's, which PIL uses.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_exact(picture: Picture, max_pixels: u64) -> Result<RgbImage, Fault> {
+    match picture {
+        Picture::Pixels(pixels) => Ok(pixels),
+        Picture::Encoded(bytes) => decode_bytes(&bytes, max_pixels, true),
+    }
+}
+
+fn decode_bytes(bytes: &[u8], max_pixels: u64, exact: bool) -> Result<RgbImage, Fault> {
     let corrupt = |error: &dyn std::fmt::Display| Fault::new(SkipCause::CorruptImage, error);
     if bytes.is_empty() {
         return Err(Fault::new(
@@ -40,17 +57,23 @@ pub fn decode(picture: Picture, max_pixels: u64) -> Result<RgbImage, Fault> {
             "the image has no bytes",
         ));
     }
-    let decoder = ImageReader::new(Cursor::new(bytes))
+    let reader = ImageReader::new(Cursor::new(bytes))
         .with_guessed_format()
-        .map_err(|error| corrupt(&error))?
-        .into_decoder()
         .map_err(|error| corrupt(&error))?;
+    let is_jpeg = reader.format() == Some(ImageFormat::Jpeg);
+    let decoder = reader.into_decoder().map_err(|error| corrupt(&error))?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > max_pixels {
         return Err(Fault::new(
             SkipCause::OversizedImage,
             format!("{width}x{height} is more than {max_pixels} pixels"),
         ));
+    }
+    if is_jpeg
+        && exact
+        && let Some(pixels) = decode_jpeg(bytes)
+    {
+        return Ok(pixels);
     }
     let pixels = image::DynamicImage::from_decoder(decoder).map_err(|error| corrupt(&error))?;
     if pixels.width() == 0 || pixels.height() == 0 {
@@ -62,10 +85,41 @@ pub fn decode(picture: Picture, max_pixels: u64) -> Result<RgbImage, Fault> {
     Ok(pixels.into_rgb8())
 }
 
+/// What ends a JPEG.
+const END_OF_IMAGE: [u8; 2] = [0xff, 0xd9];
+
+/// `None` where the other decoder is to have its say: inks in place of light, and damaged
+/// files, which libjpeg would fill with grey.
+fn decode_jpeg(bytes: &[u8]) -> Option<RgbImage> {
+    let is_whole = bytes.windows(2).rev().any(|pair| pair == END_OF_IMAGE);
+    if !is_whole {
+        return None;
+    }
+    let attempt = || -> std::io::Result<Option<RgbImage>> {
+        let jpeg = mozjpeg::Decompress::new_mem(bytes)?;
+        if matches!(
+            jpeg.color_space(),
+            mozjpeg::ColorSpace::JCS_CMYK | mozjpeg::ColorSpace::JCS_YCCK
+        ) {
+            return Ok(None);
+        }
+        let mut lines = jpeg.rgb()?;
+        let size = [lines.width(), lines.height()].map(u32::try_from);
+        let pixels: Vec<u8> = lines.read_scanlines::<[u8; 3]>()?.into_flattened();
+        lines.finish()?;
+        let [Ok(width), Ok(height)] = size else {
+            return Ok(None);
+        };
+        Ok(RgbImage::from_raw(width, height, pixels))
+    };
+    // libjpeg's errors unwind.
+    catch_unwind(AssertUnwindSafe(attempt)).ok()?.ok()?
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use image::{GrayImage, ImageFormat, RgbaImage};
+    use image::{GrayImage, RgbaImage};
 
     fn encoded(image: &image::DynamicImage, format: ImageFormat) -> Vec<u8> {
         let mut bytes = Cursor::new(Vec::new());
@@ -89,7 +143,12 @@ mod tests {
 
     #[test]
     fn bad_bytes_are_faults_by_cause() {
-        let cause = |bytes: Vec<u8>, max| decode(Picture::Encoded(bytes), max).unwrap_err().cause;
+        let cause = |bytes: Vec<u8>, max| {
+            let exact = decode_exact(Picture::Encoded(bytes.clone()), max).unwrap_err();
+            let fast = decode(Picture::Encoded(bytes), max).unwrap_err();
+            assert_eq!(exact.cause, fast.cause);
+            fast.cause
+        };
         let whole = encoded(&RgbImage::new(20, 20).into(), ImageFormat::Jpeg);
         assert_eq!(cause(Vec::new(), 999), SkipCause::CorruptImage);
         assert_eq!(
@@ -98,5 +157,16 @@ mod tests {
         );
         assert_eq!(cause(whole[..40].to_vec(), 999), SkipCause::CorruptImage);
         assert_eq!(cause(whole, 399), SkipCause::OversizedImage);
+    }
+
+    /// Made by `tests/fixtures/make_jpegs.py`.
+    #[test]
+    fn a_jpegs_pixels_are_pils() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/");
+        for name in ["420", "422", "grey", "exif"] {
+            let read = |end: &str| std::fs::read(format!("{folder}{name}.{end}")).unwrap();
+            let exact = decode_exact(Picture::Encoded(read("jpg")), 10_000).unwrap();
+            assert!(exact.into_raw() == read("rgb"), "{name}");
+        }
     }
 }

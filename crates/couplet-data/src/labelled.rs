@@ -10,7 +10,7 @@ use crate::decode::{IMAGE_EXTENSIONS, is_image_name};
 use crate::draw::{Purpose, stream};
 use crate::sample::{Fault, Picture, SkipCause, Skipped};
 use crate::shapes::{Classes, LabelledShapes, Split};
-use crate::{Transform, decode};
+use crate::{Transform, decode_exact};
 
 /// Where labelled images lie: the source's part of a dataset file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -220,7 +220,7 @@ impl LabelledSet {
 /// # Errors
 /// If the image is corrupt, of another format, or too large.
 pub fn prepare(picture: Picture, transform: &Transform, max_pixels: u64) -> Result<Vec<u8>, Fault> {
-    let image = decode(picture, max_pixels)?;
+    let image = decode_exact(picture, max_pixels)?;
     let mut out = vec![0; transform.output_len()];
     // An evaluation's transform draws nothing.
     let mut unused = stream(0, Purpose::Augment, 0, 0);

@@ -160,23 +160,29 @@ impl Transform {
         let (width, height) = (image.width(), image.height());
         match self.fit {
             Fit::Crop => {
-                let size = shorter_side_to(side, width, height);
-                let [left, top] = size.map(|length| centre(length, side));
+                let resized_to = shorter_side_to(side, width, height);
+                let [left, top] = resized_to.map(|length| centre(length, side));
                 let window = Window {
                     left,
                     top,
                     width: side,
                     height: side,
                 };
-                resize(image, size, window, self.filter, out);
+                resize(image, resized_to, window, self.filter, out);
             }
             Fit::Stretch => resize(image, [side; 2], Window::whole([side; 2]), self.filter, out),
             Fit::Pad(grey) => {
-                let size = longer_side_to(side, width, height);
-                let mut resized = vec![0; size[0] as usize * size[1] as usize * 3];
-                resize(image, size, Window::whole(size), self.filter, &mut resized);
+                let resized_to = longer_side_to(side, width, height);
+                let mut resized = vec![0; resized_to[0] as usize * resized_to[1] as usize * 3];
+                resize(
+                    image,
+                    resized_to,
+                    Window::whole(resized_to),
+                    self.filter,
+                    &mut resized,
+                );
                 out.fill(grey);
-                paste_centred(&resized, size, side, out);
+                paste_centred(&resized, resized_to, side, out);
             }
         }
         Ok(())

@@ -51,7 +51,7 @@ pub enum FolderError {
 }
 
 impl FolderError {
-    pub(crate) fn unsound(path: &Path, problems: Vec<String>) -> Self {
+    pub(crate) fn unsound(path: &Path, problems: &[String]) -> Self {
         Self::Unsound {
             path: path.to_path_buf(),
             problems: problems.join("; "),
@@ -92,9 +92,9 @@ pub(crate) fn check(path: &Path, spec: &ModelSpec) -> Result<(), FolderError> {
     if problems.is_empty() {
         return Ok(());
     }
-    let list = problems
+    let list: Vec<_> = problems
         .iter()
         .map(|problem| format!("{}: {}", problem.field, problem.message))
         .collect();
-    Err(FolderError::unsound(path, list))
+    Err(FolderError::unsound(path, &list))
 }

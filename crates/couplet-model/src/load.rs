@@ -107,7 +107,7 @@ fn check_fits(path: &Path, found: &ModelSpec, wanted: &ModelSpec) -> Result<(), 
     }
     Err(FolderError::unsound(
         path,
-        vec![format!(
+        &[format!(
             "these weights are of another architecture: {}",
             differences.join("; ")
         )],
@@ -230,7 +230,7 @@ fn find_file(path: &Path, arch: Arch) -> Result<(ModelSource, Option<WeightsFile
         if let Some(config) = config.filter(|config| config.spec.activation != spec.activation) {
             return Err(FolderError::unsound(
                 path,
-                vec![format!(
+                &[format!(
                     "OpenAI's weights are trained with quick-gelu, not {:?}",
                     config.spec.activation
                 )],

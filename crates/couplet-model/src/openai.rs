@@ -25,7 +25,7 @@ pub(crate) fn spec(path: &Path, tensors: &NamedTensors) -> Result<ModelSpec, Fol
     let spec = shapes.spec().map_err(|name| {
         FolderError::unsound(
             path,
-            vec![format!(
+            &[format!(
                 "not OpenAI's CLIP: tensor {name} is missing or misshapen"
             )],
         )

@@ -1,9 +1,10 @@
 //! Features, loss, gradients and AdamW steps against open_clip_torch 3.3.0.
-//! The fixture is made by `tests/fixtures/make_parity.py`.
+//! The small models are made by `tests/fixtures/make_parity.py`; full-size ones by
+//! `experiments/parity/compare.py`, which runs the ignored test below.
 
 use std::path::Path;
 
-use burn::module::Param;
+use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use couplet_loss::{Loss, SigmoidLoss};
@@ -49,55 +50,38 @@ fn distance(ours: &[f32], theirs: &[f32]) -> f64 {
     norm(&gap) / norm(theirs).max(1e-30)
 }
 
-fn assert_close<const D: usize>(what: &str, ours: Tensor<D>, theirs: &HostTensor) {
-    let distance = distance(&HostTensor::from_tensor(ours).values, &theirs.values);
-    assert!(distance < FEATURES, "{what}: {distance:e}");
-}
-
 struct Case {
     model: Clip,
     images: Tensor<4>,
     tokens: Tensor<2, Int>,
-    theirs: NamedTensors,
     loss: Loss,
-}
-
-fn case(name: &str) -> Case {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    let fixture = weights::read(&folder.join("parity.safetensors")).unwrap();
-    let theirs = part(&fixture.tensors, &format!("{name}/"));
-    let configs = std::fs::read_to_string(folder.join("parity.json")).unwrap();
-    let configs: serde_json::Value = serde_json::from_str(&configs).unwrap();
-
-    // The case as a folder of open_clip's.
-    let scratch = tempfile::tempdir().unwrap();
-    let config = serde_json::json!({ "model_cfg": configs[name] });
-    let path = scratch.path().join(open_clip::CONFIG_FILE);
-    std::fs::write(path, config.to_string()).unwrap();
-    let path = scratch.path().join(open_clip::WEIGHTS_FILE);
-    weights::save(&path, &part(&theirs, "weights/")).unwrap();
-
-    let device = Device::flex().autodiff();
-    let loaded = couplet_model::load(scratch.path(), None, &device).unwrap();
-    let images = Tensor::from_data(theirs["images"].clone().into_data(), &device);
-    let texts: Vec<i32> = (theirs["texts"].values.iter())
-        .map(|id| format!("{id}").parse().unwrap())
-        .collect();
-    let tokens = Tensor::from_data(TensorData::new(texts, [6, 10]), &device);
-    let loss = match loaded.source.spec.init_logit_bias {
-        Some(_) => Loss::Sigmoid(SigmoidLoss {}),
-        None => Loss::default(),
-    };
-    Case {
-        model: loaded.model,
-        images,
-        tokens,
-        theirs,
-        loss,
-    }
+    /// Features, logits, loss and gradient norm.
+    theirs: NamedTensors,
 }
 
 impl Case {
+    /// - folder: one of open_clip's.
+    /// - theirs: beside the results the batch, `images` and `texts`.
+    fn open(folder: &Path, theirs: NamedTensors) -> Self {
+        let device = Device::flex().autodiff();
+        let loaded = couplet_model::load(folder, None, &device).unwrap();
+        let texts = &theirs["texts"];
+        let ids: Vec<i32> = (texts.values.iter())
+            .map(|id| format!("{id}").parse().unwrap())
+            .collect();
+        let loss = match loaded.source.spec.init_logit_bias {
+            Some(_) => Loss::Sigmoid(SigmoidLoss {}),
+            None => Loss::default(),
+        };
+        Self {
+            model: loaded.model,
+            images: Tensor::from_data(theirs["images"].clone().into_data(), &device),
+            tokens: Tensor::from_data(TensorData::new(ids, texts.shape.clone()), &device),
+            loss,
+            theirs,
+        }
+    }
+
     fn grads(&self, model: &Clip) -> (Tensor<1>, GradientsParams, BatchStatistics) {
         let (image_features, statistics) = model.encode_image_train(self.images.clone(), &PASS);
         let loss = self.loss.forward(
@@ -120,6 +104,124 @@ impl Case {
             None => logits,
         }
     }
+
+    fn gap<const D: usize>(&self, what: &'static str, ours: Tensor<D>) -> Gap {
+        let ours = HostTensor::from_tensor(ours).values;
+        Gap {
+            distance: distance(&ours, &self.theirs[what].values),
+            what: what.into(),
+        }
+    }
+
+    /// Features and logits as in evaluation, and the loss as in training.
+    fn forward_gaps(&self) -> Vec<Gap> {
+        let model = self.model.valid();
+        let images = self.images.clone().inner();
+        let tokens = self.tokens.clone().inner();
+        vec![
+            self.gap("image_features", model.encode_image(images)),
+            self.gap("text_features", model.encode_text(tokens)),
+            self.gap("logits_per_image", self.logits_per_image()),
+        ]
+    }
+
+    /// Every gradient of the first step, the loss before them.
+    fn gradient_gaps(&self, expected: &NamedTensors) -> (Gap, Vec<Gap>) {
+        let (loss, grads, _) = self.grads(&self.model);
+        let global = expected
+            .values()
+            .map(|t| norm(&t.values).powi(2))
+            .sum::<f64>()
+            .sqrt();
+        let ours = named_grads(&self.model, &grads);
+        assert_eq!(ours.len(), expected.len());
+        let gaps = expected.iter().map(|(key, grad)| {
+            let size = norm(&grad.values);
+            let scale = if size < NEGLIGIBLE * global {
+                global
+            } else {
+                size
+            };
+            let gap = distance(&ours[key].values, &grad.values) * size.max(1e-30);
+            Gap {
+                what: key.clone(),
+                distance: gap / scale,
+            }
+        });
+        (self.gap("loss", loss), gaps.collect())
+    }
+
+    /// Every parameter and buffer after three steps of AdamW; the first step's gradient
+    /// norm before them.
+    fn step_gaps(&self, expected: impl FnOnce() -> NamedTensors) -> (Gap, Vec<Gap>) {
+        let mut optimizer = ModelOptimizer::new(&AdamWTable {
+            lr: 1e-3,
+            betas: [0.9, 0.98],
+            eps: 1e-6,
+            weight_decay: 0.2,
+            no_decay: Vec::new(),
+            clip_norm: Some(1.0),
+        });
+        let mut model = self.model.clone();
+        let mut first_norm = 0.0;
+        for step in 0..3 {
+            let (_, grads, statistics) = self.grads(&model);
+            model = model.update_statistics(statistics);
+            let (stepped, norm) = optimizer.step(model, grads, 1e-3);
+            if step == 0 {
+                first_norm = norm;
+            }
+            model = stepped;
+        }
+        drop(optimizer);
+        let wanted = f64::from(self.theirs["grad_norm"].values[0]);
+        let norm_gap = Gap {
+            what: "grad_norm".into(),
+            distance: (first_norm - wanted).abs() / wanted,
+        };
+        let after = weights::parameters(&model);
+        let expected = expected();
+        assert_eq!(after.len(), expected.len());
+        let gaps = expected.iter().map(|(key, tensor)| Gap {
+            distance: distance(
+                &without_key_bias(key, &after[key].values),
+                &without_key_bias(key, &tensor.values),
+            ),
+            what: key.clone(),
+        });
+        (norm_gap, gaps.collect())
+    }
+}
+
+/// How far one of our tensors is from open_clip's.
+struct Gap {
+    what: String,
+    distance: f64,
+}
+
+impl Gap {
+    fn assert_below(&self, most: f64, name: &str) {
+        let Self { what, distance } = self;
+        assert!(*distance < most, "{name}, {what}: {distance:e}");
+    }
+}
+
+/// A small model of the fixture, as a folder of open_clip's.
+fn small(name: &str) -> (Case, NamedTensors, NamedTensors) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let fixture = weights::read(&folder.join("parity.safetensors")).unwrap();
+    let theirs = part(&fixture.tensors, &format!("{name}/"));
+    let configs = std::fs::read_to_string(folder.join("parity.json")).unwrap();
+    let configs: serde_json::Value = serde_json::from_str(&configs).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let config = serde_json::json!({ "model_cfg": configs[name] });
+    let path = scratch.path().join(open_clip::CONFIG_FILE);
+    std::fs::write(path, config.to_string()).unwrap();
+    let path = scratch.path().join(open_clip::WEIGHTS_FILE);
+    weights::save(&path, &part(&theirs, "weights/")).unwrap();
+    let grads = canonical(part(&theirs, "grads/"));
+    let after = canonical(part(&theirs, "after/"));
+    (Case::open(scratch.path(), theirs), grads, after)
 }
 
 /// Every parameter's gradient under its open_clip name.
@@ -156,70 +258,41 @@ fn without_key_bias(name: &str, values: &[f32]) -> Vec<f32> {
 }
 
 fn check(name: &str) {
-    let case = case(name);
-    let theirs = &case.theirs;
-    let image_features = case.model.encode_image(case.images.clone());
-    assert_close("image features", image_features, &theirs["image_features"]);
-    let text_features = case.model.encode_text(case.tokens.clone());
-    assert_close("text features", text_features, &theirs["text_features"]);
-    assert_close(
-        "logits",
-        case.logits_per_image(),
-        &theirs["logits_per_image"],
-    );
+    let (case, grads, after) = small(name);
+    for gap in case.forward_gaps() {
+        gap.assert_below(FEATURES, name);
+    }
+    let (loss, gradients) = case.gradient_gaps(&grads);
+    loss.assert_below(FEATURES, name);
+    let (norm, stepped) = case.step_gaps(|| after);
+    norm.assert_below(FEATURES, name);
+    for gap in gradients.iter().chain(&stepped) {
+        gap.assert_below(GRADIENTS, name);
+    }
+}
 
-    let (loss, grads, _) = case.grads(&case.model);
-    assert_close("loss", loss, &theirs["loss"]);
-    let expected = canonical(part(theirs, "grads/"));
-    let global = expected
-        .values()
-        .map(|t| norm(&t.values).powi(2))
-        .sum::<f64>()
-        .sqrt();
-    let ours = named_grads(&case.model, &grads);
-    assert_eq!(ours.len(), expected.len());
-    for (key, grad) in &expected {
-        let size = norm(&grad.values);
-        let scale = if size < NEGLIGIBLE * global {
-            global
-        } else {
-            size
-        };
-        let gap = distance(&ours[key].values, &grad.values) * size.max(1e-30);
-        assert!(
-            gap / scale < GRADIENTS,
-            "gradient of {key}: {:e}",
-            gap / scale
-        );
-    }
+/// The folder that `experiments/parity/compare.py` has made.
+const FULL_SIZE: &str = "COUPLET_PARITY";
 
-    let mut optimizer = ModelOptimizer::new(&AdamWTable {
-        lr: 1e-3,
-        betas: [0.9, 0.98],
-        eps: 1e-6,
-        weight_decay: 0.2,
-        no_decay: Vec::new(),
-        clip_norm: Some(1.0),
-    });
-    let mut model = case.model.clone();
-    for step in 0..3 {
-        let (_, grads, statistics) = case.grads(&model);
-        model = model.update_statistics(statistics);
-        let (stepped, norm) = optimizer.step(model, grads, 1e-3);
-        if step == 0 {
-            let wanted = f64::from(theirs["grad_norm"].values[0]);
-            assert!((norm - wanted).abs() < 1e-5 * wanted, "{norm} {wanted}");
-        }
-        model = stepped;
+/// Writes the largest distances to `gaps.txt`; the script that runs it keeps the table.
+#[test]
+#[ignore = "needs a folder made by experiments/parity/compare.py"]
+fn a_full_size_model_is_open_clips() {
+    let folder = std::env::var_os(FULL_SIZE).expect("the folder is named by COUPLET_PARITY");
+    let folder = Path::new(&folder);
+    let read = |file: &str| weights::read(&folder.join(file)).unwrap().tensors;
+    let case = Case::open(folder, read("batch.safetensors"));
+    let mut columns: Vec<f64> = case.forward_gaps().iter().map(|gap| gap.distance).collect();
+    let (loss, gradients) = case.gradient_gaps(&read("grads.safetensors"));
+    let (_, stepped) = case.step_gaps(|| read("after.safetensors"));
+    columns.push(loss.distance);
+    for gaps in [gradients, stepped] {
+        let mut gaps = gaps;
+        gaps.sort_by(|a, b| b.distance.total_cmp(&a.distance));
+        columns.push(gaps[0].distance);
     }
-    let after = weights::parameters(&model);
-    let expected = canonical(part(theirs, "after/"));
-    assert_eq!(after.len(), expected.len());
-    for (key, tensor) in expected {
-        let ours = without_key_bias(&key, &after[&key].values);
-        let distance = distance(&ours, &without_key_bias(&key, &tensor.values));
-        assert!(distance < GRADIENTS, "{key} after 3 steps: {distance:e}");
-    }
+    let columns: Vec<String> = columns.iter().map(|value| format!("{value:.1e}")).collect();
+    std::fs::write(folder.join("gaps.txt"), columns.join(" ")).unwrap();
 }
 
 /// open_clip's `CustomTextCLIP` puts a prefix before the text tower's names.

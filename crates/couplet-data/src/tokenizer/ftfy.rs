@@ -187,10 +187,10 @@ fn fix_encoding_once(text: &str) -> Option<String> {
     if in_parts != text {
         return Some(in_parts.into_owned());
     }
-    if let Some(fixed) = latin_1.and_then(|bytes| decode_windows_1252(&bytes)) {
-        if fixed != text {
-            return Some(fixed);
-        }
+    if let Some(fixed) = latin_1.and_then(|bytes| decode_windows_1252(&bytes))
+        && fixed != text
+    {
+        return Some(fixed);
     }
     if text.chars().any(|c| matches!(c, '\u{80}'..='\u{9f}')) {
         return Some(text.chars().map(fix_c1).collect());

@@ -30,7 +30,7 @@ pub struct Tokenizer {
 }
 
 enum Model {
-    Clip(ClipBpe),
+    Clip(Box<ClipBpe>),
     File {
         path: PathBuf,
         tokenizer: Box<tokenizers::Tokenizer>,
@@ -72,7 +72,7 @@ impl Tokenizer {
             let bpe = ClipBpe::build().expect("the embedded CLIP vocabulary is sound");
             Arc::new(Self {
                 vocab_size: bpe.vocab_size(),
-                model: Model::Clip(bpe),
+                model: Model::Clip(Box::new(bpe)),
                 clean: Clean::Lower,
                 pad_id: Some(clip::PAD_ID),
             })

@@ -282,6 +282,10 @@ fn foreign_to_clip_model(spec: &ModelSpec, vit: &VitSpec) -> Vec<String> {
 
 #[derive(Serialize, Deserialize)]
 #[serde(default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the keys of transformers' own file"
+)]
 pub(super) struct ProcessorFile {
     image_processor_type: String,
     do_resize: bool,

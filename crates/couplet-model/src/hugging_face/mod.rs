@@ -38,13 +38,13 @@ pub(crate) fn inspect(folder: &Path) -> Result<ModelSource, FolderError> {
     let config: ConfigFile = parse_json(&path, &read_text(&path)?)?;
     let spec = config
         .spec()
-        .map_err(|list| FolderError::unsound(&path, list))?;
+        .map_err(|list| FolderError::unsound(&path, &list))?;
     check(&path, &spec)?;
     let processor = folder.join(PROCESSOR_FILE);
     let preprocess = if processor.is_file() {
         let file: ProcessorFile = parse_json(&processor, &read_text(&processor)?)?;
         file.spec()
-            .map_err(|list| FolderError::unsound(&processor, list))?
+            .map_err(|list| FolderError::unsound(&processor, &list))?
     } else {
         PreprocessSpec::default()
     };

@@ -101,7 +101,7 @@ pub fn read_config(path: &Path) -> Result<Config, FolderError> {
     let model_cfg: ModelCfg = config.model_cfg;
     let spec = model_cfg
         .spec()
-        .map_err(|list| FolderError::unsound(path, list))?;
+        .map_err(|list| FolderError::unsound(path, &list))?;
     crate::files::check(path, &spec)?;
     Ok(Config {
         spec,

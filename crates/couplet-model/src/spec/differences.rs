@@ -42,7 +42,7 @@ impl ModelSpec {
 struct Differences(Vec<String>);
 
 impl Differences {
-    fn add<T: PartialEq + Debug>(&mut self, field: &str, found: T, wanted: T) {
+    fn add<T: PartialEq + Debug + Copy>(&mut self, field: &str, found: T, wanted: T) {
         if found != wanted {
             self.0.push(format!("{field} is {found:?}, not {wanted:?}"));
         }

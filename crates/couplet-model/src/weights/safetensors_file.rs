@@ -1,6 +1,6 @@
 //! safetensors files.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use super::{HostTensor, NamedTensors, WeightsError, widened};
 /// # Errors
 /// If the file cannot be written.
 pub fn save(path: &Path, tensors: &NamedTensors) -> Result<(), WeightsError> {
-    save_with(path, tensors, HashMap::new())
+    save_with(path, tensors, BTreeMap::new())
 }
 
 /// As [`save`], with texts by name in the file's own metadata.
@@ -24,9 +24,9 @@ pub fn save(path: &Path, tensors: &NamedTensors) -> Result<(), WeightsError> {
 pub fn save_with(
     path: &Path,
     tensors: &NamedTensors,
-    metadata: HashMap<String, String>,
+    metadata: BTreeMap<String, String>,
 ) -> Result<(), WeightsError> {
-    let metadata = (!metadata.is_empty()).then_some(metadata);
+    let metadata = (!metadata.is_empty()).then(|| metadata.into_iter().collect());
     let format = |source| WeightsError::Safetensors {
         path: path.to_path_buf(),
         source,

@@ -1,6 +1,6 @@
 //! `couplet embed`.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -40,17 +40,17 @@ pub(crate) fn run(arguments: &EmbedArguments) -> anyhow::Result<u8> {
             "a .npy file holds one array: embed images and texts one by one, or use .safetensors"
         );
     }
-    let encoder = open_model(&arguments.model)?;
+    let model = open_model(&arguments.model)?;
     let mut tensors = NamedTensors::new();
-    let mut metadata = HashMap::new();
+    let mut metadata = BTreeMap::new();
     let mut progress = Progress::new(1);
     if !images.is_empty() {
         let mut features = Vec::new();
         for chunk in images.chunks(IMAGE_BATCH) {
             let encoded = if arguments.raw {
-                encoder.encode_images_raw(chunk)?
+                model.encode_images_raw(chunk)?
             } else {
-                encoder.encode_images(chunk)?
+                model.encode_images(chunk)?
             };
             features.push(encoded);
             let done = features.len() * IMAGE_BATCH;
@@ -63,9 +63,9 @@ pub(crate) fn run(arguments: &EmbedArguments) -> anyhow::Result<u8> {
         let mut features = Vec::new();
         for chunk in texts.chunks(TEXT_BATCH) {
             let encoded = if arguments.raw {
-                encoder.encode_texts_raw(chunk)?
+                model.encode_texts_raw(chunk)?
             } else {
-                encoder.encode_texts(chunk)?
+                model.encode_texts(chunk)?
             };
             features.push(encoded);
             let done = features.len() * TEXT_BATCH;

@@ -57,10 +57,8 @@ fn read_lines(path: &Path) -> anyhow::Result<Vec<String>> {
         std::fs::read(path).with_context(|| path.display().to_string())?
     };
     let text = String::from_utf8(bytes).map_err(|error| {
-        let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()]
-            .iter()
-            .filter(|byte| **byte == b'\n')
-            .count();
+        let sound = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + String::from_utf8_lossy(sound).matches('\n').count();
         anyhow!("{}: line {line} is not UTF-8", path.display())
     })?;
     Ok(text.lines().map(str::to_string).collect())
