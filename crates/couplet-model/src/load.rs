@@ -231,8 +231,8 @@ fn find_file(path: &Path, arch: Arch) -> Result<(ModelSource, Option<WeightsFile
             return Err(FolderError::unsound(
                 path,
                 &[format!(
-                    "OpenAI's weights are trained with quick-gelu, not {:?}",
-                    config.spec.activation
+                    "OpenAI's weights are trained with quick-gelu, not {}",
+                    config.spec.activation.name()
                 )],
             ));
         }

@@ -142,3 +142,59 @@ fn cubic(x: f64) -> f64 {
         0.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    /// Made by `tests/fixtures/make_positions.py`; each case is the new size, what was and
+    /// what became of it, of width 3.
+    #[derive(Deserialize)]
+    struct Fixture {
+        grids: Vec<(usize, Vec<f32>, Vec<f32>)>,
+        contexts: Vec<(usize, Vec<f32>, Vec<f32>)>,
+        fixed: Vec<f32>,
+    }
+
+    fn fixture() -> Fixture {
+        serde_json::from_str(include_str!("../tests/fixtures/positions.json")).unwrap()
+    }
+
+    fn tensor(values: Vec<f32>) -> HostTensor {
+        HostTensor {
+            shape: vec![values.len() / 3, 3],
+            values,
+        }
+    }
+
+    fn assert_near(ours: &[f32], theirs: &[f32]) {
+        assert_eq!(ours.len(), theirs.len());
+        for (a, b) in ours.iter().zip(theirs) {
+            assert!((a - b).abs() < 2e-6, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn embeddings_are_resized_as_by_open_clip() {
+        for (to, before, after) in fixture().grids {
+            let resized = resize_grid(&tensor(before), to).unwrap();
+            assert_eq!(resized.shape, [1 + to * to, 3]);
+            assert_near(&resized.values, &after);
+        }
+        for (to, before, after) in fixture().contexts {
+            let resized = resize_context(&tensor(before), to).unwrap();
+            assert_near(&resized.values, &after);
+        }
+    }
+
+    #[test]
+    fn fixed_embeddings_are_open_clips() {
+        assert_near(&sin_cos_2d(3, 8), &fixture().fixed);
+    }
+
+    #[test]
+    fn what_is_no_square_grid_stays() {
+        assert!(resize_grid(&tensor(vec![0.0; 3 * 6]), 4).is_none());
+    }
+}

@@ -202,3 +202,68 @@ fn keep_some(x: Tensor<3>, dropout: f64, pass: &TrainPass) -> Tensor<3> {
 fn kept_patches(patches: usize, dropout: f64) -> usize {
     ((patches as f64 * (1.0 - dropout)) as usize).max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Clip, ImageTowerSpec, presets};
+    use burn::tensor::Device;
+
+    const PASS: TrainPass = TrainPass {
+        seed: 3,
+        step: 5,
+        first_row: 0,
+    };
+
+    fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+        tensor.into_data().try_to_vec().unwrap()
+    }
+
+    #[test]
+    fn kept_patches_are_distinct_and_a_pure_function_of_the_pass() {
+        // One image of 1 + 8 tokens, each its own number.
+        let row: Vec<f32> = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0].to_vec();
+        let x = || {
+            let two = TensorData::new([row.clone(), row.clone()].concat(), [2, 9, 1]);
+            Tensor::<3>::from_data(two, &Device::flex())
+        };
+        let kept = keep_some(x(), 0.5, &PASS);
+        assert_eq!(kept.dims(), [2, 5, 1]);
+        let kept = values(kept);
+        for image in kept.chunks_exact(5) {
+            assert_eq!(image[0], 0.0, "the class token stays");
+            assert!(image.windows(2).all(|pair| pair[0] < pair[1]), "{image:?}");
+        }
+        assert_eq!(kept, values(keep_some(x(), 0.5, &PASS)));
+        // A batch in two passes draws as in one.
+        let second = TrainPass {
+            first_row: 1,
+            ..PASS
+        };
+        let alone = keep_some(x().narrow(0, 0, 1), 0.5, &second);
+        assert_eq!(kept[5..], values(alone));
+    }
+
+    #[test]
+    fn patches_are_dropped_in_training_only() {
+        let device = Device::flex();
+        let mut spec = presets::find("ViT-Ti-16-64").unwrap();
+        let whole = Clip::init(&spec, 0, &device);
+        if let ImageTowerSpec::Vit(vit) = &mut spec.image {
+            vit.patch_dropout = 0.5;
+        }
+        let dropping = Clip::init(&spec, 0, &device);
+        let images = || {
+            Tensor::<4>::from_data(
+                TensorData::new([0.0f32, 1.0, 2.0, 3.0].repeat(3 * 64 * 16), [1, 3, 64, 64]),
+                &device,
+            )
+        };
+        let expected = values(whole.encode_image(images()));
+        assert_eq!(values(dropping.encode_image(images())), expected);
+        let (trained, _) = dropping.encode_image_train(images(), &PASS);
+        assert_ne!(values(trained), expected);
+        let (trained, _) = whole.encode_image_train(images(), &PASS);
+        assert_eq!(values(trained), expected);
+    }
+}

@@ -266,10 +266,10 @@ fn foreign_to_clip_model(spec: &ModelSpec, vit: &VitSpec) -> Vec<String> {
         (vit.pool != ImagePool::Class, "image.pool = \"mean\""),
         (!text.causal, "text.causal = false"),
         (text.layer_scale.is_some(), "text.layer_scale"),
-        (!is_end_token, "a text.pool other than argmax or eos"),
+        (!is_end_token, "text.pool but argmax and eos"),
         (
             text.projection != TextProjection::Linear,
-            "a text.projection other than linear",
+            "text.projection but linear",
         ),
         (spec.init_logit_bias.is_some(), "logit_bias"),
     ];

@@ -46,6 +46,17 @@ pub enum Activation {
     QuickGelu,
 }
 
+impl Activation {
+    /// As configs write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gelu => "gelu",
+            Self::GeluTanh => "gelu-tanh",
+            Self::QuickGelu => "quick-gelu",
+        }
+    }
+}
+
 /// The image tower, by kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]

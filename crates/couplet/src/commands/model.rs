@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::anyhow;
 use couplet_eval::{Format, find_model};
 use couplet_model::{
-    Activation, ImagePool, ImageTowerSpec, Layout, ModelSource, ModelSpec, TextPool, TokenizerSpec,
-    TowerCost, presets,
+    ImagePool, ImageTowerSpec, Layout, ModelSource, ModelSpec, TextPool, TokenizerSpec, TowerCost,
+    presets,
 };
 
 use super::open_model;
@@ -38,19 +38,11 @@ pub(crate) fn list() -> anyhow::Result<u8> {
             spec.image.image_size(),
             format!("{}x{}", spec.text.layers, spec.text.width),
             spec.embed_dim,
-            activation_name(spec.activation),
+            spec.activation.name(),
         );
     }
     println!("\nvision and text: layers x width. All read CLIP's 49,408 tokens.");
     Ok(0)
-}
-
-fn activation_name(activation: Activation) -> &'static str {
-    match activation {
-        Activation::Gelu => "gelu",
-        Activation::GeluTanh => "gelu-tanh",
-        Activation::QuickGelu => "quick-gelu",
-    }
 }
 
 pub(crate) fn describe(arguments: &DescribeArguments) -> anyhow::Result<u8> {
@@ -116,7 +108,7 @@ fn image_in_words(spec: &ModelSpec) -> String {
                 vit.layers,
                 vit.width,
                 vit.heads,
-                activation_name(vit.activation.unwrap_or(spec.activation)),
+                vit.activation.unwrap_or(spec.activation).name(),
             )
         }
         ImageTowerSpec::ResNet(resnet) => format!(
@@ -150,7 +142,7 @@ fn text_in_words(spec: &ModelSpec) -> String {
         text.layers,
         text.width,
         text.heads,
-        activation_name(spec.text_activation()),
+        spec.text_activation().name(),
     )
 }
 
