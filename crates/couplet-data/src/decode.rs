@@ -20,6 +20,7 @@ pub fn is_image_name(path: &Path) -> bool {
             .any(|known| known.eq_ignore_ascii_case(extension))
     })
 }
+
 /// Where PIL calls an image a decompression bomb.
 pub const DEFAULT_MAX_IMAGE_PIXELS: u64 = 178_956_970;
 
@@ -87,11 +88,15 @@ fn decode_bytes(bytes: &[u8], max_pixels: u64, exact: bool) -> Result<RgbImage, 
 
 /// What ends a JPEG.
 const END_OF_IMAGE: [u8; 2] = [0xff, 0xd9];
+/// Bytes at a file's end that may hold its end mark and padding.
+const TAIL_LEN: usize = 64;
 
 /// `None` where the other decoder is to have its say: inks in place of light, and damaged
 /// files, which libjpeg would fill with grey.
 fn decode_jpeg(bytes: &[u8]) -> Option<RgbImage> {
-    let is_whole = bytes.windows(2).rev().any(|pair| pair == END_OF_IMAGE);
+    // Not further up: a thumbnail ends the same way.
+    let tail = &bytes[bytes.len().saturating_sub(TAIL_LEN)..];
+    let is_whole = tail.windows(2).any(|pair| pair == END_OF_IMAGE);
     if !is_whole {
         return None;
     }

@@ -144,8 +144,17 @@ fn load_found(
     Ok(Loaded { model, source })
 }
 
-/// The model at `path`; with its weights where they had to be read to know it.
+/// The model at `path`; with its weights where they had to be read to know it. An
+/// architecture that is named must be the one that the files tell.
 fn find(path: &Path, arch: Arch) -> Result<(ModelSource, Option<WeightsFile>), FolderError> {
+    let found = locate(path, arch)?;
+    if let Arch::Named(name) = arch {
+        check_fits(path, &found.0.spec, &architecture(name)?.spec)?;
+    }
+    Ok(found)
+}
+
+fn locate(path: &Path, arch: Arch) -> Result<(ModelSource, Option<WeightsFile>), FolderError> {
     if path.is_file() {
         return find_file(path, arch);
     }
@@ -215,29 +224,21 @@ const CLIP_VOCABULARY: usize = 49_408;
 fn find_file(path: &Path, arch: Arch) -> Result<(ModelSource, Option<WeightsFile>), FolderError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let beside = folder.join(open_clip::CONFIG_FILE);
-    let config = match arch {
-        Arch::Named(name) => Some(architecture(name)?),
-        _ if beside.is_file() => Some(open_clip::read_config(&beside)?),
-        _ => of_open_clip_run(folder)?,
+    let told = if beside.is_file() {
+        Some(open_clip::read_config(&beside)?)
+    } else {
+        of_open_clip_run(folder)?
+    };
+    let config = match (told, arch) {
+        (Some(config), _) => Some(config),
+        (None, Arch::Named(name)) => Some(architecture(name)?),
+        (None, Arch::OrElse(spec)) => Some(of_preset(spec.clone())),
+        (None, Arch::Unknown) => None,
     };
     let file = weights::read(path)?;
-    let config = match (config, arch) {
-        (None, Arch::OrElse(spec)) if !file.is_openai => Some(of_preset(spec.clone())),
-        (config, _) => config,
-    };
     if file.is_openai {
-        let spec = openai::spec(path, &file.tensors)?;
-        if let Some(config) = config.filter(|config| config.spec.activation != spec.activation) {
-            return Err(FolderError::unsound(
-                path,
-                &[format!(
-                    "OpenAI's weights are trained with quick-gelu, not {}",
-                    config.spec.activation.name()
-                )],
-            ));
-        }
         let source = ModelSource {
-            spec,
+            spec: openai::spec(path, &file.tensors)?,
             preprocess: PreprocessSpec::default(),
             tokenizer: TokenizerSpec::Clip,
             layout: Layout::OpenAi,
