@@ -25,7 +25,8 @@ PAPER = [
     "ViT-B-32-quickgelu", "ViT-B-16-quickgelu", "ViT-L-14-quickgelu", "ViT-L-14-336-quickgelu",
 ]
 BATCH = 2
-COLUMNS = ["image features", "text features", "logits", "loss", "gradients", "after 3 steps", "open_clip's own gradients in f64"]
+COLUMNS = ["image features", "text features", "logits", "loss", "gradients", "after 3 steps",
+           "gradients in f64", "open_clip's own, f32 from f64"]
 
 
 def save(tensors, path):
@@ -90,7 +91,8 @@ def make(name, folder):
 
 def own_distance(name, folder):
     """The largest distance of open_clip's f32 gradients from its own in f64: a rounding
-    that flips the sign of an input of a ReLU moves a ResNet's gradients."""
+    that flips the sign of an input of a ReLU moves a ResNet's gradients. Leaves those in
+    f64 for Couplet to be compared with in f64."""
     if not name.startswith("RN"):
         return "-"
     batch = load_file(folder / "batch.safetensors")
@@ -105,6 +107,7 @@ def own_distance(name, folder):
         (grads[key].double() - p.grad).norm().item() / (total if norms[key] < 1e-6 * total else norms[key])
         for key, p in model.named_parameters()
     ]
+    save({key: p.grad.float() for key, p in model.named_parameters()}, folder / "grads64.safetensors")
     return f"{max(gaps):.1e}"
 
 
@@ -128,5 +131,6 @@ for name in sys.argv[1:] or PAPER:
         made = subprocess.run(
             [sys.executable, __file__, "--make", name, folder], check=True, stdout=subprocess.PIPE, text=True,
         )
-        columns = [*compare(pathlib.Path(folder)), made.stdout.split()[-1]]
+        columns = compare(pathlib.Path(folder))
+        columns += ["-"] * (len(COLUMNS) - 1 - len(columns)) + [made.stdout.split()[-1]]
         print(f"| {name} | " + " | ".join(columns) + " |", flush=True)
