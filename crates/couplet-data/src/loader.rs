@@ -5,6 +5,7 @@
 //! order, and the position behind a batch is all that resuming needs.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -20,8 +21,10 @@ use crate::sample::{Fault, SkipCause, Skipped};
 use crate::source::Source;
 use crate::{Tokenizer, Transform, decode};
 
-/// Batches that wait for the training loop, beside the one being made.
+/// Most batches that wait for the training loop, beside the one being made.
 const QUEUE: usize = 2;
+/// Most bytes of pixels that wait: of large batches only the one being made.
+const QUEUE_BYTES: usize = 32 << 20;
 /// A batch's captions are padded to a multiple of this.
 const TOKEN_MULTIPLE: usize = 8;
 
@@ -74,10 +77,45 @@ pub struct HostBatch {
     pub tokens: Vec<i32>,
     /// The longest caption's length rounded up, at most the context length.
     pub token_length: usize,
+    /// How much of its row each caption needs.
+    pub caption_lengths: Vec<usize>,
     /// Samples passed over on the way to this batch.
     pub skipped: Vec<Skipped>,
     /// Where the next batch starts.
     pub next: Position,
+}
+
+impl HostBatch {
+    /// How many pairs it has.
+    pub fn len(&self) -> usize {
+        self.caption_lengths.len()
+    }
+
+    /// Whether it has no pair.
+    pub fn is_empty(&self) -> bool {
+        self.caption_lengths.is_empty()
+    }
+
+    /// The pixels of some of its pairs.
+    pub fn pixels(&self, rows: Range<usize>) -> &[u8] {
+        let image_len = self.pixels.len() / self.len().max(1);
+        &self.pixels[rows.start * image_len..rows.end * image_len]
+    }
+
+    /// The tokens of some of its pairs, and the length of their rows: what the longest
+    /// of them needs, rounded up.
+    pub fn tokens(&self, rows: Range<usize>) -> (Vec<i32>, usize) {
+        let longest = self.caption_lengths[rows.clone()].iter().max();
+        let length = longest
+            .map_or(0, |longest| longest.next_multiple_of(TOKEN_MULTIPLE))
+            .min(self.token_length);
+        let whole_rows = self.tokens.chunks_exact(self.token_length.max(1));
+        let cut = whole_rows.skip(rows.start).take(rows.len());
+        (
+            cut.flat_map(|row| &row[..length]).copied().collect(),
+            length,
+        )
+    }
 }
 
 /// Why there is no next batch.
@@ -118,7 +156,8 @@ impl Loader {
         options: LoaderOptions,
         position: Position,
     ) -> std::io::Result<Self> {
-        let (sender, batches) = sync_channel(QUEUE);
+        let batch_bytes = options.batch_size * options.transform.output_len();
+        let (sender, batches) = sync_channel(QUEUE.min(QUEUE_BYTES / batch_bytes.max(1)));
         let pool = ThreadPoolBuilder::new()
             .num_threads(options.threads)
             .thread_name(|at| format!("loader-{at}"))
@@ -230,10 +269,16 @@ impl BatchMaker {
             };
         }
         let (tokens, token_length) = options.tokens.pad(&captions);
+        let caption_lengths = if options.tokens.cut {
+            captions.iter().map(Vec::len).collect()
+        } else {
+            vec![token_length; captions.len()]
+        };
         Ok(HostBatch {
             pixels,
             tokens,
             token_length,
+            caption_lengths,
             skipped,
             next,
         })

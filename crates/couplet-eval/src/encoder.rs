@@ -21,6 +21,9 @@ const TEXT_BATCH: usize = 256;
 /// A run's pointers to its checkpoints, the preferred one first.
 const POINTERS: [&str; 2] = ["best", "latest"];
 
+/// Averaged weights beside a checkpoint's own.
+pub const EMA_WEIGHTS_FILE: &str = "open_clip_model_ema.safetensors";
+
 /// A model that takes images and text.
 #[derive(Debug, Clone)]
 pub struct Encoder {
@@ -361,6 +364,7 @@ pub fn open_tokenizer(
 /// # Errors
 /// If a run's pointer cannot be read.
 pub fn find_model(path: &Path) -> Result<PathBuf, OpenError> {
+    let mut path = path.to_path_buf();
     for pointer in POINTERS {
         let file = path.join(pointer);
         if !file.is_file() {
@@ -370,10 +374,12 @@ pub fn find_model(path: &Path) -> Result<PathBuf, OpenError> {
             fs::read_to_string(&file).map_err(|source| OpenError::Io { path: file, source })?;
         let checkpoint = path.join("checkpoints").join(name.trim());
         if checkpoint.is_dir() {
-            return Ok(checkpoint);
+            path = checkpoint;
+            break;
         }
     }
-    Ok(path.to_path_buf())
+    let ema = path.join(EMA_WEIGHTS_FILE);
+    Ok(if ema.is_file() { ema } else { path })
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ mod zero_shot;
 
 pub use dataset::{Dataset, DatasetError, DatasetTable, Lines};
 pub use encoder::{
-    Encoder, ImageError, MissingTokenizer, OpenError, OpenOptions, eval_transform, find_model,
-    open_tokenizer, token_options,
+    EMA_WEIGHTS_FILE, Encoder, ImageError, MissingTokenizer, OpenError, OpenOptions,
+    eval_transform, find_model, open_tokenizer, token_options,
 };
 pub use export::{ExportError, Format, foreign_tokenizer};
 pub use zero_shot::{Classifier, ZERO_SHOT_METRICS, ZeroShotReport, zero_shot};

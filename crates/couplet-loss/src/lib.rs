@@ -1,6 +1,8 @@
 //! Contrastive losses: pure functions of feature matrices, never of a model.
 
-use burn::tensor::{Tensor, activation};
+use std::ops::Range;
+
+use burn::tensor::{Gradients, Tensor, activation};
 use serde::{Deserialize, Serialize};
 
 /// The `[loss]` table.
@@ -13,10 +15,14 @@ pub enum Loss {
     Sigmoid(SigmoidLoss),
 }
 
-/// Symmetric InfoNCE has no settings of its own.
+/// `kind = "softmax"`
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SoftmaxLoss {}
+pub struct SoftmaxLoss {
+    /// The share of each target that is spread evenly over the whole batch, in [0, 1).
+    #[serde(default)]
+    pub label_smoothing: f32,
+}
 
 /// The pairwise sigmoid loss has no settings of its own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -25,28 +31,85 @@ pub struct SigmoidLoss {}
 
 impl Default for Loss {
     fn default() -> Self {
-        Self::Softmax(SoftmaxLoss {})
+        Self::Softmax(SoftmaxLoss::default())
     }
 }
 
+/// What a loss reads: matching rows, and how similarities become logits.
+#[derive(Debug, Clone)]
+pub struct Features {
+    /// `[batch, embed_dim]`, L2-normalised.
+    pub image: Tensor<2>,
+    /// `[batch, embed_dim]`, L2-normalised.
+    pub text: Tensor<2>,
+    /// `[1]`, the log of the factor on cosine similarities.
+    pub logit_scale: Tensor<1>,
+    /// `[1]`, added to the scaled similarities; 0 without one.
+    pub logit_bias: Option<Tensor<1>>,
+}
+
+/// A loss and its gradient with respect to everything it reads, without a graph.
+#[derive(Debug, Clone)]
+pub struct FeatureGradients {
+    /// `[1]`
+    pub loss: Tensor<1>,
+    /// Shapes as in [`Features`].
+    pub image: Tensor<2>,
+    pub text: Tensor<2>,
+    pub logit_scale: Tensor<1>,
+    pub logit_bias: Option<Tensor<1>>,
+}
+
 impl Loss {
-    /// The loss of a batch of matching rows, `[1]`.
-    /// - image_features, text_features: `[batch, embed_dim]`, L2-normalised.
-    /// - logit_scale: `[1]`, the log of the factor on cosine similarities.
-    /// - logit_bias: `[1]`, added to the scaled similarities; 0 without one.
-    pub fn forward(
-        &self,
-        image_features: Tensor<2>,
-        text_features: Tensor<2>,
-        logit_scale: Tensor<1>,
-        logit_bias: Option<Tensor<1>>,
-    ) -> Tensor<1> {
+    /// The loss of a whole batch, `[1]`.
+    pub fn forward(&self, features: Features) -> Tensor<1> {
+        let batch = features.image.dims()[0];
+        self.of_rows(0..batch, features)
+    }
+
+    /// What the pairs `rows` add to the loss of the whole batch, `[1]`: over disjoint rows
+    /// that cover the batch the parts add up to it. No matrix has more rows than these.
+    pub fn of_rows(&self, rows: Range<usize>, features: Features) -> Tensor<1> {
         match self {
-            // A bias that all logits share cancels in a softmax.
-            Self::Softmax(_) => symmetric_info_nce(image_features, text_features, logit_scale),
-            Self::Sigmoid(_) => {
-                pairwise_sigmoid(image_features, text_features, logit_scale, logit_bias)
-            }
+            Self::Softmax(softmax) => symmetric_info_nce(rows, features, softmax.label_smoothing),
+            Self::Sigmoid(_) => pairwise_sigmoid(rows, features),
+        }
+    }
+
+    /// [`Self::of_rows`] and its gradients, `chunk` rows of logits at a time.
+    /// - features: without a graph.
+    pub fn gradients(
+        &self,
+        rows: Range<usize>,
+        features: &Features,
+        chunk: usize,
+    ) -> FeatureGradients {
+        let mut sum: Option<FeatureGradients> = None;
+        for start in rows.clone().step_by(chunk) {
+            let part = self.chunk_gradients(start..rows.end.min(start + chunk), features);
+            sum = Some(match sum {
+                Some(sum) => sum.plus(part),
+                None => part,
+            });
+        }
+        sum.expect("there is at least one row")
+    }
+
+    fn chunk_gradients(&self, rows: Range<usize>, features: &Features) -> FeatureGradients {
+        let leaves = Features {
+            image: leaf(&features.image),
+            text: leaf(&features.text),
+            logit_scale: leaf(&features.logit_scale),
+            logit_bias: features.logit_bias.as_ref().map(leaf),
+        };
+        let loss = self.of_rows(rows, leaves.clone());
+        let grads = loss.backward();
+        FeatureGradients {
+            loss: loss.inner(),
+            image: grad(&leaves.image, &grads),
+            text: grad(&leaves.text, &grads),
+            logit_scale: grad(&leaves.logit_scale, &grads),
+            logit_bias: leaves.logit_bias.map(|bias| grad(&bias, &grads)),
         }
     }
 
@@ -54,54 +117,121 @@ impl Loss {
     pub fn needs_bias(&self) -> bool {
         matches!(self, Self::Sigmoid(_))
     }
+
+    /// What is wrong with the settings, each with its key.
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Softmax(softmax) if !(0.0..1.0).contains(&softmax.label_smoothing) => {
+                let message = format!("{} is not a share in [0, 1)", softmax.label_smoothing);
+                vec![("label_smoothing", message)]
+            }
+            _ => Vec::new(),
+        }
+    }
 }
 
-/// The mean of both directions' cross-entropies, where row i's class is column i.
-/// - image_features, text_features: `[batch, embed_dim]`, L2-normalised.
-/// - logit_scale: `[1]`, as its log.
+impl FeatureGradients {
+    /// The sum of two parts of one batch.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            loss: self.loss + other.loss,
+            image: self.image + other.image,
+            text: self.text + other.text,
+            logit_scale: self.logit_scale + other.logit_scale,
+            logit_bias: (self.logit_bias.zip(other.logit_bias)).map(|(a, b)| a + b),
+        }
+    }
+}
+
+fn leaf<const D: usize>(x: &Tensor<D>) -> Tensor<D> {
+    Tensor::from_inner(x.clone()).require_grad()
+}
+
+/// The gradient of a leaf; 0 where the loss does not read it.
+fn grad<const D: usize>(leaf: &Tensor<D>, grads: &Gradients) -> Tensor<D> {
+    let zeros = || leaf.clone().inner().zeros_like();
+    leaf.grad(grads).unwrap_or_else(zeros)
+}
+
+/// Rows of a logits matrix that exist at once unless a config says otherwise: few enough
+/// to weigh nothing beside a tower's activations, enough to keep a device busy.
+pub fn default_chunk(batch: usize) -> usize {
+    const LOGITS: usize = 1 << 18;
+    const LEAST_ROWS: usize = 64;
+    (LOGITS / batch.max(1)).max(LEAST_ROWS)
+}
+
+/// Over the pairs `rows`, the mean of both directions' cross-entropies, where row i's
+/// class is column i, divided by the size of the whole batch.
+/// - label_smoothing: the share of the target that every column has an equal part of.
 /// - returns `[1]`.
 ///
-/// Source: Radford et al. 2021, figure 3; open_clip `ClipLoss`.
+/// Source: Radford et al. 2021, figure 3; open_clip `ClipLoss`;
+/// `torch.nn.functional.cross_entropy` for the smoothing.
 pub fn symmetric_info_nce(
-    image_features: Tensor<2>,
-    text_features: Tensor<2>,
-    logit_scale: Tensor<1>,
+    rows: Range<usize>,
+    features: Features,
+    label_smoothing: f32,
 ) -> Tensor<1> {
-    let scaled_images = image_features * logit_scale.exp().unsqueeze();
-    let matching = (scaled_images.clone() * text_features.clone()).sum_dim(1);
-    let logits_per_image = scaled_images.matmul(text_features.transpose());
-    let over_texts = log_sum_exp(logits_per_image.clone(), 1);
-    let over_images = log_sum_exp(logits_per_image, 0).transpose();
-    ((over_texts + over_images).div_scalar(2.0) - matching).mean()
+    // A bias that all logits share cancels in a softmax.
+    let Features {
+        image,
+        text,
+        logit_scale,
+        ..
+    } = features;
+    let batch = image.dims()[0];
+    let scale = logit_scale.exp().unsqueeze();
+    let images_r = image.clone().slice([rows.clone()]) * scale.clone();
+    let texts_r = text.clone().slice([rows]);
+    let matching = (images_r.clone() * texts_r.clone()).sum_dim(1);
+    let half = |own: Tensor<2>, others: Tensor<2>| {
+        let logits = own.matmul(others.transpose());
+        let mean = (label_smoothing > 0.0).then(|| logits.clone().mean_dim(1));
+        let over_others = log_sum_exp(logits, 1);
+        match mean {
+            Some(mean) => over_others - mean.mul_scalar(label_smoothing),
+            None => over_others,
+        }
+    };
+    let both = half(images_r, text) + half(texts_r * scale, image);
+    let parts = both.div_scalar(2.0) - matching.mul_scalar(1.0 - label_smoothing);
+    parts.sum().div_scalar(size(batch))
 }
 
-/// The sum over all pairs of `-ln σ(±logit)`, divided by the batch: plus where image and
-/// text match, minus elsewhere.
-/// - image_features, text_features: `[batch, embed_dim]`, L2-normalised.
-/// - logit_scale: `[1]`, as its log; logit_bias: `[1]`.
+/// Over the pairs of the images `rows` with every text, the sum of `-ln σ(±logit)`,
+/// divided by the size of the whole batch: plus where image and text match, minus
+/// elsewhere.
 /// - returns `[1]`.
 ///
 /// Source: Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training"; open_clip
 /// `SigLipLoss`.
-pub fn pairwise_sigmoid(
-    image_features: Tensor<2>,
-    text_features: Tensor<2>,
-    logit_scale: Tensor<1>,
-    logit_bias: Option<Tensor<1>>,
-) -> Tensor<1> {
-    #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^24")]
-    let batch = image_features.dims()[0] as f32;
-    let scaled_images = image_features * logit_scale.exp().unsqueeze();
-    let matching = (scaled_images.clone() * text_features.clone()).sum_dim(1);
-    let mut logits = scaled_images.matmul(text_features.transpose());
-    // -ln σ(x) = softplus(x) - x and -ln σ(-x) = softplus(x): the matching logits are
-    // all that a mask would have picked out.
-    let mut matching = matching.sum();
+pub fn pairwise_sigmoid(rows: Range<usize>, features: Features) -> Tensor<1> {
+    let Features {
+        image,
+        text,
+        logit_scale,
+        logit_bias,
+    } = features;
+    let batch = image.dims()[0];
+    let images_r = image.slice([rows.clone()]) * logit_scale.exp().unsqueeze();
+    let mut matching = (images_r.clone() * text.clone().slice([rows.clone()])).sum();
+    let mut logits = images_r.matmul(text.transpose());
     if let Some(bias) = logit_bias {
         logits = logits + bias.clone().unsqueeze();
-        matching = matching + bias.mul_scalar(batch);
+        matching = matching + bias.mul_scalar(size(rows.len()));
     }
-    (activation::softplus(logits, 1.0).sum() - matching).div_scalar(batch)
+    // -ln σ(x) = softplus(x) - x and -ln σ(-x) = softplus(x): the matching logits are
+    // all that a mask would have picked out. Rows are summed before their sums, since a
+    // plain sum of a large matrix adds in an order that depends on scheduling.
+    let apart = activation::softplus(logits, 1.0).sum_dim(1).sum();
+    (apart - matching).div_scalar(size(batch))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "batches are far below 2^24")]
+fn size(rows: usize) -> f32 {
+    rows as f32
 }
 
 /// `ln(Σ exp(x))` along `dim`, which stays with size 1; safe for large `x`.
@@ -113,32 +243,43 @@ fn log_sum_exp(x: Tensor<2>, dim: usize) -> Tensor<2> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::Device;
+    use burn::tensor::{Device, Int};
 
     fn scalar(tensor: Tensor<1>) -> f32 {
         tensor.into_scalar()
     }
 
+    fn features(image: Tensor<2>, text: Tensor<2>, factor: f32, bias: Option<f32>) -> Features {
+        let device = image.device();
+        Features {
+            image,
+            text,
+            logit_scale: Tensor::from_floats([factor.ln()], &device),
+            logit_bias: bias.map(|bias| Tensor::from_floats([bias], &device)),
+        }
+    }
+
+    /// With scale 2 the logits are [[1.2, 0.0], [1.6, 2.0]].
+    fn two_pairs(bias: Option<f32>) -> Features {
+        let device = Device::flex();
+        let images = Tensor::<2>::from_floats([[1.0, 0.0], [0.0, 1.0]], &device);
+        let texts = Tensor::<2>::from_floats([[0.6, 0.8], [0.0, 1.0]], &device);
+        features(images, texts, 2.0, bias)
+    }
+
     #[test]
     fn identical_features_cost_the_log_of_the_batch() {
-        let device = Device::flex();
-        let features = Tensor::<2>::from_floats([[1.0, 0.0]; 4], &device);
-        let scale = Tensor::from_floats([3.0], &device);
-        let loss = scalar(symmetric_info_nce(features.clone(), features, scale));
+        let same = Tensor::<2>::from_floats([[1.0, 0.0]; 4], &Device::flex());
+        let loss = scalar(Loss::default().forward(features(same.clone(), same, 20.0, None)));
         assert!((loss - 4f32.ln()).abs() < 1e-5, "{loss}");
     }
 
     #[test]
     fn a_pair_worked_out_by_hand() {
-        let device = Device::flex();
-        let images = Tensor::<2>::from_floats([[1.0, 0.0], [0.0, 1.0]], &device);
-        let texts = Tensor::<2>::from_floats([[0.6, 0.8], [0.0, 1.0]], &device);
-        // With scale 2 the logits are [[1.2, 0.0], [1.6, 2.0]].
         let nll = |own: f32, other: f32| (own.exp() + other.exp()).ln() - own;
         let per_image = f32::midpoint(nll(1.2, 0.0), nll(2.0, 1.6));
         let per_text = f32::midpoint(nll(1.2, 1.6), nll(2.0, 0.0));
-        let scale = Tensor::from_floats([2f32.ln()], &device);
-        let loss = scalar(Loss::default().forward(images, texts, scale, None));
+        let loss = scalar(Loss::default().forward(two_pairs(None)));
         assert!(
             (loss - f32::midpoint(per_image, per_text)).abs() < 1e-6,
             "{loss}"
@@ -146,26 +287,77 @@ mod tests {
     }
 
     #[test]
+    fn smoothed_targets_worked_out_by_hand() {
+        // 0.9 + 0.05 on the own class, 0.05 on the other.
+        let nll = |own: f32, other: f32| (own.exp() + other.exp()).ln() - 0.95 * own - 0.05 * other;
+        let all = nll(1.2, 0.0) + nll(2.0, 1.6) + nll(1.2, 1.6) + nll(2.0, 0.0);
+        let smooth = Loss::Softmax(SoftmaxLoss {
+            label_smoothing: 0.1,
+        });
+        let loss = scalar(smooth.forward(two_pairs(None)));
+        assert!((loss - all / 4.0).abs() < 1e-6, "{loss}");
+        let too_much = Loss::Softmax(SoftmaxLoss {
+            label_smoothing: 1.0,
+        });
+        assert_eq!(too_much.problems()[0].0, "label_smoothing");
+    }
+
+    #[test]
     fn every_pair_counts_by_itself_in_the_sigmoid_loss() {
-        let device = Device::flex();
-        let images = Tensor::<2>::from_floats([[1.0, 0.0], [0.0, 1.0]], &device);
-        let texts = Tensor::<2>::from_floats([[0.6, 0.8], [0.0, 1.0]], &device);
-        // With scale 2 and bias -1 the logits are [[0.2, -1.0], [0.6, 1.0]].
+        // With bias -1 the logits are [[0.2, -1.0], [0.6, 1.0]].
         let nll = |signed: f32| (1.0 + (-signed).exp()).ln();
         let expected = (nll(0.2) + nll(1.0) + nll(-0.6) + nll(1.0)) / 2.0;
-        let scale = Tensor::from_floats([2f32.ln()], &device);
-        let bias = Tensor::from_floats([-1.0], &device);
-        let kind = Loss::Sigmoid(SigmoidLoss {});
-        let loss = scalar(kind.forward(images, texts, scale, Some(bias)));
+        let loss = scalar(Loss::Sigmoid(SigmoidLoss {}).forward(two_pairs(Some(-1.0))));
         assert!((loss - expected).abs() < 1e-6, "{loss} {expected}");
     }
 
     #[test]
     fn large_scales_stay_finite() {
-        let device = Device::flex();
-        let images = Tensor::<2>::from_floats([[1.0, 0.0], [-1.0, 0.0]], &device);
-        let scale = Tensor::from_floats([10.0], &device);
-        let loss = scalar(symmetric_info_nce(images.clone(), images, scale));
+        let images = Tensor::<2>::from_floats([[1.0, 0.0], [-1.0, 0.0]], &Device::flex());
+        let far = features(images.clone(), images, 10f32.exp(), None);
+        let loss = scalar(Loss::default().forward(far));
         assert!(loss.abs() < 1e-6, "{loss}");
+    }
+
+    /// Unlike rows without a pattern.
+    fn scattered(rows: usize, phase: f32) -> Tensor<2> {
+        let angles = Tensor::<1, Int>::arange(0..i64::try_from(rows).unwrap(), &Device::flex());
+        let angles = angles.float().mul_scalar(2.4) + phase;
+        Tensor::stack(vec![angles.clone().cos(), angles.sin()], 1)
+    }
+
+    fn close<const D: usize>(ours: Tensor<D>, theirs: Tensor<D>) {
+        let gap: f32 = (ours - theirs.clone()).square().sum().sqrt().into_scalar();
+        let norm: f32 = theirs.square().sum().sqrt().into_scalar();
+        assert!(gap <= 1e-6 * norm, "{gap} of {norm}");
+    }
+
+    #[test]
+    fn chunks_add_up_to_the_whole_batch_and_its_gradients() {
+        let smooth = Loss::Softmax(SoftmaxLoss {
+            label_smoothing: 0.2,
+        });
+        let sigmoid = Loss::Sigmoid(SigmoidLoss {});
+        for (loss, bias) in [
+            (Loss::default(), None),
+            (smooth, None),
+            (sigmoid, Some(-2.0)),
+        ] {
+            let features = features(scattered(10, 0.0), scattered(10, 0.3), 5.0, bias);
+            let whole = loss.gradients(0..10, &features, 10);
+            close(whole.loss.clone(), loss.forward(features.clone()));
+            // Ten rows in chunks of four, and on two ranks.
+            let ranks = [0..5, 5..10].map(|rows| loss.gradients(rows, &features, 2));
+            let [first, second] = ranks;
+            for parts in [loss.gradients(0..10, &features, 4), first.plus(second)] {
+                close(parts.loss, whole.loss.clone());
+                close(parts.image, whole.image.clone());
+                close(parts.text, whole.text.clone());
+                close(parts.logit_scale, whole.logit_scale.clone());
+                if let (Some(ours), Some(theirs)) = (parts.logit_bias, &whole.logit_bias) {
+                    close(ours, theirs.clone());
+                }
+            }
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! Attention, and the modules that are attention and nothing else.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, activation, module};
+use burn::tensor::{Tensor, activation};
 
 use crate::AttentionPoolSpec;
 use crate::init::{Initializer, inverse_sqrt};
 use crate::layers::{LayerNorm, Linear, linear};
+use crate::precision::{Precision, widen};
 use crate::transformer::Token;
 
 /// Multi-head self-attention with PyTorch's packed input projection.
@@ -20,14 +21,17 @@ pub(crate) struct Attention {
 impl Attention {
     /// - x: `[batch, tokens, width]`; returns the same shape.
     /// - mask: added to the scores, `[1, 1, tokens, tokens]`.
-    pub fn forward(&self, x: Tensor<3>, mask: Option<&Tensor<4>>) -> Tensor<3> {
-        let qkv = split_heads(
-            linear(x, &self.in_proj_weight, Some(&self.in_proj_bias)),
-            3 * self.heads,
-        );
+    pub fn forward(
+        &self,
+        x: Tensor<3>,
+        mask: Option<&Tensor<4>>,
+        precision: Precision,
+    ) -> Tensor<3> {
+        let (weight, bias) = (self.in_proj_weight.val(), self.in_proj_bias.val());
+        let qkv = split_heads(linear(x, weight, Some(bias), precision), 3 * self.heads);
         let part = |i: usize| qkv.clone().narrow(1, i * self.heads, self.heads);
         let attended = attention(part(0), part(1), part(2), mask);
-        self.out_proj.forward(merge_heads(attended))
+        self.out_proj.forward(merge_heads(attended), precision)
     }
 
     /// The attention's output for one token of each sequence.
@@ -37,25 +41,20 @@ impl Attention {
         x: Tensor<3>,
         token: &Token,
         mask: Option<&Tensor<4>>,
+        precision: Precision,
     ) -> Tensor<3> {
-        let q = self.project(token.pick(x.clone()), Part::Query);
+        let q = self.project(token.pick(x.clone()), Part::Query, precision);
         let mask = mask.map(|mask| token.pick_mask(mask));
-        self.answer(q, x, mask.as_ref())
-    }
-
-    /// What the keys and values of `x` answer to queries.
-    /// - q: `[batch, heads, queries, head_width]`; x: `[batch, tokens, width]`.
-    /// - returns `[batch, queries, width]`.
-    fn answer(&self, q: Tensor<4>, x: Tensor<3>, mask: Option<&Tensor<4>>) -> Tensor<3> {
-        let kv = self.project(x, Part::KeyAndValue);
+        let kv = self.project(x, Part::KeyAndValue, precision);
         let (k, v) = (
             kv.clone().narrow(1, 0, self.heads),
             kv.narrow(1, self.heads, self.heads),
         );
-        self.out_proj.forward(merge_heads(attention(q, k, v, mask)))
+        let attended = merge_heads(attention(q, k, v, mask.as_ref()));
+        self.out_proj.forward(attended, precision)
     }
 
-    fn project(&self, x: Tensor<3>, part: Part) -> Tensor<4> {
+    fn project(&self, x: Tensor<3>, part: Part, precision: Precision) -> Tensor<4> {
         let width = x.dims()[2];
         let (from, parts) = match part {
             Part::Query => (0, 1),
@@ -69,10 +68,7 @@ impl Attention {
             .in_proj_bias
             .val()
             .narrow(0, from * width, parts * width);
-        split_heads(
-            module::linear(x, weight.transpose(), Some(bias)),
-            parts * self.heads,
-        )
+        split_heads(linear(x, weight, Some(bias), precision), parts * self.heads)
     }
 }
 
@@ -150,23 +146,24 @@ impl AttentionPool {
     }
 
     /// - x: `[batch, tokens, context_width]`; returns `[batch, queries, width]`.
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    pub fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
         let batch = x.dims()[0];
         let [queries, width] = self.query.dims();
         let query = self.ln_q.forward(self.query.val());
-        let [q, k, v] = self.attn.project(query.unsqueeze(), self.ln_k.forward(x));
+        let [q, k, v] = self
+            .attn
+            .project(query.unsqueeze(), self.ln_k.forward(x), precision);
         let head_width = width / self.attn.heads;
         let q = q.expand([batch, self.attn.heads, queries, head_width]);
-        self.attn
-            .out_proj
-            .forward(merge_heads(attention(q, k, v, None)))
+        let attended = merge_heads(attention(q, k, v, None));
+        widen(self.attn.out_proj.forward(attended, precision))
     }
 }
 
 impl CrossAttention {
     /// - query: `[1, queries, width]`; x: `[batch, tokens, context_width]`.
     /// - returns queries, keys and values by head, `[…, heads, …, head_width]`.
-    fn project(&self, query: Tensor<3>, x: Tensor<3>) -> [Tensor<4>; 3] {
+    fn project(&self, query: Tensor<3>, x: Tensor<3>, precision: Precision) -> [Tensor<4>; 3] {
         let width = query.dims()[2];
         let sources = [query, x.clone(), x];
         let separate = [
@@ -183,10 +180,7 @@ impl CrossAttention {
                 (None, None) => unreachable!("one or the other is initialised"),
             };
             let bias = self.in_proj_bias.val().narrow(0, at * width, width);
-            split_heads(
-                module::linear(source, weight.transpose(), Some(bias)),
-                self.heads,
-            )
+            split_heads(linear(source, weight, Some(bias), precision), self.heads)
         })
     }
 }
@@ -205,8 +199,9 @@ pub(crate) fn merge_heads(x: Tensor<4>) -> Tensor<3> {
         .reshape([batch, tokens, heads * head_width])
 }
 
-/// Scaled dot-product attention; the one place that decides how it is computed.
-/// - q: `[batch, heads, queries, head_width]`; returns the same shape.
+/// Scaled dot-product attention; the one place that decides how it is computed. The
+/// softmax is in f32 at least.
+/// - q: `[batch, heads, queries, head_width]`; returns the same shape and dtype.
 /// - k, v: `[batch, heads, tokens, head_width]`.
 /// - mask: added to the scores, `[batch or 1, 1, queries, tokens]`.
 pub(crate) fn attention(
@@ -216,9 +211,10 @@ pub(crate) fn attention(
     mask: Option<&Tensor<4>>,
 ) -> Tensor<4> {
     let scale = inverse_sqrt(q.dims()[3]);
-    let mut scores_bhqk = q.mul_scalar(scale).matmul(k.swap_dims(2, 3));
+    let mut scores_bhqk = widen(q.mul_scalar(scale).matmul(k.swap_dims(2, 3)));
     if let Some(mask) = mask {
         scores_bhqk = scores_bhqk + mask.clone();
     }
-    activation::softmax(scores_bhqk, 3).matmul(v)
+    let weights_bhqk = activation::softmax(scores_bhqk, 3).cast(v.dtype());
+    weights_bhqk.matmul(v)
 }

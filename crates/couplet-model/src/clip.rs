@@ -5,6 +5,7 @@ use burn::tensor::{Device, Int, Tensor};
 
 use crate::init::Initializer;
 use crate::layers::ChannelStatistics;
+use crate::precision::Precision;
 use crate::{ImageTowerSpec, ModelSpec, ModifiedResNet, TextTower, VisionTransformer};
 
 /// `exp(logit_scale)` is kept at or below this. Source: Radford et al. 2021, section 2.5.
@@ -16,13 +17,15 @@ const NORMALIZE_EPS: f32 = 1e-12;
 /// A CLIP model: image tower, text tower and learned temperature.
 #[derive(Module, Debug)]
 pub struct Clip {
-    visual: ImageTower,
+    pub(crate) visual: ImageTower,
     text: TextTower,
     /// The log of the factor on cosine similarities, `[1]`.
     pub logit_scale: Param<Tensor<1>>,
     /// Added to the scaled similarities, `[1]`. Source: Zhai et al. 2023, "Sigmoid Loss
     /// for Language Image Pre-Training".
     pub logit_bias: Option<Param<Tensor<1>>>,
+    #[module(skip)]
+    precision: Precision,
 }
 
 /// The image tower, by kind.
@@ -84,7 +87,15 @@ impl Clip {
             text: TextTower::init(&spec.text, embed_dim, activation, &init),
             logit_scale: init.constant([1], spec.init_logit_scale),
             logit_bias: spec.init_logit_bias.map(|bias| init.constant([1], bias)),
+            precision: Precision::F32,
         }
+    }
+
+    /// The same weights, multiplied in another dtype from now on. Features stay f32.
+    #[must_use]
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
     }
 
     /// As in evaluation: batch norms use their running statistics, no patch is dropped.
@@ -92,8 +103,8 @@ impl Clip {
     /// - returns image features `[batch, embed_dim]`, not L2-normalised.
     pub fn encode_image(&self, images: Tensor<4>) -> Tensor<2> {
         match &self.visual {
-            ImageTower::Vit(vit) => vit.forward(images, None),
-            ImageTower::ResNet(resnet) => resnet.forward(images),
+            ImageTower::Vit(vit) => vit.forward(images, None, self.precision),
+            ImageTower::ResNet(resnet) => resnet.forward(images, self.precision),
         }
     }
 
@@ -108,9 +119,12 @@ impl Clip {
         pass: &TrainPass,
     ) -> (Tensor<2>, BatchStatistics) {
         match &self.visual {
-            ImageTower::Vit(vit) => (vit.forward(images, Some(pass)), BatchStatistics::default()),
+            ImageTower::Vit(vit) => {
+                let features = vit.forward(images, Some(pass), self.precision);
+                (features, BatchStatistics::default())
+            }
             ImageTower::ResNet(resnet) => {
-                let (features, seen) = resnet.forward_train(images);
+                let (features, seen) = resnet.forward_train(images, self.precision);
                 (features, BatchStatistics(seen))
             }
         }
@@ -129,7 +143,7 @@ impl Clip {
     ///   `context_length` (all of it where the tower reads its padding).
     /// - returns text features `[batch, embed_dim]`, not L2-normalised.
     pub fn encode_text(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
-        self.text.forward(tokens)
+        self.text.forward(tokens, self.precision)
     }
 
     /// The device that holds the weights.

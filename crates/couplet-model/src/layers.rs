@@ -7,6 +7,7 @@ use burn::tensor::{Tensor, module};
 
 use crate::Activation;
 use crate::init::{Initializer, inverse_sqrt};
+use crate::precision::{Precision, widen};
 
 /// `y = x Wᵀ + b` with `weight` as PyTorch keeps it, `[out, in]`.
 #[derive(Module, Debug)]
@@ -17,19 +18,24 @@ pub(crate) struct Linear {
 
 impl Linear {
     /// - x: `[…, in]`; returns `[…, out]`.
-    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        linear(x, &self.weight, Some(&self.bias))
+    pub fn forward<const D: usize>(&self, x: Tensor<D>, precision: Precision) -> Tensor<D> {
+        linear(x, self.weight.val(), Some(self.bias.val()), precision)
     }
 }
 
-/// `x weightᵀ + bias`.
+/// `x weightᵀ + bias`, in the dtype of `precision`.
 /// - x: `[…, in]`, weight: `[out, in]`, bias: `[out]`; returns `[…, out]`.
 pub(crate) fn linear<const D: usize>(
     x: Tensor<D>,
-    weight: &Param<Tensor<2>>,
-    bias: Option<&Param<Tensor<1>>>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    precision: Precision,
 ) -> Tensor<D> {
-    module::linear(x, weight.val().transpose(), bias.map(Param::val))
+    module::linear(
+        precision.narrow(x),
+        precision.narrow(weight).transpose(),
+        bias.map(|bias| precision.narrow(bias)),
+    )
 }
 
 /// Layer normalisation over the last dimension.
@@ -95,11 +101,13 @@ impl Conv {
         }
     }
 
-    /// - x: `[batch, in, height, width]`; returns `[batch, out, height / stride, width / stride]`.
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+    /// - x: `[batch, in, height, width]`; returns `[batch, out, height / stride, width / stride]`
+    ///   in the dtype of `precision`.
+    pub fn forward(&self, x: Tensor<4>, precision: Precision) -> Tensor<4> {
         let padding = self.weight.dims()[2] / 2;
         let options = ConvOptions::new([self.stride; 2], [padding; 2], [1; 2], 1);
-        module::conv2d(x, self.weight.val(), None, options)
+        let weight = precision.narrow(self.weight.val());
+        module::conv2d(precision.narrow(x), weight, None, options)
     }
 }
 
@@ -112,6 +120,7 @@ pub(crate) struct BatchNorm {
     bias: Param<Tensor<1>>,
     running_mean: Param<Tensor<1>>,
     running_var: Param<Tensor<1>>,
+    frozen: bool,
 }
 
 /// Of one batch-norm layer in one pass: mean and biased variance, `[channels]`, and how
@@ -135,31 +144,49 @@ impl BatchNorm {
             bias: init.constant([channels], 0.0),
             running_mean: init.buffer([channels], 0.0),
             running_var: init.buffer([channels], 1.0),
+            frozen: false,
         }
     }
 
-    /// - x: `[batch, channels, height, width]`; returns the same shape.
-    /// - seen: in training, takes up the batch's statistics.
+    /// Computed in f32 at least.
+    /// - x: `[batch, channels, height, width]`; returns the same shape and dtype.
+    /// - seen: in training, takes up the batch's statistics. Without it, or if the layer
+    ///   is frozen, the running statistics normalise.
     pub fn forward(&self, x: Tensor<4>, seen: Option<&mut Vec<ChannelStatistics>>) -> Tensor<4> {
         let (gain, bias) = (self.weight.val(), self.bias.val());
-        let Some(seen) = seen else {
-            return module::batch_norm(
+        let dtype = x.dtype();
+        let [batch, _, height, width] = x.dims();
+        let x = widen(x);
+        let output = match seen.filter(|_| !self.frozen) {
+            None => module::batch_norm(
                 x,
                 gain,
                 bias,
                 self.running_mean.val(),
                 self.running_var.val(),
                 BATCH_NORM_EPS,
-            );
+            ),
+            Some(seen) => {
+                let normalised = module::batch_norm_train(x, gain, bias, BATCH_NORM_EPS);
+                seen.push(ChannelStatistics {
+                    mean: normalised.mean,
+                    variance: normalised.variance,
+                    count: batch * height * width,
+                });
+                normalised.output
+            }
         };
-        let [batch, _, height, width] = x.dims();
-        let normalised = module::batch_norm_train(x, gain, bias, BATCH_NORM_EPS);
-        seen.push(ChannelStatistics {
-            mean: normalised.mean,
-            variance: normalised.variance,
-            count: batch * height * width,
-        });
-        normalised.output
+        output.cast(dtype)
+    }
+
+    /// Keeps the running statistics as they are, and normalises with them in training too.
+    pub fn freeze(&mut self) {
+        self.frozen = true;
+    }
+
+    /// Whether a pass in training takes up this layer's statistics.
+    pub fn is_trained(&self) -> bool {
+        !self.frozen
     }
 
     /// Moves the running statistics towards a batch's, its variance made unbiased as

@@ -19,7 +19,9 @@
 mod attention;
 mod clip;
 mod cost;
+mod depth;
 mod files;
+mod freeze;
 pub mod hugging_face;
 mod init;
 mod layers;
@@ -28,6 +30,7 @@ mod names;
 pub mod open_clip;
 mod openai;
 mod positions;
+mod precision;
 pub mod presets;
 mod resnet;
 mod spec;
@@ -38,12 +41,15 @@ pub mod weights;
 
 pub use clip::{BatchStatistics, Clip, ImageTower, MAX_LOGIT_SCALE, TrainPass, l2_normalize};
 pub use cost::{ModelCost, TowerCost};
+pub use depth::{Blocks, Depth, Place};
 pub use files::FolderError;
+pub use freeze::{Freeze, FreezeTable};
 pub use layers::is_buffer;
 pub use load::{
     Layout, Loaded, ModelSource, TOKENIZER_FILE, TokenizerSpec, inspect, inspect_as, load, load_as,
 };
 pub use names::{ParameterMapper, ParameterVisitor, map_parameters, visit_parameters};
+pub use precision::Precision;
 pub use resnet::ModifiedResNet;
 pub use spec::{
     Activation, AttentionPoolSpec, ImagePool, ImagePositions, ImageTowerSpec, Interpolation,

@@ -9,6 +9,7 @@ use crate::ResNetSpec;
 use crate::attention::{attention, merge_heads, split_heads};
 use crate::init::{Initializer, inverse_sqrt};
 use crate::layers::{BatchNorm, ChannelStatistics, Conv, Linear};
+use crate::precision::{Precision, widen};
 
 /// Channels of a bottleneck's output over those between its convolutions.
 const EXPANSION: usize = 4;
@@ -84,19 +85,23 @@ impl ModifiedResNet {
 
     /// - images: `[batch, 3, image_size, image_size]`, normalised.
     /// - returns image features `[batch, embed_dim]`, not L2-normalised.
-    pub(crate) fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        self.forward_seen(images, None)
+    pub(crate) fn forward(&self, images: Tensor<4>, precision: Precision) -> Tensor<2> {
+        self.forward_seen(images, None, precision)
     }
 
     /// As [`Self::forward`], normalised by the batch's own statistics, which are
     /// returned for [`Self::update`].
-    pub(crate) fn forward_train(&self, images: Tensor<4>) -> (Tensor<2>, Vec<ChannelStatistics>) {
+    pub(crate) fn forward_train(
+        &self,
+        images: Tensor<4>,
+        precision: Precision,
+    ) -> (Tensor<2>, Vec<ChannelStatistics>) {
         let mut seen = Vec::new();
-        let features = self.forward_seen(images, Some(&mut seen));
+        let features = self.forward_seen(images, Some(&mut seen), precision);
         (features, seen)
     }
 
-    fn forward_seen(&self, images: Tensor<4>, mut seen: Seen) -> Tensor<2> {
+    fn forward_seen(&self, images: Tensor<4>, mut seen: Seen, precision: Precision) -> Tensor<2> {
         let stem = [
             (&self.conv1, &self.bn1),
             (&self.conv2, &self.bn2),
@@ -104,16 +109,32 @@ impl ModifiedResNet {
         ];
         let mut x = images;
         for (conv, norm) in stem {
-            x = activation::relu(norm.forward(conv.forward(x), seen.as_deref_mut()));
+            x = activation::relu(norm.forward(conv.forward(x, precision), seen.as_deref_mut()));
         }
         x = average_pool(x, 2);
         for block in [&self.layer1, &self.layer2, &self.layer3, &self.layer4]
             .into_iter()
             .flatten()
         {
-            x = block.forward(x, seen.as_deref_mut());
+            x = block.forward(x, seen.as_deref_mut(), precision);
         }
-        self.attnpool.forward(x)
+        self.attnpool.forward(x, precision)
+    }
+
+    /// Freezes the batch norms of the stem and of the first `blocks` residual blocks.
+    pub(crate) fn freeze_norms(&mut self, blocks: usize) {
+        for norm in [&mut self.bn1, &mut self.bn2, &mut self.bn3] {
+            norm.freeze();
+        }
+        let stages = [
+            &mut self.layer1,
+            &mut self.layer2,
+            &mut self.layer3,
+            &mut self.layer4,
+        ];
+        for block in stages.into_iter().flatten().take(blocks) {
+            block.norms().for_each(BatchNorm::freeze);
+        }
     }
 
     /// Moves the running statistics of every batch norm towards those of one pass.
@@ -127,7 +148,8 @@ impl ModifiedResNet {
         ];
         let blocks = stages.into_iter().flatten().flat_map(Bottleneck::norms);
         // In the order of the forward pass.
-        for (norm, statistics) in stem.into_iter().chain(blocks).zip(seen) {
+        let norms = stem.into_iter().chain(blocks);
+        for (norm, statistics) in norms.filter(|norm| norm.is_trained()).zip(seen) {
             norm.update(statistics);
         }
     }
@@ -158,16 +180,19 @@ impl Bottleneck {
 
     /// - x: `[batch, inputs, height, width]`; returns
     ///   `[batch, planes * EXPANSION, height / stride, width / stride]`.
-    fn forward(&self, x: Tensor<4>, mut seen: Seen) -> Tensor<4> {
-        let y = self.conv1.forward(x.clone());
+    fn forward(&self, x: Tensor<4>, mut seen: Seen, precision: Precision) -> Tensor<4> {
+        let y = self.conv1.forward(x.clone(), precision);
         let y = activation::relu(self.bn1.forward(y, seen.as_deref_mut()));
-        let y = self.conv2.forward(y);
+        let y = self.conv2.forward(y, precision);
         let y = activation::relu(self.bn2.forward(y, seen.as_deref_mut()));
-        let y = self.conv3.forward(average_pool(y, self.stride));
+        let y = self.conv3.forward(average_pool(y, self.stride), precision);
         let y = self.bn3.forward(y, seen.as_deref_mut());
         let identity = match &self.downsample {
-            Some((conv, norm)) => norm.forward(conv.forward(average_pool(x, self.stride)), seen),
-            None => x,
+            Some((conv, norm)) => {
+                let x = average_pool(x, self.stride);
+                norm.forward(conv.forward(x, precision), seen)
+            }
+            None => precision.narrow(x),
         };
         activation::relu(y + identity)
     }
@@ -226,20 +251,22 @@ impl AttentionPool2d {
     }
 
     /// - x: `[batch, channels, height, width]`; returns `[batch, embed_dim]`.
-    fn forward(&self, x: Tensor<4>) -> Tensor<2> {
+    fn forward(&self, x: Tensor<4>, precision: Precision) -> Tensor<2> {
         let [batch, channels, height, width] = x.dims();
-        let cells = x.reshape([batch, channels, height * width]).swap_dims(1, 2);
+        let cells = widen(x)
+            .reshape([batch, channels, height * width])
+            .swap_dims(1, 2);
         let mean = cells.clone().mean_dim(1);
         let x = Tensor::cat(vec![mean, cells], 1) + self.positional_embedding.val().unsqueeze();
         // Nothing reads the other tokens' answers.
         let query = x.clone().narrow(1, 0, 1);
         let attended = attention(
-            split_heads(self.q_proj.forward(query), self.heads),
-            split_heads(self.k_proj.forward(x.clone()), self.heads),
-            split_heads(self.v_proj.forward(x), self.heads),
+            split_heads(self.q_proj.forward(query, precision), self.heads),
+            split_heads(self.k_proj.forward(x.clone(), precision), self.heads),
+            split_heads(self.v_proj.forward(x, precision), self.heads),
             None,
         );
-        self.c_proj
-            .forward(merge_heads(attended).reshape([batch, channels]))
+        let attended = merge_heads(attended).reshape([batch, channels]);
+        widen(self.c_proj.forward(attended, precision))
     }
 }

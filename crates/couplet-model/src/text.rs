@@ -6,6 +6,7 @@ use burn::tensor::{Int, Tensor, module};
 use crate::attention::AttentionPool;
 use crate::init::{Initializer, inverse_sqrt};
 use crate::layers::{LayerNorm, Linear};
+use crate::precision::{Precision, widen};
 use crate::transformer::{BlockSpec, BlockStd, Token, Transformer, causal_mask};
 use crate::{Activation, AttentionPoolSpec, TextPool, TextProjection, TextTowerSpec};
 
@@ -90,27 +91,32 @@ impl TextTower {
     ///
     /// # Panics
     /// If a tower that reads its padding is given less than `context_length` tokens.
-    pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
+    pub(crate) fn forward(&self, tokens: Tensor<2, Int>, precision: Precision) -> Tensor<2> {
         let [_, length] = tokens.dims();
         assert!(
             self.reads_no_padding || length == self.positional_embedding.dims()[0],
             "a text tower that reads its padding needs all of its context length"
         );
         let token = self.pooled_token(&tokens);
-        let mask = self.causal.then(|| causal_mask(length, &tokens.device()));
+        let dtype = self.positional_embedding.val().dtype();
+        let mask = causal_mask(length, &tokens.device()).cast(dtype);
+        let mask = self.causal.then_some(&mask);
         let positions = self.positional_embedding.val().narrow(0, 0, length);
         let x =
             module::embedding(self.token_embedding.weight.val(), tokens) + positions.unsqueeze();
         let pooled = match &self.attn_pool {
             Some(attn_pool) => attn_pool
-                .forward(self.transformer.forward(x, mask.as_ref()))
+                .forward(self.transformer.forward(x, mask, precision), precision)
                 .squeeze_dim(1),
-            None => self.transformer.forward_token(x, &token, mask.as_ref()),
+            None => self.transformer.forward_token(x, &token, mask, precision),
         };
         let pooled = self.ln_final.forward(pooled);
         match &self.text_projection {
-            Some(Projection::Matrix(matrix)) => pooled.matmul(matrix.val()),
-            Some(Projection::Biased(linear)) => linear.forward(pooled),
+            Some(Projection::Matrix(matrix)) => {
+                let matrix = precision.narrow(matrix.val());
+                widen(precision.narrow(pooled).matmul(matrix))
+            }
+            Some(Projection::Biased(linear)) => widen(linear.forward(pooled, precision)),
             None => pooled,
         }
     }

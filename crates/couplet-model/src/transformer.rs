@@ -8,6 +8,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use crate::attention::Attention;
 use crate::init::{Initializer, inverse_sqrt};
 use crate::layers::{LayerNorm, Linear};
+use crate::precision::{Precision, widen};
 use crate::{Activation, TextTowerSpec, VitSpec};
 
 /// A stack of residual attention blocks.
@@ -113,9 +114,14 @@ impl Transformer {
     /// Every token, after all blocks.
     /// - x: `[batch, tokens, width]`; returns the same shape.
     /// - mask: added to the attention scores, `[1, 1, tokens, tokens]`.
-    pub fn forward(&self, x: Tensor<3>, mask: Option<&Tensor<4>>) -> Tensor<3> {
+    pub fn forward(
+        &self,
+        x: Tensor<3>,
+        mask: Option<&Tensor<4>>,
+        precision: Precision,
+    ) -> Tensor<3> {
         let blocks = self.resblocks.iter();
-        blocks.fold(x, |x, block| block.forward(x, mask))
+        blocks.fold(x, |x, block| block.forward(x, mask, precision))
     }
 
     /// One token of each sequence, after all blocks. Nothing reads the other tokens of
@@ -129,14 +135,15 @@ impl Transformer {
         mut x: Tensor<3>,
         token: &Token,
         mask: Option<&Tensor<4>>,
+        precision: Precision,
     ) -> Tensor<2> {
         let Some((last, before)) = self.resblocks.split_last() else {
             return token.pick(x).squeeze_dim(1);
         };
         for block in before {
-            x = block.forward(x, mask);
+            x = block.forward(x, mask, precision);
         }
-        last.forward_token(x, token, mask)
+        last.forward_token(x, token, mask, precision)
     }
 }
 
@@ -209,27 +216,36 @@ impl ResidualAttentionBlock {
         }
     }
 
-    fn forward(&self, x: Tensor<3>, mask: Option<&Tensor<4>>) -> Tensor<3> {
-        let attended = self.attn.forward(self.ln_1.forward(x.clone()), mask);
-        self.add_branches(x, attended)
+    fn forward(&self, x: Tensor<3>, mask: Option<&Tensor<4>>, precision: Precision) -> Tensor<3> {
+        let normed = self.ln_1.forward(x.clone());
+        let attended = self.attn.forward(normed, mask, precision);
+        self.add_branches(x, attended, precision)
     }
 
     /// - returns `[batch, width]`.
-    fn forward_token(&self, x: Tensor<3>, token: &Token, mask: Option<&Tensor<4>>) -> Tensor<2> {
-        let attended = self
-            .attn
-            .forward_token(self.ln_1.forward(x.clone()), token, mask);
-        self.add_branches(token.pick(x), attended).squeeze_dim(1)
+    fn forward_token(
+        &self,
+        x: Tensor<3>,
+        token: &Token,
+        mask: Option<&Tensor<4>>,
+        precision: Precision,
+    ) -> Tensor<2> {
+        let normed = self.ln_1.forward(x.clone());
+        let attended = self.attn.forward_token(normed, token, mask, precision);
+        self.add_branches(token.pick(x), attended, precision)
+            .squeeze_dim(1)
     }
 
-    fn add_branches(&self, x: Tensor<3>, attended: Tensor<3>) -> Tensor<3> {
+    fn add_branches(&self, x: Tensor<3>, attended: Tensor<3>, precision: Precision) -> Tensor<3> {
         let x = x + scaled(attended, self.ls_1.as_ref());
-        let hidden = self.mlp.forward(self.ln_2.forward(x.clone()));
+        let hidden = self.mlp.forward(self.ln_2.forward(x.clone()), precision);
         x + scaled(hidden, self.ls_2.as_ref())
     }
 }
 
+/// A branch as the residual stream takes it: in f32 at least.
 fn scaled(branch: Tensor<3>, scale: Option<&LayerScale>) -> Tensor<3> {
+    let branch = widen(branch);
     match scale {
         Some(scale) => branch * scale.gamma.val().unsqueeze(),
         None => branch,
@@ -296,8 +312,8 @@ pub(crate) fn causal_mask(tokens: usize, device: &Device) -> Tensor<4> {
 }
 
 impl Mlp {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let hidden = self.activation.forward(self.c_fc.forward(x));
-        self.c_proj.forward(hidden)
+    fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
+        let hidden = self.activation.forward(self.c_fc.forward(x, precision));
+        self.c_proj.forward(hidden, precision)
     }
 }

@@ -7,8 +7,9 @@ use rand::seq::index::sample;
 use crate::attention::AttentionPool;
 use crate::clip::TrainPass;
 use crate::init::{Initializer, fnv1a, inverse_sqrt, stream};
-use crate::layers::LayerNorm;
+use crate::layers::{LayerNorm, linear};
 use crate::positions::sin_cos_2d;
+use crate::precision::{Precision, widen};
 use crate::transformer::{BlockSpec, Token, Transformer};
 use crate::{Activation, ImagePool, ImagePositions, VitSpec};
 
@@ -96,8 +97,13 @@ impl VisionTransformer {
     /// - images: `[batch, 3, image_size, image_size]`, normalised.
     /// - pass: in training, what patch dropout draws from.
     /// - returns image features `[batch, embed_dim]`, not L2-normalised.
-    pub(crate) fn forward(&self, images: Tensor<4>, pass: Option<&TrainPass>) -> Tensor<2> {
-        let patches = self.conv1.forward(images);
+    pub(crate) fn forward(
+        &self,
+        images: Tensor<4>,
+        pass: Option<&TrainPass>,
+        precision: Precision,
+    ) -> Tensor<2> {
+        let patches = widen(self.conv1.forward(images, precision));
         let [batch, _, width] = patches.dims();
         let class = self
             .class_embedding
@@ -113,23 +119,27 @@ impl VisionTransformer {
             Some(ln_pre) => ln_pre.forward(x),
             None => x,
         };
-        self.pooled(x).matmul(self.proj.val())
+        let pooled = precision.narrow(self.pooled(x, precision));
+        widen(pooled.matmul(precision.narrow(self.proj.val())))
     }
 
     /// Blocks, pooling and the last norm.
     /// - x: `[batch, tokens, width]`; returns `[batch, width or embed_dim]`.
-    fn pooled(&self, x: Tensor<3>) -> Tensor<2> {
+    fn pooled(&self, x: Tensor<3>, precision: Precision) -> Tensor<2> {
         if let Some(attn_pool) = &self.attn_pool {
-            let answers = attn_pool.forward(self.transformer.forward(x, None));
+            let tokens = self.transformer.forward(x, None, precision);
+            let answers = attn_pool.forward(tokens, precision);
             return self.pick(self.ln_post.forward(answers));
         }
         match self.pool {
             ImagePool::Class => {
-                let class = self.transformer.forward_token(x, &Token::First, None);
+                let class = self
+                    .transformer
+                    .forward_token(x, &Token::First, None, precision);
                 self.ln_post.forward(class)
             }
             ImagePool::Mean => {
-                let x = self.transformer.forward(x, None);
+                let x = self.transformer.forward(x, None, precision);
                 if self.norm_after_pool {
                     self.ln_post.forward(self.pick(x))
                 } else {
@@ -153,18 +163,19 @@ impl VisionTransformer {
 
 impl PatchEmbedding {
     /// - images: `[batch, 3, height, width]`; returns `[batch, patches, width]`, rows first.
-    fn forward(&self, images: Tensor<4>) -> Tensor<3> {
+    fn forward(&self, images: Tensor<4>, precision: Precision) -> Tensor<3> {
         let [width, channels, patch, _] = self.weight.dims();
         let [batch, _, height, image_width] = images.dims();
         let (rows, columns) = (height / patch, image_width / patch);
-        let patches = images
+        let patches = precision
+            .narrow(images)
             .narrow(2, 0, rows * patch)
             .narrow(3, 0, columns * patch)
             .reshape([batch, channels, rows, patch, columns, patch])
             .permute([0, 2, 4, 1, 3, 5])
             .reshape([batch, rows * columns, channels * patch * patch]);
         let weight = self.weight.val().reshape([width, channels * patch * patch]);
-        burn::tensor::module::linear(patches, weight.transpose(), None)
+        linear(patches, weight, None, precision)
     }
 }
 

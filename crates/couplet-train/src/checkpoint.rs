@@ -7,15 +7,18 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use burn::tensor::Device;
 use couplet_data::TokenizerError;
 use couplet_data::loader::{Position, TokenOptions};
-use couplet_eval::foreign_tokenizer;
+use couplet_eval::{EMA_WEIGHTS_FILE, foreign_tokenizer};
 use couplet_model::weights::{self, WeightsError};
 use couplet_model::{Clip, FolderError, ModelSpec, PreprocessSpec, open_clip};
 use serde::{Deserialize, Serialize};
-use toml::{Table, Value};
+use toml::Table;
 
 use crate::RunConfig;
+use crate::config::changes;
+use crate::loss_scale::LossScale;
 use crate::optimizer::ModelOptimizer;
 
 const CHECKPOINTS: &str = "checkpoints";
@@ -24,22 +27,13 @@ const METRICS: &str = "metrics.jsonl";
 const SKIPPED: &str = "skipped.jsonl";
 const LATEST: &str = "latest";
 const BEST: &str = "best";
+const TENSORBOARD: &str = "tensorboard";
 const LOCK: &str = "lock";
 const TRAINER: &str = "trainer";
 const STATE: &str = "state.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
 /// Begins the names of folders that are being written or taken away.
 const UNFINISHED: &str = ".unfinished-";
-
-/// Keys whose change does not falsify a resumed run.
-const MAY_CHANGE: [&str; 6] = [
-    "checkpoint.",
-    "log.",
-    "eval",
-    "data.threads",
-    "data.max_skipped",
-    "device",
-];
 
 /// Why a run's folder or a checkpoint could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -72,12 +66,13 @@ pub enum CheckpointError {
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
+    changed: Vec<String>,
     /// Held for as long as the run; the system frees it however the process ends.
     _lock: File,
 }
 
 /// The trainer's part of a checkpoint besides the optimiser's moments.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TrainerState {
     pub step: u64,
@@ -89,10 +84,12 @@ pub(crate) struct TrainerState {
     /// Sum of the losses of the epoch's steps so far.
     pub epoch_loss: f64,
     pub best: Option<BestState>,
+    /// Of f16.
+    pub loss_scale: LossScale,
     /// Bytes of `metrics.jsonl` and `skipped.jsonl` that belong to the steps so far.
     pub metrics_len: u64,
     pub skipped_len: u64,
-    /// AdamW's count of updates by parameter.
+    /// The optimiser's count of updates by parameter.
     pub optimizer_times: HashMap<String, usize>,
 }
 
@@ -112,6 +109,14 @@ pub struct Checkpoint {
     pub step: u64,
 }
 
+impl Checkpoint {
+    /// The averaged model, of a run that makes one.
+    pub(crate) fn load_ema(&self, device: &Device) -> Result<Clip, CheckpointError> {
+        let path = self.path.join(EMA_WEIGHTS_FILE);
+        Ok(couplet_model::load(&path, None, device)?.model)
+    }
+}
+
 /// All that a checkpoint holds.
 pub(crate) struct Contents<'a> {
     pub model: &'a Clip,
@@ -119,6 +124,8 @@ pub(crate) struct Contents<'a> {
     pub preprocess: &'a PreprocessSpec,
     pub tokens: &'a TokenOptions,
     pub optimizer: &'a ModelOptimizer,
+    /// The averaged model.
+    pub ema: Option<&'a Clip>,
     pub state: TrainerState,
 }
 
@@ -152,7 +159,7 @@ impl RunFolder {
     /// # Errors
     /// If the config differs from the run's where that would falsify it.
     pub fn resume(path: &Path, config: &RunConfig) -> Result<Self, CheckpointError> {
-        let folder = Self::lock(path)?;
+        let mut folder = Self::lock(path)?;
         if folder.latest()?.is_none() {
             folder.clear()?;
             folder.start(config)?;
@@ -169,13 +176,14 @@ impl RunFolder {
             .to_toml()
             .parse()
             .map_err(|error| damaged(format!("{error}")))?;
-        let changes = changes(&before, &now);
+        let (harmless, changes) = changes(&before, &now);
         if !changes.is_empty() {
             return Err(CheckpointError::Changed {
                 path: path.into(),
                 changes,
             });
         }
+        folder.changed = harmless;
         folder.write_small(CONFIG, &config.to_toml())?;
         Ok(folder)
     }
@@ -183,6 +191,16 @@ impl RunFolder {
     /// The run's folder.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What a resumed run's config says otherwise than before, one line a key.
+    pub fn changed(&self) -> &[String] {
+        &self.changed
+    }
+
+    /// The folder of event files.
+    pub(crate) fn tensorboard(&self) -> PathBuf {
+        self.path.join(TENSORBOARD)
     }
 
     /// `metrics.jsonl`
@@ -227,7 +245,11 @@ impl RunFolder {
         let folder = self.checkpoint_path(step);
         let unfinished = self.unfinished(step);
         remove_folder(&unfinished)?;
-        write_checkpoint(&unfinished, contents)?;
+        if let Err(error) = write_checkpoint(&unfinished, contents) {
+            // On a full disk, its room is what the next attempt needs.
+            remove_folder(&unfinished).ok();
+            return Err(error);
+        }
         if folder.exists() {
             // Left by a run that was killed after it had written this very step.
             remove_folder(&folder)?;
@@ -282,6 +304,7 @@ impl RunFolder {
         match lock.try_lock() {
             Ok(()) => Ok(Self {
                 path: path.to_path_buf(),
+                changed: Vec::new(),
                 _lock: lock,
             }),
             Err(fs::TryLockError::WouldBlock) => Err(CheckpointError::Locked { path: path.into() }),
@@ -308,6 +331,10 @@ impl RunFolder {
                 }
                 _ => {}
             }
+        }
+        let tensorboard = self.tensorboard();
+        if tensorboard.exists() {
+            fs::remove_dir_all(&tensorboard).map_err(io_at(&tensorboard))?;
         }
         for checkpoint in self.list()? {
             remove_folder(&checkpoint.path)?;
@@ -401,6 +428,9 @@ fn write_checkpoint(folder: &Path, contents: &Contents) -> Result<(), Checkpoint
             .tokenizer
             .save_hugging_face(folder, tokens.context_length)?;
     }
+    if let Some(ema) = contents.ema {
+        weights::save(&folder.join(EMA_WEIGHTS_FILE), &weights::parameters(ema))?;
+    }
     let (moments, optimizer_times) = contents.optimizer.save(contents.model);
     weights::save(&trainer.join(OPTIMIZER), &moments)?;
     let state = TrainerState {
@@ -414,37 +444,6 @@ fn write_checkpoint(folder: &Path, contents: &Contents) -> Result<(), Checkpoint
         .map_err(io_at(&state_path))?;
     sync_folder(&trainer)?;
     sync_folder(folder)
-}
-
-/// What differs between two configs in ways that a resumed run must not, one line a key.
-fn changes(before: &Table, now: &Table) -> Vec<String> {
-    let mut all = Vec::new();
-    diff("", before, now, &mut all);
-    all.retain(|(key, _)| !MAY_CHANGE.iter().any(|may| key.starts_with(may)));
-    all.into_iter()
-        .map(|(key, change)| format!("{key}: {change}"))
-        .collect()
-}
-
-fn diff(prefix: &str, before: &Table, now: &Table, out: &mut Vec<(String, String)>) {
-    let mut keys: Vec<&String> = before.keys().chain(now.keys()).collect();
-    keys.sort();
-    keys.dedup();
-    for key in keys {
-        let path = format!("{prefix}{key}");
-        match (before.get(key), now.get(key)) {
-            (Some(Value::Table(before)), Some(Value::Table(now))) => {
-                diff(&format!("{path}."), before, now, out);
-            }
-            (before, now) if before == now => {}
-            (before, now) => {
-                let show = |value: Option<&Value>| {
-                    value.map_or_else(|| "unset".to_string(), ToString::to_string)
-                };
-                out.push((path, format!("{} became {}", show(before), show(now))));
-            }
-        }
-    }
 }
 
 fn name_of(step: u64) -> String {
@@ -493,21 +492,6 @@ fn io_at(path: &Path) -> impl Fn(io::Error) -> CheckpointError + use<> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn changes_that_falsify_a_run_are_told_apart() {
-        let before: Table = "seed = 1\n[log]\nevery = '1 step'\n[optimizer]\nlr = 0.1"
-            .parse()
-            .unwrap();
-        let now: Table =
-            "seed = 1\n[log]\nevery = '2 steps'\n[optimizer]\nlr = 0.2\n[extra]\na = 1"
-                .parse()
-                .unwrap();
-        let changes = changes(&before, &now);
-        assert_eq!(changes.len(), 2, "{changes:?}");
-        assert!(changes[0].starts_with("extra: unset became"), "{changes:?}");
-        assert_eq!(changes[1], "optimizer.lr: 0.1 became 0.2");
-    }
 
     #[test]
     fn steps_and_names_agree() {

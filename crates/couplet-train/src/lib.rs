@@ -11,24 +11,30 @@
 //! ```
 
 mod checkpoint;
+mod comm;
 pub mod config;
 mod device;
+mod diagnosis;
 mod duration;
+mod ema;
 mod log;
+mod loss_scale;
 mod observer;
 mod optimizer;
 #[cfg(test)]
 mod parity;
 mod schedule;
 mod step;
+mod tensorboard;
 mod trainer;
 
 pub use checkpoint::{Checkpoint, CheckpointError, RunFolder};
 pub use config::{Checked, ConfigError, Problem, RunConfig};
 pub use device::DeviceSetting;
 pub use duration::{Duration, Unit};
+pub use ema::EmaTable;
 pub use log::{LogError, TrainLine};
 pub use observer::{Best, Ending, EpochSummary, Event, Observer, Outcome, Plan, Quiet, StopSignal};
-pub use optimizer::AdamWTable;
-pub use schedule::Schedule;
+pub use optimizer::{GroupTable, OptimizerSettings, OptimizerTable};
+pub use schedule::{Schedule, Shape};
 pub use trainer::{TrainError, train};

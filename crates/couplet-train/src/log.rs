@@ -37,15 +37,23 @@ pub struct TrainLine {
     pub samples_per_second: f64,
     /// Share of the time spent waiting for data since the line before.
     pub data_wait: f64,
+    /// The factor on f16's gradients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<f64>,
+}
+
+/// The line of `metrics.jsonl` for a step that was tried and skipped.
+/// - loss_scale: of the next try.
+pub(crate) fn skipped_line(line: &LineHead, loss_scale: f64) -> Value {
+    let mut map = line.map();
+    map.insert("skipped_step".into(), true.into());
+    map.insert("loss_scale".into(), loss_scale.into());
+    Value::Object(map)
 }
 
 /// An evaluation line of `metrics.jsonl`.
 pub(crate) fn eval_line(line: &LineHead, report: &ZeroShotReport) -> Value {
-    let mut map = Map::new();
-    map.insert("step".into(), line.step.into());
-    map.insert("epoch".into(), line.epoch.into());
-    map.insert("samples_seen".into(), line.samples_seen.into());
-    map.insert("time".into(), line.time.into());
+    let mut map = line.map();
     for (metric, value) in report.metrics() {
         map.insert(format!("eval/{}/{metric}", report.dataset), value.into());
     }
@@ -67,6 +75,17 @@ pub(crate) struct LineHead {
     pub epoch: u64,
     pub samples_seen: u64,
     pub time: f64,
+}
+
+impl LineHead {
+    fn map(&self) -> Map<String, Value> {
+        let mut map = Map::new();
+        map.insert("step".into(), self.step.into());
+        map.insert("epoch".into(), self.epoch.into());
+        map.insert("samples_seen".into(), self.samples_seen.into());
+        map.insert("time".into(), self.time.into());
+        map
+    }
 }
 
 /// A file of JSON lines that can be cut back to an earlier length.

@@ -44,8 +44,10 @@ pub enum Event<'a> {
     Saved(&'a Checkpoint),
     /// Samples that could not be used, on the way to this step.
     Skipped {
-        samples: usize,
+        samples: u64,
     },
+    /// Something that a person should know of.
+    Warning(&'a str),
 }
 
 /// Listens to a run.

@@ -6,15 +6,16 @@ use std::path::Path;
 
 use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use couplet_loss::{Loss, SigmoidLoss};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
+use couplet_loss::{Features, Loss, SigmoidLoss};
 use couplet_model::weights::{self, HostTensor, NamedTensors};
 use couplet_model::{
-    BatchStatistics, Clip, ParameterVisitor, TrainPass, l2_normalize, open_clip, visit_parameters,
+    BatchStatistics, Clip, ModelSpec, ParameterMapper, ParameterVisitor, TrainPass, l2_normalize,
+    map_parameters, open_clip, visit_parameters,
 };
 
-use crate::AdamWTable;
-use crate::optimizer::ModelOptimizer;
+use crate::optimizer::{ModelOptimizer, global_norm};
+use crate::{OptimizerSettings, OptimizerTable};
 
 const FEATURES: f64 = 1e-5;
 const GRADIENTS: f64 = 1e-4;
@@ -51,6 +52,7 @@ fn distance(ours: &[f32], theirs: &[f32]) -> f64 {
 }
 
 struct Case {
+    spec: ModelSpec,
     model: Clip,
     images: Tensor<4>,
     tokens: Tensor<2, Int>,
@@ -74,6 +76,7 @@ impl Case {
             None => Loss::default(),
         };
         Self {
+            spec: loaded.source.spec,
             model: loaded.model,
             images: Tensor::from_data(theirs["images"].clone().into_data(), &device),
             tokens: Tensor::from_data(TensorData::new(ids, texts.shape.clone()), &device),
@@ -82,14 +85,21 @@ impl Case {
         }
     }
 
+    /// The same in f64, where no rounding can turn the sign of a ReLU's input.
+    fn in_f64(mut self) -> Self {
+        self.model = map_parameters(self.model, &mut ToF64);
+        self.images = self.images.cast(FloatDType::F64);
+        self
+    }
+
     fn grads(&self, model: &Clip) -> (Tensor<1>, GradientsParams, BatchStatistics) {
         let (image_features, statistics) = model.encode_image_train(self.images.clone(), &PASS);
-        let loss = self.loss.forward(
-            l2_normalize(image_features),
-            l2_normalize(model.encode_text(self.tokens.clone())),
-            model.logit_scale.val(),
-            model.logit_bias.as_ref().map(Param::val),
-        );
+        let loss = self.loss.forward(Features {
+            image: l2_normalize(image_features),
+            text: l2_normalize(model.encode_text(self.tokens.clone())),
+            logit_scale: model.logit_scale.val(),
+            logit_bias: model.logit_bias.as_ref().map(Param::val),
+        });
         let grads = GradientsParams::from_grads(loss.backward(), model);
         (loss, grads, statistics)
     }
@@ -106,7 +116,7 @@ impl Case {
     }
 
     fn gap<const D: usize>(&self, what: &'static str, ours: Tensor<D>) -> Gap {
-        let ours = HostTensor::from_tensor(ours).values;
+        let ours = HostTensor::from_tensor(ours.cast(FloatDType::F32)).values;
         Gap {
             distance: distance(&ours, &self.theirs[what].values),
             what: what.into(),
@@ -154,24 +164,27 @@ impl Case {
     /// Every parameter and buffer after three steps of AdamW; the first step's gradient
     /// norm before them.
     fn step_gaps(&self, expected: impl FnOnce() -> NamedTensors) -> (Gap, Vec<Gap>) {
-        let mut optimizer = ModelOptimizer::new(&AdamWTable {
+        let table = OptimizerTable::AdamW(OptimizerSettings {
             lr: 1e-3,
             betas: [0.9, 0.98],
-            eps: 1e-6,
+            eps: Some(1e-6),
             weight_decay: 0.2,
             no_decay: Vec::new(),
             clip_norm: Some(1.0),
+            layer_decay: None,
+            group: Vec::new(),
         });
+        let mut optimizer = ModelOptimizer::new(&table, &self.spec);
         let mut model = self.model.clone();
         let mut first_norm = 0.0;
         for step in 0..3 {
             let (_, grads, statistics) = self.grads(&model);
             model = model.update_statistics(statistics);
-            let (stepped, norm) = optimizer.step(model, grads, 1e-3);
+            let norm = global_norm(&model, &grads);
+            model = optimizer.step(model, grads, 1e-3, norm, 1.0);
             if step == 0 {
                 first_norm = norm;
             }
-            model = stepped;
         }
         drop(optimizer);
         let wanted = f64::from(self.theirs["grad_norm"].values[0]);
@@ -190,6 +203,17 @@ impl Case {
             what: key.clone(),
         });
         (norm_gap, gaps.collect())
+    }
+}
+
+struct ToF64;
+
+impl ParameterMapper for ToF64 {
+    fn map<const D: usize>(&mut self, _: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let trained = param.is_require_grad();
+        param
+            .map(|tensor| Tensor::from_inner(tensor.inner().cast(FloatDType::F64)))
+            .set_require_grad(trained)
     }
 }
 
@@ -236,6 +260,7 @@ fn named_grads(model: &Clip, grads: &GradientsParams) -> NamedTensors {
                 .0
                 .get::<D>(param.id)
                 .expect("every parameter has a gradient");
+            let grad = grad.cast(FloatDType::F32);
             self.1.insert(name.into(), HostTensor::from_tensor(grad));
         }
     }
@@ -290,6 +315,17 @@ fn a_full_size_model_is_open_clips() {
         let mut gaps = gaps;
         gaps.sort_by(|a, b| b.distance.total_cmp(&a.distance));
         columns.push(gaps[0].distance);
+    }
+    // For ResNets, open_clip's gradients of the same model and batch in f64.
+    let in_f64 = folder.join("grads64.safetensors");
+    if in_f64.exists() {
+        let (_, gradients) = case.in_f64().gradient_gaps(&read("grads64.safetensors"));
+        columns.extend(
+            gradients
+                .iter()
+                .map(|gap| gap.distance)
+                .max_by(f64::total_cmp),
+        );
     }
     let columns: Vec<String> = columns.iter().map(|value| format!("{value:.1e}")).collect();
     std::fs::write(folder.join("gaps.txt"), columns.join(" ")).unwrap();

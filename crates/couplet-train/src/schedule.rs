@@ -2,31 +2,100 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::duration::Duration;
+use crate::duration::{Duration, Unit};
 
-/// The `[schedule]` table.
+/// The `[schedule]` table: linear warm-up, then by kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum ScheduleTable {
+    /// Half a cosine down to `end`.
     Cosine(CosineTable),
+    /// The peak to the end.
+    Constant(ConstantTable),
+    /// The peak, then down to `end` over the last steps.
+    ConstantCooldown(ConstantCooldownTable),
+    /// Down with the square root of the step.
+    Rsqrt(RsqrtTable),
 }
 
-/// Linear warm-up, then half a cosine down to 0.
+/// `kind = "cosine"`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CosineTable {
     /// How long to train.
     pub length: Duration,
-    /// Steps of linear warm-up, a part of `length`.
-    #[serde(default = "no_warmup")]
+    /// Linear warm-up, a part of `length`.
+    #[serde(default = "nothing")]
+    pub warmup: Duration,
+    /// The last learning rate.
+    #[serde(default)]
+    pub end: f64,
+}
+
+/// `kind = "constant"`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConstantTable {
+    /// How long to train.
+    pub length: Duration,
+    /// Linear warm-up, a part of `length`.
+    #[serde(default = "nothing")]
     pub warmup: Duration,
 }
 
-fn no_warmup() -> Duration {
+/// `kind = "constant-cooldown"`. Source: open_clip `const_lr_cooldown`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConstantCooldownTable {
+    /// How long to train.
+    pub length: Duration,
+    /// Linear warm-up, a part of `length`.
+    #[serde(default = "nothing")]
+    pub warmup: Duration,
+    /// The last part of `length`.
+    pub cooldown: Duration,
+    /// The last learning rate.
+    #[serde(default)]
+    pub end: f64,
+    /// 1 goes down along a line, more along a curve that falls sooner.
+    #[serde(default = "one")]
+    pub power: f64,
+}
+
+/// `kind = "rsqrt"`. Source: Zhai et al. 2022, "Scaling Vision Transformers"; big_vision
+/// `create_learning_rate_schedule`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RsqrtTable {
+    /// How long to train.
+    pub length: Duration,
+    /// Linear warm-up, a part of `length`.
+    #[serde(default = "nothing")]
+    pub warmup: Duration,
+    /// Linear, down to 0, the last part of `length`.
+    #[serde(default = "nothing")]
+    pub cooldown: Duration,
+    /// After this long behind the warm-up the rate has fallen by the root of 2.
+    #[serde(default = "ten_thousand_steps")]
+    pub timescale: Duration,
+}
+
+fn nothing() -> Duration {
     Duration {
         amount: 0.0,
-        unit: crate::Unit::Steps,
+        unit: Unit::Steps,
     }
+}
+
+fn ten_thousand_steps() -> Duration {
+    Duration {
+        amount: 10_000.0,
+        unit: Unit::Steps,
+    }
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 impl ScheduleTable {
@@ -34,13 +103,28 @@ impl ScheduleTable {
     pub fn length(&self) -> Duration {
         match self {
             Self::Cosine(table) => table.length,
+            Self::Constant(table) => table.length,
+            Self::ConstantCooldown(table) => table.length,
+            Self::Rsqrt(table) => table.length,
         }
     }
 
-    /// Steps of linear warm-up.
+    /// Linear warm-up.
     pub fn warmup(&self) -> Duration {
         match self {
             Self::Cosine(table) => table.warmup,
+            Self::Constant(table) => table.warmup,
+            Self::ConstantCooldown(table) => table.warmup,
+            Self::Rsqrt(table) => table.warmup,
+        }
+    }
+
+    /// The last part, where the kind has one.
+    pub fn cooldown(&self) -> Duration {
+        match self {
+            Self::Cosine(_) | Self::Constant(_) => nothing(),
+            Self::ConstantCooldown(table) => table.cooldown,
+            Self::Rsqrt(table) => table.cooldown,
         }
     }
 }
@@ -51,20 +135,54 @@ pub struct Schedule {
     pub peak: f64,
     pub warmup_steps: u64,
     pub total_steps: u64,
+    pub shape: Shape,
+}
+
+/// What follows the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Shape {
+    Cosine { end: f64 },
+    Constant,
+    ConstantCooldown { steps: u64, end: f64, power: f64 },
+    Rsqrt { timescale: u64, cooldown_steps: u64 },
 }
 
 impl Schedule {
     /// The learning rate of step `step`, counted from 0.
     ///
-    /// Source: open_clip `cosine_lr`.
+    /// Source: open_clip `cosine_lr`, `const_lr`, `const_lr_cooldown`; big_vision for
+    /// the inverse square root.
     #[expect(clippy::cast_precision_loss, reason = "steps are far below 2^53")]
     pub fn learning_rate(&self, step: u64) -> f64 {
         if step < self.warmup_steps {
             return self.peak * (step + 1) as f64 / self.warmup_steps as f64;
         }
-        let rest = (self.total_steps - self.warmup_steps).max(1) as f64;
-        let done = ((step - self.warmup_steps) as f64 / rest).min(1.0);
-        0.5 * self.peak * (1.0 + (std::f64::consts::PI * done).cos())
+        let behind_warmup = (step - self.warmup_steps) as f64;
+        // From 0 at the start of the last `steps` to 1 behind them.
+        let into_last = |steps: u64| {
+            let start = self.total_steps.saturating_sub(steps);
+            (step.saturating_sub(start) as f64 / steps.max(1) as f64).min(1.0)
+        };
+        match self.shape {
+            Shape::Constant => self.peak,
+            Shape::Cosine { end } => {
+                let rest = (self.total_steps - self.warmup_steps).max(1) as f64;
+                let done = (behind_warmup / rest).min(1.0);
+                let fall = 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
+                end + (self.peak - end) * fall
+            }
+            Shape::ConstantCooldown { steps, end, power } => {
+                end + (self.peak - end) * (1.0 - into_last(steps)).powf(power)
+            }
+            Shape::Rsqrt {
+                timescale,
+                cooldown_steps,
+            } => {
+                let timescale = timescale.max(1) as f64;
+                let fall = (timescale / (timescale + behind_warmup)).sqrt();
+                self.peak * fall * (1.0 - into_last(cooldown_steps))
+            }
+        }
     }
 }
 
@@ -72,23 +190,60 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    #[test]
-    fn warmup_then_cosine_then_nothing() {
+    fn check(shape: Shape, expected: &[(u64, f64)]) {
         let schedule = Schedule {
             peak: 2.0,
             warmup_steps: 4,
             total_steps: 12,
+            shape,
         };
-        let close = |step, wanted: f64| {
-            let rate = schedule.learning_rate(step);
-            assert!((rate - wanted).abs() < 1e-12, "step {step}: {rate}");
+        for (step, wanted) in [(0, 0.5), (3, 2.0)].iter().chain(expected) {
+            let rate = schedule.learning_rate(*step);
+            assert!(
+                (rate - wanted).abs() < 1e-12,
+                "{shape:?}, step {step}: {rate}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_cosine_falls_to_its_end() {
+        let root = std::f64::consts::FRAC_1_SQRT_2;
+        check(
+            Shape::Cosine { end: 0.0 },
+            &[(4, 2.0), (6, 1.0 + root), (8, 1.0), (12, 0.0), (99, 0.0)],
+        );
+        check(Shape::Cosine { end: 1.0 }, &[(4, 2.0), (8, 1.5), (12, 1.0)]);
+    }
+
+    #[test]
+    fn a_constant_stays_and_a_cooldown_takes_its_last_steps() {
+        check(Shape::Constant, &[(4, 2.0), (11, 2.0)]);
+        let line = Shape::ConstantCooldown {
+            steps: 4,
+            end: 0.0,
+            power: 1.0,
         };
-        close(0, 0.5);
-        close(3, 2.0);
-        close(4, 2.0);
-        close(6, 1.0 + std::f64::consts::FRAC_1_SQRT_2);
-        close(8, 1.0);
-        close(12, 0.0);
-        close(99, 0.0);
+        check(line, &[(8, 2.0), (9, 1.5), (11, 0.5), (12, 0.0)]);
+        let curve = Shape::ConstantCooldown {
+            steps: 4,
+            end: 1.0,
+            power: 2.0,
+        };
+        check(curve, &[(8, 2.0), (10, 1.25), (12, 1.0)]);
+    }
+
+    #[test]
+    fn an_inverse_square_root_halves_at_three_timescales() {
+        let shape = Shape::Rsqrt {
+            timescale: 2,
+            cooldown_steps: 0,
+        };
+        check(shape, &[(4, 2.0), (6, 2.0 / 2f64.sqrt()), (10, 1.0)]);
+        let shape = Shape::Rsqrt {
+            timescale: 2,
+            cooldown_steps: 4,
+        };
+        check(shape, &[(10, 0.5), (12, 0.0)]);
     }
 }

@@ -1,70 +1,234 @@
-//! One optimiser step over one contrastive batch.
+//! One optimiser step over one contrastive batch, in as much memory as one micro-batch
+//! needs.
+//!
+//! Source: Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory
+//! Limited Setup".
 
-use burn::module::Param;
-use burn::optim::GradientsParams;
-use burn::tensor::Device;
+use std::ops::Range;
+
+use burn::module::{Module, Param};
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::{Device, Tensor};
 use couplet_data::batch;
 use couplet_data::loader::HostBatch;
-use couplet_loss::Loss;
-use couplet_model::{Clip, PreprocessSpec, TrainPass, l2_normalize};
+use couplet_loss::{FeatureGradients, Features, Loss};
+use couplet_model::{BatchStatistics, Clip, PreprocessSpec, TrainPass, l2_normalize};
 
-use crate::optimizer::ModelOptimizer;
+use crate::comm::Comm;
+use crate::optimizer::{ModelOptimizer, exchange, global_norm};
 
 /// What does not change from step to step.
 pub(crate) struct StepContext {
     pub device: Device,
     pub loss: Loss,
+    /// Rows of the logits matrix that exist at once.
+    pub logit_rows: usize,
+    /// Pairs in one pass with a graph.
+    pub micro_batch: usize,
     pub preprocess: PreprocessSpec,
     pub image_size: usize,
+    /// Whether a tower has anything to train.
+    pub trains_image: bool,
+    pub trains_text: bool,
+    pub comm: Box<dyn Comm>,
 }
 
 /// What a step says of itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct StepReport {
     pub loss: f64,
-    /// Before clipping.
+    /// Before clipping, without the loss scale.
     pub grad_norm: f64,
+    /// Whether the parameters were updated: not if a number above is infinite or NaN.
+    pub updated: bool,
 }
 
-impl StepReport {
-    /// Whether the numbers allow to go on.
-    pub fn is_finite(&self) -> bool {
-        self.loss.is_finite() && self.grad_norm.is_finite()
-    }
+/// The gradients of one batch.
+pub(crate) struct BatchGradients {
+    pub loss: f64,
+    /// Times the loss scale.
+    pub params: GradientsParams,
+    /// What the batch norms saw, pass by pass.
+    statistics: Vec<BatchStatistics>,
 }
 
 /// Forward, loss, backward, clip, update.
+/// - host: this rank's pairs.
+/// - pass: of the batch's first pair.
+/// - loss_scale: keeps f16 gradients away from 0; 1 elsewhere.
 pub(crate) fn step(
     model: Clip,
     optimizer: &mut ModelOptimizer,
-    host: HostBatch,
+    host: &HostBatch,
     pass: &TrainPass,
     lr: f64,
+    loss_scale: f64,
     context: &StepContext,
 ) -> (Clip, StepReport) {
-    let images = batch::images(
-        host.pixels,
-        context.image_size,
-        context.preprocess.mean,
-        context.preprocess.std,
-        &context.device,
-    );
-    let tokens = batch::tokens(host.tokens, host.token_length, &context.device);
-    let (image_features, statistics) = model.encode_image_train(images, pass);
-    let text_features = l2_normalize(model.encode_text(tokens));
-    let loss = context.loss.forward(
-        l2_normalize(image_features),
-        text_features,
-        model.logit_scale.val(),
-        model.logit_bias.as_ref().map(Param::val),
-    );
-    let grads = GradientsParams::from_grads(loss.backward(), &model);
-    let loss: f32 = loss.into_scalar();
-    let model = model.update_statistics(statistics);
-    let (model, grad_norm) = optimizer.step(model, grads, lr);
+    let batch = gradients(&model, host, pass, loss_scale, context);
+    let norm = global_norm(&model, &batch.params) / loss_scale;
     let report = StepReport {
-        loss: f64::from(loss),
-        grad_norm,
+        loss: batch.loss,
+        grad_norm: norm,
+        updated: batch.loss.is_finite() && norm.is_finite(),
     };
+    if !report.updated {
+        return (model, report);
+    }
+    let model = (batch.statistics.into_iter()).fold(model, Clip::update_statistics);
+    let model = optimizer.step(model, batch.params, lr, norm, loss_scale);
     (model, report)
 }
+
+/// The gradients of the loss of the whole batch, all ranks' pairs included: features of
+/// every micro-batch without a graph, the loss and its gradient with respect to the
+/// features, then every micro-batch again, with a graph. A single micro-batch keeps its
+/// graph and is encoded once.
+pub(crate) fn gradients(
+    model: &Clip,
+    host: &HostBatch,
+    pass: &TrainPass,
+    loss_scale: f64,
+    context: &StepContext,
+) -> BatchGradients {
+    let micro_batches = micro_batches(host.len(), context.micro_batch);
+    let pairs = Pairs {
+        host,
+        pass,
+        context,
+    };
+    let mut kept_images = None;
+    let mut kept_texts = None;
+    let own = if let [all] = &micro_batches[..] {
+        let (images, seen) = pairs.encode_images(model, all, &context.device);
+        let texts = pairs.encode_texts(model, all, &context.device);
+        let features = (images.clone().inner(), texts.clone().inner());
+        kept_images = Some((images, seen));
+        kept_texts = Some(texts);
+        features
+    } else {
+        let without_graph = model.valid();
+        let device = context.device.clone().without_autodiff();
+        let encode = |rows| {
+            let (images, _) = pairs.encode_images(&without_graph, rows, &device);
+            (images, pairs.encode_texts(&without_graph, rows, &device))
+        };
+        let (images, texts): (Vec<_>, Vec<_>) = micro_batches.iter().map(encode).unzip();
+        (Tensor::cat(images, 0), Tensor::cat(texts, 0))
+    };
+    let mut gradients = context.feature_gradients(model, own, loss_scale);
+    let loss = context.comm.sum(gradients.loss).into_scalar::<f32>();
+    let mut accumulator = GradientsAccumulator::new();
+    let mut statistics = Vec::new();
+    let mut backward = |features: Tensor<2>, all: &Tensor<2>, rows: &Range<usize>| {
+        let gradient = Tensor::from_inner(all.clone().slice([rows.clone()]));
+        let grads = (features * gradient).sum().backward();
+        accumulator.accumulate(model, GradientsParams::from_grads(grads, model));
+    };
+    // One tower's graph at a time.
+    for rows in &micro_batches {
+        if context.trains_image {
+            let (images, seen) = (kept_images.take())
+                .unwrap_or_else(|| pairs.encode_images(model, rows, &context.device));
+            statistics.push(seen);
+            backward(images, &gradients.image, rows);
+        }
+        if context.trains_text {
+            let texts = (kept_texts.take())
+                .unwrap_or_else(|| pairs.encode_texts(model, rows, &context.device));
+            backward(texts, &gradients.text, rows);
+        }
+    }
+    let mut params = accumulator.grads();
+    params.register(model.logit_scale.id, gradients.logit_scale);
+    if let (Some(param), Some(gradient)) = (&model.logit_bias, gradients.logit_bias.take()) {
+        params.register(param.id, gradient);
+    }
+    BatchGradients {
+        loss: f64::from(loss),
+        params: exchange(model, params, context.comm.as_ref()),
+        statistics,
+    }
+}
+
+/// The pairs of a batch, to be encoded in parts as in training.
+struct Pairs<'a> {
+    host: &'a HostBatch,
+    /// Of the first pair.
+    pass: &'a TrainPass,
+    context: &'a StepContext,
+}
+
+impl Pairs<'_> {
+    /// - device: with autodiff, or without.
+    /// - returns normalised features `[rows, embed_dim]`, and what the batch norms saw.
+    fn encode_images(
+        &self,
+        model: &Clip,
+        rows: &Range<usize>,
+        device: &Device,
+    ) -> (Tensor<2>, BatchStatistics) {
+        let PreprocessSpec { mean, std, .. } = self.context.preprocess;
+        let pixels = self.host.pixels(rows.clone()).to_vec();
+        let images = batch::images(pixels, self.context.image_size, mean, std, device);
+        let pass = TrainPass {
+            first_row: self.pass.first_row + rows.start as u64,
+            ..*self.pass
+        };
+        let (features, seen) = model.encode_image_train(images, &pass);
+        (l2_normalize(features), seen)
+    }
+
+    /// - device: with autodiff, or without.
+    /// - returns normalised features `[rows, embed_dim]`.
+    fn encode_texts(&self, model: &Clip, rows: &Range<usize>, device: &Device) -> Tensor<2> {
+        let (tokens, length) = self.host.tokens(rows.clone());
+        l2_normalize(model.encode_text(batch::tokens(tokens, length, device)))
+    }
+}
+
+impl StepContext {
+    /// The gradients of the whole batch's loss with respect to this rank's features,
+    /// times the loss scale; the loss is this rank's part of it.
+    fn feature_gradients(
+        &self,
+        model: &Clip,
+        (image, text): (Tensor<2>, Tensor<2>),
+        loss_scale: f64,
+    ) -> FeatureGradients {
+        let own = image.dims()[0];
+        let first = self.comm.rank() * own;
+        let rows = first..first + own;
+        let features = Features {
+            image: self.comm.gather_rows(image),
+            text: self.comm.gather_rows(text),
+            logit_scale: model.logit_scale.val().inner(),
+            logit_bias: model.logit_bias.as_ref().map(Param::val).map(Tensor::inner),
+        };
+        let gradients = (self.loss).gradients(rows.clone(), &features, self.logit_rows);
+        // Every rank's part of the loss reads the features of all.
+        let sum_own = |all: Tensor<2>| {
+            let shape = all.dims();
+            let sum = self.comm.sum(all.flatten(0, 1)).reshape(shape);
+            sum.slice([rows.clone()]).mul_scalar(loss_scale)
+        };
+        FeatureGradients {
+            image: sum_own(gradients.image),
+            text: sum_own(gradients.text),
+            logit_scale: gradients.logit_scale.mul_scalar(loss_scale),
+            logit_bias: gradients.logit_bias.map(|bias| bias.mul_scalar(loss_scale)),
+            loss: gradients.loss,
+        }
+    }
+}
+
+/// The rows of each micro-batch.
+fn micro_batches(rows: usize, micro: usize) -> Vec<Range<usize>> {
+    (0..rows)
+        .step_by(micro)
+        .map(|start| start..rows.min(start + micro))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ pub(crate) struct Progress {
     total_steps: u64,
     steps_per_epoch: u64,
     log_steps: u64,
-    skipped: usize,
+    skipped: u64,
 }
 
 impl Progress {
@@ -151,6 +151,7 @@ impl Observer for Progress {
             }
             Event::Epoch(summary) => self.epoch(summary),
             Event::Skipped { samples } => self.skipped += samples,
+            Event::Warning(text) => self.print(&format!("warning: {text}")),
             Event::Saved(_) => {}
         }
     }

@@ -14,9 +14,10 @@ use couplet_eval::{
 };
 use couplet_model::{ModelSource, inspect_as};
 
-use super::{EvalTable, OptimizerTable, Problem, RunConfig};
+use super::{EvalTable, EvalWeights, Problem, RunConfig};
 use crate::duration::{Duration, Sizes, Unit};
-use crate::{DeviceSetting, Schedule};
+use crate::schedule::{Schedule, ScheduleTable, Shape};
+use crate::{DeviceSetting, OptimizerTable};
 
 /// A sound config with what it names, opened.
 pub struct Checked {
@@ -41,6 +42,7 @@ impl Checked {
 pub(crate) struct CheckedEval {
     pub dataset: Dataset,
     pub every_steps: u64,
+    pub weights: EvalWeights,
 }
 
 impl std::fmt::Debug for Checked {
@@ -68,9 +70,11 @@ pub(super) fn check(config: RunConfig, problems: &mut Vec<Problem>) -> Option<Ch
         );
     }
     let device = check.device(config.device);
+    check.precision(&config, device.as_ref());
     let weights = check.model(&config);
     let tokens = check.tokens(&config, weights.as_ref());
     check.loss(&config);
+    check.ema_and_freeze(&config);
     let (source, epoch_len) = check.data(&config).unzip();
     check.optimizer(&config.optimizer);
     let sizes = check.batch(&config, epoch_len);
@@ -131,6 +135,30 @@ impl Check<'_> {
         device
     }
 
+    fn precision(&mut self, config: &RunConfig, device: Option<&Device>) {
+        let (Some(device), Some(dtype)) = (device, config.precision.dtype()) else {
+            return;
+        };
+        if !device.supports_dtype(dtype) {
+            let message = format!("{} does not compute in {dtype:?}", config.device.resolved());
+            self.fail("precision", message);
+        }
+    }
+
+    fn ema_and_freeze(&mut self, config: &RunConfig) {
+        if let Some(ema) = config.ema
+            && !(ema.decay > 0.0 && ema.decay < 1.0)
+        {
+            self.fail("ema.decay", "must lie between 0 and 1");
+        }
+        if self.broken("model") {
+            return;
+        }
+        for (key, message) in config.freeze.problems(&config.model.spec()) {
+            self.fail(&format!("freeze.{key}"), message);
+        }
+    }
+
     /// Checks the model; what it starts from, if from given weights.
     fn model(&mut self, config: &RunConfig) -> Option<ModelSource> {
         let spec = config.model.spec();
@@ -189,6 +217,9 @@ impl Check<'_> {
     }
 
     fn loss(&mut self, config: &RunConfig) {
+        for (key, message) in config.loss.problems() {
+            self.fail(&format!("loss.{key}"), message);
+        }
         if config.loss.needs_bias() && config.model.init_logit_bias.is_none() {
             self.fail(
                 "loss.kind",
@@ -253,11 +284,16 @@ impl Check<'_> {
         if global < 2 {
             self.fail("batch.global", "a contrastive batch needs at least 2 pairs");
         }
-        if let Some(micro) = config.batch.micro.filter(|micro| *micro != global) {
+        if let Some(micro) = config.batch.micro
+            && (micro == 0 || !global.is_multiple_of(micro))
+        {
             self.fail(
                 "batch.micro",
-                format!("{micro} differs from batch.global = {global}: one pass a batch for now"),
+                format!("{micro} does not divide batch.global = {global} into equal parts"),
             );
+        }
+        if config.batch.logit_rows == Some(0) {
+            self.fail("batch.logit_rows", "must be at least 1");
         }
         let epoch_len = epoch_len?;
         if global > epoch_len {
@@ -274,15 +310,14 @@ impl Check<'_> {
     }
 
     fn optimizer(&mut self, table: &OptimizerTable) {
-        let OptimizerTable::AdamW(adamw) = table;
-        for (key, message) in adamw.problems() {
+        for (key, message) in table.problems() {
             self.fail(&format!("optimizer.{key}"), message);
         }
     }
 
     fn schedule(&mut self, config: &RunConfig, sizes: Option<Sizes>) -> Option<Schedule> {
-        let OptimizerTable::AdamW(adamw) = &config.optimizer;
         let (length, warmup) = (config.schedule.length(), config.schedule.warmup());
+        let cooldown = config.schedule.cooldown();
         if matches!(length.unit, Unit::Percent | Unit::Minutes) {
             self.fail(
                 "schedule.length",
@@ -290,12 +325,14 @@ impl Check<'_> {
             );
             return None;
         }
-        if warmup.unit == Unit::Minutes {
-            self.fail(
-                "schedule.warmup",
-                format!("`{warmup}`: count it in steps, epochs, samples or %"),
-            );
-            return None;
+        for (key, part) in [("warmup", warmup), ("cooldown", cooldown)] {
+            if part.unit == Unit::Minutes {
+                self.fail(
+                    &format!("schedule.{key}"),
+                    format!("`{part}`: count it in steps, epochs, samples or %"),
+                );
+                return None;
+            }
         }
         if length.amount <= 0.0 {
             self.fail(
@@ -307,6 +344,7 @@ impl Check<'_> {
         let sizes = sizes?;
         let total_steps = length.steps(sizes)?;
         let warmup_steps = warmup.steps_of(total_steps, sizes)?;
+        let cooldown_steps = cooldown.steps_of(total_steps, sizes)?;
         if total_steps == 0 {
             self.fail(
                 "schedule.length",
@@ -317,12 +355,64 @@ impl Check<'_> {
                 "schedule.warmup",
                 format!("{warmup_steps} steps are more than the {total_steps} of the schedule"),
             );
+        } else if warmup_steps + cooldown_steps > total_steps {
+            self.fail(
+                "schedule.cooldown",
+                format!(
+                    "{cooldown_steps} steps, with {warmup_steps} of warm-up, are more than the \
+                     {total_steps} of the schedule"
+                ),
+            );
         }
         Some(Schedule {
-            peak: adamw.lr,
+            peak: config.optimizer.settings().lr,
             warmup_steps,
             total_steps,
+            shape: self.shape(&config.schedule, cooldown_steps, total_steps, sizes)?,
         })
+    }
+
+    /// What follows the warm-up.
+    fn shape(
+        &mut self,
+        table: &ScheduleTable,
+        cooldown_steps: u64,
+        total_steps: u64,
+        sizes: Sizes,
+    ) -> Option<Shape> {
+        let end = match table {
+            ScheduleTable::Cosine(table) => table.end,
+            ScheduleTable::ConstantCooldown(table) => table.end,
+            ScheduleTable::Constant(_) | ScheduleTable::Rsqrt(_) => 0.0,
+        };
+        if !end.is_finite() || end < 0.0 {
+            self.fail("schedule.end", "must be 0 or a positive learning rate");
+        }
+        match table {
+            ScheduleTable::Cosine(_) => Some(Shape::Cosine { end }),
+            ScheduleTable::Constant(_) => Some(Shape::Constant),
+            ScheduleTable::ConstantCooldown(table) => {
+                if !table.power.is_finite() || table.power <= 0.0 {
+                    self.fail("schedule.power", "must be a positive number");
+                }
+                Some(Shape::ConstantCooldown {
+                    steps: cooldown_steps,
+                    end,
+                    power: table.power,
+                })
+            }
+            ScheduleTable::Rsqrt(table) => {
+                let timescale = table.timescale.steps_of(total_steps, sizes);
+                if timescale.is_none_or(|steps| steps == 0) {
+                    let message = format!("`{}`: a positive number of steps", table.timescale);
+                    self.fail("schedule.timescale", message);
+                }
+                Some(Shape::Rsqrt {
+                    timescale: timescale?,
+                    cooldown_steps,
+                })
+            }
+        }
     }
 
     fn evals(&mut self, config: &RunConfig, sizes: Option<Sizes>) -> Option<Vec<CheckedEval>> {
@@ -331,6 +421,15 @@ impl Check<'_> {
         let mut evals = Vec::new();
         for (at, EvalTable::ZeroShot(eval)) in config.eval.iter().enumerate() {
             let every = self.every(&format!("eval[{at}].every"), eval.every, sizes);
+            let weights = eval.weights.unwrap_or(if config.ema.is_some() {
+                EvalWeights::Ema
+            } else {
+                EvalWeights::Raw
+            });
+            if weights == EvalWeights::Ema && config.ema.is_none() {
+                let message = "there is no average: add an [ema] table with a decay";
+                self.fail(&format!("eval[{at}].weights"), message);
+            }
             if self.broken("model.image.image_size") {
                 continue;
             }
@@ -344,6 +443,7 @@ impl Check<'_> {
                     evals.extend(every.map(|every_steps| CheckedEval {
                         dataset,
                         every_steps,
+                        weights,
                     }));
                 }
                 Err(error) => self.fail(&format!("eval[{at}].dataset"), error),

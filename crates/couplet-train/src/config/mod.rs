@@ -1,5 +1,6 @@
 //! A run's config: one TOML file, every table owned by the crate that builds it.
 
+mod changes;
 mod check;
 mod collect;
 mod edit;
@@ -10,14 +11,17 @@ use std::path::{Path, PathBuf};
 use couplet_data::source::SourceTable;
 use couplet_data::{Augment, DEFAULT_MAX_IMAGE_PIXELS};
 use couplet_loss::Loss;
-use couplet_model::{Activation, ImageTowerSpec, ModelSpec, PreprocessSpec, TextTowerSpec};
+use couplet_model::{
+    Activation, FreezeTable, ImageTowerSpec, ModelSpec, Precision, PreprocessSpec, TextTowerSpec,
+};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use crate::duration::{Duration, Unit};
 use crate::schedule::ScheduleTable;
-use crate::{AdamWTable, DeviceSetting};
+use crate::{DeviceSetting, EmaTable, OptimizerTable};
 
+pub(crate) use changes::changes;
 pub use check::Checked;
 
 /// A training run, complete: what `config.toml` of a run's folder holds.
@@ -39,6 +43,10 @@ pub struct RunConfig {
     pub optimizer: OptimizerTable,
     pub schedule: ScheduleTable,
     #[serde(default)]
+    pub freeze: FreezeTable,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<EmaTable>,
+    #[serde(default)]
     pub eval: Vec<EvalTable>,
     #[serde(default)]
     pub checkpoint: CheckpointTable,
@@ -48,14 +56,6 @@ pub struct RunConfig {
 
 fn default_device() -> DeviceSetting {
     DeviceSetting::Auto
-}
-
-/// The dtype of the towers' arithmetic.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    #[default]
-    F32,
 }
 
 /// `[model]`: a preset, a spec in full, or a preset with some of its keys replaced.
@@ -147,17 +147,14 @@ pub struct TrainTable {
 pub struct BatchTable {
     /// Pairs in one contrastive batch.
     pub global: usize,
-    /// Pairs in one forward and backward pass; by default the whole batch.
+    /// Pairs in one forward and backward pass, on which the memory depends; by default
+    /// the whole batch. Smaller ones give the same gradients for one more forward pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub micro: Option<usize>,
-}
-
-/// `[optimizer]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum OptimizerTable {
-    #[serde(rename = "adamw")]
-    AdamW(AdamWTable),
+    /// Rows of the matrix of logits that exist at once; by default as few as keep it
+    /// small beside a tower's activations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logit_rows: Option<usize>,
 }
 
 /// One entry of `[[eval]]`.
@@ -175,6 +172,19 @@ pub struct ZeroShotTable {
     pub dataset: PathBuf,
     #[serde(default = "one_epoch")]
     pub every: Duration,
+    /// By default the average, where `[ema]` makes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<EvalWeights>,
+}
+
+/// Which weights an evaluation judges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EvalWeights {
+    /// The average that `[ema]` makes.
+    Ema,
+    /// Those that the optimiser steps.
+    Raw,
 }
 
 /// `[checkpoint]`
@@ -258,12 +268,22 @@ pub struct LogTable {
     /// How often a line goes to `metrics.jsonl`.
     #[serde(default = "ten_steps")]
     pub every: Duration,
+    /// Whether the same numbers go to event files in the run's `tensorboard/`.
+    #[serde(default = "yes")]
+    pub tensorboard: bool,
 }
 
 impl Default for LogTable {
     fn default() -> Self {
-        Self { every: ten_steps() }
+        Self {
+            every: ten_steps(),
+            tensorboard: yes(),
+        }
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn ten_steps() -> Duration {

@@ -109,7 +109,16 @@ fn batches_and_lengths_are_held_against_the_data() {
             .collect()
     };
     assert_eq!(keys(&["batch.global=65"]), ["batch.global"]);
-    assert_eq!(keys(&["batch.micro=8"]), ["batch.micro"]);
+    assert_eq!(keys(&["batch.micro=5"]), ["batch.micro"]);
+    assert_eq!(keys(&["batch.micro=0"]), ["batch.micro"]);
+    assert_eq!(
+        keys(&[
+            "schedule.kind=constant-cooldown",
+            "schedule.warmup=5 steps",
+            "schedule.cooldown=4 steps"
+        ]),
+        ["schedule.cooldown"]
+    );
     assert_eq!(keys(&["schedule.warmup=9 steps"]), ["schedule.warmup"]);
     assert_eq!(keys(&["checkpoint.best=eval/x/top1"]), ["checkpoint.best"]);
     assert_eq!(keys(&["schedule.length=3 %"]), ["schedule.length"]);
@@ -160,4 +169,79 @@ fn another_source_leaves_the_keys_of_the_first_behind() {
     let set = format!("data.train.path={}", path.display());
     let checked = read(SOUND, &[&set, "data.train.source=csv"]).unwrap();
     assert_eq!(checked.epoch_len, 20);
+}
+
+#[test]
+fn every_part_of_a_long_config_reads_back_the_same() {
+    let more = r#"
+precision = "bf16"
+[batch]
+micro = 4
+logit_rows = 8
+[optimizer]
+kind = "lamb"
+layer_decay = 0.75
+[[optimizer.group]]
+params = ["visual.*"]
+lr_scale = 0.1
+[schedule]
+kind = "rsqrt"
+warmup = "1 step"
+cooldown = "10 %"
+[freeze]
+image = "all but last 2 blocks"
+[ema]
+decay = 0.99
+"#;
+    let mut table: toml::Table = SOUND.parse().unwrap();
+    let more: toml::Table = more.parse().unwrap();
+    for (key, value) in more {
+        match (table.get_mut(&key), value) {
+            (Some(toml::Value::Table(old)), toml::Value::Table(new)) => old.extend(new),
+            (_, value) => {
+                table.insert(key, value);
+            }
+        }
+    }
+    let config = read(&table.to_string(), &[]).unwrap().config;
+    let again = read(&config.to_toml(), &[]).unwrap().config;
+    assert_eq!(config, again);
+}
+
+#[test]
+fn what_cannot_be_trained_is_named() {
+    let keys = |set: &[&str]| -> Vec<String> {
+        problems(SOUND, set)
+            .into_iter()
+            .map(|(key, _)| key)
+            .collect()
+    };
+    assert_eq!(
+        keys(&["freeze.image=all but last 9 blocks"]),
+        ["freeze.image"]
+    );
+    assert_eq!(
+        keys(&["freeze.image=all", "freeze.text=all"]),
+        ["freeze.text"]
+    );
+    assert_eq!(keys(&["freeze.image=most"]), ["freeze.image"]);
+    assert_eq!(keys(&["ema.decay=1.0"]), ["ema.decay"]);
+    assert_eq!(
+        keys(&["optimizer.layer_decay=0"]),
+        ["optimizer.layer_decay"]
+    );
+    assert_eq!(
+        keys(&["loss.kind=softmax", "loss.label_smoothing=1.5"]),
+        ["loss.label_smoothing"]
+    );
+    assert_eq!(
+        keys(&["optimizer.kind=lion", "optimizer.eps=1e-8"]),
+        ["optimizer.eps"]
+    );
+    assert_eq!(
+        keys(&[
+            r#"eval=[{ kind = "zero-shot", dataset = "../../datasets/shapes.toml", weights = "ema" }]"#
+        ]),
+        ["eval[0].weights"]
+    );
 }

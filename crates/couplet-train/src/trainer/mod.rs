@@ -3,22 +3,29 @@
 use std::time::Instant;
 
 use burn::module::Module;
-use couplet_data::loader::{HostBatch, Loader, LoaderError, LoaderOptions, Position};
+use couplet_data::loader::{HostBatch, Loader, LoaderError, LoaderOptions};
 use couplet_data::order::Order;
-use couplet_eval::{
-    Encoder, MissingTokenizer, OpenError, ZeroShotReport, eval_transform, find_model, zero_shot,
+use couplet_eval::{MissingTokenizer, OpenError, eval_transform, find_model};
+use couplet_loss::{Loss, default_chunk};
+use couplet_model::{
+    Clip, FolderError, Freeze, ImageTowerSpec, ModelSpec, Precision, PreprocessSpec, TrainPass,
+    load_as,
 };
-use couplet_model::{Clip, FolderError, ModelSpec, PreprocessSpec, TrainPass, load_as};
+use serde::Serialize;
 
-use crate::checkpoint::{
-    BestState, Checkpoint, CheckpointError, Contents, RunFolder, TrainerState,
-};
-use crate::config::{Checked, OptimizerTable};
+use crate::checkpoint::{Checkpoint, CheckpointError, Contents, RunFolder, TrainerState};
+use crate::comm::Solo;
+use crate::config::Checked;
+use crate::diagnosis::{Diagnosis, Vitals, copied_captions};
 use crate::duration::Unit;
-use crate::log::{JsonLines, LineHead, LogError, TrainLine, eval_line};
-use crate::observer::{Best, Ending, EpochSummary, Event, Observer, Outcome, Plan, StopSignal};
+use crate::ema::Ema;
+use crate::log::{JsonLines, LineHead, LogError, TrainLine, skipped_line};
+use crate::observer::{Best, Ending, Event, Observer, Outcome, Plan, StopSignal};
 use crate::optimizer::ModelOptimizer;
 use crate::step::{StepContext, StepReport, step};
+use crate::tensorboard::EventFile;
+
+mod evaluation;
 
 /// Why a run failed.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +36,12 @@ pub enum TrainError {
     Threads(std::io::Error),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    #[error("step {step} could not be saved: {source}; {}", standing(last_good.as_deref()))]
+    NotSaved {
+        step: u64,
+        source: CheckpointError,
+        last_good: Option<String>,
+    },
     #[error(transparent)]
     Log(#[from] LogError),
     #[error(transparent)]
@@ -40,7 +53,7 @@ pub enum TrainError {
     #[error(
         "step {step}: the loss is {loss} and the gradient norm {grad_norm}; {}. Try a lower \
          optimizer.lr, a longer schedule.warmup, or optimizer.clip_norm = 1.0",
-        match last_good { Some(path) => format!("the last good checkpoint is {path}"), None => "there is no checkpoint yet".to_string() }
+        standing(last_good.as_deref())
     )]
     NotFinite {
         step: u64,
@@ -48,6 +61,14 @@ pub enum TrainError {
         grad_norm: f64,
         last_good: Option<String>,
     },
+}
+
+/// What a failed run can go on from.
+fn standing(last_good: Option<&str>) -> String {
+    match last_good {
+        Some(path) => format!("the last good checkpoint is {path}"),
+        None => "there is no checkpoint yet".to_string(),
+    }
 }
 
 /// Trains until the schedule ends or `stop` asks. A folder with a checkpoint is continued
@@ -64,17 +85,21 @@ pub fn train(
     let mut run = Run::open(checked, folder)?;
     let loader = run.loader()?;
     observer.event(Event::Started(&run.plan()));
+    run.warn_of_micro_batches(observer);
     if run.state.step >= checked.schedule.total_steps {
         return Ok(run.outcome(Ending::AlreadyFinished));
     }
     while run.state.step < checked.schedule.total_steps {
         let batch = run.next_batch(&loader, observer)?;
-        run.step(batch, observer)?;
-        let reports = run.evaluate(observer)?;
-        let improved = run.note_best(&reports);
-        run.end_of_epoch(reports, observer);
-        let stopping = stop.is_set();
-        if improved || stopping || run.checkpoint_is_due() {
+        let updated = run.step(&batch, observer)?;
+        let mut improved = false;
+        if updated {
+            let reports = run.evaluate(observer)?;
+            improved = run.note_best(&reports);
+            run.end_of_epoch(reports, observer);
+        }
+        let stopping = run.context.comm.any(stop.is_set());
+        if improved || stopping || (updated && run.checkpoint_is_due()) {
             run.save(observer)?;
         }
         if stopping && run.state.step < checked.schedule.total_steps {
@@ -110,7 +135,10 @@ struct Run<'a> {
     /// Taken out while a step replaces it.
     model: Option<Clip>,
     optimizer: ModelOptimizer,
+    ema: Option<Ema>,
+    diagnosis: Diagnosis,
     metrics: JsonLines,
+    events: Option<EventFile>,
     skipped: JsonLines,
     state: TrainerState,
     checkpoint: Option<Checkpoint>,
@@ -125,10 +153,9 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn open(checked: &'a Checked, folder: &'a RunFolder) -> Result<Self, TrainError> {
         let config = &checked.config;
-        let OptimizerTable::AdamW(adamw) = &config.optimizer;
-        let mut optimizer = ModelOptimizer::new(adamw);
         let device = checked.device.clone().autodiff();
         let spec = config.model.spec();
+        let mut optimizer = ModelOptimizer::new(&config.optimizer, &spec);
         let checkpoint = folder.latest()?;
         let (model, preprocess) = match (&checkpoint, &config.model.weights) {
             (Some(checkpoint), _) => {
@@ -148,20 +175,25 @@ impl<'a> Run<'a> {
             ),
         };
         let preprocess = config.model.preprocess.clone().unwrap_or(preprocess);
+        let model = model
+            .freeze(config.freeze, &spec)
+            .with_precision(config.precision);
         let state = match &checkpoint {
             Some(checkpoint) => folder.load(checkpoint, &model, &mut optimizer)?,
-            None => TrainerState {
-                step: 0,
-                samples_seen: 0,
-                position: Position::default(),
-                time: 0.0,
-                epoch_loss: 0.0,
-                best: None,
-                metrics_len: 0,
-                skipped_len: 0,
-                optimizer_times: std::collections::HashMap::new(),
-            },
+            None => TrainerState::default(),
         };
+        let average = |table| -> Result<Ema, TrainError> {
+            let start = match &checkpoint {
+                Some(checkpoint) => checkpoint.load_ema(&device.clone().without_autodiff())?,
+                None => model.valid(),
+            };
+            Ok(Ema::new(table, start.with_precision(config.precision)))
+        };
+        let ema = config.ema.map(average).transpose()?;
+        let events = (config.log.tensorboard)
+            .then(|| EventFile::create(&folder.tensorboard(), state.step))
+            .transpose()?;
+        let batch = config.batch.global;
         let now = Instant::now();
         Ok(Self {
             metrics: JsonLines::open(&folder.metrics(), state.metrics_len)?,
@@ -169,8 +201,13 @@ impl<'a> Run<'a> {
             context: StepContext {
                 device,
                 loss: config.loss,
+                logit_rows: (config.batch.logit_rows).unwrap_or_else(|| default_chunk(batch)),
+                micro_batch: config.batch.micro.unwrap_or(batch),
                 preprocess: preprocess.clone(),
                 image_size: spec.image.image_size(),
+                trains_image: config.freeze.image != Freeze::All,
+                trains_text: config.freeze.text != Freeze::All,
+                comm: Box::new(Solo),
             },
             time_before: state.time,
             checked,
@@ -179,6 +216,9 @@ impl<'a> Run<'a> {
             preprocess,
             model: Some(model),
             optimizer,
+            ema,
+            diagnosis: Diagnosis::default(),
+            events,
             state,
             checkpoint,
             window: Window::new(),
@@ -250,49 +290,141 @@ impl<'a> Run<'a> {
         for sample in skipped {
             self.skipped.write(sample)?;
         }
-        if !skipped.is_empty() {
-            observer.event(Event::Skipped {
-                samples: skipped.len(),
-            });
+        let samples = self.context.comm.count(skipped.len() as u64);
+        if samples > 0 {
+            observer.event(Event::Skipped { samples });
         }
         Ok(batch?)
     }
 
-    fn step(&mut self, batch: HostBatch, observer: &mut dyn Observer) -> Result<(), TrainError> {
+    /// - returns whether the parameters were updated: not if f16 overflowed.
+    fn step(&mut self, batch: &HostBatch, observer: &mut dyn Observer) -> Result<bool, TrainError> {
         let lr = self.checked.schedule.learning_rate(self.state.step);
-        let next = batch.next;
         let model = self.model.take().expect("there is a model between steps");
         let pass = TrainPass {
             seed: self.checked.config.seed,
             step: self.state.step,
-            first_row: 0,
+            first_row: (self.context.comm.rank() * batch.len()) as u64,
         };
-        let (model, report) = step(model, &mut self.optimizer, batch, &pass, lr, &self.context);
+        let loss_scale = self.loss_scale().unwrap_or(1.0);
+        let optimizer = &mut self.optimizer;
+        let (model, report) = step(
+            model,
+            optimizer,
+            batch,
+            &pass,
+            lr,
+            loss_scale,
+            &self.context,
+        );
         self.model = Some(model);
+        self.state.position = batch.next;
+        self.state.loss_scale.note(report.updated);
+        if !report.updated {
+            self.overflowed(report, observer)?;
+            return Ok(false);
+        }
+        if let (Some(ema), Some(model)) = (&mut self.ema, &self.model) {
+            ema.update(model, self.state.step);
+        }
         self.state.step += 1;
         self.state.samples_seen += self.checked.sizes.batch_size;
-        self.state.position = next;
         self.state.epoch_loss += report.loss;
         self.window.steps += 1;
-        if !report.is_finite() {
-            return Err(TrainError::NotFinite {
-                step: self.state.step,
-                loss: report.loss,
-                grad_norm: report.grad_norm,
-                last_good: self
-                    .checkpoint
-                    .as_ref()
-                    .map(|c| c.path.display().to_string()),
-            });
-        }
         let line = self.train_line(report, lr);
         let is_last = self.state.step == self.checked.schedule.total_steps;
         if is_last || self.state.step.is_multiple_of(self.checked.log_steps()) {
-            self.metrics.write(&line)?;
+            self.write_metrics(&line)?;
             self.window = Window::new();
         }
         observer.event(Event::Step(&line));
+        self.diagnose(&line, batch, observer);
+        Ok(true)
+    }
+
+    /// The factor on f16's gradients.
+    fn loss_scale(&self) -> Option<f64> {
+        let is_f16 = self.checked.config.precision == Precision::F16;
+        is_f16.then_some(self.state.loss_scale.scale)
+    }
+
+    /// A step whose numbers are not finite: in f16 the next one tries a smaller loss
+    /// scale, and neither schedule nor average advance; elsewhere the run ends.
+    fn overflowed(
+        &mut self,
+        report: StepReport,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        let step = self.state.step + 1;
+        let scale = self
+            .loss_scale()
+            .filter(|_| !self.state.loss_scale.is_exhausted());
+        let Some(scale) = scale else {
+            return Err(TrainError::NotFinite {
+                step,
+                loss: report.loss,
+                grad_norm: report.grad_norm,
+                last_good: self.last_good(),
+            });
+        };
+        let line = skipped_line(&self.line_head(), scale);
+        self.write_metrics(&line)?;
+        observer.event(Event::Warning(&format!(
+            "f16 overflowed: step {step} is skipped and tried again with the next batch, the \
+             loss scale is {scale} now"
+        )));
         Ok(())
+    }
+
+    fn diagnose(&mut self, line: &TrainLine, batch: &HostBatch, observer: &mut dyn Observer) {
+        #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^53")]
+        let chance = (self.checked.sizes.batch_size as f64).ln();
+        let words = self.diagnosis.observe(&Vitals {
+            loss: line.loss,
+            chance_loss: matches!(self.context.loss, Loss::Softmax(_)).then_some(chance),
+            grad_norm: line.grad_norm,
+            logit_scale: line.logit_scale,
+            copied_captions: copied_captions(batch),
+        });
+        for text in words {
+            observer.event(Event::Warning(&format!("step {}: {text}", line.step)));
+        }
+    }
+
+    /// Batch norms see a micro-batch, not the batch.
+    fn warn_of_micro_batches(&self, observer: &mut dyn Observer) {
+        let (micro, batch) = (self.context.micro_batch, self.checked.config.batch.global);
+        let has_norms = matches!(self.spec.image, ImageTowerSpec::ResNet(_));
+        if has_norms && self.context.trains_image && micro < batch {
+            observer.event(Event::Warning(&format!(
+                "the ResNet's batch norms see batch.micro = {micro} images at once: gradients are \
+                 those of a batch of {batch} but for their statistics"
+            )));
+        }
+    }
+
+    /// Appends a line to `metrics.jsonl` and its numbers to the event file.
+    fn write_metrics(&mut self, line: &impl Serialize) -> Result<(), LogError> {
+        self.metrics.write(line)?;
+        let Some(events) = &mut self.events else {
+            return Ok(());
+        };
+        let line = serde_json::to_value(line).expect("log lines have a JSON form");
+        events.write(&line)
+    }
+
+    fn line_head(&self) -> LineHead {
+        LineHead {
+            step: self.state.step,
+            epoch: self.epoch(),
+            samples_seen: self.state.samples_seen,
+            time: self.seconds(),
+        }
+    }
+
+    fn last_good(&self) -> Option<String> {
+        let path = |checkpoint: &Checkpoint| checkpoint.path.display().to_string();
+        self.checkpoint.as_ref().map(path)
     }
 
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
@@ -311,105 +443,8 @@ impl<'a> Run<'a> {
             grad_norm: report.grad_norm,
             samples_per_second: samples as f64 / seconds.max(1e-9),
             data_wait: self.window.waited / seconds.max(1e-9),
+            loss_scale: self.loss_scale(),
         }
-    }
-
-    /// Runs the evaluations that are due after this step.
-    fn evaluate(&mut self, observer: &mut dyn Observer) -> Result<Vec<ZeroShotReport>, TrainError> {
-        let step = self.state.step;
-        let is_last = step == self.checked.schedule.total_steps;
-        let mut due = self
-            .checked
-            .evals
-            .iter()
-            .filter(|eval| is_last || step.is_multiple_of(eval.every_steps))
-            .peekable();
-        if due.peek().is_none() {
-            return Ok(Vec::new());
-        }
-        let encoder = Encoder::new(
-            self.model().valid(),
-            &self.spec,
-            &self.preprocess,
-            self.checked.tokens.tokenizer.clone(),
-        )?;
-        let mut reports = Vec::new();
-        for eval in due {
-            let images = eval.dataset.images.len();
-            let max_pixels = self.checked.config.data.max_image_pixels;
-            let (report, skipped) = zero_shot(&encoder, &eval.dataset, max_pixels, |done| {
-                observer.event(Event::Evaluating {
-                    dataset: &eval.dataset.name,
-                    done,
-                    images,
-                });
-            })?;
-            for sample in &skipped {
-                tracing::warn!(file = sample.shard, cause = %sample.cause, "image not evaluated");
-            }
-            let head = LineHead {
-                step,
-                epoch: self.epoch(),
-                samples_seen: self.state.samples_seen,
-                time: self.seconds(),
-            };
-            self.metrics.write(&eval_line(&head, &report))?;
-            observer.event(Event::Evaluated {
-                step,
-                report: &report,
-            });
-            reports.push(report);
-        }
-        // Evaluation's time is not training's.
-        self.window = Window::new();
-        Ok(reports)
-    }
-
-    /// Whether one of the reports holds the best value so far.
-    fn note_best(&mut self, reports: &[ZeroShotReport]) -> bool {
-        let Some(wanted) = &self.checked.config.checkpoint.best else {
-            return false;
-        };
-        let value = reports.iter().find_map(|report| {
-            let mut metrics = report.metrics().into_iter();
-            metrics.find(|(metric, _)| format!("eval/{}/{metric}", report.dataset) == *wanted)
-        });
-        let Some((_, value)) = value else {
-            return false;
-        };
-        if self
-            .state
-            .best
-            .as_ref()
-            .is_some_and(|best| best.value >= value)
-        {
-            return false;
-        }
-        self.state.best = Some(BestState {
-            metric: wanted.clone(),
-            value,
-            step: self.state.step,
-        });
-        true
-    }
-
-    fn end_of_epoch(&mut self, reports: Vec<ZeroShotReport>, observer: &mut dyn Observer) {
-        let per_epoch = self.checked.sizes.steps_per_epoch;
-        let is_last = self.state.step == self.checked.schedule.total_steps;
-        if !self.state.step.is_multiple_of(per_epoch) && !is_last {
-            return;
-        }
-        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-        let steps = ((self.state.step - 1) % per_epoch + 1) as f64;
-        observer.event(Event::Epoch(&EpochSummary {
-            epoch: self.epoch(),
-            step: self.state.step,
-            loss: self.state.epoch_loss / steps,
-            seconds: self.epoch_started.elapsed().as_secs_f64(),
-            reports,
-        }));
-        self.state.epoch_loss = 0.0;
-        self.epoch_started = Instant::now();
     }
 
     fn checkpoint_is_due(&self) -> bool {
@@ -440,10 +475,16 @@ impl<'a> Run<'a> {
             preprocess: &self.preprocess,
             tokens: &self.checked.tokens,
             optimizer: &self.optimizer,
+            ema: self.ema.as_ref().map(Ema::model),
             state: self.state.clone(),
         };
         let keep = self.checked.config.checkpoint.keep;
-        let checkpoint = self.folder.save(&contents, keep)?;
+        let saved = self.folder.save(&contents, keep);
+        let checkpoint = saved.map_err(|source| TrainError::NotSaved {
+            step: self.state.step,
+            source,
+            last_good: self.last_good(),
+        })?;
         observer.event(Event::Saved(&checkpoint));
         self.checkpoint = Some(checkpoint);
         self.saved_at = Instant::now();

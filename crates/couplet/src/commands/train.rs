@@ -20,6 +20,9 @@ pub(crate) fn train(arguments: &TrainArguments) -> anyhow::Result<u8> {
     } else {
         RunFolder::create(&path, config)?
     };
+    for change in folder.changed() {
+        println!("changed    {change}");
+    }
     let stop = stop_on_signals()?;
     let mut progress = Progress::new(checked.log_steps());
     let outcome = couplet_train::train(&checked, &folder, &stop, &mut progress);

@@ -1,0 +1,149 @@
+//! Where in its tower a parameter stands, by its open_clip name.
+
+use crate::{ImageTowerSpec, ModelSpec};
+
+/// How many residual blocks the towers have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocks {
+    /// By stage; a ViT has one.
+    image: Vec<usize>,
+    text: usize,
+}
+
+/// A parameter's tower and depth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Image(Depth),
+    Text(Depth),
+    /// `logit_scale` and `logit_bias`.
+    Joint,
+}
+
+/// A parameter's place in its tower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Before the first block: patches, embeddings, positions.
+    Stem,
+    /// A residual block, counted from 0 over all stages.
+    Block(usize),
+    /// Behind the last block: the last norm, pooling, projection.
+    Head,
+}
+
+const IMAGE_HEAD: [&str; 4] = ["ln_post.", "proj", "attn_pool.", "attnpool."];
+const TEXT_HEAD: [&str; 3] = ["ln_final.", "text_projection", "attn_pool."];
+
+impl Blocks {
+    /// Those of a model.
+    pub fn of(spec: &ModelSpec) -> Self {
+        Self {
+            image: match &spec.image {
+                ImageTowerSpec::Vit(vit) => vec![vit.layers],
+                ImageTowerSpec::ResNet(resnet) => resnet.layers.to_vec(),
+            },
+            text: spec.text.layers,
+        }
+    }
+
+    /// Residual blocks of the image tower.
+    pub fn image(&self) -> usize {
+        self.image.iter().sum()
+    }
+
+    /// Residual blocks of the text tower.
+    pub fn text(&self) -> usize {
+        self.text
+    }
+
+    /// Where the parameter of this open_clip name stands.
+    pub fn place(&self, name: &str) -> Place {
+        if name.starts_with("logit_") {
+            Place::Joint
+        } else if let Some(part) = name.strip_prefix("visual.") {
+            Place::Image(depth(part, &self.image, &IMAGE_HEAD))
+        } else {
+            Place::Text(depth(name, &[self.text], &TEXT_HEAD))
+        }
+    }
+
+    /// How many layers lie between a parameter and the end of its tower, each block and
+    /// the stem being one: 0 for the head, the number of blocks + 1 for the stem.
+    pub fn layers_above(&self, name: &str) -> usize {
+        let above = |depth, blocks| match depth {
+            Depth::Head => 0,
+            Depth::Block(block) => blocks - block,
+            Depth::Stem => blocks + 1,
+        };
+        match self.place(name) {
+            Place::Image(depth) => above(depth, self.image()),
+            Place::Text(depth) => above(depth, self.text),
+            Place::Joint => 0,
+        }
+    }
+}
+
+/// - part: a parameter's name within its tower.
+/// - stages: blocks of each stage; a transformer has one.
+fn depth(part: &str, stages: &[usize], head: &[&str]) -> Depth {
+    if let Some(block) = block(part, stages) {
+        Depth::Block(block)
+    } else if head.iter().any(|head| part.starts_with(head)) {
+        Depth::Head
+    } else {
+        Depth::Stem
+    }
+}
+
+fn block(part: &str, stages: &[usize]) -> Option<usize> {
+    let (stage, rest) = match part.strip_prefix("transformer.resblocks.") {
+        Some(rest) => (0, rest),
+        None => {
+            let (stage, rest) = part.strip_prefix("layer")?.split_once('.')?;
+            (stage.parse::<usize>().ok()?.checked_sub(1)?, rest)
+        }
+    };
+    let within: usize = rest.split('.').next()?.parse().ok()?;
+    Some(stages.get(..stage)?.iter().sum::<usize>() + within)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::presets;
+
+    #[test]
+    fn blocks_are_counted_over_the_stages_of_a_resnet() {
+        let blocks = Blocks::of(&presets::find("RN50").unwrap());
+        assert_eq!((blocks.image(), blocks.text()), (16, 12));
+        for (name, place) in [
+            (
+                "visual.layer1.0.conv1.weight",
+                Place::Image(Depth::Block(0)),
+            ),
+            ("visual.layer3.1.bn2.bias", Place::Image(Depth::Block(8))),
+            ("visual.conv1.weight", Place::Image(Depth::Stem)),
+            ("visual.attnpool.c_proj.bias", Place::Image(Depth::Head)),
+            (
+                "transformer.resblocks.7.ln_1.bias",
+                Place::Text(Depth::Block(7)),
+            ),
+            ("token_embedding.weight", Place::Text(Depth::Stem)),
+            ("text_projection", Place::Text(Depth::Head)),
+            ("logit_scale", Place::Joint),
+        ] {
+            assert_eq!(blocks.place(name), place, "{name}");
+        }
+    }
+
+    #[test]
+    fn layers_are_counted_from_the_end() {
+        let blocks = Blocks::of(&presets::find("ViT-B-32").unwrap());
+        let above = |name| blocks.layers_above(name);
+        assert_eq!(above("visual.proj"), 0);
+        assert_eq!(above("visual.transformer.resblocks.11.ln_1.weight"), 1);
+        assert_eq!(above("visual.transformer.resblocks.0.ln_1.weight"), 12);
+        assert_eq!(above("visual.conv1.weight"), 13);
+        assert_eq!(above("positional_embedding"), 13);
+        assert_eq!(above("logit_scale"), 0);
+    }
+}

@@ -1,0 +1,231 @@
+//! Which parts of a model a run leaves as they are.
+
+use std::fmt;
+use std::str::FromStr;
+
+use burn::module::Param;
+use burn::tensor::Tensor;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::depth::{Blocks, Depth, Place};
+use crate::{Clip, ImageTower, ModelSpec, ParameterMapper, map_parameters};
+
+/// The `[freeze]` table.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FreezeTable {
+    /// `"all"` is LiT. Source: Zhai et al. 2022, "LiT: Zero-Shot Transfer with
+    /// Locked-image text Tuning".
+    #[serde(default)]
+    pub image: Freeze,
+    #[serde(default)]
+    pub text: Freeze,
+}
+
+/// How much of a tower is frozen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Freeze {
+    #[default]
+    Nothing,
+    All,
+    /// All but this many of the last blocks, and what comes after them: the last norm,
+    /// the pooling and the projection.
+    AllButLast(usize),
+}
+
+impl FreezeTable {
+    /// What does not fit the model, each with its key.
+    pub fn problems(&self, spec: &ModelSpec) -> Vec<(&'static str, String)> {
+        let blocks = Blocks::of(spec);
+        let towers = [
+            ("image", self.image, blocks.image()),
+            ("text", self.text, blocks.text()),
+        ];
+        let mut problems = Vec::new();
+        for (key, freeze, blocks) in towers {
+            if let Freeze::AllButLast(last) = freeze
+                && last > blocks
+            {
+                let message = format!("the tower has {blocks} blocks, not {last}");
+                problems.push((key, message));
+            }
+        }
+        if self.image == Freeze::All && self.text == Freeze::All {
+            problems.push((
+                "text",
+                "with both towers frozen nothing is left to train".into(),
+            ));
+        }
+        problems
+    }
+}
+
+impl Freeze {
+    /// Blocks that are frozen, from the first, of a tower that has `blocks`.
+    fn frozen_blocks(self, blocks: usize) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::All => blocks,
+            Self::AllButLast(last) => blocks.saturating_sub(last),
+        }
+    }
+
+    /// Whether it freezes a parameter at `depth` of a tower of `blocks` blocks.
+    fn holds(self, depth: Depth, blocks: usize) -> bool {
+        match (self, depth) {
+            (Self::Nothing, _) | (Self::AllButLast(_), Depth::Head) => false,
+            (Self::All, _) | (Self::AllButLast(_), Depth::Stem) => true,
+            (Self::AllButLast(_), Depth::Block(block)) => block < self.frozen_blocks(blocks),
+        }
+    }
+}
+
+impl Clip {
+    /// The same model, of which nothing that `table` freezes asks for a gradient; frozen
+    /// batch norms keep their running statistics and normalise with them.
+    /// - spec: the model's.
+    ///
+    /// # Panics
+    /// If `table.problems(spec)` is not empty.
+    #[must_use]
+    pub fn freeze(mut self, table: FreezeTable, spec: &ModelSpec) -> Self {
+        assert_eq!(table.problems(spec), [], "what is frozen must be there");
+        let blocks = Blocks::of(spec);
+        if let ImageTower::ResNet(resnet) = &mut self.visual
+            && table.image != Freeze::Nothing
+        {
+            resnet.freeze_norms(table.image.frozen_blocks(blocks.image()));
+        }
+        map_parameters(self, &mut Still { table, blocks })
+    }
+}
+
+struct Still {
+    table: FreezeTable,
+    blocks: Blocks,
+}
+
+impl ParameterMapper for Still {
+    fn map<const D: usize>(&mut self, name: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let frozen = match self.blocks.place(name) {
+            Place::Image(depth) => self.table.image.holds(depth, self.blocks.image()),
+            Place::Text(depth) => self.table.text.holds(depth, self.blocks.text()),
+            Place::Joint => false,
+        };
+        if frozen {
+            param.set_require_grad(false)
+        } else {
+            param
+        }
+    }
+}
+
+impl FromStr for Freeze {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let last = |text: &str| -> Option<usize> {
+            let rest = text.strip_prefix("all but last ")?;
+            let number = rest.strip_suffix("blocks").or(rest.strip_suffix("block"))?;
+            number.trim().parse().ok()
+        };
+        match text {
+            "none" => Ok(Self::Nothing),
+            "all" => Ok(Self::All),
+            _ => last(text).map(Self::AllButLast).ok_or_else(|| {
+                format!("`{text}`: write \"none\", \"all\" or \"all but last 2 blocks\"")
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Freeze {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("none"),
+            Self::All => f.write_str("all"),
+            Self::AllButLast(1) => f.write_str("all but last 1 block"),
+            Self::AllButLast(last) => write!(f, "all but last {last} blocks"),
+        }
+    }
+}
+
+impl Serialize for Freeze {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Freeze {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ParameterVisitor, presets, visit_parameters};
+    use burn::tensor::Device;
+
+    struct Trained(Vec<String>);
+
+    impl ParameterVisitor for Trained {
+        fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
+            if param.is_require_grad() {
+                self.0.push(name.into());
+            }
+        }
+    }
+
+    fn trained(preset: &str, table: FreezeTable) -> Vec<String> {
+        let spec = presets::find(preset).unwrap();
+        let model = Clip::init(&spec, 0, &Device::flex().autodiff()).freeze(table, &spec);
+        let mut trained = Trained(Vec::new());
+        visit_parameters(&model, &mut trained);
+        trained.0
+    }
+
+    #[test]
+    fn the_last_blocks_and_the_head_stay_trained() {
+        let table = FreezeTable {
+            image: Freeze::AllButLast(1),
+            text: Freeze::All,
+        };
+        let trained = trained("ViT-Ti-16-64", table);
+        assert!(trained.iter().any(|name| name == "visual.proj"));
+        assert!(trained.iter().any(|name| name == "logit_scale"));
+        for name in &trained {
+            let kept = [
+                "visual.transformer.resblocks.3.",
+                "visual.ln_post.",
+                "visual.proj",
+                "logit_scale",
+            ];
+            assert!(kept.iter().any(|kept| name.starts_with(kept)), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_cannot_be_frozen() {
+        let spec = presets::find("ViT-Ti-16-64").unwrap();
+        let table = FreezeTable {
+            image: Freeze::AllButLast(9),
+            text: Freeze::Nothing,
+        };
+        let problems = table.problems(&spec);
+        assert_eq!(problems[0].0, "image");
+        assert_eq!(problems[0].1, "the tower has 4 blocks, not 9");
+        assert!("all but 2".parse::<Freeze>().is_err());
+        for text in [
+            "none",
+            "all",
+            "all but last 2 blocks",
+            "all but last 1 block",
+        ] {
+            assert_eq!(text.parse::<Freeze>().unwrap().to_string(), text);
+        }
+    }
+}

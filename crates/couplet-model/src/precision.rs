@@ -1,0 +1,47 @@
+//! In which dtype the towers multiply.
+
+use burn::tensor::{DType, FloatDType, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// The dtype of matrix products and convolutions. Parameters, the residual stream, norms
+/// and softmax stay as wide as the parameters are, which is f32.
+///
+/// Source: PyTorch's automatic mixed precision, which sorts operations in the same way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    #[default]
+    F32,
+    /// As wide a range as f32, 8 bits of mantissa.
+    Bf16,
+    /// 11 bits of mantissa, nothing above 65504: gradients need loss scaling.
+    F16,
+}
+
+impl Precision {
+    /// The dtype that a device must know; `None` for the parameters' own.
+    pub fn dtype(self) -> Option<DType> {
+        match self {
+            Self::F32 => None,
+            Self::Bf16 => Some(DType::BF16),
+            Self::F16 => Some(DType::F16),
+        }
+    }
+
+    /// `x` as products take it.
+    pub(crate) fn narrow<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::F32 => x,
+            Self::Bf16 => x.cast(FloatDType::BF16),
+            Self::F16 => x.cast(FloatDType::F16),
+        }
+    }
+}
+
+/// `x` as sums, norms and softmax take it: half precision becomes f32.
+pub(crate) fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    match x.dtype() {
+        DType::BF16 | DType::F16 => x.cast(FloatDType::F32),
+        _ => x,
+    }
+}

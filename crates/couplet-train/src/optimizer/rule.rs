@@ -1,0 +1,126 @@
+//! Burn's optimisers behind one update with one kind of state.
+
+use burn::optim::{
+    AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, Lamb, LambConfig, LambState, Lion,
+    LionConfig, LionState, Optimizer,
+};
+use burn::tensor::Tensor;
+
+use super::table::{DEFAULT_EPS, OptimizerTable};
+
+/// How a gradient becomes an update.
+pub(super) enum Rule {
+    AdamW(AdamW),
+    Lamb(Lamb),
+    Lion(Lion),
+}
+
+/// What a rule remembers of one parameter.
+#[derive(Debug, Clone)]
+pub(super) struct Moments<const D: usize> {
+    /// Updates so far; Lion does not count them.
+    pub time: usize,
+    pub first: Tensor<D>,
+    /// Lion has none.
+    pub second: Option<Tensor<D>>,
+}
+
+impl Rule {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "Burn's optimisers take f32 settings"
+    )]
+    pub fn new(
+        kind: &OptimizerTable,
+        betas: [f64; 2],
+        eps: Option<f64>,
+        weight_decay: f64,
+    ) -> Self {
+        let [beta_1, beta_2] = betas.map(|beta| beta as f32);
+        let eps = eps.unwrap_or(DEFAULT_EPS) as f32;
+        let weight_decay = weight_decay as f32;
+        match kind {
+            OptimizerTable::AdamW(_) => Self::AdamW(
+                AdamWConfig::new()
+                    .with_beta_1(beta_1)
+                    .with_beta_2(beta_2)
+                    .with_epsilon(eps)
+                    .with_weight_decay(weight_decay)
+                    .build(),
+            ),
+            OptimizerTable::Lamb(_) => Self::Lamb(
+                LambConfig::new()
+                    .with_beta_1(beta_1)
+                    .with_beta_2(beta_2)
+                    .with_epsilon(eps)
+                    .with_weight_decay(weight_decay)
+                    .build(),
+            ),
+            OptimizerTable::Lion(_) => Self::Lion(
+                LionConfig::new()
+                    .with_beta_1(beta_1)
+                    .with_beta_2(beta_2)
+                    .with_weight_decay(weight_decay)
+                    .build(),
+            ),
+        }
+    }
+
+    /// Whether parameters have a second moment.
+    pub fn has_second_moment(&self) -> bool {
+        !matches!(self, Self::Lion(_))
+    }
+
+    /// One update.
+    /// - returns the parameter and its moments after it.
+    pub fn step<const D: usize>(
+        &self,
+        lr: f64,
+        tensor: Tensor<D>,
+        grad: Tensor<D>,
+        moments: Option<Moments<D>>,
+    ) -> (Tensor<D>, Moments<D>) {
+        match self {
+            Self::AdamW(adamw) => {
+                let state = moments.map(|m| {
+                    let second = m.second.expect("AdamW keeps two moments");
+                    AdamWState::new(AdaptiveMomentumState::new(m.time, m.first, second))
+                });
+                let (tensor, state) = adamw.step(lr, tensor, grad, state);
+                let AdamWState { momentum } = state.expect("AdamW keeps its state");
+                let moments = Moments {
+                    time: momentum.time,
+                    first: momentum.moment_1,
+                    second: Some(momentum.moment_2),
+                };
+                (tensor, moments)
+            }
+            Self::Lamb(lamb) => {
+                let state = moments.map(|m| LambState {
+                    time: m.time,
+                    moment_1: m.first,
+                    moment_2: m.second.expect("LAMB keeps two moments"),
+                });
+                let (tensor, state) = lamb.step(lr, tensor, grad, state);
+                let state = state.expect("LAMB keeps its state");
+                let moments = Moments {
+                    time: state.time,
+                    first: state.moment_1,
+                    second: Some(state.moment_2),
+                };
+                (tensor, moments)
+            }
+            Self::Lion(lion) => {
+                let time = moments.as_ref().map_or(0, |m| m.time) + 1;
+                let state = moments.map(|m| LionState::new(m.first));
+                let (tensor, state) = lion.step(lr, tensor, grad, state);
+                let moments = Moments {
+                    time,
+                    first: state.expect("Lion keeps its state").momentum,
+                    second: None,
+                };
+                (tensor, moments)
+            }
+        }
+    }
+}

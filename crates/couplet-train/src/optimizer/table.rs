@@ -1,0 +1,160 @@
+//! The `[optimizer]` table.
+
+use globset::Glob;
+use serde::{Deserialize, Serialize};
+
+/// `[optimizer]`, by kind. The same settings for each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum OptimizerTable {
+    #[serde(rename = "adamw")]
+    AdamW(OptimizerSettings),
+    /// Source: You et al. 2020, "Large Batch Optimization for Deep Learning: Training
+    /// BERT in 76 minutes".
+    Lamb(OptimizerSettings),
+    /// Wants a lower rate and a larger decay than AdamW. Source: Chen et al. 2023,
+    /// "Symbolic Discovery of Optimization Algorithms".
+    Lion(OptimizerSettings),
+}
+
+/// Defaults are the paper's for its ViTs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimizerSettings {
+    /// Learning rate at its peak.
+    pub lr: f64,
+    #[serde(default = "default_betas")]
+    pub betas: [f64; 2],
+    /// Lion has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eps: Option<f64>,
+    /// Decoupled decay of every parameter with 2 or more dimensions.
+    #[serde(default = "default_weight_decay")]
+    pub weight_decay: f64,
+    /// Globs of open_clip names that are not decayed although they have 2 dimensions.
+    #[serde(default)]
+    pub no_decay: Vec<String>,
+    /// The largest global gradient norm; larger gradients are scaled down to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    /// The factor on the learning rate for each layer further from the end of its tower,
+    /// in (0, 1]. Source: Bao et al. 2022, "BEiT: BERT Pre-Training of Image Transformers".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer_decay: Option<f64>,
+    /// Parameters with settings of their own; of several groups that match the first
+    /// counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub group: Vec<GroupTable>,
+}
+
+/// `[[optimizer.group]]`: what is not given is as for all others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupTable {
+    /// Globs of open_clip names, such as `visual.*`.
+    pub params: Vec<String>,
+    /// The factor on the learning rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr_scale: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub betas: Option<[f64; 2]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eps: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<f64>,
+}
+
+pub(super) const DEFAULT_EPS: f64 = 1e-6;
+
+fn default_betas() -> [f64; 2] {
+    [0.9, 0.98]
+}
+
+fn default_weight_decay() -> f64 {
+    0.2
+}
+
+impl OptimizerTable {
+    /// The settings, whichever kind it is.
+    pub fn settings(&self) -> &OptimizerSettings {
+        match self {
+            Self::AdamW(settings) | Self::Lamb(settings) | Self::Lion(settings) => settings,
+        }
+    }
+
+    /// What is wrong with the values, each with its key.
+    pub(crate) fn problems(&self) -> Vec<(String, String)> {
+        let settings = self.settings();
+        let mut problems = Problems(Vec::new());
+        problems.check("lr", positive(settings.lr), "must be a positive number");
+        problems.betas("betas", settings.betas);
+        problems.eps("eps", settings.eps, self);
+        problems.weight_decay("weight_decay", settings.weight_decay);
+        let clip = settings.clip_norm.is_none_or(positive);
+        problems.check("clip_norm", clip, "must be a positive number");
+        let layer_decay = settings.layer_decay.is_none_or(|d| d > 0.0 && d <= 1.0);
+        problems.check("layer_decay", layer_decay, "must lie in (0, 1]");
+        problems.globs("no_decay", &settings.no_decay);
+        for (at, group) in settings.group.iter().enumerate() {
+            let key = |part: &str| format!("group[{at}].{part}");
+            problems.globs(&key("params"), &group.params);
+            problems.check(
+                &key("params"),
+                !group.params.is_empty(),
+                "names no parameters",
+            );
+            let scale = group.lr_scale.is_none_or(|s| s.is_finite() && s >= 0.0);
+            problems.check(&key("lr_scale"), scale, "must be 0 or a positive number");
+            if let Some(betas) = group.betas {
+                problems.betas(&key("betas"), betas);
+            }
+            problems.eps(&key("eps"), group.eps, self);
+            if let Some(decay) = group.weight_decay {
+                problems.weight_decay(&key("weight_decay"), decay);
+            }
+        }
+        problems.0
+    }
+}
+
+fn positive(value: f64) -> bool {
+    value.is_finite() && value > 0.0
+}
+
+struct Problems(Vec<(String, String)>);
+
+impl Problems {
+    fn check(&mut self, key: &str, sound: bool, message: &str) {
+        if !sound {
+            self.0.push((key.to_string(), message.to_string()));
+        }
+    }
+
+    fn betas(&mut self, key: &str, betas: [f64; 2]) {
+        let sound = betas.iter().all(|beta| (0.0..1.0).contains(beta));
+        self.check(key, sound, "both must lie in [0, 1)");
+    }
+
+    fn eps(&mut self, key: &str, eps: Option<f64>, table: &OptimizerTable) {
+        self.check(key, eps.is_none_or(positive), "must be a positive number");
+        let has_none = matches!(table, OptimizerTable::Lion(_));
+        self.check(
+            key,
+            !has_none || eps.is_none(),
+            "Lion divides by nothing: leave it out",
+        );
+    }
+
+    fn weight_decay(&mut self, key: &str, decay: f64) {
+        let sound = decay.is_finite() && decay >= 0.0;
+        self.check(key, sound, "must be 0 or a positive number");
+    }
+
+    fn globs(&mut self, key: &str, globs: &[String]) {
+        for (at, glob) in globs.iter().enumerate() {
+            if let Err(error) = Glob::new(glob) {
+                self.0.push((format!("{key}[{at}]"), error.to_string()));
+            }
+        }
+    }
+}

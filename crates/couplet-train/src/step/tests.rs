@@ -1,0 +1,278 @@
+use std::thread;
+
+use burn::module::Param;
+use couplet_data::loader::Position;
+use couplet_loss::{SigmoidLoss, SoftmaxLoss};
+use couplet_model::weights::{HostTensor, NamedTensors};
+use couplet_model::{
+    Freeze, FreezeTable, ImageTowerSpec, ModelSpec, ParameterVisitor, presets, visit_parameters,
+};
+
+use super::*;
+use crate::comm::Solo;
+use crate::comm::threads::Threads;
+
+const SIZE: usize = 32;
+const PASS: TrainPass = TrainPass {
+    seed: 1,
+    step: 2,
+    first_row: 0,
+};
+
+fn spec() -> ModelSpec {
+    let mut spec = presets::find("ViT-Ti-8-32").unwrap();
+    if let ImageTowerSpec::Vit(vit) = &mut spec.image {
+        vit.patch_dropout = 0.25;
+    }
+    spec.init_logit_bias = Some(-3.0);
+    spec
+}
+
+/// Pictures and captions of several lengths that are all different.
+fn pairs(rows: Range<usize>) -> HostBatch {
+    let mut batch = HostBatch {
+        pixels: Vec::new(),
+        tokens: Vec::new(),
+        token_length: 16,
+        caption_lengths: Vec::new(),
+        skipped: Vec::new(),
+        next: Position::default(),
+    };
+    for row in rows {
+        let pixel = |at: usize| u8::try_from((row * 37 + at * (row + 3)) % 256).unwrap();
+        batch.pixels.extend((0..SIZE * SIZE * 3).map(pixel));
+        let words = 1 + row % 12;
+        let mut tokens = vec![49_406];
+        tokens.extend((0..words).map(|word| i32::try_from(300 + 11 * row + 5 * word).unwrap()));
+        tokens.push(49_407);
+        batch.caption_lengths.push(tokens.len());
+        tokens.resize(16, 0);
+        batch.tokens.extend(tokens);
+    }
+    batch
+}
+
+fn context(loss: Loss, micro_batch: usize, comm: Box<dyn Comm>) -> StepContext {
+    StepContext {
+        device: Device::flex().autodiff(),
+        loss,
+        logit_rows: 7,
+        micro_batch,
+        preprocess: PreprocessSpec::default(),
+        image_size: SIZE,
+        trains_image: true,
+        trains_text: true,
+        comm,
+    }
+}
+
+struct Named<'a>(&'a GradientsParams, NamedTensors);
+
+impl ParameterVisitor for Named<'_> {
+    fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
+        if let Some(grad) = self.0.get::<D>(param.id) {
+            self.1.insert(name.into(), HostTensor::from_tensor(grad));
+        }
+    }
+}
+
+fn named(model: &Clip, batch: &BatchGradients) -> NamedTensors {
+    let mut named = Named(&batch.params, NamedTensors::new());
+    visit_parameters(model, &mut named);
+    named.1
+}
+
+fn norm(values: impl Iterator<Item = f32>) -> f64 {
+    values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt()
+}
+
+/// ‖a − b‖ / ‖b‖ of every tensor is at most 1e-5; of keys' biases, whose gradient is
+/// rounding by nature, nothing is asked.
+fn assert_same(ours: &NamedTensors, theirs: &NamedTensors) {
+    assert_eq!(ours.len(), theirs.len());
+    for (name, expected) in theirs {
+        let width = expected.values.len() / 3;
+        let is_key_bias = |at: usize| name.ends_with("in_proj_bias") && at / width == 1;
+        let asked = |values: &[f32]| -> Vec<f32> {
+            let kept = values
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| !is_key_bias(*at));
+            kept.map(|(_, value)| *value).collect()
+        };
+        let (ours, expected) = (asked(&ours[name].values), asked(&expected.values));
+        let gap = norm(ours.iter().zip(&expected).map(|(a, b)| a - b));
+        let size = norm(expected.into_iter());
+        assert!(gap <= 1e-5 * size, "{name}: {gap:e} of {size:e}");
+    }
+}
+
+const LOSSES: [Loss; 2] = [
+    Loss::Softmax(SoftmaxLoss {
+        label_smoothing: 0.1,
+    }),
+    Loss::Sigmoid(SigmoidLoss {}),
+];
+
+#[test]
+fn sixteen_micro_batches_give_the_gradients_of_one_batch() {
+    let model = Clip::init(&spec(), 0, &Device::flex().autodiff());
+    let batch = pairs(0..64);
+    for loss in LOSSES {
+        let of = |micro| {
+            gradients(
+                &model,
+                &batch,
+                &PASS,
+                1.0,
+                &context(loss, micro, Box::new(Solo)),
+            )
+        };
+        let (whole, parts) = (of(64), of(4));
+        assert!((whole.loss - parts.loss).abs() < 1e-5 * whole.loss.abs());
+        let whole = named(&model, &whole);
+        // The softmax loss does not read the bias, whose gradient is 0.
+        let bias = whole["logit_bias"].values[0];
+        assert_eq!(bias != 0.0, loss.needs_bias());
+        assert_same(&named(&model, &parts), &whole);
+    }
+}
+
+#[test]
+fn ranks_with_a_share_each_give_the_gradients_of_one_rank_with_all() {
+    let device = Device::flex().autodiff();
+    for loss in LOSSES {
+        let model = Clip::init(&spec(), 0, &device);
+        let whole = gradients(
+            &model,
+            &pairs(0..24),
+            &PASS,
+            1.0,
+            &context(loss, 24, Box::new(Solo)),
+        );
+        let ranks: Vec<_> = (Threads::team(3).into_iter().enumerate())
+            .map(|(rank, comm)| {
+                let model = model.clone();
+                thread::spawn(move || {
+                    // Two micro-batches on each rank.
+                    let context = context(loss, 4, Box::new(comm));
+                    let pass = TrainPass {
+                        first_row: 8 * rank as u64,
+                        ..PASS
+                    };
+                    let batch = pairs(8 * rank..8 * (rank + 1));
+                    let batch = gradients(&model, &batch, &pass, 1.0, &context);
+                    assert_eq!(context.comm.count(2), 6);
+                    assert!(context.comm.any(rank == 1));
+                    (batch.loss, named(&model, &batch))
+                })
+            })
+            .collect();
+        let ranks: Vec<_> = ranks.into_iter().map(|rank| rank.join().unwrap()).collect();
+        for (loss, grads) in &ranks {
+            assert!((loss - whole.loss).abs() < 1e-5 * whole.loss.abs());
+            assert_same(grads, &named(&model, &whole));
+            // Bit for bit: ranks must never drift apart.
+            assert_eq!(grads, &ranks[0].1);
+        }
+    }
+}
+
+#[test]
+fn a_frozen_tower_has_no_gradients_and_the_other_its_own() {
+    let table = FreezeTable {
+        image: Freeze::All,
+        text: Freeze::AllButLast(1),
+    };
+    let device = Device::flex().autodiff();
+    let free = Clip::init(&spec(), 0, &device);
+    let frozen = free.clone().freeze(table, &spec());
+    let batch = pairs(0..8);
+    let whole = gradients(
+        &free,
+        &batch,
+        &PASS,
+        1.0,
+        &context(LOSSES[0], 8, Box::new(Solo)),
+    );
+    let whole = named(&free, &whole);
+    for micro in [8, 2] {
+        let mut context = context(LOSSES[0], micro, Box::new(Solo));
+        context.trains_image = false;
+        let grads = named(&frozen, &gradients(&frozen, &batch, &PASS, 1.0, &context));
+        let last = spec().text.layers - 1;
+        let trained = [
+            format!("transformer.resblocks.{last}."),
+            "ln_final.".into(),
+            "text_projection".into(),
+            "logit_".into(),
+        ];
+        let expected: NamedTensors = (whole.iter())
+            .filter(|(name, _)| trained.iter().any(|part| name.starts_with(part.as_str())))
+            .map(|(name, grad)| (name.clone(), grad.clone()))
+            .collect();
+        assert_same(&grads, &expected);
+    }
+}
+
+#[test]
+fn gradients_carry_the_loss_scale() {
+    let model = Clip::init(&spec(), 0, &Device::flex().autodiff());
+    let context = context(LOSSES[0], 4, Box::new(Solo));
+    let of = |scale| gradients(&model, &pairs(0..8), &PASS, scale, &context);
+    let (plain, scaled) = (of(1.0), of(8.0));
+    assert_eq!(plain.loss, scaled.loss);
+    let ratio = global_norm(&model, &scaled.params) / global_norm(&model, &plain.params);
+    assert!((ratio - 8.0).abs() < 1e-4, "{ratio}");
+}
+
+#[test]
+fn half_precision_gradients_point_the_same_way() {
+    use couplet_model::Precision;
+    let model = Clip::init(&spec(), 0, &Device::flex().autodiff());
+    let context = context(LOSSES[0], 8, Box::new(Solo));
+    let batch = pairs(0..16);
+    let of = |precision| {
+        let model = model.clone().with_precision(precision);
+        named(&model, &gradients(&model, &batch, &PASS, 1024.0, &context))
+    };
+    let all = |grads: NamedTensors| -> Vec<f32> {
+        grads.into_values().flat_map(|grad| grad.values).collect()
+    };
+    let exact = all(of(Precision::F32));
+    for (precision, least) in [(Precision::Bf16, 0.99), (Precision::F16, 0.999)] {
+        let narrow = all(of(precision));
+        assert_ne!(narrow, exact);
+        let products = narrow.iter().zip(&exact);
+        let dot: f64 = products.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+        let cosine = dot / (norm(narrow.into_iter()) * norm(exact.iter().copied()));
+        assert!(cosine > least, "{precision:?}: {cosine}");
+    }
+}
+
+#[test]
+fn an_overflow_leaves_the_model_as_it_was() {
+    use crate::{OptimizerSettings, OptimizerTable};
+    let table = OptimizerTable::AdamW(OptimizerSettings {
+        lr: 1e-3,
+        betas: [0.9, 0.98],
+        eps: None,
+        weight_decay: 0.2,
+        no_decay: Vec::new(),
+        clip_norm: None,
+        layer_decay: None,
+        group: Vec::new(),
+    });
+    let mut optimizer = ModelOptimizer::new(&table, &spec());
+    let model = Clip::init(&spec(), 0, &Device::flex().autodiff());
+    let before = couplet_model::weights::parameters(&model);
+    let context = context(LOSSES[0], 8, Box::new(Solo));
+    let huge = f64::from(f32::MAX) * 2.0;
+    let batch = pairs(0..8);
+    let (model, report) = step(model, &mut optimizer, &batch, &PASS, 1e-3, huge, &context);
+    assert!(!report.updated);
+    assert_eq!(couplet_model::weights::parameters(&model), before);
+    let (model, report) = step(model, &mut optimizer, &batch, &PASS, 1e-3, 1.0, &context);
+    assert!(report.updated);
+    assert_ne!(couplet_model::weights::parameters(&model), before);
+}
