@@ -10,6 +10,7 @@ mod draw;
 pub mod labelled;
 pub mod loader;
 pub mod order;
+mod read_ahead;
 mod resample;
 mod sample;
 pub mod shapes;

@@ -17,14 +17,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::draw::{Purpose, stream};
 use crate::order::Order;
+use crate::read_ahead::{PixelChunk, ReadAhead};
 use crate::sample::{Fault, SkipCause, Skipped};
 use crate::source::Source;
 use crate::{Tokenizer, Transform, decode};
 
 /// Most batches that wait for the training loop, beside the one being made.
 const QUEUE: usize = 2;
-/// Most bytes of pixels that wait: of large batches only the one being made.
-const QUEUE_BYTES: usize = 32 << 20;
+/// Most bytes of pixels that wait, beside those of the batch in use.
+const READ_AHEAD_BYTES: usize = 32 << 20;
+/// Images that are made at once and lie together in memory.
+const CHUNK: usize = 128;
 /// A batch's captions are padded to a multiple of this.
 const TOKEN_MULTIPLE: usize = 8;
 
@@ -71,8 +74,10 @@ pub struct TokenOptions {
 /// A batch on the host.
 #[derive(Debug)]
 pub struct HostBatch {
-    /// `[batch, image_size, image_size, 3]`
-    pub pixels: Vec<u8>,
+    /// `[batch, image_size, image_size, 3]` in chunks; empty where they are given back.
+    chunks: Vec<Option<PixelChunk>>,
+    /// Bytes of one image.
+    image_len: usize,
     /// `[batch, token_length]`, padding after each caption's end.
     pub tokens: Vec<i32>,
     /// The longest caption's length rounded up, at most the context length.
@@ -96,10 +101,59 @@ impl HostBatch {
         self.caption_lengths.is_empty()
     }
 
-    /// The pixels of some of its pairs.
-    pub fn pixels(&self, rows: Range<usize>) -> &[u8] {
-        let image_len = self.pixels.len() / self.len().max(1);
-        &self.pixels[rows.start * image_len..rows.end * image_len]
+    /// The pixels of some of its pairs, `[rows, image_size, image_size, 3]`.
+    ///
+    /// # Panics
+    /// If they were given back.
+    pub fn pixels(&self, rows: Range<usize>) -> Vec<u8> {
+        let mut pixels = Vec::with_capacity(rows.len() * self.image_len);
+        let mut row = rows.start;
+        while row < rows.end {
+            let (at, first) = (row / CHUNK, row % CHUNK);
+            let last = CHUNK.min(first + rows.end - row);
+            let chunk = self.chunks[at].as_ref().expect("these pixels are here");
+            pixels.extend(&chunk.bytes[first * self.image_len..last * self.image_len]);
+            row += last - first;
+        }
+        pixels
+    }
+
+    /// Gives back the pixels of the pairs before `row`, which makes room for the next
+    /// batch.
+    pub fn release_pixels(&mut self, row: usize) {
+        let done = if row >= self.len() {
+            self.chunks.len()
+        } else {
+            row / CHUNK
+        };
+        self.chunks[..done].fill_with(|| None);
+    }
+
+    /// A batch of pairs that are at hand already.
+    /// - pixels: `[batch, image_size, image_size, 3]`; tokens: `[batch, token_length]`.
+    /// - caption_lengths: how much of its row each caption needs.
+    pub fn of(
+        pixels: &[u8],
+        tokens: Vec<i32>,
+        token_length: usize,
+        caption_lengths: Vec<usize>,
+    ) -> Self {
+        let image_len = pixels.len() / caption_lengths.len().max(1);
+        let room = ReadAhead::new(usize::MAX);
+        let chunks = pixels.chunks((image_len * CHUNK).max(1)).map(|bytes| {
+            let mut chunk = room.chunk(bytes.len());
+            chunk.bytes.copy_from_slice(bytes);
+            Some(chunk)
+        });
+        Self {
+            chunks: chunks.collect(),
+            image_len,
+            tokens,
+            token_length,
+            caption_lengths,
+            skipped: Vec::new(),
+            next: Position::default(),
+        }
     }
 
     /// The tokens of some of its pairs, and the length of their rows: what the longest
@@ -144,6 +198,7 @@ pub enum LoaderError {
 #[derive(Debug)]
 pub struct Loader {
     batches: Receiver<Result<HostBatch, LoaderError>>,
+    room: Arc<ReadAhead>,
 }
 
 impl Loader {
@@ -156,8 +211,9 @@ impl Loader {
         options: LoaderOptions,
         position: Position,
     ) -> std::io::Result<Self> {
+        let (sender, batches) = sync_channel(QUEUE);
         let batch_bytes = options.batch_size * options.transform.output_len();
-        let (sender, batches) = sync_channel(QUEUE.min(QUEUE_BYTES / batch_bytes.max(1)));
+        let room = ReadAhead::new(batch_bytes + READ_AHEAD_BYTES);
         let pool = ThreadPoolBuilder::new()
             .num_threads(options.threads)
             .thread_name(|at| format!("loader-{at}"))
@@ -167,11 +223,12 @@ impl Loader {
             source,
             options,
             pool,
+            room: room.clone(),
         };
         thread::Builder::new()
             .name("loader".into())
             .spawn(move || maker.run(position, &sender))?;
-        Ok(Self { batches })
+        Ok(Self { batches, room })
     }
 
     /// The next batch; waits for it if it is not ready.
@@ -179,7 +236,17 @@ impl Loader {
     /// # Errors
     /// If too many samples had to be skipped, or the loader died.
     pub fn next_batch(&self) -> Result<HostBatch, LoaderError> {
-        self.batches.recv().unwrap_or(Err(LoaderError::Died))
+        self.room.set_awaited(true);
+        let batch = self.batches.recv().unwrap_or(Err(LoaderError::Died));
+        self.room.set_awaited(false);
+        batch
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        // Lets the maker find out that nobody listens.
+        self.room.set_awaited(true);
     }
 }
 
@@ -187,6 +254,7 @@ struct BatchMaker {
     source: Arc<dyn Source>,
     options: LoaderOptions,
     pool: ThreadPool,
+    room: Arc<ReadAhead>,
 }
 
 impl BatchMaker {
@@ -221,45 +289,50 @@ impl BatchMaker {
     ) -> Result<HostBatch, LoaderError> {
         let options = &self.options;
         let image_len = options.transform.output_len();
-        let mut pixels = vec![0; options.batch_size * image_len];
         let mut captions: Vec<Vec<u32>> = vec![Vec::new(); options.batch_size];
+        let mut chunks = Vec::new();
         let mut skipped = Vec::new();
         let mut next = start;
-        let mut open: Vec<usize> = (0..options.batch_size).collect();
-        while !open.is_empty() {
-            if next.samples - start.samples >= order.len() + options.batch_size {
-                return Err(LoaderError::TooFewUsable {
-                    batch_size: options.batch_size,
+        for captions in captions.chunks_mut(CHUNK) {
+            let mut chunk = self.room.chunk(captions.len() * image_len);
+            let mut open: Vec<usize> = (0..captions.len()).collect();
+            while !open.is_empty() {
+                if next.samples - start.samples >= order.len() + options.batch_size {
+                    return Err(LoaderError::TooFewUsable {
+                        batch_size: options.batch_size,
+                    });
+                }
+                let slots = chunk
+                    .bytes
+                    .chunks_exact_mut(image_len)
+                    .zip(captions.iter_mut())
+                    .enumerate()
+                    .filter(|(slot, _)| open.binary_search(slot).is_ok());
+                let work: Vec<_> = slots
+                    .zip(next.samples..)
+                    .map(|((slot, (pixels, tokens)), at)| (slot, pixels, tokens, at))
+                    .collect();
+                next.samples += work.len();
+                let faults: Vec<Option<(usize, Skipped)>> = self.pool.install(|| {
+                    work.into_par_iter()
+                        .map(|(slot, pixels, tokens, at)| {
+                            // Past the end, an epoch with bad samples begins again.
+                            let index = order[at % order.len()];
+                            let loaded = self.load(index, next.epoch, at, pixels, tokens);
+                            loaded.err().map(|skipped| (slot, skipped))
+                        })
+                        .collect()
                 });
+                open.clear();
+                for (slot, fault) in faults.into_iter().flatten() {
+                    open.push(slot);
+                    *causes.entry(fault.cause).or_default() += 1;
+                    skipped.push(fault);
+                }
+                next.skipped += open.len();
+                self.check_share(next, causes, &mut skipped)?;
             }
-            let slots = pixels
-                .chunks_exact_mut(image_len)
-                .zip(&mut captions)
-                .enumerate()
-                .filter(|(slot, _)| open.binary_search(slot).is_ok());
-            let work: Vec<_> = slots
-                .zip(next.samples..)
-                .map(|((slot, (pixels, tokens)), at)| (slot, pixels, tokens, at))
-                .collect();
-            next.samples += work.len();
-            let faults: Vec<Option<(usize, Skipped)>> = self.pool.install(|| {
-                work.into_par_iter()
-                    .map(|(slot, pixels, tokens, at)| {
-                        // Past the end, an epoch with bad samples begins again.
-                        let index = order[at % order.len()];
-                        let loaded = self.load(index, next.epoch, at, pixels, tokens);
-                        loaded.err().map(|skipped| (slot, skipped))
-                    })
-                    .collect()
-            });
-            open.clear();
-            for (slot, fault) in faults.into_iter().flatten() {
-                open.push(slot);
-                *causes.entry(fault.cause).or_default() += 1;
-                skipped.push(fault);
-            }
-            next.skipped += open.len();
-            self.check_share(next, causes, &mut skipped)?;
+            chunks.push(Some(chunk));
         }
         next.batches += 1;
         if next.batches == options.order.epoch_len / options.batch_size {
@@ -275,7 +348,8 @@ impl BatchMaker {
             vec![token_length; captions.len()]
         };
         Ok(HostBatch {
-            pixels,
+            chunks,
+            image_len,
             tokens,
             token_length,
             caption_lengths,

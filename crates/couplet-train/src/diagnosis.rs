@@ -203,14 +203,7 @@ mod tests {
 
     #[test]
     fn copies_are_counted_beyond_the_first() {
-        let batch = HostBatch {
-            pixels: Vec::new(),
-            tokens: vec![1, 2, 3, 4, 1, 2, 1, 2],
-            token_length: 2,
-            caption_lengths: vec![2; 4],
-            skipped: Vec::new(),
-            next: couplet_data::loader::Position::default(),
-        };
+        let batch = HostBatch::of(&[], vec![1, 2, 3, 4, 1, 2, 1, 2], 2, vec![2; 4]);
         assert_eq!(copied_captions(&batch), 0.5);
         let words = said(
             Vitals {

@@ -59,7 +59,7 @@ pub(crate) struct BatchGradients {
 pub(crate) fn step(
     model: Clip,
     optimizer: &mut ModelOptimizer,
-    host: &HostBatch,
+    host: HostBatch,
     pass: &TrainPass,
     lr: f64,
     loss_scale: f64,
@@ -86,22 +86,19 @@ pub(crate) fn step(
 /// graph and is encoded once.
 pub(crate) fn gradients(
     model: &Clip,
-    host: &HostBatch,
+    mut host: HostBatch,
     pass: &TrainPass,
     loss_scale: f64,
     context: &StepContext,
 ) -> BatchGradients {
     let micro_batches = micro_batches(host.len(), context.micro_batch);
-    let pairs = Pairs {
-        host,
-        pass,
-        context,
-    };
+    let pairs = Pairs { pass, context };
     let mut kept_images = None;
     let mut kept_texts = None;
     let own = if let [all] = &micro_batches[..] {
-        let (images, seen) = pairs.encode_images(model, all, &context.device);
-        let texts = pairs.encode_texts(model, all, &context.device);
+        let (images, seen) = pairs.encode_images(model, &host, all, &context.device);
+        let texts = pairs.encode_texts(model, &host, all, &context.device);
+        host.release_pixels(all.end);
         let features = (images.clone().inner(), texts.clone().inner());
         kept_images = Some((images, seen));
         kept_texts = Some(texts);
@@ -110,8 +107,11 @@ pub(crate) fn gradients(
         let without_graph = model.valid();
         let device = context.device.clone().without_autodiff();
         let encode = |rows| {
-            let (images, _) = pairs.encode_images(&without_graph, rows, &device);
-            (images, pairs.encode_texts(&without_graph, rows, &device))
+            let (images, _) = pairs.encode_images(&without_graph, &host, rows, &device);
+            (
+                images,
+                pairs.encode_texts(&without_graph, &host, rows, &device),
+            )
         };
         let (images, texts): (Vec<_>, Vec<_>) = micro_batches.iter().map(encode).unzip();
         (Tensor::cat(images, 0), Tensor::cat(texts, 0))
@@ -129,13 +129,14 @@ pub(crate) fn gradients(
     for rows in &micro_batches {
         if context.trains_image {
             let (images, seen) = (kept_images.take())
-                .unwrap_or_else(|| pairs.encode_images(model, rows, &context.device));
+                .unwrap_or_else(|| pairs.encode_images(model, &host, rows, &context.device));
             statistics.push(seen);
             backward(images, &gradients.image, rows);
         }
+        host.release_pixels(rows.end);
         if context.trains_text {
             let texts = (kept_texts.take())
-                .unwrap_or_else(|| pairs.encode_texts(model, rows, &context.device));
+                .unwrap_or_else(|| pairs.encode_texts(model, &host, rows, &context.device));
             backward(texts, &gradients.text, rows);
         }
     }
@@ -153,7 +154,6 @@ pub(crate) fn gradients(
 
 /// The pairs of a batch, to be encoded in parts as in training.
 struct Pairs<'a> {
-    host: &'a HostBatch,
     /// Of the first pair.
     pass: &'a TrainPass,
     context: &'a StepContext,
@@ -165,11 +165,12 @@ impl Pairs<'_> {
     fn encode_images(
         &self,
         model: &Clip,
+        host: &HostBatch,
         rows: &Range<usize>,
         device: &Device,
     ) -> (Tensor<2>, BatchStatistics) {
         let PreprocessSpec { mean, std, .. } = self.context.preprocess;
-        let pixels = self.host.pixels(rows.clone()).to_vec();
+        let pixels = host.pixels(rows.clone());
         let images = batch::images(pixels, self.context.image_size, mean, std, device);
         let pass = TrainPass {
             first_row: self.pass.first_row + rows.start as u64,
@@ -181,8 +182,14 @@ impl Pairs<'_> {
 
     /// - device: with autodiff, or without.
     /// - returns normalised features `[rows, embed_dim]`.
-    fn encode_texts(&self, model: &Clip, rows: &Range<usize>, device: &Device) -> Tensor<2> {
-        let (tokens, length) = self.host.tokens(rows.clone());
+    fn encode_texts(
+        &self,
+        model: &Clip,
+        host: &HostBatch,
+        rows: &Range<usize>,
+        device: &Device,
+    ) -> Tensor<2> {
+        let (tokens, length) = host.tokens(rows.clone());
         l2_normalize(model.encode_text(batch::tokens(tokens, length, device)))
     }
 }

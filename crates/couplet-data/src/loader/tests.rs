@@ -59,11 +59,8 @@ fn start(source: Levels, batch_size: usize, threads: usize, position: Position) 
 }
 
 fn levels(batch: &HostBatch) -> Vec<u8> {
-    batch
-        .pixels
-        .chunks_exact(12)
-        .map(|image| image[0])
-        .collect()
+    let pixels = batch.pixels(0..batch.len());
+    pixels.chunks_exact(12).map(|image| image[0]).collect()
 }
 
 fn take(loader: &Loader, batches: usize) -> Vec<(Vec<u8>, Vec<i32>, Position)> {

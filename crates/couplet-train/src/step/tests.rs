@@ -1,7 +1,6 @@
 use std::thread;
 
 use burn::module::Param;
-use couplet_data::loader::Position;
 use couplet_loss::{SigmoidLoss, SoftmaxLoss};
 use couplet_model::weights::{HostTensor, NamedTensors};
 use couplet_model::{
@@ -30,26 +29,20 @@ fn spec() -> ModelSpec {
 
 /// Pictures and captions of several lengths that are all different.
 fn pairs(rows: Range<usize>) -> HostBatch {
-    let mut batch = HostBatch {
-        pixels: Vec::new(),
-        tokens: Vec::new(),
-        token_length: 16,
-        caption_lengths: Vec::new(),
-        skipped: Vec::new(),
-        next: Position::default(),
-    };
+    let (mut pixels, mut tokens, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows {
         let pixel = |at: usize| u8::try_from((row * 37 + at * (row + 3)) % 256).unwrap();
-        batch.pixels.extend((0..SIZE * SIZE * 3).map(pixel));
+        pixels.extend((0..SIZE * SIZE * 3).map(pixel));
+        let word = |at: usize| i32::try_from(300 + 11 * row + 5 * at).unwrap();
         let words = 1 + row % 12;
-        let mut tokens = vec![49_406];
-        tokens.extend((0..words).map(|word| i32::try_from(300 + 11 * row + 5 * word).unwrap()));
-        tokens.push(49_407);
-        batch.caption_lengths.push(tokens.len());
-        tokens.resize(16, 0);
-        batch.tokens.extend(tokens);
+        let mut caption = vec![49_406];
+        caption.extend((0..words).map(word));
+        caption.push(49_407);
+        lengths.push(caption.len());
+        caption.resize(16, 0);
+        tokens.extend(caption);
     }
-    batch
+    HostBatch::of(&pixels, tokens, 16, lengths)
 }
 
 fn context(loss: Loss, micro_batch: usize, comm: Box<dyn Comm>) -> StepContext {
@@ -117,12 +110,11 @@ const LOSSES: [Loss; 2] = [
 #[test]
 fn sixteen_micro_batches_give_the_gradients_of_one_batch() {
     let model = Clip::init(&spec(), 0, &Device::flex().autodiff());
-    let batch = pairs(0..64);
     for loss in LOSSES {
         let of = |micro| {
             gradients(
                 &model,
-                &batch,
+                pairs(0..64),
                 &PASS,
                 1.0,
                 &context(loss, micro, Box::new(Solo)),
@@ -145,7 +137,7 @@ fn ranks_with_a_share_each_give_the_gradients_of_one_rank_with_all() {
         let model = Clip::init(&spec(), 0, &device);
         let whole = gradients(
             &model,
-            &pairs(0..24),
+            pairs(0..24),
             &PASS,
             1.0,
             &context(loss, 24, Box::new(Solo)),
@@ -161,7 +153,7 @@ fn ranks_with_a_share_each_give_the_gradients_of_one_rank_with_all() {
                         ..PASS
                     };
                     let batch = pairs(8 * rank..8 * (rank + 1));
-                    let batch = gradients(&model, &batch, &pass, 1.0, &context);
+                    let batch = gradients(&model, batch, &pass, 1.0, &context);
                     assert_eq!(context.comm.count(2), 6);
                     assert!(context.comm.any(rank == 1));
                     (batch.loss, named(&model, &batch))
@@ -187,10 +179,9 @@ fn a_frozen_tower_has_no_gradients_and_the_other_its_own() {
     let device = Device::flex().autodiff();
     let free = Clip::init(&spec(), 0, &device);
     let frozen = free.clone().freeze(table, &spec());
-    let batch = pairs(0..8);
     let whole = gradients(
         &free,
-        &batch,
+        pairs(0..8),
         &PASS,
         1.0,
         &context(LOSSES[0], 8, Box::new(Solo)),
@@ -199,7 +190,10 @@ fn a_frozen_tower_has_no_gradients_and_the_other_its_own() {
     for micro in [8, 2] {
         let mut context = context(LOSSES[0], micro, Box::new(Solo));
         context.trains_image = false;
-        let grads = named(&frozen, &gradients(&frozen, &batch, &PASS, 1.0, &context));
+        let grads = named(
+            &frozen,
+            &gradients(&frozen, pairs(0..8), &PASS, 1.0, &context),
+        );
         let last = spec().text.layers - 1;
         let trained = [
             format!("transformer.resblocks.{last}."),
@@ -219,7 +213,7 @@ fn a_frozen_tower_has_no_gradients_and_the_other_its_own() {
 fn gradients_carry_the_loss_scale() {
     let model = Clip::init(&spec(), 0, &Device::flex().autodiff());
     let context = context(LOSSES[0], 4, Box::new(Solo));
-    let of = |scale| gradients(&model, &pairs(0..8), &PASS, scale, &context);
+    let of = |scale| gradients(&model, pairs(0..8), &PASS, scale, &context);
     let (plain, scaled) = (of(1.0), of(8.0));
     assert_eq!(plain.loss, scaled.loss);
     let ratio = global_norm(&model, &scaled.params) / global_norm(&model, &plain.params);
@@ -231,10 +225,12 @@ fn half_precision_gradients_point_the_same_way() {
     use couplet_model::Precision;
     let model = Clip::init(&spec(), 0, &Device::flex().autodiff());
     let context = context(LOSSES[0], 8, Box::new(Solo));
-    let batch = pairs(0..16);
     let of = |precision| {
         let model = model.clone().with_precision(precision);
-        named(&model, &gradients(&model, &batch, &PASS, 1024.0, &context))
+        named(
+            &model,
+            &gradients(&model, pairs(0..16), &PASS, 1024.0, &context),
+        )
     };
     let all = |grads: NamedTensors| -> Vec<f32> {
         grads.into_values().flat_map(|grad| grad.values).collect()
@@ -268,11 +264,26 @@ fn an_overflow_leaves_the_model_as_it_was() {
     let before = couplet_model::weights::parameters(&model);
     let context = context(LOSSES[0], 8, Box::new(Solo));
     let huge = f64::from(f32::MAX) * 2.0;
-    let batch = pairs(0..8);
-    let (model, report) = step(model, &mut optimizer, &batch, &PASS, 1e-3, huge, &context);
+    let (model, report) = step(
+        model,
+        &mut optimizer,
+        pairs(0..8),
+        &PASS,
+        1e-3,
+        huge,
+        &context,
+    );
     assert!(!report.updated);
     assert_eq!(couplet_model::weights::parameters(&model), before);
-    let (model, report) = step(model, &mut optimizer, &batch, &PASS, 1e-3, 1.0, &context);
+    let (model, report) = step(
+        model,
+        &mut optimizer,
+        pairs(0..8),
+        &PASS,
+        1e-3,
+        1.0,
+        &context,
+    );
     assert!(report.updated);
     assert_ne!(couplet_model::weights::parameters(&model), before);
 }

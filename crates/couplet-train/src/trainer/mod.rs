@@ -91,7 +91,7 @@ pub fn train(
     }
     while run.state.step < checked.schedule.total_steps {
         let batch = run.next_batch(&loader, observer)?;
-        let updated = run.step(&batch, observer)?;
+        let updated = run.step(batch, observer)?;
         let mut improved = false;
         if updated {
             let reports = run.evaluate(observer)?;
@@ -298,7 +298,7 @@ impl<'a> Run<'a> {
     }
 
     /// - returns whether the parameters were updated: not if f16 overflowed.
-    fn step(&mut self, batch: &HostBatch, observer: &mut dyn Observer) -> Result<bool, TrainError> {
+    fn step(&mut self, batch: HostBatch, observer: &mut dyn Observer) -> Result<bool, TrainError> {
         let lr = self.checked.schedule.learning_rate(self.state.step);
         let model = self.model.take().expect("there is a model between steps");
         let pass = TrainPass {
@@ -307,6 +307,8 @@ impl<'a> Run<'a> {
             first_row: (self.context.comm.rank() * batch.len()) as u64,
         };
         let loss_scale = self.loss_scale().unwrap_or(1.0);
+        let next = batch.next;
+        let copied_captions = copied_captions(&batch);
         let optimizer = &mut self.optimizer;
         let (model, report) = step(
             model,
@@ -318,7 +320,7 @@ impl<'a> Run<'a> {
             &self.context,
         );
         self.model = Some(model);
-        self.state.position = batch.next;
+        self.state.position = next;
         self.state.loss_scale.note(report.updated);
         if !report.updated {
             self.overflowed(report, observer)?;
@@ -338,7 +340,7 @@ impl<'a> Run<'a> {
             self.window = Window::new();
         }
         observer.event(Event::Step(&line));
-        self.diagnose(&line, batch, observer);
+        self.diagnose(&line, copied_captions, observer);
         Ok(true)
     }
 
@@ -376,7 +378,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn diagnose(&mut self, line: &TrainLine, batch: &HostBatch, observer: &mut dyn Observer) {
+    fn diagnose(&mut self, line: &TrainLine, copied_captions: f64, observer: &mut dyn Observer) {
         #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^53")]
         let chance = (self.checked.sizes.batch_size as f64).ln();
         let words = self.diagnosis.observe(&Vitals {
@@ -384,7 +386,7 @@ impl<'a> Run<'a> {
             chance_loss: matches!(self.context.loss, Loss::Softmax(_)).then_some(chance),
             grad_norm: line.grad_norm,
             logit_scale: line.logit_scale,
-            copied_captions: copied_captions(batch),
+            copied_captions,
         });
         for text in words {
             observer.event(Event::Warning(&format!("step {}: {text}", line.step)));
