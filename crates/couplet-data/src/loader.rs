@@ -24,8 +24,9 @@ use crate::{Tokenizer, Transform, decode};
 
 /// Most batches that wait for the training loop, beside the one being made.
 const QUEUE: usize = 2;
-/// Most bytes of pixels that wait, beside those of the batch in use.
-const READ_AHEAD_BYTES: usize = 32 << 20;
+/// Pixels that may wait beside one whole batch: so many bytes, or this part of a batch.
+const READ_AHEAD_BYTES: usize = 8 << 20;
+const READ_AHEAD_PART: usize = 16;
 /// Images that are made at once and lie together in memory.
 const CHUNK: usize = 128;
 /// A batch's captions are padded to a multiple of this.
@@ -213,7 +214,8 @@ impl Loader {
     ) -> std::io::Result<Self> {
         let (sender, batches) = sync_channel(QUEUE);
         let batch_bytes = options.batch_size * options.transform.output_len();
-        let room = ReadAhead::new(batch_bytes + READ_AHEAD_BYTES);
+        let beside = READ_AHEAD_BYTES.max(batch_bytes / READ_AHEAD_PART);
+        let room = ReadAhead::new(batch_bytes + beside);
         let pool = ThreadPoolBuilder::new()
             .num_threads(options.threads)
             .thread_name(|at| format!("loader-{at}"))
