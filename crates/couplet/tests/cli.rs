@@ -119,43 +119,182 @@ fn metrics(run: &Path) -> Vec<Value> {
         .collect()
 }
 
-#[test]
-fn a_run_killed_again_and_again_equals_one_that_never_stopped() {
+/// Kills a run at several moments and compares it with one that never stopped.
+fn killed_equals_whole(set: &[&str], kill_after_lines: &[usize], files: &[&str]) {
     let place = Place::new();
-    let whole = place.train("whole", &[]).output().unwrap();
+    let whole = place.train("whole", set).output().unwrap();
     assert!(whole.status.success(), "{}", text(&whole));
 
     let broken = place.path("broken");
-    for kill_after_lines in [1, 5, 8, 14, 21] {
+    let resume = [set, &["--resume"]].concat();
+    for lines in kill_after_lines {
         let mut child = place
-            .train("broken", &["--resume"])
+            .train("broken", &resume)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let deadline = Instant::now() + Duration::from_mins(1);
-        let lines = || {
-            let log = fs::read_to_string(broken.join("metrics.jsonl")).unwrap_or_default();
-            log.lines().count()
-        };
-        while lines() < kill_after_lines && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        wait_for_lines(&broken, *lines);
         // SIGKILL: nothing of ours runs after it.
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    let last = place.train("broken", &["--resume"]).output().unwrap();
+    let last = place.train("broken", &resume).output().unwrap();
     assert!(last.status.success(), "{}", text(&last));
     assert_eq!(metrics(&broken), metrics(&place.path("whole")));
-    let weights = |run: &str| {
-        let checkpoint = place.path(run).join("checkpoints/step-00000030");
-        fs::read(checkpoint.join("open_clip_model.safetensors")).unwrap()
-    };
-    assert!(weights("broken") == weights("whole"), "the weights differ");
-
-    let again = place.train("broken", &["--resume"]).output().unwrap();
+    for file in files {
+        let bytes = |run: &str| {
+            let checkpoint = place.path(run).join("checkpoints/step-00000030");
+            fs::read(checkpoint.join(file)).unwrap()
+        };
+        assert!(bytes("broken") == bytes("whole"), "{file} differs");
+    }
+    let again = place.train("broken", &resume).output().unwrap();
     assert!(text(&again).contains("nothing to do"), "{}", text(&again));
+}
+
+/// Waits until a run has written so many lines, or has ended.
+fn wait_for_lines(run: &Path, lines: usize) {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    let written = || {
+        let log = fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
+        log.lines().count()
+    };
+    while written() < lines && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_run_killed_again_and_again_equals_one_that_never_stopped() {
+    killed_equals_whole(&[], &[1, 5, 8, 14, 21], &["open_clip_model.safetensors"]);
+}
+
+#[test]
+fn averages_half_precision_and_micro_batches_survive_being_killed() {
+    let set = [
+        "--set",
+        "precision=f16",
+        "--set",
+        "ema.decay=0.9",
+        "--set",
+        "batch.micro=4",
+        "--set",
+        "model.image.patch_dropout=0.25",
+        // Large gradients, so that the loss scale moves.
+        "--set",
+        "model.init_logit_scale=4.6",
+    ];
+    let files = [
+        "open_clip_model.safetensors",
+        "open_clip_model_ema.safetensors",
+        "trainer/optimizer.safetensors",
+    ];
+    killed_equals_whole(&set, &[2, 6, 15, 24], &files);
+}
+
+/// A file system that is full, as far as the run can tell: the system lets it write no
+/// file of more than 512 KiB.
+#[cfg(unix)]
+#[test]
+fn a_checkpoint_that_cannot_be_written_leaves_the_last_good_one() {
+    let place = Place::new();
+    let whole = place.train("whole", &[]).output().unwrap();
+    assert!(whole.status.success(), "{}", text(&whole));
+
+    let run = place.path("run");
+    let mut child = place
+        .train("run", &[])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for_lines(&run, 4);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let good = fs::read_to_string(run.join("latest")).unwrap();
+
+    let resume = place.train("run", &["--resume"]);
+    let mut full = Command::new("sh");
+    full.args(["-c", "trap '' XFSZ; ulimit -f 1024; exec \"$0\" \"$@\""])
+        .arg(resume.get_program())
+        .args(resume.get_args());
+    let output = full.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let said = text(&output);
+    assert!(said.contains("could not be saved"), "{said}");
+    assert!(said.contains("last good checkpoint is"), "{said}");
+    assert_eq!(fs::read_to_string(run.join("latest")).unwrap(), good);
+    let left: Vec<_> = fs::read_dir(run.join("checkpoints")).unwrap().collect();
+    let unfinished = |entry: &std::io::Result<fs::DirEntry>| {
+        let name = entry.as_ref().unwrap().file_name();
+        name.to_string_lossy().starts_with('.')
+    };
+    assert!(!left.iter().any(unfinished), "{left:?}");
+
+    let last = place.train("run", &["--resume"]).output().unwrap();
+    assert!(last.status.success(), "{}", text(&last));
+    assert_eq!(metrics(&run), metrics(&place.path("whole")));
+}
+
+#[test]
+fn a_resumed_run_says_what_changed_and_refuses_what_would_falsify_it() {
+    let place = Place::new();
+    let start = ["--set", "schedule.length=5 steps"];
+    let output = place.train("run", &start).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let resume = |set: &str| {
+        let more = [&start[..], &["--resume", "--set", set]].concat();
+        place.train("run", &more).output().unwrap()
+    };
+    let harmless = resume("batch.micro=4");
+    assert!(harmless.status.success(), "{}", text(&harmless));
+    let said = text(&harmless);
+    assert!(said.contains("batch.micro: unset became 4"), "{said}");
+    let wrong = resume("optimizer.lr=1.0");
+    assert_eq!(wrong.status.code(), Some(1));
+    let said = text(&wrong);
+    assert!(said.contains("optimizer.lr: 0.001 became 1.0"), "{said}");
+}
+
+/// Reads a run's event files with the tensorboard package, where there is one: in
+/// `COUPLET_PYTHON`, which `.ci/run` sets, or in `python3`.
+#[test]
+fn tensorboard_reads_what_metrics_say() {
+    let named = std::env::var("COUPLET_PYTHON");
+    let python = named.clone().unwrap_or_else(|_| "python3".into());
+    let place = Place::new();
+    // Killed and resumed: there are two files, whose steps overlap.
+    let mut child = place
+        .train("run", &[])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for_lines(&place.path("run"), 8);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let output = place.train("run", &["--resume"]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/read_events.py");
+    let folder = place.path("run/tensorboard");
+    let read = Command::new(&python).arg(script).arg(folder).output();
+    let read = match read {
+        Ok(read) if read.status.success() => read,
+        Ok(read) if named.is_ok() => panic!("{}", text(&read)),
+        _ => {
+            eprintln!("not compared: {python} has no tensorboard package");
+            return;
+        }
+    };
+    let scalars: Value = serde_json::from_slice(&read.stdout).unwrap();
+    let lines = metrics(&place.path("run"));
+    let losses: Vec<Value> = (lines.iter())
+        .filter(|line| line.get("loss").is_some())
+        .map(|line| serde_json::json!([line["step"], line["loss"]]))
+        .collect();
+    assert_eq!(losses.len(), 30);
+    assert_eq!(scalars["train/loss"], Value::Array(losses));
+    assert_eq!(scalars["eval/tiny/top1"].as_array().unwrap().len(), 3);
 }
 
 #[test]
@@ -315,14 +454,9 @@ fn a_signal_ends_the_step_writes_a_checkpoint_and_says_how_to_go_on() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let log = place.path("run/metrics.jsonl");
-    let deadline = Instant::now() + Duration::from_mins(1);
-    while fs::read_to_string(&log).unwrap_or_default().lines().count() < 5 {
-        assert!(Instant::now() < deadline, "the run never came to step 5");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_for_lines(&place.path("run"), 5);
     let killed = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
+        .args(["-TERM", &child.id().to_string()])
         .status()
         .unwrap();
     assert!(killed.success());
