@@ -18,7 +18,7 @@ const NORMALIZE_EPS: f32 = 1e-12;
 #[derive(Module, Debug)]
 pub struct Clip {
     pub(crate) visual: ImageTower,
-    text: TextTower,
+    pub(crate) text: TextTower,
     /// The log of the factor on cosine similarities, `[1]`.
     pub logit_scale: Param<Tensor<1>>,
     /// Added to the scaled similarities, `[1]`. Source: Zhai et al. 2023, "Sigmoid Loss
@@ -96,6 +96,10 @@ impl Clip {
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
         self
+    }
+
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// As in evaluation: batch norms use their running statistics, no patch is dropped.

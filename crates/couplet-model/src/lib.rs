@@ -29,6 +29,7 @@ mod load;
 mod names;
 pub mod open_clip;
 mod openai;
+mod parts;
 mod positions;
 mod precision;
 pub mod presets;
@@ -49,6 +50,7 @@ pub use load::{
     Layout, Loaded, ModelSource, TOKENIZER_FILE, TokenizerSpec, inspect, inspect_as, load, load_as,
 };
 pub use names::{ParameterMapper, ParameterVisitor, map_parameters, visit_parameters};
+pub use parts::TowerParts;
 pub use precision::Precision;
 pub use resnet::ModifiedResNet;
 pub use spec::{

@@ -92,23 +92,46 @@ impl TextTower {
     /// # Panics
     /// If a tower that reads its padding is given less than `context_length` tokens.
     pub(crate) fn forward(&self, tokens: Tensor<2, Int>, precision: Precision) -> Tensor<2> {
+        let x = self.start(tokens.clone());
+        self.end(0, x, &tokens, precision)
+    }
+
+    /// What the first block reads: `[batch, tokens, width]`.
+    /// - tokens: as [`Self::forward`] takes them.
+    pub(crate) fn start(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         let [_, length] = tokens.dims();
         assert!(
             self.reads_no_padding || length == self.positional_embedding.dims()[0],
             "a text tower that reads its padding needs all of its context length"
         );
-        let token = self.pooled_token(&tokens);
-        let dtype = self.positional_embedding.val().dtype();
-        let mask = causal_mask(length, &tokens.device()).cast(dtype);
-        let mask = self.causal.then_some(&mask);
         let positions = self.positional_embedding.val().narrow(0, 0, length);
-        let x =
-            module::embedding(self.token_embedding.weight.val(), tokens) + positions.unsqueeze();
-        let pooled = match &self.attn_pool {
-            Some(attn_pool) => attn_pool
-                .forward(self.transformer.forward(x, mask, precision), precision)
-                .squeeze_dim(1),
-            None => self.transformer.forward_token(x, &token, mask, precision),
+        module::embedding(self.token_embedding.weight.val(), tokens) + positions.unsqueeze()
+    }
+
+    /// One block's answer to `[batch, tokens, width]`, of the same shape.
+    pub(crate) fn block(&self, at: usize, x: Tensor<3>, precision: Precision) -> Tensor<3> {
+        let mask = self.mask(&x);
+        self.transformer.block(at, x, mask.as_ref(), precision)
+    }
+
+    /// Blocks from `first` on, pooling, the last norm and the projection.
+    /// - x: `[batch, tokens, width]`; tokens: as [`Self::forward`] takes them.
+    /// - returns `[batch, embed_dim]`.
+    pub(crate) fn end(
+        &self,
+        first: usize,
+        x: Tensor<3>,
+        tokens: &Tensor<2, Int>,
+        precision: Precision,
+    ) -> Tensor<2> {
+        let mask = self.mask(&x);
+        let mask = mask.as_ref();
+        let pooled = if let Some(attn_pool) = &self.attn_pool {
+            let tokens = self.transformer.forward(first, x, mask, precision);
+            attn_pool.forward(tokens, precision).squeeze_dim(1)
+        } else {
+            let token = self.pooled_token(tokens);
+            (self.transformer).forward_token(first, x, &token, mask, precision)
         };
         let pooled = self.ln_final.forward(pooled);
         match &self.text_projection {
@@ -119,6 +142,18 @@ impl TextTower {
             Some(Projection::Biased(linear)) => widen(linear.forward(pooled, precision)),
             None => pooled,
         }
+    }
+
+    /// How many residual blocks there are.
+    pub(crate) fn blocks(&self) -> usize {
+        self.transformer.resblocks.len()
+    }
+
+    /// - x: `[batch, tokens, width]`; returns `[1, 1, tokens, tokens]` of its dtype.
+    fn mask(&self, x: &Tensor<3>) -> Option<Tensor<4>> {
+        let length = x.dims()[1];
+        self.causal
+            .then(|| causal_mask(length, &x.device()).cast(x.dtype()))
     }
 
     fn pooled_token(&self, tokens: &Tensor<2, Int>) -> Token {

@@ -111,20 +111,32 @@ impl Transformer {
         Self { resblocks }
     }
 
-    /// Every token, after all blocks.
+    /// Every token, after all blocks from `first` on.
     /// - x: `[batch, tokens, width]`; returns the same shape.
     /// - mask: added to the attention scores, `[1, 1, tokens, tokens]`.
     pub fn forward(
         &self,
+        first: usize,
         x: Tensor<3>,
         mask: Option<&Tensor<4>>,
         precision: Precision,
     ) -> Tensor<3> {
-        let blocks = self.resblocks.iter();
+        let blocks = self.resblocks.iter().skip(first);
         blocks.fold(x, |x, block| block.forward(x, mask, precision))
     }
 
-    /// One token of each sequence, after all blocks. Nothing reads the other tokens of
+    /// One block's answer to `[batch, tokens, width]`, of the same shape.
+    pub fn block(
+        &self,
+        at: usize,
+        x: Tensor<3>,
+        mask: Option<&Tensor<4>>,
+        precision: Precision,
+    ) -> Tensor<3> {
+        self.resblocks[at].forward(x, mask, precision)
+    }
+
+    /// One token of each sequence, after all blocks from `first` on. Nothing reads the other tokens of
     /// the last block, so it serves that one alone: the same features and gradients for
     /// less work.
     /// - x: `[batch, tokens, width]`.
@@ -132,6 +144,7 @@ impl Transformer {
     /// - returns `[batch, width]`.
     pub fn forward_token(
         &self,
+        first: usize,
         mut x: Tensor<3>,
         token: &Token,
         mask: Option<&Tensor<4>>,
@@ -140,7 +153,7 @@ impl Transformer {
         let Some((last, before)) = self.resblocks.split_last() else {
             return token.pick(x).squeeze_dim(1);
         };
-        for block in before {
+        for block in before.iter().skip(first) {
             x = block.forward(x, mask, precision);
         }
         last.forward_token(x, token, mask, precision)

@@ -103,6 +103,17 @@ impl VisionTransformer {
         pass: Option<&TrainPass>,
         precision: Precision,
     ) -> Tensor<2> {
+        self.end(0, self.start(images, pass, precision), precision)
+    }
+
+    /// What the first block reads.
+    /// - images, pass: as [`Self::forward`] takes them; returns `[batch, tokens, width]`.
+    pub(crate) fn start(
+        &self,
+        images: Tensor<4>,
+        pass: Option<&TrainPass>,
+        precision: Precision,
+    ) -> Tensor<3> {
         let patches = widen(self.conv1.forward(images, precision));
         let [batch, _, width] = patches.dims();
         let class = self
@@ -115,31 +126,46 @@ impl VisionTransformer {
             Some(pass) if self.patch_dropout > 0.0 => keep_some(x, self.patch_dropout, pass),
             _ => x,
         };
-        let x = match &self.ln_pre {
+        match &self.ln_pre {
             Some(ln_pre) => ln_pre.forward(x),
             None => x,
-        };
-        let pooled = precision.narrow(self.pooled(x, precision));
+        }
+    }
+
+    /// One block's answer to `[batch, tokens, width]`, of the same shape.
+    pub(crate) fn block(&self, at: usize, x: Tensor<3>, precision: Precision) -> Tensor<3> {
+        self.transformer.block(at, x, None, precision)
+    }
+
+    /// Blocks from `first` on, pooling, the last norm and the projection.
+    /// - x: `[batch, tokens, width]`; returns `[batch, embed_dim]`.
+    pub(crate) fn end(&self, first: usize, x: Tensor<3>, precision: Precision) -> Tensor<2> {
+        let pooled = precision.narrow(self.pooled(first, x, precision));
         widen(pooled.matmul(precision.narrow(self.proj.val())))
     }
 
-    /// Blocks, pooling and the last norm.
+    /// How many residual blocks there are.
+    pub(crate) fn blocks(&self) -> usize {
+        self.transformer.resblocks.len()
+    }
+
+    /// Blocks from `first` on, pooling and the last norm.
     /// - x: `[batch, tokens, width]`; returns `[batch, width or embed_dim]`.
-    fn pooled(&self, x: Tensor<3>, precision: Precision) -> Tensor<2> {
+    fn pooled(&self, first: usize, x: Tensor<3>, precision: Precision) -> Tensor<2> {
         if let Some(attn_pool) = &self.attn_pool {
-            let tokens = self.transformer.forward(x, None, precision);
+            let tokens = self.transformer.forward(first, x, None, precision);
             let answers = attn_pool.forward(tokens, precision);
             return self.pick(self.ln_post.forward(answers));
         }
         match self.pool {
             ImagePool::Class => {
-                let class = self
-                    .transformer
-                    .forward_token(x, &Token::First, None, precision);
+                let class =
+                    self.transformer
+                        .forward_token(first, x, &Token::First, None, precision);
                 self.ln_post.forward(class)
             }
             ImagePool::Mean => {
-                let x = self.transformer.forward(x, None, precision);
+                let x = self.transformer.forward(first, x, None, precision);
                 if self.norm_after_pool {
                     self.ln_post.forward(self.pick(x))
                 } else {

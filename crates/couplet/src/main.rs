@@ -1,6 +1,8 @@
 //! The `couplet` command: arguments, printing and exit codes.
 
 mod commands;
+#[cfg(feature = "dashboard")]
+mod dashboard;
 mod progress;
 
 use std::path::PathBuf;
@@ -87,6 +89,9 @@ struct TrainArguments {
     /// Replace the run that the folder holds.
     #[arg(long, conflicts_with = "resume")]
     overwrite: bool,
+    /// Draw curves in the terminal; q asks how to stop. Needs `--features dashboard`.
+    #[arg(long)]
+    dashboard: bool,
 }
 
 #[derive(Debug, Subcommand)]

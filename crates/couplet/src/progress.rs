@@ -6,6 +6,12 @@ use couplet_eval::ZeroShotReport;
 use couplet_train::{EpochSummary, Event, Observer, Plan, TrainLine};
 use indicatif::{ProgressBar, ProgressStyle};
 
+/// Something that shows a run and can be taken away.
+pub(crate) trait Screen: Observer {
+    /// Leaves the terminal as it was, so that what is printed next stands alone.
+    fn finish(&mut self);
+}
+
 /// Draws a run's events.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
@@ -26,13 +32,6 @@ impl Progress {
             steps_per_epoch: 1,
             log_steps,
             skipped: 0,
-        }
-    }
-
-    /// Takes the bar away, so that what is printed next stands alone.
-    pub(crate) fn finish(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
         }
     }
 
@@ -127,6 +126,14 @@ impl Progress {
             text.push_str(&table(&summary.reports));
         }
         self.print(&text);
+    }
+}
+
+impl Screen for Progress {
+    fn finish(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
     }
 }
 

@@ -3,8 +3,9 @@
 use toml::{Table, Value};
 
 /// Keys whose change does not falsify a resumed run.
-const MAY_CHANGE: [&str; 8] = [
+const MAY_CHANGE: [&str; 9] = [
     "batch.micro",
+    "batch.recompute_blocks",
     "batch.logit_rows",
     "checkpoint.",
     "log.",

@@ -12,7 +12,7 @@ use couplet_data::{Clean, Tokenizer};
 use couplet_eval::{
     Dataset, DatasetTable, ZERO_SHOT_METRICS, find_model, open_tokenizer, token_options,
 };
-use couplet_model::{ModelSource, inspect_as};
+use couplet_model::{ImageTowerSpec, ModelSource, inspect_as};
 
 use super::{EvalTable, EvalWeights, Problem, RunConfig};
 use crate::duration::{Duration, Sizes, Unit};
@@ -290,6 +290,13 @@ impl Check<'_> {
             self.fail(
                 "batch.micro",
                 format!("{micro} does not divide batch.global = {global} into equal parts"),
+            );
+        }
+        let is_resnet = matches!(config.model.image, ImageTowerSpec::ResNet(_));
+        if config.batch.recompute_blocks && is_resnet {
+            self.fail(
+                "batch.recompute_blocks",
+                "a ResNet's batch norms would see each batch twice: set batch.micro instead",
             );
         }
         if config.batch.logit_rows == Some(0) {

@@ -151,6 +151,10 @@ pub struct BatchTable {
     /// the whole batch. Smaller ones give the same gradients for one more forward pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub micro: Option<usize>,
+    /// Keep only what goes into each transformer block, and compute the rest again on the
+    /// way back: gradient checkpointing, for towers too deep for even one pair.
+    #[serde(default)]
+    pub recompute_blocks: bool,
     /// Rows of the matrix of logits that exist at once; by default as few as keep it
     /// small beside a tower's activations.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -51,6 +51,7 @@ fn context(loss: Loss, micro_batch: usize, comm: Box<dyn Comm>) -> StepContext {
         loss,
         logit_rows: 7,
         micro_batch,
+        recompute_blocks: false,
         preprocess: PreprocessSpec::default(),
         image_size: SIZE,
         trains_image: true,
@@ -127,6 +128,31 @@ fn sixteen_micro_batches_give_the_gradients_of_one_batch() {
         let bias = whole["logit_bias"].values[0];
         assert_eq!(bias != 0.0, loss.needs_bias());
         assert_same(&named(&model, &parts), &whole);
+    }
+}
+
+#[test]
+fn blocks_computed_again_give_the_same_gradients() {
+    let table = FreezeTable {
+        image: Freeze::AllButLast(2),
+        text: Freeze::Nothing,
+    };
+    let free = Clip::init(&spec(), 0, &Device::flex().autodiff());
+    let frozen = free.clone().freeze(table, &spec());
+    for model in [free, frozen] {
+        let of = |micro, recompute_blocks| {
+            let context = StepContext {
+                recompute_blocks,
+                ..context(LOSSES[0], micro, Box::new(Solo))
+            };
+            named(
+                &model,
+                &gradients(&model, pairs(0..12), &PASS, 1.0, &context),
+            )
+        };
+        let kept = of(12, false);
+        assert_same(&of(12, true), &kept);
+        assert_same(&of(4, true), &kept);
     }
 }
 

@@ -203,6 +203,7 @@ impl<'a> Run<'a> {
                 loss: config.loss,
                 logit_rows: (config.batch.logit_rows).unwrap_or_else(|| default_chunk(batch)),
                 micro_batch: config.batch.micro.unwrap_or(batch),
+                recompute_blocks: config.batch.recompute_blocks,
                 preprocess: preprocess.clone(),
                 image_size: spec.image.image_size(),
                 trains_image: config.freeze.image != Freeze::All,

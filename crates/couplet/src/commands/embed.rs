@@ -11,7 +11,7 @@ use couplet_model::weights::{self, HostTensor, NamedTensors};
 
 use super::{image_files, open_model, read_lines};
 use crate::EmbedArguments;
-use crate::progress::Progress;
+use crate::progress::{Progress, Screen};
 
 /// Images that are read and encoded at once.
 const IMAGE_BATCH: usize = 32;

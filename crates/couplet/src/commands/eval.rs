@@ -9,7 +9,7 @@ use couplet_eval::{DatasetTable, zero_shot as evaluate};
 
 use super::open_model;
 use crate::ZeroShotArguments;
-use crate::progress::{Progress, print_reports};
+use crate::progress::{Progress, Screen, print_reports};
 
 pub(crate) fn zero_shot(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
     let encoder = open_model(&arguments.model)?;

@@ -1,11 +1,12 @@
 //! `couplet train`.
 
+use std::io::IsTerminal;
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use couplet_train::{Ending, Outcome, RunConfig, RunFolder, StopSignal};
 
-use crate::progress::Progress;
+use crate::progress::{Progress, Screen};
 use crate::{EXIT_INTERRUPTED, TrainArguments};
 
 pub(crate) fn train(arguments: &TrainArguments) -> anyhow::Result<u8> {
@@ -24,9 +25,9 @@ pub(crate) fn train(arguments: &TrainArguments) -> anyhow::Result<u8> {
         println!("changed    {change}");
     }
     let stop = stop_on_signals()?;
-    let mut progress = Progress::new(checked.log_steps());
-    let outcome = couplet_train::train(&checked, &folder, &stop, &mut progress);
-    progress.finish();
+    let mut screen = screen(arguments, checked.log_steps(), &stop)?;
+    let outcome = couplet_train::train(&checked, &folder, &stop, screen.as_mut());
+    screen.finish();
     let outcome = outcome.map_err(|error| {
         let next = format!("the run's folder is {}", path.display());
         anyhow!(error).context(next)
@@ -36,6 +37,34 @@ pub(crate) fn train(arguments: &TrainArguments) -> anyhow::Result<u8> {
         Ending::Interrupted => EXIT_INTERRUPTED,
         Ending::Finished | Ending::AlreadyFinished => 0,
     })
+}
+
+/// A progress line, or the dashboard.
+fn screen(
+    arguments: &TrainArguments,
+    log_steps: u64,
+    stop: &StopSignal,
+) -> anyhow::Result<Box<dyn Screen>> {
+    if !arguments.dashboard {
+        return Ok(Box::new(Progress::new(log_steps)));
+    }
+    if !std::io::stdout().is_terminal() {
+        return Err(anyhow!("--dashboard needs a terminal to draw in"));
+    }
+    dashboard(stop)
+}
+
+#[cfg(feature = "dashboard")]
+#[expect(clippy::unnecessary_wraps, reason = "without the feature it fails")]
+fn dashboard(stop: &StopSignal) -> anyhow::Result<Box<dyn Screen>> {
+    Ok(Box::new(crate::dashboard::Dashboard::new(stop.clone())))
+}
+
+#[cfg(not(feature = "dashboard"))]
+fn dashboard(_stop: &StopSignal) -> anyhow::Result<Box<dyn Screen>> {
+    Err(anyhow!(
+        "this binary was built without the dashboard; build it with `--features dashboard`"
+    ))
 }
 
 /// The first SIGINT or SIGTERM lets the step finish; the second ends the process.

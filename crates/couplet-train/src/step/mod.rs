@@ -4,16 +4,18 @@
 //! Source: Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory
 //! Limited Setup".
 
+mod encode;
+
 use std::ops::Range;
 
-use burn::module::{Module, Param};
-use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::module::Param;
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
-use couplet_data::batch;
 use couplet_data::loader::HostBatch;
 use couplet_loss::{FeatureGradients, Features, Loss};
-use couplet_model::{BatchStatistics, Clip, PreprocessSpec, TrainPass, l2_normalize};
+use couplet_model::{BatchStatistics, Clip, PreprocessSpec, TrainPass};
 
+use self::encode::{GradientSum, Passes};
 use crate::comm::Comm;
 use crate::optimizer::{ModelOptimizer, exchange, global_norm};
 
@@ -25,6 +27,8 @@ pub(crate) struct StepContext {
     pub logit_rows: usize,
     /// Pairs in one pass with a graph.
     pub micro_batch: usize,
+    /// Whether a pass keeps only what each block reads, and computes the rest again.
+    pub recompute_blocks: bool,
     pub preprocess: PreprocessSpec,
     pub image_size: usize,
     /// Whether a tower has anything to train.
@@ -92,55 +96,43 @@ pub(crate) fn gradients(
     context: &StepContext,
 ) -> BatchGradients {
     let micro_batches = micro_batches(host.len(), context.micro_batch);
-    let pairs = Pairs { pass, context };
-    let mut kept_images = None;
-    let mut kept_texts = None;
+    let passes = Passes::new(model, pass, context);
+    let mut kept = None;
     let own = if let [all] = &micro_batches[..] {
-        let (images, seen) = pairs.encode_images(model, &host, all, &context.device);
-        let texts = pairs.encode_texts(model, &host, all, &context.device);
+        let images = passes.encode_images(&host, all);
+        let texts = passes.encode_texts(&host, all);
         host.release_pixels(all.end);
-        let features = (images.clone().inner(), texts.clone().inner());
-        kept_images = Some((images, seen));
-        kept_texts = Some(texts);
+        let features = (images.features.clone(), texts.features.clone());
+        kept = Some((images, texts));
         features
     } else {
-        let without_graph = model.valid();
-        let device = context.device.clone().without_autodiff();
-        let encode = |rows| {
-            let (images, _) = pairs.encode_images(&without_graph, &host, rows, &device);
-            (
-                images,
-                pairs.encode_texts(&without_graph, &host, rows, &device),
-            )
-        };
-        let (images, texts): (Vec<_>, Vec<_>) = micro_batches.iter().map(encode).unzip();
+        let features = micro_batches.iter().map(|rows| {
+            let images = passes.image_features(&host, rows);
+            (images, passes.text_features(&host, rows))
+        });
+        let (images, texts): (Vec<_>, Vec<_>) = features.unzip();
         (Tensor::cat(images, 0), Tensor::cat(texts, 0))
     };
     let mut gradients = context.feature_gradients(model, own, loss_scale);
     let loss = context.comm.sum(gradients.loss).into_scalar::<f32>();
-    let mut accumulator = GradientsAccumulator::new();
+    let mut sum = GradientSum::new(model);
     let mut statistics = Vec::new();
-    let mut backward = |features: Tensor<2>, all: &Tensor<2>, rows: &Range<usize>| {
-        let gradient = Tensor::from_inner(all.clone().slice([rows.clone()]));
-        let grads = (features * gradient).sum().backward();
-        accumulator.accumulate(model, GradientsParams::from_grads(grads, model));
-    };
-    // One tower's graph at a time.
     for rows in &micro_batches {
+        let part = |all: &Tensor<2>| all.clone().slice([rows.clone()]);
+        let (images, texts) = kept.take().unzip();
+        // One tower's graph at a time.
         if context.trains_image {
-            let (images, seen) = (kept_images.take())
-                .unwrap_or_else(|| pairs.encode_images(model, &host, rows, &context.device));
-            statistics.push(seen);
-            backward(images, &gradients.image, rows);
+            let images = images.unwrap_or_else(|| passes.encode_images(&host, rows));
+            statistics.push(images.seen.clone());
+            images.backward(part(&gradients.image), &mut sum);
         }
         host.release_pixels(rows.end);
         if context.trains_text {
-            let texts = (kept_texts.take())
-                .unwrap_or_else(|| pairs.encode_texts(model, &host, rows, &context.device));
-            backward(texts, &gradients.text, rows);
+            let texts = texts.unwrap_or_else(|| passes.encode_texts(&host, rows));
+            texts.backward(part(&gradients.text), &mut sum);
         }
     }
-    let mut params = accumulator.grads();
+    let mut params = sum.into_params();
     params.register(model.logit_scale.id, gradients.logit_scale);
     if let (Some(param), Some(gradient)) = (&model.logit_bias, gradients.logit_bias.take()) {
         params.register(param.id, gradient);
@@ -152,49 +144,11 @@ pub(crate) fn gradients(
     }
 }
 
-/// The pairs of a batch, to be encoded in parts as in training.
-struct Pairs<'a> {
-    /// Of the first pair.
-    pass: &'a TrainPass,
-    context: &'a StepContext,
-}
-
-impl Pairs<'_> {
-    /// - device: with autodiff, or without.
-    /// - returns normalised features `[rows, embed_dim]`, and what the batch norms saw.
-    fn encode_images(
-        &self,
-        model: &Clip,
-        host: &HostBatch,
-        rows: &Range<usize>,
-        device: &Device,
-    ) -> (Tensor<2>, BatchStatistics) {
-        let PreprocessSpec { mean, std, .. } = self.context.preprocess;
-        let pixels = host.pixels(rows.clone());
-        let images = batch::images(pixels, self.context.image_size, mean, std, device);
-        let pass = TrainPass {
-            first_row: self.pass.first_row + rows.start as u64,
-            ..*self.pass
-        };
-        let (features, seen) = model.encode_image_train(images, &pass);
-        (l2_normalize(features), seen)
-    }
-
-    /// - device: with autodiff, or without.
-    /// - returns normalised features `[rows, embed_dim]`.
-    fn encode_texts(
-        &self,
-        model: &Clip,
-        host: &HostBatch,
-        rows: &Range<usize>,
-        device: &Device,
-    ) -> Tensor<2> {
-        let (tokens, length) = host.tokens(rows.clone());
-        l2_normalize(model.encode_text(batch::tokens(tokens, length, device)))
-    }
-}
-
 impl StepContext {
+    fn device_without_graph(&self) -> Device {
+        self.device.clone().without_autodiff()
+    }
+
     /// The gradients of the whole batch's loss with respect to this rank's features,
     /// times the loss scale; the loss is this rank's part of it.
     fn feature_gradients(

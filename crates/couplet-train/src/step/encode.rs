@@ -1,0 +1,234 @@
+//! Encoding some pairs of a batch as in training, and the way back.
+
+use std::ops::Range;
+
+use burn::module::Module;
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::{Device, Gradients, Int, Tensor};
+use couplet_data::batch;
+use couplet_data::loader::HostBatch;
+use couplet_model::{BatchStatistics, Clip, PreprocessSpec, TowerParts, TrainPass, l2_normalize};
+
+use super::StepContext;
+
+/// One step's passes over its pairs.
+pub(super) struct Passes<'a> {
+    pub model: &'a Clip,
+    /// The same weights without autodiff.
+    pub without_graph: Clip,
+    /// Of the batch's first pair.
+    pub pass: TrainPass,
+    pub context: &'a StepContext,
+}
+
+/// Features, and how to get from their gradient to those of the parameters.
+pub(super) struct Encoded {
+    /// `[rows, embed_dim]`, normalised, without a graph.
+    pub features: Tensor<2>,
+    /// What the batch norms saw.
+    pub seen: BatchStatistics,
+    way_back: WayBack,
+}
+
+enum WayBack {
+    /// The features with their graph.
+    Graph(Tensor<2>),
+    /// What each block read; the rest is computed again.
+    Blocks {
+        images: Option<Tensor<4>>,
+        tokens: Option<Tensor<2, Int>>,
+        pass: TrainPass,
+        inputs: Vec<Tensor<3>>,
+    },
+}
+
+impl<'a> Passes<'a> {
+    pub fn new(model: &'a Clip, pass: &TrainPass, context: &'a StepContext) -> Self {
+        Self {
+            model,
+            without_graph: model.valid(),
+            pass: *pass,
+            context,
+        }
+    }
+
+    /// Normalised features of some images, `[rows, embed_dim]`, and nothing else.
+    pub fn image_features(&self, host: &HostBatch, rows: &Range<usize>) -> Tensor<2> {
+        let images = self.images(host, rows, &self.context.device_without_graph());
+        let pass = self.pass_of(rows);
+        let (features, _) = self.without_graph.encode_image_train(images, &pass);
+        l2_normalize(features)
+    }
+
+    /// Normalised features of some captions, `[rows, embed_dim]`, and nothing else.
+    pub fn text_features(&self, host: &HostBatch, rows: &Range<usize>) -> Tensor<2> {
+        let tokens = self.tokens(host, rows, &self.context.device_without_graph());
+        l2_normalize(self.without_graph.encode_text(tokens))
+    }
+
+    /// Some images, to be gone back from.
+    pub fn encode_images(&self, host: &HostBatch, rows: &Range<usize>) -> Encoded {
+        let pass = self.pass_of(rows);
+        if self.context.recompute_blocks {
+            let images = self.images(host, rows, &self.context.device_without_graph());
+            if let Some(parts) = self.without_graph.image_parts(images.clone(), &pass) {
+                return Encoded::of_blocks(&parts, Some(images), None, pass);
+            }
+        }
+        let images = self.images(host, rows, &self.context.device);
+        let (features, seen) = self.model.encode_image_train(images, &pass);
+        Encoded::of_graph(l2_normalize(features), seen)
+    }
+
+    /// Some captions, to be gone back from.
+    pub fn encode_texts(&self, host: &HostBatch, rows: &Range<usize>) -> Encoded {
+        if self.context.recompute_blocks {
+            let tokens = self.tokens(host, rows, &self.context.device_without_graph());
+            let parts = self.without_graph.text_parts(tokens.clone());
+            return Encoded::of_blocks(&parts, None, Some(tokens), self.pass);
+        }
+        let tokens = self.tokens(host, rows, &self.context.device);
+        let features = l2_normalize(self.model.encode_text(tokens));
+        Encoded::of_graph(features, BatchStatistics::default())
+    }
+
+    fn pass_of(&self, rows: &Range<usize>) -> TrainPass {
+        TrainPass {
+            first_row: self.pass.first_row + rows.start as u64,
+            ..self.pass
+        }
+    }
+
+    fn images(&self, host: &HostBatch, rows: &Range<usize>, device: &Device) -> Tensor<4> {
+        let PreprocessSpec { mean, std, .. } = self.context.preprocess;
+        let pixels = host.pixels(rows.clone());
+        batch::images(pixels, self.context.image_size, mean, std, device)
+    }
+
+    fn tokens(&self, host: &HostBatch, rows: &Range<usize>, device: &Device) -> Tensor<2, Int> {
+        let (tokens, length) = host.tokens(rows.clone());
+        batch::tokens(tokens, length, device)
+    }
+}
+
+impl Encoded {
+    fn of_graph(features: Tensor<2>, seen: BatchStatistics) -> Self {
+        Self {
+            features: features.clone().inner(),
+            seen,
+            way_back: WayBack::Graph(features),
+        }
+    }
+
+    fn of_blocks(
+        parts: &TowerParts,
+        images: Option<Tensor<4>>,
+        tokens: Option<Tensor<2, Int>>,
+        pass: TrainPass,
+    ) -> Self {
+        let mut inputs = vec![parts.start()];
+        for at in 0..parts.blocks() {
+            inputs.push(parts.block(at, inputs[at].clone()));
+        }
+        let features = parts.end(inputs[parts.blocks()].clone());
+        Self {
+            features: l2_normalize(features),
+            seen: BatchStatistics::default(),
+            way_back: WayBack::Blocks {
+                images,
+                tokens,
+                pass,
+                inputs,
+            },
+        }
+    }
+
+    /// Adds the gradients of all parameters before these features.
+    /// - gradient: of the features, `[rows, embed_dim]`, without a graph.
+    pub fn backward(self, gradient: Tensor<2>, sum: &mut GradientSum) {
+        match self.way_back {
+            WayBack::Graph(features) => {
+                sum.add(features, gradient);
+            }
+            WayBack::Blocks {
+                images,
+                tokens,
+                pass,
+                inputs,
+            } => {
+                let model = sum.model;
+                let parts = match (images, tokens) {
+                    (Some(images), _) => model.image_parts(Tensor::from_inner(images), &pass),
+                    (None, Some(tokens)) => Some(model.text_parts(Tensor::from_inner(tokens))),
+                    (None, None) => None,
+                };
+                let parts = parts.expect("blocks are kept of towers that have parts");
+                backward_by_block(&parts, inputs, gradient, sum);
+            }
+        }
+    }
+}
+
+/// From the end to the start, one block's graph at a time.
+fn backward_by_block(
+    parts: &TowerParts,
+    mut inputs: Vec<Tensor<3>>,
+    gradient: Tensor<2>,
+    sum: &mut GradientSum,
+) {
+    let mut pop = || {
+        let input = inputs.pop().expect("every block's input was kept");
+        Tensor::from_inner(input).require_grad()
+    };
+    let of_input = |input: &Tensor<3>, grads: Option<Gradients>| {
+        let gradient = grads.and_then(|grads| input.grad(&grads));
+        gradient.expect("a block reads its input")
+    };
+    let input = pop();
+    let grads = sum.add(l2_normalize(parts.end(input.clone())), gradient);
+    let mut gradient = of_input(&input, grads);
+    for at in (0..parts.blocks()).rev() {
+        let input = pop();
+        let grads = sum.add(parts.block(at, input.clone()), gradient);
+        gradient = of_input(&input, grads);
+    }
+    sum.add(parts.start(), gradient);
+}
+
+/// The gradients of a model's parameters, added up.
+pub(super) struct GradientSum<'a> {
+    model: &'a Clip,
+    accumulator: GradientsAccumulator<Clip>,
+}
+
+impl<'a> GradientSum<'a> {
+    pub fn new(model: &'a Clip) -> Self {
+        Self {
+            model,
+            accumulator: GradientsAccumulator::new(),
+        }
+    }
+
+    /// Goes back from `outputs`, given the gradient of each.
+    /// - returns the gradients of leaves that are no parameters; `None` if nothing before
+    ///   the outputs is trained.
+    fn add<const D: usize>(
+        &mut self,
+        outputs: Tensor<D>,
+        gradient: Tensor<D>,
+    ) -> Option<Gradients> {
+        let surrogate = (outputs * Tensor::from_inner(gradient)).sum();
+        if !surrogate.is_tracked() {
+            return None;
+        }
+        let mut grads = surrogate.backward();
+        let params = GradientsParams::from_module(&mut grads, self.model);
+        self.accumulator.accumulate(self.model, params);
+        Some(grads)
+    }
+
+    /// The sums so far.
+    pub fn into_params(mut self) -> GradientsParams {
+        self.accumulator.grads()
+    }
+}
