@@ -25,6 +25,7 @@ mod optimizer;
 mod parity;
 mod schedule;
 mod step;
+mod sweep;
 mod tensorboard;
 mod trainer;
 
@@ -37,4 +38,5 @@ pub use log::{LogError, TrainLine};
 pub use observer::{Best, Ending, EpochSummary, Event, Observer, Outcome, Plan, Quiet, StopSignal};
 pub use optimizer::{GroupTable, OptimizerSettings, OptimizerTable};
 pub use schedule::{Schedule, Shape};
+pub use sweep::{Goal, Search, Sweep, SweepError, SweepTable, Trial, TrialResult};
 pub use trainer::{TrainError, train};

@@ -71,6 +71,8 @@ pub struct Plan {
     pub batch_size: u64,
     pub steps_per_epoch: u64,
     pub total_steps: u64,
+    /// Steps between two lines of `metrics.jsonl`.
+    pub log_steps: u64,
     /// Steps that a resumed run has behind it.
     pub done_steps: u64,
     pub device: String,

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use couplet_eval::Format;
-use couplet_train::{ConfigError, DeviceSetting};
+use couplet_train::{ConfigError, DeviceSetting, SweepError};
 use tracing_subscriber::filter::LevelFilter;
 
 /// Tensors come and go at every operation on the CPU; the system's allocator hands their
@@ -37,6 +37,8 @@ struct Arguments {
 enum Command {
     /// Train a model from a config.
     Train(TrainArguments),
+    /// Train a config many times with some keys set otherwise, and rank the results.
+    Sweep(SweepArguments),
     /// Evaluate a model.
     #[command(subcommand)]
     Eval(EvalCommand),
@@ -92,6 +94,15 @@ struct TrainArguments {
     /// Draw curves in the terminal; q asks how to stop. Needs `--features dashboard`.
     #[arg(long)]
     dashboard: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct SweepArguments {
+    /// The sweep's TOML file. What is done already is not done again.
+    sweep: PathBuf,
+    /// The sweep's folder; by default runs/NAME.
+    #[arg(long)]
+    run_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -249,6 +260,7 @@ fn main() -> ExitCode {
         .init();
     let outcome = match Arguments::parse().command {
         Command::Train(arguments) => commands::train::train(&arguments),
+        Command::Sweep(arguments) => commands::sweep::run(&arguments),
         Command::Eval(EvalCommand::ZeroShot(arguments)) => commands::eval::zero_shot(&arguments),
         Command::Classify(arguments) => commands::classify::run(&arguments),
         Command::Embed(arguments) => commands::embed::run(&arguments),
@@ -264,7 +276,11 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("error: {}", describe(&error));
-            let is_usage = error.is::<ConfigError>();
+            let is_usage = error.is::<ConfigError>()
+                || matches!(
+                    error.downcast_ref(),
+                    Some(SweepError::Table { .. } | SweepError::Config { .. })
+                );
             ExitCode::from(if is_usage { EXIT_USAGE } else { EXIT_FAILED })
         }
     }

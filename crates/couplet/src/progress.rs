@@ -18,19 +18,19 @@ pub(crate) struct Progress {
     is_terminal: bool,
     total_steps: u64,
     steps_per_epoch: u64,
+    /// Steps between plain lines.
     log_steps: u64,
     skipped: u64,
 }
 
 impl Progress {
-    /// - log_steps: steps between plain lines.
-    pub(crate) fn new(log_steps: u64) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             bar: None,
             is_terminal: std::io::stderr().is_terminal(),
             total_steps: 0,
             steps_per_epoch: 1,
-            log_steps,
+            log_steps: 1,
             skipped: 0,
         }
     }
@@ -45,6 +45,7 @@ impl Progress {
     fn started(&mut self, plan: &Plan) {
         self.total_steps = plan.total_steps;
         self.steps_per_epoch = plan.steps_per_epoch;
+        self.log_steps = plan.log_steps;
         println!(
             "{:.2} M parameters on {}; {} samples an epoch in {} steps of {}; {} steps in all",
             millions(plan.parameters),

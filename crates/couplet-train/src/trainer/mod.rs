@@ -261,6 +261,7 @@ impl<'a> Run<'a> {
             batch_size: self.checked.sizes.batch_size,
             steps_per_epoch: self.checked.sizes.steps_per_epoch,
             total_steps: self.checked.schedule.total_steps,
+            log_steps: self.checked.log_steps(),
             done_steps: self.state.step,
             device: self.checked.config.device.resolved().to_string(),
         }

@@ -43,7 +43,7 @@ pub(crate) fn run(arguments: &EmbedArguments) -> anyhow::Result<u8> {
     let model = open_model(&arguments.model)?;
     let mut tensors = NamedTensors::new();
     let mut metadata = BTreeMap::new();
-    let mut progress = Progress::new(1);
+    let mut progress = Progress::new();
     if !images.is_empty() {
         let mut features = Vec::new();
         for chunk in images.chunks(IMAGE_BATCH) {

@@ -17,7 +17,7 @@ pub(crate) fn zero_shot(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
     let mut reports = Vec::new();
     for path in &arguments.dataset {
         let dataset = open_dataset(path)?.open(image_size)?;
-        let mut progress = Progress::new(1);
+        let mut progress = Progress::new();
         let (report, skipped) = evaluate(&encoder, &dataset, DEFAULT_MAX_IMAGE_PIXELS, |done| {
             progress.evaluating(&dataset.name, done, dataset.images.len());
         })?;

@@ -4,6 +4,7 @@ pub(crate) mod classify;
 pub(crate) mod embed;
 pub(crate) mod eval;
 pub(crate) mod model;
+pub(crate) mod sweep;
 pub(crate) mod tokenize;
 pub(crate) mod train;
 

@@ -10,6 +10,9 @@ use crate::progress::{Progress, Screen};
 use crate::{EXIT_INTERRUPTED, TrainArguments};
 
 pub(crate) fn train(arguments: &TrainArguments) -> anyhow::Result<u8> {
+    if arguments.dashboard {
+        check_dashboard()?;
+    }
     let checked = RunConfig::read(&arguments.config, &arguments.set)?;
     let config = &checked.config;
     let default_path = || Path::new("runs").join(&config.name);
@@ -25,7 +28,7 @@ pub(crate) fn train(arguments: &TrainArguments) -> anyhow::Result<u8> {
         println!("changed    {change}");
     }
     let stop = stop_on_signals()?;
-    let mut screen = screen(arguments, checked.log_steps(), &stop)?;
+    let mut screen = screen(arguments, &stop);
     let outcome = couplet_train::train(&checked, &folder, &stop, screen.as_mut());
     screen.finish();
     let outcome = outcome.map_err(|error| {
@@ -39,36 +42,31 @@ pub(crate) fn train(arguments: &TrainArguments) -> anyhow::Result<u8> {
     })
 }
 
-/// A progress line, or the dashboard.
-fn screen(
-    arguments: &TrainArguments,
-    log_steps: u64,
-    stop: &StopSignal,
-) -> anyhow::Result<Box<dyn Screen>> {
-    if !arguments.dashboard {
-        return Ok(Box::new(Progress::new(log_steps)));
+/// Whether the dashboard can be drawn, found out before a folder is made.
+fn check_dashboard() -> anyhow::Result<()> {
+    if cfg!(not(feature = "dashboard")) {
+        return Err(anyhow!(
+            "this binary was built without the dashboard; build it with `--features dashboard`"
+        ));
     }
     if !std::io::stdout().is_terminal() {
         return Err(anyhow!("--dashboard needs a terminal to draw in"));
     }
-    dashboard(stop)
+    Ok(())
 }
 
-#[cfg(feature = "dashboard")]
-#[expect(clippy::unnecessary_wraps, reason = "without the feature it fails")]
-fn dashboard(stop: &StopSignal) -> anyhow::Result<Box<dyn Screen>> {
-    Ok(Box::new(crate::dashboard::Dashboard::new(stop.clone())))
-}
-
-#[cfg(not(feature = "dashboard"))]
-fn dashboard(_stop: &StopSignal) -> anyhow::Result<Box<dyn Screen>> {
-    Err(anyhow!(
-        "this binary was built without the dashboard; build it with `--features dashboard`"
-    ))
+/// A progress line, or the dashboard.
+fn screen(arguments: &TrainArguments, stop: &StopSignal) -> Box<dyn Screen> {
+    #[cfg(feature = "dashboard")]
+    if arguments.dashboard {
+        return Box::new(crate::dashboard::Dashboard::new(stop.clone()));
+    }
+    let _ = (arguments, stop);
+    Box::new(Progress::new())
 }
 
 /// The first SIGINT or SIGTERM lets the step finish; the second ends the process.
-fn stop_on_signals() -> anyhow::Result<StopSignal> {
+pub(super) fn stop_on_signals() -> anyhow::Result<StopSignal> {
     let stop = StopSignal::default();
     let signal = stop.clone();
     let mut asked = false;

@@ -1,0 +1,62 @@
+//! `couplet sweep`.
+
+use couplet_train::{Sweep, TrialResult};
+
+use super::train::stop_on_signals;
+use crate::progress::{Progress, Screen};
+use crate::{EXIT_INTERRUPTED, SweepArguments};
+
+pub(crate) fn run(arguments: &SweepArguments) -> anyhow::Result<u8> {
+    let sweep = Sweep::read(&arguments.sweep, arguments.run_dir.as_deref())?;
+    let trials = sweep.trials();
+    println!("{} trials in {}", trials.len(), sweep.folder().display());
+    let stop = stop_on_signals()?;
+    let mut results = Vec::new();
+    for (at, trial) in trials.iter().enumerate() {
+        println!("\n{} of {}  {}", at + 1, trials.len(), trial.set.join("  "));
+        let mut progress = Progress::new();
+        let result = sweep.run(trial, &stop, &mut progress);
+        progress.finish();
+        let Some(result) = result? else {
+            println!(
+                "\nstopped in {}\ncontinue   couplet sweep {}",
+                trial.name,
+                arguments.sweep.display()
+            );
+            return Ok(EXIT_INTERRUPTED);
+        };
+        println!("{}", in_words(&result, sweep.metric()));
+        results.push(result);
+        sweep.rank(&mut results)?;
+    }
+    let path = sweep.rank(&mut results)?;
+    println!("\n{}", table(&results, sweep.metric()));
+    println!("ranking    {}", path.display());
+    Ok(0)
+}
+
+fn in_words(result: &TrialResult, metric: &str) -> String {
+    match (result.value, result.step, &result.error) {
+        (Some(value), Some(step), _) => format!("{metric} = {value:.4} at step {step}"),
+        (_, _, Some(error)) => format!("no result: {error}"),
+        _ => "no result".to_string(),
+    }
+}
+
+fn table(results: &[TrialResult], metric: &str) -> String {
+    let width = metric.len().max(8);
+    let mut text = format!("rank  {metric:>width$}  {:>6}  trial      set", "step");
+    for (at, result) in results.iter().enumerate() {
+        let value = result
+            .value
+            .map_or("-".into(), |value| format!("{value:.4}"));
+        let step = result.step.map_or("-".into(), |step| step.to_string());
+        text.push_str(&format!(
+            "\n{:4}  {value:>width$}  {step:>6}  {}  {}",
+            at + 1,
+            result.trial,
+            result.set.join("  ")
+        ));
+    }
+    text
+}
