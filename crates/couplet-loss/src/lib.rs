@@ -95,7 +95,7 @@ impl Loss {
         sum.expect("there is at least one row")
     }
 
-    fn chunk_gradients(&self, rows: Range<usize>, features: &Features) -> FeatureGradients {
+    fn chunk_gradients(self, rows: Range<usize>, features: &Features) -> FeatureGradients {
         let leaves = Features {
             image: leaf(&features.image),
             text: leaf(&features.text),

@@ -95,12 +95,11 @@ fn depth(part: &str, stages: &[usize], head: &[&str]) -> Depth {
 }
 
 fn block(part: &str, stages: &[usize]) -> Option<usize> {
-    let (stage, rest) = match part.strip_prefix("transformer.resblocks.") {
-        Some(rest) => (0, rest),
-        None => {
-            let (stage, rest) = part.strip_prefix("layer")?.split_once('.')?;
-            (stage.parse::<usize>().ok()?.checked_sub(1)?, rest)
-        }
+    let (stage, rest) = if let Some(rest) = part.strip_prefix("transformer.resblocks.") {
+        (0, rest)
+    } else {
+        let (stage, rest) = part.strip_prefix("layer")?.split_once('.')?;
+        (stage.parse::<usize>().ok()?.checked_sub(1)?, rest)
     };
     let within: usize = rest.split('.').next()?.parse().ok()?;
     Some(stages.get(..stage)?.iter().sum::<usize>() + within)

@@ -85,7 +85,7 @@ impl TowerParts<'_> {
         let last = self.blocks();
         match &self.input {
             Input::Images(..) => self.vit().end(last, x, precision),
-            Input::Tokens(tokens) => self.model.text.end(last, x, tokens, precision),
+            Input::Tokens(tokens) => self.model.text.end(last, x, tokens.clone(), precision),
         }
     }
 

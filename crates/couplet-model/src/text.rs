@@ -93,7 +93,7 @@ impl TextTower {
     /// If a tower that reads its padding is given less than `context_length` tokens.
     pub(crate) fn forward(&self, tokens: Tensor<2, Int>, precision: Precision) -> Tensor<2> {
         let x = self.start(tokens.clone());
-        self.end(0, x, &tokens, precision)
+        self.end(0, x, tokens, precision)
     }
 
     /// What the first block reads: `[batch, tokens, width]`.
@@ -121,7 +121,7 @@ impl TextTower {
         &self,
         first: usize,
         x: Tensor<3>,
-        tokens: &Tensor<2, Int>,
+        tokens: Tensor<2, Int>,
         precision: Precision,
     ) -> Tensor<2> {
         let mask = self.mask(&x);
@@ -156,11 +156,11 @@ impl TextTower {
             .then(|| causal_mask(length, &x.device()).cast(x.dtype()))
     }
 
-    fn pooled_token(&self, tokens: &Tensor<2, Int>) -> Token {
+    fn pooled_token(&self, tokens: Tensor<2, Int>) -> Token {
         match self.pool {
-            TextPool::Argmax => Token::At(tokens.clone().argmax(1).squeeze_dim(1)),
+            TextPool::Argmax => Token::At(tokens.argmax(1).squeeze_dim(1)),
             TextPool::Eos { id } => {
-                let is_end = tokens.clone().equal_elem(id).int();
+                let is_end = tokens.equal_elem(id).int();
                 Token::At(is_end.argmax(1).squeeze_dim(1))
             }
             TextPool::First | TextPool::Map { .. } => Token::First,

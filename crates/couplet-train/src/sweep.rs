@@ -94,14 +94,20 @@ pub enum SweepError {
     #[error("{}: {message}", path.display())]
     Table { path: PathBuf, message: String },
     #[error("{trial}: {source}")]
-    Config { trial: String, source: ConfigError },
+    Config {
+        trial: String,
+        source: Box<ConfigError>,
+    },
     #[error("{trial}: {source}")]
     Folder {
         trial: String,
-        source: CheckpointError,
+        source: Box<CheckpointError>,
     },
     #[error("{trial}: {source}")]
-    Train { trial: String, source: TrainError },
+    Train {
+        trial: String,
+        source: Box<TrainError>,
+    },
 }
 
 /// One run of a sweep.
@@ -200,6 +206,7 @@ impl Sweep {
         let checked = self.config(trial)?;
         let run = RunFolder::resume(&folder, &checked.config).map_err(|source| {
             let trial = trial.name.clone();
+            let source = Box::new(source);
             SweepError::Folder { trial, source }
         })?;
         let result = match train(&checked, &run, stop, observer) {
@@ -222,6 +229,7 @@ impl Sweep {
             },
             Err(source) => {
                 let trial = trial.name.clone();
+                let source = Box::new(source);
                 return Err(SweepError::Train { trial, source });
             }
         };
@@ -250,7 +258,7 @@ impl Sweep {
         let set = [&self.table.set[..], &trial.set].concat();
         RunConfig::read(&self.table.config, &set).map_err(|source| SweepError::Config {
             trial: trial.name.clone(),
-            source,
+            source: Box::new(source),
         })
     }
 

@@ -153,7 +153,6 @@ impl Message {
 
     fn raw_varint(&mut self, mut value: u64) {
         while value >= 0x80 {
-            #[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
             self.0.push((value & 0x7f) as u8 | 0x80);
             value >>= 7;
         }

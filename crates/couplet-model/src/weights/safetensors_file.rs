@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::DType;
+use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::{HostTensor, NamedTensors, WeightsError, widened};
@@ -27,9 +28,15 @@ pub fn save_with(
     metadata: BTreeMap<String, String>,
 ) -> Result<(), WeightsError> {
     let metadata = (!metadata.is_empty()).then(|| metadata.into_iter().collect());
-    let format = |source| WeightsError::Safetensors {
-        path: path.to_path_buf(),
-        source,
+    let format = |source| match source {
+        SafeTensorError::IoError(source) => WeightsError::Io {
+            path: path.to_path_buf(),
+            source,
+        },
+        source => WeightsError::Safetensors {
+            path: path.to_path_buf(),
+            source,
+        },
     };
     let bytes: Vec<(&String, &Vec<usize>, Vec<u8>)> = tensors
         .iter()

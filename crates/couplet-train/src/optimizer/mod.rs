@@ -361,12 +361,12 @@ mod tests {
         presets::find("ViT-Ti-8-32").unwrap()
     }
 
-    fn optimizer(table: OptimizerTable) -> ModelOptimizer {
-        ModelOptimizer::new(&table, &spec())
+    fn optimizer(table: &OptimizerTable) -> ModelOptimizer {
+        ModelOptimizer::new(table, &spec())
     }
 
     fn adamw() -> ModelOptimizer {
-        optimizer(OptimizerTable::AdamW(settings()))
+        optimizer(&OptimizerTable::AdamW(settings()))
     }
 
     fn model() -> Clip {
@@ -392,14 +392,14 @@ mod tests {
     }
 
     fn moments_survive(table: &OptimizerTable) {
-        let mut first = optimizer(table.clone());
+        let mut first = optimizer(table);
         let (model, _) = update(&mut first, model());
         let (tensors, times) = first.save(&model);
         let moment = &tensors["visual.proj.exp_avg"];
         assert!(moment.values.iter().any(|v| *v != 0.0));
         assert_eq!(times["logit_scale"], 1);
 
-        let mut second = optimizer(table.clone());
+        let mut second = optimizer(table);
         second.load(&model, tensors.clone(), &times).unwrap();
         let after = |optimizer: &mut ModelOptimizer| {
             let (model, norm) = update(optimizer, model.clone());
@@ -407,7 +407,7 @@ mod tests {
         };
         assert_eq!(after(&mut first), after(&mut second));
 
-        let mut third = optimizer(table.clone());
+        let mut third = optimizer(table);
         let mut broken = tensors;
         broken.remove("ln_final.bias.exp_avg");
         let error = third.load(&model, broken, &times).unwrap_err();
@@ -423,14 +423,14 @@ mod tests {
 
     #[test]
     fn moments_of_another_kind_are_refused() {
-        let mut lion = optimizer(OptimizerTable::Lion(settings()));
+        let mut lion = optimizer(&OptimizerTable::Lion(settings()));
         let (model, _) = update(&mut lion, model());
         let (tensors, times) = lion.save(&model);
         assert!(adamw().load(&model, tensors, &times).is_err());
     }
 
     /// How far each parameter moved at most.
-    fn moved(table: OptimizerTable) -> impl Fn(&str) -> f32 {
+    fn moved(table: &OptimizerTable) -> impl Fn(&str) -> f32 {
         let before = couplet_model::weights::parameters(&model());
         let (after, _) = update(&mut optimizer(table), model());
         let after = couplet_model::weights::parameters(&after);
@@ -445,13 +445,13 @@ mod tests {
         // Token 7 is in no caption: its gradient is 0, and decay all that moves it.
         let row = |weights: &NamedTensors| weights["token_embedding.weight"].values[7 * 48];
         let before = row(&couplet_model::weights::parameters(&model()));
-        let after = |table| {
+        let after = |table: &OptimizerTable| {
             let (after, _) = update(&mut optimizer(table), model());
             row(&couplet_model::weights::parameters(&after))
         };
-        let decayed = after(OptimizerTable::AdamW(settings()));
+        let decayed = after(&OptimizerTable::AdamW(settings()));
         assert!((decayed / before - (1.0 - 1e-3 * 0.1)).abs() < 1e-6);
-        let spared = after(OptimizerTable::AdamW(OptimizerSettings {
+        let spared = after(&OptimizerTable::AdamW(OptimizerSettings {
             no_decay: vec!["token_*".into()],
             ..settings()
         }));
@@ -472,7 +472,7 @@ mod tests {
             }],
             ..settings()
         });
-        let moved = moved(table);
+        let moved = moved(&table);
         let close = |name: &str, rate: f32| {
             let moved = moved(name);
             assert!((moved / rate - 1.0).abs() < 0.05, "{name}: {moved:e}");

@@ -30,16 +30,18 @@ pub(super) struct Encoded {
     way_back: WayBack,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there are two in a step")]
 enum WayBack {
     /// The features with their graph.
     Graph(Tensor<2>),
     /// What each block read; the rest is computed again.
-    Blocks {
-        images: Option<Tensor<4>>,
-        tokens: Option<Tensor<2, Int>>,
-        pass: TrainPass,
-        inputs: Vec<Tensor<3>>,
-    },
+    Blocks(Box<TowerInput>, Vec<Tensor<3>>),
+}
+
+/// What a tower reads, without a graph.
+enum TowerInput {
+    Images(Tensor<4>, TrainPass),
+    Tokens(Tensor<2, Int>),
 }
 
 impl<'a> Passes<'a> {
@@ -62,7 +64,7 @@ impl<'a> Passes<'a> {
 
     /// Normalised features of some captions, `[rows, embed_dim]`, and nothing else.
     pub fn text_features(&self, host: &HostBatch, rows: &Range<usize>) -> Tensor<2> {
-        let tokens = self.tokens(host, rows, &self.context.device_without_graph());
+        let tokens = tokens(host, rows, &self.context.device_without_graph());
         l2_normalize(self.without_graph.encode_text(tokens))
     }
 
@@ -71,9 +73,7 @@ impl<'a> Passes<'a> {
         let pass = self.pass_of(rows);
         if self.context.recompute_blocks {
             let images = self.images(host, rows, &self.context.device_without_graph());
-            if let Some(parts) = self.without_graph.image_parts(images.clone(), &pass) {
-                return Encoded::of_blocks(&parts, Some(images), None, pass);
-            }
+            return Encoded::of_blocks(&self.without_graph, TowerInput::Images(images, pass));
         }
         let images = self.images(host, rows, &self.context.device);
         let (features, seen) = self.model.encode_image_train(images, &pass);
@@ -83,11 +83,10 @@ impl<'a> Passes<'a> {
     /// Some captions, to be gone back from.
     pub fn encode_texts(&self, host: &HostBatch, rows: &Range<usize>) -> Encoded {
         if self.context.recompute_blocks {
-            let tokens = self.tokens(host, rows, &self.context.device_without_graph());
-            let parts = self.without_graph.text_parts(tokens.clone());
-            return Encoded::of_blocks(&parts, None, Some(tokens), self.pass);
+            let tokens = tokens(host, rows, &self.context.device_without_graph());
+            return Encoded::of_blocks(&self.without_graph, TowerInput::Tokens(tokens));
         }
-        let tokens = self.tokens(host, rows, &self.context.device);
+        let tokens = tokens(host, rows, &self.context.device);
         let features = l2_normalize(self.model.encode_text(tokens));
         Encoded::of_graph(features, BatchStatistics::default())
     }
@@ -104,10 +103,30 @@ impl<'a> Passes<'a> {
         let pixels = host.pixels(rows.clone());
         batch::images(pixels, self.context.image_size, mean, std, device)
     }
+}
 
-    fn tokens(&self, host: &HostBatch, rows: &Range<usize>, device: &Device) -> Tensor<2, Int> {
-        let (tokens, length) = host.tokens(rows.clone());
-        batch::tokens(tokens, length, device)
+fn tokens(host: &HostBatch, rows: &Range<usize>, device: &Device) -> Tensor<2, Int> {
+    let (tokens, length) = host.tokens(rows.clone());
+    batch::tokens(tokens, length, device)
+}
+
+impl TowerInput {
+    /// # Panics
+    /// If the tower is a ResNet, which the config refuses.
+    fn parts<'a>(&'a self, model: &'a Clip) -> TowerParts<'a> {
+        match self {
+            Self::Images(images, pass) => (model.image_parts(images.clone(), pass))
+                .expect("a tower whose blocks are computed again has parts"),
+            Self::Tokens(tokens) => model.text_parts(tokens.clone()),
+        }
+    }
+
+    /// The same, to be read by a model on an autodiff device.
+    fn with_autodiff(self) -> Self {
+        match self {
+            Self::Images(images, pass) => Self::Images(Tensor::from_inner(images), pass),
+            Self::Tokens(tokens) => Self::Tokens(Tensor::from_inner(tokens)),
+        }
     }
 }
 
@@ -120,12 +139,8 @@ impl Encoded {
         }
     }
 
-    fn of_blocks(
-        parts: &TowerParts,
-        images: Option<Tensor<4>>,
-        tokens: Option<Tensor<2, Int>>,
-        pass: TrainPass,
-    ) -> Self {
+    fn of_blocks(model: &Clip, input: TowerInput) -> Self {
+        let parts = input.parts(model);
         let mut inputs = vec![parts.start()];
         for at in 0..parts.blocks() {
             inputs.push(parts.block(at, inputs[at].clone()));
@@ -134,12 +149,7 @@ impl Encoded {
         Self {
             features: l2_normalize(features),
             seen: BatchStatistics::default(),
-            way_back: WayBack::Blocks {
-                images,
-                tokens,
-                pass,
-                inputs,
-            },
+            way_back: WayBack::Blocks(Box::new(input), inputs),
         }
     }
 
@@ -150,20 +160,9 @@ impl Encoded {
             WayBack::Graph(features) => {
                 sum.add(features, gradient);
             }
-            WayBack::Blocks {
-                images,
-                tokens,
-                pass,
-                inputs,
-            } => {
-                let model = sum.model;
-                let parts = match (images, tokens) {
-                    (Some(images), _) => model.image_parts(Tensor::from_inner(images), &pass),
-                    (None, Some(tokens)) => Some(model.text_parts(Tensor::from_inner(tokens))),
-                    (None, None) => None,
-                };
-                let parts = parts.expect("blocks are kept of towers that have parts");
-                backward_by_block(&parts, inputs, gradient, sum);
+            WayBack::Blocks(input, inputs) => {
+                let (model, input) = (sum.model, input.with_autodiff());
+                backward_by_block(&input.parts(model), inputs, gradient, sum);
             }
         }
     }

@@ -36,7 +36,10 @@ pub enum TrainError {
     Threads(std::io::Error),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    #[error("step {step} could not be saved: {source}; {}", standing(last_good.as_deref()))]
+    #[error(
+        "step {step} could not be saved: {source}; {}. Make room and go on with --resume",
+        standing(last_good.as_deref())
+    )]
     NotSaved {
         step: u64,
         source: CheckpointError,
