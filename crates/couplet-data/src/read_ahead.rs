@@ -17,6 +17,9 @@ struct State {
     held: usize,
     /// Somebody waits for a batch, and frees nothing until it comes.
     is_awaited: bool,
+    /// Chunks that came back, to be filled again: an allocator that gets memory back from
+    /// another thread takes its time with it.
+    spare: Vec<Vec<u8>>,
 }
 
 /// Pixels that give their room back when they are dropped.
@@ -35,14 +38,17 @@ impl ReadAhead {
         })
     }
 
-    /// Zeros to be filled with pixels; waits for room unless a batch is awaited.
+    /// Bytes to be overwritten with pixels; waits for room unless a batch is awaited.
     pub fn chunk(self: &Arc<Self>, len: usize) -> PixelChunk {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let is_full = |state: &mut State| !state.is_awaited && state.held + len > self.capacity;
         let waited = self.changed.wait_while(state, is_full);
-        waited.unwrap_or_else(PoisonError::into_inner).held += len;
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        state.held += len;
+        let spare = state.spare.pop().filter(|spare| spare.len() == len);
+        drop(state);
         PixelChunk {
-            bytes: vec![0; len],
+            bytes: spare.unwrap_or_else(|| vec![0; len]),
             room: self.clone(),
         }
     }
@@ -60,8 +66,11 @@ impl ReadAhead {
 
 impl Drop for PixelChunk {
     fn drop(&mut self) {
-        let len = self.bytes.len();
-        self.room.update(|state| state.held -= len);
+        let bytes = std::mem::take(&mut self.bytes);
+        self.room.update(|state| {
+            state.held -= bytes.len();
+            state.spare.push(bytes);
+        });
     }
 }
 

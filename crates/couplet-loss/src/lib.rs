@@ -157,7 +157,7 @@ fn grad<const D: usize>(leaf: &Tensor<D>, grads: &Gradients) -> Tensor<D> {
 /// Rows of a logits matrix that exist at once unless a config says otherwise: few enough
 /// to weigh nothing beside a tower's activations, enough to keep a device busy.
 pub fn default_chunk(batch: usize) -> usize {
-    const LOGITS: usize = 1 << 18;
+    const LOGITS: usize = 1 << 16;
     const LEAST_ROWS: usize = 64;
     (LOGITS / batch.max(1)).max(LEAST_ROWS)
 }
