@@ -70,6 +70,10 @@ fn decode_bytes(bytes: &[u8], max_pixels: u64, exact: bool) -> Result<RgbImage, 
             format!("{width}x{height} is more than {max_pixels} pixels"),
         ));
     }
+    if is_jpeg && !jpeg_is_whole(bytes) {
+        let message = "the JPEG is cut off: its end mark is missing";
+        return Err(corrupt(&message));
+    }
     if is_jpeg
         && exact
         && let Some(pixels) = decode_jpeg(bytes)
@@ -86,20 +90,37 @@ fn decode_bytes(bytes: &[u8], max_pixels: u64, exact: bool) -> Result<RgbImage, 
     Ok(pixels.into_rgb8())
 }
 
-/// What ends a JPEG.
-const END_OF_IMAGE: [u8; 2] = [0xff, 0xd9];
-/// Bytes at a file's end that may hold its end mark and padding.
-const TAIL_LEN: usize = 64;
+/// Whether a JPEG's pixels end with its end mark: decoders fill what is cut off with grey,
+/// where PIL refuses the file. An EXIF thumbnail has an end mark of its own, so it is
+/// looked for behind the first scan's header only. Source: ITU-T T.81, annex B.
+fn jpeg_is_whole(bytes: &[u8]) -> bool {
+    const START_OF_SCAN: u8 = 0xda;
+    const END_OF_IMAGE: u8 = 0xd9;
+    let mut rest = bytes.get(2..).unwrap_or_default();
+    // Segments with their length, up to the scan.
+    while let [0xff, marker, after @ ..] = rest {
+        rest = match (*marker, after) {
+            (0xff, _) => &rest[1..],
+            (START_OF_SCAN, scan) => {
+                // Within a scan, every other 0xff is followed by a 0 or a restart mark.
+                let mut pairs = scan.windows(2).rev();
+                return pairs.any(|pair| pair == [0xff, END_OF_IMAGE]);
+            }
+            (0x01 | 0xd0..=0xd8, _) => after,
+            (_, [high, low, ..]) => {
+                let len = usize::from(u16::from_be_bytes([*high, *low]));
+                after.get(len..).unwrap_or_default()
+            }
+            _ => return false,
+        };
+    }
+    // The decoder says better what is wrong with such a file.
+    true
+}
 
 /// `None` where the other decoder is to have its say: inks in place of light, and damaged
-/// files, which libjpeg would fill with grey.
+/// files.
 fn decode_jpeg(bytes: &[u8]) -> Option<RgbImage> {
-    // Not further up: a thumbnail ends the same way.
-    let tail = &bytes[bytes.len().saturating_sub(TAIL_LEN)..];
-    let is_whole = tail.windows(2).any(|pair| pair == END_OF_IMAGE);
-    if !is_whole {
-        return None;
-    }
     let attempt = || -> std::io::Result<Option<RgbImage>> {
         let jpeg = mozjpeg::Decompress::new_mem(bytes)?;
         if matches!(
@@ -161,7 +182,34 @@ mod tests {
             SkipCause::CorruptImage
         );
         assert_eq!(cause(whole[..40].to_vec(), 999), SkipCause::CorruptImage);
+        for cut in [3, whole.len() / 40, whole.len() / 9] {
+            let cut = whole[..whole.len() - cut].to_vec();
+            assert_eq!(cause(cut, 999), SkipCause::CorruptImage);
+        }
         assert_eq!(cause(whole, 399), SkipCause::OversizedImage);
+    }
+
+    #[test]
+    fn what_stands_behind_a_jpegs_end_does_no_harm() {
+        let mut bytes = encoded(&RgbImage::new(20, 20).into(), ImageFormat::Jpeg);
+        bytes.extend([7; 300]);
+        assert!(decode(Picture::Encoded(bytes.clone()), 999).is_ok());
+        assert!(decode_exact(Picture::Encoded(bytes), 999).is_ok());
+    }
+
+    #[test]
+    fn a_thumbnails_end_is_not_the_images() {
+        let whole = encoded(&RgbImage::new(20, 20).into(), ImageFormat::Jpeg);
+        // An APP1 segment that holds another JPEG.
+        let mut with_thumbnail = whole[..2].to_vec();
+        with_thumbnail.extend([0xff, 0xe1]);
+        let len = u16::try_from(whole.len() + 2).unwrap();
+        with_thumbnail.extend(len.to_be_bytes());
+        with_thumbnail.extend(&whole);
+        with_thumbnail.extend(&whole[2..]);
+        assert!(jpeg_is_whole(&with_thumbnail));
+        with_thumbnail.truncate(with_thumbnail.len() - 2);
+        assert!(!jpeg_is_whole(&with_thumbnail));
     }
 
     /// Made by `tests/fixtures/make_jpegs.py`.

@@ -15,10 +15,12 @@ mod resample;
 mod sample;
 pub mod shapes;
 pub mod source;
+mod stages;
 mod tokenizer;
 mod transform;
 
 pub use decode::{DEFAULT_MAX_IMAGE_PIXELS, IMAGE_EXTENSIONS, decode, decode_exact, is_image_name};
 pub use sample::{Fault, Picture, Sample, SkipCause, Skipped};
+pub use stages::{Stage, StageTimes};
 pub use tokenizer::{Clean, Tokenizer, TokenizerError, TrainOptions, train as train_tokenizer};
 pub use transform::{Augment, Filter, Fit, RandomResizedCrop, Transform, TransformError};

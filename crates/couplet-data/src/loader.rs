@@ -20,6 +20,7 @@ use crate::order::Order;
 use crate::read_ahead::{PixelChunk, ReadAhead};
 use crate::sample::{Fault, SkipCause, Skipped};
 use crate::source::Source;
+use crate::stages::{Stage, StageClock, StageTimes};
 use crate::{Tokenizer, Transform, decode};
 
 /// Most batches that wait for the training loop, beside the one being made.
@@ -200,6 +201,7 @@ pub enum LoaderError {
 pub struct Loader {
     batches: Receiver<Result<HostBatch, LoaderError>>,
     room: Arc<ReadAhead>,
+    clock: Arc<StageClock>,
 }
 
 impl Loader {
@@ -221,16 +223,27 @@ impl Loader {
             .thread_name(|at| format!("loader-{at}"))
             .build()
             .map_err(std::io::Error::other)?;
+        let clock = Arc::new(StageClock::default());
         let maker = BatchMaker {
             source,
             options,
             pool,
             room: room.clone(),
+            clock: clock.clone(),
         };
         thread::Builder::new()
             .name("loader".into())
             .spawn(move || maker.run(position, &sender))?;
-        Ok(Self { batches, room })
+        Ok(Self {
+            batches,
+            room,
+            clock,
+        })
+    }
+
+    /// What the threads have spent on each stage so far.
+    pub fn stage_times(&self) -> StageTimes {
+        self.clock.times()
     }
 
     /// The next batch; waits for it if it is not ready.
@@ -257,6 +270,7 @@ struct BatchMaker {
     options: LoaderOptions,
     pool: ThreadPool,
     room: Arc<ReadAhead>,
+    clock: Arc<StageClock>,
 }
 
 impl BatchMaker {
@@ -400,14 +414,17 @@ impl BatchMaker {
     ) -> Result<(), Skipped> {
         let options = &self.options;
         let attempt = || -> Result<Vec<u32>, Fault> {
-            let sample = self.source.read(index, epoch)?;
-            let image = decode(sample.picture, options.max_image_pixels)?;
+            let clock = &self.clock;
+            let sample = clock.run(Stage::Read, || self.source.read(index, epoch))?;
+            let (picture, max_pixels) = (sample.picture, options.max_image_pixels);
+            let image = clock.run(Stage::Decode, || decode(picture, max_pixels))?;
             let mut rng = stream(options.order.seed, Purpose::Augment, epoch, at as u64);
-            options
-                .transform
-                .apply(&image, &mut rng, pixels)
+            let transform = || options.transform.apply(&image, &mut rng, pixels);
+            clock
+                .run(Stage::Transform, transform)
                 .map_err(|error| Fault::new(SkipCause::CorruptImage, error))?;
-            Ok(options.tokens.encode(&sample.caption))
+            let encode = || options.tokens.encode(&sample.caption);
+            Ok(clock.run(Stage::Tokenize, encode))
         };
         // A decoder that panics on damaged bytes costs its sample, not the run.
         let outcome = catch_unwind(AssertUnwindSafe(attempt))

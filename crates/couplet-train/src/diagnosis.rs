@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use couplet_data::StageTimes;
 use couplet_data::loader::HostBatch;
 use couplet_model::MAX_LOGIT_SCALE;
 
@@ -17,6 +18,10 @@ const EXPLOSION: f64 = 20.0;
 const SETTLED: u64 = 20;
 /// The share of a batch's captions that may be copies of another.
 const COPIES: f64 = 0.1;
+/// The share of the time that may be spent waiting for data.
+const STARVING: f64 = 0.1;
+/// Lines of the log before that is spoken of.
+const STARVED_LINES: u64 = 3;
 /// Steps until something may be said again.
 const SILENCE: u64 = 1000;
 
@@ -25,6 +30,8 @@ const SILENCE: u64 = 1000;
 pub(crate) struct Diagnosis {
     stuck_steps: u64,
     clamped_steps: u64,
+    /// Lines one after the other that tell of waiting for data.
+    starved_lines: u64,
     /// Of the gradient norm, over about 50 steps.
     mean_norm: Option<f64>,
     steps: u64,
@@ -37,6 +44,7 @@ enum Symptom {
     Clamped,
     Exploding,
     Copies,
+    Starved,
 }
 
 /// One step's numbers.
@@ -51,6 +59,9 @@ pub(crate) struct Vitals {
     pub logit_scale: f64,
     /// The share of captions that stand in the batch more than once.
     pub copied_captions: f64,
+    /// Where a line is written: the share of the time since the one before that was spent
+    /// waiting for data, and what the loader did meanwhile.
+    pub data_wait: Option<(f64, StageTimes)>,
 }
 
 impl Diagnosis {
@@ -62,6 +73,7 @@ impl Diagnosis {
             self.clamped(vitals),
             self.exploding(vitals),
             copies(vitals),
+            self.starved(vitals),
         ];
         let mut words = Vec::new();
         for (symptom, text) in found.into_iter().flatten() {
@@ -103,6 +115,23 @@ impl Diagnosis {
         (self.clamped_steps >= CLAMPED_STEPS).then(|| (Symptom::Clamped, text()))
     }
 
+    fn starved(&mut self, vitals: &Vitals) -> Option<(Symptom, String)> {
+        let (waited, loading) = vitals.data_wait?;
+        let starved = waited > STARVING;
+        self.starved_lines = if starved { self.starved_lines + 1 } else { 0 };
+        let text = || {
+            let slowest = loading.slowest();
+            format!(
+                "the device waits for data {:.0}% of the time; of the loader's time {slowest} takes \
+                 {:.0}%: more data.threads, smaller images on disk or faster storage would help \
+                 (`couplet data bench` tells more)",
+                100.0 * waited,
+                share(loading.of(slowest), loading.total())
+            )
+        };
+        (self.starved_lines >= STARVED_LINES).then(|| (Symptom::Starved, text()))
+    }
+
     fn exploding(&mut self, vitals: &Vitals) -> Option<(Symptom, String)> {
         let mean = self.mean_norm.unwrap_or(vitals.grad_norm);
         let most = EXPLOSION * mean;
@@ -118,6 +147,11 @@ impl Diagnosis {
         let exploding = self.steps > SETTLED && vitals.grad_norm > most;
         exploding.then(|| (Symptom::Exploding, text()))
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share for people")]
+fn share(part: std::time::Duration, whole: std::time::Duration) -> f64 {
+    100.0 * part.as_nanos() as f64 / whole.as_nanos().max(1) as f64
 }
 
 fn copies(vitals: &Vitals) -> Option<(Symptom, String)> {
@@ -154,6 +188,7 @@ mod tests {
         grad_norm: 1.0,
         logit_scale: 14.3,
         copied_captions: 0.0,
+        data_wait: None,
     };
 
     /// What is said over `steps` steps of the same numbers.
@@ -199,6 +234,20 @@ mod tests {
             ..FINE
         });
         assert!(words[0].contains("30 times its mean"), "{words:?}");
+    }
+
+    #[test]
+    fn waiting_for_data_is_said_with_the_slowest_stage() {
+        let vitals = Vitals {
+            data_wait: Some((0.4, StageTimes::default())),
+            ..FINE
+        };
+        assert!(said(vitals, 2).is_empty());
+        let words = said(vitals, 4);
+        assert!(
+            words[0].contains("waits for data 40% of the time"),
+            "{words:?}"
+        );
     }
 
     #[test]

@@ -46,6 +46,9 @@ enum Command {
     Classify(ClassifyArguments),
     /// Write the features of images and texts to a file.
     Embed(EmbedArguments),
+    /// Measure and look at training data.
+    #[command(subcommand)]
+    Data(DataCommand),
     /// Look at models and convert them.
     #[command(subcommand)]
     Model(ModelCommand),
@@ -166,6 +169,30 @@ struct EmbedArguments {
 }
 
 #[derive(Debug, Subcommand)]
+enum DataCommand {
+    /// Load a config's training data without training: samples/s, and where the time goes.
+    Bench(DataBenchArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct DataBenchArguments {
+    /// The run's TOML file.
+    config: PathBuf,
+    /// Set a key of the config, as `couplet train` takes it.
+    #[arg(long, value_name = "KEY.PATH=VALUE")]
+    set: Vec<String>,
+    /// How long to measure, after two batches of warming up.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// Say whether a device that takes so many samples/s would have to wait.
+    #[arg(long, value_name = "SAMPLES/S")]
+    device_speed: Option<f64>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
 enum ModelCommand {
     /// List the presets that `model.preset` takes.
     List,
@@ -264,6 +291,7 @@ fn main() -> ExitCode {
         Command::Eval(EvalCommand::ZeroShot(arguments)) => commands::eval::zero_shot(&arguments),
         Command::Classify(arguments) => commands::classify::run(&arguments),
         Command::Embed(arguments) => commands::embed::run(&arguments),
+        Command::Data(DataCommand::Bench(arguments)) => commands::data::bench(&arguments),
         Command::Model(ModelCommand::List) => commands::model::list(),
         Command::Model(ModelCommand::Describe(arguments)) => commands::model::describe(&arguments),
         Command::Model(ModelCommand::Convert(arguments)) => commands::model::convert(&arguments),

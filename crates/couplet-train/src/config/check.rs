@@ -1,22 +1,26 @@
 //! Everything that can be wrong with a config whose types are right, found before any
 //! work starts. What had to be opened to check is kept for the run.
 
+mod lengths;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use couplet_data::loader::TokenOptions;
+use couplet_data::loader::{Loader, LoaderOptions, Position, TokenOptions};
+use couplet_data::order::Order;
 use couplet_data::shapes::MIN_IMAGE_SIZE;
 use couplet_data::source::{Source, SourceTable};
 use couplet_data::{Clean, Tokenizer};
 use couplet_eval::{
-    Dataset, DatasetTable, ZERO_SHOT_METRICS, find_model, open_tokenizer, token_options,
+    Dataset, DatasetTable, ZERO_SHOT_METRICS, eval_transform, find_model, open_tokenizer,
+    token_options,
 };
-use couplet_model::{ImageTowerSpec, ModelSource, inspect_as};
+use couplet_model::{ImageTowerSpec, ModelSource, PreprocessSpec, inspect_as};
 
 use super::{EvalTable, EvalWeights, Problem, RunConfig};
-use crate::duration::{Duration, Sizes, Unit};
-use crate::schedule::{Schedule, ScheduleTable, Shape};
+use crate::duration::{Sizes, Unit};
+use crate::schedule::Schedule;
 use crate::{DeviceSetting, OptimizerTable};
 
 /// A sound config with what it names, opened.
@@ -24,6 +28,7 @@ pub struct Checked {
     pub config: RunConfig,
     pub(crate) device: Device,
     pub(crate) source: Arc<dyn Source>,
+    pub(crate) preprocess: PreprocessSpec,
     pub(crate) tokens: TokenOptions,
     pub(crate) evals: Vec<CheckedEval>,
     pub(crate) sizes: Sizes,
@@ -32,6 +37,30 @@ pub struct Checked {
 }
 
 impl Checked {
+    /// Starts loading batches as the run does.
+    ///
+    /// # Errors
+    /// If the system gives no threads.
+    pub fn start_loader(&self, position: Position) -> std::io::Result<Loader> {
+        let config = &self.config;
+        let options = LoaderOptions {
+            order: Order {
+                len: self.source.len(),
+                epoch_len: self.epoch_len,
+                resample: config.data.train.resample,
+                seed: config.seed,
+            },
+            batch_size: config.batch.global,
+            transform: eval_transform(&config.model.spec(), &self.preprocess)
+                .augmented(&config.data.train.augment),
+            tokens: self.tokens.clone(),
+            max_image_pixels: config.data.max_image_pixels,
+            max_skipped: config.data.max_skipped,
+            threads: config.data.threads,
+        };
+        Loader::start(self.source.clone(), options, position)
+    }
+
     /// Steps between two lines of `metrics.jsonl`.
     pub fn log_steps(&self) -> u64 {
         self.config.log.every.steps(self.sizes).unwrap_or(1).max(1)
@@ -72,6 +101,9 @@ pub(super) fn check(config: RunConfig, problems: &mut Vec<Problem>) -> Option<Ch
     let device = check.device(config.device);
     check.precision(&config, device.as_ref());
     let weights = check.model(&config);
+    let preprocess = (config.model.preprocess.clone())
+        .or_else(|| weights.as_ref().map(|source| source.preprocess.clone()))
+        .unwrap_or_default();
     let tokens = check.tokens(&config, weights.as_ref());
     check.loss(&config);
     check.ema_and_freeze(&config);
@@ -85,6 +117,7 @@ pub(super) fn check(config: RunConfig, problems: &mut Vec<Problem>) -> Option<Ch
     let sizes = sizes?;
     Some(Checked {
         device: device?,
+        preprocess,
         tokens: tokens?,
         source: source?,
         evals: evals?,
@@ -322,106 +355,6 @@ impl Check<'_> {
         }
     }
 
-    fn schedule(&mut self, config: &RunConfig, sizes: Option<Sizes>) -> Option<Schedule> {
-        let (length, warmup) = (config.schedule.length(), config.schedule.warmup());
-        let cooldown = config.schedule.cooldown();
-        if matches!(length.unit, Unit::Percent | Unit::Minutes) {
-            self.fail(
-                "schedule.length",
-                format!("`{length}`: count it in steps, epochs or samples"),
-            );
-            return None;
-        }
-        for (key, part) in [("warmup", warmup), ("cooldown", cooldown)] {
-            if part.unit == Unit::Minutes {
-                self.fail(
-                    &format!("schedule.{key}"),
-                    format!("`{part}`: count it in steps, epochs, samples or %"),
-                );
-                return None;
-            }
-        }
-        if length.amount <= 0.0 {
-            self.fail(
-                "schedule.length",
-                format!("`{length}` leaves nothing to train"),
-            );
-            return None;
-        }
-        let sizes = sizes?;
-        let total_steps = length.steps(sizes)?;
-        let warmup_steps = warmup.steps_of(total_steps, sizes)?;
-        let cooldown_steps = cooldown.steps_of(total_steps, sizes)?;
-        if total_steps == 0 {
-            self.fail(
-                "schedule.length",
-                format!("`{length}` is less than one step"),
-            );
-        } else if warmup_steps > total_steps {
-            self.fail(
-                "schedule.warmup",
-                format!("{warmup_steps} steps are more than the {total_steps} of the schedule"),
-            );
-        } else if warmup_steps + cooldown_steps > total_steps {
-            self.fail(
-                "schedule.cooldown",
-                format!(
-                    "{cooldown_steps} steps, with {warmup_steps} of warm-up, are more than the \
-                     {total_steps} of the schedule"
-                ),
-            );
-        }
-        Some(Schedule {
-            peak: config.optimizer.settings().lr,
-            warmup_steps,
-            total_steps,
-            shape: self.shape(&config.schedule, cooldown_steps, total_steps, sizes)?,
-        })
-    }
-
-    /// What follows the warm-up.
-    fn shape(
-        &mut self,
-        table: &ScheduleTable,
-        cooldown_steps: u64,
-        total_steps: u64,
-        sizes: Sizes,
-    ) -> Option<Shape> {
-        let end = match table {
-            ScheduleTable::Cosine(table) => table.end,
-            ScheduleTable::ConstantCooldown(table) => table.end,
-            ScheduleTable::Constant(_) | ScheduleTable::Rsqrt(_) => 0.0,
-        };
-        if !end.is_finite() || end < 0.0 {
-            self.fail("schedule.end", "must be 0 or a positive learning rate");
-        }
-        match table {
-            ScheduleTable::Cosine(_) => Some(Shape::Cosine { end }),
-            ScheduleTable::Constant(_) => Some(Shape::Constant),
-            ScheduleTable::ConstantCooldown(table) => {
-                if !table.power.is_finite() || table.power <= 0.0 {
-                    self.fail("schedule.power", "must be a positive number");
-                }
-                Some(Shape::ConstantCooldown {
-                    steps: cooldown_steps,
-                    end,
-                    power: table.power,
-                })
-            }
-            ScheduleTable::Rsqrt(table) => {
-                let timescale = table.timescale.steps_of(total_steps, sizes);
-                if timescale.is_none_or(|steps| steps == 0) {
-                    let message = format!("`{}`: a positive number of steps", table.timescale);
-                    self.fail("schedule.timescale", message);
-                }
-                Some(Shape::Rsqrt {
-                    timescale: timescale?,
-                    cooldown_steps,
-                })
-            }
-        }
-    }
-
     fn evals(&mut self, config: &RunConfig, sizes: Option<Sizes>) -> Option<Vec<CheckedEval>> {
         let image_size = u32::try_from(config.model.image.image_size()).unwrap_or(u32::MAX);
         let mut names = HashSet::new();
@@ -493,19 +426,5 @@ impl Check<'_> {
                 format!("`{best}` is never measured; {there_are}"),
             );
         }
-    }
-
-    /// A frequency in steps, at least 1.
-    fn every(&mut self, key: &str, every: Duration, sizes: Option<Sizes>) -> Option<u64> {
-        if matches!(every.unit, Unit::Percent | Unit::Minutes) || every.amount <= 0.0 {
-            self.fail(
-                key,
-                format!("`{every}`: a positive number of steps, epochs or samples"),
-            );
-            return None;
-        }
-        sizes
-            .and_then(|sizes| every.steps(sizes))
-            .map(|steps| steps.max(1))
     }
 }

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use burn::module::Module;
-use couplet_data::loader::{HostBatch, Loader, LoaderError, LoaderOptions};
-use couplet_data::order::Order;
-use couplet_eval::{MissingTokenizer, OpenError, eval_transform, find_model};
+use couplet_data::StageTimes;
+use couplet_data::loader::{HostBatch, Loader, LoaderError};
+use couplet_eval::{MissingTokenizer, OpenError, find_model};
 use couplet_loss::{Loss, default_chunk};
 use couplet_model::{
     Clip, FolderError, Freeze, ImageTowerSpec, ModelSpec, Precision, PreprocessSpec, TrainPass,
@@ -86,7 +86,8 @@ pub fn train(
     observer: &mut dyn Observer,
 ) -> Result<Outcome, TrainError> {
     let mut run = Run::open(checked, folder)?;
-    let loader = run.loader()?;
+    let loader = checked.start_loader(run.state.position);
+    let loader = loader.map_err(TrainError::Threads)?;
     observer.event(Event::Started(&run.plan()));
     run.warn_of_micro_batches(observer);
     if run.state.step >= checked.schedule.total_steps {
@@ -146,6 +147,10 @@ struct Run<'a> {
     state: TrainerState,
     checkpoint: Option<Checkpoint>,
     window: Window,
+    /// What the loader's threads had spent at the last batch.
+    loading: StageTimes,
+    /// And when the last line was written.
+    loading_before: StageTimes,
     /// Seconds of training before this process, and when it began.
     time_before: f64,
     started: Instant,
@@ -160,24 +165,18 @@ impl<'a> Run<'a> {
         let spec = config.model.spec();
         let mut optimizer = ModelOptimizer::new(&config.optimizer, &spec);
         let checkpoint = folder.latest()?;
-        let (model, preprocess) = match (&checkpoint, &config.model.weights) {
-            (Some(checkpoint), _) => {
-                let loaded = couplet_model::load(&checkpoint.path, None, &device)?;
-                (loaded.model, loaded.source.preprocess)
-            }
+        let preprocess = checked.preprocess.clone();
+        let model = match (&checkpoint, &config.model.weights) {
+            (Some(checkpoint), _) => couplet_model::load(&checkpoint.path, None, &device)?.model,
             (None, Some(weights)) => {
                 let (loaded, resized) = load_as(&find_model(weights)?, &spec, &device)?;
                 for change in resized {
                     tracing::info!("resized {change}");
                 }
-                (loaded.model, loaded.source.preprocess)
+                loaded.model
             }
-            (None, None) => (
-                Clip::init(&spec, config.seed, &device),
-                PreprocessSpec::default(),
-            ),
+            (None, None) => Clip::init(&spec, config.seed, &device),
         };
-        let preprocess = config.model.preprocess.clone().unwrap_or(preprocess);
         let model = model
             .freeze(config.freeze, &spec)
             .with_precision(config.precision);
@@ -226,31 +225,12 @@ impl<'a> Run<'a> {
             state,
             checkpoint,
             window: Window::new(),
+            loading: StageTimes::default(),
+            loading_before: StageTimes::default(),
             started: now,
             epoch_started: now,
             saved_at: now,
         })
-    }
-
-    fn loader(&self) -> Result<Loader, TrainError> {
-        let config = &self.checked.config;
-        let options = LoaderOptions {
-            order: Order {
-                len: self.checked.source.len(),
-                epoch_len: self.checked.epoch_len,
-                resample: config.data.train.resample,
-                seed: config.seed,
-            },
-            batch_size: config.batch.global,
-            transform: eval_transform(&self.spec, &self.preprocess)
-                .augmented(&config.data.train.augment),
-            tokens: self.checked.tokens.clone(),
-            max_image_pixels: config.data.max_image_pixels,
-            max_skipped: config.data.max_skipped,
-            threads: config.data.threads,
-        };
-        Loader::start(self.checked.source.clone(), options, self.state.position)
-            .map_err(TrainError::Threads)
     }
 
     fn model(&self) -> &Clip {
@@ -287,6 +267,7 @@ impl<'a> Run<'a> {
         let waiting = Instant::now();
         let batch = loader.next_batch();
         self.window.waited += waiting.elapsed().as_secs_f64();
+        self.loading = loader.stage_times();
         let skipped = match &batch {
             Ok(batch) => &batch.skipped,
             Err(LoaderError::TooManySkipped { list, .. }) => list,
@@ -339,13 +320,16 @@ impl<'a> Run<'a> {
         self.state.epoch_loss += report.loss;
         self.window.steps += 1;
         let line = self.train_line(report, lr);
+        let mut data_wait = None;
         let is_last = self.state.step == self.checked.schedule.total_steps;
         if is_last || self.state.step.is_multiple_of(self.checked.log_steps()) {
             self.write_metrics(&line)?;
+            data_wait = Some((line.data_wait, self.loading.since(&self.loading_before)));
+            self.loading_before = self.loading;
             self.window = Window::new();
         }
         observer.event(Event::Step(&line));
-        self.diagnose(&line, copied_captions, observer);
+        self.diagnose(&line, copied_captions, data_wait, observer);
         Ok(true)
     }
 
@@ -383,7 +367,13 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn diagnose(&mut self, line: &TrainLine, copied_captions: f64, observer: &mut dyn Observer) {
+    fn diagnose(
+        &mut self,
+        line: &TrainLine,
+        copied_captions: f64,
+        data_wait: Option<(f64, StageTimes)>,
+        observer: &mut dyn Observer,
+    ) {
         #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^53")]
         let chance = (self.checked.sizes.batch_size as f64).ln();
         let words = self.diagnosis.observe(&Vitals {
@@ -392,6 +382,7 @@ impl<'a> Run<'a> {
             grad_norm: line.grad_norm,
             logit_scale: line.logit_scale,
             copied_captions,
+            data_wait,
         });
         for text in words {
             observer.event(Event::Warning(&format!("step {}: {text}", line.step)));

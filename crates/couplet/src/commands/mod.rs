@@ -1,6 +1,7 @@
 //! What each subcommand does.
 
 pub(crate) mod classify;
+pub(crate) mod data;
 pub(crate) mod embed;
 pub(crate) mod eval;
 pub(crate) mod model;

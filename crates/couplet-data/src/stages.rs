@@ -1,0 +1,102 @@
+//! Where the loader's time goes.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// What is done to a sample, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// From disk, or drawing it.
+    Read,
+    Decode,
+    /// Augmenting and resizing.
+    Transform,
+    Tokenize,
+}
+
+impl Stage {
+    pub const ALL: [Self; 4] = [Self::Read, Self::Decode, Self::Transform, Self::Tokenize];
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "reading",
+            Self::Decode => "decoding",
+            Self::Transform => "resizing and augmenting",
+            Self::Tokenize => "tokenizing",
+        })
+    }
+}
+
+/// Time spent in each stage, over all threads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StageTimes([Duration; 4]);
+
+impl StageTimes {
+    /// Over all threads.
+    pub fn of(&self, stage: Stage) -> Duration {
+        self.0[stage as usize]
+    }
+
+    /// Over all stages and threads.
+    pub fn total(&self) -> Duration {
+        self.0.iter().sum()
+    }
+
+    /// Where most of the time went.
+    pub fn slowest(&self) -> Stage {
+        let times = Stage::ALL.into_iter();
+        times
+            .max_by_key(|stage| self.of(*stage))
+            .unwrap_or(Stage::Read)
+    }
+
+    /// What was spent since an earlier reading.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let pairs: [usize; 4] = [0, 1, 2, 3];
+        Self(pairs.map(|at| self.0[at].saturating_sub(earlier.0[at])))
+    }
+}
+
+/// Adds up what all threads spend.
+#[derive(Debug, Default)]
+pub(crate) struct StageClock([AtomicU64; 4]);
+
+impl StageClock {
+    /// Runs one stage of one sample.
+    pub fn run<T>(&self, stage: Stage, work: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let outcome = work();
+        let nanoseconds = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.0[stage as usize].fetch_add(nanoseconds, Ordering::Relaxed);
+        outcome
+    }
+
+    pub fn times(&self) -> StageTimes {
+        let read = |at: usize| Duration::from_nanos(self.0[at].load(Ordering::Relaxed));
+        StageTimes([0, 1, 2, 3].map(read))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_goes_to_its_stage() {
+        let clock = StageClock::default();
+        let before = clock.times();
+        clock.run(Stage::Decode, || {
+            std::thread::sleep(Duration::from_millis(5))
+        });
+        assert_eq!(clock.run(Stage::Tokenize, || 7), 7);
+        let spent = clock.times().since(&before);
+        assert_eq!(spent.slowest(), Stage::Decode);
+        assert!(spent.of(Stage::Decode) >= Duration::from_millis(5));
+        assert_eq!(spent.of(Stage::Read), Duration::ZERO);
+        assert!(spent.total() >= spent.of(Stage::Decode));
+    }
+}

@@ -1,0 +1,131 @@
+//! The schedule, and all that is counted in steps, epochs or samples.
+
+use super::super::RunConfig;
+use super::Check;
+use crate::duration::{Duration, Sizes, Unit};
+use crate::schedule::{Schedule, ScheduleTable, Shape};
+
+impl Check<'_> {
+    pub(super) fn schedule(
+        &mut self,
+        config: &RunConfig,
+        sizes: Option<Sizes>,
+    ) -> Option<Schedule> {
+        let (length, warmup) = (config.schedule.length(), config.schedule.warmup());
+        let cooldown = config.schedule.cooldown();
+        if matches!(length.unit, Unit::Percent | Unit::Minutes) {
+            self.fail(
+                "schedule.length",
+                format!("`{length}`: count it in steps, epochs or samples"),
+            );
+            return None;
+        }
+        for (key, part) in [("warmup", warmup), ("cooldown", cooldown)] {
+            if part.unit == Unit::Minutes {
+                self.fail(
+                    &format!("schedule.{key}"),
+                    format!("`{part}`: count it in steps, epochs, samples or %"),
+                );
+                return None;
+            }
+        }
+        if length.amount <= 0.0 {
+            self.fail(
+                "schedule.length",
+                format!("`{length}` leaves nothing to train"),
+            );
+            return None;
+        }
+        let sizes = sizes?;
+        let total_steps = length.steps(sizes)?;
+        let warmup_steps = warmup.steps_of(total_steps, sizes)?;
+        let cooldown_steps = cooldown.steps_of(total_steps, sizes)?;
+        if total_steps == 0 {
+            self.fail(
+                "schedule.length",
+                format!("`{length}` is less than one step"),
+            );
+        } else if warmup_steps > total_steps {
+            self.fail(
+                "schedule.warmup",
+                format!("{warmup_steps} steps are more than the {total_steps} of the schedule"),
+            );
+        } else if warmup_steps + cooldown_steps > total_steps {
+            self.fail(
+                "schedule.cooldown",
+                format!(
+                    "{cooldown_steps} steps, with {warmup_steps} of warm-up, are more than the \
+                     {total_steps} of the schedule"
+                ),
+            );
+        }
+        Some(Schedule {
+            peak: config.optimizer.settings().lr,
+            warmup_steps,
+            total_steps,
+            shape: self.shape(&config.schedule, cooldown_steps, total_steps, sizes)?,
+        })
+    }
+
+    /// What follows the warm-up.
+    fn shape(
+        &mut self,
+        table: &ScheduleTable,
+        cooldown_steps: u64,
+        total_steps: u64,
+        sizes: Sizes,
+    ) -> Option<Shape> {
+        let end = match table {
+            ScheduleTable::Cosine(table) => table.end,
+            ScheduleTable::ConstantCooldown(table) => table.end,
+            ScheduleTable::Constant(_) | ScheduleTable::Rsqrt(_) => 0.0,
+        };
+        if !end.is_finite() || end < 0.0 {
+            self.fail("schedule.end", "must be 0 or a positive learning rate");
+        }
+        match table {
+            ScheduleTable::Cosine(_) => Some(Shape::Cosine { end }),
+            ScheduleTable::Constant(_) => Some(Shape::Constant),
+            ScheduleTable::ConstantCooldown(table) => {
+                if !table.power.is_finite() || table.power <= 0.0 {
+                    self.fail("schedule.power", "must be a positive number");
+                }
+                Some(Shape::ConstantCooldown {
+                    steps: cooldown_steps,
+                    end,
+                    power: table.power,
+                })
+            }
+            ScheduleTable::Rsqrt(table) => {
+                let timescale = table.timescale.steps_of(total_steps, sizes);
+                if timescale.is_none_or(|steps| steps == 0) {
+                    let message = format!("`{}`: a positive number of steps", table.timescale);
+                    self.fail("schedule.timescale", message);
+                }
+                Some(Shape::Rsqrt {
+                    timescale: timescale?,
+                    cooldown_steps,
+                })
+            }
+        }
+    }
+
+    /// A frequency in steps, at least 1.
+    pub(super) fn every(
+        &mut self,
+        key: &str,
+        every: Duration,
+        sizes: Option<Sizes>,
+    ) -> Option<u64> {
+        if matches!(every.unit, Unit::Percent | Unit::Minutes) || every.amount <= 0.0 {
+            self.fail(
+                key,
+                format!("`{every}`: a positive number of steps, epochs or samples"),
+            );
+            return None;
+        }
+        sizes
+            .and_then(|sizes| every.steps(sizes))
+            .map(|steps| steps.max(1))
+    }
+}

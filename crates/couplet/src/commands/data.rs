@@ -1,0 +1,127 @@
+//! `couplet data`.
+
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use couplet_data::loader::Position;
+use couplet_data::{Stage, StageTimes};
+use couplet_train::RunConfig;
+
+use crate::DataBenchArguments;
+
+/// Batches before the clock starts: threads, page cache, the first shards.
+const WARM_UP: usize = 2;
+
+/// How fast a config's data comes.
+struct Bench {
+    samples: usize,
+    skipped: usize,
+    elapsed: Duration,
+    times: StageTimes,
+    threads: usize,
+}
+
+pub(crate) fn bench(arguments: &DataBenchArguments) -> anyhow::Result<u8> {
+    let checked = RunConfig::read(&arguments.config, &arguments.set)?;
+    let bench = run(&checked, Duration::from_secs_f64(arguments.seconds))?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&bench.to_json())?);
+    } else {
+        bench.print(arguments.device_speed);
+    }
+    Ok(0)
+}
+
+fn run(checked: &couplet_train::Checked, at_least: Duration) -> anyhow::Result<Bench> {
+    let loader = checked.start_loader(Position::default())?;
+    for _ in 0..WARM_UP {
+        loader.next_batch()?;
+    }
+    let (start, before) = (Instant::now(), loader.stage_times());
+    let (mut samples, mut skipped) = (0, 0);
+    while start.elapsed() < at_least {
+        let batch = loader.next_batch()?;
+        samples += batch.len();
+        skipped += batch.skipped.len();
+    }
+    if samples == 0 {
+        return Err(anyhow!("--seconds leaves no time for a batch"));
+    }
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = match checked.config.data.threads {
+        0 => cores(),
+        threads => threads,
+    };
+    Ok(Bench {
+        samples,
+        skipped,
+        elapsed: start.elapsed(),
+        times: loader.stage_times().since(&before),
+        threads,
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+impl Bench {
+    fn samples_per_second(&self) -> f64 {
+        self.samples as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// Of one sample, in one thread.
+    fn milliseconds(&self, stage: Stage) -> f64 {
+        1e3 * self.times.of(stage).as_secs_f64() / self.samples as f64
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let stages: serde_json::Map<_, _> = Stage::ALL
+            .iter()
+            .map(|stage| (stage.to_string(), self.milliseconds(*stage).into()))
+            .collect();
+        serde_json::json!({
+            "samples_per_second": self.samples_per_second(),
+            "samples": self.samples,
+            "skipped": self.skipped,
+            "seconds": self.elapsed.as_secs_f64(),
+            "threads": self.threads,
+            "milliseconds_per_sample": stages,
+        })
+    }
+
+    fn print(&self, device_speed: Option<f64>) {
+        let speed = self.samples_per_second();
+        println!(
+            "{speed:.0} samples/s with {} threads ({} samples in {:.1} s, {} skipped)",
+            self.threads,
+            self.samples,
+            self.elapsed.as_secs_f64(),
+            self.skipped
+        );
+        let total = self.times.total().as_secs_f64().max(1e-9);
+        println!("\n  {:24} {:>10}  {:>6}", "stage", "ms/sample", "share");
+        for stage in Stage::ALL {
+            println!(
+                "  {:24} {:>10.3}  {:>5.1}%",
+                stage.to_string(),
+                self.milliseconds(stage),
+                100.0 * self.times.of(stage).as_secs_f64() / total
+            );
+        }
+        let Some(device) = device_speed else {
+            return;
+        };
+        if device > speed {
+            println!(
+                "\na device that takes {device:.0} samples/s would wait {:.0}% of the time, mostly for \
+                 {}; it needs {:.0} threads like these",
+                100.0 * (1.0 - speed / device),
+                self.times.slowest(),
+                (device / speed * self.threads as f64).ceil()
+            );
+        } else {
+            println!(
+                "\na device that takes {device:.0} samples/s would not wait: {:.1} times as many come",
+                speed / device
+            );
+        }
+    }
+}
