@@ -10,6 +10,7 @@ pub(crate) enum Purpose {
     Resample = 2,
     Augment = 3,
     Shapes = 4,
+    Caption = 5,
 }
 
 /// The stream for one (seed, purpose, epoch, sample).

@@ -98,6 +98,18 @@ impl LabelledSet {
     }
 
     fn open_folder(path: &Path) -> Result<Self, LabelledError> {
+        let (class_names, files) = Self::class_files(path)?;
+        Ok(Self {
+            class_names,
+            images: Images::Files(files),
+        })
+    }
+
+    /// The names of a folder's sub-folders, and their images with the sub-folder's number.
+    #[expect(clippy::type_complexity, reason = "two lists")]
+    pub(crate) fn class_files(
+        path: &Path,
+    ) -> Result<(Vec<String>, Vec<(PathBuf, usize)>), LabelledError> {
         if !path.is_dir() {
             return Err(LabelledError::Malformed {
                 path: path.to_path_buf(),
@@ -126,10 +138,7 @@ impl LabelledSet {
                 ),
             });
         }
-        Ok(Self {
-            class_names,
-            images: Images::Files(files),
-        })
+        Ok((class_names, files))
     }
 
     /// Images in the set, unreadable ones included.

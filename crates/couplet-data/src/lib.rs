@@ -3,6 +3,7 @@
 //!
 //! Only [`batch`] knows Burn; everything before it works on plain host memory.
 
+mod augment;
 pub mod batch;
 mod brace;
 mod decode;
@@ -10,17 +11,22 @@ mod draw;
 pub mod labelled;
 pub mod loader;
 pub mod order;
+mod pack;
 mod read_ahead;
 mod resample;
 mod sample;
 pub mod shapes;
 pub mod source;
 mod stages;
+mod survey;
 mod tokenizer;
 mod transform;
 
+pub use augment::{Augment, ColorJitter, RandomErasing, RandomResizedCrop};
 pub use decode::{DEFAULT_MAX_IMAGE_PIXELS, IMAGE_EXTENSIONS, decode, decode_exact, is_image_name};
+pub use pack::{PackError, PackFormat, PackOptions, Packed, pack};
 pub use sample::{Fault, Picture, Sample, SkipCause, Skipped};
 pub use stages::{Stage, StageTimes};
+pub use survey::Survey;
 pub use tokenizer::{Clean, Tokenizer, TokenizerError, TrainOptions, train as train_tokenizer};
-pub use transform::{Augment, Filter, Fit, RandomResizedCrop, Transform, TransformError};
+pub use transform::{Filter, Fit, Transform, TransformError};

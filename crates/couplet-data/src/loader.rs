@@ -435,7 +435,7 @@ impl BatchMaker {
                 Ok(())
             }
             Err(fault) => {
-                let (shard, key) = self.source.locate(index);
+                let (shard, key) = self.source.locate(index, epoch);
                 Err(Skipped {
                     epoch,
                     shard,

@@ -90,7 +90,7 @@ mod tests {
         let clock = StageClock::default();
         let before = clock.times();
         clock.run(Stage::Decode, || {
-            std::thread::sleep(Duration::from_millis(5))
+            std::thread::sleep(Duration::from_millis(5));
         });
         assert_eq!(clock.run(Stage::Tokenize, || 7), 7);
         let spent = clock.times().since(&before);

@@ -6,56 +6,9 @@ use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
 
+use crate::augment::{Augment, RandomResizedCrop};
 use crate::resample::{Window, resize};
-
-/// The `[data.train.augment]` table. Without an entry the image is resized and cropped
-/// at its centre, as for evaluation.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Augment {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub random_resized_crop: Option<RandomResizedCrop>,
-}
-
-/// A random part of the image, stretched to the square.
-/// Source: `torchvision.transforms.RandomResizedCrop`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RandomResizedCrop {
-    /// Smallest and largest share of the image's area.
-    pub scale: [f64; 2],
-    /// Smallest and largest width over height.
-    #[serde(default = "default_ratio")]
-    pub ratio: [f64; 2],
-}
-
-fn default_ratio() -> [f64; 2] {
-    [0.75, 4.0 / 3.0]
-}
-
-impl RandomResizedCrop {
-    /// What is wrong with the values, each with its key.
-    pub fn problems(&self) -> Vec<(&'static str, String)> {
-        let mut problems = Vec::new();
-        let [low, high] = self.scale;
-        if !(low > 0.0 && low <= high && high <= 1.0) {
-            problems.push((
-                "scale",
-                format!("[{low}, {high}] is not a range of shares in (0, 1]"),
-            ));
-        }
-        let [low, high] = self.ratio;
-        if !(low > 0.0 && low <= high && high.is_finite()) {
-            problems.push((
-                "ratio",
-                format!("[{low}, {high}] is not a range of positive ratios"),
-            ));
-        }
-        problems
-    }
-}
 
 /// From an image of any size to a square.
 #[derive(Debug, Clone)]
@@ -63,7 +16,7 @@ pub struct Transform {
     image_size: u32,
     fit: Fit,
     filter: Filter,
-    crop: Option<RandomResizedCrop>,
+    augment: Augment,
 }
 
 /// How an oblong image becomes square.
@@ -114,7 +67,7 @@ impl Transform {
             image_size,
             fit,
             filter,
-            crop: None,
+            augment: Augment::default(),
         }
     }
 
@@ -122,7 +75,7 @@ impl Transform {
     #[must_use]
     pub fn augmented(self, augment: &Augment) -> Self {
         Self {
-            crop: augment.random_resized_crop.clone(),
+            augment: augment.clone(),
             ..self
         }
     }
@@ -153,15 +106,30 @@ impl Transform {
     ) -> Result<(), TransformError> {
         assert_eq!(out.len(), self.output_len());
         let side = self.image_size;
-        if let Some(crop) = &self.crop {
+        if let Some(crop) = &self.augment.random_resized_crop {
             let area = random_area(crop, image.width(), image.height(), rng);
-            return resize_fast(image, area, side, out);
+            resize_fast(image, area, side, out)?;
+        } else {
+            self.fit(image, rng, out);
         }
+        self.augment.paint(out, side as usize, rng);
+        Ok(())
+    }
+
+    /// Resizes, and cuts or pads.
+    fn fit(&self, image: &RgbImage, rng: &mut ChaCha8Rng, out: &mut [u8]) {
+        let side = self.image_size;
         let (width, height) = (image.width(), image.height());
         match self.fit {
             Fit::Crop => {
                 let resized_to = shorter_side_to(side, width, height);
-                let [left, top] = resized_to.map(|length| centre(length, side));
+                let [left, top] = resized_to.map(|length| {
+                    if self.augment.random_crop {
+                        rng.random_range(0..=length - side)
+                    } else {
+                        centre(length, side)
+                    }
+                });
                 let window = Window {
                     left,
                     top,
@@ -185,7 +153,6 @@ impl Transform {
                 paste_centred(&resized, resized_to, side, out);
             }
         }
-        Ok(())
     }
 }
 
@@ -201,7 +168,7 @@ fn paste_centred(image: &[u8], [width, height]: [u32; 2], side: u32, out: &mut [
 
 /// `[width, height]` with the shorter side at `side`, the longer one cut to a whole pixel.
 /// Source: `torchvision.transforms.Resize`.
-fn shorter_side_to(side: u32, width: u32, height: u32) -> [u32; 2] {
+pub(crate) fn shorter_side_to(side: u32, width: u32, height: u32) -> [u32; 2] {
     let longer = |long: u32, short: u32| {
         let long = u64::from(side) * u64::from(long) / u64::from(short);
         u32::try_from(long).unwrap_or(u32::MAX)

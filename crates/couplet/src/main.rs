@@ -172,6 +172,83 @@ struct EmbedArguments {
 enum DataCommand {
     /// Load a config's training data without training: samples/s, and where the time goes.
     Bench(DataBenchArguments),
+    /// Read every sample of a config's training data and tell which are bad; ends with 1 if
+    /// any is.
+    Check(DataCheckArguments),
+    /// Read every sample and tell sizes, caption lengths and repetitions.
+    Stats(DataConfigArguments),
+    /// Write a config's training data as shards, or in another format.
+    Pack(DataPackArguments),
+    /// Write pictures of `shapes` as files.
+    Shapes(DataShapesArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct DataConfigArguments {
+    /// The run's TOML file.
+    config: PathBuf,
+    /// Set a key of the config, as `couplet train` takes it.
+    #[arg(long, value_name = "KEY.PATH=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct DataCheckArguments {
+    /// The run's TOML file.
+    config: PathBuf,
+    /// Set a key of the config, as `couplet train` takes it.
+    #[arg(long, value_name = "KEY.PATH=VALUE")]
+    set: Vec<String>,
+    /// Write all bad samples to this file, a JSON object a line as in skipped.jsonl.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct PackTarget {
+    /// The folder to write; it is made, and must be empty.
+    out: PathBuf,
+    #[arg(long, default_value = "webdataset")]
+    format: PackFormatName,
+    /// Samples in a tar shard.
+    #[arg(long, default_value_t = 10_000)]
+    samples_per_shard: usize,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum PackFormatName {
+    /// Tar shards with .txt captions.
+    Webdataset,
+    /// pairs.csv with columns filepath and title.
+    Csv,
+    /// Images with a .txt beside each.
+    Folder,
+}
+
+#[derive(Debug, clap::Args)]
+struct DataPackArguments {
+    /// The run's TOML file.
+    config: PathBuf,
+    #[command(flatten)]
+    target: PackTarget,
+    /// Set a key of the config, as `couplet train` takes it.
+    #[arg(long, value_name = "KEY.PATH=VALUE")]
+    set: Vec<String>,
+    /// Resize images whose shorter side is longer than this to it, as JPEGs of quality 95.
+    #[arg(long, value_name = "PIXELS")]
+    resize: Option<u32>,
+}
+
+#[derive(Debug, clap::Args)]
+struct DataShapesArguments {
+    #[command(flatten)]
+    target: PackTarget,
+    #[arg(long, default_value_t = 8192)]
+    samples: usize,
+    #[arg(long, default_value_t = 64)]
+    image_size: u32,
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
 }
 
 #[derive(Debug, clap::Args)]
@@ -291,7 +368,13 @@ fn main() -> ExitCode {
         Command::Eval(EvalCommand::ZeroShot(arguments)) => commands::eval::zero_shot(&arguments),
         Command::Classify(arguments) => commands::classify::run(&arguments),
         Command::Embed(arguments) => commands::embed::run(&arguments),
-        Command::Data(DataCommand::Bench(arguments)) => commands::data::bench(&arguments),
+        Command::Data(command) => match command {
+            DataCommand::Bench(arguments) => commands::data::bench::run(&arguments),
+            DataCommand::Check(arguments) => commands::data::survey::check(&arguments),
+            DataCommand::Stats(arguments) => commands::data::survey::stats(&arguments),
+            DataCommand::Pack(arguments) => commands::data::pack::run(&arguments),
+            DataCommand::Shapes(arguments) => commands::data::pack::shapes(&arguments),
+        },
         Command::Model(ModelCommand::List) => commands::model::list(),
         Command::Model(ModelCommand::Describe(arguments)) => commands::model::describe(&arguments),
         Command::Model(ModelCommand::Convert(arguments)) => commands::model::convert(&arguments),

@@ -26,7 +26,7 @@ impl Source for Levels {
         })
     }
 
-    fn locate(&self, index: usize) -> (String, String) {
+    fn locate(&self, index: usize, _epoch: u64) -> (String, String) {
         ("levels".into(), index.to_string())
     }
 }

@@ -149,7 +149,7 @@ impl Source for ShapesSource {
         })
     }
 
-    fn locate(&self, index: usize) -> (String, String) {
+    fn locate(&self, index: usize, _epoch: u64) -> (String, String) {
         ("shapes".into(), index.to_string())
     }
 }

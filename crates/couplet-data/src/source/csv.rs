@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use csv::{ByteRecord, ReaderBuilder};
 use serde::{Deserialize, Serialize};
 
-use super::{Source, SourceError, caption_text};
+use super::captions::caption_text;
+use super::{Source, SourceError};
 use crate::sample::{Fault, Picture, Sample, SkipCause};
 
 /// `source = "csv"`. The column names are open_clip's defaults.
@@ -206,7 +207,7 @@ impl Source for CsvSource {
         })
     }
 
-    fn locate(&self, index: usize) -> (String, String) {
+    fn locate(&self, index: usize, _epoch: u64) -> (String, String) {
         let row = &self.rows[index];
         (
             self.path.display().to_string(),
@@ -251,7 +252,7 @@ mod tests {
             source.read(2, 0).unwrap_err().cause,
             SkipCause::MissingImage
         );
-        assert_eq!(source.locate(1).1, "line 3");
+        assert_eq!(source.locate(1, 0).1, "line 3");
     }
 
     #[test]

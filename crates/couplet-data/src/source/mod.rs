@@ -1,10 +1,15 @@
 //! Where image-text pairs come from. Every source is indexed at the start, so that its
 //! order can be a true permutation and a sample can be read on its own.
 
+mod captions;
 mod csv;
+mod folder;
+mod mix;
 mod webdataset;
 
 pub use csv::CsvTable;
+pub use folder::{ClassCaptionsTable, FolderTable};
+pub use mix::{MixEntry, MixTable};
 pub use webdataset::WebdatasetTable;
 
 use std::path::PathBuf;
@@ -30,8 +35,8 @@ pub trait Source: Send + Sync {
     /// If the sample is unusable; the set stays readable.
     fn read(&self, index: usize, epoch: u64) -> Result<Sample, Fault>;
 
-    /// The file that holds a sample, and its key inside it.
-    fn locate(&self, index: usize) -> (String, String);
+    /// The file that holds the sample that [`Self::read`] gives, and its key inside it.
+    fn locate(&self, index: usize, epoch: u64) -> (String, String);
 }
 
 /// The source's part of `[data.train]`.
@@ -44,6 +49,12 @@ pub enum SourceTable {
     Webdataset(WebdatasetTable),
     /// A table that names image files and their captions.
     Csv(CsvTable),
+    /// Images with a text file beside each.
+    Folder(FolderTable),
+    /// Images in one sub-folder a class, captions from templates.
+    ClassFolder(ClassCaptionsTable),
+    /// Several of these, each with its share.
+    Mix(MixTable),
 }
 
 /// Why a source could not be opened.
@@ -61,11 +72,14 @@ impl SourceTable {
             Self::Shapes(table) => table.problems(),
             Self::Webdataset(table) => table.problems(),
             Self::Csv(table) => table.problems(),
+            Self::Folder(table) => table.problems(),
+            Self::ClassFolder(table) => table.problems(),
+            Self::Mix(table) => table.problems(),
         }
     }
 
     /// Opens and indexes the set.
-    /// - seed: what sets that draw their samples draw them from.
+    /// - seed: what pictures, or one of several captions, are drawn from.
     /// - image_size: side of the pictures that are drawn, in pixels.
     ///
     /// # Errors
@@ -74,19 +88,11 @@ impl SourceTable {
     pub fn open(&self, seed: u64, image_size: u32) -> Result<Box<dyn Source>, SourceError> {
         Ok(match self {
             Self::Shapes(table) => Box::new(ShapesSource::train(table, seed, image_size)),
-            Self::Webdataset(table) => Box::new(webdataset::WebdatasetSource::open(table)?),
+            Self::Webdataset(table) => Box::new(webdataset::WebdatasetSource::open(table, seed)?),
             Self::Csv(table) => Box::new(csv::CsvSource::open(table)?),
+            Self::Folder(table) => Box::new(folder::FolderSource::open(table, seed)?),
+            Self::ClassFolder(table) => Box::new(folder::ClassFolderSource::open(table, seed)?),
+            Self::Mix(table) => Box::new(mix::MixSource::open(table, seed, image_size)?),
         })
     }
-}
-
-/// Reads a caption's bytes as text.
-fn caption_text(bytes: Vec<u8>) -> Result<String, Fault> {
-    use crate::sample::SkipCause::{EmptyCaption, InvalidCaption};
-    let text = String::from_utf8(bytes).map_err(|error| Fault::new(InvalidCaption, error))?;
-    let text = text.trim();
-    if text.is_empty() {
-        return Err(Fault::new(EmptyCaption, "the caption has no words"));
-    }
-    Ok(text.to_string())
 }

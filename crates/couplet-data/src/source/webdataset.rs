@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Source, SourceError, caption_text};
+use super::captions::CaptionRule;
+use super::{Source, SourceError};
 use crate::brace;
 use crate::decode::IMAGE_EXTENSIONS;
 use crate::sample::{Fault, Picture, Sample, SkipCause};
@@ -16,11 +17,15 @@ use crate::sample::{Fault, Picture, Sample, SkipCause};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WebdatasetTable {
-    /// Paths of tar files; `{0000..0003}` and `{a,b}` are expanded.
+    /// Paths of tar files; `{0000..0003}`, `{a,b}`, `*` and `?` are expanded.
     pub shards: Shards,
-    /// Take the caption from this key of the sample's `.json` rather than from `.txt`.
+    /// Take the caption from this key of the sample's `.json` rather than from `.txt`; of a
+    /// list one is drawn each epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caption_key: Option<String>,
+    /// Every line of the `.txt` is a caption; one is drawn each epoch.
+    #[serde(default)]
+    pub one_of_lines: bool,
 }
 
 /// One pattern or several.
@@ -64,10 +69,28 @@ impl WebdatasetTable {
         };
         let mut paths = Vec::new();
         for pattern in patterns {
-            paths.extend(brace::expand(pattern)?.into_iter().map(PathBuf::from));
+            for path in brace::expand(pattern)? {
+                paths.extend(glob_paths(path)?);
+            }
         }
         Ok(paths)
     }
+}
+
+/// The files that a pattern with `*`, `?` or `[…]` stands for, in the order of their names;
+/// any other path is itself.
+fn glob_paths(path: String) -> Result<Vec<PathBuf>, String> {
+    if !path.contains(['*', '?', '[']) || Path::new(&path).is_file() {
+        return Ok(vec![path.into()]);
+    }
+    let found = glob::glob(&path).map_err(|error| format!("`{path}`: {error}"))?;
+    let found: Vec<PathBuf> = found
+        .collect::<Result<_, _>>()
+        .map_err(|error| error.to_string())?;
+    if found.is_empty() {
+        return Err(format!("no file matches `{path}`"));
+    }
+    Ok(found)
 }
 
 /// Where a member's bytes lie in its shard.
@@ -98,20 +121,21 @@ struct Shard {
 pub(super) struct WebdatasetSource {
     shards: Vec<Shard>,
     entries: Vec<Entry>,
-    caption_key: Option<String>,
+    captions: CaptionRule,
 }
 
 impl WebdatasetSource {
-    pub(super) fn open(table: &WebdatasetTable) -> Result<Self, SourceError> {
+    pub(super) fn open(table: &WebdatasetTable, seed: u64) -> Result<Self, SourceError> {
         let paths = table.paths().map_err(|message| SourceError {
             path: PathBuf::from("data.train.shards"),
             message,
         })?;
-        let caption_extension = if table.caption_key.is_some() {
-            "json"
-        } else {
-            "txt"
+        let captions = CaptionRule {
+            key: table.caption_key.clone(),
+            one_of_lines: table.one_of_lines,
+            seed,
         };
+        let caption_extension = captions.extension();
         let mut shards = Vec::new();
         let mut entries = Vec::new();
         for path in paths {
@@ -152,7 +176,7 @@ impl WebdatasetSource {
         Ok(Self {
             shards,
             entries,
-            caption_key: table.caption_key.clone(),
+            captions,
         })
     }
 
@@ -292,7 +316,7 @@ impl Source for WebdatasetSource {
         self.entries.len()
     }
 
-    fn read(&self, index: usize, _epoch: u64) -> Result<Sample, Fault> {
+    fn read(&self, index: usize, epoch: u64) -> Result<Sample, Fault> {
         let entry = &self.entries[index];
         if let Some(fault) = &entry.fault {
             return Err(fault.clone());
@@ -305,47 +329,24 @@ impl Source for WebdatasetSource {
             )
         })?;
         let caption = entry.caption.ok_or_else(|| {
-            let wanted = if self.caption_key.is_some() {
-                "json"
-            } else {
-                "txt"
-            };
+            let wanted = self.captions.extension();
             Fault::new(
                 SkipCause::MissingCaption,
                 format!("no .{wanted} beside the image"),
             )
         })?;
         let caption = self.bytes(entry, caption)?;
-        let caption = match &self.caption_key {
-            Some(key) => caption_text(json_caption(&caption, key)?)?,
-            None => caption_text(caption)?,
-        };
+        let caption = self.captions.draw(caption, index, epoch)?;
         Ok(Sample {
             picture: Picture::Encoded(self.bytes(entry, image)?),
             caption,
         })
     }
 
-    fn locate(&self, index: usize) -> (String, String) {
+    fn locate(&self, index: usize, _epoch: u64) -> (String, String) {
         let entry = &self.entries[index];
         let shard = self.shards[entry.shard].path.display().to_string();
         (shard, entry.key.clone())
-    }
-}
-
-fn json_caption(bytes: &[u8], key: &str) -> Result<Vec<u8>, Fault> {
-    let json: serde_json::Value = serde_json::from_slice(bytes)
-        .map_err(|error| Fault::new(SkipCause::InvalidCaption, error))?;
-    match json.get(key) {
-        Some(serde_json::Value::String(text)) => Ok(text.clone().into_bytes()),
-        Some(serde_json::Value::Null) | None => Err(Fault::new(
-            SkipCause::MissingCaption,
-            format!("the .json has no `{key}`"),
-        )),
-        Some(_) => Err(Fault::new(
-            SkipCause::InvalidCaption,
-            format!("`{key}` of the .json is not a string"),
-        )),
     }
 }
 
@@ -368,10 +369,14 @@ mod tests {
     }
 
     fn open(file: &tempfile::NamedTempFile, caption_key: Option<&str>) -> WebdatasetSource {
-        WebdatasetSource::open(&WebdatasetTable {
-            shards: Shards::One(file.path().display().to_string()),
-            caption_key: caption_key.map(str::to_string),
-        })
+        WebdatasetSource::open(
+            &WebdatasetTable {
+                shards: Shards::One(file.path().display().to_string()),
+                caption_key: caption_key.map(str::to_string),
+                one_of_lines: false,
+            },
+            0,
+        )
         .unwrap()
     }
 
@@ -389,7 +394,7 @@ mod tests {
         let sample = source.read(0, 0).unwrap();
         assert_eq!(sample.caption, "words");
         assert!(matches!(sample.picture, Picture::Encoded(bytes) if bytes == b"image"));
-        assert_eq!(source.locate(0).1, "a/1");
+        assert_eq!(source.locate(0, 0).1, "a/1");
         assert_eq!(source.read(1, 0).unwrap().caption, "more");
     }
 
@@ -449,7 +454,7 @@ mod tests {
         assert_eq!(source.read(0, 0).unwrap().caption, "words");
         let fault = source.read(1, 0).unwrap_err();
         assert_eq!(fault.cause, SkipCause::Unreadable);
-        assert_eq!(source.locate(1).1, "2.jpg");
+        assert_eq!(source.locate(1, 0).1, "2.jpg");
     }
 
     #[test]
@@ -459,8 +464,9 @@ mod tests {
         let table = WebdatasetTable {
             shards: Shards::One(file.path().display().to_string()),
             caption_key: None,
+            one_of_lines: false,
         };
-        let error = WebdatasetSource::open(&table).unwrap_err().to_string();
+        let error = WebdatasetSource::open(&table, 0).unwrap_err().to_string();
         assert!(
             error.contains(&file.path().display().to_string()),
             "{error}"
@@ -468,10 +474,31 @@ mod tests {
     }
 
     #[test]
+    fn stars_stand_for_files_in_the_order_of_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["b.tar", "a.tar", "c.txt"] {
+            std::fs::write(folder.path().join(name), []).unwrap();
+        }
+        let pattern = |pattern: &str| WebdatasetTable {
+            shards: Shards::One(folder.path().join(pattern).display().to_string()),
+            caption_key: None,
+            one_of_lines: false,
+        };
+        let paths = pattern("*.tar").paths().unwrap();
+        assert_eq!(
+            paths,
+            ["a.tar", "b.tar"].map(|name| folder.path().join(name))
+        );
+        let error = pattern("*.zip").problems().remove(0).1;
+        assert!(error.starts_with("no file matches"), "{error}");
+    }
+
+    #[test]
     fn missing_shards_are_counted() {
         let table = WebdatasetTable {
             shards: Shards::One("nowhere/{00..04}.tar".into()),
             caption_key: None,
+            one_of_lines: false,
         };
         let problems = table.problems();
         assert_eq!(problems.len(), 1);

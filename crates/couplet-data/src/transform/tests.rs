@@ -1,4 +1,5 @@
 use super::*;
+use crate::augment::default_ratio;
 use crate::draw::{Purpose, stream};
 
 /// The picture of `tests/fixtures/make_resize.py`.
@@ -55,6 +56,7 @@ fn training_resizes_within_one_level_of_that() {
     };
     let augment = Augment {
         random_resized_crop: Some(whole),
+        ..Augment::default()
     };
     for side in [16, 50, 90] {
         let exact = Transform::eval(side, Fit::Stretch, Filter::Bicubic);
@@ -133,4 +135,26 @@ fn impossible_ranges_are_named() {
     };
     let keys: Vec<_> = crop.problems().into_iter().map(|(key, _)| key).collect();
     assert_eq!(keys, ["scale", "ratio"]);
+}
+
+#[test]
+fn a_random_crop_is_a_square_of_the_resized_image() {
+    // Every column of the wide image is its own grey; 32 wide after resizing.
+    let wide = RgbImage::from_fn(64, 16, |x, _| image::Rgb([u8::try_from(4 * x).unwrap(); 3]));
+    let augment = Augment {
+        random_crop: true,
+        ..Augment::default()
+    };
+    let transform = Transform::eval(8, Fit::Crop, Filter::Bilinear).augmented(&augment);
+    let lefts: std::collections::BTreeSet<u8> = (0..40)
+        .map(|sample| {
+            let mut out = vec![0; transform.output_len()];
+            let mut rng = stream(0, Purpose::Augment, 0, sample);
+            transform.apply(&wide, &mut rng, &mut out).unwrap();
+            // Neighbours are a resized column apart wherever the square lies.
+            assert_eq!(out[3 * 4] - out[3 * 3], 8);
+            out[0]
+        })
+        .collect();
+    assert!(lefts.len() > 10, "{lefts:?}");
 }

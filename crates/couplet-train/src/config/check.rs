@@ -37,6 +37,16 @@ pub struct Checked {
 }
 
 impl Checked {
+    /// The training set.
+    pub fn source(&self) -> &dyn Source {
+        self.source.as_ref()
+    }
+
+    /// How captions become ids.
+    pub fn tokens(&self) -> &TokenOptions {
+        &self.tokens
+    }
+
     /// Starts loading batches as the run does.
     ///
     /// # Errors
@@ -270,13 +280,8 @@ impl Check<'_> {
         if train.samples_per_epoch == Some(0) {
             self.fail("data.train.samples_per_epoch", "must be at least 1");
         }
-        if let Some(crop) = &train.augment.random_resized_crop {
-            for (key, message) in crop.problems() {
-                self.fail(
-                    &format!("data.train.augment.random_resized_crop.{key}"),
-                    message,
-                );
-            }
+        for (key, message) in train.augment.problems() {
+            self.fail(&format!("data.train.augment.{key}"), message);
         }
         if !(0.0..=1.0).contains(&config.data.max_skipped) {
             self.fail(

@@ -1,4 +1,4 @@
-//! `couplet data`.
+//! `couplet data bench`.
 
 use std::time::{Duration, Instant};
 
@@ -21,9 +21,9 @@ struct Bench {
     threads: usize,
 }
 
-pub(crate) fn bench(arguments: &DataBenchArguments) -> anyhow::Result<u8> {
+pub(crate) fn run(arguments: &DataBenchArguments) -> anyhow::Result<u8> {
     let checked = RunConfig::read(&arguments.config, &arguments.set)?;
-    let bench = run(&checked, Duration::from_secs_f64(arguments.seconds))?;
+    let bench = measure(&checked, Duration::from_secs_f64(arguments.seconds))?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&bench.to_json())?);
     } else {
@@ -32,7 +32,7 @@ pub(crate) fn bench(arguments: &DataBenchArguments) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn run(checked: &couplet_train::Checked, at_least: Duration) -> anyhow::Result<Bench> {
+fn measure(checked: &couplet_train::Checked, at_least: Duration) -> anyhow::Result<Bench> {
     let loader = checked.start_loader(Position::default())?;
     for _ in 0..WARM_UP {
         loader.next_batch()?;

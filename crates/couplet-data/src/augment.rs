@@ -1,0 +1,441 @@
+//! Random changes to training images, each drawn from (seed, epoch, sample).
+
+use rand::RngExt;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+/// The `[data.train.augment]` table. Without an entry the image is resized and cropped
+/// at its centre, as for evaluation.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Augment {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random_resized_crop: Option<RandomResizedCrop>,
+    /// Resize the shorter side, then cut a random square: the paper's only augmentation.
+    #[serde(default)]
+    pub random_crop: bool,
+    /// The share of images that are mirrored. Off by default: left and right are words of
+    /// captions, and mirrored letters are none.
+    #[serde(default)]
+    pub horizontal_flip: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub color_jitter: Option<ColorJitter>,
+    /// The share of images that lose their colours.
+    #[serde(default)]
+    pub grayscale: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random_erasing: Option<RandomErasing>,
+}
+
+/// A random part of the image, stretched to the square.
+/// Source: `torchvision.transforms.RandomResizedCrop`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RandomResizedCrop {
+    /// Smallest and largest share of the image's area.
+    pub scale: [f64; 2],
+    /// Smallest and largest width over height.
+    #[serde(default = "default_ratio")]
+    pub ratio: [f64; 2],
+}
+
+pub(crate) fn default_ratio() -> [f64; 2] {
+    [0.75, 4.0 / 3.0]
+}
+
+impl RandomResizedCrop {
+    pub(crate) fn problems(&self) -> Vec<(&'static str, String)> {
+        range_problems(self.scale, self.ratio)
+    }
+}
+
+/// Brightness, contrast, saturation and hue, in random order.
+/// Source: `torchvision.transforms.ColorJitter`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ColorJitter {
+    /// Factors are drawn from [1 - x, 1 + x], not below 0.
+    #[serde(default)]
+    pub brightness: f32,
+    #[serde(default)]
+    pub contrast: f32,
+    #[serde(default)]
+    pub saturation: f32,
+    /// Turns of the colour circle are drawn from [-x, x]; at most 0.5.
+    #[serde(default)]
+    pub hue: f32,
+    /// The share of images that are changed.
+    #[serde(default = "always")]
+    pub probability: f64,
+}
+
+/// A rectangle painted over. Source: `torchvision.transforms.RandomErasing`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RandomErasing {
+    /// The share of images that are painted over.
+    pub probability: f64,
+    /// Smallest and largest share of the image's area.
+    #[serde(default = "default_erased")]
+    pub scale: [f64; 2],
+    /// Smallest and largest width over height.
+    #[serde(default = "default_erased_ratio")]
+    pub ratio: [f64; 2],
+    /// Its colour; by default CLIP's mean.
+    #[serde(default = "mean_colour")]
+    pub fill: [u8; 3],
+}
+
+fn always() -> f64 {
+    1.0
+}
+
+fn default_erased() -> [f64; 2] {
+    [0.02, 0.33]
+}
+
+fn default_erased_ratio() -> [f64; 2] {
+    [0.3, 3.3]
+}
+
+fn mean_colour() -> [u8; 3] {
+    [123, 117, 104]
+}
+
+impl Augment {
+    /// What is wrong with the values, each with its key.
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let mut problems = Vec::new();
+        let mut share = |key: &str, value: f64| {
+            if !(0.0..=1.0).contains(&value) {
+                problems.push((key.to_string(), format!("{value} is not a share in [0, 1]")));
+            }
+        };
+        share("horizontal_flip", self.horizontal_flip);
+        share("grayscale", self.grayscale);
+        if let Some(jitter) = &self.color_jitter {
+            share("color_jitter.probability", jitter.probability);
+        }
+        if let Some(erasing) = &self.random_erasing {
+            share("random_erasing.probability", erasing.probability);
+        }
+        if let Some(jitter) = &self.color_jitter {
+            for (key, value, most) in [
+                ("brightness", jitter.brightness, f32::MAX),
+                ("contrast", jitter.contrast, f32::MAX),
+                ("saturation", jitter.saturation, f32::MAX),
+                ("hue", jitter.hue, 0.5),
+            ] {
+                if !(0.0..=most).contains(&value) {
+                    let range = if key == "hue" {
+                        "in [0, 0.5]"
+                    } else {
+                        "0 or positive"
+                    };
+                    problems.push((format!("color_jitter.{key}"), format!("must be {range}")));
+                }
+            }
+        }
+        if let Some(crop) = &self.random_resized_crop {
+            for (key, message) in crop.problems() {
+                problems.push((format!("random_resized_crop.{key}"), message));
+            }
+            if self.random_crop {
+                let message = "excludes random_resized_crop: an image is cut once";
+                problems.push(("random_crop".into(), message.into()));
+            }
+        }
+        if let Some(erasing) = &self.random_erasing {
+            for (key, message) in range_problems(erasing.scale, erasing.ratio) {
+                problems.push((format!("random_erasing.{key}"), message));
+            }
+        }
+        problems
+    }
+
+    /// Changes the square image that a crop has left.
+    /// - pixels: `[side, side, 3]`, rows first.
+    pub(crate) fn paint(&self, pixels: &mut [u8], side: usize, rng: &mut ChaCha8Rng) {
+        if self.horizontal_flip > 0.0 && rng.random_bool(self.horizontal_flip) {
+            mirror(pixels, side);
+        }
+        if let Some(jitter) = &self.color_jitter
+            && rng.random_bool(jitter.probability)
+        {
+            jitter.apply(pixels, rng);
+        }
+        if self.grayscale > 0.0 && rng.random_bool(self.grayscale) {
+            for pixel in pixels.as_chunks_mut::<3>().0 {
+                *pixel = [luma(*pixel); 3];
+            }
+        }
+        if let Some(erasing) = &self.random_erasing
+            && rng.random_bool(erasing.probability)
+        {
+            erasing.apply(pixels, side, rng);
+        }
+    }
+}
+
+fn range_problems(scale: [f64; 2], ratio: [f64; 2]) -> Vec<(&'static str, String)> {
+    let mut problems = Vec::new();
+    let [low, high] = scale;
+    if !(low > 0.0 && low <= high && high <= 1.0) {
+        let message = format!("[{low}, {high}] is not a range of shares in (0, 1]");
+        problems.push(("scale", message));
+    }
+    let [low, high] = ratio;
+    if !(low > 0.0 && low <= high && high.is_finite()) {
+        let message = format!("[{low}, {high}] is not a range of positive ratios");
+        problems.push(("ratio", message));
+    }
+    problems
+}
+
+fn mirror(pixels: &mut [u8], side: usize) {
+    for row in pixels.chunks_exact_mut(side * 3) {
+        row.as_chunks_mut::<3>().0.reverse();
+    }
+}
+
+/// ITU-R 601-2, as PIL's `convert("L")`.
+#[expect(clippy::cast_possible_truncation, reason = "weights add up to 2^16")]
+fn luma([r, g, b]: [u8; 3]) -> u8 {
+    ((u32::from(r) * 19_595 + u32::from(g) * 38_470 + u32::from(b) * 7_471 + 0x8000) >> 16) as u8
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to a byte"
+)]
+fn byte(value: f32) -> u8 {
+    value.clamp(0.0, 255.0) as u8
+}
+
+/// `factor` of a pixel, the rest of another, cut off as PIL's `Image.blend` does.
+fn blend(pixel: [u8; 3], other: [f32; 3], factor: f32) -> [u8; 3] {
+    [0, 1, 2].map(|c| byte(other[c] + factor * (f32::from(pixel[c]) - other[c])))
+}
+
+impl ColorJitter {
+    fn apply(&self, pixels: &mut [u8], rng: &mut ChaCha8Rng) {
+        let mut order = [0, 1, 2, 3];
+        order.shuffle(rng);
+        let mut factor = |width: f32| rng.random_range((1.0 - width).max(0.0)..=1.0 + width);
+        let factors = [self.brightness, self.contrast, self.saturation].map(&mut factor);
+        let hue = rng.random_range(-self.hue..=self.hue);
+        let pixels = pixels.as_chunks_mut::<3>().0;
+        for change in order {
+            match change {
+                0 if self.brightness > 0.0 => {
+                    for pixel in pixels.iter_mut() {
+                        *pixel = blend(*pixel, [0.0; 3], factors[0]);
+                    }
+                }
+                1 if self.contrast > 0.0 => {
+                    let mean = mean_luma(pixels);
+                    for pixel in pixels.iter_mut() {
+                        *pixel = blend(*pixel, [mean; 3], factors[1]);
+                    }
+                }
+                2 if self.saturation > 0.0 => {
+                    for pixel in pixels.iter_mut() {
+                        *pixel = blend(*pixel, [f32::from(luma(*pixel)); 3], factors[2]);
+                    }
+                }
+                3 if self.hue > 0.0 => {
+                    for pixel in pixels.iter_mut() {
+                        *pixel = turn_hue(*pixel, hue);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Rounded, as PIL's `ImageEnhance.Contrast` takes it.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "sums of bytes are far below 2^53"
+)]
+fn mean_luma(pixels: &[[u8; 3]]) -> f32 {
+    let sum: u64 = pixels.iter().map(|pixel| u64::from(luma(*pixel))).sum();
+    #[expect(clippy::cast_possible_truncation, reason = "a byte's mean")]
+    let mean = (sum as f64 / pixels.len().max(1) as f64 + 0.5).floor() as f32;
+    mean
+}
+
+/// Turns a colour by a share of the circle, its value and saturation kept.
+fn turn_hue(pixel: [u8; 3], turn: f32) -> [u8; 3] {
+    let [r, g, b] = pixel.map(|c| f32::from(c) / 255.0);
+    let (max, min) = (r.max(g).max(b), r.min(g).min(b));
+    let chroma = max - min;
+    if chroma == 0.0 {
+        return pixel;
+    }
+    let sixth = if max == r {
+        ((g - b) / chroma).rem_euclid(6.0)
+    } else if max == g {
+        (b - r) / chroma + 2.0
+    } else {
+        (r - g) / chroma + 4.0
+    };
+    let sixth = (sixth + 6.0 * turn).rem_euclid(6.0);
+    // How far each channel lies below the maximum. Source: Wikipedia, "HSL and HSV".
+    [5.0f32, 3.0, 1.0].map(|n| {
+        let k = (n + sixth).rem_euclid(6.0);
+        byte(255.0 * (max - chroma * k.min(4.0 - k).clamp(0.0, 1.0)) + 0.5)
+    })
+}
+
+impl RandomErasing {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "sides of a small square"
+    )]
+    fn apply(&self, pixels: &mut [u8], side: usize, rng: &mut ChaCha8Rng) {
+        let area = (side * side) as f64;
+        let [low, high] = self.ratio;
+        for _ in 0..10 {
+            let target = area * rng.random_range(self.scale[0]..=self.scale[1]);
+            let ratio = rng.random_range(low.ln()..=high.ln()).exp();
+            let width = (target * ratio).sqrt().round_ties_even() as usize;
+            let height = (target / ratio).sqrt().round_ties_even() as usize;
+            if width >= side || height >= side || width == 0 || height == 0 {
+                continue;
+            }
+            let left = rng.random_range(0..=side - width);
+            let top = rng.random_range(0..=side - height);
+            for row in pixels.chunks_exact_mut(side * 3).skip(top).take(height) {
+                row[left * 3..(left + width) * 3]
+                    .as_chunks_mut::<3>()
+                    .0
+                    .fill(self.fill);
+            }
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::draw::{Purpose, stream};
+
+    fn square() -> Vec<u8> {
+        (0..8 * 8 * 3u32)
+            .map(|at| u8::try_from(at * 7 % 256).unwrap())
+            .collect()
+    }
+
+    fn painted(augment: &Augment, sample: u64) -> Vec<u8> {
+        let mut pixels = square();
+        augment.paint(&mut pixels, 8, &mut stream(1, Purpose::Augment, 0, sample));
+        pixels
+    }
+
+    #[test]
+    fn mirroring_swaps_left_and_right() {
+        let augment = Augment {
+            horizontal_flip: 1.0,
+            ..Augment::default()
+        };
+        let (before, after) = (square(), painted(&augment, 0));
+        for row in 0..8 {
+            for column in 0..8 {
+                let at = |column: usize| (row * 8 + column) * 3;
+                assert_eq!(
+                    after[at(column)..at(column) + 3],
+                    before[at(7 - column)..at(7 - column) + 3]
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn hues_turn_and_come_back() {
+        assert_eq!(turn_hue([255, 0, 0], 1.0 / 3.0), [0, 255, 0]);
+        assert_eq!(turn_hue([255, 0, 0], -1.0 / 3.0), [0, 0, 255]);
+        assert_eq!(turn_hue([10, 200, 90], 0.0), [10, 200, 90]);
+        assert_eq!(turn_hue([7, 7, 7], 0.3), [7, 7, 7]);
+    }
+
+    #[test]
+    fn greys_are_pils() {
+        // Image.new("RGB", (1, 1), c).convert("L")
+        for (colour, grey) in [
+            ([255, 0, 0], 76),
+            ([0, 255, 0], 150),
+            ([0, 0, 255], 29),
+            ([10, 200, 90], 131),
+        ] {
+            assert_eq!(luma(colour), grey);
+        }
+    }
+
+    #[test]
+    fn draws_depend_on_the_sample_alone() {
+        let augment = Augment {
+            color_jitter: Some(ColorJitter {
+                brightness: 0.4,
+                contrast: 0.4,
+                saturation: 0.4,
+                hue: 0.1,
+                probability: 0.8,
+            }),
+            random_erasing: Some(RandomErasing {
+                probability: 0.5,
+                scale: default_erased(),
+                ratio: default_erased_ratio(),
+                fill: [1, 2, 3],
+            }),
+            ..Augment::default()
+        };
+        let first: Vec<_> = (0..6).map(|sample| painted(&augment, sample)).collect();
+        let again: Vec<_> = (0..6).map(|sample| painted(&augment, sample)).collect();
+        assert_eq!(first, again);
+        assert!(first.iter().any(|pixels| *pixels != first[0]));
+        let erased = |pixels: &Vec<u8>| {
+            pixels
+                .as_chunks::<3>()
+                .0
+                .iter()
+                .filter(|p| **p == [1, 2, 3])
+                .count()
+        };
+        let erased: Vec<_> = first.iter().map(erased).collect();
+        assert!(
+            erased.iter().any(|count| *count > 0) && erased.contains(&0),
+            "{erased:?}"
+        );
+        // At most a third of 64 pixels, sides rounded.
+        assert!(erased.iter().all(|count| *count <= 30), "{erased:?}");
+    }
+
+    #[test]
+    fn values_out_of_range_are_named() {
+        let augment: Augment = read(
+            r#"{"horizontal_flip": 2.0, "random_crop": true,
+            "random_resized_crop": {"scale": [0.9, 0.1]}, "color_jitter": {"hue": 0.7}}"#,
+        );
+        let keys: Vec<_> = augment.problems().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(
+            keys,
+            [
+                "horizontal_flip",
+                "color_jitter.hue",
+                "random_resized_crop.scale",
+                "random_crop"
+            ]
+        );
+    }
+
+    fn read(json: &str) -> Augment {
+        serde_json::from_str(json).unwrap()
+    }
+}

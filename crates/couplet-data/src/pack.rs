@@ -1,0 +1,393 @@
+//! A set written to disk in one of the formats that can be read.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Cursor};
+use std::path::{Path, PathBuf};
+
+use image::codecs::jpeg::JpegEncoder;
+use image::{ImageFormat, RgbImage};
+use rayon::prelude::*;
+
+use crate::Filter;
+use crate::decode;
+use crate::resample::{Window, resize};
+use crate::sample::{Fault, Picture, SkipCause, Skipped};
+use crate::source::Source;
+use crate::transform::shorter_side_to;
+
+/// Samples that are read at once.
+const CHUNK: usize = 256;
+/// Of images that are resized.
+const JPEG_QUALITY: u8 = 95;
+
+/// What is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PackFormat {
+    /// `000000.tar` and so on, with so many samples each.
+    Webdataset { samples_per_shard: usize },
+    /// `pairs.csv` with columns `filepath` and `title`, images in `images/`.
+    Csv,
+    /// Images with a `.txt` beside each.
+    Folder,
+}
+
+/// How a set is written.
+#[derive(Debug, Clone, Copy)]
+pub struct PackOptions {
+    pub format: PackFormat,
+    /// Images whose shorter side is longer are resized to it, as JPEGs; all others are
+    /// copied as they are.
+    pub shorter_side: Option<u32>,
+    /// Larger images are left out.
+    pub max_pixels: u64,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Packed {
+    pub samples: usize,
+    /// Files that were written; for webdataset shards.
+    pub files: usize,
+    pub skipped: Vec<Skipped>,
+}
+
+/// A set that could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", path.display())]
+pub struct PackError {
+    pub path: PathBuf,
+    pub source: io::Error,
+}
+
+/// An image's file and its caption.
+struct Pair {
+    bytes: Vec<u8>,
+    extension: &'static str,
+    caption: String,
+}
+
+/// Writes every usable sample of a set, in the set's own order, as its first epoch shows
+/// it. Shards appear under their names when they are whole.
+/// - progress: told how many samples are done.
+///
+/// # Errors
+/// If the folder cannot be written.
+pub fn pack(
+    source: &dyn Source,
+    folder: &Path,
+    options: PackOptions,
+    mut progress: impl FnMut(usize),
+) -> Result<Packed, PackError> {
+    let mut packed = Packed::default();
+    let mut writer = Writer::new(folder, options.format)?;
+    for start in (0..source.len()).step_by(CHUNK) {
+        let end = source.len().min(start + CHUNK);
+        let pairs: Vec<_> = (start..end)
+            .into_par_iter()
+            .map(|index| {
+                prepare(source, index, options).map_err(|fault| {
+                    let (shard, key) = source.locate(index, 0);
+                    Skipped {
+                        epoch: 0,
+                        shard,
+                        key,
+                        cause: fault.cause,
+                        detail: fault.detail,
+                    }
+                })
+            })
+            .collect();
+        for pair in pairs {
+            match pair {
+                Ok(pair) => {
+                    writer.write(packed.samples, &pair)?;
+                    packed.samples += 1;
+                }
+                Err(skipped) => packed.skipped.push(skipped),
+            }
+        }
+        progress(end);
+    }
+    packed.files = writer.finish()?;
+    Ok(packed)
+}
+
+fn prepare(source: &dyn Source, index: usize, options: PackOptions) -> Result<Pair, Fault> {
+    let sample = source.read(index, 0)?;
+    let caption = sample.caption;
+    let encoded = match sample.picture {
+        Picture::Pixels(pixels) => {
+            let (bytes, extension) = match options.shorter_side {
+                Some(side) => shrunk(&pixels, side).unwrap_or((png(&pixels)?, "png")),
+                None => (png(&pixels)?, "png"),
+            };
+            return Ok(Pair {
+                bytes,
+                extension,
+                caption,
+            });
+        }
+        Picture::Encoded(bytes) => bytes,
+    };
+    // Decoded in any case: a set that was packed has no bad images.
+    let pixels = decode(Picture::Encoded(encoded.clone()), options.max_pixels)?;
+    let small = options.shorter_side.and_then(|side| shrunk(&pixels, side));
+    let (bytes, extension) = match small {
+        Some(small) => small,
+        None => {
+            let format = image::guess_format(&encoded)
+                .map_err(|error| Fault::new(SkipCause::CorruptImage, error))?;
+            let extension = format.extensions_str().first().copied().unwrap_or("jpg");
+            (encoded, extension)
+        }
+    };
+    Ok(Pair {
+        bytes,
+        extension,
+        caption,
+    })
+}
+
+fn png(pixels: &RgbImage) -> Result<Vec<u8>, Fault> {
+    let mut bytes = Cursor::new(Vec::new());
+    pixels
+        .write_to(&mut bytes, ImageFormat::Png)
+        .map_err(|error| Fault::new(SkipCause::CorruptImage, error))?;
+    Ok(bytes.into_inner())
+}
+
+/// A JPEG of the image with its shorter side at `side`; `None` if it is no longer already.
+fn shrunk(pixels: &RgbImage, side: u32) -> Option<(Vec<u8>, &'static str)> {
+    if pixels.width().min(pixels.height()) <= side {
+        return None;
+    }
+    let to = shorter_side_to(side, pixels.width(), pixels.height());
+    let mut small = vec![0; to[0] as usize * to[1] as usize * 3];
+    resize(pixels, to, Window::whole(to), Filter::Bicubic, &mut small);
+    let mut jpeg = Vec::new();
+    JpegEncoder::new_with_quality(&mut jpeg, JPEG_QUALITY)
+        .encode(&small, to[0], to[1], image::ExtendedColorType::Rgb8)
+        .ok()?;
+    Some((jpeg, "jpg"))
+}
+
+enum Writer {
+    Webdataset {
+        folder: PathBuf,
+        samples_per_shard: usize,
+        shards: usize,
+        open: Option<tar::Builder<BufWriter<File>>>,
+    },
+    Csv {
+        folder: PathBuf,
+        table: Box<csv::Writer<File>>,
+    },
+    Folder {
+        folder: PathBuf,
+    },
+}
+
+const IMAGES: &str = "images";
+const TABLE: &str = "pairs.csv";
+
+fn at(path: &Path) -> impl Fn(io::Error) -> PackError + use<> {
+    let path = path.to_path_buf();
+    move |source| PackError {
+        path: path.clone(),
+        source,
+    }
+}
+
+impl Writer {
+    fn new(folder: &Path, format: PackFormat) -> Result<Self, PackError> {
+        fs::create_dir_all(folder).map_err(at(folder))?;
+        let folder = folder.to_path_buf();
+        Ok(match format {
+            PackFormat::Webdataset { samples_per_shard } => Self::Webdataset {
+                folder,
+                samples_per_shard: samples_per_shard.max(1),
+                shards: 0,
+                open: None,
+            },
+            PackFormat::Csv => {
+                let images = folder.join(IMAGES);
+                fs::create_dir_all(&images).map_err(at(&images))?;
+                let path = folder.join(TABLE);
+                let mut table = csv::Writer::from_writer(File::create(&path).map_err(at(&path))?);
+                table
+                    .write_record(["filepath", "title"])
+                    .map_err(|error| at(&path)(error.into()))?;
+                let table = Box::new(table);
+                Self::Csv { folder, table }
+            }
+            PackFormat::Folder => Self::Folder { folder },
+        })
+    }
+
+    /// - index: of the sample among those written.
+    fn write(&mut self, index: usize, pair: &Pair) -> Result<(), PackError> {
+        let key = format!("{index:08}");
+        let image = format!("{key}.{}", pair.extension);
+        match self {
+            Self::Webdataset {
+                folder,
+                samples_per_shard,
+                shards,
+                open,
+            } => {
+                if open.is_some() && index.is_multiple_of(*samples_per_shard) {
+                    finish_shard(folder, *shards, open)?;
+                    *shards += 1;
+                }
+                let path = unfinished(folder, *shards);
+                let shard = match open {
+                    Some(shard) => shard,
+                    None => {
+                        let file = File::create(&path).map_err(at(&path))?;
+                        open.insert(tar::Builder::new(BufWriter::new(file)))
+                    }
+                };
+                let caption = format!("{key}.txt");
+                for (name, bytes) in [
+                    (&image, &pair.bytes[..]),
+                    (&caption, pair.caption.as_bytes()),
+                ] {
+                    let mut header = tar::Header::new_ustar();
+                    header.set_size(bytes.len() as u64);
+                    header.set_mode(0o644);
+                    shard
+                        .append_data(&mut header, name, bytes)
+                        .map_err(at(&path))?;
+                }
+            }
+            Self::Csv { folder, table } => {
+                let name = format!("{IMAGES}/{image}");
+                let path = folder.join(&name);
+                fs::write(&path, &pair.bytes).map_err(at(&path))?;
+                table
+                    .write_record([&name, &pair.caption])
+                    .map_err(|error| at(&folder.join(TABLE))(error.into()))?;
+            }
+            Self::Folder { folder } => {
+                let path = folder.join(&image);
+                fs::write(&path, &pair.bytes).map_err(at(&path))?;
+                let path = folder.join(format!("{key}.txt"));
+                fs::write(&path, &pair.caption).map_err(at(&path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// - returns how many shards or tables there are.
+    fn finish(self) -> Result<usize, PackError> {
+        match self {
+            Self::Webdataset {
+                folder,
+                shards,
+                mut open,
+                ..
+            } => {
+                let last = usize::from(open.is_some());
+                finish_shard(&folder, shards, &mut open)?;
+                Ok(shards + last)
+            }
+            Self::Csv { folder, mut table } => {
+                table.flush().map_err(at(&folder.join(TABLE)))?;
+                Ok(1)
+            }
+            Self::Folder { .. } => Ok(0),
+        }
+    }
+}
+
+fn unfinished(folder: &Path, shard: usize) -> PathBuf {
+    folder.join(format!(".unfinished-{shard:06}.tar"))
+}
+
+fn finish_shard(
+    folder: &Path,
+    shard: usize,
+    open: &mut Option<tar::Builder<BufWriter<File>>>,
+) -> Result<(), PackError> {
+    let Some(builder) = open.take() else {
+        return Ok(());
+    };
+    let path = unfinished(folder, shard);
+    let buffer = builder.into_inner().map_err(at(&path))?;
+    let file = buffer
+        .into_inner()
+        .map_err(|error| at(&path)(error.into_error()))?;
+    file.sync_all().map_err(at(&path))?;
+    let whole = folder.join(format!("{shard:06}.tar"));
+    fs::rename(&path, &whole).map_err(at(&whole))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shapes::ShapesTable;
+    use crate::source::SourceTable;
+
+    fn shapes() -> Box<dyn Source> {
+        SourceTable::Shapes(ShapesTable { samples: 7 })
+            .open(3, 32)
+            .unwrap()
+    }
+
+    /// Packs shapes and reads them again.
+    fn again(format: PackFormat, table: impl Fn(&Path) -> String) {
+        let folder = tempfile::tempdir().unwrap();
+        let options = PackOptions {
+            format,
+            shorter_side: None,
+            max_pixels: 10_000,
+        };
+        let before = shapes();
+        let packed = pack(before.as_ref(), folder.path(), options, |_| {}).unwrap();
+        assert_eq!(packed.samples, 7);
+        let table: SourceTable = serde_json::from_str(&table(folder.path())).unwrap();
+        assert_eq!(table.problems(), []);
+        let after = table.open(0, 32).unwrap();
+        assert_eq!(after.len(), 7);
+        for index in 0..7 {
+            let (before, after) = (
+                before.read(index, 0).unwrap(),
+                after.read(index, 0).unwrap(),
+            );
+            assert_eq!(before.caption, after.caption);
+            let pixels = |sample: crate::Sample| decode(sample.picture, 10_000).unwrap();
+            assert_eq!(pixels(before), pixels(after));
+        }
+    }
+
+    #[test]
+    fn every_format_is_read_again() {
+        let path = |folder: &Path, rest: &str| folder.join(rest).display().to_string();
+        again(
+            PackFormat::Webdataset {
+                samples_per_shard: 3,
+            },
+            |folder| {
+                format!(
+                    r#"{{"source": "webdataset", "shards": "{}"}}"#,
+                    path(folder, "{000000..000002}.tar")
+                )
+            },
+        );
+        again(PackFormat::Csv, |folder| {
+            format!(r#"{{"source": "csv", "path": "{}"}}"#, path(folder, TABLE))
+        });
+        again(PackFormat::Folder, |folder| {
+            format!(r#"{{"source": "folder", "path": "{}"}}"#, path(folder, ""))
+        });
+    }
+
+    #[test]
+    fn large_images_are_made_smaller() {
+        let (bytes, extension) = shrunk(&RgbImage::new(64, 32), 16).unwrap();
+        assert_eq!(extension, "jpg");
+        let small = decode(Picture::Encoded(bytes), 10_000).unwrap();
+        assert_eq!(small.dimensions(), (32, 16));
+        assert!(shrunk(&RgbImage::new(64, 16), 16).is_none());
+    }
+}

@@ -1,0 +1,131 @@
+//! The caption of an image out of the text beside it.
+
+use rand::RngExt;
+
+use crate::draw::{Purpose, stream};
+use crate::sample::{Fault, SkipCause};
+
+/// How a caption is taken from a file's bytes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct CaptionRule {
+    /// The bytes are JSON with the caption under this key: a text, or a list of which one
+    /// is drawn.
+    pub key: Option<String>,
+    /// Every line is a caption, of which one is drawn.
+    pub one_of_lines: bool,
+    pub seed: u64,
+}
+
+impl CaptionRule {
+    /// What the file beside an image ends with.
+    pub fn extension(&self) -> &'static str {
+        if self.key.is_some() { "json" } else { "txt" }
+    }
+
+    /// The caption of sample `index` in `epoch`.
+    pub fn draw(&self, bytes: Vec<u8>, index: usize, epoch: u64) -> Result<String, Fault> {
+        let one_of = |texts: Vec<String>| {
+            let texts: Vec<String> = (texts.into_iter())
+                .filter(|text| !text.trim().is_empty())
+                .collect();
+            if texts.is_empty() {
+                return Err(empty());
+            }
+            let mut rng = stream(self.seed, Purpose::Caption, epoch, index as u64);
+            let drawn = rng.random_range(0..texts.len());
+            Ok(texts[drawn].trim().to_string())
+        };
+        match &self.key {
+            Some(key) => one_of(json_captions(&bytes, key)?),
+            None if self.one_of_lines => {
+                let text = text(bytes)?;
+                one_of(text.lines().map(str::to_string).collect())
+            }
+            None => caption_text(bytes),
+        }
+    }
+}
+
+/// Reads a caption's bytes as text.
+pub(super) fn caption_text(bytes: Vec<u8>) -> Result<String, Fault> {
+    let text = text(bytes)?;
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(empty());
+    }
+    Ok(text.to_string())
+}
+
+fn text(bytes: Vec<u8>) -> Result<String, Fault> {
+    String::from_utf8(bytes).map_err(|error| Fault::new(SkipCause::InvalidCaption, error))
+}
+
+fn empty() -> Fault {
+    Fault::new(SkipCause::EmptyCaption, "the caption has no words")
+}
+
+fn json_captions(bytes: &[u8], key: &str) -> Result<Vec<String>, Fault> {
+    use serde_json::Value;
+    let invalid = |message: &dyn std::fmt::Display| Fault::new(SkipCause::InvalidCaption, message);
+    let json: Value = serde_json::from_slice(bytes).map_err(|error| invalid(&error))?;
+    let no_text = || {
+        invalid(&format!(
+            "`{key}` of the .json is no text and no list of texts"
+        ))
+    };
+    match json.get(key) {
+        Some(Value::String(text)) => Ok(vec![text.clone()]),
+        Some(Value::Array(texts)) => (texts.iter())
+            .map(|text| text.as_str().map(str::to_string).ok_or_else(no_text))
+            .collect(),
+        Some(Value::Null) | None => Err(Fault::new(
+            SkipCause::MissingCaption,
+            format!("the .json has no `{key}`"),
+        )),
+        Some(_) => Err(no_text()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    fn drawn(rule: &CaptionRule, bytes: &[u8]) -> HashSet<String> {
+        (0..50)
+            .map(|epoch| rule.draw(bytes.to_vec(), 3, epoch).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn one_of_several_captions_is_drawn_each_epoch() {
+        let lines = CaptionRule {
+            one_of_lines: true,
+            ..CaptionRule::default()
+        };
+        let expected: HashSet<String> = ["a cat", "a dog"].map(str::to_string).into();
+        assert_eq!(drawn(&lines, b"a cat\n\n a dog \n"), expected);
+        assert_eq!(
+            lines.draw(b"a\nb\nc".to_vec(), 1, 2).unwrap(),
+            lines.draw(b"a\nb\nc".to_vec(), 1, 2).unwrap()
+        );
+        let json = CaptionRule {
+            key: Some("captions".into()),
+            ..CaptionRule::default()
+        };
+        assert_eq!(
+            drawn(&json, br#"{"captions": ["a cat", "a dog"]}"#),
+            expected
+        );
+        let fault = json
+            .draw(br#"{"captions": [1]}"#.to_vec(), 0, 0)
+            .unwrap_err();
+        assert_eq!(fault.cause, SkipCause::InvalidCaption);
+    }
+
+    #[test]
+    fn without_a_rule_all_of_the_text_is_the_caption() {
+        let text = CaptionRule::default().draw(b" a cat\non a mat\n".to_vec(), 0, 0);
+        assert_eq!(text.unwrap(), "a cat\non a mat");
+    }
+}

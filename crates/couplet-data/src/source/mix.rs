@@ -1,0 +1,237 @@
+//! Several sets in one, each with its share.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Source, SourceError, SourceTable};
+use crate::sample::{Fault, Sample};
+
+/// `source = "mix"`, with a `[[data.train.mix]]` for each set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MixTable {
+    pub mix: Vec<MixEntry>,
+}
+
+/// One set of a mix: its weight, and the source's own keys in the same table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MixEntry {
+    /// How often a sample of this set is taken, beside the others: 2 shows each twice as
+    /// often as 1 does.
+    #[serde(default = "one")]
+    pub weight: f64,
+    #[serde(flatten)]
+    pub source: SourceTable,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl MixTable {
+    pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        if self.mix.is_empty() {
+            problems.push(("mix", "the list is empty".to_string()));
+        }
+        for (at, entry) in self.mix.iter().enumerate() {
+            if !(entry.weight.is_finite() && entry.weight > 0.0) {
+                problems.push(("mix", format!("[{at}].weight: must be a positive number")));
+            }
+            if matches!(entry.source, SourceTable::Mix(_)) {
+                problems.push((
+                    "mix",
+                    format!("[{at}].source: a mix of mixes; write one list"),
+                ));
+                continue;
+            }
+            for (key, message) in entry.source.problems() {
+                problems.push(("mix", format!("[{at}].{key}: {message}")));
+            }
+        }
+        problems
+    }
+}
+
+/// A set's stretch of the mix's indices.
+struct Part {
+    source: Box<dyn Source>,
+    first: usize,
+    len: usize,
+}
+
+/// Each set has a stretch of the indices as long as its samples times its weight. Over the
+/// epochs a stretch walks through permutations of its set, so that every sample is seen as
+/// often as every other of the set, to one.
+pub(super) struct MixSource {
+    parts: Arc<[Part]>,
+    len: usize,
+    seed: u64,
+}
+
+impl MixSource {
+    pub(super) fn open(table: &MixTable, seed: u64, image_size: u32) -> Result<Self, SourceError> {
+        let mut parts = Vec::new();
+        let mut first = 0;
+        for entry in &table.mix {
+            let source = entry.source.open(seed, image_size)?;
+            let len = stretch(source.len(), entry.weight);
+            parts.push(Part { source, first, len });
+            first += len;
+        }
+        Ok(Self {
+            parts: parts.into(),
+            len: first,
+            seed,
+        })
+    }
+
+    /// The part of an index, and the sample of its set in `epoch`.
+    fn find(&self, index: usize, epoch: u64) -> (&Part, usize) {
+        let at = self
+            .parts
+            .partition_point(|part| part.first + part.len <= index);
+        let part = &self.parts[at];
+        let (len, set) = (part.len as u128, part.source.len() as u128);
+        let walked = u128::from(epoch) * len + (index - part.first) as u128;
+        let pass = u64::try_from(walked / set).unwrap_or(u64::MAX);
+        let within = u64::try_from(walked % set).unwrap_or(0);
+        let key = [self.seed, at as u64, pass];
+        let sample = permuted(within, part.source.len() as u64, key);
+        (part, usize::try_from(sample).expect("a sample of the set"))
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a positive count"
+)]
+fn stretch(samples: usize, weight: f64) -> usize {
+    ((samples as f64 * weight).round() as usize).max(1)
+}
+
+impl Source for MixSource {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn read(&self, index: usize, epoch: u64) -> Result<Sample, Fault> {
+        let (part, sample) = self.find(index, epoch);
+        part.source.read(sample, epoch)
+    }
+
+    fn locate(&self, index: usize, epoch: u64) -> (String, String) {
+        let (part, sample) = self.find(index, epoch);
+        part.source.locate(sample, epoch)
+    }
+}
+
+/// Where `index` goes in a permutation of `0..len` that needs no memory: four rounds of a
+/// Feistel network over a power of 4, walked until it lands below `len`.
+/// Source: Black and Rogaway 2002, "Ciphers with Arbitrary Finite Domains".
+fn permuted(index: u64, len: u64, key: [u64; 3]) -> u64 {
+    let bits = (64 - len.saturating_sub(1).leading_zeros())
+        .div_ceil(2)
+        .max(1);
+    let mask = (1 << bits) - 1;
+    let mut at = index;
+    loop {
+        let (mut left, mut right) = (at >> bits, at & mask);
+        for round in 0..4 {
+            let mixed = hash([key[0], key[1], key[2], round, right]) & mask;
+            (left, right) = (right, left ^ mixed);
+        }
+        at = left << bits | right;
+        if at < len {
+            return at;
+        }
+    }
+}
+
+/// Source: Steele et al. 2014, "Fast splittable pseudorandom number generators".
+fn hash(words: [u64; 5]) -> u64 {
+    words.iter().fold(0, |state: u64, word| {
+        let mut z = (state ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::Picture;
+    use std::collections::HashMap;
+
+    #[test]
+    fn a_permutation_without_memory_hits_every_place_once() {
+        for len in [1, 2, 7, 64, 1000] {
+            let mut seen: Vec<u64> = (0..len).map(|i| permuted(i, len, [1, 2, 3])).collect();
+            if len == 1000 {
+                assert!(
+                    seen.windows(2)
+                        .filter(|pair| pair[1] == pair[0] + 1)
+                        .count()
+                        < 20
+                );
+            }
+            seen.sort_unstable();
+            assert_eq!(seen, (0..len).collect::<Vec<_>>());
+        }
+    }
+
+    struct Numbers(usize);
+
+    impl Source for Numbers {
+        fn len(&self) -> usize {
+            self.0
+        }
+
+        fn read(&self, index: usize, _epoch: u64) -> Result<Sample, Fault> {
+            Ok(Sample {
+                picture: Picture::Encoded(Vec::new()),
+                caption: format!("{}:{index}", self.0),
+            })
+        }
+
+        fn locate(&self, index: usize, _epoch: u64) -> (String, String) {
+            (self.0.to_string(), index.to_string())
+        }
+    }
+
+    #[test]
+    fn weights_are_kept_and_every_sample_is_seen_as_often() {
+        let part = |len: usize, first, weight| Part {
+            source: Box::new(Numbers(len)),
+            first,
+            len: stretch(len, weight),
+        };
+        // Twice as often as it stands, and half as often.
+        let parts = vec![part(5, 0, 2.0), part(20, 10, 0.5)];
+        let mix = MixSource {
+            parts: parts.into(),
+            len: 20,
+            seed: 3,
+        };
+        let mut seen: HashMap<String, usize> = HashMap::new();
+        for epoch in 0..4 {
+            for index in 0..20 {
+                let caption = mix.read(index, epoch).unwrap().caption;
+                assert!(caption.ends_with(&mix.locate(index, epoch).1));
+                *seen.entry(caption).or_default() += 1;
+            }
+        }
+        assert_eq!(seen.len(), 25);
+        for (caption, count) in seen {
+            assert_eq!(
+                count,
+                if caption.starts_with("5:") { 8 } else { 2 },
+                "{caption}"
+            );
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! `couplet data check` and `couplet data stats`.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+
+use anyhow::Context;
+use couplet_data::Survey;
+use couplet_train::{Checked, RunConfig};
+
+use super::bar;
+use crate::{DataCheckArguments, DataConfigArguments, EXIT_FAILED};
+
+/// Bad samples that are printed; the file of `--out` has all.
+const SHOWN: usize = 20;
+
+fn survey(checked: &Checked) -> Survey {
+    let source = checked.source();
+    let bar = bar(source.len());
+    let max_pixels = checked.config.data.max_image_pixels;
+    let survey = Survey::of(source, checked.tokens(), max_pixels, |done| {
+        bar.set_position(done as u64);
+    });
+    bar.finish_and_clear();
+    survey
+}
+
+pub(crate) fn check(arguments: &DataCheckArguments) -> anyhow::Result<u8> {
+    let checked = RunConfig::read(&arguments.config, &arguments.set)?;
+    let survey = survey(&checked);
+    for bad in survey.skipped.iter().take(SHOWN) {
+        println!("{}: {}: {}: {}", bad.shard, bad.key, bad.cause, bad.detail);
+    }
+    if survey.skipped.len() > SHOWN {
+        println!("… and {} more", survey.skipped.len() - SHOWN);
+    }
+    if let Some(path) = &arguments.out {
+        let write = || -> std::io::Result<()> {
+            let mut file = BufWriter::new(File::create(path)?);
+            for bad in &survey.skipped {
+                serde_json::to_writer(&mut file, bad)?;
+                file.write_all(b"\n")?;
+            }
+            file.flush()
+        };
+        write().with_context(|| path.display().to_string())?;
+    }
+    print_counts(&survey);
+    Ok(if survey.skipped.is_empty() {
+        0
+    } else {
+        EXIT_FAILED
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share for people")]
+fn print_counts(survey: &Survey) {
+    let bad = survey.skipped.len();
+    let share = 100.0 * bad as f64 / survey.samples.max(1) as f64;
+    println!(
+        "{} samples, {bad} of them bad ({share:.2}%)",
+        survey.samples
+    );
+    for (cause, count) in survey.causes() {
+        println!("  {count:8} {cause}");
+    }
+}
+
+pub(crate) fn stats(arguments: &DataConfigArguments) -> anyhow::Result<u8> {
+    let checked = RunConfig::read(&arguments.config, &arguments.set)?;
+    let survey = survey(&checked);
+    print_counts(&survey);
+    println!(
+        "\n  {:18} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "", "least", "5%", "median", "95%", "most"
+    );
+    let widths: Vec<usize> = survey.widths.iter().map(|side| *side as usize).collect();
+    let heights: Vec<usize> = survey.heights.iter().map(|side| *side as usize).collect();
+    for (name, sorted) in [
+        ("width, pixels", &widths),
+        ("height, pixels", &heights),
+        ("image file, bytes", &survey.bytes),
+        ("caption, tokens", &survey.tokens),
+    ] {
+        if let (Some(first), Some(last)) = (sorted.first(), sorted.last()) {
+            let at = |percent: usize| sorted[(sorted.len() - 1) * percent / 100];
+            println!(
+                "  {name:18} {first:>9} {:>9} {:>9} {:>9} {last:>9}",
+                at(5),
+                at(50),
+                at(95)
+            );
+        }
+    }
+    println!(
+        "\n  {:8} captions are cut off at {} tokens",
+        survey.cut_captions,
+        checked.tokens().context_length
+    );
+    println!(
+        "  {:8} captions stand in an earlier sample too",
+        survey.repeated_captions
+    );
+    println!(
+        "  {:8} images stand in an earlier sample too",
+        survey.repeated_images
+    );
+    Ok(0)
+}
