@@ -132,14 +132,13 @@ fn prepare(source: &dyn Source, index: usize, options: PackOptions) -> Result<Pa
     // Decoded in any case: a set that was packed has no bad images.
     let pixels = decode(Picture::Encoded(encoded.clone()), options.max_pixels)?;
     let small = options.shorter_side.and_then(|side| shrunk(&pixels, side));
-    let (bytes, extension) = match small {
-        Some(small) => small,
-        None => {
-            let format = image::guess_format(&encoded)
-                .map_err(|error| Fault::new(SkipCause::CorruptImage, error))?;
-            let extension = format.extensions_str().first().copied().unwrap_or("jpg");
-            (encoded, extension)
-        }
+    let (bytes, extension) = if let Some(small) = small {
+        small
+    } else {
+        let format = image::guess_format(&encoded)
+            .map_err(|error| Fault::new(SkipCause::CorruptImage, error))?;
+        let extension = format.extensions_str().first().copied().unwrap_or("jpg");
+        (encoded, extension)
     };
     Ok(Pair {
         bytes,
@@ -240,12 +239,11 @@ impl Writer {
                     *shards += 1;
                 }
                 let path = unfinished(folder, *shards);
-                let shard = match open {
-                    Some(shard) => shard,
-                    None => {
-                        let file = File::create(&path).map_err(at(&path))?;
-                        open.insert(tar::Builder::new(BufWriter::new(file)))
-                    }
+                let shard = if let Some(shard) = open {
+                    shard
+                } else {
+                    let file = File::create(&path).map_err(at(&path))?;
+                    open.insert(tar::Builder::new(BufWriter::new(file)))
                 };
                 let caption = format!("{key}.txt");
                 for (name, bytes) in [

@@ -24,6 +24,9 @@ const POINTERS: [&str; 2] = ["best", "latest"];
 /// Averaged weights beside a checkpoint's own.
 pub const EMA_WEIGHTS_FILE: &str = "open_clip_model_ema.safetensors";
 
+/// Names which of a checkpoint's weights its evaluations judged, where there are two.
+pub const JUDGED_FILE: &str = "judged_weights";
+
 /// A model that takes images and text.
 #[derive(Debug, Clone)]
 pub struct Encoder {
@@ -378,8 +381,15 @@ pub fn find_model(path: &Path) -> Result<PathBuf, OpenError> {
             break;
         }
     }
-    let ema = path.join(EMA_WEIGHTS_FILE);
-    Ok(if ema.is_file() { ema } else { path })
+    let judged = path.join(JUDGED_FILE);
+    if !judged.is_file() {
+        return Ok(path);
+    }
+    let name = fs::read_to_string(&judged).map_err(|source| OpenError::Io {
+        path: judged,
+        source,
+    })?;
+    Ok(path.join(name.trim()))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ mod zero_shot;
 
 pub use dataset::{Dataset, DatasetError, DatasetTable, Lines};
 pub use encoder::{
-    EMA_WEIGHTS_FILE, Encoder, ImageError, MissingTokenizer, OpenError, OpenOptions,
+    EMA_WEIGHTS_FILE, Encoder, ImageError, JUDGED_FILE, MissingTokenizer, OpenError, OpenOptions,
     eval_transform, find_model, open_tokenizer, token_options,
 };
 pub use export::{ExportError, Format, foreign_tokenizer};

@@ -3,9 +3,9 @@
 //! that an enum's variant shows up in the path.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
-use crate::Clip;
+use crate::{Clip, ImageTowerSpec, ModelSpec};
 
 /// What to do with each float parameter, given its open_clip name.
 pub trait ParameterVisitor {
@@ -15,6 +15,34 @@ pub trait ParameterVisitor {
 /// What to replace each float parameter with, given its open_clip name.
 pub trait ParameterMapper {
     fn map<const D: usize>(&mut self, name: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>>;
+}
+
+impl ModelSpec {
+    /// The open_clip names of all parameters and buffers, known without the memory that
+    /// the model would take.
+    ///
+    /// # Panics
+    /// If `self.problems()` is not empty.
+    pub fn parameter_names(&self) -> Vec<String> {
+        struct Names(Vec<String>);
+        impl ParameterVisitor for Names {
+            fn visit<const D: usize>(&mut self, name: &str, _param: &Param<Tensor<D>>) {
+                self.0.push(name.to_string());
+            }
+        }
+        // Names do not depend on widths.
+        let mut narrow = self.clone();
+        narrow.text.width = 4 * narrow.text.heads;
+        if let ImageTowerSpec::Vit(vit) = &mut narrow.image {
+            vit.width = 4 * vit.heads;
+        }
+        if !narrow.problems().is_empty() {
+            narrow = self.clone();
+        }
+        let mut names = Names(Vec::new());
+        visit_parameters(&Clip::blank(&narrow, &Device::flex()), &mut names);
+        names.0
+    }
 }
 
 /// Visits every parameter in a fixed order.
@@ -97,7 +125,6 @@ impl<T: ParameterMapper> ModuleMapper for Walk<'_, T> {
 mod tests {
     use super::*;
     use crate::presets;
-    use burn::tensor::Device;
 
     struct Names(Vec<(String, Vec<usize>)>);
 
@@ -132,6 +159,8 @@ mod tests {
         has("ln_final.weight", &[64]);
         has("text_projection", &[64, 64]);
         has("logit_scale", &[1]);
+        let all: Vec<String> = names.0.iter().map(|(name, _)| name.clone()).collect();
+        assert_eq!(spec.parameter_names(), all);
         // class, positions, conv1, 2 + 2 norm, proj | positions, tokens, 2 norm, proj | scale
         assert_eq!(names.0.len(), (8 + 4 * 12) + (5 + 2 * 12) + 1);
     }

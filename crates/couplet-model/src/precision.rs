@@ -3,8 +3,9 @@
 use burn::tensor::{DType, FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// The dtype of matrix products and convolutions. Parameters, the residual stream, norms
-/// and softmax stay as wide as the parameters are, which is f32.
+/// The dtype of matrix products and convolutions. Parameters, a transformer's residual
+/// stream, norms and softmax stay as wide as the parameters are, which is f32; between
+/// the convolutions of a ResNet everything but the norms is narrow.
 ///
 /// Source: PyTorch's automatic mixed precision, which sorts operations in the same way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

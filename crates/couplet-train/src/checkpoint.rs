@@ -10,14 +10,16 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use couplet_data::TokenizerError;
 use couplet_data::loader::{Position, TokenOptions};
-use couplet_eval::{EMA_WEIGHTS_FILE, foreign_tokenizer};
+use couplet_eval::{EMA_WEIGHTS_FILE, JUDGED_FILE, foreign_tokenizer};
 use couplet_model::weights::{self, WeightsError};
-use couplet_model::{Clip, FolderError, ModelSpec, PreprocessSpec, open_clip};
+use couplet_model::{
+    Clip, FolderError, Freeze, ImageTowerSpec, ModelSpec, PreprocessSpec, open_clip,
+};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use crate::RunConfig;
-use crate::config::changes;
+use crate::config::{EvalWeights, changes};
 use crate::loss_scale::LossScale;
 use crate::optimizer::ModelOptimizer;
 
@@ -126,6 +128,8 @@ pub(crate) struct Contents<'a> {
     pub optimizer: &'a ModelOptimizer,
     /// The averaged model.
     pub ema: Option<&'a Clip>,
+    /// Which of the two `--model` opens.
+    pub judged: EvalWeights,
     pub state: TrainerState,
 }
 
@@ -176,7 +180,9 @@ impl RunFolder {
             .to_toml()
             .parse()
             .map_err(|error| damaged(format!("{error}")))?;
-        let (harmless, changes) = changes(&before, &now);
+        let trains_norms = matches!(config.model.image, ImageTowerSpec::ResNet(_))
+            && config.freeze.image != Freeze::All;
+        let (harmless, changes) = changes(&before, &now, trains_norms);
         if !changes.is_empty() {
             return Err(CheckpointError::Changed {
                 path: path.into(),
@@ -205,7 +211,12 @@ impl RunFolder {
 
     /// `metrics.jsonl`
     pub fn metrics(&self) -> PathBuf {
-        self.path.join(METRICS)
+        Self::metrics_of(&self.path)
+    }
+
+    /// The `metrics.jsonl` of the run in this folder.
+    pub(crate) fn metrics_of(path: &Path) -> PathBuf {
+        path.join(METRICS)
     }
 
     /// `skipped.jsonl`
@@ -250,12 +261,13 @@ impl RunFolder {
             remove_folder(&unfinished).ok();
             return Err(error);
         }
+        let aside = self.unfinished(step).with_extension("old");
         if folder.exists() {
-            // Left by a run that was killed after it had written this very step.
-            remove_folder(&folder)?;
+            fs::rename(&folder, &aside).map_err(io_at(&folder))?;
         }
         fs::rename(&unfinished, &folder).map_err(io_at(&folder))?;
         sync_folder(&self.path.join(CHECKPOINTS))?;
+        remove_folder(&aside)?;
         self.write_small(LATEST, &format!("{}\n", name_of(step)))?;
         self.point_to_best(contents.state.best.as_ref())?;
         let best = contents.state.best.as_ref().map(|best| best.step);
@@ -430,6 +442,11 @@ fn write_checkpoint(folder: &Path, contents: &Contents) -> Result<(), Checkpoint
     }
     if let Some(ema) = contents.ema {
         weights::save(&folder.join(EMA_WEIGHTS_FILE), &weights::parameters(ema))?;
+        let judged = match contents.judged {
+            EvalWeights::Ema => EMA_WEIGHTS_FILE,
+            EvalWeights::Raw => open_clip::WEIGHTS_FILE,
+        };
+        write_synced(&folder.join(JUDGED_FILE), judged)?;
     }
     let (moments, optimizer_times) = contents.optimizer.save(contents.model);
     weights::save(&trainer.join(OPTIMIZER), &moments)?;
@@ -437,13 +454,17 @@ fn write_checkpoint(folder: &Path, contents: &Contents) -> Result<(), Checkpoint
         optimizer_times,
         ..contents.state.clone()
     };
-    let state_path = trainer.join(STATE);
     let text = serde_json::to_string_pretty(&state).expect("a trainer's state has a JSON form");
-    fs::write(&state_path, text + "\n")
-        .and_then(|()| File::open(&state_path)?.sync_all())
-        .map_err(io_at(&state_path))?;
+    write_synced(&trainer.join(STATE), &text)?;
     sync_folder(&trainer)?;
     sync_folder(folder)
+}
+
+/// A text with its line's end, on disk when this returns.
+fn write_synced(path: &Path, text: &str) -> Result<(), CheckpointError> {
+    fs::write(path, format!("{text}\n"))
+        .and_then(|()| File::open(path)?.sync_all())
+        .map_err(io_at(path))
 }
 
 fn name_of(step: u64) -> String {

@@ -46,7 +46,9 @@ pub enum Event<'a> {
     Skipped {
         samples: u64,
     },
-    /// Something that a person should know of.
+    /// Something that a person may want to know.
+    Note(&'a str),
+    /// Something that a person should know.
     Warning(&'a str),
 }
 

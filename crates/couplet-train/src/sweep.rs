@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// What a finished trial leaves in its folder.
-const RESULT: &str = "trial.json";
+const DONE: &str = "trial.json";
 /// The results so far, the best first.
 const RANKING: &str = "ranking.json";
 
@@ -119,8 +119,18 @@ pub struct Trial {
     pub set: Vec<String>,
 }
 
+/// What a finished trial notes beside its run: what it was, so that a changed sweep runs
+/// it again.
+#[derive(Debug, Serialize, Deserialize)]
+struct Done {
+    config: String,
+    seconds: f64,
+    /// Why its numbers broke, if they did.
+    error: Option<String>,
+}
+
 /// What came of a trial.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TrialResult {
     pub trial: String,
     pub set: Vec<String>,
@@ -130,7 +140,7 @@ pub struct TrialResult {
     pub step: Option<u64>,
     pub seconds: f64,
     /// Why there is no value.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
@@ -167,7 +177,13 @@ impl Sweep {
             trials,
         };
         for trial in &sweep.trials {
-            sweep.config(trial)?;
+            let names = sweep.config(trial)?.metric_names();
+            if !names.contains(&sweep.table.metric) {
+                let (metric, there_are) = (&sweep.table.metric, names.join(", "));
+                return Err(unsound(format!(
+                    "metric: `{metric}` is never measured; there are {there_are}"
+                )));
+            }
         }
         Ok(sweep)
     }
@@ -199,42 +215,52 @@ impl Sweep {
         observer: &mut dyn Observer,
     ) -> Result<Option<TrialResult>, SweepError> {
         let folder = self.folder.join(&trial.name);
-        let result_path = folder.join(RESULT);
-        if let Some(done) = read_result(&result_path).filter(|done| done.set == trial.set) {
-            return Ok(Some(done));
-        }
         let checked = self.config(trial)?;
+        let config = checked.config.to_toml();
+        let done_path = folder.join(DONE);
+        if let Some(done) = read_done(&done_path).filter(|done| done.config == config) {
+            return self.result(trial, &folder, done).map(Some);
+        }
         let run = RunFolder::resume(&folder, &checked.config).map_err(|source| {
             let trial = trial.name.clone();
             let source = Box::new(source);
             SweepError::Folder { trial, source }
         })?;
-        let result = match train(&checked, &run, stop, observer) {
+        let (seconds, error) = match train(&checked, &run, stop, observer) {
             Ok(outcome) if outcome.ending == Ending::Interrupted => return Ok(None),
-            Ok(outcome) => {
-                let best = self.best_value(&run.metrics())?;
-                TrialResult {
-                    error: best.is_none().then(|| {
-                        let metric = &self.table.metric;
-                        format!("{metric} was never measured")
-                    }),
-                    value: best.map(|(value, _)| value),
-                    step: best.map(|(_, step)| step),
-                    ..trial.result(outcome.seconds)
-                }
+            Ok(outcome) => (outcome.seconds, None),
+            Err(error @ (TrainError::NotFinite { .. } | TrainError::F16Exhausted { .. })) => {
+                (0.0, Some(error.to_string()))
             }
-            Err(error @ TrainError::NotFinite { .. }) => TrialResult {
-                error: Some(error.to_string()),
-                ..trial.result(0.0)
-            },
             Err(source) => {
                 let trial = trial.name.clone();
                 let source = Box::new(source);
                 return Err(SweepError::Train { trial, source });
             }
         };
-        write_json(&result_path, &result)?;
-        Ok(Some(result))
+        let done = Done {
+            config,
+            seconds,
+            error,
+        };
+        write_json(&done_path, &done)?;
+        self.result(trial, &folder, done).map(Some)
+    }
+
+    /// What a finished trial reached.
+    fn result(&self, trial: &Trial, folder: &Path, done: Done) -> Result<TrialResult, SweepError> {
+        let best = match done.error {
+            None => self.best_value(&RunFolder::metrics_of(folder))?,
+            Some(_) => None,
+        };
+        Ok(TrialResult {
+            trial: trial.name.clone(),
+            set: trial.set.clone(),
+            value: best.map(|(value, _)| value),
+            step: best.map(|(_, step)| step),
+            seconds: done.seconds,
+            error: done.error,
+        })
     }
 
     /// Sorts results, the best first and those without a value last, and writes them to
@@ -283,19 +309,6 @@ impl Sweep {
     }
 }
 
-impl Trial {
-    fn result(&self, seconds: f64) -> TrialResult {
-        TrialResult {
-            trial: self.name.clone(),
-            set: self.set.clone(),
-            value: None,
-            step: None,
-            seconds,
-            error: None,
-        }
-    }
-}
-
 impl SweepTable {
     fn trials(&self) -> Result<Vec<Trial>, String> {
         if self.name.trim_matches(['.', ' ']).is_empty() || self.name.contains(['/', '\\']) {
@@ -313,11 +326,14 @@ impl SweepTable {
                 .map(|trial| self.draw(seed, trial as u64))
                 .collect::<Result<_, _>>()?,
         };
-        let named = sets.into_iter().enumerate().map(|(at, set)| Trial {
-            name: format!("trial-{at:03}"),
-            set,
-        });
-        Ok(named.collect())
+        let mut trials: Vec<Trial> = Vec::new();
+        for set in sets {
+            let name = trial_name(&set);
+            if trials.iter().all(|trial| trial.name != name) {
+                trials.push(Trial { name, set });
+            }
+        }
+        Ok(trials)
     }
 
     /// Every combination, the last key changing first.
@@ -389,11 +405,23 @@ impl Range {
     }
 }
 
+/// Of what the trial sets, so that a sweep can grow: what was done keeps its folder.
+fn trial_name(set: &[String]) -> String {
+    // 64-bit FNV-1a, which stays the same in every release.
+    let hash = set
+        .join("\n")
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    format!("trial-{:08x}", hash >> 32)
+}
+
 fn assignment(key: &str, value: &Value) -> String {
     format!("{key}={value}")
 }
 
-fn read_result(path: &Path) -> Option<TrialResult> {
+fn read_done(path: &Path) -> Option<Done> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
@@ -419,10 +447,12 @@ mod tests {
 
     #[test]
     fn a_grid_has_every_combination() {
-        let table = table("[keys]\n\"optimizer.lr\" = [1e-3, 1e-4]\nseed = [0, 1, 2]");
-        let trials = table.trials().unwrap();
+        let grid = table("[keys]\n\"optimizer.lr\" = [1e-3, 1e-4]\nseed = [0, 1, 2]");
+        let trials = grid.trials().unwrap();
         assert_eq!(trials.len(), 6);
-        assert_eq!(trials[1].name, "trial-001");
+        let larger = table("[keys]\nseed = [0, 1]\n").trials().unwrap();
+        let small = table("[keys]\nseed = [1]\n").trials().unwrap();
+        assert_eq!(larger[1], small[0]);
         assert_eq!(trials[1].set, ["optimizer.lr=0.001", "seed=1"]);
         assert_eq!(trials[5].set, ["optimizer.lr=0.0001", "seed=2"]);
     }

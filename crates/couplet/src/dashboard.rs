@@ -151,7 +151,7 @@ impl Observer for Dashboard {
             }
             Event::Epoch(summary) => self.epoch(summary),
             Event::Warning(text) => self.warnings.push(text.to_string()),
-            Event::Skipped { .. } | Event::Saved(_) => {}
+            Event::Note(_) | Event::Skipped { .. } | Event::Saved(_) => {}
         }
     }
 }

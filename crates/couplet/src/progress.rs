@@ -159,6 +159,7 @@ impl Observer for Progress {
             }
             Event::Epoch(summary) => self.epoch(summary),
             Event::Skipped { samples } => self.skipped += samples,
+            Event::Note(text) => self.print(text),
             Event::Warning(text) => self.print(&format!("warning: {text}")),
             Event::Saved(_) => {}
         }

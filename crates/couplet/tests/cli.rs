@@ -193,6 +193,97 @@ fn averages_half_precision_and_micro_batches_survive_being_killed() {
     killed_equals_whole(&set, &[2, 6, 15, 24], &files);
 }
 
+#[test]
+fn a_run_stopped_before_its_first_update_can_go_on() {
+    let place = Place::new();
+    // No loss scale helps: every step is skipped, until the stop or the end of patience.
+    let set = [
+        "--set",
+        "precision=f16",
+        "--set",
+        "model.init_logit_scale=4.6",
+    ];
+    let child = place
+        .train("run", &set)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for_lines(&place.path("run"), 1);
+    let killed = Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status();
+    assert!(killed.unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output));
+    let lines = metrics(&place.path("run"));
+    assert_eq!(lines[0]["skipped_step"], true, "{lines:?}");
+    let resume = [&set[..], &["--resume"]].concat();
+    let last = place.train("run", &resume).output().unwrap();
+    assert!(last.status.success(), "{}", text(&last));
+    let whole = place.train("whole", &set).output().unwrap();
+    assert!(whole.status.success(), "{}", text(&whole));
+    assert_eq!(metrics(&place.path("run")), metrics(&place.path("whole")));
+}
+
+#[test]
+fn the_weights_that_were_judged_are_those_that_open() {
+    let place = Place::new();
+    let dataset = place.path("dataset.toml");
+    let top1 = |model: PathBuf| -> f64 {
+        let json = place.path("result.json");
+        let output = Command::new(env!("CARGO_BIN_EXE_couplet"))
+            .args(["eval", "zero-shot", "--dataset"])
+            .arg(&dataset)
+            .arg("--model")
+            .arg(model)
+            .arg("--json")
+            .arg(&json)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        let reports: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+        reports[0]["top1"].as_f64().unwrap()
+    };
+    for weights in ["ema", "raw"] {
+        let eval = format!(
+            "eval=[{{ kind = 'zero-shot', dataset = '{}', weights = '{weights}' }}]",
+            dataset.display()
+        );
+        let set = [
+            "--set",
+            "ema.decay=0.99",
+            "--set",
+            "optimizer.lr=2e-2",
+            "--set",
+            &eval,
+        ];
+        let output = place.train(weights, &set).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        let run = place.path(weights);
+        let best = fs::read_to_string(run.join("best")).unwrap();
+        let step: u64 = best.trim().strip_prefix("step-").unwrap().parse().unwrap();
+        let logged = metrics(&run)
+            .iter()
+            .find(|line| line["step"] == step && line.get("eval/tiny/top1").is_some())
+            .unwrap()["eval/tiny/top1"]
+            .as_f64()
+            .unwrap();
+        assert_eq!(top1(run.clone()), logged, "{weights}");
+        let file = |name: &str| run.join("checkpoints").join(best.trim()).join(name);
+        let judged = match weights {
+            "ema" => "open_clip_model_ema.safetensors",
+            _ => "open_clip_model.safetensors",
+        };
+        assert_eq!(top1(file(judged)), logged);
+        // The two differ, so that one cannot stand for the other.
+        assert_ne!(
+            fs::read(file("open_clip_model_ema.safetensors")).unwrap(),
+            fs::read(file("open_clip_model.safetensors")).unwrap()
+        );
+    }
+}
+
 /// A file system that is full, as far as the run can tell: the system lets it write no
 /// file of more than 512 KiB.
 #[cfg(unix)]

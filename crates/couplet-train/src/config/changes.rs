@@ -2,9 +2,10 @@
 
 use toml::{Table, Value};
 
+const MICRO: &str = "batch.micro";
 /// Keys whose change does not falsify a resumed run.
 const MAY_CHANGE: [&str; 9] = [
-    "batch.micro",
+    MICRO,
     "batch.recompute_blocks",
     "batch.logit_rows",
     "checkpoint.",
@@ -17,12 +18,18 @@ const MAY_CHANGE: [&str; 9] = [
 
 /// What differs between two configs, one line a key: first what may, then what must not
 /// in a resumed run.
-pub(crate) fn changes(before: &Table, now: &Table) -> (Vec<String>, Vec<String>) {
+/// - trains_norms: batch norms see one micro-batch at a time, whose size then matters.
+pub(crate) fn changes(
+    before: &Table,
+    now: &Table,
+    trains_norms: bool,
+) -> (Vec<String>, Vec<String>) {
     let mut all = Vec::new();
     diff("", before, now, &mut all);
-    let (harmless, others): (Vec<_>, Vec<_>) = all
-        .into_iter()
-        .partition(|(key, _)| MAY_CHANGE.iter().any(|may| key.starts_with(may)));
+    let (harmless, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|(key, _)| {
+        let counts = trains_norms && key == MICRO;
+        !counts && MAY_CHANGE.iter().any(|may| key.starts_with(may))
+    });
     let lines = |changes: Vec<(String, String)>| {
         let lines = changes.into_iter();
         lines
@@ -66,7 +73,7 @@ mod tests {
             "seed = 1\n[log]\nevery = '2 steps'\n[optimizer]\nlr = 0.2\n[extra]\na = 1"
                 .parse()
                 .unwrap();
-        let (harmless, changes) = changes(&before, &now);
+        let (harmless, changes) = changes(&before, &now, false);
         assert_eq!(harmless, ["log.every: \"1 step\" became \"2 steps\""]);
         assert_eq!(changes.len(), 2, "{changes:?}");
         assert!(changes[0].starts_with("extra: unset became"), "{changes:?}");

@@ -19,9 +19,9 @@ use couplet_eval::{
 use couplet_model::{ImageTowerSpec, ModelSource, PreprocessSpec, inspect_as};
 
 use super::{EvalTable, EvalWeights, Problem, RunConfig};
+use crate::DeviceSetting;
 use crate::duration::{Sizes, Unit};
 use crate::schedule::Schedule;
-use crate::{DeviceSetting, OptimizerTable};
 
 /// A sound config with what it names, opened.
 pub struct Checked {
@@ -71,6 +71,32 @@ impl Checked {
         Loader::start(self.source.clone(), options, position)
     }
 
+    /// Which weights the best checkpoint is the best by.
+    pub(crate) fn judged_weights(&self) -> EvalWeights {
+        let best = self.config.checkpoint.best.as_deref().unwrap_or_default();
+        let is_best = |eval: &&CheckedEval| {
+            let of = format!("eval/{}/", eval.dataset.name);
+            best.starts_with(&of)
+        };
+        let eval = (self.evals.iter().find(is_best)).or_else(|| self.evals.first());
+        eval.map_or(EvalWeights::Ema, |eval| eval.weights)
+    }
+
+    /// The names of all numbers that the run writes to `metrics.jsonl`.
+    pub fn metric_names(&self) -> Vec<String> {
+        let train = [
+            "loss",
+            "lr",
+            "logit_scale",
+            "grad_norm",
+            "samples_per_second",
+            "data_wait",
+        ];
+        let evals = (self.evals.iter())
+            .flat_map(|eval| ZERO_SHOT_METRICS.map(|m| format!("eval/{}/{m}", eval.dataset.name)));
+        train.iter().map(ToString::to_string).chain(evals).collect()
+    }
+
     /// Steps between two lines of `metrics.jsonl`.
     pub fn log_steps(&self) -> u64 {
         self.config.log.every.steps(self.sizes).unwrap_or(1).max(1)
@@ -118,7 +144,7 @@ pub(super) fn check(config: RunConfig, problems: &mut Vec<Problem>) -> Option<Ch
     check.loss(&config);
     check.ema_and_freeze(&config);
     let (source, epoch_len) = check.data(&config).unzip();
-    check.optimizer(&config.optimizer);
+    check.optimizer(&config);
     let sizes = check.batch(&config, epoch_len);
     let schedule = check.schedule(&config, sizes);
     let evals = check.evals(&config, sizes);
@@ -354,8 +380,16 @@ impl Check<'_> {
         })
     }
 
-    fn optimizer(&mut self, table: &OptimizerTable) {
+    fn optimizer(&mut self, config: &RunConfig) {
+        let table = &config.optimizer;
         for (key, message) in table.problems() {
+            self.fail(&format!("optimizer.{key}"), message);
+        }
+        let spec = config.model.spec();
+        if self.broken("model") || !spec.problems().is_empty() {
+            return;
+        }
+        for (key, message) in table.idle_globs(&spec.parameter_names()) {
             self.fail(&format!("optimizer.{key}"), message);
         }
     }

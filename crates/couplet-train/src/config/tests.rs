@@ -227,6 +227,14 @@ fn what_cannot_be_trained_is_named() {
     assert_eq!(keys(&["freeze.image=most"]), ["freeze.image"]);
     assert_eq!(keys(&["ema.decay=1.0"]), ["ema.decay"]);
     assert_eq!(
+        keys(&["optimizer.no_decay=['visual.*', 'visul.*']"]),
+        ["optimizer.no_decay[1]"]
+    );
+    assert_eq!(
+        keys(&["optimizer.group=[{ params = ['nothing'] }]"]),
+        ["optimizer.group[0].params[0]"]
+    );
+    assert_eq!(
         keys(&["optimizer.layer_decay=0"]),
         ["optimizer.layer_decay"]
     );

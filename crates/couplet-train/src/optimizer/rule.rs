@@ -26,15 +26,32 @@ pub(super) struct Moments<const D: usize> {
 }
 
 impl Rule {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "Burn's optimisers take f32 settings"
-    )]
-    pub fn new(
+    /// For parameters that decay.
+    pub fn decayed(
         kind: &OptimizerTable,
         betas: [f64; 2],
         eps: Option<f64>,
         weight_decay: f64,
+    ) -> Self {
+        Self::new(kind, betas, eps, weight_decay, true)
+    }
+
+    /// For gains, biases and the like. LAMB leaves their updates as long as they are: one
+    /// that starts at 0 would hardly move, since its updates would be as small as itself.
+    pub fn plain(kind: &OptimizerTable, betas: [f64; 2], eps: Option<f64>) -> Self {
+        Self::new(kind, betas, eps, 0.0, false)
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "Burn's optimisers take f32 settings"
+    )]
+    fn new(
+        kind: &OptimizerTable,
+        betas: [f64; 2],
+        eps: Option<f64>,
+        weight_decay: f64,
+        by_layer: bool,
     ) -> Self {
         let [beta_1, beta_2] = betas.map(|beta| beta as f32);
         let eps = eps.unwrap_or(DEFAULT_EPS) as f32;
@@ -54,6 +71,7 @@ impl Rule {
                     .with_beta_2(beta_2)
                     .with_epsilon(eps)
                     .with_weight_decay(weight_decay)
+                    .with_use_trust_ratio(by_layer)
                     .build(),
             ),
             OptimizerTable::Lion(_) => Self::Lion(

@@ -82,6 +82,28 @@ impl OptimizerTable {
         }
     }
 
+    /// Globs that hold no parameter's name, each with its key.
+    /// - names: of all parameters.
+    pub(crate) fn idle_globs(&self, names: &[String]) -> Vec<(String, String)> {
+        let settings = self.settings();
+        let no_decay = ("no_decay".to_string(), &settings.no_decay);
+        let groups = (settings.group.iter().enumerate())
+            .map(|(at, group)| (format!("group[{at}].params"), &group.params));
+        let mut idle = Vec::new();
+        for (key, globs) in std::iter::once(no_decay).chain(groups) {
+            for (at, glob) in globs.iter().enumerate() {
+                let Ok(matcher) = Glob::new(glob).map(|glob| glob.compile_matcher()) else {
+                    continue;
+                };
+                if !names.iter().any(|name| matcher.is_match(name)) {
+                    let message = format!("`{glob}` is the name of no parameter");
+                    idle.push((format!("{key}[{at}]"), message));
+                }
+            }
+        }
+        idle
+    }
+
     /// What is wrong with the values, each with its key.
     pub(crate) fn problems(&self) -> Vec<(String, String)> {
         let settings = self.settings();

@@ -235,6 +235,56 @@ fn a_frozen_tower_has_no_gradients_and_the_other_its_own() {
     }
 }
 
+/// A ResNet of one narrow block a stage.
+fn resnet() -> ModelSpec {
+    let mut spec = presets::find("RN50").unwrap();
+    if let ImageTowerSpec::ResNet(resnet) = &mut spec.image {
+        (resnet.layers, resnet.width, resnet.heads) = ([1; 4], 8, 4);
+        resnet.image_size = SIZE;
+    }
+    spec.text = presets::find("ViT-Ti-8-32").unwrap().text;
+    spec
+}
+
+#[test]
+fn frozen_norms_stay_as_they_are_and_the_others_follow_every_micro_batch() {
+    let device = Device::flex().autodiff();
+    let table = FreezeTable {
+        image: Freeze::AllButLast(2),
+        text: Freeze::Nothing,
+    };
+    let model = Clip::init(&resnet(), 0, &device).freeze(table, &resnet());
+    let before = couplet_model::weights::parameters(&model);
+    let settings: crate::OptimizerSettings = serde_json::from_str(r#"{"lr": 1e-3}"#).unwrap();
+    let table = crate::OptimizerTable::AdamW(settings);
+    let mut optimizer = ModelOptimizer::new(&table, &resnet());
+    let context = context(LOSSES[0], 2, Box::new(Solo));
+    let (model, report) = step(
+        model,
+        &mut optimizer,
+        pairs(0..8),
+        &PASS,
+        1e-3,
+        1.0,
+        &context,
+    );
+    assert!(report.updated);
+    let after = couplet_model::weights::parameters(&model);
+    for (name, tensor) in &before {
+        let is_frozen = ["conv", "bn", "layer1.", "layer2."].iter().any(|part| {
+            name.strip_prefix("visual.")
+                .is_some_and(|name| name.starts_with(part))
+        });
+        // Two gains and shifts behind a zero gain have no gradient at the first step.
+        let must_move = name.contains("running_") || name.starts_with("visual.attnpool.");
+        if is_frozen {
+            assert_eq!(&after[name], tensor, "{name}");
+        } else if must_move && !name.ends_with("k_proj.bias") {
+            assert_ne!(&after[name], tensor, "{name}");
+        }
+    }
+}
+
 #[test]
 fn gradients_carry_the_loss_scale() {
     let model = Clip::init(&spec(), 0, &Device::flex().autodiff());

@@ -37,7 +37,7 @@ impl Run<'_> {
                 tracing::warn!(file = sample.shard, cause = %sample.cause, "image not evaluated");
             }
             let head = self.line_head();
-            self.write_metrics(&eval_line(&head, &report))?;
+            self.write_metrics(&eval_line(&head, &report), observer)?;
             observer.event(Event::Evaluated {
                 step,
                 report: &report,

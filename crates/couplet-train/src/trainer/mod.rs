@@ -5,15 +5,14 @@ use std::time::Instant;
 use burn::module::Module;
 use couplet_data::StageTimes;
 use couplet_data::loader::{HostBatch, Loader, LoaderError};
-use couplet_eval::{MissingTokenizer, OpenError, find_model};
+use couplet_eval::find_model;
 use couplet_loss::{Loss, default_chunk};
 use couplet_model::{
-    Clip, FolderError, Freeze, ImageTowerSpec, ModelSpec, Precision, PreprocessSpec, TrainPass,
-    load_as,
+    Clip, Freeze, ImageTowerSpec, ModelSpec, Precision, PreprocessSpec, TrainPass, load_as,
 };
 use serde::Serialize;
 
-use crate::checkpoint::{Checkpoint, CheckpointError, Contents, RunFolder, TrainerState};
+use crate::checkpoint::{Checkpoint, Contents, RunFolder, TrainerState};
 use crate::comm::Solo;
 use crate::config::Checked;
 use crate::diagnosis::{Diagnosis, Vitals, copied_captions};
@@ -25,54 +24,10 @@ use crate::optimizer::ModelOptimizer;
 use crate::step::{StepContext, StepReport, step};
 use crate::tensorboard::EventFile;
 
+mod error;
 mod evaluation;
 
-/// Why a run failed.
-#[derive(Debug, thiserror::Error)]
-pub enum TrainError {
-    #[error(transparent)]
-    Data(#[from] LoaderError),
-    #[error("cannot start the data loader: {0}")]
-    Threads(std::io::Error),
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    #[error(
-        "step {step} could not be saved: {source}; {}. Make room and go on with --resume",
-        standing(last_good.as_deref())
-    )]
-    NotSaved {
-        step: u64,
-        source: CheckpointError,
-        last_good: Option<String>,
-    },
-    #[error(transparent)]
-    Log(#[from] LogError),
-    #[error(transparent)]
-    Weights(#[from] FolderError),
-    #[error(transparent)]
-    Model(#[from] OpenError),
-    #[error(transparent)]
-    Tokenizer(#[from] MissingTokenizer),
-    #[error(
-        "step {step}: the loss is {loss} and the gradient norm {grad_norm}; {}. Try a lower \
-         optimizer.lr, a longer schedule.warmup, or optimizer.clip_norm = 1.0",
-        standing(last_good.as_deref())
-    )]
-    NotFinite {
-        step: u64,
-        loss: f64,
-        grad_norm: f64,
-        last_good: Option<String>,
-    },
-}
-
-/// What a failed run can go on from.
-fn standing(last_good: Option<&str>) -> String {
-    match last_good {
-        Some(path) => format!("the last good checkpoint is {path}"),
-        None => "there is no checkpoint yet".to_string(),
-    }
-}
+pub use error::TrainError;
 
 /// Trains until the schedule ends or `stop` asks. A folder with a checkpoint is continued
 /// from it.
@@ -89,28 +44,21 @@ pub fn train(
     let loader = checked.start_loader(run.state.position);
     let loader = loader.map_err(TrainError::Threads)?;
     observer.event(Event::Started(&run.plan()));
+    for note in &run.notes {
+        observer.event(Event::Note(note));
+    }
     run.warn_of_micro_batches(observer);
     if run.state.step >= checked.schedule.total_steps {
         return Ok(run.outcome(Ending::AlreadyFinished));
     }
-    while run.state.step < checked.schedule.total_steps {
-        let batch = run.next_batch(&loader, observer)?;
-        let updated = run.step(batch, observer)?;
-        let mut improved = false;
-        if updated {
-            let reports = run.evaluate(observer)?;
-            improved = run.note_best(&reports);
-            run.end_of_epoch(reports, observer);
-        }
-        let stopping = run.context.comm.any(stop.is_set());
-        if improved || stopping || (updated && run.checkpoint_is_due()) {
-            run.save(observer)?;
-        }
-        if stopping && run.state.step < checked.schedule.total_steps {
-            return Ok(run.outcome(Ending::Interrupted));
-        }
-    }
-    Ok(run.outcome(Ending::Finished))
+    let outcome = run.finish(&loader, stop, observer);
+    outcome.map_err(|error| match error {
+        TrainError::Log(source) => TrainError::NotLogged {
+            source,
+            last_good: run.last_good(),
+        },
+        error => error,
+    })
 }
 
 /// Time since the line before, and how much of it was spent waiting for data.
@@ -146,6 +94,8 @@ struct Run<'a> {
     skipped: JsonLines,
     state: TrainerState,
     checkpoint: Option<Checkpoint>,
+    /// What was done to the weights that the run starts from.
+    notes: Vec<String>,
     window: Window,
     /// What the loader's threads had spent at the last batch.
     loading: StageTimes,
@@ -166,13 +116,12 @@ impl<'a> Run<'a> {
         let mut optimizer = ModelOptimizer::new(&config.optimizer, &spec);
         let checkpoint = folder.latest()?;
         let preprocess = checked.preprocess.clone();
+        let mut notes = Vec::new();
         let model = match (&checkpoint, &config.model.weights) {
             (Some(checkpoint), _) => couplet_model::load(&checkpoint.path, None, &device)?.model,
             (None, Some(weights)) => {
                 let (loaded, resized) = load_as(&find_model(weights)?, &spec, &device)?;
-                for change in resized {
-                    tracing::info!("resized {change}");
-                }
+                notes.extend(resized.into_iter().map(|what| format!("resized {what}")));
                 loaded.model
             }
             (None, None) => Clip::init(&spec, config.seed, &device),
@@ -224,6 +173,7 @@ impl<'a> Run<'a> {
             events,
             state,
             checkpoint,
+            notes,
             window: Window::new(),
             loading: StageTimes::default(),
             loading_before: StageTimes::default(),
@@ -231,6 +181,33 @@ impl<'a> Run<'a> {
             epoch_started: now,
             saved_at: now,
         })
+    }
+
+    /// Step after step until the schedule ends or `stop` asks.
+    fn finish(
+        &mut self,
+        loader: &Loader,
+        stop: &StopSignal,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, TrainError> {
+        while self.state.step < self.checked.schedule.total_steps {
+            let batch = self.next_batch(loader, observer)?;
+            let updated = self.step(batch, observer)?;
+            let mut improved = false;
+            if updated {
+                let reports = self.evaluate(observer)?;
+                improved = self.note_best(&reports);
+                self.end_of_epoch(reports, observer);
+            }
+            let stopping = self.context.comm.any(stop.is_set());
+            if improved || stopping || (updated && self.checkpoint_is_due()) {
+                self.save(observer)?;
+            }
+            if stopping && self.state.step < self.checked.schedule.total_steps {
+                return Ok(self.outcome(Ending::Interrupted));
+            }
+        }
+        Ok(self.outcome(Ending::Finished))
     }
 
     fn model(&self) -> &Clip {
@@ -323,7 +300,7 @@ impl<'a> Run<'a> {
         let mut data_wait = None;
         let is_last = self.state.step == self.checked.schedule.total_steps;
         if is_last || self.state.step.is_multiple_of(self.checked.log_steps()) {
-            self.write_metrics(&line)?;
+            self.write_metrics(&line, observer)?;
             data_wait = Some((line.data_wait, self.loading.since(&self.loading_before)));
             self.loading_before = self.loading;
             self.window = Window::new();
@@ -351,6 +328,13 @@ impl<'a> Run<'a> {
             .loss_scale()
             .filter(|_| !self.state.loss_scale.is_exhausted());
         let Some(scale) = scale else {
+            if self.loss_scale().is_some() {
+                return Err(TrainError::F16Exhausted {
+                    step,
+                    loss: report.loss,
+                    last_good: self.last_good(),
+                });
+            }
             return Err(TrainError::NotFinite {
                 step,
                 loss: report.loss,
@@ -359,7 +343,7 @@ impl<'a> Run<'a> {
             });
         };
         let line = skipped_line(&self.line_head(), scale);
-        self.write_metrics(&line)?;
+        self.write_metrics(&line, observer)?;
         observer.event(Event::Warning(&format!(
             "f16 overflowed: step {step} is skipped and tried again with the next batch, the \
              loss scale is {scale} now"
@@ -401,14 +385,22 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Appends a line to `metrics.jsonl` and its numbers to the event file.
-    fn write_metrics(&mut self, line: &impl Serialize) -> Result<(), LogError> {
+    /// Appends a line to `metrics.jsonl` and its numbers to the event file, which a run can
+    /// do without.
+    fn write_metrics(
+        &mut self,
+        line: &impl Serialize,
+        observer: &mut dyn Observer,
+    ) -> Result<(), LogError> {
         self.metrics.write(line)?;
-        let Some(events) = &mut self.events else {
-            return Ok(());
-        };
         let line = serde_json::to_value(line).expect("log lines have a JSON form");
-        events.write(&line)
+        let written = self.events.as_mut().map(|events| events.write(&line));
+        if let Some(Err(error)) = written {
+            self.events = None;
+            let text = format!("no more TensorBoard events are written: {error}");
+            observer.event(Event::Warning(&text));
+        }
+        Ok(())
     }
 
     fn line_head(&self) -> LineHead {
@@ -464,6 +456,11 @@ impl<'a> Run<'a> {
     }
 
     fn save(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let is_saved = |checkpoint: &Checkpoint| checkpoint.step == self.state.step;
+        if self.checkpoint.as_ref().is_some_and(is_saved) {
+            // Only batches that f16 skipped lie behind it; a resumed run skips them again.
+            return Ok(());
+        }
         self.state.time = self.seconds();
         self.state.metrics_len = self.metrics.sync()?;
         self.state.skipped_len = self.skipped.sync()?;
@@ -474,6 +471,7 @@ impl<'a> Run<'a> {
             tokens: &self.checked.tokens,
             optimizer: &self.optimizer,
             ema: self.ema.as_ref().map(Ema::model),
+            judged: self.checked.judged_weights(),
             state: self.state.clone(),
         };
         let keep = self.checked.config.checkpoint.keep;

@@ -18,8 +18,11 @@ pub(crate) fn run(arguments: &SweepArguments) -> anyhow::Result<u8> {
         let result = sweep.run(trial, &stop, &mut progress);
         progress.finish();
         let Some(result) = result? else {
+            let run_dir = (arguments.run_dir.as_ref()).map_or(String::new(), |path| {
+                format!(" --run-dir {}", path.display())
+            });
             println!(
-                "\nstopped in {}\ncontinue   couplet sweep {}",
+                "\nstopped in {}\ncontinue   couplet sweep {}{run_dir}",
                 trial.name,
                 arguments.sweep.display()
             );

@@ -50,7 +50,7 @@ impl Check<'_> {
                 "schedule.warmup",
                 format!("{warmup_steps} steps are more than the {total_steps} of the schedule"),
             );
-        } else if warmup_steps + cooldown_steps > total_steps {
+        } else if warmup_steps.saturating_add(cooldown_steps) > total_steps {
             self.fail(
                 "schedule.cooldown",
                 format!(

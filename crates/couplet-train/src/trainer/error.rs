@@ -1,0 +1,70 @@
+//! Why a run can fail.
+
+use couplet_data::loader::LoaderError;
+use couplet_eval::{MissingTokenizer, OpenError};
+use couplet_model::FolderError;
+
+use crate::checkpoint::CheckpointError;
+use crate::log::LogError;
+
+/// Why a run failed.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    #[error(transparent)]
+    Data(#[from] LoaderError),
+    #[error("cannot start the data loader: {0}")]
+    Threads(std::io::Error),
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error(
+        "step {step} could not be saved: {source}; {}. Make room and go on with --resume",
+        standing(last_good.as_deref())
+    )]
+    NotSaved {
+        step: u64,
+        source: CheckpointError,
+        last_good: Option<String>,
+    },
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("{source}; {}. Make room and go on with --resume", standing(last_good.as_deref()))]
+    NotLogged {
+        source: LogError,
+        last_good: Option<String>,
+    },
+    #[error(transparent)]
+    Weights(#[from] FolderError),
+    #[error(transparent)]
+    Model(#[from] OpenError),
+    #[error(transparent)]
+    Tokenizer(#[from] MissingTokenizer),
+    #[error(
+        "step {step}: the loss is {loss} and the gradient norm {grad_norm}; {}. Try a lower \
+         optimizer.lr, a longer schedule.warmup, or optimizer.clip_norm = 1.0",
+        standing(last_good.as_deref())
+    )]
+    NotFinite {
+        step: u64,
+        loss: f64,
+        grad_norm: f64,
+        last_good: Option<String>,
+    },
+    #[error(
+        "step {step}: f16 overflows at any loss scale (the loss is {loss}); {}. Try precision = \
+         \"bf16\", which has the range of f32, or a lower optimizer.lr",
+        standing(last_good.as_deref())
+    )]
+    F16Exhausted {
+        step: u64,
+        loss: f64,
+        last_good: Option<String>,
+    },
+}
+
+/// What a failed run can go on from.
+fn standing(last_good: Option<&str>) -> String {
+    match last_good {
+        Some(path) => format!("the last good checkpoint is {path}"),
+        None => "there is no checkpoint yet".to_string(),
+    }
+}
