@@ -50,6 +50,7 @@ pub struct Position {
 #[derive(Debug, Clone)]
 pub struct LoaderOptions {
     pub order: Order,
+    /// Of this rank.
     pub batch_size: usize,
     pub transform: Transform,
     pub tokens: TokenOptions,
@@ -59,6 +60,13 @@ pub struct LoaderOptions {
     pub max_skipped: f64,
     /// Decoding threads; 0 for one per core.
     pub threads: usize,
+}
+
+impl LoaderOptions {
+    /// The same on every rank; samples that fill no batch are left out.
+    fn batches_per_epoch(&self) -> usize {
+        self.order.epoch_len / (self.batch_size * self.order.share.ranks)
+    }
 }
 
 /// How captions become rows of one matrix.
@@ -275,7 +283,7 @@ struct BatchMaker {
 
 impl BatchMaker {
     fn run(&self, mut position: Position, sender: &SyncSender<Result<HostBatch, LoaderError>>) {
-        let batches_per_epoch = self.options.order.epoch_len / self.options.batch_size;
+        let batches_per_epoch = self.options.batches_per_epoch();
         let mut causes = BTreeMap::new();
         loop {
             let order = self.options.order.epoch(position.epoch);
@@ -351,7 +359,7 @@ impl BatchMaker {
             chunks.push(Some(chunk));
         }
         next.batches += 1;
-        if next.batches == options.order.epoch_len / options.batch_size {
+        if next.batches == options.batches_per_epoch() {
             next = Position {
                 epoch: next.epoch + 1,
                 ..Position::default()
@@ -380,7 +388,7 @@ impl BatchMaker {
         causes: &BTreeMap<SkipCause, usize>,
         skipped: &mut Vec<Skipped>,
     ) -> Result<(), LoaderError> {
-        let epoch_len = self.options.order.epoch_len;
+        let epoch_len = self.options.order.epoch_len / self.options.order.share.ranks;
         #[expect(
             clippy::cast_precision_loss,
             reason = "a share needs no more than 53 bits"
@@ -418,7 +426,8 @@ impl BatchMaker {
             let sample = clock.run(Stage::Read, || self.source.read(index, epoch))?;
             let (picture, max_pixels) = (sample.picture, options.max_image_pixels);
             let image = clock.run(Stage::Decode, || decode(picture, max_pixels))?;
-            let mut rng = stream(options.order.seed, Purpose::Augment, epoch, at as u64);
+            let place = options.order.share.place(at) as u64;
+            let mut rng = stream(options.order.seed, Purpose::Augment, epoch, place);
             let transform = || options.transform.apply(&image, &mut rng, pixels);
             clock
                 .run(Stage::Transform, transform)

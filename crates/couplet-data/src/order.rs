@@ -15,15 +15,65 @@ pub struct Order {
     /// Draw with replacement rather than by permutation.
     pub resample: bool,
     pub seed: u64,
+    pub share: Share,
+}
+
+/// One rank's part of every batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// From 0.
+    pub rank: usize,
+    pub ranks: usize,
+    /// Pairs in the batch of all ranks together, a multiple of `ranks`.
+    pub global_batch: usize,
+}
+
+impl Share {
+    /// Everything, in batches of any size.
+    pub const ALL: Self = Self {
+        rank: 0,
+        ranks: 1,
+        global_batch: 1,
+    };
+
+    /// Where the rank's sample number `at` stands among those of all ranks.
+    pub(crate) fn place(&self, at: usize) -> usize {
+        if self.ranks == 1 {
+            return at;
+        }
+        let own = self.global_batch / self.ranks;
+        at / own * self.global_batch + self.rank * own + at % own
+    }
 }
 
 impl Order {
-    /// The samples of one epoch, in order.
+    /// The samples of one epoch that this rank reads, in order: its rows of every whole
+    /// batch, so that all ranks have as many batches; with one rank all samples.
+    pub fn epoch(&self, epoch: u64) -> Vec<usize> {
+        let all = self.whole_epoch(epoch);
+        let Share {
+            rank,
+            ranks,
+            global_batch,
+        } = self.share;
+        if ranks == 1 {
+            return all;
+        }
+        let own = global_batch / ranks;
+        let rows = rank * own..(rank + 1) * own;
+        let batches = all.chunks_exact(global_batch);
+        batches
+            .flat_map(|batch| &batch[rows.clone()])
+            .copied()
+            .collect()
+    }
+
+    /// The samples of one epoch of all ranks.
     ///
     /// Without replacement, epochs are consecutive pieces of one endless sequence of
     /// permutations, so that every sample has been seen `k` times before any is seen
     /// `k + 2` times, whatever `epoch_len` is.
-    pub fn epoch(&self, epoch: u64) -> Vec<usize> {
+    fn whole_epoch(&self, epoch: u64) -> Vec<usize> {
         if self.resample {
             let mut rng = stream(self.seed, Purpose::Resample, epoch, 0);
             return (0..self.epoch_len)
@@ -62,6 +112,7 @@ mod tests {
             epoch_len,
             resample: false,
             seed: 7,
+            share: Share::ALL,
         }
     }
 
@@ -102,5 +153,32 @@ mod tests {
         };
         assert_eq!(order.epoch(1), order.epoch(1));
         assert!(order.epoch(1).iter().all(|sample| *sample < 4));
+    }
+
+    #[test]
+    fn ranks_share_every_batch_and_have_as_many() {
+        let whole = order(50, 50);
+        let ranks: Vec<Vec<usize>> = (0..3)
+            .map(|rank| {
+                let share = Share {
+                    rank,
+                    ranks: 3,
+                    global_batch: 12,
+                };
+                Order { share, ..whole }.epoch(2)
+            })
+            .collect();
+        assert!(ranks.iter().all(|own| own.len() == 16));
+        // The first batch, put together again.
+        let first: Vec<usize> = ranks.iter().flat_map(|own| &own[..4]).copied().collect();
+        assert_eq!(first, whole.epoch(2)[..12]);
+        // The second rank's sixth sample is the second of its second batch.
+        let share = Share {
+            rank: 1,
+            ranks: 3,
+            global_batch: 12,
+        };
+        assert_eq!(share.place(5), 12 + 4 + 1);
+        assert_eq!(ranks[1][5], whole.epoch(2)[share.place(5)]);
     }
 }

@@ -177,6 +177,8 @@ enum DataCommand {
     Check(DataCheckArguments),
     /// Read every sample and tell sizes, caption lengths and repetitions.
     Stats(DataConfigArguments),
+    /// Write an index beside tar shards, so that a run needs not read their headers.
+    Index(DataIndexArguments),
     /// Write a config's training data as shards, or in another format.
     Pack(DataPackArguments),
     /// Write pictures of `shapes` as files.
@@ -202,6 +204,13 @@ struct DataCheckArguments {
     /// Write all bad samples to this file, a JSON object a line as in skipped.jsonl.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct DataIndexArguments {
+    /// Tar files; {0000..0127}, {a,b}, * and ? are expanded.
+    #[arg(required = true, value_name = "SHARD")]
+    shards: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -372,6 +381,7 @@ fn main() -> ExitCode {
             DataCommand::Bench(arguments) => commands::data::bench::run(&arguments),
             DataCommand::Check(arguments) => commands::data::survey::check(&arguments),
             DataCommand::Stats(arguments) => commands::data::survey::stats(&arguments),
+            DataCommand::Index(arguments) => commands::data::index::run(&arguments),
             DataCommand::Pack(arguments) => commands::data::pack::run(&arguments),
             DataCommand::Shapes(arguments) => commands::data::pack::shapes(&arguments),
         },

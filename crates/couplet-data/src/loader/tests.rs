@@ -46,6 +46,7 @@ fn start(source: Levels, batch_size: usize, threads: usize, position: Position) 
             len: source.len(),
             epoch_len: source.len(),
             resample: false,
+            share: crate::order::Share::ALL,
             seed: 1,
         },
         batch_size,

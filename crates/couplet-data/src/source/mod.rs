@@ -10,7 +10,7 @@ mod webdataset;
 pub use csv::CsvTable;
 pub use folder::{ClassCaptionsTable, FolderTable};
 pub use mix::{MixEntry, MixTable};
-pub use webdataset::WebdatasetTable;
+pub use webdataset::{WebdatasetTable, index_shards};
 
 use std::path::PathBuf;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use couplet_data::loader::{Loader, LoaderOptions, Position, TokenOptions};
-use couplet_data::order::Order;
+use couplet_data::order::{Order, Share};
 use couplet_data::shapes::MIN_IMAGE_SIZE;
 use couplet_data::source::{Source, SourceTable};
 use couplet_data::{Clean, Tokenizer};
@@ -59,6 +59,7 @@ impl Checked {
                 epoch_len: self.epoch_len,
                 resample: config.data.train.resample,
                 seed: config.seed,
+                share: Share::ALL,
             },
             batch_size: config.batch.global,
             transform: eval_transform(&config.model.spec(), &self.preprocess)

@@ -1,6 +1,7 @@
 //! `couplet data`.
 
 pub(crate) mod bench;
+pub(crate) mod index;
 pub(crate) mod pack;
 pub(crate) mod survey;
 

@@ -1,12 +1,16 @@
 //! webdataset shards: tar files in which the members of one sample share a stem.
 
+mod index;
+
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use self::index::{ShardIndex, Span};
 use super::captions::CaptionRule;
 use super::{Source, SourceError};
 use crate::brace;
@@ -93,13 +97,6 @@ fn glob_paths(path: String) -> Result<Vec<PathBuf>, String> {
     Ok(found)
 }
 
-/// Where a member's bytes lie in its shard.
-#[derive(Debug, Clone, Copy)]
-struct Span {
-    offset: u64,
-    len: u64,
-}
-
 #[derive(Debug)]
 struct Entry {
     shard: usize,
@@ -110,23 +107,17 @@ struct Entry {
     fault: Option<Fault>,
 }
 
-#[derive(Debug)]
-struct Shard {
-    path: PathBuf,
-    file: Option<File>,
-}
-
 /// Shards with an index of their members, made by reading the tar headers once.
 #[derive(Debug)]
 pub(super) struct WebdatasetSource {
-    shards: Vec<Shard>,
+    shards: Vec<PathBuf>,
     entries: Vec<Entry>,
     captions: CaptionRule,
 }
 
 impl WebdatasetSource {
     pub(super) fn open(table: &WebdatasetTable, seed: u64) -> Result<Self, SourceError> {
-        let paths = table.paths().map_err(|message| SourceError {
+        let shards = table.paths().map_err(|message| SourceError {
             path: PathBuf::from("data.train.shards"),
             message,
         })?;
@@ -136,34 +127,30 @@ impl WebdatasetSource {
             seed,
         };
         let caption_extension = captions.extension();
-        let mut shards = Vec::new();
+        // Headers of many shards are read at once: what counts is how long each disk takes.
+        let indices: Vec<_> = shards
+            .par_iter()
+            .map(|path| ShardIndex::open(path))
+            .collect();
         let mut entries = Vec::new();
-        for path in paths {
-            let at = shards.len();
-            let mut index = ShardIndex::new(at, caption_extension);
-            let opened = File::open(&path).and_then(|file| {
-                let len = file.metadata()?.len();
-                Ok((file, len))
-            });
-            let file = match opened {
-                Ok((file, len)) => {
-                    index.scan(&file, len);
-                    Some(file)
+        for (at, index) in indices.into_iter().enumerate() {
+            let mut shard = ShardEntries::new(at, caption_extension);
+            match index {
+                Ok(index) => {
+                    for (path, span) in index.members {
+                        shard.add(&path, span);
+                    }
+                    for (behind, message) in index.damage {
+                        shard.fail(&behind, message);
+                    }
                 }
-                Err(error) => {
-                    index.fail("", &error);
-                    None
-                }
-            };
-            entries.extend(index.entries);
-            shards.push(Shard { path, file });
+                Err(error) => shard.fail("", format!("the shard cannot be read: {error}")),
+            }
+            entries.extend(shard.entries);
         }
         if entries.iter().all(|entry| entry.fault.is_some()) {
             return Err(SourceError {
-                path: shards
-                    .first()
-                    .map(|shard| shard.path.clone())
-                    .unwrap_or_default(),
+                path: shards.first().cloned().unwrap_or_default(),
                 message: match entries.first().and_then(|entry| entry.fault.as_ref()) {
                     Some(fault) => format!("no shard can be read: {}", fault.detail),
                     None => format!(
@@ -180,83 +167,69 @@ impl WebdatasetSource {
         })
     }
 
-    fn bytes(&self, entry: &Entry, span: Span) -> Result<Vec<u8>, Fault> {
-        let shard = &self.shards[entry.shard];
-        let file = shard
-            .file
-            .as_ref()
-            .ok_or_else(|| Fault::new(SkipCause::Unreadable, "the shard cannot be opened"))?;
-        read_span(file, &shard.path, span).map_err(|error| Fault::new(SkipCause::Unreadable, error))
+    /// The bytes of two members of one shard. Shards are opened for each sample: there may
+    /// be more of them than a process may have open.
+    fn bytes(&self, entry: &Entry, spans: [Span; 2]) -> Result<[Vec<u8>; 2], Fault> {
+        let path = &self.shards[entry.shard];
+        let read = || -> std::io::Result<[Vec<u8>; 2]> {
+            let mut file = File::open(path)?;
+            let mut member = |span: Span| -> std::io::Result<Vec<u8>> {
+                let mut bytes = vec![0; usize::try_from(span.len).map_err(std::io::Error::other)?];
+                file.seek(SeekFrom::Start(span.offset))?;
+                file.read_exact(&mut bytes)?;
+                Ok(bytes)
+            };
+            Ok([member(spans[0])?, member(spans[1])?])
+        };
+        read().map_err(|error| Fault::new(SkipCause::Unreadable, error))
     }
 }
 
-/// Reads without moving a shared cursor, so that threads can share one open file.
-#[cfg(unix)]
-fn read_span(file: &File, _path: &Path, span: Span) -> std::io::Result<Vec<u8>> {
-    use std::os::unix::fs::FileExt;
-    let mut bytes = vec![0; usize::try_from(span.len).map_err(std::io::Error::other)?];
-    file.read_exact_at(&mut bytes, span.offset)?;
-    Ok(bytes)
+/// Reads the headers of shards and writes an index beside each, so that a run needs not
+/// read them again.
+/// - patterns: as `shards` takes them.
+/// - progress: told each shard, its number of files, and what is damaged in it.
+///
+/// # Errors
+/// If a pattern stands for nothing, or a file cannot be read or written.
+pub fn index_shards(
+    patterns: &[String],
+    mut progress: impl FnMut(&Path, usize, &[(String, String)]),
+) -> Result<(), SourceError> {
+    let table = WebdatasetTable {
+        shards: Shards::Several(patterns.to_vec()),
+        caption_key: None,
+        one_of_lines: false,
+    };
+    if let Some((_, message)) = table.problems().into_iter().next() {
+        let path = PathBuf::from(patterns.join(" "));
+        return Err(SourceError { path, message });
+    }
+    for path in table.paths().unwrap_or_default() {
+        let index = ShardIndex::write(&path).map_err(|error| SourceError {
+            path: path.clone(),
+            message: error.to_string(),
+        })?;
+        progress(&path, index.members.len(), &index.damage);
+    }
+    Ok(())
 }
 
-#[cfg(not(unix))]
-fn read_span(_file: &File, path: &Path, span: Span) -> std::io::Result<Vec<u8>> {
-    use std::io::{Read, Seek, SeekFrom};
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(span.offset))?;
-    let mut bytes = vec![0; usize::try_from(span.len).map_err(std::io::Error::other)?];
-    file.read_exact(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// The index of one shard while it is being scanned.
-struct ShardIndex<'a> {
+/// The samples of one shard while its members are sorted.
+struct ShardEntries<'a> {
     shard: usize,
     caption_extension: &'a str,
     entries: Vec<Entry>,
     by_key: HashMap<String, usize>,
 }
 
-impl<'a> ShardIndex<'a> {
+impl<'a> ShardEntries<'a> {
     fn new(shard: usize, caption_extension: &'a str) -> Self {
         Self {
             shard,
             caption_extension,
             entries: Vec::new(),
             by_key: HashMap::new(),
-        }
-    }
-
-    /// Reads the headers; what stands before damage is kept.
-    fn scan(&mut self, file: &File, file_len: u64) {
-        let mut archive = tar::Archive::new(BufReader::new(file));
-        let members = match archive.entries_with_seek() {
-            Ok(members) => members,
-            Err(error) => return self.fail("", &error),
-        };
-        let mut last = String::new();
-        for member in members {
-            let member = match member {
-                Ok(member) => member,
-                Err(error) => return self.fail(&last, &error),
-            };
-            if !member.header().entry_type().is_file() {
-                continue;
-            }
-            let path = String::from_utf8_lossy(&member.path_bytes()).into_owned();
-            let span = Span {
-                offset: member.raw_file_position(),
-                len: member.size(),
-            };
-            if span
-                .offset
-                .checked_add(span.len)
-                .is_none_or(|end| end > file_len)
-            {
-                return self.fail(&path, &"the file ends inside this member");
-            }
-            self.add(&path, span);
-            last = path;
         }
     }
 
@@ -288,16 +261,15 @@ impl<'a> ShardIndex<'a> {
         slot.get_or_insert(span);
     }
 
-    fn fail(&mut self, after: &str, error: &dyn std::fmt::Display) {
+    /// A stand-in that reports damage.
+    /// - behind: the last whole member.
+    fn fail(&mut self, behind: &str, message: String) {
         self.entries.push(Entry {
             shard: self.shard,
-            key: after.to_string(),
+            key: behind.to_string(),
             image: None,
             caption: None,
-            fault: Some(Fault::new(
-                SkipCause::Unreadable,
-                format!("the rest of the shard is lost: {error}"),
-            )),
+            fault: Some(Fault::new(SkipCause::Unreadable, message)),
         });
     }
 }
@@ -335,17 +307,16 @@ impl Source for WebdatasetSource {
                 format!("no .{wanted} beside the image"),
             )
         })?;
-        let caption = self.bytes(entry, caption)?;
-        let caption = self.captions.draw(caption, index, epoch)?;
+        let [caption, image] = self.bytes(entry, [caption, image])?;
         Ok(Sample {
-            picture: Picture::Encoded(self.bytes(entry, image)?),
-            caption,
+            caption: self.captions.draw(caption, index, epoch)?,
+            picture: Picture::Encoded(image),
         })
     }
 
     fn locate(&self, index: usize, _epoch: u64) -> (String, String) {
         let entry = &self.entries[index];
-        let shard = self.shards[entry.shard].path.display().to_string();
+        let shard = self.shards[entry.shard].display().to_string();
         (shard, entry.key.clone())
     }
 }

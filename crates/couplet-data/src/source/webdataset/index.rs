@@ -1,0 +1,257 @@
+//! Where a tar shard's members lie: read from its headers, or from an index beside it.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Tar files are made of blocks of this size.
+const BLOCK: u64 = 512;
+const BLOCK_LEN: usize = 512;
+
+/// Where a member's bytes lie in its shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Span {
+    pub offset: u64,
+    pub len: u64,
+}
+
+/// All files of a shard, in their order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ShardIndex {
+    /// Bytes of the shard when it was indexed.
+    shard_len: u64,
+    pub members: Vec<(String, Span)>,
+    /// What could not be read: which member, or what lies behind which, and why.
+    pub damage: Vec<(String, String)>,
+}
+
+/// How reading headers ended.
+enum Ending {
+    Whole,
+    /// The file ends inside this member.
+    Cut(String),
+    /// A block that should be a header is none.
+    Broken,
+}
+
+/// Where a shard's index stands: `0000.tar.index.json` beside `0000.tar`.
+pub(super) fn index_path(shard: &Path) -> PathBuf {
+    let mut name = shard.file_name().unwrap_or_default().to_os_string();
+    name.push(".index.json");
+    shard.with_file_name(name)
+}
+
+impl ShardIndex {
+    /// From the index beside the shard if there is one of a shard of this length, else from
+    /// the shard's headers.
+    pub fn open(shard: &Path) -> io::Result<Self> {
+        let file = File::open(shard)?;
+        let len = file.metadata()?.len();
+        let saved = fs::read(index_path(shard)).ok();
+        let saved: Option<Self> = saved.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        match saved.filter(|index| index.shard_len == len) {
+            Some(index) => Ok(index),
+            None => Self::scan(&file, len),
+        }
+    }
+
+    /// Reads a shard's headers and writes the index beside it.
+    /// - returns how many members there are.
+    pub fn write(shard: &Path) -> io::Result<Self> {
+        let file = File::open(shard)?;
+        let index = Self::scan(&file, file.metadata()?.len())?;
+        let path = index_path(shard);
+        let beside = path.with_extension("new");
+        fs::write(&beside, serde_json::to_vec(&index)?)?;
+        fs::rename(&beside, &path)?;
+        Ok(index)
+    }
+
+    /// Reads the headers. Behind damage it goes on with the next block that is one.
+    fn scan(file: &File, shard_len: u64) -> io::Result<Self> {
+        let mut index = Self {
+            shard_len,
+            ..Self::default()
+        };
+        let mut start = 0;
+        loop {
+            let (end, ending) = index.scan_from(file, start)?;
+            let behind = (index.members.last()).map_or(String::new(), |(path, _)| path.clone());
+            match ending {
+                Ending::Whole => break,
+                Ending::Cut(member) => {
+                    let message = "the file ends inside this member".into();
+                    index.damage.push((member, message));
+                    break;
+                }
+                Ending::Broken => {
+                    let next = next_header(file, end + BLOCK, shard_len)?;
+                    let lost = next.unwrap_or(shard_len) - end;
+                    let message =
+                        format!("{lost} bytes behind it are lost: a tar header is damaged");
+                    index.damage.push((behind, message));
+                    match next {
+                        Some(next) => start = next,
+                        None => break,
+                    }
+                }
+            }
+        }
+        Ok(index)
+    }
+
+    /// - returns where reading ended, and how.
+    fn scan_from(&mut self, file: &File, start: u64) -> io::Result<(u64, Ending)> {
+        let mut reader = BufReader::new(file);
+        reader.seek(SeekFrom::Start(start))?;
+        let mut archive = tar::Archive::new(Tail { reader, start });
+        let mut end = start;
+        // Positions that the archive tells count from where it began.
+        for member in archive.entries_with_seek()? {
+            // What the archive says of an error quotes the damaged bytes.
+            let Ok(member) = member else {
+                return Ok((end, Ending::Broken));
+            };
+            let span = Span {
+                offset: start + member.raw_file_position(),
+                len: member.size(),
+            };
+            let path = String::from_utf8_lossy(&member.path_bytes()).into_owned();
+            let member_end = span.offset.checked_add(span.len);
+            let Some(member_end) = member_end.filter(|end| *end <= self.shard_len) else {
+                return Ok((end, Ending::Cut(path)));
+            };
+            end = member_end.next_multiple_of(BLOCK);
+            if member.header().entry_type().is_file() {
+                self.members.push((path, span));
+            }
+        }
+        Ok((end, Ending::Whole))
+    }
+}
+
+/// A file from `start` on, as if it began there.
+struct Tail<'a> {
+    reader: BufReader<&'a File>,
+    start: u64,
+}
+
+impl Read for Tail<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(bytes)
+    }
+}
+
+impl Seek for Tail<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let to = match to {
+            SeekFrom::Start(at) => SeekFrom::Start(self.start + at),
+            to => to,
+        };
+        let at = self.reader.seek(to)?;
+        at.checked_sub(self.start)
+            .ok_or_else(|| io::Error::other("a seek to before the start"))
+    }
+}
+
+/// The next block from `start` on that has a tar header's checksum.
+fn next_header(file: &File, start: u64, len: u64) -> io::Result<Option<u64>> {
+    let mut reader = BufReader::with_capacity(1 << 20, file);
+    reader.seek(SeekFrom::Start(start))?;
+    let mut block = [0; BLOCK_LEN];
+    let mut at = start;
+    while at + BLOCK <= len {
+        reader.read_exact(&mut block)?;
+        let header = tar::Header::from_byte_slice(&block);
+        let is_empty = block.iter().all(|byte| *byte == 0);
+        if !is_empty && header.cksum().is_ok_and(|sum| sum == checksum(&block)) {
+            return Ok(Some(at));
+        }
+        at += BLOCK;
+    }
+    Ok(None)
+}
+
+/// The sum of a header's bytes, its checksum's own taken as spaces. Source: POSIX ustar.
+fn checksum(block: &[u8; BLOCK_LEN]) -> u32 {
+    const FIELD: std::ops::Range<usize> = 148..156;
+    let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+    let own: u32 = block[FIELD].iter().map(|byte| u32::from(*byte)).sum();
+    sum - own + 8 * u32::from(b' ')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shard(folder: &Path, files: usize) -> PathBuf {
+        let mut builder = tar::Builder::new(Vec::new());
+        for file in 0..files {
+            let bytes = vec![u8::try_from(file).unwrap(); 700];
+            let mut header = tar::Header::new_ustar();
+            header.set_size(bytes.len() as u64);
+            builder
+                .append_data(&mut header, format!("{file}.jpg"), &bytes[..])
+                .unwrap();
+        }
+        let path = folder.join("0.tar");
+        fs::write(&path, builder.into_inner().unwrap()).unwrap();
+        path
+    }
+
+    fn names(index: &ShardIndex) -> Vec<&str> {
+        index
+            .members
+            .iter()
+            .map(|(path, _)| path.as_str())
+            .collect()
+    }
+
+    #[test]
+    fn a_broken_header_costs_its_own_member() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = shard(folder.path(), 4);
+        let mut bytes = fs::read(&path).unwrap();
+        // A header and two blocks for each file.
+        bytes[2 * 1536 + 20] ^= 0xff;
+        fs::write(&path, &bytes).unwrap();
+        let index = ShardIndex::open(&path).unwrap();
+        assert_eq!(names(&index), ["0.jpg", "1.jpg", "3.jpg"]);
+        assert_eq!(index.members[2].1.offset, 3 * 1536 + 512);
+        assert_eq!(index.damage.len(), 1, "{index:?}");
+        assert_eq!(index.damage[0].0, "1.jpg");
+        assert!(
+            index.damage[0].1.starts_with("1536 bytes behind it"),
+            "{index:?}"
+        );
+    }
+
+    #[test]
+    fn an_index_stands_for_the_headers_until_the_shard_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = shard(folder.path(), 3);
+        let written = ShardIndex::write(&path).unwrap();
+        assert_eq!(written, ShardIndex::open(&path).unwrap());
+        assert!(folder.path().join("0.tar.index.json").is_file());
+        // The headers are gone, the index is not.
+        let len = fs::metadata(&path).unwrap().len();
+        fs::write(&path, vec![7; usize::try_from(len).unwrap()]).unwrap();
+        assert_eq!(written, ShardIndex::open(&path).unwrap());
+        let path = shard(folder.path(), 2);
+        assert_eq!(names(&ShardIndex::open(&path).unwrap()), ["0.jpg", "1.jpg"]);
+    }
+
+    #[test]
+    fn a_cut_shard_keeps_what_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = shard(folder.path(), 3);
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(2 * 1536 + 600).unwrap();
+        let index = ShardIndex::open(&path).unwrap();
+        assert_eq!(names(&index), ["0.jpg", "1.jpg"]);
+        assert_eq!(index.damage.len(), 1);
+    }
+}
