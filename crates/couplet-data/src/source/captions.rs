@@ -24,25 +24,27 @@ impl CaptionRule {
 
     /// The caption of sample `index` in `epoch`.
     pub fn draw(&self, bytes: Vec<u8>, index: usize, epoch: u64) -> Result<String, Fault> {
-        let one_of = |texts: Vec<String>| {
-            let texts: Vec<String> = (texts.into_iter())
-                .filter(|text| !text.trim().is_empty())
-                .collect();
-            if texts.is_empty() {
-                return Err(empty());
-            }
-            let mut rng = stream(self.seed, Purpose::Caption, epoch, index as u64);
-            let drawn = rng.random_range(0..texts.len());
-            Ok(texts[drawn].trim().to_string())
-        };
         match &self.key {
-            Some(key) => one_of(json_captions(&bytes, key)?),
+            Some(key) => self.one_of(json_captions(&bytes, key)?, index, epoch),
             None if self.one_of_lines => {
-                let text = text(bytes)?;
-                one_of(text.lines().map(str::to_string).collect())
+                let lines = text(bytes)?.lines().map(str::to_string).collect();
+                self.one_of(lines, index, epoch)
             }
             None => caption_text(bytes),
         }
+    }
+
+    /// One of several captions; empty ones are none.
+    pub fn one_of(&self, texts: Vec<String>, index: usize, epoch: u64) -> Result<String, Fault> {
+        let texts: Vec<String> = (texts.into_iter())
+            .filter(|text| !text.trim().is_empty())
+            .collect();
+        if texts.is_empty() {
+            return Err(empty());
+        }
+        let mut rng = stream(self.seed, Purpose::Caption, epoch, index as u64);
+        let drawn = rng.random_range(0..texts.len());
+        Ok(texts[drawn].trim().to_string())
     }
 }
 

@@ -3,13 +3,17 @@
 
 mod captions;
 mod csv;
+mod files;
 mod folder;
 mod mix;
+mod parquet;
 mod webdataset;
 
 pub use csv::CsvTable;
+pub use files::Patterns;
 pub use folder::{ClassCaptionsTable, FolderTable};
 pub use mix::{MixEntry, MixTable};
+pub use parquet::ParquetTable;
 pub use webdataset::{WebdatasetTable, index_shards};
 
 use std::path::PathBuf;
@@ -49,6 +53,9 @@ pub enum SourceTable {
     Webdataset(WebdatasetTable),
     /// A table that names image files and their captions.
     Csv(CsvTable),
+    /// Tables with images or their paths in one column, captions in another. Needs the
+    /// feature `parquet`.
+    Parquet(ParquetTable),
     /// Images with a text file beside each.
     Folder(FolderTable),
     /// Images in one sub-folder a class, captions from templates.
@@ -72,6 +79,7 @@ impl SourceTable {
             Self::Shapes(table) => table.problems(),
             Self::Webdataset(table) => table.problems(),
             Self::Csv(table) => table.problems(),
+            Self::Parquet(table) => table.problems(),
             Self::Folder(table) => table.problems(),
             Self::ClassFolder(table) => table.problems(),
             Self::Mix(table) => table.problems(),
@@ -90,6 +98,7 @@ impl SourceTable {
             Self::Shapes(table) => Box::new(ShapesSource::train(table, seed, image_size)),
             Self::Webdataset(table) => Box::new(webdataset::WebdatasetSource::open(table, seed)?),
             Self::Csv(table) => Box::new(csv::CsvSource::open(table)?),
+            Self::Parquet(table) => table.open(seed)?,
             Self::Folder(table) => Box::new(folder::FolderSource::open(table, seed)?),
             Self::ClassFolder(table) => Box::new(folder::ClassFolderSource::open(table, seed)?),
             Self::Mix(table) => Box::new(mix::MixSource::open(table, seed, image_size)?),

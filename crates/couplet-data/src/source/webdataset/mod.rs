@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use self::index::{ShardIndex, Span};
 use super::captions::CaptionRule;
+use super::files::Patterns;
 use super::{Source, SourceError};
-use crate::brace;
 use crate::decode::IMAGE_EXTENSIONS;
 use crate::sample::{Fault, Picture, Sample, SkipCause};
 
@@ -22,7 +22,7 @@ use crate::sample::{Fault, Picture, Sample, SkipCause};
 #[serde(deny_unknown_fields)]
 pub struct WebdatasetTable {
     /// Paths of tar files; `{0000..0003}`, `{a,b}`, `*` and `?` are expanded.
-    pub shards: Shards,
+    pub shards: Patterns,
     /// Take the caption from this key of the sample's `.json` rather than from `.txt`; of a
     /// list one is drawn each epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -32,69 +32,10 @@ pub struct WebdatasetTable {
     pub one_of_lines: bool,
 }
 
-/// One pattern or several.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected a path or a list of paths")]
-pub enum Shards {
-    One(String),
-    Several(Vec<String>),
-}
-
 impl WebdatasetTable {
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
-        let paths = match self.paths() {
-            Ok(paths) => paths,
-            Err(message) => return vec![("shards", message)],
-        };
-        if paths.is_empty() {
-            return vec![("shards", "the list is empty".into())];
-        }
-        let missing: Vec<_> = paths.iter().filter(|path| !path.is_file()).collect();
-        match missing[..] {
-            [] => Vec::new(),
-            [path] => vec![("shards", format!("{} is not a file", path.display()))],
-            [first, .., last] => vec![(
-                "shards",
-                format!(
-                    "{} of {} shards are not files, from {} to {}",
-                    missing.len(),
-                    paths.len(),
-                    first.display(),
-                    last.display()
-                ),
-            )],
-        }
+        self.shards.problems("shards")
     }
-
-    fn paths(&self) -> Result<Vec<PathBuf>, String> {
-        let patterns = match &self.shards {
-            Shards::One(pattern) => std::slice::from_ref(pattern),
-            Shards::Several(patterns) => patterns,
-        };
-        let mut paths = Vec::new();
-        for pattern in patterns {
-            for path in brace::expand(pattern)? {
-                paths.extend(glob_paths(path)?);
-            }
-        }
-        Ok(paths)
-    }
-}
-
-/// The files that a pattern with `*`, `?` or `[…]` stands for, in the order of their names;
-/// any other path is itself.
-fn glob_paths(path: String) -> Result<Vec<PathBuf>, String> {
-    if !path.contains(['*', '?', '[']) || Path::new(&path).is_file() {
-        return Ok(vec![path.into()]);
-    }
-    let found = glob::glob(&path).map_err(|error| format!("`{path}`: {error}"))?;
-    let found: Vec<PathBuf> = found
-        .collect::<Result<_, _>>()
-        .map_err(|error| error.to_string())?;
-    if found.is_empty() {
-        return Err(format!("no file matches `{path}`"));
-    }
-    Ok(found)
 }
 
 #[derive(Debug)]
@@ -117,7 +58,7 @@ pub(super) struct WebdatasetSource {
 
 impl WebdatasetSource {
     pub(super) fn open(table: &WebdatasetTable, seed: u64) -> Result<Self, SourceError> {
-        let shards = table.paths().map_err(|message| SourceError {
+        let shards = table.shards.paths().map_err(|message| SourceError {
             path: PathBuf::from("data.train.shards"),
             message,
         })?;
@@ -197,7 +138,7 @@ pub fn index_shards(
     mut progress: impl FnMut(&Path, usize, &[(String, String)]),
 ) -> Result<(), SourceError> {
     let table = WebdatasetTable {
-        shards: Shards::Several(patterns.to_vec()),
+        shards: Patterns::Several(patterns.to_vec()),
         caption_key: None,
         one_of_lines: false,
     };
@@ -205,7 +146,7 @@ pub fn index_shards(
         let path = PathBuf::from(patterns.join(" "));
         return Err(SourceError { path, message });
     }
-    for path in table.paths().unwrap_or_default() {
+    for path in table.shards.paths().unwrap_or_default() {
         let index = ShardIndex::write(&path).map_err(|error| SourceError {
             path: path.clone(),
             message: error.to_string(),
@@ -342,7 +283,7 @@ mod tests {
     fn open(file: &tempfile::NamedTempFile, caption_key: Option<&str>) -> WebdatasetSource {
         WebdatasetSource::open(
             &WebdatasetTable {
-                shards: Shards::One(file.path().display().to_string()),
+                shards: Patterns::One(file.path().display().to_string()),
                 caption_key: caption_key.map(str::to_string),
                 one_of_lines: false,
             },
@@ -433,7 +374,7 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&[b'x'; 2048]).unwrap();
         let table = WebdatasetTable {
-            shards: Shards::One(file.path().display().to_string()),
+            shards: Patterns::One(file.path().display().to_string()),
             caption_key: None,
             one_of_lines: false,
         };
@@ -442,37 +383,5 @@ mod tests {
             error.contains(&file.path().display().to_string()),
             "{error}"
         );
-    }
-
-    #[test]
-    fn stars_stand_for_files_in_the_order_of_their_names() {
-        let folder = tempfile::tempdir().unwrap();
-        for name in ["b.tar", "a.tar", "c.txt"] {
-            std::fs::write(folder.path().join(name), []).unwrap();
-        }
-        let pattern = |pattern: &str| WebdatasetTable {
-            shards: Shards::One(folder.path().join(pattern).display().to_string()),
-            caption_key: None,
-            one_of_lines: false,
-        };
-        let paths = pattern("*.tar").paths().unwrap();
-        assert_eq!(
-            paths,
-            ["a.tar", "b.tar"].map(|name| folder.path().join(name))
-        );
-        let error = pattern("*.zip").problems().remove(0).1;
-        assert!(error.starts_with("no file matches"), "{error}");
-    }
-
-    #[test]
-    fn missing_shards_are_counted() {
-        let table = WebdatasetTable {
-            shards: Shards::One("nowhere/{00..04}.tar".into()),
-            caption_key: None,
-            one_of_lines: false,
-        };
-        let problems = table.problems();
-        assert_eq!(problems.len(), 1);
-        assert!(problems[0].1.starts_with("5 of 5 shards"), "{problems:?}");
     }
 }

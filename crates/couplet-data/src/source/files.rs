@@ -1,0 +1,103 @@
+//! Files named by patterns.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::brace;
+
+/// One path or several; `{0000..0003}`, `{a,b}`, `*`, `?` and `[…]` are expanded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a path or a list of paths")]
+pub enum Patterns {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Patterns {
+    /// What is wrong, missing files included, under `key`.
+    pub(super) fn problems(&self, key: &'static str) -> Vec<(&'static str, String)> {
+        let paths = match self.paths() {
+            Ok(paths) => paths,
+            Err(message) => return vec![(key, message)],
+        };
+        if paths.is_empty() {
+            return vec![(key, "the list is empty".into())];
+        }
+        let missing: Vec<_> = paths.iter().filter(|path| !path.is_file()).collect();
+        match missing[..] {
+            [] => Vec::new(),
+            [path] => vec![(key, format!("{} is not a file", path.display()))],
+            [first, .., last] => vec![(
+                key,
+                format!(
+                    "{} of {} {key} are not files, from {} to {}",
+                    missing.len(),
+                    paths.len(),
+                    first.display(),
+                    last.display()
+                ),
+            )],
+        }
+    }
+
+    /// Every path, in order.
+    pub(super) fn paths(&self) -> Result<Vec<PathBuf>, String> {
+        let patterns = match self {
+            Self::One(pattern) => std::slice::from_ref(pattern),
+            Self::Several(patterns) => patterns,
+        };
+        let mut paths = Vec::new();
+        for pattern in patterns {
+            for path in brace::expand(pattern)? {
+                paths.extend(glob_paths(path)?);
+            }
+        }
+        Ok(paths)
+    }
+}
+
+/// The files that a pattern with `*`, `?` or `[…]` stands for, in the order of their names;
+/// any other path is itself.
+fn glob_paths(path: String) -> Result<Vec<PathBuf>, String> {
+    if !path.contains(['*', '?', '[']) || Path::new(&path).is_file() {
+        return Ok(vec![path.into()]);
+    }
+    let found = glob::glob(&path).map_err(|error| format!("`{path}`: {error}"))?;
+    let found: Vec<PathBuf> = found
+        .collect::<Result<_, _>>()
+        .map_err(|error| error.to_string())?;
+    if found.is_empty() {
+        return Err(format!("no file matches `{path}`"));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stars_stand_for_files_in_the_order_of_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["b.tar", "a.tar", "c.txt"] {
+            std::fs::write(folder.path().join(name), []).unwrap();
+        }
+        let pattern =
+            |pattern: &str| Patterns::One(folder.path().join(pattern).display().to_string());
+        let paths = pattern("*.tar").paths().unwrap();
+        assert_eq!(
+            paths,
+            ["a.tar", "b.tar"].map(|name| folder.path().join(name))
+        );
+        let error = pattern("*.zip").problems("shards").remove(0).1;
+        assert!(error.starts_with("no file matches"), "{error}");
+    }
+
+    #[test]
+    fn missing_files_are_counted() {
+        let problems = Patterns::One("nowhere/{00..04}.tar".into()).problems("shards");
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].1.starts_with("5 of 5 shards"), "{problems:?}");
+    }
+}
