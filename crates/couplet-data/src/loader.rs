@@ -186,8 +186,9 @@ impl HostBatch {
 #[derive(Debug, thiserror::Error)]
 pub enum LoaderError {
     #[error(
-        "{skipped} of {epoch_len} samples of epoch {epoch} had to be skipped ({causes}), more \
-         than the share data.max_skipped = {max_skipped} allows; mend the data or raise it"
+        "{skipped} of {epoch_len} samples had to be skipped in epoch {} ({causes}), more than the \
+         share data.max_skipped = {max_skipped} allows{}; skipped.jsonl lists them, `couplet data \
+         check` finds all; mend the data or raise it", epoch + 1, example(list)
     )]
     TooManySkipped {
         epoch: u64,
@@ -202,6 +203,13 @@ pub enum LoaderError {
     TooFewUsable { batch_size: usize },
     #[error("the data loader's thread ended without a word")]
     Died,
+}
+
+/// One of the samples that were skipped, in words.
+fn example(list: &[Skipped]) -> String {
+    list.first().map_or(String::new(), |one| {
+        format!(", such as {} of {}: {}", one.key, one.shard, one.detail)
+    })
 }
 
 /// Makes batches in the background until it is dropped.

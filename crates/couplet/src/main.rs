@@ -1,5 +1,14 @@
 //! The `couplet` command: arguments, printing and exit codes.
 
+/// As std's, but a reader that goes away (`| head`) does not end the program: a run must
+/// come to its checkpoint.
+macro_rules! println {
+    ($($arguments:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($arguments)*);
+    }};
+}
+
 mod commands;
 #[cfg(feature = "dashboard")]
 mod dashboard;
@@ -220,8 +229,8 @@ struct PackTarget {
     #[arg(long, default_value = "webdataset")]
     format: PackFormatName,
     /// Samples in a tar shard.
-    #[arg(long, default_value_t = 10_000)]
-    samples_per_shard: usize,
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    samples_per_shard: u32,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -244,7 +253,7 @@ struct DataPackArguments {
     #[arg(long, value_name = "KEY.PATH=VALUE")]
     set: Vec<String>,
     /// Resize images whose shorter side is longer than this to it, as JPEGs of quality 95.
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..))]
     resize: Option<u32>,
 }
 

@@ -36,9 +36,10 @@ impl Progress {
     }
 
     fn print(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| println!("{text}")),
-            None => println!("{text}"),
+        if let Some(bar) = &self.bar {
+            bar.suspend(|| println!("{text}"));
+        } else {
+            println!("{text}");
         }
     }
 

@@ -4,7 +4,7 @@ use couplet_train::{Sweep, TrialResult};
 
 use super::train::stop_on_signals;
 use crate::progress::{Progress, Screen};
-use crate::{EXIT_INTERRUPTED, SweepArguments};
+use crate::{EXIT_FAILED, EXIT_INTERRUPTED, SweepArguments};
 
 pub(crate) fn run(arguments: &SweepArguments) -> anyhow::Result<u8> {
     let sweep = Sweep::read(&arguments.sweep, arguments.run_dir.as_deref())?;
@@ -35,7 +35,8 @@ pub(crate) fn run(arguments: &SweepArguments) -> anyhow::Result<u8> {
     let path = sweep.rank(&mut results)?;
     println!("\n{}", table(&results, sweep.metric()));
     println!("ranking    {}", path.display());
-    Ok(0)
+    let all_failed = results.iter().all(|result| result.value.is_none());
+    Ok(if all_failed { EXIT_FAILED } else { 0 })
 }
 
 fn in_words(result: &TrialResult, metric: &str) -> String {

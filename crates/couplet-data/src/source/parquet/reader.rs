@@ -81,7 +81,10 @@ impl ParquetSource {
 impl Table {
     fn open(path: &Path, first: usize, table: &ParquetTable) -> Result<Self, String> {
         let file = File::open(path).map_err(|error| error.to_string())?;
-        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+        // Arrow's own note of the types would bring dictionaries and views back.
+        let options = ArrowReaderOptions::new()
+            .with_page_index_policy(PageIndexPolicy::Optional)
+            .with_skip_arrow_metadata(true);
         let metadata =
             ArrowReaderMetadata::load(&file, options).map_err(|error| error.to_string())?;
         let fields = metadata.schema().fields();

@@ -59,10 +59,12 @@ impl ShardIndex {
     }
 
     /// Reads a shard's headers and writes the index beside it.
-    /// - returns how many members there are.
     pub fn write(shard: &Path) -> io::Result<Self> {
         let file = File::open(shard)?;
         let index = Self::scan(&file, file.metadata()?.len())?;
+        if index.members.is_empty() {
+            return Err(io::Error::other("no tar file, or one without files in it"));
+        }
         let path = index_path(shard);
         let beside = path.with_extension("new");
         fs::write(&beside, serde_json::to_vec(&index)?)?;

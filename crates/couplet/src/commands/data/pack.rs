@@ -82,7 +82,7 @@ impl PackTarget {
     fn format(&self) -> PackFormat {
         match self.format {
             PackFormatName::Webdataset => PackFormat::Webdataset {
-                samples_per_shard: self.samples_per_shard,
+                samples_per_shard: self.samples_per_shard as usize,
             },
             PackFormatName::Csv => PackFormat::Csv,
             PackFormatName::Folder => PackFormat::Folder,
