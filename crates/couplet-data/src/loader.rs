@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -19,7 +18,7 @@ use crate::draw::{Purpose, stream};
 use crate::order::Order;
 use crate::read_ahead::{PixelChunk, ReadAhead};
 use crate::sample::{Fault, SkipCause, Skipped};
-use crate::source::Source;
+use crate::source::{Source, attempt};
 use crate::stages::{Stage, StageClock, StageTimes};
 use crate::{Tokenizer, Transform, decode};
 
@@ -429,7 +428,7 @@ impl BatchMaker {
         tokens: &mut Vec<u32>,
     ) -> Result<(), Skipped> {
         let options = &self.options;
-        let attempt = || -> Result<Vec<u32>, Fault> {
+        *tokens = attempt(self.source.as_ref(), index, epoch, || {
             let clock = &self.clock;
             let sample = clock.run(Stage::Read, || self.source.read(index, epoch))?;
             let (picture, max_pixels) = (sample.picture, options.max_image_pixels);
@@ -442,26 +441,8 @@ impl BatchMaker {
                 .map_err(|error| Fault::new(SkipCause::CorruptImage, error))?;
             let encode = || options.tokens.encode(&sample.caption);
             Ok(clock.run(Stage::Tokenize, encode))
-        };
-        // A decoder that panics on damaged bytes costs its sample, not the run.
-        let outcome = catch_unwind(AssertUnwindSafe(attempt))
-            .unwrap_or_else(|_| Err(Fault::new(SkipCause::CorruptImage, "the decoder panicked")));
-        match outcome {
-            Ok(ids) => {
-                *tokens = ids;
-                Ok(())
-            }
-            Err(fault) => {
-                let (shard, key) = self.source.locate(index, epoch);
-                Err(Skipped {
-                    epoch,
-                    shard,
-                    key,
-                    cause: fault.cause,
-                    detail: fault.detail,
-                })
-            }
-        }
+        })?;
+        Ok(())
     }
 }
 

@@ -12,7 +12,7 @@ use crate::Filter;
 use crate::decode;
 use crate::resample::{Window, resize};
 use crate::sample::{Fault, Picture, SkipCause, Skipped};
-use crate::source::Source;
+use crate::source::{Source, attempt};
 use crate::transform::shorter_side_to;
 
 /// Samples that are read at once.
@@ -84,18 +84,7 @@ pub fn pack(
         let end = source.len().min(start + CHUNK);
         let pairs: Vec<_> = (start..end)
             .into_par_iter()
-            .map(|index| {
-                prepare(source, index, options).map_err(|fault| {
-                    let (shard, key) = source.locate(index, 0);
-                    Skipped {
-                        epoch: 0,
-                        shard,
-                        key,
-                        cause: fault.cause,
-                        detail: fault.detail,
-                    }
-                })
-            })
+            .map(|index| attempt(source, index, 0, || prepare(source, index, options)))
             .collect();
         for pair in pairs {
             match pair {

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rayon::prelude::*;
 
 use crate::decode;
 use crate::loader::TokenOptions;
-use crate::sample::{Fault, Picture, Sample, SkipCause, Skipped};
-use crate::source::Source;
+use crate::sample::{Picture, Sample, SkipCause, Skipped};
+use crate::source::{Source, attempt};
 
 /// Samples between two reports of how far it is.
 const CHUNK: usize = 256;
@@ -105,7 +104,7 @@ fn look(
     tokens: &TokenOptions,
     max_pixels: u64,
 ) -> Result<Seen, Skipped> {
-    let attempt = || -> Result<Seen, Fault> {
+    attempt(source, index, 0, || {
         let Sample { picture, caption } = source.read(index, 0)?;
         let (bytes, image_hash) = match &picture {
             Picture::Encoded(bytes) => (Some(bytes.len()), hash(bytes)),
@@ -119,18 +118,6 @@ fn look(
             caption_hash: hash(&caption),
             image_hash,
         })
-    };
-    let outcome = catch_unwind(AssertUnwindSafe(attempt))
-        .unwrap_or_else(|_| Err(Fault::new(SkipCause::CorruptImage, "the decoder panicked")));
-    outcome.map_err(|fault| {
-        let (shard, key) = source.locate(index, 0);
-        Skipped {
-            epoch: 0,
-            shard,
-            key,
-            cause: fault.cause,
-            detail: fault.detail,
-        }
     })
 }
 
@@ -152,6 +139,7 @@ fn repeated(mut hashes: Vec<u64>) -> usize {
 mod tests {
     use super::*;
     use crate::Tokenizer;
+    use crate::sample::Fault;
     use image::{ImageFormat, RgbImage};
 
     struct Three;

@@ -16,11 +16,12 @@ pub use mix::{MixEntry, MixTable};
 pub use parquet::ParquetTable;
 pub use webdataset::{WebdatasetTable, index_shards};
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::sample::{Fault, Sample};
+use crate::sample::{Fault, Sample, SkipCause, Skipped};
 use crate::shapes::{ShapesSource, ShapesTable};
 
 /// A set of image-text pairs that can be read in any order, from any thread.
@@ -104,4 +105,26 @@ impl SourceTable {
             Self::Mix(table) => Box::new(mix::MixSource::open(table, seed, image_size)?),
         })
     }
+}
+
+/// Does what one sample needs. A fault, or a decoder that panics on damaged bytes, costs
+/// the sample and not the run.
+pub(crate) fn attempt<T>(
+    source: &dyn Source,
+    index: usize,
+    epoch: u64,
+    work: impl FnOnce() -> Result<T, Fault>,
+) -> Result<T, Skipped> {
+    let outcome = catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(Fault::new(SkipCause::CorruptImage, "the decoder panicked")));
+    outcome.map_err(|fault| {
+        let (shard, key) = source.locate(index, epoch);
+        Skipped {
+            epoch,
+            shard,
+            key,
+            cause: fault.cause,
+            detail: fault.detail,
+        }
+    })
 }

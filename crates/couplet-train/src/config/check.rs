@@ -390,7 +390,7 @@ impl Check<'_> {
         if self.broken("model") || !spec.problems().is_empty() {
             return;
         }
-        for (key, message) in table.idle_globs(&spec.parameter_names()) {
+        for (key, message) in table.idle_globs(|| spec.parameter_names()) {
             self.fail(&format!("optimizer.{key}"), message);
         }
     }

@@ -83,9 +83,13 @@ impl OptimizerTable {
     }
 
     /// Globs that hold no parameter's name, each with its key.
-    /// - names: of all parameters.
-    pub(crate) fn idle_globs(&self, names: &[String]) -> Vec<(String, String)> {
+    /// - names: gives those of all parameters; asked only if there are globs.
+    pub(crate) fn idle_globs(&self, names: impl FnOnce() -> Vec<String>) -> Vec<(String, String)> {
         let settings = self.settings();
+        if settings.no_decay.is_empty() && settings.group.is_empty() {
+            return Vec::new();
+        }
+        let names = names();
         let no_decay = ("no_decay".to_string(), &settings.no_decay);
         let groups = (settings.group.iter().enumerate())
             .map(|(at, group)| (format!("group[{at}].params"), &group.params));

@@ -13,12 +13,12 @@ use super::StepContext;
 
 /// One step's passes over its pairs.
 pub(super) struct Passes<'a> {
-    pub model: &'a Clip,
+    model: &'a Clip,
     /// The same weights without autodiff.
-    pub without_graph: Clip,
+    without_graph: Clip,
     /// Of the batch's first pair.
-    pub pass: TrainPass,
-    pub context: &'a StepContext,
+    pass: TrainPass,
+    context: &'a StepContext,
 }
 
 /// Features, and how to get from their gradient to those of the parameters.
