@@ -35,7 +35,7 @@ pub const DEFAULT_MAX_IMAGE_PIXELS: u64 = 178_956_970;
 pub fn decode(picture: Picture, max_pixels: u64) -> Result<RgbImage, Fault> {
     match picture {
         Picture::Pixels(pixels) => Ok(pixels),
-        Picture::Encoded(bytes) => decode_bytes(&bytes, max_pixels, false),
+        Picture::Encoded(bytes) => decode_bytes(&bytes, max_pixels, Jpegs::Fast),
     }
 }
 
@@ -46,11 +46,45 @@ pub fn decode(picture: Picture, max_pixels: u64) -> Result<RgbImage, Fault> {
 pub fn decode_exact(picture: Picture, max_pixels: u64) -> Result<RgbImage, Fault> {
     match picture {
         Picture::Pixels(pixels) => Ok(pixels),
-        Picture::Encoded(bytes) => decode_bytes(&bytes, max_pixels, true),
+        Picture::Encoded(bytes) => decode_bytes(&bytes, max_pixels, Jpegs::Exact),
     }
 }
 
-fn decode_bytes(bytes: &[u8], max_pixels: u64, exact: bool) -> Result<RgbImage, Fault> {
+/// As [`decode`], a JPEG at a part of its size, which leaves most of the inverse cosine
+/// transform out.
+/// - reduction: told `[width, height]`, by how much a JPEG may be smaller: 1, 2, 4 or 8.
+/// - returns the image, and `[width, height]` of the whole one.
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn decode_reduced(
+    picture: Picture,
+    max_pixels: u64,
+    mut reduction: impl FnMut([u32; 2]) -> u32,
+) -> Result<(RgbImage, [u32; 2]), Fault> {
+    let mut whole = None;
+    let image = match picture {
+        Picture::Pixels(pixels) => pixels,
+        Picture::Encoded(bytes) => {
+            let mut reduction = |size| {
+                whole = Some(size);
+                reduction(size)
+            };
+            decode_bytes(&bytes, max_pixels, Jpegs::Reduced(&mut reduction))?
+        }
+    };
+    let size = whole.unwrap_or(image.dimensions().into());
+    Ok((image, size))
+}
+
+/// How JPEGs are decoded.
+enum Jpegs<'a> {
+    Fast,
+    Exact,
+    Reduced(&'a mut dyn FnMut([u32; 2]) -> u32),
+}
+
+fn decode_bytes(bytes: &[u8], max_pixels: u64, jpegs: Jpegs<'_>) -> Result<RgbImage, Fault> {
     let corrupt = |error: &dyn std::fmt::Display| Fault::new(SkipCause::CorruptImage, error);
     if bytes.is_empty() {
         return Err(Fault::new(
@@ -74,11 +108,15 @@ fn decode_bytes(bytes: &[u8], max_pixels: u64, exact: bool) -> Result<RgbImage, 
         let message = "the JPEG is cut off: its end mark is missing";
         return Err(corrupt(&message));
     }
-    if is_jpeg
-        && exact
-        && let Some(pixels) = decode_jpeg(bytes)
-    {
-        return Ok(pixels);
+    if is_jpeg {
+        let by = match jpegs {
+            Jpegs::Fast => None,
+            Jpegs::Exact => Some(1),
+            Jpegs::Reduced(reduction) => Some(reduction([width, height])).filter(|by| *by > 1),
+        };
+        if let Some(pixels) = by.and_then(|by| decode_jpeg(bytes, by)) {
+            return Ok(pixels);
+        }
     }
     let pixels = image::DynamicImage::from_decoder(decoder).map_err(|error| corrupt(&error))?;
     if pixels.width() == 0 || pixels.height() == 0 {
@@ -120,9 +158,12 @@ fn jpeg_is_whole(bytes: &[u8]) -> bool {
 
 /// `None` where the other decoder is to have its say: inks in place of light, and damaged
 /// files.
-fn decode_jpeg(bytes: &[u8]) -> Option<RgbImage> {
+/// - by: how much smaller it is decoded: 1, 2, 4 or 8.
+fn decode_jpeg(bytes: &[u8], by: u32) -> Option<RgbImage> {
+    const EIGHTHS: u32 = 8;
     let attempt = || -> std::io::Result<Option<RgbImage>> {
-        let jpeg = mozjpeg::Decompress::new_mem(bytes)?;
+        let mut jpeg = mozjpeg::Decompress::new_mem(bytes)?;
+        jpeg.scale(u8::try_from(EIGHTHS / by).expect("at most 8"));
         if matches!(
             jpeg.color_space(),
             mozjpeg::ColorSpace::JCS_CMYK | mozjpeg::ColorSpace::JCS_YCCK
@@ -187,6 +228,39 @@ mod tests {
             assert_eq!(cause(cut, 999), SkipCause::CorruptImage);
         }
         assert_eq!(cause(whole, 399), SkipCause::OversizedImage);
+    }
+
+    #[test]
+    fn a_jpeg_comes_at_a_part_of_its_size_and_looks_alike() {
+        let wide = RgbImage::from_fn(200, 120, |x, y| {
+            [x, y, 90].map(|level| u8::try_from(level).unwrap()).into()
+        });
+        let jpeg = encoded(&wide.clone().into(), ImageFormat::Jpeg);
+        let decode_by = |bytes: &[u8], by| {
+            let picture = Picture::Encoded(bytes.to_vec());
+            decode_reduced(picture, 99_999, |size| {
+                assert_eq!(size, [200, 120]);
+                by
+            })
+        };
+        for (by, size) in [
+            (1, (200, 120)),
+            (2, (100, 60)),
+            (4, (50, 30)),
+            (8, (25, 15)),
+        ] {
+            let (image, whole) = decode_by(&jpeg, by).unwrap();
+            assert_eq!((image.dimensions(), whole), (size, [200, 120]));
+            let (x, y) = (size.0 / 2, size.1 / 2);
+            let seen = image.get_pixel(x, y).0;
+            let wanted = wide.get_pixel(x * by + by / 2, y * by + by / 2).0;
+            let far = seen.iter().zip(wanted).any(|(a, b)| a.abs_diff(b) > 8);
+            assert!(!far, "by {by}: {seen:?} for {wanted:?}");
+        }
+        assert!(decode_by(&jpeg[..jpeg.len() / 2], 4).is_err());
+        let png = encoded(&wide.into(), ImageFormat::Png);
+        let (image, whole) = decode_reduced(Picture::Encoded(png), 99_999, |_| 8).unwrap();
+        assert_eq!((image.dimensions(), whole), ((200, 120), [200, 120]));
     }
 
     #[test]

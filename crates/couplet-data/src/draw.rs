@@ -11,6 +11,8 @@ pub(crate) enum Purpose {
     Augment = 3,
     Shapes = 4,
     Caption = 5,
+    Shards = 6,
+    Shuffle = 7,
 }
 
 /// The stream for one (seed, purpose, epoch, sample).

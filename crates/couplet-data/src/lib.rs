@@ -18,6 +18,7 @@ mod sample;
 pub mod shapes;
 pub mod source;
 mod stages;
+pub mod stream;
 mod survey;
 mod tokenizer;
 mod transform;

@@ -14,12 +14,14 @@ use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::{Deserialize, Serialize};
 
+use crate::decode::decode_reduced;
 use crate::draw::{Purpose, stream};
 use crate::order::Order;
 use crate::read_ahead::{PixelChunk, ReadAhead};
 use crate::sample::{Fault, SkipCause, Skipped};
-use crate::source::{Source, attempt};
+use crate::source::{Item, Set};
 use crate::stages::{Stage, StageClock, StageTimes};
+use crate::stream::{Blocks, NoSamples, StreamMark};
 use crate::{Tokenizer, Transform, decode};
 
 /// Most batches that wait for the training loop, beside the one being made.
@@ -33,7 +35,7 @@ const CHUNK: usize = 128;
 const TOKEN_MULTIPLE: usize = 8;
 
 /// A place between two batches.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Position {
     pub epoch: u64,
@@ -43,6 +45,9 @@ pub struct Position {
     pub samples: usize,
     /// How many of those were skipped.
     pub skipped: usize,
+    /// Of a stream: where its next sample is found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<StreamMark>,
 }
 
 /// What a loader needs besides its source.
@@ -55,6 +60,9 @@ pub struct LoaderOptions {
     pub tokens: TokenOptions,
     /// Images with more pixels are skipped.
     pub max_image_pixels: u64,
+    /// Decode JPEGs at a half, a quarter or an eighth of their size where that is still
+    /// as large as what is cut out of them. It changes pixels.
+    pub dct_scaling: bool,
     /// The largest share of an epoch's samples that may be skipped, in [0, 1].
     pub max_skipped: f64,
     /// Decoding threads; 0 for one per core.
@@ -200,6 +208,11 @@ pub enum LoaderError {
     },
     #[error("the set has fewer usable samples than the batch size {batch_size}")]
     TooFewUsable { batch_size: usize },
+    #[error(
+        "no shard of data.train.shards holds a sample: an image with a caption of the same \
+         name beside it"
+    )]
+    NoSamples,
     #[error("the data loader's thread ended without a word")]
     Died,
 }
@@ -224,11 +237,7 @@ impl Loader {
     ///
     /// # Errors
     /// If the system gives no threads.
-    pub fn start(
-        source: Arc<dyn Source>,
-        options: LoaderOptions,
-        position: Position,
-    ) -> std::io::Result<Self> {
+    pub fn start(set: Set, options: LoaderOptions, position: Position) -> std::io::Result<Self> {
         let (sender, batches) = sync_channel(QUEUE);
         let batch_bytes = options.batch_size * options.transform.output_len();
         let beside = READ_AHEAD_BYTES.max(batch_bytes / READ_AHEAD_PART);
@@ -240,7 +249,7 @@ impl Loader {
             .map_err(std::io::Error::other)?;
         let clock = Arc::new(StageClock::default());
         let maker = BatchMaker {
-            source,
+            set,
             options,
             pool,
             room: room.clone(),
@@ -280,8 +289,14 @@ impl Drop for Loader {
     }
 }
 
+/// The samples of one epoch, by their place in it.
+enum EpochOrder {
+    Indices(Vec<usize>),
+    Stream(Blocks),
+}
+
 struct BatchMaker {
-    source: Arc<dyn Source>,
+    set: Set,
     options: LoaderOptions,
     pool: ThreadPool,
     room: Arc<ReadAhead>,
@@ -292,13 +307,13 @@ impl BatchMaker {
     fn run(&self, mut position: Position, sender: &SyncSender<Result<HostBatch, LoaderError>>) {
         let batches_per_epoch = self.options.batches_per_epoch();
         let mut causes = BTreeMap::new();
+        let mut order = self.order(&position);
         loop {
-            let order = self.options.order.epoch(position.epoch);
             while position.batches < batches_per_epoch {
-                let batch = self.batch(&order, position, &mut causes);
+                let batch = self.batch(&mut order, &position, &mut causes);
                 let failed = batch.is_err();
                 if let Ok(batch) = &batch {
-                    position = batch.next;
+                    position = batch.next.clone();
                 }
                 if sender.send(batch).is_err() || failed {
                     return;
@@ -308,14 +323,46 @@ impl BatchMaker {
                 }
             }
             causes.clear();
+            match &mut order {
+                EpochOrder::Indices(order) => *order = self.options.order.epoch(position.epoch),
+                EpochOrder::Stream(blocks) => blocks.set_epoch(position.epoch),
+            }
+        }
+    }
+
+    fn order(&self, position: &Position) -> EpochOrder {
+        let order = &self.options.order;
+        match &self.set {
+            Set::Indexed(_) => EpochOrder::Indices(order.epoch(position.epoch)),
+            Set::Stream(shards) => EpochOrder::Stream(Blocks::start(
+                shards.clone(),
+                (order.seed, order.resample, order.epoch_len),
+                position.epoch,
+                position.stream.clone(),
+            )),
+        }
+    }
+
+    /// The rank's sample number `at` of the epoch.
+    fn item(&self, order: &mut EpochOrder, at: usize) -> Result<Item, LoaderError> {
+        match order {
+            // Past the end, an epoch with bad samples begins again.
+            EpochOrder::Indices(order) => Ok(Item::Index(order[at % order.len()])),
+            EpochOrder::Stream(blocks) => {
+                let place = self.options.order.share.place(at);
+                // Reading ahead hides its time; what is left of it is waited for here.
+                let taken = self.clock.run(Stage::Read, || blocks.take(place));
+                let (shard, sample) = taken.map_err(|NoSamples| LoaderError::NoSamples)?;
+                Ok(Item::Streamed(shard, sample))
+            }
         }
     }
 
     /// Fills a batch with the next usable samples, each slot written in place.
     fn batch(
         &self,
-        order: &[usize],
-        start: Position,
+        order: &mut EpochOrder,
+        start: &Position,
         causes: &mut BTreeMap<SkipCause, usize>,
     ) -> Result<HostBatch, LoaderError> {
         let options = &self.options;
@@ -323,12 +370,13 @@ impl BatchMaker {
         let mut captions: Vec<Vec<u32>> = vec![Vec::new(); options.batch_size];
         let mut chunks = Vec::new();
         let mut skipped = Vec::new();
-        let mut next = start;
+        let mut next = start.clone();
+        let epoch_len = options.order.epoch_len / options.order.share.ranks;
         for captions in captions.chunks_mut(CHUNK) {
             let mut chunk = self.room.chunk(captions.len() * image_len);
             let mut open: Vec<usize> = (0..captions.len()).collect();
             while !open.is_empty() {
-                if next.samples - start.samples >= order.len() + options.batch_size {
+                if next.samples - start.samples >= epoch_len + options.batch_size {
                     return Err(LoaderError::TooFewUsable {
                         batch_size: options.batch_size,
                     });
@@ -339,17 +387,15 @@ impl BatchMaker {
                     .zip(captions.iter_mut())
                     .enumerate()
                     .filter(|(slot, _)| open.binary_search(slot).is_ok());
-                let work: Vec<_> = slots
-                    .zip(next.samples..)
-                    .map(|((slot, (pixels, tokens)), at)| (slot, pixels, tokens, at))
-                    .collect();
+                let mut work = Vec::with_capacity(open.len());
+                for ((slot, (pixels, tokens)), at) in slots.zip(next.samples..) {
+                    work.push((slot, pixels, tokens, at, self.item(order, at)?));
+                }
                 next.samples += work.len();
                 let faults: Vec<Option<(usize, Skipped)>> = self.pool.install(|| {
                     work.into_par_iter()
-                        .map(|(slot, pixels, tokens, at)| {
-                            // Past the end, an epoch with bad samples begins again.
-                            let index = order[at % order.len()];
-                            let loaded = self.load(index, next.epoch, at, pixels, tokens);
+                        .map(|(slot, pixels, tokens, at, item)| {
+                            let loaded = self.load(item, next.epoch, at, pixels, tokens);
                             loaded.err().map(|skipped| (slot, skipped))
                         })
                         .collect()
@@ -361,7 +407,7 @@ impl BatchMaker {
                     skipped.push(fault);
                 }
                 next.skipped += open.len();
-                self.check_share(next, causes, &mut skipped)?;
+                self.check_share(&next, causes, &mut skipped)?;
             }
             chunks.push(Some(chunk));
         }
@@ -371,6 +417,8 @@ impl BatchMaker {
                 epoch: next.epoch + 1,
                 ..Position::default()
             };
+        } else if let EpochOrder::Stream(blocks) = order {
+            next.stream = Some(blocks.mark(options.order.share.place(next.samples)));
         }
         let (tokens, token_length) = options.tokens.pad(&captions);
         let caption_lengths = if options.tokens.cut {
@@ -391,7 +439,7 @@ impl BatchMaker {
 
     fn check_share(
         &self,
-        position: Position,
+        position: &Position,
         causes: &BTreeMap<SkipCause, usize>,
         skipped: &mut Vec<Skipped>,
     ) -> Result<(), LoaderError> {
@@ -421,21 +469,29 @@ impl BatchMaker {
     /// Reads, decodes, transforms and tokenizes one sample into its slot.
     fn load(
         &self,
-        index: usize,
+        item: Item,
         epoch: u64,
         at: usize,
         pixels: &mut [u8],
         tokens: &mut Vec<u32>,
     ) -> Result<(), Skipped> {
         let options = &self.options;
-        *tokens = attempt(self.source.as_ref(), index, epoch, || {
+        *tokens = self.set.attempt(item, epoch, |read| {
             let clock = &self.clock;
-            let sample = clock.run(Stage::Read, || self.source.read(index, epoch))?;
-            let (picture, max_pixels) = (sample.picture, options.max_image_pixels);
-            let image = clock.run(Stage::Decode, || decode(picture, max_pixels))?;
+            let sample = clock.run(Stage::Read, read)?;
             let place = options.order.share.place(at) as u64;
             let mut rng = stream(options.order.seed, Purpose::Augment, epoch, place);
-            let transform = || options.transform.apply(&image, &mut rng, pixels);
+            let (picture, max_pixels) = (sample.picture, options.max_image_pixels);
+            let (image, size) = clock.run(Stage::Decode, || {
+                if options.dct_scaling {
+                    let reduction = |size| options.transform.reduction(size, &mut rng.clone());
+                    return decode_reduced(picture, max_pixels, reduction);
+                }
+                let image = decode(picture, max_pixels)?;
+                let size = image.dimensions().into();
+                Ok((image, size))
+            })?;
+            let transform = || (options.transform).apply_reduced(&image, size, &mut rng, pixels);
             clock
                 .run(Stage::Transform, transform)
                 .map_err(|error| Fault::new(SkipCause::CorruptImage, error))?;

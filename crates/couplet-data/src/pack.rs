@@ -6,13 +6,12 @@ use std::path::{Path, PathBuf};
 
 use image::codecs::jpeg::JpegEncoder;
 use image::{ImageFormat, RgbImage};
-use rayon::prelude::*;
 
 use crate::Filter;
 use crate::decode;
 use crate::resample::{Window, resize};
 use crate::sample::{Fault, Picture, SkipCause, Skipped};
-use crate::source::{Source, attempt};
+use crate::source::{Read, Set};
 use crate::transform::shorter_side_to;
 
 /// Samples that are read at once.
@@ -73,19 +72,17 @@ struct Pair {
 /// # Errors
 /// If the folder cannot be written.
 pub fn pack(
-    source: &dyn Source,
+    set: &Set,
     folder: &Path,
     options: PackOptions,
     mut progress: impl FnMut(usize),
 ) -> Result<Packed, PackError> {
     let mut packed = Packed::default();
     let mut writer = Writer::new(folder, options.format)?;
-    for start in (0..source.len()).step_by(CHUNK) {
-        let end = source.len().min(start + CHUNK);
-        let pairs: Vec<_> = (start..end)
-            .into_par_iter()
-            .map(|index| attempt(source, index, 0, || prepare(source, index, options)))
-            .collect();
+    let prepare = |read: Read<'_>| prepare(read, options);
+    let mut done = 0;
+    set.for_each_chunk(CHUNK, prepare, |pairs| {
+        done += pairs.len();
         for pair in pairs {
             match pair {
                 Ok(pair) => {
@@ -95,14 +92,15 @@ pub fn pack(
                 Err(skipped) => packed.skipped.push(skipped),
             }
         }
-        progress(end);
-    }
+        progress(done);
+        Ok(())
+    })?;
     packed.files = writer.finish()?;
     Ok(packed)
 }
 
-fn prepare(source: &dyn Source, index: usize, options: PackOptions) -> Result<Pair, Fault> {
-    let sample = source.read(index, 0)?;
+fn prepare(read: Read<'_>, options: PackOptions) -> Result<Pair, Fault> {
+    let sample = read()?;
     let caption = sample.caption;
     let encoded = match sample.picture {
         Picture::Pixels(pixels) => {
@@ -315,7 +313,7 @@ mod tests {
     use crate::shapes::ShapesTable;
     use crate::source::SourceTable;
 
-    fn shapes() -> Box<dyn Source> {
+    fn shapes() -> Set {
         SourceTable::Shapes(ShapesTable { samples: 7 })
             .open(3, 32)
             .unwrap()
@@ -330,17 +328,13 @@ mod tests {
             max_pixels: 10_000,
         };
         let before = shapes();
-        let packed = pack(before.as_ref(), folder.path(), options, |_| {}).unwrap();
+        let packed = pack(&before, folder.path(), options, |_| {}).unwrap();
         assert_eq!(packed.samples, 7);
         let table: SourceTable = serde_json::from_str(&table(folder.path())).unwrap();
         assert_eq!(table.problems(), []);
-        let after = table.open(0, 32).unwrap();
+        let after = table.open(0, 32).unwrap().read_all();
         assert_eq!(after.len(), 7);
-        for index in 0..7 {
-            let (before, after) = (
-                before.read(index, 0).unwrap(),
-                after.read(index, 0).unwrap(),
-            );
+        for (before, after) in before.read_all().into_iter().zip(after) {
             assert_eq!(before.caption, after.caption);
             let pixels = |sample: crate::Sample| decode(sample.picture, 10_000).unwrap();
             assert_eq!(pixels(before), pixels(after));

@@ -1,14 +1,13 @@
 //! A look at every sample of a set, once.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash, Hasher};
-
-use rayon::prelude::*;
 
 use crate::decode;
 use crate::loader::TokenOptions;
-use crate::sample::{Picture, Sample, SkipCause, Skipped};
-use crate::source::{Source, attempt};
+use crate::sample::{Fault, Picture, Sample, SkipCause, Skipped};
+use crate::source::{Read, Set};
 
 /// Samples between two reports of how far it is.
 const CHUNK: usize = 256;
@@ -46,22 +45,16 @@ impl Survey {
     /// - max_pixels: larger images are unusable.
     /// - progress: told how many samples are done.
     pub fn of(
-        source: &dyn Source,
+        set: &Set,
         tokens: &TokenOptions,
         max_pixels: u64,
         mut progress: impl FnMut(usize),
     ) -> Self {
-        let mut survey = Self {
-            samples: source.len(),
-            ..Self::default()
-        };
+        let mut survey = Self::default();
         let (mut captions, mut images) = (Vec::new(), Vec::new());
-        for start in (0..source.len()).step_by(CHUNK) {
-            let end = source.len().min(start + CHUNK);
-            let seen: Vec<_> = (start..end)
-                .into_par_iter()
-                .map(|index| look(source, index, tokens, max_pixels))
-                .collect();
+        let look = |read: Read<'_>| look(read, tokens, max_pixels);
+        let all: Result<(), Infallible> = set.for_each_chunk(CHUNK, look, |seen| {
+            survey.samples += seen.len();
             for outcome in seen {
                 match outcome {
                     Ok(seen) => {
@@ -75,8 +68,10 @@ impl Survey {
                     Err(skipped) => survey.skipped.push(skipped),
                 }
             }
-            progress(end);
-        }
+            progress(survey.samples);
+            Ok(())
+        });
+        let Ok(()) = all;
         let context = tokens.context_length;
         survey.cut_captions = survey.tokens.iter().filter(|len| **len > context).count();
         survey.repeated_captions = repeated(captions);
@@ -98,26 +93,19 @@ impl Survey {
     }
 }
 
-fn look(
-    source: &dyn Source,
-    index: usize,
-    tokens: &TokenOptions,
-    max_pixels: u64,
-) -> Result<Seen, Skipped> {
-    attempt(source, index, 0, || {
-        let Sample { picture, caption } = source.read(index, 0)?;
-        let (bytes, image_hash) = match &picture {
-            Picture::Encoded(bytes) => (Some(bytes.len()), hash(bytes)),
-            Picture::Pixels(pixels) => (None, hash(pixels.as_raw())),
-        };
-        let image = decode(picture, max_pixels)?;
-        Ok(Seen {
-            size: [image.width(), image.height()],
-            bytes,
-            tokens: tokens.tokenizer.encode(&caption, usize::MAX).len(),
-            caption_hash: hash(&caption),
-            image_hash,
-        })
+fn look(read: Read<'_>, tokens: &TokenOptions, max_pixels: u64) -> Result<Seen, Fault> {
+    let Sample { picture, caption } = read()?;
+    let (bytes, image_hash) = match &picture {
+        Picture::Encoded(bytes) => (Some(bytes.len()), hash(bytes)),
+        Picture::Pixels(pixels) => (None, hash(pixels.as_raw())),
+    };
+    let image = decode(picture, max_pixels)?;
+    Ok(Seen {
+        size: [image.width(), image.height()],
+        bytes,
+        tokens: tokens.tokenizer.encode(&caption, usize::MAX).len(),
+        caption_hash: hash(&caption),
+        image_hash,
     })
 }
 
@@ -139,8 +127,9 @@ fn repeated(mut hashes: Vec<u64>) -> usize {
 mod tests {
     use super::*;
     use crate::Tokenizer;
-    use crate::sample::Fault;
+    use crate::source::Source;
     use image::{ImageFormat, RgbImage};
+    use std::sync::Arc;
 
     struct Three;
 
@@ -178,7 +167,9 @@ mod tests {
             cut: true,
         };
         let mut done = 0;
-        let survey = Survey::of(&Three, &tokens, 100, |so_far| done = so_far);
+        let survey = Survey::of(&Set::Indexed(Arc::new(Three)), &tokens, 100, |so_far| {
+            done = so_far
+        });
         assert_eq!((survey.samples, done), (4, 4));
         assert_eq!(
             survey.causes(),

@@ -60,6 +60,31 @@ struct Area {
     height: u32,
 }
 
+impl Area {
+    /// The same part of the image in another size.
+    fn scaled(self, from: [u32; 2], to: [u32; 2]) -> Self {
+        if from == to {
+            return self;
+        }
+        let scale = |start: u32, length: u32, axis: usize| {
+            let at = |edge: u32| {
+                let scaled = u64::from(edge) * u64::from(to[axis]) / u64::from(from[axis]);
+                u32::try_from(scaled).unwrap_or(u32::MAX)
+            };
+            let start_at = at(start).min(to[axis] - 1);
+            (start_at, (at(start + length)).max(start_at + 1) - start_at)
+        };
+        let (left, width) = scale(self.left, self.width, 0);
+        let (top, height) = scale(self.top, self.height, 1);
+        Self {
+            left,
+            top,
+            width,
+            height,
+        }
+    }
+}
+
 impl Transform {
     /// For evaluation: resized, and cut or padded around the centre.
     pub fn eval(image_size: u32, fit: Fit, filter: Filter) -> Self {
@@ -104,16 +129,48 @@ impl Transform {
         rng: &mut ChaCha8Rng,
         out: &mut [u8],
     ) -> Result<(), TransformError> {
+        self.apply_reduced(image, image.dimensions().into(), rng, out)
+    }
+
+    /// As [`Self::apply`], of an image that may have been decoded smaller than it is.
+    /// - size: `[width, height]` of the whole image, which the draws are of.
+    pub(crate) fn apply_reduced(
+        &self,
+        image: &RgbImage,
+        size: [u32; 2],
+        rng: &mut ChaCha8Rng,
+        out: &mut [u8],
+    ) -> Result<(), TransformError> {
         assert_eq!(out.len(), self.output_len());
         let side = self.image_size;
         if let Some(crop) = &self.augment.random_resized_crop {
-            let area = random_area(crop, image.width(), image.height(), rng);
+            let area = random_area(crop, size, rng).scaled(size, image.dimensions().into());
             resize_fast(image, area, side, out)?;
         } else {
             self.fit(image, rng, out);
         }
         self.augment.paint(out, side as usize, rng);
         Ok(())
+    }
+
+    /// By how much an image may be decoded smaller and still have a pixel for each of the
+    /// output's: 1, 2, 4 or 8.
+    /// - size: `[width, height]` of the whole image.
+    /// - rng: as [`Self::apply`] would get it.
+    pub(crate) fn reduction(&self, size: [u32; 2], rng: &mut ChaCha8Rng) -> u32 {
+        let [width, height] = match &self.augment.random_resized_crop {
+            Some(crop) => {
+                let area = random_area(crop, size, rng);
+                [area.width, area.height]
+            }
+            None => size,
+        };
+        let read = match self.fit {
+            Fit::Pad(_) if self.augment.random_resized_crop.is_none() => width.max(height),
+            _ => width.min(height),
+        };
+        let enough = |by: &u32| read / by >= self.image_size;
+        [8, 4, 2].into_iter().find(enough).unwrap_or(1)
     }
 
     /// Resizes, and cuts or pads.
@@ -205,7 +262,7 @@ fn centre(length: u32, side: u32) -> u32 {
     clippy::cast_sign_loss,
     reason = "sides are positive and bounded by the image's"
 )]
-fn random_area(crop: &RandomResizedCrop, width: u32, height: u32, rng: &mut ChaCha8Rng) -> Area {
+fn random_area(crop: &RandomResizedCrop, [width, height]: [u32; 2], rng: &mut ChaCha8Rng) -> Area {
     let area = f64::from(width) * f64::from(height);
     let [low, high] = crop.ratio;
     for _ in 0..10 {

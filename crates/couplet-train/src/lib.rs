@@ -30,7 +30,7 @@ mod tensorboard;
 mod trainer;
 
 pub use checkpoint::{Checkpoint, CheckpointError, RunFolder};
-pub use config::{Checked, ConfigError, Problem, RunConfig};
+pub use config::{Checked, CheckedData, ConfigError, Problem, RunConfig};
 pub use device::DeviceSetting;
 pub use duration::{Duration, Unit};
 pub use ema::EmaTable;

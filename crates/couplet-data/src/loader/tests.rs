@@ -1,5 +1,8 @@
 use super::*;
+use crate::order::Share;
 use crate::sample::{Picture, Sample};
+use crate::source::Source;
+use crate::stream::{Shards, Streamed};
 use crate::{Filter, Fit};
 use image::RgbImage;
 
@@ -40,23 +43,31 @@ fn token_options(context_length: usize, cut: bool) -> TokenOptions {
     }
 }
 
-fn start(source: Levels, batch_size: usize, threads: usize, position: Position) -> Loader {
-    let options = LoaderOptions {
+fn options(threads: usize) -> LoaderOptions {
+    LoaderOptions {
         order: Order {
-            len: source.len(),
-            epoch_len: source.len(),
+            len: 0,
+            epoch_len: 0,
             resample: false,
-            share: crate::order::Share::ALL,
+            share: Share::ALL,
             seed: 1,
         },
-        batch_size,
+        batch_size: 0,
         transform: Transform::eval(2, Fit::Crop, Filter::Bicubic),
         tokens: token_options(20, true),
         max_image_pixels: 100,
+        dct_scaling: false,
         max_skipped: 0.2,
         threads,
-    };
-    Loader::start(Arc::new(source), options, position).unwrap()
+    }
+}
+
+fn start(source: Levels, batch_size: usize, threads: usize, position: Position) -> Loader {
+    let mut options = options(threads);
+    options.order.len = source.len();
+    options.order.epoch_len = source.len();
+    options.batch_size = batch_size;
+    Loader::start(Set::Indexed(Arc::new(source)), options, position).unwrap()
 }
 
 fn levels(batch: &HostBatch) -> Vec<u8> {
@@ -92,7 +103,7 @@ fn threads_do_not_change_what_a_batch_holds() {
 fn a_position_takes_up_where_it_was() {
     let whole = take(&start(some_bad(), 8, 2, Position::default()), 12);
     for at in [0, 3, 4, 6] {
-        let rest = take(&start(some_bad(), 8, 2, whole[at].2), 3);
+        let rest = take(&start(some_bad(), 8, 2, whole[at].2.clone()), 3);
         assert_eq!(rest, whole[at + 1..at + 4]);
     }
 }
@@ -154,4 +165,95 @@ fn captions_are_padded_to_the_longest_rounded_up() {
     let (tokens, length) = options.pad(&[vec![9, 7]]);
     assert_eq!(length, 12);
     assert_eq!(tokens[1..4], [7, 3, 3]);
+}
+
+/// Shards of ten levels each; every ninth sample is bad.
+struct LevelShards;
+
+impl Shards for LevelShards {
+    fn len(&self) -> usize {
+        6
+    }
+
+    fn samples(&self) -> Option<usize> {
+        Some(60)
+    }
+
+    fn shuffle_buffer(&self) -> usize {
+        13
+    }
+
+    fn name(&self, shard: usize) -> String {
+        format!("shard {shard}")
+    }
+
+    fn read(&self, shard: usize, from: u64, epoch: u64, give: &mut dyn FnMut(Streamed) -> bool) {
+        let source = Levels {
+            len: 60,
+            bad: (0..60).step_by(9).collect(),
+        };
+        for at in from..10 {
+            let index = shard * 10 + usize::try_from(at).unwrap();
+            let streamed = Streamed {
+                key: index.to_string(),
+                sample: source.read(index, epoch),
+                behind: at + 1,
+            };
+            if !give(streamed) {
+                return;
+            }
+        }
+    }
+}
+
+fn start_stream(threads: usize, position: Position, share: Share) -> Loader {
+    let options = LoaderOptions {
+        order: Order {
+            len: 60,
+            epoch_len: 60,
+            resample: false,
+            share,
+            seed: 1,
+        },
+        batch_size: 8 / share.ranks,
+        ..options(threads)
+    };
+    Loader::start(Set::Stream(Arc::new(LevelShards)), options, position).unwrap()
+}
+
+#[test]
+fn a_stream_is_the_same_for_any_threads_and_from_any_position() {
+    let one = take(&start_stream(1, Position::default(), Share::ALL), 18);
+    let four = take(&start_stream(4, Position::default(), Share::ALL), 18);
+    assert_eq!(one, four);
+    assert_eq!(one[6].2.epoch, 1, "60 samples make 7 batches of 8");
+    for at in [0, 3, 5, 6, 9] {
+        let position: Position =
+            serde_json::from_str(&serde_json::to_string(&one[at].2).unwrap()).unwrap();
+        let rest = take(&start_stream(2, position, Share::ALL), 3);
+        assert_eq!(rest, one[at + 1..at + 4]);
+    }
+}
+
+#[test]
+fn ranks_share_a_streams_batches() {
+    let share = |rank| Share {
+        rank,
+        ranks: 2,
+        global_batch: 8,
+    };
+    let own = [0, 1].map(|rank| take(&start_stream(1, Position::default(), share(rank)), 9));
+    // Places of the first pass, none of which both have.
+    let mut seen: Vec<u8> = own
+        .iter()
+        .flat_map(|own| &own[..5])
+        .flat_map(|one| one.0.clone())
+        .collect();
+    let all = seen.len();
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!((all, seen.len()), (40, 40));
+    assert_eq!(own[0][6].2.epoch, 1);
+    let rest = take(&start_stream(1, own[1][3].2.clone(), share(1)), 3);
+    assert_eq!(rest, own[1][4..7]);
 }

@@ -22,8 +22,9 @@ impl CaptionRule {
         if self.key.is_some() { "json" } else { "txt" }
     }
 
-    /// The caption of sample `index` in `epoch`.
-    pub fn draw(&self, bytes: Vec<u8>, index: usize, epoch: u64) -> Result<String, Fault> {
+    /// The caption of a sample in `epoch`.
+    /// - index: of the sample, or what else tells it from others.
+    pub fn draw(&self, bytes: Vec<u8>, index: u64, epoch: u64) -> Result<String, Fault> {
         match &self.key {
             Some(key) => self.one_of(json_captions(&bytes, key)?, index, epoch),
             None if self.one_of_lines => {
@@ -35,14 +36,14 @@ impl CaptionRule {
     }
 
     /// One of several captions; empty ones are none.
-    pub fn one_of(&self, texts: Vec<String>, index: usize, epoch: u64) -> Result<String, Fault> {
+    pub fn one_of(&self, texts: Vec<String>, index: u64, epoch: u64) -> Result<String, Fault> {
         let texts: Vec<String> = (texts.into_iter())
             .filter(|text| !text.trim().is_empty())
             .collect();
         if texts.is_empty() {
             return Err(empty());
         }
-        let mut rng = stream(self.seed, Purpose::Caption, epoch, index as u64);
+        let mut rng = stream(self.seed, Purpose::Caption, epoch, index);
         let drawn = rng.random_range(0..texts.len());
         Ok(texts[drawn].trim().to_string())
     }

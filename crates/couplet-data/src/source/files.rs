@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::storage::{self, Location};
 use crate::brace;
 
 /// One path or several; `{0000..0003}`, `{a,b}`, `*`, `?` and `[…]` are expanded.
@@ -41,14 +42,49 @@ impl Patterns {
         }
     }
 
-    /// Every path, in order.
-    pub(super) fn paths(&self) -> Result<Vec<PathBuf>, String> {
-        let patterns = match self {
+    /// What is wrong, where addresses in object stores may stand among the paths.
+    pub(super) fn location_problems(&self, key: &'static str) -> Vec<(&'static str, String)> {
+        let (addresses, paths): (Vec<String>, Vec<String>) =
+            (self.patterns().iter().cloned()).partition(|pattern| storage::is_url(pattern));
+        let mut problems = Vec::new();
+        if !paths.is_empty() || addresses.is_empty() {
+            problems = Self::Several(paths).problems(key);
+        }
+        for address in addresses {
+            // What a `*` stands for is asked when the set is opened.
+            let expanded = brace::expand(&address)
+                .and_then(|urls| storage::check(urls.first().unwrap_or(&address)));
+            problems.extend(expanded.err().map(|message| (key, message)));
+        }
+        problems
+    }
+
+    /// Every path and address, in order.
+    pub(super) fn locations(&self) -> Result<Vec<Location>, String> {
+        let mut locations = Vec::new();
+        for pattern in self.patterns() {
+            for path in brace::expand(pattern)? {
+                if storage::is_url(&path) {
+                    locations.extend(storage::find(path)?);
+                } else {
+                    locations.extend(glob_paths(path)?.into_iter().map(Location::File));
+                }
+            }
+        }
+        Ok(locations)
+    }
+
+    fn patterns(&self) -> &[String] {
+        match self {
             Self::One(pattern) => std::slice::from_ref(pattern),
             Self::Several(patterns) => patterns,
-        };
+        }
+    }
+
+    /// Every path, in order.
+    pub(super) fn paths(&self) -> Result<Vec<PathBuf>, String> {
         let mut paths = Vec::new();
-        for pattern in patterns {
+        for pattern in self.patterns() {
             for path in brace::expand(pattern)? {
                 paths.extend(glob_paths(path)?);
             }

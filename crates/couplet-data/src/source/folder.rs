@@ -181,7 +181,7 @@ impl Source for FolderSource {
             )
         })?;
         Ok(Sample {
-            caption: self.captions.draw(read(caption)?, index, epoch)?,
+            caption: self.captions.draw(read(caption)?, index as u64, epoch)?,
             picture: Picture::Encoded(read(image)?),
         })
     }

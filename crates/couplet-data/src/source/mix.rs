@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Source, SourceError, SourceTable};
+use super::{Set, Source, SourceError, SourceTable};
 use crate::sample::{Fault, Sample};
+use crate::stream::{Shards, Streamed};
 
 /// `source = "mix"`, with a `[[data.train.mix]]` for each set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,9 +55,79 @@ impl MixTable {
     }
 }
 
+impl MixTable {
+    /// - seed: what pictures, or one of several captions, are drawn from.
+    /// - image_size: side of the pictures that are drawn, in pixels.
+    pub(super) fn open(&self, seed: u64, image_size: u32) -> Result<Set, SourceError> {
+        let (mut sources, mut streams) = (Vec::new(), Vec::new());
+        for entry in &self.mix {
+            match entry.source.open(seed, image_size)? {
+                Set::Indexed(source) => sources.push((source, entry.weight)),
+                Set::Stream(shards) => streams.push((shards, entry.weight)),
+            }
+        }
+        match (sources.is_empty(), streams.is_empty()) {
+            (false, false) => Err(SourceError {
+                path: "data.train.mix".into(),
+                message: "streams and indexed sets cannot be mixed: set stream = true for all of \
+                          them, or for none"
+                    .into(),
+            }),
+            (_, true) => Ok(Set::indexed(MixSource::of(sources, seed))),
+            (true, _) => Ok(Set::Stream(Arc::new(MixShards(streams)))),
+        }
+    }
+}
+
+/// The shards of several streams as one, each as often as its set weighs.
+struct MixShards(Vec<(Arc<dyn Shards>, f64)>);
+
+impl MixShards {
+    /// The set of a shard, its weight, and the shard's number in it.
+    fn find(&self, mut shard: usize) -> (&dyn Shards, f64, usize) {
+        for (shards, weight) in &self.0 {
+            if shard < shards.len() {
+                return (shards.as_ref(), *weight, shard);
+            }
+            shard -= shards.len();
+        }
+        unreachable!("a shard of the mix")
+    }
+}
+
+impl Shards for MixShards {
+    fn len(&self) -> usize {
+        self.0.iter().map(|(shards, _)| shards.len()).sum()
+    }
+
+    /// A pass has as many as the weights draw.
+    fn samples(&self) -> Option<usize> {
+        None
+    }
+
+    fn shuffle_buffer(&self) -> usize {
+        let buffers = self.0.iter().map(|(shards, _)| shards.shuffle_buffer());
+        buffers.max().unwrap_or(1)
+    }
+
+    fn weight(&self, shard: usize) -> f64 {
+        self.find(shard).1
+    }
+
+    fn name(&self, shard: usize) -> String {
+        let (shards, _, shard) = self.find(shard);
+        shards.name(shard)
+    }
+
+    fn read(&self, shard: usize, from: u64, epoch: u64, give: &mut dyn FnMut(Streamed) -> bool) {
+        let (shards, _, shard) = self.find(shard);
+        shards.read(shard, from, epoch, give);
+    }
+}
+
 /// A set's stretch of the mix's indices.
 struct Part {
-    source: Box<dyn Source>,
+    source: Arc<dyn Source>,
     first: usize,
     len: usize,
 }
@@ -64,27 +135,26 @@ struct Part {
 /// Each set has a stretch of the indices as long as its samples times its weight. Over the
 /// epochs a stretch walks through permutations of its set, so that every sample is seen as
 /// often as every other of the set, to one.
-pub(super) struct MixSource {
+struct MixSource {
     parts: Arc<[Part]>,
     len: usize,
     seed: u64,
 }
 
 impl MixSource {
-    pub(super) fn open(table: &MixTable, seed: u64, image_size: u32) -> Result<Self, SourceError> {
+    fn of(sources: Vec<(Arc<dyn Source>, f64)>, seed: u64) -> Self {
         let mut parts = Vec::new();
         let mut first = 0;
-        for entry in &table.mix {
-            let source = entry.source.open(seed, image_size)?;
-            let len = stretch(source.len(), entry.weight);
+        for (source, weight) in sources {
+            let len = stretch(source.len(), weight);
             parts.push(Part { source, first, len });
             first += len;
         }
-        Ok(Self {
+        Self {
             parts: parts.into(),
             len: first,
             seed,
-        })
+        }
     }
 
     /// The part of an index, and the sample of its set in `epoch`.
@@ -206,7 +276,7 @@ mod tests {
     #[test]
     fn weights_are_kept_and_every_sample_is_seen_as_often() {
         let part = |len: usize, first, weight| Part {
-            source: Box::new(Numbers(len)),
+            source: Arc::new(Numbers(len)),
             first,
             len: stretch(len, weight),
         };

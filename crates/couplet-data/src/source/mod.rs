@@ -1,5 +1,5 @@
-//! Where image-text pairs come from. Every source is indexed at the start, so that its
-//! order can be a true permutation and a sample can be read on its own.
+//! Where image-text pairs come from. A set is indexed at the start, so that its order can
+//! be a true permutation and a sample can be read on its own; or it is a stream of shards.
 
 mod captions;
 mod csv;
@@ -7,6 +7,7 @@ mod files;
 mod folder;
 mod mix;
 mod parquet;
+mod storage;
 mod webdataset;
 
 pub use csv::CsvTable;
@@ -18,11 +19,14 @@ pub use webdataset::{WebdatasetTable, index_shards};
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::sample::{Fault, Sample, SkipCause, Skipped};
 use crate::shapes::{ShapesSource, ShapesTable};
+use crate::stream::{ShardOrder, Shards, Streamed, Walk};
 
 /// A set of image-text pairs that can be read in any order, from any thread.
 pub trait Source: Send + Sync {
@@ -42,6 +46,34 @@ pub trait Source: Send + Sync {
 
     /// The file that holds the sample that [`Self::read`] gives, and its key inside it.
     fn locate(&self, index: usize, epoch: u64) -> (String, String);
+}
+
+/// An opened set.
+#[derive(Clone)]
+pub enum Set {
+    Indexed(Arc<dyn Source>),
+    Stream(Arc<dyn Shards>),
+}
+
+impl Set {
+    /// Samples in the set, unusable ones included, where that is known.
+    pub fn samples(&self) -> Option<usize> {
+        match self {
+            Self::Indexed(source) => Some(source.len()),
+            Self::Stream(shards) => shards.samples(),
+        }
+    }
+
+    fn indexed(source: impl Source + 'static) -> Self {
+        Self::Indexed(Arc::new(source))
+    }
+}
+
+/// A sample of a set, to be read by whoever works on it.
+pub(crate) enum Item {
+    Index(usize),
+    /// With its shard.
+    Streamed(usize, Streamed),
 }
 
 /// The source's part of `[data.train]`.
@@ -94,37 +126,98 @@ impl SourceTable {
     /// # Errors
     /// If a file is missing or not of the kind it should be. Single bad samples are no
     /// errors here: [`Source::read`] reports them.
-    pub fn open(&self, seed: u64, image_size: u32) -> Result<Box<dyn Source>, SourceError> {
+    pub fn open(&self, seed: u64, image_size: u32) -> Result<Set, SourceError> {
         Ok(match self {
-            Self::Shapes(table) => Box::new(ShapesSource::train(table, seed, image_size)),
-            Self::Webdataset(table) => Box::new(webdataset::WebdatasetSource::open(table, seed)?),
-            Self::Csv(table) => Box::new(csv::CsvSource::open(table)?),
+            Self::Shapes(table) => Set::indexed(ShapesSource::train(table, seed, image_size)),
+            Self::Webdataset(table) => table.open(seed)?,
+            Self::Csv(table) => Set::indexed(csv::CsvSource::open(table)?),
             Self::Parquet(table) => table.open(seed)?,
-            Self::Folder(table) => Box::new(folder::FolderSource::open(table, seed)?),
-            Self::ClassFolder(table) => Box::new(folder::ClassFolderSource::open(table, seed)?),
-            Self::Mix(table) => Box::new(mix::MixSource::open(table, seed, image_size)?),
+            Self::Folder(table) => Set::indexed(folder::FolderSource::open(table, seed)?),
+            Self::ClassFolder(table) => Set::indexed(folder::ClassFolderSource::open(table, seed)?),
+            Self::Mix(table) => table.open(seed, image_size)?,
         })
     }
 }
 
-/// Does what one sample needs. A fault, or a decoder that panics on damaged bytes, costs
-/// the sample and not the run.
-pub(crate) fn attempt<T>(
-    source: &dyn Source,
-    index: usize,
-    epoch: u64,
-    work: impl FnOnce() -> Result<T, Fault>,
-) -> Result<T, Skipped> {
-    let outcome = catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(Fault::new(SkipCause::CorruptImage, "the decoder panicked")));
-    outcome.map_err(|fault| {
-        let (shard, key) = source.locate(index, epoch);
-        Skipped {
+/// Reads the sample that is worked on.
+pub(crate) type Read<'a> = Box<dyn FnOnce() -> Result<Sample, Fault> + 'a>;
+
+impl Set {
+    /// Does what one sample needs. A fault, or a decoder that panics on damaged bytes, costs
+    /// the sample and not the run.
+    pub(crate) fn attempt<T>(
+        &self,
+        item: Item,
+        epoch: u64,
+        work: impl FnOnce(Read<'_>) -> Result<T, Fault>,
+    ) -> Result<T, Skipped> {
+        let guarded = |read: Read<'_>| {
+            catch_unwind(AssertUnwindSafe(|| work(read))).unwrap_or_else(|_| {
+                Err(Fault::new(SkipCause::CorruptImage, "the decoder panicked"))
+            })
+        };
+        let skipped = |(shard, key), fault: Fault| Skipped {
             epoch,
             shard,
             key,
             cause: fault.cause,
             detail: fault.detail,
+        };
+        match (self, item) {
+            (Self::Indexed(source), Item::Index(index)) => {
+                guarded(Box::new(|| source.read(index, epoch)))
+                    .map_err(|fault| skipped(source.locate(index, epoch), fault))
+            }
+            (Self::Stream(shards), Item::Streamed(shard, streamed)) => {
+                let Streamed { key, sample, .. } = streamed;
+                guarded(Box::new(move || sample))
+                    .map_err(|fault| skipped((shards.name(shard), key), fault))
+            }
+            _ => unreachable!("an item of another kind of set"),
         }
-    })
+    }
+
+    /// Every usable sample, in the set's order.
+    #[cfg(test)]
+    pub(crate) fn read_all(&self) -> Vec<Sample> {
+        let mut samples = Vec::new();
+        let all: Result<(), std::convert::Infallible> = self.for_each_chunk(
+            8,
+            |read| read(),
+            |read| {
+                samples.extend(read.into_iter().flatten());
+                Ok(())
+            },
+        );
+        let Ok(()) = all;
+        samples
+    }
+
+    /// Works on every sample of the set in its own order, in parallel by `chunk` samples.
+    /// - take: gets the outcomes of a chunk in order.
+    pub(crate) fn for_each_chunk<T: Send, E>(
+        &self,
+        chunk: usize,
+        work: impl Fn(Read<'_>) -> Result<T, Fault> + Sync,
+        mut take: impl FnMut(Vec<Result<T, Skipped>>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut items: Box<dyn Iterator<Item = Item>> = match self {
+            Self::Indexed(source) => Box::new((0..source.len()).map(Item::Index)),
+            Self::Stream(shards) => {
+                let mut walk = Walk::new(shards.clone(), ShardOrder::Listed, 0, None);
+                let samples = std::iter::from_fn(move || walk.next());
+                Box::new(samples.map(|(shard, streamed)| Item::Streamed(shard, streamed)))
+            }
+        };
+        loop {
+            let some: Vec<Item> = items.by_ref().take(chunk).collect();
+            if some.is_empty() {
+                return Ok(());
+            }
+            let outcomes = some
+                .into_par_iter()
+                .map(|item| self.attempt(item, 0, &work));
+            take(outcomes.collect())?;
+        }
+    }
 }

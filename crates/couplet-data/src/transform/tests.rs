@@ -105,7 +105,7 @@ fn random_crops_keep_to_their_scale_and_ratio() {
     };
     let mut rng = rng();
     for _ in 0..200 {
-        let area = random_area(&crop, 90, 60, &mut rng);
+        let area = random_area(&crop, [90, 60], &mut rng);
         let share = f64::from(area.width * area.height) / (90.0 * 60.0);
         let ratio = f64::from(area.width) / f64::from(area.height);
         assert!((0.18..0.52).contains(&share), "{area:?}");
@@ -120,7 +120,7 @@ fn a_crop_that_never_fits_falls_back_to_the_centre() {
         scale: [1.0, 1.0],
         ratio: default_ratio(),
     };
-    let area = random_area(&crop, 100, 10, &mut rng());
+    let area = random_area(&crop, [100, 10], &mut rng());
     assert_eq!(
         (area.width, area.height, area.left, area.top),
         (13, 10, 43, 0)
@@ -157,4 +157,43 @@ fn a_random_crop_is_a_square_of_the_resized_image() {
         })
         .collect();
     assert!(lefts.len() > 10, "{lefts:?}");
+}
+
+#[test]
+fn a_jpeg_is_decoded_no_smaller_than_what_is_cut_out_of_it() {
+    let whole = Transform::eval(224, Fit::Crop, Filter::Bicubic);
+    let by = |size| whole.reduction(size, &mut rng());
+    assert_eq!(by([4000, 3000]), 8);
+    assert_eq!(by([1800, 1791]), 4);
+    assert_eq!((by([512, 448]), by([447, 448])), (2, 1));
+    let padded = Transform::eval(224, Fit::Pad(0), Filter::Bicubic);
+    assert_eq!(padded.reduction([2000, 100], &mut rng()), 8);
+    // A small cut needs all of a large image's pixels.
+    let zoomed = whole.augmented(&Augment {
+        random_resized_crop: Some(RandomResizedCrop {
+            scale: [0.01, 0.01],
+            ratio: [1.0, 1.0],
+        }),
+        ..Augment::default()
+    });
+    assert_eq!(zoomed.reduction([4000, 3000], &mut rng()), 1);
+}
+
+#[test]
+fn a_cut_is_the_same_part_of_a_smaller_image() {
+    let area = Area {
+        left: 80,
+        top: 8,
+        width: 16,
+        height: 40,
+    };
+    let small = area.scaled([100, 50], [13, 7]);
+    let wanted = Area {
+        left: 10,
+        top: 1,
+        width: 2,
+        height: 5,
+    };
+    assert_eq!(small, wanted);
+    assert_eq!(area.scaled([100, 50], [100, 50]), area);
 }

@@ -7,18 +7,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use couplet_data::loader::{Loader, LoaderOptions, Position, TokenOptions};
-use couplet_data::order::{Order, Share};
+use couplet_data::loader::TokenOptions;
 use couplet_data::shapes::MIN_IMAGE_SIZE;
-use couplet_data::source::{Source, SourceTable};
+use couplet_data::source::{Set, SourceTable};
 use couplet_data::{Clean, Tokenizer};
 use couplet_eval::{
-    Dataset, DatasetTable, ZERO_SHOT_METRICS, eval_transform, find_model, open_tokenizer,
-    token_options,
+    Dataset, DatasetTable, ZERO_SHOT_METRICS, find_model, open_tokenizer, token_options,
 };
 use couplet_model::{ImageTowerSpec, ModelSource, PreprocessSpec, inspect_as};
 
-use super::{EvalTable, EvalWeights, Problem, RunConfig};
+use super::{CheckedData, DataTable, EvalTable, EvalWeights, ModelTable, Problem, RunConfig};
 use crate::DeviceSetting;
 use crate::duration::{Sizes, Unit};
 use crate::schedule::Schedule;
@@ -27,51 +25,13 @@ use crate::schedule::Schedule;
 pub struct Checked {
     pub config: RunConfig,
     pub(crate) device: Device,
-    pub(crate) source: Arc<dyn Source>,
-    pub(crate) preprocess: PreprocessSpec,
-    pub(crate) tokens: TokenOptions,
+    pub(crate) data: CheckedData,
     pub(crate) evals: Vec<CheckedEval>,
     pub(crate) sizes: Sizes,
-    pub(crate) epoch_len: usize,
     pub(crate) schedule: Schedule,
 }
 
 impl Checked {
-    /// The training set.
-    pub fn source(&self) -> &dyn Source {
-        self.source.as_ref()
-    }
-
-    /// How captions become ids.
-    pub fn tokens(&self) -> &TokenOptions {
-        &self.tokens
-    }
-
-    /// Starts loading batches as the run does.
-    ///
-    /// # Errors
-    /// If the system gives no threads.
-    pub fn start_loader(&self, position: Position) -> std::io::Result<Loader> {
-        let config = &self.config;
-        let options = LoaderOptions {
-            order: Order {
-                len: self.source.len(),
-                epoch_len: self.epoch_len,
-                resample: config.data.train.resample,
-                seed: config.seed,
-                share: Share::ALL,
-            },
-            batch_size: config.batch.global,
-            transform: eval_transform(&config.model.spec(), &self.preprocess)
-                .augmented(&config.data.train.augment),
-            tokens: self.tokens.clone(),
-            max_image_pixels: config.data.max_image_pixels,
-            max_skipped: config.data.max_skipped,
-            threads: config.data.threads,
-        };
-        Loader::start(self.source.clone(), options, position)
-    }
-
     /// Which weights the best checkpoint is the best by.
     pub(crate) fn judged_weights(&self) -> EvalWeights {
         let best = self.config.checkpoint.best.as_deref().unwrap_or_default();
@@ -121,14 +81,7 @@ impl std::fmt::Debug for Checked {
 
 /// Adds what is wrong to `problems`, leaving out keys that are listed already.
 pub(super) fn check(config: RunConfig, problems: &mut Vec<Problem>) -> Option<Checked> {
-    let mut check = Check {
-        known: problems
-            .iter()
-            .filter(|problem| !problem.is_unknown_key())
-            .map(|problem| problem.key.clone())
-            .collect(),
-        problems,
-    };
+    let mut check = Check::new(problems);
     if config.name.trim_matches(['.', ' ']).is_empty() || config.name.contains(['/', '\\']) {
         check.fail(
             "name",
@@ -137,14 +90,12 @@ pub(super) fn check(config: RunConfig, problems: &mut Vec<Problem>) -> Option<Ch
     }
     let device = check.device(config.device);
     check.precision(&config, device.as_ref());
-    let weights = check.model(&config);
-    let preprocess = (config.model.preprocess.clone())
-        .or_else(|| weights.as_ref().map(|source| source.preprocess.clone()))
-        .unwrap_or_default();
-    let tokens = check.tokens(&config, weights.as_ref());
+    let weights = check.model(&config.model);
+    let tokens = check.tokens(&config.model, weights.as_ref());
     check.loss(&config);
     check.ema_and_freeze(&config);
-    let (source, epoch_len) = check.data(&config).unzip();
+    let set = check.data(config.seed, &config.model, &config.data);
+    let epoch_len = set.as_ref().and_then(|set| check.epoch_len(&config, set));
     check.optimizer(&config);
     let sizes = check.batch(&config, epoch_len);
     let schedule = check.schedule(&config, sizes);
@@ -154,23 +105,45 @@ pub(super) fn check(config: RunConfig, problems: &mut Vec<Problem>) -> Option<Ch
     let sizes = sizes?;
     Some(Checked {
         device: device?,
-        preprocess,
-        tokens: tokens?,
-        source: source?,
+        data: CheckedData {
+            set: set?,
+            tokens: tokens?,
+            table: config.data.clone(),
+            preprocess: Check::preprocess(&config.model, weights.as_ref()),
+            epoch_len: epoch_len?,
+            spec: config.model.spec(),
+            seed: config.seed,
+            batch_size: config.batch.global,
+        },
         evals: evals?,
         sizes,
-        epoch_len: epoch_len?,
         schedule: schedule?,
         config,
     })
 }
 
-struct Check<'a> {
+pub(super) struct Check<'a> {
     known: HashSet<String>,
     problems: &'a mut Vec<Problem>,
 }
 
-impl Check<'_> {
+impl<'a> Check<'a> {
+    /// Adds to `problems`, leaving out keys that are listed already.
+    pub(super) fn new(problems: &'a mut Vec<Problem>) -> Self {
+        let known = problems.iter().filter(|problem| !problem.is_unknown_key());
+        Self {
+            known: known.map(|problem| problem.key.clone()).collect(),
+            problems,
+        }
+    }
+
+    /// The config's own, or that of the weights it starts from.
+    pub(super) fn preprocess(model: &ModelTable, weights: Option<&ModelSource>) -> PreprocessSpec {
+        (model.preprocess.clone())
+            .or_else(|| weights.map(|source| source.preprocess.clone()))
+            .unwrap_or_default()
+    }
+
     fn fail(&mut self, key: &str, message: impl std::fmt::Display) {
         // A key that did not read has a stand-in, of which nothing can be said.
         let covered = |known: &String| key == known || key.starts_with(&format!("{known}."));
@@ -230,17 +203,17 @@ impl Check<'_> {
     }
 
     /// Checks the model; what it starts from, if from given weights.
-    fn model(&mut self, config: &RunConfig) -> Option<ModelSource> {
-        let spec = config.model.spec();
+    pub(super) fn model(&mut self, model: &ModelTable) -> Option<ModelSource> {
+        let spec = model.spec();
         for problem in spec.problems() {
             self.fail(&format!("model.{}", problem.field), problem.message);
         }
-        if let Some(preprocess) = &config.model.preprocess {
+        if let Some(preprocess) = &model.preprocess {
             for (key, message) in preprocess.problems() {
                 self.fail(&format!("model.preprocess.{key}"), message);
             }
         }
-        let weights = config.model.weights.as_ref()?;
+        let weights = model.weights.as_ref()?;
         let source = find_model(weights)
             .map_err(|error| error.to_string())
             .and_then(|path| inspect_as(&path, &spec).map_err(|error| error.to_string()));
@@ -255,12 +228,12 @@ impl Check<'_> {
 
     /// How captions become ids.
     /// - weights: what the run starts from.
-    fn tokens(
+    pub(super) fn tokens(
         &mut self,
-        config: &RunConfig,
+        model: &ModelTable,
         weights: Option<&ModelSource>,
     ) -> Option<TokenOptions> {
-        let opened = match (&config.model.tokenizer, weights) {
+        let opened = match (&model.tokenizer, weights) {
             (Some(path), _) => Tokenizer::from_file(path, Clean::Whitespace)
                 .map(|tokenizer| Ok(Arc::new(tokenizer))),
             (None, Some(source)) => open_tokenizer(&source.tokenizer),
@@ -277,7 +250,7 @@ impl Check<'_> {
                 return None;
             }
         };
-        match token_options(&config.model.spec(), tokenizer) {
+        match token_options(&model.spec(), tokenizer) {
             Ok(options) => Some(options),
             Err(error) => {
                 self.fail("model.text.vocab_size", error);
@@ -298,9 +271,9 @@ impl Check<'_> {
         }
     }
 
-    /// The opened source, and how many samples an epoch takes.
-    fn data(&mut self, config: &RunConfig) -> Option<(Arc<dyn Source>, usize)> {
-        let train = &config.data.train;
+    /// The opened set.
+    pub(super) fn data(&mut self, seed: u64, model: &ModelTable, data: &DataTable) -> Option<Set> {
+        let train = &data.train;
         for (key, message) in train.source.problems() {
             self.fail(&format!("data.train.{key}"), message);
         }
@@ -310,16 +283,16 @@ impl Check<'_> {
         for (key, message) in train.augment.problems() {
             self.fail(&format!("data.train.augment.{key}"), message);
         }
-        if !(0.0..=1.0).contains(&config.data.max_skipped) {
+        if !(0.0..=1.0).contains(&data.max_skipped) {
             self.fail(
                 "data.max_skipped",
-                format!("{} is not a share in [0, 1]", config.data.max_skipped),
+                format!("{} is not a share in [0, 1]", data.max_skipped),
             );
         }
-        if config.data.max_image_pixels == 0 {
+        if data.max_image_pixels == 0 {
             self.fail("data.max_image_pixels", "must be at least 1");
         }
-        let image_size = u32::try_from(config.model.image.image_size()).unwrap_or(u32::MAX);
+        let image_size = u32::try_from(model.image.image_size()).unwrap_or(u32::MAX);
         if matches!(train.source, SourceTable::Shapes(_))
             && image_size < MIN_IMAGE_SIZE
             && !self.broken("model.image.image_size")
@@ -332,16 +305,21 @@ impl Check<'_> {
         if self.broken("data.train") {
             return None;
         }
-        match train.source.open(config.seed, image_size) {
-            Ok(source) => {
-                let epoch_len = train.samples_per_epoch.unwrap_or(source.len());
-                Some((Arc::from(source), epoch_len))
-            }
-            Err(error) => {
-                self.fail("data.train", error);
-                None
-            }
+        let opened = train.source.open(seed, image_size);
+        opened.map_err(|error| self.fail("data.train", error)).ok()
+    }
+
+    /// How many samples an epoch takes.
+    fn epoch_len(&mut self, config: &RunConfig, set: &Set) -> Option<usize> {
+        let epoch_len = config.data.train.samples_per_epoch.or(set.samples());
+        if epoch_len.is_none() {
+            self.fail(
+                "data.train.samples_per_epoch",
+                "is missing: nobody has counted the stream's samples; say how many make an epoch \
+                 (of shards on a disk, `couplet data index` counts them)",
+            );
         }
+        epoch_len
     }
 
     fn batch(&mut self, config: &RunConfig, epoch_len: Option<usize>) -> Option<Sizes> {

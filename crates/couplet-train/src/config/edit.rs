@@ -7,7 +7,7 @@ use super::Problem;
 
 const SOURCE_KEY: &str = "data.train.source=";
 /// Keys of `[data.train]` that belong to every source.
-const COMMON_TRAIN_KEYS: [&str; 3] = ["samples_per_epoch", "resample", "augment"];
+const COMMON_TRAIN_KEYS: [&str; 4] = ["samples_per_epoch", "resample", "dct_scaling", "augment"];
 
 /// Takes away the keys of the file's source if `pair` chooses another one.
 fn drop_source(table: &mut Table, pair: &str) {

@@ -3,6 +3,7 @@
 mod changes;
 mod check;
 mod collect;
+mod data;
 mod edit;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use crate::{DeviceSetting, EmaTable, OptimizerTable};
 
 pub(crate) use changes::changes;
 pub use check::Checked;
+pub use data::CheckedData;
 
 /// A training run, complete: what `config.toml` of a run's folder holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -134,9 +136,13 @@ pub struct TrainTable {
     /// Samples an epoch takes; by default the whole set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples_per_epoch: Option<usize>,
-    /// Draw with replacement.
+    /// Draw with replacement; of a stream, shards.
     #[serde(default)]
     pub resample: bool,
+    /// Decode a JPEG at a half, a quarter or an eighth of its size where that is still as
+    /// large as what is cut out of it. Faster for large ones; it changes pixels.
+    #[serde(default)]
+    pub dct_scaling: bool,
     #[serde(default)]
     pub augment: Augment,
 }
@@ -362,6 +368,24 @@ fn describe(path: &Path, problems: &[Problem]) -> String {
     text
 }
 
+fn problems_of(path: &Path, problems: Vec<Problem>) -> ConfigError {
+    ConfigError::Problems {
+        path: path.to_path_buf(),
+        problems,
+    }
+}
+
+fn read_table(path: &Path) -> Result<Table, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    text.parse().map_err(|source| ConfigError::Syntax {
+        path: path.to_path_buf(),
+        source: Box::new(source),
+    })
+}
+
 impl RunConfig {
     /// Reads a config, applies `--set key=value` pairs and checks everything that can be
     /// checked before work starts.
@@ -369,14 +393,7 @@ impl RunConfig {
     /// # Errors
     /// With every problem at once, each with its key.
     pub fn read(path: &Path, set: &[String]) -> Result<Checked, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io {
-            path: path.to_path_buf(),
-            source,
-        })?;
-        let mut table: Table = text.parse().map_err(|source| ConfigError::Syntax {
-            path: path.to_path_buf(),
-            source: Box::new(source),
-        })?;
+        let mut table = read_table(path)?;
         let mut problems = edit::set_keys(&mut table, set);
         problems.extend(edit::merge_preset(&mut table));
         let collected = collect::collect::<Self>(table);
@@ -386,10 +403,7 @@ impl RunConfig {
             .map(|config| check::check(config, &mut problems));
         match checked {
             Some(Some(checked)) if problems.is_empty() => Ok(checked),
-            _ => Err(ConfigError::Problems {
-                path: path.to_path_buf(),
-                problems,
-            }),
+            _ => Err(problems_of(path, problems)),
         }
     }
 

@@ -168,7 +168,7 @@ fn another_source_leaves_the_keys_of_the_first_behind() {
     .unwrap();
     let set = format!("data.train.path={}", path.display());
     let checked = read(SOUND, &[&set, "data.train.source=csv"]).unwrap();
-    assert_eq!(checked.epoch_len, 20);
+    assert_eq!(checked.data.epoch_len, 20);
 }
 
 #[test]

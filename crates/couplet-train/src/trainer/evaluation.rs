@@ -56,7 +56,7 @@ impl Run<'_> {
             (Some(ema), EvalWeights::Ema) => ema.model().clone(),
             _ => self.model().valid(),
         };
-        let tokenizer = self.checked.tokens.tokenizer.clone();
+        let tokenizer = self.checked.data.tokens.tokenizer.clone();
         Ok(Encoder::new(
             model,
             &self.spec,

@@ -41,7 +41,7 @@ pub fn train(
     observer: &mut dyn Observer,
 ) -> Result<Outcome, TrainError> {
     let mut run = Run::open(checked, folder)?;
-    let loader = checked.start_loader(run.state.position);
+    let loader = checked.data.start_loader(run.state.position.clone());
     let loader = loader.map_err(TrainError::Threads)?;
     observer.event(Event::Started(&run.plan()));
     for note in &run.notes {
@@ -115,7 +115,7 @@ impl<'a> Run<'a> {
         let spec = config.model.spec();
         let mut optimizer = ModelOptimizer::new(&config.optimizer, &spec);
         let checkpoint = folder.latest()?;
-        let preprocess = checked.preprocess.clone();
+        let preprocess = checked.data.preprocess.clone();
         let mut notes = Vec::new();
         let model = match (&checkpoint, &config.model.weights) {
             (Some(checkpoint), _) => couplet_model::load(&checkpoint.path, None, &device)?.model,
@@ -217,7 +217,7 @@ impl<'a> Run<'a> {
     fn plan(&self) -> Plan {
         Plan {
             parameters: self.model().num_params(),
-            samples_per_epoch: self.checked.epoch_len,
+            samples_per_epoch: self.checked.data.epoch_len,
             batch_size: self.checked.sizes.batch_size,
             steps_per_epoch: self.checked.sizes.steps_per_epoch,
             total_steps: self.checked.schedule.total_steps,
@@ -270,7 +270,7 @@ impl<'a> Run<'a> {
             first_row: (self.context.comm.rank() * batch.len()) as u64,
         };
         let loss_scale = self.loss_scale().unwrap_or(1.0);
-        let next = batch.next;
+        let next = batch.next.clone();
         let copied_captions = copied_captions(&batch);
         let optimizer = &mut self.optimizer;
         let (model, report) = step(
@@ -468,7 +468,7 @@ impl<'a> Run<'a> {
             model: self.model(),
             spec: &self.spec,
             preprocess: &self.preprocess,
-            tokens: &self.checked.tokens,
+            tokens: &self.checked.data.tokens,
             optimizer: &self.optimizer,
             ema: self.ema.as_ref().map(Ema::model),
             judged: self.checked.judged_weights(),

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::files::Patterns;
-use super::{Source, SourceError};
+use super::{Set, SourceError};
+use crate::stream::DEFAULT_SHUFFLE_BUFFER;
 
 /// `source = "parquet"`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +25,18 @@ pub struct ParquetTable {
     /// The folder that relative image paths start from; by default the working directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<PathBuf>,
+    /// Read row groups from front to back, and shuffle what comes in a buffer. Otherwise
+    /// rows are read at random, each for the price of decoding its page. By default where
+    /// a row group has so many bytes of images that this would be slow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<bool>,
+    /// Rows of a stream that are shuffled together; twice as many are in memory.
+    #[serde(default = "default_shuffle_buffer")]
+    pub shuffle_buffer: usize,
+}
+
+fn default_shuffle_buffer() -> usize {
+    DEFAULT_SHUFFLE_BUFFER
 }
 
 fn default_image_column() -> String {
@@ -45,18 +58,21 @@ impl ParquetTable {
         if let Some(root) = self.root.as_ref().filter(|root| !root.is_dir()) {
             problems.push(("root", format!("{} is not a folder", root.display())));
         }
+        if self.shuffle_buffer == 0 {
+            problems.push(("shuffle_buffer", "must be at least 1".into()));
+        }
         problems
     }
 
     /// - seed: what one of several captions is drawn from.
     #[cfg(feature = "parquet")]
-    pub(super) fn open(&self, seed: u64) -> Result<Box<dyn Source>, SourceError> {
-        Ok(Box::new(reader::ParquetSource::open(self, seed)?))
+    pub(super) fn open(&self, seed: u64) -> Result<Set, SourceError> {
+        reader::ParquetTables::open(self, seed)
     }
 
     #[cfg(not(feature = "parquet"))]
     #[expect(clippy::unused_self, reason = "with the feature it is used")]
-    pub(super) fn open(&self, _seed: u64) -> Result<Box<dyn Source>, SourceError> {
+    pub(super) fn open(&self, _seed: u64) -> Result<Set, SourceError> {
         Err(SourceError {
             path: PathBuf::from("data.train.source"),
             message: "this binary was built without Parquet".into(),

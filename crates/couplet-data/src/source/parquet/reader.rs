@@ -1,22 +1,31 @@
-//! Rows of Parquet files, each read on its own: of a column's chunk only the page that
-//! holds the row is decompressed.
+//! Rows of Parquet files: each read on its own, for which of a column's chunk the page that
+//! holds it is decompressed, or row groups from front to back.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef};
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::DataType;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
-    RowSelector,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
 use parquet::file::metadata::PageIndexPolicy;
 
 use super::super::captions::{CaptionRule, caption_text};
-use super::super::{Source, SourceError};
+use super::super::{Set, Source, SourceError};
 use super::ParquetTable;
 use crate::sample::{Fault, Picture, Sample, SkipCause};
+use crate::stream::{Shards, Streamed};
+
+/// Bytes of a row group's images above which its rows are not read at random: decoding so
+/// large a page takes about as long as decoding the image.
+const MAX_RANDOM_GROUP: i64 = 2 << 20;
+/// Rows that a stream decodes at once.
+const ROWS: usize = 16;
 
 /// One file's rows.
 struct Table {
@@ -30,7 +39,7 @@ struct Table {
 }
 
 /// Rows of several files, indexed by their footers.
-pub(super) struct ParquetSource {
+pub(super) struct ParquetTables {
     tables: Vec<Table>,
     image_column: String,
     caption_column: String,
@@ -38,8 +47,23 @@ pub(super) struct ParquetSource {
     captions: CaptionRule,
 }
 
-impl ParquetSource {
-    pub(super) fn open(table: &ParquetTable, seed: u64) -> Result<Self, SourceError> {
+impl ParquetTables {
+    pub(super) fn open(table: &ParquetTable, seed: u64) -> Result<Set, SourceError> {
+        let tables = Self::read_footers(table, seed)?;
+        let is_large = || tables.tables.iter().any(Table::has_large_groups);
+        if !table.stream.unwrap_or_else(is_large) {
+            return Ok(Set::indexed(tables));
+        }
+        let groups = (tables.tables.iter().enumerate())
+            .flat_map(|(at, table)| (0..table.groups()).map(move |group| (at, group)));
+        Ok(Set::Stream(Arc::new(RowGroups {
+            groups: groups.collect(),
+            tables,
+            shuffle_buffer: table.shuffle_buffer,
+        })))
+    }
+
+    fn read_footers(table: &ParquetTable, seed: u64) -> Result<Self, SourceError> {
         let paths = table.files.paths().map_err(|message| SourceError {
             path: PathBuf::from("data.train.files"),
             message,
@@ -67,6 +91,41 @@ impl ParquetSource {
                 seed,
                 ..CaptionRule::default()
             },
+        })
+    }
+
+    /// The sample in a row.
+    /// - batch: rows of the two columns; at: which of them.
+    /// - index: of the row among those of all files.
+    fn sample(
+        &self,
+        batch: &RecordBatch,
+        at: usize,
+        index: usize,
+        epoch: u64,
+    ) -> Result<Sample, Fault> {
+        let column = |name: &str| {
+            let column = batch.column_by_name(name).map(|column| column.slice(at, 1));
+            let gone = || {
+                Fault::new(
+                    SkipCause::Unreadable,
+                    format!("the column `{name}` is gone"),
+                )
+            };
+            column.ok_or_else(gone)
+        };
+        let picture = image_bytes(&column(&self.image_column)?, &self.root)?;
+        let caption = column(&self.caption_column)?;
+        let missing = || Fault::new(SkipCause::MissingCaption, "the caption is null");
+        let caption = if let Some(list) = list_of(&caption) {
+            let texts = (0..list.len()).filter_map(|at| text_of(&list, at));
+            self.captions.one_of(texts.collect(), index as u64, epoch)?
+        } else {
+            caption_text(text_of(&caption, 0).ok_or_else(missing)?.into_bytes())?
+        };
+        Ok(Sample {
+            picture: Picture::Encoded(picture),
+            caption,
         })
     }
 
@@ -105,6 +164,19 @@ impl Table {
             find(&table.image_column, "image_column")?,
             find(&table.caption_column, "caption_column")?,
         ];
+        let types = columns.map(|column| fields[column].data_type());
+        if !is_image_type(types[0]) {
+            return Err(format!(
+                "the column `{}` holds {}, neither image files nor paths of them; set image_column",
+                table.image_column, types[0]
+            ));
+        }
+        if !is_caption_type(types[1]) {
+            return Err(format!(
+                "the column `{}` holds {}, neither texts nor lists of texts; set caption_column",
+                table.caption_column, types[1]
+            ));
+        }
         let projection = ProjectionMask::roots(metadata.parquet_schema(), columns);
         let rows = metadata.metadata().file_metadata().num_rows();
         Ok(Self {
@@ -116,64 +188,168 @@ impl Table {
         })
     }
 
+    fn groups(&self) -> usize {
+        self.metadata.metadata().num_row_groups()
+    }
+
+    fn rows_of(&self, group: usize) -> usize {
+        let rows = self.metadata.metadata().row_group(group).num_rows();
+        usize::try_from(rows).unwrap_or(0)
+    }
+
+    /// Whether reading rows at random would mostly decode others.
+    fn has_large_groups(&self) -> bool {
+        self.metadata.metadata().row_groups().iter().any(|group| {
+            let columns = group.columns().iter().enumerate();
+            let read = columns.filter(|(at, _)| self.projection.leaf_included(*at));
+            read.map(|(_, column)| column.uncompressed_size())
+                .sum::<i64>()
+                > MAX_RANDOM_GROUP
+        })
+    }
+
+    /// Rows of a group from one on.
+    fn read(
+        &self,
+        group: usize,
+        skip: usize,
+        rows: usize,
+    ) -> Result<ParquetRecordBatchReader, String> {
+        let selection =
+            RowSelection::from(vec![RowSelector::skip(skip), RowSelector::select(rows)]);
+        // A file of its own: clones of one share their position.
+        let file = File::open(&self.path).map_err(|error| error.to_string())?;
+        ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+            .with_projection(self.projection.clone())
+            .with_row_groups(vec![group])
+            .with_row_selection(selection)
+            .with_batch_size(rows.min(ROWS))
+            .build()
+            .map_err(|error| error.to_string())
+    }
+
     /// The row's values of the two columns, by name.
-    fn row(&self, index: usize) -> Result<arrow_array::RecordBatch, Fault> {
+    fn row(&self, index: usize) -> Result<RecordBatch, Fault> {
         let unreadable = |error: &dyn std::fmt::Display| Fault::new(SkipCause::Unreadable, error);
         let mut row = index - self.first;
         let mut group = 0;
-        for rows in self.metadata.metadata().row_groups() {
-            let rows = usize::try_from(rows.num_rows()).map_err(|error| unreadable(&error))?;
-            if row < rows {
-                break;
-            }
-            row -= rows;
+        while row >= self.rows_of(group) {
+            row -= self.rows_of(group);
             group += 1;
         }
-        let selection = RowSelection::from(vec![RowSelector::skip(row), RowSelector::select(1)]);
-        // A file of its own: clones of one share their position.
-        let file = File::open(&self.path).map_err(|error| unreadable(&error))?;
-        let reader =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
-                .with_projection(self.projection.clone())
-                .with_row_groups(vec![group])
-                .with_row_selection(selection)
-                .with_batch_size(1)
-                .build();
-        let batch = reader.map_err(|error| unreadable(&error))?.next();
+        let mut rows = self
+            .read(group, row, 1)
+            .map_err(|error| unreadable(&error))?;
+        let batch = rows.next();
         let batch = batch.ok_or_else(|| unreadable(&"the row group has no such row"))?;
         batch.map_err(|error| unreadable(&error))
     }
 }
 
-impl Source for ParquetSource {
+/// Row groups as shards of a stream.
+struct RowGroups {
+    tables: ParquetTables,
+    /// The table and the group of each shard.
+    groups: Vec<(usize, usize)>,
+    shuffle_buffer: usize,
+}
+
+impl Shards for RowGroups {
+    fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    fn samples(&self) -> Option<usize> {
+        Some(self.tables.len())
+    }
+
+    fn shuffle_buffer(&self) -> usize {
+        self.shuffle_buffer
+    }
+
+    fn name(&self, shard: usize) -> String {
+        self.tables.tables[self.groups[shard].0]
+            .path
+            .display()
+            .to_string()
+    }
+
+    fn read(&self, shard: usize, from: u64, epoch: u64, give: &mut dyn FnMut(Streamed) -> bool) {
+        let (at, group) = self.groups[shard];
+        let table = &self.tables.tables[at];
+        let before: usize = (0..group).map(|group| table.rows_of(group)).sum();
+        let rows = table.rows_of(group);
+        let mut row = usize::try_from(from).unwrap_or(rows).min(rows);
+        if row == rows {
+            return;
+        }
+        let mut streamed = |row: usize, next: usize, sample| {
+            give(Streamed {
+                key: format!("row {}", before + row),
+                sample,
+                behind: next as u64,
+            })
+        };
+        let lost = |message: String| Fault::new(SkipCause::Unreadable, message);
+        let batches = match table.read(group, row, rows - row) {
+            Ok(batches) => batches,
+            Err(message) => {
+                streamed(row, rows, Err(lost(message)));
+                return;
+            }
+        };
+        for batch in batches {
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(error) => {
+                    let message = format!("{} rows are lost: {error}", rows - row);
+                    streamed(row, rows, Err(lost(message)));
+                    return;
+                }
+            };
+            for at in 0..batch.num_rows() {
+                let index = table.first + before + row;
+                let sample = self.tables.sample(&batch, at, index, epoch);
+                if !streamed(row, row + 1, sample) {
+                    return;
+                }
+                row += 1;
+            }
+        }
+    }
+}
+
+/// Whether a column may hold image files or their paths.
+fn is_image_type(column: &DataType) -> bool {
+    match column {
+        DataType::Struct(parts) => (parts.iter()).any(|part| is_image_type(part.data_type())),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => true,
+        column => is_text_type(column),
+    }
+}
+
+fn is_caption_type(column: &DataType) -> bool {
+    match column {
+        DataType::List(item) | DataType::LargeList(item) => is_text_type(item.data_type()),
+        column => is_text_type(column),
+    }
+}
+
+fn is_text_type(column: &DataType) -> bool {
+    matches!(
+        column,
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+    )
+}
+
+impl Source for ParquetTables {
     fn len(&self) -> usize {
         self.tables.last().map_or(0, |last| last.first + last.rows)
     }
 
     fn read(&self, index: usize, epoch: u64) -> Result<Sample, Fault> {
         let row = self.find(index).row(index)?;
-        let column = |name: &str| {
-            row.column_by_name(name).cloned().ok_or_else(|| {
-                Fault::new(
-                    SkipCause::Unreadable,
-                    format!("the column `{name}` is gone"),
-                )
-            })
-        };
-        let image = column(&self.image_column)?;
-        let picture = image_bytes(&image, &self.root)?;
-        let caption = column(&self.caption_column)?;
-        let missing = || Fault::new(SkipCause::MissingCaption, "the caption is null");
-        let caption = if let Some(list) = list_of(&caption) {
-            let texts = (0..list.len()).filter_map(|at| text_of(&list, at));
-            self.captions.one_of(texts.collect(), index, epoch)?
-        } else {
-            caption_text(text_of(&caption, 0).ok_or_else(missing)?.into_bytes())?
-        };
-        Ok(Sample {
-            picture: Picture::Encoded(picture),
-            caption,
-        })
+        self.sample(&row, 0, index, epoch)
     }
 
     fn locate(&self, index: usize, _epoch: u64) -> (String, String) {
@@ -260,15 +436,21 @@ mod tests {
         )
     }
 
-    fn open(name: &str, caption: &str) -> ParquetSource {
-        let table = ParquetTable {
+    fn table(name: &str, image: &str, caption: &str) -> ParquetTable {
+        ParquetTable {
             files: Patterns::One(fixture(name)),
-            image_column: "image".into(),
+            image_column: image.into(),
             caption_column: caption.into(),
             root: None,
-        };
+            stream: Some(false),
+            shuffle_buffer: 8,
+        }
+    }
+
+    fn open(name: &str, caption: &str) -> ParquetTables {
+        let table = table(name, "image", caption);
         assert_eq!(table.problems(), []);
-        ParquetSource::open(&table, 0).unwrap()
+        ParquetTables::read_footers(&table, 0).unwrap()
     }
 
     fn bytes(sample: Sample) -> Vec<u8> {
@@ -316,17 +498,46 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_column_names_those_there_are() {
-        let table = ParquetTable {
-            files: Patterns::One(fixture("bytes")),
-            image_column: "jpg".into(),
-            caption_column: "caption".into(),
-            root: None,
+    fn columns_that_cannot_be_read_are_refused_with_their_names() {
+        let error = |image, caption| {
+            let table = table("bytes", image, caption);
+            ParquetTables::open(&table, 0).err().unwrap().to_string()
         };
-        let error = ParquetSource::open(&table, 0).err().unwrap().to_string();
+        let missing = error("jpg", "caption");
         assert!(
-            error.contains("no column `jpg` among `image`, `caption`"),
-            "{error}"
+            missing.contains("no column `jpg` among `image`, `caption`"),
+            "{missing}"
         );
+        let wrong = error("image", "image");
+        assert!(wrong.contains("`image` holds Binary"), "{wrong}");
+    }
+
+    #[test]
+    fn a_stream_has_every_row_and_goes_on_from_any() {
+        let table = ParquetTable {
+            stream: Some(true),
+            ..table("bytes", "image", "caption")
+        };
+        let Set::Stream(shards) = ParquetTables::open(&table, 0).unwrap() else {
+            unreachable!("it was asked for a stream");
+        };
+        assert_eq!((shards.len(), shards.samples()), (3, Some(50)));
+        let read = |shard, from| {
+            let mut keys = Vec::new();
+            shards.read(shard, from, 0, &mut |sample| {
+                assert_eq!(sample.sample.is_err(), sample.key == "row 13");
+                keys.push((sample.key, sample.behind));
+                true
+            });
+            keys
+        };
+        let all: Vec<_> = (0..3).flat_map(|shard| read(shard, 0)).collect();
+        let rows: Vec<String> = (0..50).map(|row| format!("row {row}")).collect();
+        assert_eq!(
+            all.iter().map(|(key, _)| key).collect::<Vec<_>>(),
+            rows.iter().collect::<Vec<_>>()
+        );
+        assert_eq!(read(1, 17), all[37..40]);
+        assert!(read(2, 10).is_empty());
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 /// Tar files are made of blocks of this size.
-const BLOCK: u64 = 512;
+pub(super) const BLOCK: u64 = 512;
 const BLOCK_LEN: usize = 512;
 
 /// Where a member's bytes lie in its shard.
@@ -49,13 +49,17 @@ impl ShardIndex {
     /// the shard's headers.
     pub fn open(shard: &Path) -> io::Result<Self> {
         let file = File::open(shard)?;
-        let len = file.metadata()?.len();
-        let saved = fs::read(index_path(shard)).ok();
-        let saved: Option<Self> = saved.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        match saved.filter(|index| index.shard_len == len) {
+        match Self::saved(shard) {
             Some(index) => Ok(index),
-            None => Self::scan(&file, len),
+            None => Self::scan(&file, file.metadata()?.len()),
         }
+    }
+
+    /// The index beside the shard, if there is one of a shard of this length.
+    pub fn saved(shard: &Path) -> Option<Self> {
+        let len = fs::metadata(shard).ok()?.len();
+        let saved: Self = serde_json::from_slice(&fs::read(index_path(shard)).ok()?).ok()?;
+        Some(saved).filter(|index| index.shard_len == len)
     }
 
     /// Reads a shard's headers and writes the index beside it.
@@ -90,8 +94,10 @@ impl ShardIndex {
                     break;
                 }
                 Ending::Broken => {
-                    let next = next_header(file, end + BLOCK, shard_len)?;
-                    let lost = next.unwrap_or(shard_len) - end;
+                    let mut rest = BufReader::with_capacity(1 << 20, file);
+                    rest.seek(SeekFrom::Start(end + BLOCK))?;
+                    let (next, shard_end) = next_header(rest, end + BLOCK)?;
+                    let lost = next.unwrap_or(shard_end).saturating_sub(end);
                     let message =
                         format!("{lost} bytes behind it are lost: a tar header is damaged");
                     index.damage.push((behind, message));
@@ -159,22 +165,25 @@ impl Seek for Tail<'_> {
     }
 }
 
-/// The next block from `start` on that has a tar header's checksum.
-fn next_header(file: &File, start: u64, len: u64) -> io::Result<Option<u64>> {
-    let mut reader = BufReader::with_capacity(1 << 20, file);
-    reader.seek(SeekFrom::Start(start))?;
-    let mut block = [0; BLOCK_LEN];
+/// The next block that has a tar header's checksum, and where the bytes end if there is
+/// none.
+/// - start: where in the shard the bytes begin.
+pub(super) fn next_header(mut bytes: impl Read, start: u64) -> io::Result<(Option<u64>, u64)> {
+    let mut block = Vec::with_capacity(BLOCK_LEN);
     let mut at = start;
-    while at + BLOCK <= len {
-        reader.read_exact(&mut block)?;
-        let header = tar::Header::from_byte_slice(&block);
+    loop {
+        block.clear();
+        let len = bytes.by_ref().take(BLOCK).read_to_end(&mut block)?;
+        let Ok(whole) = <&[u8; BLOCK_LEN]>::try_from(&block[..]) else {
+            return Ok((None, at + len as u64));
+        };
+        let header = tar::Header::from_byte_slice(whole);
         let is_empty = block.iter().all(|byte| *byte == 0);
-        if !is_empty && header.cksum().is_ok_and(|sum| sum == checksum(&block)) {
-            return Ok(Some(at));
+        if !is_empty && header.cksum().is_ok_and(|sum| sum == checksum(whole)) {
+            return Ok((Some(at), at));
         }
         at += BLOCK;
     }
-    Ok(None)
 }
 
 /// The sum of a header's bytes, its checksum's own taken as spaces. Source: POSIX ustar.

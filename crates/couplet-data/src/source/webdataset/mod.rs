@@ -1,6 +1,7 @@
 //! webdataset shards: tar files in which the members of one sample share a stem.
 
 mod index;
+mod stream;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,18 +12,30 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use self::index::{ShardIndex, Span};
+use self::stream::TarShards;
 use super::captions::CaptionRule;
 use super::files::Patterns;
-use super::{Source, SourceError};
+use super::storage::Location;
+use super::{Set, Source, SourceError};
 use crate::decode::IMAGE_EXTENSIONS;
 use crate::sample::{Fault, Picture, Sample, SkipCause};
+use crate::stream::DEFAULT_SHUFFLE_BUFFER;
 
 /// `source = "webdataset"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WebdatasetTable {
-    /// Paths of tar files; `{0000..0003}`, `{a,b}`, `*` and `?` are expanded.
+    /// Paths of tar files, or addresses of them in object stores; `{0000..0003}`, `{a,b}`,
+    /// `*` and `?` are expanded.
     pub shards: Patterns,
+    /// Read whole shards from front to back, and shuffle what comes in a buffer. Otherwise
+    /// every shard is indexed at the start, and its samples are read at random. By default
+    /// only where a shard lies in an object store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<bool>,
+    /// Samples of a stream that are shuffled together; twice as many are in memory.
+    #[serde(default = "default_shuffle_buffer")]
+    pub shuffle_buffer: usize,
     /// Take the caption from this key of the sample's `.json` rather than from `.txt`; of a
     /// list one is drawn each epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -32,10 +45,61 @@ pub struct WebdatasetTable {
     pub one_of_lines: bool,
 }
 
+fn default_shuffle_buffer() -> usize {
+    DEFAULT_SHUFFLE_BUFFER
+}
+
 impl WebdatasetTable {
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
-        self.shards.problems("shards")
+        let mut problems = self.shards.location_problems("shards");
+        if self.shuffle_buffer == 0 {
+            problems.push(("shuffle_buffer", "must be at least 1".into()));
+        }
+        problems
     }
+
+    /// - seed: what one of several captions is drawn from.
+    pub(super) fn open(&self, seed: u64) -> Result<Set, SourceError> {
+        let locations = self.shards.locations().map_err(|message| SourceError {
+            path: PathBuf::from("data.train.shards"),
+            message,
+        })?;
+        let captions = CaptionRule {
+            key: self.caption_key.clone(),
+            one_of_lines: self.one_of_lines,
+            seed,
+        };
+        let path = |location: &Location| match location {
+            Location::File(path) => Some(path.clone()),
+            Location::Url(_) => None,
+        };
+        let paths: Option<Vec<PathBuf>> = locations.iter().map(path).collect();
+        let stream = self.stream.unwrap_or(paths.is_none());
+        match paths {
+            Some(paths) if !stream => Ok(Set::indexed(WebdatasetSource::open(paths, captions)?)),
+            None if !stream => Err(SourceError {
+                path: PathBuf::from("data.train.stream"),
+                message: "shards in an object store can only be read as a stream: take the key \
+                          out, or copy them to a disk"
+                    .into(),
+            }),
+            paths => {
+                let samples = paths.and_then(|paths| count_indexed(&paths, &captions));
+                let shards = TarShards::open(self, locations, captions, samples)?;
+                Ok(Set::Stream(std::sync::Arc::new(shards)))
+            }
+        }
+    }
+}
+
+/// Samples of shards that all have an index beside them.
+fn count_indexed(paths: &[PathBuf], captions: &CaptionRule) -> Option<usize> {
+    let counts = paths.par_iter().map(|path| {
+        let mut shard = ShardEntries::new(0, captions.extension());
+        shard.take(ShardIndex::saved(path)?);
+        Some(shard.entries.len())
+    });
+    counts.sum()
 }
 
 #[derive(Debug)]
@@ -57,16 +121,7 @@ pub(super) struct WebdatasetSource {
 }
 
 impl WebdatasetSource {
-    pub(super) fn open(table: &WebdatasetTable, seed: u64) -> Result<Self, SourceError> {
-        let shards = table.shards.paths().map_err(|message| SourceError {
-            path: PathBuf::from("data.train.shards"),
-            message,
-        })?;
-        let captions = CaptionRule {
-            key: table.caption_key.clone(),
-            one_of_lines: table.one_of_lines,
-            seed,
-        };
+    fn open(shards: Vec<PathBuf>, captions: CaptionRule) -> Result<Self, SourceError> {
         let caption_extension = captions.extension();
         // Headers of many shards are read at once: what counts is how long each disk takes.
         let indices: Vec<_> = shards
@@ -77,14 +132,7 @@ impl WebdatasetSource {
         for (at, index) in indices.into_iter().enumerate() {
             let mut shard = ShardEntries::new(at, caption_extension);
             match index {
-                Ok(index) => {
-                    for (path, span) in index.members {
-                        shard.add(&path, span);
-                    }
-                    for (behind, message) in index.damage {
-                        shard.fail(&behind, message);
-                    }
-                }
+                Ok(index) => shard.take(index),
                 Err(error) => shard.fail("", format!("the shard cannot be read: {error}")),
             }
             entries.extend(shard.entries);
@@ -141,6 +189,8 @@ pub fn index_shards(
         shards: Patterns::Several(patterns.to_vec()),
         caption_key: None,
         one_of_lines: false,
+        stream: Some(false),
+        shuffle_buffer: DEFAULT_SHUFFLE_BUFFER,
     };
     if let Some((_, message)) = table.problems().into_iter().next() {
         let path = PathBuf::from(patterns.join(" "));
@@ -171,6 +221,15 @@ impl<'a> ShardEntries<'a> {
             caption_extension,
             entries: Vec::new(),
             by_key: HashMap::new(),
+        }
+    }
+
+    fn take(&mut self, index: ShardIndex) {
+        for (path, span) in index.members {
+            self.add(&path, span);
+        }
+        for (behind, message) in index.damage {
+            self.fail(&behind, message);
         }
     }
 
@@ -215,6 +274,17 @@ impl<'a> ShardEntries<'a> {
     }
 }
 
+fn no_image() -> Fault {
+    let wanted = IMAGE_EXTENSIONS.join(", .");
+    let message = format!("no .{wanted} beside the caption");
+    Fault::new(SkipCause::MissingImage, message)
+}
+
+fn no_caption(captions: &CaptionRule) -> Fault {
+    let message = format!("no .{} beside the image", captions.extension());
+    Fault::new(SkipCause::MissingCaption, message)
+}
+
 /// A member's key and extension: the path up to the first dot of its file name, and
 /// what follows the dot. Source: webdataset's `base_plus_ext`.
 fn split_member(path: &str) -> Option<(&str, &str)> {
@@ -234,23 +304,11 @@ impl Source for WebdatasetSource {
         if let Some(fault) = &entry.fault {
             return Err(fault.clone());
         }
-        let image = entry.image.ok_or_else(|| {
-            let wanted = IMAGE_EXTENSIONS.join(", .");
-            Fault::new(
-                SkipCause::MissingImage,
-                format!("no .{wanted} beside the caption"),
-            )
-        })?;
-        let caption = entry.caption.ok_or_else(|| {
-            let wanted = self.captions.extension();
-            Fault::new(
-                SkipCause::MissingCaption,
-                format!("no .{wanted} beside the image"),
-            )
-        })?;
+        let image = entry.image.ok_or_else(no_image)?;
+        let caption = (entry.caption).ok_or_else(|| no_caption(&self.captions))?;
         let [caption, image] = self.bytes(entry, [caption, image])?;
         Ok(Sample {
-            caption: self.captions.draw(caption, index, epoch)?,
+            caption: self.captions.draw(caption, index as u64, epoch)?,
             picture: Picture::Encoded(image),
         })
     }
@@ -281,15 +339,11 @@ mod tests {
     }
 
     fn open(file: &tempfile::NamedTempFile, caption_key: Option<&str>) -> WebdatasetSource {
-        WebdatasetSource::open(
-            &WebdatasetTable {
-                shards: Patterns::One(file.path().display().to_string()),
-                caption_key: caption_key.map(str::to_string),
-                one_of_lines: false,
-            },
-            0,
-        )
-        .unwrap()
+        let captions = CaptionRule {
+            key: caption_key.map(str::to_string),
+            ..CaptionRule::default()
+        };
+        WebdatasetSource::open(vec![file.path().to_path_buf()], captions).unwrap()
     }
 
     #[test]
@@ -373,12 +427,9 @@ mod tests {
     fn a_file_that_is_no_tar_is_refused_with_its_name() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&[b'x'; 2048]).unwrap();
-        let table = WebdatasetTable {
-            shards: Patterns::One(file.path().display().to_string()),
-            caption_key: None,
-            one_of_lines: false,
-        };
-        let error = WebdatasetSource::open(&table, 0).unwrap_err().to_string();
+        let shards = vec![file.path().to_path_buf()];
+        let error = WebdatasetSource::open(shards, CaptionRule::default());
+        let error = error.unwrap_err().to_string();
         assert!(
             error.contains(&file.path().display().to_string()),
             "{error}"

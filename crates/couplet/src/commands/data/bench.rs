@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use couplet_data::loader::Position;
 use couplet_data::{Stage, StageTimes};
-use couplet_train::RunConfig;
+use couplet_train::CheckedData;
 
 use crate::DataBenchArguments;
 
@@ -22,8 +22,8 @@ struct Bench {
 }
 
 pub(crate) fn run(arguments: &DataBenchArguments) -> anyhow::Result<u8> {
-    let checked = RunConfig::read(&arguments.config, &arguments.set)?;
-    let bench = measure(&checked, Duration::from_secs_f64(arguments.seconds))?;
+    let data = CheckedData::read(&arguments.config, &arguments.set)?;
+    let bench = measure(&data, Duration::from_secs_f64(arguments.seconds))?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&bench.to_json())?);
     } else {
@@ -32,8 +32,8 @@ pub(crate) fn run(arguments: &DataBenchArguments) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn measure(checked: &couplet_train::Checked, at_least: Duration) -> anyhow::Result<Bench> {
-    let loader = checked.start_loader(Position::default())?;
+fn measure(data: &CheckedData, at_least: Duration) -> anyhow::Result<Bench> {
+    let loader = data.start_loader(Position::default())?;
     for _ in 0..WARM_UP {
         loader.next_batch()?;
     }
@@ -48,7 +48,7 @@ fn measure(checked: &couplet_train::Checked, at_least: Duration) -> anyhow::Resu
         return Err(anyhow!("--seconds leaves no time for a batch"));
     }
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = match checked.config.data.threads {
+    let threads = match data.table.threads {
         0 => cores(),
         threads => threads,
     };

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use anyhow::anyhow;
 use couplet_data::shapes::{MIN_IMAGE_SIZE, ShapesTable};
-use couplet_data::source::{Source, SourceTable};
+use couplet_data::source::{Set, SourceTable};
 use couplet_data::{PackFormat, PackOptions, pack};
-use couplet_train::RunConfig;
+use couplet_train::CheckedData;
 
 use super::bar;
 use crate::{DataPackArguments, DataShapesArguments, PackFormatName, PackTarget};
@@ -15,13 +15,13 @@ use crate::{DataPackArguments, DataShapesArguments, PackFormatName, PackTarget};
 const SHOWN: usize = 20;
 
 pub(crate) fn run(arguments: &DataPackArguments) -> anyhow::Result<u8> {
-    let checked = RunConfig::read(&arguments.config, &arguments.set)?;
+    let data = CheckedData::read(&arguments.config, &arguments.set)?;
     let options = PackOptions {
         format: arguments.target.format(),
         shorter_side: arguments.resize,
-        max_pixels: checked.config.data.max_image_pixels,
+        max_pixels: data.table.max_image_pixels,
     };
-    write(checked.source(), &arguments.target.out, options)
+    write(&data.set, &arguments.target.out, options)
 }
 
 pub(crate) fn shapes(arguments: &DataShapesArguments) -> anyhow::Result<u8> {
@@ -33,22 +33,22 @@ pub(crate) fn shapes(arguments: &DataShapesArguments) -> anyhow::Result<u8> {
     let table = SourceTable::Shapes(ShapesTable {
         samples: arguments.samples,
     });
-    let source = table.open(arguments.seed, arguments.image_size)?;
+    let set = table.open(arguments.seed, arguments.image_size)?;
     let options = PackOptions {
         format: arguments.target.format(),
         shorter_side: None,
         max_pixels: u64::MAX,
     };
-    write(source.as_ref(), &arguments.target.out, options)
+    write(&set, &arguments.target.out, options)
 }
 
-fn write(source: &dyn Source, out: &Path, options: PackOptions) -> anyhow::Result<u8> {
+fn write(set: &Set, out: &Path, options: PackOptions) -> anyhow::Result<u8> {
     let is_empty = std::fs::read_dir(out).map_or(true, |mut entries| entries.next().is_none());
     if !is_empty {
         return Err(anyhow!("{} is not empty", out.display()));
     }
-    let bar = bar(source.len());
-    let packed = pack(source, out, options, |done| bar.set_position(done as u64))?;
+    let bar = bar(set.samples());
+    let packed = pack(set, out, options, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     for bad in packed.skipped.iter().take(SHOWN) {
         println!(

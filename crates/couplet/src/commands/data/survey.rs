@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 
 use anyhow::Context;
 use couplet_data::Survey;
-use couplet_train::{Checked, RunConfig};
+use couplet_train::CheckedData;
 
 use super::bar;
 use crate::{DataCheckArguments, DataConfigArguments, EXIT_FAILED};
@@ -13,11 +13,10 @@ use crate::{DataCheckArguments, DataConfigArguments, EXIT_FAILED};
 /// Bad samples that are printed; the file of `--out` has all.
 const SHOWN: usize = 20;
 
-fn survey(checked: &Checked) -> Survey {
-    let source = checked.source();
-    let bar = bar(source.len());
-    let max_pixels = checked.config.data.max_image_pixels;
-    let survey = Survey::of(source, checked.tokens(), max_pixels, |done| {
+fn survey(data: &CheckedData) -> Survey {
+    let bar = bar(data.set.samples());
+    let max_pixels = data.table.max_image_pixels;
+    let survey = Survey::of(&data.set, &data.tokens, max_pixels, |done| {
         bar.set_position(done as u64);
     });
     bar.finish_and_clear();
@@ -25,8 +24,8 @@ fn survey(checked: &Checked) -> Survey {
 }
 
 pub(crate) fn check(arguments: &DataCheckArguments) -> anyhow::Result<u8> {
-    let checked = RunConfig::read(&arguments.config, &arguments.set)?;
-    let survey = survey(&checked);
+    let data = CheckedData::read(&arguments.config, &arguments.set)?;
+    let survey = survey(&data);
     for bad in survey.skipped.iter().take(SHOWN) {
         println!("{}: {}: {}: {}", bad.shard, bad.key, bad.cause, bad.detail);
     }
@@ -66,8 +65,8 @@ fn print_counts(survey: &Survey) {
 }
 
 pub(crate) fn stats(arguments: &DataConfigArguments) -> anyhow::Result<u8> {
-    let checked = RunConfig::read(&arguments.config, &arguments.set)?;
-    let survey = survey(&checked);
+    let data = CheckedData::read(&arguments.config, &arguments.set)?;
+    let survey = survey(&data);
     print_counts(&survey);
     println!(
         "\n  {:18} {:>9} {:>9} {:>9} {:>9} {:>9}",
@@ -93,8 +92,7 @@ pub(crate) fn stats(arguments: &DataConfigArguments) -> anyhow::Result<u8> {
     }
     println!(
         "\n  {:8} captions are cut off at {} tokens",
-        survey.cut_captions,
-        checked.tokens().context_length
+        survey.cut_captions, data.tokens.context_length
     );
     println!(
         "  {:8} captions stand in an earlier sample too",

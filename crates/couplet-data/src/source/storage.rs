@@ -1,0 +1,93 @@
+//! Where a shard's bytes are: in a file, or in an object store.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+#[cfg(feature = "object-store")]
+mod remote;
+
+#[cfg(feature = "object-store")]
+pub(super) use remote::{Object, Stores};
+
+/// Schemes of addresses in object stores.
+const SCHEMES: [&str; 8] = ["s3", "s3a", "gs", "az", "abfs", "abfss", "http", "https"];
+/// What is read of a file at once.
+const BUFFER: usize = 1 << 20;
+
+/// A file's path, or an object's address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Location {
+    File(PathBuf),
+    /// Such as `s3://bucket/0000.tar`.
+    Url(String),
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Url(url) => f.write_str(url),
+        }
+    }
+}
+
+/// Whether a pattern is an address in an object store.
+pub(super) fn is_url(pattern: &str) -> bool {
+    let scheme = pattern.split_once("://").map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| SCHEMES.contains(&scheme))
+}
+
+/// What is wrong with an address, as far as it can be said without asking the store.
+pub(super) fn check(url: &str) -> Result<(), String> {
+    if cfg!(not(feature = "object-store")) {
+        return Err(format!(
+            "`{url}`: this binary was built without object stores; build it with `--features \
+             object-store`"
+        ));
+    }
+    let scheme = url.split("://").next().unwrap_or_default();
+    if url.contains('*') && scheme.starts_with("http") {
+        return Err(format!(
+            "`{url}`: a web server's files cannot be listed; write {{0000..0099}} in place of *"
+        ));
+    }
+    Ok(())
+}
+
+/// The addresses of objects that a pattern with `*` stands for, in the order of their names;
+/// any other address is itself.
+pub(super) fn find(url: String) -> Result<Vec<Location>, String> {
+    check(&url)?;
+    // A question mark begins an address's query.
+    if !url.contains('*') {
+        return Ok(vec![Location::Url(url)]);
+    }
+    #[cfg(feature = "object-store")]
+    let found = remote::list(&url)?;
+    #[cfg(not(feature = "object-store"))]
+    let found: Vec<String> = Vec::new();
+    if found.is_empty() {
+        return Err(format!("no object matches `{url}`"));
+    }
+    Ok(found.into_iter().map(Location::Url).collect())
+}
+
+/// Bytes of a file from `offset` on.
+pub(super) fn open_file(path: &Path, offset: u64) -> io::Result<Box<dyn Read>> {
+    let mut file = BufReader::with_capacity(BUFFER, File::open(path)?);
+    file.seek(SeekFrom::Start(offset))?;
+    Ok(Box::new(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_told_from_paths() {
+        assert!(is_url("s3://bucket/{0..3}.tar") && is_url("http://localhost/0.tar"));
+        assert!(!is_url("data/0.tar") && !is_url("c://0.tar"));
+    }
+}

@@ -1,0 +1,202 @@
+//! Blocks of samples, each permuted, read ahead of whoever takes them.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use rand::seq::SliceRandom;
+
+use super::walk::{ShardOrder, Walk};
+use super::{Shards, StreamMark, Streamed};
+use crate::draw::{Purpose, stream};
+use crate::sample::Picture;
+
+/// A block ends when its images take as much memory, however few they are.
+const MAX_BLOCK_BYTES: usize = 256 << 20;
+/// Samples of a block that only stands in for unusable ones of an epoch.
+const SPARE_BLOCK: usize = 64;
+
+/// No shard holds a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NoSamples;
+
+/// The samples of a stream by their place in the epoch. Places are taken in rising order;
+/// what is passed over is gone.
+pub(crate) struct Blocks {
+    reader: Reader,
+    epoch: u64,
+    block: Block,
+    /// The block behind it, being read.
+    ahead: Option<JoinHandle<(Block, Walk)>>,
+    /// At the end of an epoch: what goes on with it, and the next epoch's first block.
+    rest: Option<Walk>,
+    next_epoch: Option<JoinHandle<(Block, Walk)>>,
+}
+
+/// What blocks are read by.
+#[derive(Clone)]
+struct Reader {
+    shards: Arc<dyn Shards>,
+    seed: u64,
+    resample: bool,
+    epoch_len: usize,
+}
+
+struct Block {
+    start: StreamMark,
+    samples: Vec<Option<(usize, Streamed)>>,
+    end: StreamMark,
+}
+
+impl Blocks {
+    /// - epoch_len: samples of an epoch, of all ranks.
+    /// - mark: where the block begins that the first place lies in; by default at the
+    ///   epoch's start.
+    pub fn start(
+        shards: Arc<dyn Shards>,
+        (seed, resample, epoch_len): (u64, bool, usize),
+        epoch: u64,
+        mark: Option<StreamMark>,
+    ) -> Self {
+        let reader = Reader {
+            shards,
+            seed,
+            resample,
+            epoch_len,
+        };
+        let mark = mark.unwrap_or_default();
+        Self {
+            ahead: Some(reader.begin(epoch, Some(&mark))),
+            block: Block {
+                start: mark.clone(),
+                samples: Vec::new(),
+                end: mark,
+            },
+            reader,
+            epoch,
+            rest: None,
+            next_epoch: None,
+        }
+    }
+
+    /// Goes to the start of another epoch.
+    pub fn set_epoch(&mut self, epoch: u64) {
+        let ahead = (self.next_epoch.take()).filter(|_| epoch == self.epoch + 1);
+        let ahead = ahead.unwrap_or_else(|| self.reader.begin(epoch, None));
+        *self = Self {
+            reader: self.reader.clone(),
+            epoch,
+            block: Block {
+                start: StreamMark::default(),
+                samples: Vec::new(),
+                end: StreamMark::default(),
+            },
+            ahead: Some(ahead),
+            rest: None,
+            next_epoch: None,
+        };
+    }
+
+    /// The sample at a place of the epoch, with its shard.
+    ///
+    /// # Panics
+    /// If the place was taken before.
+    pub fn take(&mut self, place: usize) -> Result<(usize, Streamed), NoSamples> {
+        while place >= self.block.end.place {
+            self.advance()?;
+        }
+        let sample = self.block.samples[place - self.block.start.place].take();
+        Ok(sample.expect("places are taken once"))
+    }
+
+    /// What finds a place again.
+    pub fn mark(&self, place: usize) -> StreamMark {
+        if place >= self.block.end.place {
+            self.block.end.clone()
+        } else {
+            self.block.start.clone()
+        }
+    }
+
+    fn advance(&mut self) -> Result<(), NoSamples> {
+        let ahead = match (self.ahead.take(), self.rest.take()) {
+            (Some(ahead), _) => ahead,
+            (None, Some(walk)) => self.reader.read(walk, self.epoch, self.block.end.place),
+            (None, None) => return Err(NoSamples),
+        };
+        let (block, walk) = ahead.join().map_err(|_| NoSamples)?;
+        if block.samples.is_empty() {
+            return Err(NoSamples);
+        }
+        let place = block.end.place;
+        if place >= self.reader.epoch_len {
+            self.rest = Some(walk);
+            if self.next_epoch.is_none() {
+                self.next_epoch = Some(self.reader.begin(self.epoch + 1, None));
+            }
+        } else {
+            self.ahead = Some(self.reader.read(walk, self.epoch, place));
+        }
+        self.block = block;
+        Ok(())
+    }
+}
+
+impl Reader {
+    fn begin(&self, epoch: u64, mark: Option<&StreamMark>) -> JoinHandle<(Block, Walk)> {
+        let order = ShardOrder::Random {
+            seed: self.seed,
+            resample: self.resample,
+        };
+        let walk = Walk::new(self.shards.clone(), order, epoch, mark);
+        self.read(walk, epoch, mark.map_or(0, |mark| mark.place))
+    }
+
+    /// Reads the block that begins at `place`.
+    fn read(&self, mut walk: Walk, epoch: u64, place: usize) -> JoinHandle<(Block, Walk)> {
+        let (seed, limit) = (self.seed, self.block_len(place));
+        thread::spawn(move || {
+            let start = walk.mark(place);
+            let (mut samples, mut bytes, mut passes) = (Vec::new(), 0, 0);
+            while samples.len() < limit && bytes < MAX_BLOCK_BYTES {
+                if let Some(sample) = walk.next() {
+                    bytes += size_of_image(&sample.1);
+                    samples.push(Some(sample));
+                    continue;
+                }
+                walk.next_pass();
+                passes += 1;
+                // A block ends with its pass, so that a pass is a permutation. It may have
+                // begun at the end of one; a second without a sample has none to give.
+                if !samples.is_empty() || passes > 1 {
+                    break;
+                }
+            }
+            let end = walk.mark(place + samples.len());
+            samples.shuffle(&mut stream(seed, Purpose::Shuffle, epoch, place as u64));
+            let block = Block {
+                start,
+                samples,
+                end,
+            };
+            (block, walk)
+        })
+    }
+
+    /// Blocks end with the epoch, so that an epoch as long as a pass has every sample once.
+    fn block_len(&self, place: usize) -> usize {
+        match self.epoch_len.saturating_sub(place) {
+            0 => SPARE_BLOCK,
+            left => self.shards.shuffle_buffer().min(left),
+        }
+    }
+}
+
+fn size_of_image(sample: &Streamed) -> usize {
+    match &sample.sample {
+        Ok(sample) => match &sample.picture {
+            Picture::Encoded(bytes) => bytes.len(),
+            Picture::Pixels(pixels) => pixels.as_raw().len(),
+        },
+        Err(_) => 0,
+    }
+}

@@ -1,0 +1,157 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::*;
+use crate::sample::{Picture, SkipCause};
+
+/// Shards of so many samples; samples of the third are bad.
+struct Numbers {
+    shards: Vec<usize>,
+    weights: Vec<f64>,
+}
+
+impl Shards for Numbers {
+    fn len(&self) -> usize {
+        self.shards.len()
+    }
+
+    fn samples(&self) -> Option<usize> {
+        Some(self.shards.iter().sum())
+    }
+
+    fn shuffle_buffer(&self) -> usize {
+        16
+    }
+
+    fn weight(&self, shard: usize) -> f64 {
+        self.weights.get(shard).copied().unwrap_or(1.0)
+    }
+
+    fn name(&self, shard: usize) -> String {
+        shard.to_string()
+    }
+
+    fn read(&self, shard: usize, from: u64, _epoch: u64, give: &mut dyn FnMut(Streamed) -> bool) {
+        for at in from..self.shards[shard] as u64 {
+            assert!(shard != 5, "a reader's bug");
+            let sample = if shard == 2 {
+                Err(Fault::new(SkipCause::CorruptImage, "bad"))
+            } else {
+                Ok(Sample {
+                    picture: Picture::Encoded(Vec::new()),
+                    caption: String::new(),
+                })
+            };
+            let streamed = Streamed {
+                key: at.to_string(),
+                sample,
+                behind: at + 1,
+            };
+            if !give(streamed) {
+                return;
+            }
+        }
+    }
+}
+
+fn numbers(shards: &[usize]) -> Arc<Numbers> {
+    Arc::new(Numbers {
+        shards: shards.to_vec(),
+        weights: Vec::new(),
+    })
+}
+
+type Id = (usize, String);
+
+fn take(blocks: &mut Blocks, places: std::ops::Range<usize>) -> Vec<Id> {
+    places
+        .map(|place| blocks.take(place).unwrap())
+        .map(|(shard, streamed)| (shard, streamed.key))
+        .collect()
+}
+
+fn epoch(shards: &Arc<Numbers>, seed: u64, len: usize, epoch: u64) -> Vec<Id> {
+    let mut blocks = Blocks::start(shards.clone(), (seed, false, len), epoch, None);
+    take(&mut blocks, 0..len)
+}
+
+#[test]
+fn an_epoch_as_long_as_the_set_has_every_sample_once() {
+    let shards = numbers(&[30, 7, 50, 1, 0]);
+    let (first, second) = (epoch(&shards, 1, 88, 0), epoch(&shards, 1, 88, 1));
+    assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), 88);
+    assert_eq!(second.iter().collect::<BTreeSet<_>>().len(), 88);
+    assert_ne!(first, second);
+    assert_ne!(first, epoch(&shards, 2, 88, 0));
+    assert_eq!(first, epoch(&shards, 1, 88, 0));
+    // Neighbours in a shard are seldom neighbours in the epoch.
+    let follows = |pair: &[Id]| {
+        let at = |id: &Id| id.1.parse::<usize>().unwrap();
+        pair[0].0 == pair[1].0 && at(&pair[0]) + 1 == at(&pair[1])
+    };
+    assert!(first.windows(2).filter(|pair| follows(pair)).count() < 20);
+}
+
+#[test]
+fn a_longer_epoch_goes_round_again() {
+    let ids = epoch(&numbers(&[10, 10]), 3, 50, 0);
+    for pass in [&ids[..20], &ids[20..40]] {
+        assert_eq!(pass.iter().collect::<BTreeSet<_>>().len(), 20);
+    }
+    assert_ne!(ids[..20], ids[20..40]);
+}
+
+#[test]
+fn a_mark_takes_up_where_its_block_began() {
+    let shards = numbers(&[30, 7, 50, 1, 40]);
+    let whole = epoch(&shards, 1, 300, 4);
+    let mut blocks = Blocks::start(shards.clone(), (1, false, 300), 4, None);
+    for place in 0..290 {
+        blocks.take(place).unwrap();
+        let next = place + 1;
+        if next % 7 != 0 {
+            continue;
+        }
+        let mark = blocks.mark(next);
+        assert!(next - mark.place < 16, "one block is read again at most");
+        let mut again = Blocks::start(shards.clone(), (1, false, 300), 4, Some(mark));
+        assert_eq!(take(&mut again, next..next + 10), whole[next..next + 10]);
+    }
+}
+
+#[test]
+fn epochs_follow_each_other_and_lend_more_where_samples_are_bad() {
+    let shards = numbers(&[30, 30]);
+    let mut blocks = Blocks::start(shards.clone(), (1, false, 40), 0, None);
+    let first = take(&mut blocks, 0..50);
+    assert_eq!(first[..40], epoch(&shards, 1, 40, 0));
+    blocks.set_epoch(1);
+    assert_eq!(take(&mut blocks, 0..40), epoch(&shards, 1, 40, 1));
+}
+
+#[test]
+fn shards_come_as_often_as_they_weigh() {
+    let shards = Arc::new(Numbers {
+        shards: vec![10, 10],
+        weights: vec![2.0, 0.5],
+    });
+    let ids = epoch(&shards, 1, 1000, 0);
+    let second = ids.iter().filter(|id| id.0 == 1).count();
+    assert!((140..260).contains(&second), "{second} of 1000");
+}
+
+#[test]
+fn shards_without_samples_end_the_stream_with_words() {
+    for shards in [&[][..], &[0, 0]] {
+        let mut blocks = Blocks::start(numbers(shards), (1, false, 10), 0, None);
+        assert!(matches!(blocks.take(0), Err(NoSamples)));
+    }
+}
+
+#[test]
+fn a_panicking_reader_costs_its_shard() {
+    let mut walk = Walk::new(numbers(&[1, 0, 0, 0, 0, 3, 1]), ShardOrder::Listed, 0, None);
+    let ids: Vec<_> = std::iter::from_fn(|| walk.next()).collect();
+    let bad: Vec<bool> = ids.iter().map(|(_, one)| one.sample.is_err()).collect();
+    assert_eq!(bad, [false, true, false]);
+}
