@@ -91,7 +91,8 @@ struct ModelArguments {
 struct TrainArguments {
     /// The run's TOML file.
     config: PathBuf,
-    /// Set a key of the config; values are TOML, anything else is taken as a string.
+    /// Set a key of the config; values are TOML, anything else is taken as a string, and
+    /// without one the key is taken away.
     #[arg(long, value_name = "KEY.PATH=VALUE")]
     set: Vec<String>,
     /// The run's folder; by default runs/NAME.
@@ -228,7 +229,7 @@ struct PackTarget {
     out: PathBuf,
     #[arg(long, default_value = "webdataset")]
     format: PackFormatName,
-    /// Samples in a tar shard.
+    /// Samples in a tar shard or a Parquet file.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     samples_per_shard: u32,
 }
@@ -241,6 +242,10 @@ enum PackFormatName {
     Csv,
     /// Images with a .txt beside each.
     Folder,
+    /// Tables with columns image and caption (feature `parquet`).
+    Parquet,
+    /// A folder a class, without captions: of shapes alone.
+    ClassFolder,
 }
 
 #[derive(Debug, clap::Args)]

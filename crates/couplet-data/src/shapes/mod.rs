@@ -7,8 +7,14 @@
 mod captions;
 mod paint;
 
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::draw::{Purpose, stream};
@@ -152,6 +158,34 @@ impl Source for ShapesSource {
     fn locate(&self, index: usize, _epoch: u64) -> (String, String) {
         ("shapes".into(), index.to_string())
     }
+}
+
+/// Writes the first epoch's pictures for training as PNGs in a folder a class, such as
+/// `red circle`.
+/// - progress: told how many pictures are done.
+///
+/// # Errors
+/// If the folder cannot be written.
+pub fn write_class_folder(
+    samples: usize,
+    seed: u64,
+    image_size: u32,
+    folder: &Path,
+    progress: impl Fn(usize) + Sync,
+) -> io::Result<()> {
+    let done = AtomicUsize::new(0);
+    (0..samples).into_par_iter().try_for_each(|index| {
+        let mut rng = stream(seed, Purpose::Shapes, 0, index as u64);
+        let scene = Scene::draw(false, &mut rng);
+        let class = format!("{} {}", COLOURS[scene.colour].0, SHAPES[scene.shape]);
+        let class = folder.join(class);
+        fs::create_dir_all(&class)?;
+        let pixels = paint::paint(&scene, image_size, &mut rng);
+        let path = class.join(format!("{index:08}.png"));
+        pixels.save(&path).map_err(io::Error::other)?;
+        progress(done.fetch_add(1, Ordering::Relaxed) + 1);
+        Ok(())
+    })
 }
 
 /// What counts as one class in an evaluation.

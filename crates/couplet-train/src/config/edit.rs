@@ -36,7 +36,8 @@ pub(super) fn set_keys(table: &mut Table, set: &[String]) -> Vec<Problem> {
         .collect()
 }
 
-/// Applies one `key.path=value`. The value is TOML, or else a plain string.
+/// Applies one `key.path=value`. The value is TOML, or else a plain string; without one
+/// the key is taken away.
 fn set_key(table: &mut Table, pair: &str) -> Result<(), Problem> {
     let Some((key, text)) = pair.split_once('=') else {
         return Err(Problem::new(pair, "--set takes key.path=value"));
@@ -67,6 +68,10 @@ fn set_key(table: &mut Table, pair: &str) -> Result<(), Problem> {
             };
         }
         match at {
+            Value::Table(table) if text.trim().is_empty() => {
+                table.remove(last);
+                Ok(())
+            }
             Value::Table(table) => {
                 table.insert(last.to_string(), value);
                 Ok(())

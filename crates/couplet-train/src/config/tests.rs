@@ -172,6 +172,35 @@ fn another_source_leaves_the_keys_of_the_first_behind() {
 }
 
 #[test]
+fn a_set_without_a_value_takes_the_key_away() {
+    let set = [
+        "optimizer.eps=1e-6",
+        "optimizer.kind=lion",
+        "optimizer.eps=",
+    ];
+    assert!(read(SOUND, &set).is_ok());
+    assert!(read(SOUND, &set[..2]).is_err());
+}
+
+#[test]
+fn data_is_read_whatever_else_is_wrong_with_the_config() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.toml");
+    let open = |text: &str, set: &[String]| {
+        std::fs::write(&path, text).unwrap();
+        CheckedData::read(&path, set)
+    };
+    let data = "[data.train]\nsource = 'shapes'\nsamples = 30\n";
+    let alone = open(data, &[]).unwrap();
+    assert_eq!((alone.epoch_len, alone.batch_size), (30, 30));
+    assert_eq!(alone.spec.image.image_size(), 224);
+    let more = "[batch]\nglobal = 8\n[optimizer]\nkind = 'none'\n[schedule]\nlength = 3\n";
+    assert_eq!(open(&format!("{data}{more}"), &[]).unwrap().batch_size, 8);
+    let error = open(data, &["data.train.sampels=3".into()]).err().unwrap();
+    assert!(error.to_string().contains("data.train.sampels"), "{error}");
+}
+
+#[test]
 fn every_part_of_a_long_config_reads_back_the_same() {
     let more = r#"
 precision = "bf16"

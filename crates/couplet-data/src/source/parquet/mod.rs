@@ -2,6 +2,10 @@
 
 #[cfg(feature = "parquet")]
 mod reader;
+#[cfg(feature = "parquet")]
+mod row_groups;
+#[cfg(feature = "parquet")]
+mod values;
 
 use std::path::PathBuf;
 

@@ -1,13 +1,11 @@
 //! Rows of Parquet files: each read on its own, for which of a column's chunk the page that
 //! holds it is decompressed, or row groups from front to back.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, RecordBatch};
-use arrow_schema::DataType;
+use arrow_array::{Array, RecordBatch};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
@@ -18,8 +16,9 @@ use parquet::file::metadata::PageIndexPolicy;
 use super::super::captions::{CaptionRule, caption_text};
 use super::super::{Set, Source, SourceError};
 use super::ParquetTable;
+use super::row_groups::RowGroups;
+use super::values::{image_bytes, is_caption_type, is_image_type, list_of, text_of};
 use crate::sample::{Fault, Picture, Sample, SkipCause};
-use crate::stream::{Shards, Streamed};
 
 /// Bytes of a row group's images above which its rows are not read at random: decoding so
 /// large a page takes about as long as decoding the image.
@@ -28,19 +27,19 @@ const MAX_RANDOM_GROUP: i64 = 2 << 20;
 const ROWS: usize = 16;
 
 /// One file's rows.
-struct Table {
-    path: PathBuf,
+pub(super) struct Table {
+    pub path: PathBuf,
     metadata: ArrowReaderMetadata,
     /// The two columns that are read.
     projection: ProjectionMask,
     /// The number of its first row among those of all files.
-    first: usize,
+    pub first: usize,
     rows: usize,
 }
 
 /// Rows of several files, indexed by their footers.
 pub(super) struct ParquetTables {
-    tables: Vec<Table>,
+    pub(super) tables: Vec<Table>,
     image_column: String,
     caption_column: String,
     root: PathBuf,
@@ -54,13 +53,8 @@ impl ParquetTables {
         if !table.stream.unwrap_or_else(is_large) {
             return Ok(Set::indexed(tables));
         }
-        let groups = (tables.tables.iter().enumerate())
-            .flat_map(|(at, table)| (0..table.groups()).map(move |group| (at, group)));
-        Ok(Set::Stream(Arc::new(RowGroups {
-            groups: groups.collect(),
-            tables,
-            shuffle_buffer: table.shuffle_buffer,
-        })))
+        let groups = RowGroups::new(tables, table.shuffle_buffer);
+        Ok(Set::Stream(Arc::new(groups)))
     }
 
     fn read_footers(table: &ParquetTable, seed: u64) -> Result<Self, SourceError> {
@@ -97,7 +91,7 @@ impl ParquetTables {
     /// The sample in a row.
     /// - batch: rows of the two columns; at: which of them.
     /// - index: of the row among those of all files.
-    fn sample(
+    pub(super) fn sample(
         &self,
         batch: &RecordBatch,
         at: usize,
@@ -188,11 +182,11 @@ impl Table {
         })
     }
 
-    fn groups(&self) -> usize {
+    pub fn groups(&self) -> usize {
         self.metadata.metadata().num_row_groups()
     }
 
-    fn rows_of(&self, group: usize) -> usize {
+    pub fn rows_of(&self, group: usize) -> usize {
         let rows = self.metadata.metadata().row_group(group).num_rows();
         usize::try_from(rows).unwrap_or(0)
     }
@@ -209,7 +203,7 @@ impl Table {
     }
 
     /// Rows of a group from one on.
-    fn read(
+    pub fn read(
         &self,
         group: usize,
         skip: usize,
@@ -246,102 +240,6 @@ impl Table {
     }
 }
 
-/// Row groups as shards of a stream.
-struct RowGroups {
-    tables: ParquetTables,
-    /// The table and the group of each shard.
-    groups: Vec<(usize, usize)>,
-    shuffle_buffer: usize,
-}
-
-impl Shards for RowGroups {
-    fn len(&self) -> usize {
-        self.groups.len()
-    }
-
-    fn samples(&self) -> Option<usize> {
-        Some(self.tables.len())
-    }
-
-    fn shuffle_buffer(&self) -> usize {
-        self.shuffle_buffer
-    }
-
-    fn name(&self, shard: usize) -> String {
-        self.tables.tables[self.groups[shard].0]
-            .path
-            .display()
-            .to_string()
-    }
-
-    fn read(&self, shard: usize, from: u64, epoch: u64, give: &mut dyn FnMut(Streamed) -> bool) {
-        let (at, group) = self.groups[shard];
-        let table = &self.tables.tables[at];
-        let before: usize = (0..group).map(|group| table.rows_of(group)).sum();
-        let rows = table.rows_of(group);
-        let mut row = usize::try_from(from).unwrap_or(rows).min(rows);
-        if row == rows {
-            return;
-        }
-        let mut streamed = |row: usize, next: usize, sample| {
-            give(Streamed {
-                key: format!("row {}", before + row),
-                sample,
-                behind: next as u64,
-            })
-        };
-        let lost = |message: String| Fault::new(SkipCause::Unreadable, message);
-        let batches = match table.read(group, row, rows - row) {
-            Ok(batches) => batches,
-            Err(message) => {
-                streamed(row, rows, Err(lost(message)));
-                return;
-            }
-        };
-        for batch in batches {
-            let batch = match batch {
-                Ok(batch) => batch,
-                Err(error) => {
-                    let message = format!("{} rows are lost: {error}", rows - row);
-                    streamed(row, rows, Err(lost(message)));
-                    return;
-                }
-            };
-            for at in 0..batch.num_rows() {
-                let index = table.first + before + row;
-                let sample = self.tables.sample(&batch, at, index, epoch);
-                if !streamed(row, row + 1, sample) {
-                    return;
-                }
-                row += 1;
-            }
-        }
-    }
-}
-
-/// Whether a column may hold image files or their paths.
-fn is_image_type(column: &DataType) -> bool {
-    match column {
-        DataType::Struct(parts) => (parts.iter()).any(|part| is_image_type(part.data_type())),
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => true,
-        column => is_text_type(column),
-    }
-}
-
-fn is_caption_type(column: &DataType) -> bool {
-    match column {
-        DataType::List(item) | DataType::LargeList(item) => is_text_type(item.data_type()),
-        column => is_text_type(column),
-    }
-}
-
-fn is_text_type(column: &DataType) -> bool {
-    matches!(
-        column,
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
-    )
-}
-
 impl Source for ParquetTables {
     fn len(&self) -> usize {
         self.tables.last().map_or(0, |last| last.first + last.rows)
@@ -357,71 +255,6 @@ impl Source for ParquetTables {
         let row = index - table.first;
         (table.path.display().to_string(), format!("row {row}"))
     }
-}
-
-/// The values of a list in the first row.
-fn list_of(column: &ArrayRef) -> Option<ArrayRef> {
-    if let Some(list) = column.as_list_opt::<i32>() {
-        return list.is_valid(0).then(|| list.value(0));
-    }
-    let list = column.as_list_opt::<i64>()?;
-    list.is_valid(0).then(|| list.value(0))
-}
-
-fn text_of(column: &ArrayRef, at: usize) -> Option<String> {
-    if column.is_null(at) {
-        return None;
-    }
-    if let Some(texts) = column.as_string_opt::<i32>() {
-        return Some(texts.value(at).to_string());
-    }
-    if let Some(texts) = column.as_string_opt::<i64>() {
-        return Some(texts.value(at).to_string());
-    }
-    column
-        .as_string_view_opt()
-        .map(|texts| texts.value(at).to_string())
-}
-
-fn bytes_of(column: &ArrayRef) -> Option<Vec<u8>> {
-    if column.is_null(0) {
-        return None;
-    }
-    if let Some(bytes) = column.as_binary_opt::<i32>() {
-        return Some(bytes.value(0).to_vec());
-    }
-    if let Some(bytes) = column.as_binary_opt::<i64>() {
-        return Some(bytes.value(0).to_vec());
-    }
-    column
-        .as_binary_view_opt()
-        .map(|bytes| bytes.value(0).to_vec())
-}
-
-/// - root: what relative paths start from.
-fn image_bytes(column: &ArrayRef, root: &Path) -> Result<Vec<u8>, Fault> {
-    let missing = |what: &str| Fault::new(SkipCause::MissingImage, what);
-    if column.is_null(0) {
-        return Err(missing("the image is null"));
-    }
-    // Hugging Face's images: bytes, or else a path.
-    let parts = column.as_struct_opt();
-    let part = |name: &str| parts.and_then(|parts| parts.column_by_name(name));
-    let bytes = part("bytes").map_or_else(|| bytes_of(column), bytes_of);
-    if let Some(bytes) = bytes {
-        return Ok(bytes);
-    }
-    let path = part("path").map_or_else(|| text_of(column, 0), |path| text_of(path, 0));
-    let path = path.ok_or_else(|| missing("the image is neither bytes nor a path"))?;
-    let path = root.join(path);
-    fs::read(&path).map_err(|error| {
-        let cause = if error.kind() == std::io::ErrorKind::NotFound {
-            SkipCause::MissingImage
-        } else {
-            SkipCause::Unreadable
-        };
-        Fault::new(cause, format!("{}: {error}", path.display()))
-    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! A set written to disk in one of the formats that can be read.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Cursor};
+#[cfg(feature = "parquet")]
+mod parquet;
+mod writer;
+
+use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
 
 use image::codecs::jpeg::JpegEncoder;
@@ -13,6 +16,8 @@ use crate::resample::{Window, resize};
 use crate::sample::{Fault, Picture, SkipCause, Skipped};
 use crate::source::{Read, Set};
 use crate::transform::shorter_side_to;
+
+use self::writer::Writer;
 
 /// Samples that are read at once.
 const CHUNK: usize = 256;
@@ -28,6 +33,9 @@ pub enum PackFormat {
     Csv,
     /// Images with a `.txt` beside each.
     Folder,
+    /// `000000.parquet` and so on, with columns `image` and `caption` and so many rows each.
+    /// Needs the feature `parquet`.
+    Parquet { rows_per_file: usize },
 }
 
 /// How a set is written.
@@ -45,7 +53,7 @@ pub struct PackOptions {
 #[derive(Debug, Default)]
 pub struct Packed {
     pub samples: usize,
-    /// Files that were written; for webdataset shards.
+    /// Shards or tables that were written.
     pub files: usize,
     pub skipped: Vec<Skipped>,
 }
@@ -157,156 +165,6 @@ fn shrunk(pixels: &RgbImage, side: u32) -> Option<(Vec<u8>, &'static str)> {
     Some((jpeg, "jpg"))
 }
 
-enum Writer {
-    Webdataset {
-        folder: PathBuf,
-        samples_per_shard: usize,
-        shards: usize,
-        open: Option<tar::Builder<BufWriter<File>>>,
-    },
-    Csv {
-        folder: PathBuf,
-        table: Box<csv::Writer<File>>,
-    },
-    Folder {
-        folder: PathBuf,
-    },
-}
-
-const IMAGES: &str = "images";
-const TABLE: &str = "pairs.csv";
-
-fn at(path: &Path) -> impl Fn(io::Error) -> PackError + use<> {
-    let path = path.to_path_buf();
-    move |source| PackError {
-        path: path.clone(),
-        source,
-    }
-}
-
-impl Writer {
-    fn new(folder: &Path, format: PackFormat) -> Result<Self, PackError> {
-        fs::create_dir_all(folder).map_err(at(folder))?;
-        let folder = folder.to_path_buf();
-        Ok(match format {
-            PackFormat::Webdataset { samples_per_shard } => Self::Webdataset {
-                folder,
-                samples_per_shard: samples_per_shard.max(1),
-                shards: 0,
-                open: None,
-            },
-            PackFormat::Csv => {
-                let images = folder.join(IMAGES);
-                fs::create_dir_all(&images).map_err(at(&images))?;
-                let path = folder.join(TABLE);
-                let mut table = csv::Writer::from_writer(File::create(&path).map_err(at(&path))?);
-                table
-                    .write_record(["filepath", "title"])
-                    .map_err(|error| at(&path)(error.into()))?;
-                let table = Box::new(table);
-                Self::Csv { folder, table }
-            }
-            PackFormat::Folder => Self::Folder { folder },
-        })
-    }
-
-    /// - index: of the sample among those written.
-    fn write(&mut self, index: usize, pair: &Pair) -> Result<(), PackError> {
-        let key = format!("{index:08}");
-        let image = format!("{key}.{}", pair.extension);
-        match self {
-            Self::Webdataset {
-                folder,
-                samples_per_shard,
-                shards,
-                open,
-            } => {
-                if open.is_some() && index.is_multiple_of(*samples_per_shard) {
-                    finish_shard(folder, *shards, open)?;
-                    *shards += 1;
-                }
-                let path = unfinished(folder, *shards);
-                let shard = if let Some(shard) = open {
-                    shard
-                } else {
-                    let file = File::create(&path).map_err(at(&path))?;
-                    open.insert(tar::Builder::new(BufWriter::new(file)))
-                };
-                let caption = format!("{key}.txt");
-                for (name, bytes) in [
-                    (&image, &pair.bytes[..]),
-                    (&caption, pair.caption.as_bytes()),
-                ] {
-                    let mut header = tar::Header::new_ustar();
-                    header.set_size(bytes.len() as u64);
-                    header.set_mode(0o644);
-                    shard
-                        .append_data(&mut header, name, bytes)
-                        .map_err(at(&path))?;
-                }
-            }
-            Self::Csv { folder, table } => {
-                let name = format!("{IMAGES}/{image}");
-                let path = folder.join(&name);
-                fs::write(&path, &pair.bytes).map_err(at(&path))?;
-                table
-                    .write_record([&name, &pair.caption])
-                    .map_err(|error| at(&folder.join(TABLE))(error.into()))?;
-            }
-            Self::Folder { folder } => {
-                let path = folder.join(&image);
-                fs::write(&path, &pair.bytes).map_err(at(&path))?;
-                let path = folder.join(format!("{key}.txt"));
-                fs::write(&path, &pair.caption).map_err(at(&path))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// - returns how many shards or tables there are.
-    fn finish(self) -> Result<usize, PackError> {
-        match self {
-            Self::Webdataset {
-                folder,
-                shards,
-                mut open,
-                ..
-            } => {
-                let last = usize::from(open.is_some());
-                finish_shard(&folder, shards, &mut open)?;
-                Ok(shards + last)
-            }
-            Self::Csv { folder, mut table } => {
-                table.flush().map_err(at(&folder.join(TABLE)))?;
-                Ok(1)
-            }
-            Self::Folder { .. } => Ok(0),
-        }
-    }
-}
-
-fn unfinished(folder: &Path, shard: usize) -> PathBuf {
-    folder.join(format!(".unfinished-{shard:06}.tar"))
-}
-
-fn finish_shard(
-    folder: &Path,
-    shard: usize,
-    open: &mut Option<tar::Builder<BufWriter<File>>>,
-) -> Result<(), PackError> {
-    let Some(builder) = open.take() else {
-        return Ok(());
-    };
-    let path = unfinished(folder, shard);
-    let buffer = builder.into_inner().map_err(at(&path))?;
-    let file = buffer
-        .into_inner()
-        .map_err(|error| at(&path)(error.into_error()))?;
-    file.sync_all().map_err(at(&path))?;
-    let whole = folder.join(format!("{shard:06}.tar"));
-    fs::rename(&path, &whole).map_err(at(&whole))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -356,10 +214,20 @@ mod tests {
             },
         );
         again(PackFormat::Csv, |folder| {
-            format!(r#"{{"source": "csv", "path": "{}"}}"#, path(folder, TABLE))
+            let table = path(folder, "pairs.csv");
+            format!(r#"{{"source": "csv", "path": "{table}"}}"#)
         });
         again(PackFormat::Folder, |folder| {
             format!(r#"{{"source": "folder", "path": "{}"}}"#, path(folder, ""))
+        });
+    }
+
+    #[cfg(feature = "parquet")]
+    #[test]
+    fn parquet_is_read_again() {
+        again(PackFormat::Parquet { rows_per_file: 3 }, |folder| {
+            let files = folder.join("{000000..000002}.parquet");
+            format!(r#"{{"source": "parquet", "files": "{}"}}"#, files.display())
         });
     }
 

@@ -1,0 +1,91 @@
+//! Row groups as shards of a stream.
+
+use super::reader::ParquetTables;
+use crate::sample::{Fault, SkipCause};
+use crate::source::Source;
+use crate::stream::{Shards, Streamed};
+
+/// Row groups of several files, in the files' order.
+pub(super) struct RowGroups {
+    tables: ParquetTables,
+    /// The table and the group of each shard.
+    groups: Vec<(usize, usize)>,
+    shuffle_buffer: usize,
+}
+
+impl RowGroups {
+    pub fn new(tables: ParquetTables, shuffle_buffer: usize) -> Self {
+        let groups = (tables.tables.iter().enumerate())
+            .flat_map(|(at, table)| (0..table.groups()).map(move |group| (at, group)));
+        Self {
+            groups: groups.collect(),
+            tables,
+            shuffle_buffer,
+        }
+    }
+}
+
+impl Shards for RowGroups {
+    fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    fn samples(&self) -> Option<usize> {
+        Some(self.tables.len())
+    }
+
+    fn shuffle_buffer(&self) -> usize {
+        self.shuffle_buffer
+    }
+
+    fn name(&self, shard: usize) -> String {
+        self.tables.tables[self.groups[shard].0]
+            .path
+            .display()
+            .to_string()
+    }
+
+    fn read(&self, shard: usize, from: u64, epoch: u64, give: &mut dyn FnMut(Streamed) -> bool) {
+        let (at, group) = self.groups[shard];
+        let table = &self.tables.tables[at];
+        let before: usize = (0..group).map(|group| table.rows_of(group)).sum();
+        let rows = table.rows_of(group);
+        let mut row = usize::try_from(from).unwrap_or(rows).min(rows);
+        if row == rows {
+            return;
+        }
+        let mut streamed = |row: usize, next: usize, sample| {
+            give(Streamed {
+                key: format!("row {}", before + row),
+                sample,
+                behind: next as u64,
+            })
+        };
+        let lost = |message: String| Fault::new(SkipCause::Unreadable, message);
+        let batches = match table.read(group, row, rows - row) {
+            Ok(batches) => batches,
+            Err(message) => {
+                streamed(row, rows, Err(lost(message)));
+                return;
+            }
+        };
+        for batch in batches {
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(error) => {
+                    let message = format!("{} rows are lost: {error}", rows - row);
+                    streamed(row, rows, Err(lost(message)));
+                    return;
+                }
+            };
+            for at in 0..batch.num_rows() {
+                let index = table.first + before + row;
+                let sample = self.tables.sample(&batch, at, index, epoch);
+                if !streamed(row, row + 1, sample) {
+                    return;
+                }
+                row += 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What columns may hold, and the values in their first row.
+
+use std::fs;
+use std::path::Path;
+
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef};
+use arrow_schema::DataType;
+
+use crate::sample::{Fault, SkipCause};
+
+/// Whether a column may hold image files or their paths.
+pub(super) fn is_image_type(column: &DataType) -> bool {
+    match column {
+        DataType::Struct(parts) => (parts.iter()).any(|part| is_image_type(part.data_type())),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => true,
+        column => is_text_type(column),
+    }
+}
+
+/// Whether a column may hold texts or lists of texts.
+pub(super) fn is_caption_type(column: &DataType) -> bool {
+    match column {
+        DataType::List(item) | DataType::LargeList(item) => is_text_type(item.data_type()),
+        column => is_text_type(column),
+    }
+}
+
+fn is_text_type(column: &DataType) -> bool {
+    matches!(
+        column,
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+    )
+}
+
+/// The values of a list in the first row.
+pub(super) fn list_of(column: &ArrayRef) -> Option<ArrayRef> {
+    if let Some(list) = column.as_list_opt::<i32>() {
+        return list.is_valid(0).then(|| list.value(0));
+    }
+    let list = column.as_list_opt::<i64>()?;
+    list.is_valid(0).then(|| list.value(0))
+}
+
+/// A text, if the column has texts and this one is not null.
+pub(super) fn text_of(column: &ArrayRef, at: usize) -> Option<String> {
+    if column.is_null(at) {
+        return None;
+    }
+    if let Some(texts) = column.as_string_opt::<i32>() {
+        return Some(texts.value(at).to_string());
+    }
+    if let Some(texts) = column.as_string_opt::<i64>() {
+        return Some(texts.value(at).to_string());
+    }
+    column
+        .as_string_view_opt()
+        .map(|texts| texts.value(at).to_string())
+}
+
+fn bytes_of(column: &ArrayRef) -> Option<Vec<u8>> {
+    if column.is_null(0) {
+        return None;
+    }
+    if let Some(bytes) = column.as_binary_opt::<i32>() {
+        return Some(bytes.value(0).to_vec());
+    }
+    if let Some(bytes) = column.as_binary_opt::<i64>() {
+        return Some(bytes.value(0).to_vec());
+    }
+    column
+        .as_binary_view_opt()
+        .map(|bytes| bytes.value(0).to_vec())
+}
+
+/// An image file's bytes.
+/// - root: what relative paths start from.
+pub(super) fn image_bytes(column: &ArrayRef, root: &Path) -> Result<Vec<u8>, Fault> {
+    let missing = |what: &str| Fault::new(SkipCause::MissingImage, what);
+    if column.is_null(0) {
+        return Err(missing("the image is null"));
+    }
+    // Hugging Face's images: bytes, or else a path.
+    let parts = column.as_struct_opt();
+    let part = |name: &str| parts.and_then(|parts| parts.column_by_name(name));
+    let bytes = part("bytes").map_or_else(|| bytes_of(column), bytes_of);
+    if let Some(bytes) = bytes {
+        return Ok(bytes);
+    }
+    let path = part("path").map_or_else(|| text_of(column, 0), |path| text_of(path, 0));
+    let path = path.ok_or_else(|| missing("the image is neither bytes nor a path"))?;
+    let path = root.join(path);
+    fs::read(&path).map_err(|error| {
+        let cause = if error.kind() == std::io::ErrorKind::NotFound {
+            SkipCause::MissingImage
+        } else {
+            SkipCause::Unreadable
+        };
+        Fault::new(cause, format!("{}: {error}", path.display()))
+    })
+}
