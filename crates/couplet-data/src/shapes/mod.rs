@@ -43,6 +43,7 @@ const COLOURS: [(&str, [u8; 3]); 8] = [
 /// Epochs of training never reach the streams of the evaluation splits.
 const TEST_EPOCH: u64 = u64::MAX;
 const HELD_OUT_EPOCH: u64 = u64::MAX - 1;
+const PROBE_EPOCH: u64 = u64::MAX - 2;
 
 /// `source = "shapes"`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +89,8 @@ pub enum Split {
     Test,
     /// Pictures of the pairs that training never shows.
     HeldOut,
+    /// More new pictures of the pairs seen in training, for what is fitted to features.
+    Train,
 }
 
 /// Whether training never shows this pair.
@@ -218,19 +221,27 @@ impl LabelledShapes {
         }
     }
 
-    pub(crate) fn read(&self, index: usize) -> (Picture, usize) {
+    fn draw(&self, index: usize) -> (Scene, ChaCha8Rng) {
         let (epoch, held_out) = match self.split {
             Split::Test => (TEST_EPOCH, false),
             Split::HeldOut => (HELD_OUT_EPOCH, true),
+            Split::Train => (PROBE_EPOCH, false),
         };
         let mut rng = stream(0, Purpose::Shapes, epoch, index as u64);
-        let scene = Scene::draw(held_out, &mut rng);
-        let pixels = paint::paint(&scene, self.image_size, &mut rng);
-        let label = match self.classes {
+        (Scene::draw(held_out, &mut rng), rng)
+    }
+
+    pub(crate) fn read(&self, index: usize) -> Picture {
+        let (scene, mut rng) = self.draw(index);
+        Picture::Pixels(paint::paint(&scene, self.image_size, &mut rng))
+    }
+
+    pub(crate) fn label(&self, index: usize) -> usize {
+        let (scene, _) = self.draw(index);
+        match self.classes {
             Classes::Shapes => scene.shape,
             Classes::Pairs => scene.shape * COLOURS.len() + scene.colour,
-        };
-        (Picture::Pixels(pixels), label)
+        }
     }
 }
 
@@ -283,7 +294,7 @@ mod tests {
             image_size: 16,
         };
         for index in 0..set.samples {
-            let (_, label) = set.read(index);
+            let label = set.label(index);
             assert!(is_held_out(label / 8, label % 8));
         }
         assert_eq!(set.class_names()[9], "orange square");

@@ -17,7 +17,7 @@ pub enum Patterns {
 
 impl Patterns {
     /// What is wrong, missing files included, under `key`.
-    pub(super) fn problems(&self, key: &'static str) -> Vec<(&'static str, String)> {
+    pub(crate) fn problems(&self, key: &'static str) -> Vec<(&'static str, String)> {
         let paths = match self.paths() {
             Ok(paths) => paths,
             Err(message) => return vec![(key, message)],
@@ -82,7 +82,7 @@ impl Patterns {
     }
 
     /// Every path, in order.
-    pub(super) fn paths(&self) -> Result<Vec<PathBuf>, String> {
+    pub(crate) fn paths(&self) -> Result<Vec<PathBuf>, String> {
         let mut paths = Vec::new();
         for pattern in self.patterns() {
             for path in brace::expand(pattern)? {

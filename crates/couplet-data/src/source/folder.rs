@@ -12,7 +12,7 @@ use super::captions::CaptionRule;
 use super::{Source, SourceError};
 use crate::decode::{IMAGE_EXTENSIONS, is_image_name};
 use crate::draw::{Purpose, stream};
-use crate::labelled::LabelledSet;
+use crate::labelled::class_files;
 use crate::sample::{Fault, Picture, Sample, SkipCause};
 
 /// `source = "folder"`: images with a `.txt` or `.json` of the same name beside each, in
@@ -212,8 +212,7 @@ impl ClassFolderSource {
             path: table.path.clone(),
             message,
         };
-        let (folders, files) =
-            LabelledSet::class_files(&table.path).map_err(|error| fail(error.to_string()))?;
+        let (folders, files) = class_files(&table.path).map_err(|error| fail(error.to_string()))?;
         let list = table.path.join(CLASS_NAMES);
         let names: Vec<String> = if list.is_file() {
             let text = fs::read_to_string(&list).map_err(|error| fail(error.to_string()))?;

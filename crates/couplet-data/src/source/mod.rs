@@ -15,6 +15,9 @@ pub use files::Patterns;
 pub use folder::{ClassCaptionsTable, FolderTable};
 pub use mix::{MixEntry, MixTable};
 pub use parquet::ParquetTable;
+#[cfg(feature = "parquet")]
+pub(crate) use parquet::{Labels, ParquetImages};
+pub(crate) use webdataset::{ShardFile, ShardMembers};
 pub use webdataset::{WebdatasetTable, index_shards};
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

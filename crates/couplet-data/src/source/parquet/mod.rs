@@ -1,11 +1,16 @@
 //! Parquet tables, as img2dataset and Hugging Face write them.
 
 #[cfg(feature = "parquet")]
+mod labels;
+#[cfg(feature = "parquet")]
 mod reader;
 #[cfg(feature = "parquet")]
 mod row_groups;
 #[cfg(feature = "parquet")]
 mod values;
+
+#[cfg(feature = "parquet")]
+pub(crate) use labels::{Labels, ParquetImages};
 
 use std::path::PathBuf;
 

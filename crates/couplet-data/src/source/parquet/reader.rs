@@ -5,7 +5,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::{Array, RecordBatch};
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::DataType;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
@@ -34,7 +35,7 @@ pub(super) struct Table {
     projection: ProjectionMask,
     /// The number of its first row among those of all files.
     pub first: usize,
-    rows: usize,
+    pub rows: usize,
 }
 
 /// Rows of several files, indexed by their footers.
@@ -65,7 +66,19 @@ impl ParquetTables {
         let mut tables = Vec::new();
         let mut first = 0;
         for path in paths {
-            let table = Table::open(&path, first, table)
+            let images = (table.image_column.as_str(), "image_column");
+            let captions = (table.caption_column.as_str(), "caption_column");
+            let table = Table::open(&path, first, images, captions)
+                .and_then(|(table, column)| {
+                    if is_caption_type(&column) {
+                        return Ok(table);
+                    }
+                    let (name, key) = captions;
+                    Err(format!(
+                        "the column `{name}` holds {column}, neither texts nor lists of texts; set \
+                         {key}"
+                    ))
+                })
                 .map_err(|message| SourceError { path, message })?;
             first += table.rows;
             tables.push(table);
@@ -132,7 +145,14 @@ impl ParquetTables {
 }
 
 impl Table {
-    fn open(path: &Path, first: usize, table: &ParquetTable) -> Result<Self, String> {
+    /// A file with a column of images, and the type of another column.
+    /// - images, others: the columns' names, and the keys that choose them.
+    pub fn open(
+        path: &Path,
+        first: usize,
+        images: (&str, &str),
+        others: (&str, &str),
+    ) -> Result<(Self, DataType), String> {
         let file = File::open(path).map_err(|error| error.to_string())?;
         // Arrow's own note of the types would bring dictionaries and views back.
         let options = ArrowReaderOptions::new()
@@ -141,45 +161,61 @@ impl Table {
         let metadata =
             ArrowReaderMetadata::load(&file, options).map_err(|error| error.to_string())?;
         let fields = metadata.schema().fields();
-        let find = |wanted: &str, key: &str| {
-            fields
-                .iter()
-                .position(|field| field.name() == wanted)
-                .ok_or_else(|| {
-                    let names: Vec<&str> =
-                        fields.iter().map(|field| field.name().as_str()).collect();
-                    format!(
-                        "no column `{wanted}` among `{}`; set {key}",
-                        names.join("`, `")
-                    )
-                })
+        let find = |(wanted, key): (&str, &str)| {
+            let found = fields.iter().position(|field| field.name() == wanted);
+            found.ok_or_else(|| {
+                let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+                let names = names.join("`, `");
+                format!("no column `{wanted}` among `{names}`; set {key}")
+            })
         };
-        let columns = [
-            find(&table.image_column, "image_column")?,
-            find(&table.caption_column, "caption_column")?,
-        ];
-        let types = columns.map(|column| fields[column].data_type());
-        if !is_image_type(types[0]) {
+        let columns = [find(images)?, find(others)?];
+        let [image_type, other_type] = columns.map(|column| fields[column].data_type().clone());
+        if !is_image_type(&image_type) {
+            let (name, key) = images;
             return Err(format!(
-                "the column `{}` holds {}, neither image files nor paths of them; set image_column",
-                table.image_column, types[0]
-            ));
-        }
-        if !is_caption_type(types[1]) {
-            return Err(format!(
-                "the column `{}` holds {}, neither texts nor lists of texts; set caption_column",
-                table.caption_column, types[1]
+                "the column `{name}` holds {image_type}, neither image files nor paths of them; set \
+                 {key}"
             ));
         }
         let projection = ProjectionMask::roots(metadata.parquet_schema(), columns);
         let rows = metadata.metadata().file_metadata().num_rows();
-        Ok(Self {
+        let table = Self {
             path: path.to_path_buf(),
             projection,
             first,
             rows: usize::try_from(rows).map_err(|error| error.to_string())?,
             metadata,
-        })
+        };
+        Ok((table, other_type))
+    }
+
+    /// What the file's writer noted under a key.
+    pub fn note(&self, key: &str) -> Option<&str> {
+        let notes = self
+            .metadata
+            .metadata()
+            .file_metadata()
+            .key_value_metadata()?;
+        let note = notes.iter().find(|note| note.key == key)?;
+        note.value.as_deref()
+    }
+
+    /// All rows of one column.
+    pub fn column(&self, name: &str) -> Result<Vec<ArrayRef>, String> {
+        let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", self.path.display());
+        let file = File::open(&self.path).map_err(|error| failed(&error))?;
+        let columns = ProjectionMask::columns(self.metadata.parquet_schema(), [name]);
+        let batches =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+                .with_projection(columns)
+                .build()
+                .map_err(|error| failed(&error))?;
+        let column = |batch: Result<RecordBatch, _>| match batch {
+            Ok(batch) => Ok(batch.column(0).clone()),
+            Err(error) => Err(failed(&error)),
+        };
+        batches.map(column).collect()
     }
 
     pub fn groups(&self) -> usize {
@@ -189,6 +225,17 @@ impl Table {
     pub fn rows_of(&self, group: usize) -> usize {
         let rows = self.metadata.metadata().row_group(group).num_rows();
         usize::try_from(rows).unwrap_or(0)
+    }
+
+    /// The row group of a row, and the row's number in it.
+    pub fn place(&self, index: usize) -> (usize, usize) {
+        let mut row = index - self.first;
+        let mut group = 0;
+        while row >= self.rows_of(group) {
+            row -= self.rows_of(group);
+            group += 1;
+        }
+        (group, row)
     }
 
     /// Whether reading rows at random would mostly decode others.
@@ -223,14 +270,9 @@ impl Table {
     }
 
     /// The row's values of the two columns, by name.
-    fn row(&self, index: usize) -> Result<RecordBatch, Fault> {
+    pub fn row(&self, index: usize) -> Result<RecordBatch, Fault> {
         let unreadable = |error: &dyn std::fmt::Display| Fault::new(SkipCause::Unreadable, error);
-        let mut row = index - self.first;
-        let mut group = 0;
-        while row >= self.rows_of(group) {
-            row -= self.rows_of(group);
-            group += 1;
-        }
+        let (group, row) = self.place(index);
         let mut rows = self
             .read(group, row, 1)
             .map_err(|error| unreadable(&error))?;

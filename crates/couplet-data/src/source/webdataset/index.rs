@@ -12,7 +12,7 @@ const BLOCK_LEN: usize = 512;
 
 /// Where a member's bytes lie in its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Span {
+pub(crate) struct Span {
     pub offset: u64,
     pub len: u64,
 }

@@ -1,6 +1,7 @@
 //! webdataset shards: tar files in which the members of one sample share a stem.
 
 mod index;
+mod members;
 mod stream;
 
 use std::collections::HashMap;
@@ -20,6 +21,8 @@ use super::{Set, Source, SourceError};
 use crate::decode::IMAGE_EXTENSIONS;
 use crate::sample::{Fault, Picture, Sample, SkipCause};
 use crate::stream::DEFAULT_SHUFFLE_BUFFER;
+
+pub(crate) use self::members::{ShardFile, ShardMembers};
 
 /// `source = "webdataset"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,143 @@
+//! Tables that name image files, with a label or captions for each.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use csv::ReaderBuilder;
+use serde::{Deserialize, Serialize};
+
+use super::{Files, LabelledError, LabelledSet, Part, Targets, part_of};
+
+/// `source = "csv"` in a dataset file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelledCsvTable {
+    pub path: PathBuf,
+    /// The same of images that a probe is fitted to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_path: Option<PathBuf>,
+    #[serde(default = "default_image_column")]
+    pub image_column: String,
+    /// Numbers of classes from 0 on, or their names: then classes stand in the order of
+    /// their names, or of the dataset's `class_names`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_column: Option<String>,
+    /// Captions; rows of one image give it several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caption_column: Option<String>,
+    /// One character. By default a tab for `.tsv` files and a comma for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub separator: Option<char>,
+    /// The folder that relative image paths start from; by default the table's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<PathBuf>,
+}
+
+fn default_image_column() -> String {
+    "filepath".into()
+}
+
+impl LabelledCsvTable {
+    pub(super) fn open(&self, part: Part) -> Result<LabelledSet, LabelledError> {
+        let key = (self.path.as_path(), "train_path");
+        let path = part_of(part, &self.path, self.train_path.as_ref(), key)?;
+        let malformed = |message: String| LabelledError::malformed(path, message);
+        let (column, is_caption) = match (&self.label_column, &self.caption_column) {
+            (Some(column), None) => (column, false),
+            (None, Some(column)) => (column, true),
+            _ => {
+                return Err(malformed(
+                    "set either label_column or caption_column".into(),
+                ));
+            }
+        };
+        let rows = self.rows(path, column)?;
+        if rows.is_empty() {
+            return Err(malformed("the table has no rows".into()));
+        }
+        let root = self
+            .root
+            .as_deref()
+            .or(path.parent())
+            .unwrap_or(Path::new(""));
+        let (files, targets, class_names) = if is_caption {
+            let (files, captions) = group(rows);
+            (files, Targets::Captions(captions), None)
+        } else {
+            let (files, labels): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+            let (labels, names) = class_numbers(labels);
+            (files, Targets::Classes(labels), names)
+        };
+        Ok(LabelledSet {
+            path: path.clone(),
+            class_names,
+            templates: None,
+            images: Box::new(Files(files.iter().map(|file| root.join(file)).collect())),
+            targets,
+        })
+    }
+
+    /// The image and the other column of each row.
+    fn rows(&self, path: &Path, column: &str) -> Result<Vec<(String, String)>, LabelledError> {
+        let failed = |error: csv::Error| LabelledError::malformed(path, error);
+        let is_tsv = path
+            .extension()
+            .is_some_and(|end| end.eq_ignore_ascii_case("tsv"));
+        let separator = self.separator.unwrap_or(if is_tsv { '\t' } else { ',' });
+        let mut reader = ReaderBuilder::new()
+            .delimiter(u8::try_from(separator).unwrap_or(b','))
+            .from_path(path)
+            .map_err(failed)?;
+        let header = reader.headers().map_err(failed)?.clone();
+        let find = |wanted: &str, key: &str| {
+            let named = |name: &str| name.trim_start_matches('\u{feff}').trim() == wanted;
+            header.iter().position(named).ok_or_else(|| {
+                let names = header.iter().collect::<Vec<_>>().join("`, `");
+                let message = format!("no column `{wanted}` among `{names}`; set {key}");
+                LabelledError::malformed(path, message)
+            })
+        };
+        let image = find(&self.image_column, "image_column")?;
+        let other = find(column, "label_column or caption_column")?;
+        let row = |record: Result<csv::StringRecord, csv::Error>| {
+            let record = record.map_err(failed)?;
+            let cell = |at: usize| record.get(at).unwrap_or_default().trim().to_string();
+            let row = (cell(image), cell(other));
+            if row.0.is_empty() || row.1.is_empty() {
+                let line = record.position().map_or(0, csv::Position::line);
+                let message = format!("line {line} has an empty cell");
+                return Err(LabelledError::malformed(path, message));
+            }
+            Ok(row)
+        };
+        reader.records().map(row).collect()
+    }
+}
+
+/// Images in the order in which they first stand, with all captions of each.
+pub(super) fn group(rows: Vec<(String, String)>) -> (Vec<String>, Vec<Vec<String>>) {
+    let mut places = HashMap::new();
+    let (mut files, mut captions) = (Vec::new(), Vec::<Vec<String>>::new());
+    for (file, caption) in rows {
+        let at = *places.entry(file.clone()).or_insert_with(|| {
+            files.push(file);
+            captions.push(Vec::new());
+            captions.len() - 1
+        });
+        captions[at].push(caption);
+    }
+    (files, captions)
+}
+
+/// Numbers as they are; names by the order of all that occur.
+pub(super) fn class_numbers(labels: Vec<String>) -> (Vec<usize>, Option<Vec<String>>) {
+    let numbers: Option<Vec<usize>> = labels.iter().map(|label| label.parse().ok()).collect();
+    if let Some(numbers) = numbers {
+        return (numbers, None);
+    }
+    let mut names = labels.clone();
+    names.sort();
+    names.dedup();
+    let number = |label: &String| names.binary_search(label).expect("every label is a name");
+    (labels.iter().map(number).collect(), Some(names))
+}

@@ -1,0 +1,447 @@
+//! Images for evaluation with what belongs to each: a class, several, or captions.
+
+mod binary;
+mod class_folder;
+mod coco;
+mod csv;
+mod parquet;
+mod webdataset;
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::draw::{Purpose, stream};
+use crate::sample::{Fault, Picture, SkipCause, Skipped};
+use crate::shapes::{Classes, LabelledShapes, Split};
+use crate::{Transform, decode_exact};
+
+pub use binary::{CifarTable, IdxTable};
+pub use class_folder::ClassFolderTable;
+pub(crate) use class_folder::class_files;
+pub use coco::CocoTable;
+pub use csv::LabelledCsvTable;
+pub use parquet::LabelledParquetTable;
+pub use webdataset::LabelledWebdatasetTable;
+
+/// Where labelled images lie: the source's part of a dataset file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "source", rename_all = "kebab-case")]
+pub enum LabelledTable {
+    /// Pictures of coloured shapes, drawn by Couplet itself.
+    Shapes(LabelledShapesTable),
+    /// A folder with one sub-folder a class.
+    ClassFolder(ClassFolderTable),
+    /// CLIP_benchmark's folder of tar shards.
+    Webdataset(LabelledWebdatasetTable),
+    /// CIFAR-10's and CIFAR-100's binary files.
+    Cifar(CifarTable),
+    /// MNIST's files, and those of sets in its format.
+    Idx(IdxTable),
+    /// Tables with images and labels or captions, as Hugging Face writes them. Needs the
+    /// feature `parquet`.
+    Parquet(LabelledParquetTable),
+    /// A table that names image files and their labels or captions.
+    Csv(LabelledCsvTable),
+    /// COCO's captions, and those of sets in its format.
+    CocoCaptions(CocoTable),
+}
+
+/// `source = "shapes"` in a dataset file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelledShapesTable {
+    pub split: Split,
+    pub classes: Classes,
+    pub samples: usize,
+}
+
+/// Which images of a dataset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Those that are judged by.
+    Test,
+    /// Those that a probe is fitted to.
+    Train,
+}
+
+/// Why a labelled set could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum LabelledError {
+    #[error("{}: {source}", path.display())]
+    Io {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{}: {message}", path.display())]
+    Malformed { path: PathBuf, message: String },
+}
+
+impl LabelledError {
+    fn malformed(path: &Path, message: impl std::fmt::Display) -> Self {
+        Self::Malformed {
+            path: path.to_path_buf(),
+            message: message.to_string(),
+        }
+    }
+
+    fn io(path: &Path) -> impl Fn(std::io::Error) -> Self + use<> {
+        let path = path.to_path_buf();
+        move |source| Self::Io {
+            path: path.clone(),
+            source,
+        }
+    }
+}
+
+/// What belongs to each image of a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Targets {
+    /// The number of its class.
+    Classes(Vec<usize>),
+    /// Whether it shows each class: `[images][classes]`.
+    MultiLabel(Vec<Vec<bool>>),
+    /// Its captions, at least one.
+    Captions(Vec<Vec<String>>),
+}
+
+/// Images that can be read in any order, from any thread.
+trait Images: Send + Sync {
+    fn read(&self, index: usize) -> Result<Picture, Fault>;
+
+    /// Images that are cheaper to read together than one by one.
+    fn read_ahead(&self, _range: Range<usize>) -> Option<Vec<Result<Picture, Fault>>> {
+        None
+    }
+
+    /// The file that holds an image, and its key inside it.
+    fn locate(&self, index: usize) -> (String, String);
+}
+
+/// Images with what belongs to each, in a fixed order.
+pub struct LabelledSet {
+    /// Where it lies, for errors.
+    path: PathBuf,
+    /// The names that the storage itself gives its classes.
+    class_names: Option<Vec<String>>,
+    /// The sentences that the storage itself has.
+    templates: Option<Vec<String>>,
+    images: Box<dyn Images>,
+    targets: Targets,
+}
+
+impl std::fmt::Debug for LabelledSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LabelledSet")
+            .field("path", &self.path)
+            .field("images", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A batch of transformed images; unreadable ones are left out.
+#[derive(Debug)]
+pub struct LabelledBatch {
+    /// `[len, image_size, image_size, 3]`
+    pub pixels: Vec<u8>,
+    /// Which images of the set they are.
+    pub indices: Vec<usize>,
+    pub skipped: Vec<Skipped>,
+}
+
+impl LabelledTable {
+    /// Opens a part of the set; images are read later.
+    /// - image_size: side of the pictures that are drawn, in pixels.
+    ///
+    /// # Errors
+    /// If files are missing or not of the kind they should be, or the part is not named.
+    pub fn open(&self, part: Part, image_size: u32) -> Result<LabelledSet, LabelledError> {
+        match self {
+            Self::Shapes(table) => table.open(part, image_size),
+            Self::ClassFolder(table) => table.open(part),
+            Self::Webdataset(table) => table.open(part),
+            Self::Cifar(table) => table.open(part),
+            Self::Idx(table) => table.open(part),
+            Self::Parquet(table) => table.open(part),
+            Self::Csv(table) => table.open(part),
+            Self::CocoCaptions(table) => table.open(part),
+        }
+    }
+
+    /// The folder that the set lies in, where it is one.
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::ClassFolder(table) => Some(&table.path),
+            Self::Webdataset(table) => Some(&table.path),
+            Self::Cifar(table) => Some(&table.path),
+            Self::Idx(table) => Some(&table.path),
+            Self::Csv(table) => table.path.parent(),
+            Self::Shapes(_) | Self::Parquet(_) | Self::CocoCaptions(_) => None,
+        }
+    }
+}
+
+impl LabelledShapesTable {
+    #[expect(clippy::unnecessary_wraps, reason = "as the other tables")]
+    fn open(&self, part: Part, image_size: u32) -> Result<LabelledSet, LabelledError> {
+        let shapes = LabelledShapes {
+            split: match part {
+                Part::Test => self.split,
+                Part::Train => Split::Train,
+            },
+            classes: self.classes,
+            samples: self.samples,
+            image_size,
+        };
+        let labels = (0..self.samples).map(|index| shapes.label(index));
+        Ok(LabelledSet {
+            path: "shapes".into(),
+            class_names: Some(shapes.class_names()),
+            templates: None,
+            targets: Targets::Classes(labels.collect()),
+            images: Box::new(shapes),
+        })
+    }
+}
+
+impl Images for LabelledShapes {
+    fn read(&self, index: usize) -> Result<Picture, Fault> {
+        Ok(Self::read(self, index))
+    }
+
+    fn locate(&self, index: usize) -> (String, String) {
+        ("shapes".into(), index.to_string())
+    }
+}
+
+/// One image file each.
+struct Files(Vec<PathBuf>);
+
+impl Images for Files {
+    fn read(&self, index: usize) -> Result<Picture, Fault> {
+        let bytes = std::fs::read(&self.0[index]);
+        bytes.map(Picture::Encoded).map_err(|error| {
+            let cause = if error.kind() == std::io::ErrorKind::NotFound {
+                SkipCause::MissingImage
+            } else {
+                SkipCause::Unreadable
+            };
+            Fault::new(cause, error)
+        })
+    }
+
+    fn locate(&self, index: usize) -> (String, String) {
+        (self.0[index].display().to_string(), index.to_string())
+    }
+}
+
+impl LabelledSet {
+    /// Images in the set, unreadable ones included.
+    pub fn len(&self) -> usize {
+        match &self.targets {
+            Targets::Classes(labels) => labels.len(),
+            Targets::MultiLabel(labels) => labels.len(),
+            Targets::Captions(captions) => captions.len(),
+        }
+    }
+
+    /// Whether the set holds no images.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Where it lies, for errors.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The names that the storage itself gives its classes.
+    pub fn class_names(&self) -> Option<&[String]> {
+        self.class_names.as_deref()
+    }
+
+    /// The sentences about a class that the storage itself has.
+    pub fn templates(&self) -> Option<&[String]> {
+        self.templates.as_deref()
+    }
+
+    /// What belongs to each image.
+    pub fn targets(&self) -> &Targets {
+        &self.targets
+    }
+
+    /// Reads and transforms images `range` in parallel.
+    pub fn batch(
+        &self,
+        range: Range<usize>,
+        transform: &Transform,
+        max_pixels: u64,
+    ) -> LabelledBatch {
+        let len = transform.output_len();
+        let mut pixels = vec![0; range.len() * len];
+        let pictures = match self.images.read_ahead(range.clone()) {
+            Some(pictures) => pictures.into_iter().map(Some).collect(),
+            None => range.clone().map(|_| None).collect::<Vec<_>>(),
+        };
+        let faults: Vec<Option<Skipped>> = (pixels.par_chunks_exact_mut(len))
+            .zip(range.clone())
+            .zip(pictures)
+            .map(|((out, index), picture)| {
+                let picture = picture.unwrap_or_else(|| self.images.read(index));
+                self.prepare(index, picture, transform, max_pixels, out)
+                    .err()
+            })
+            .collect();
+        let mut batch = LabelledBatch {
+            pixels,
+            indices: Vec::with_capacity(range.len()),
+            skipped: Vec::new(),
+        };
+        // Images move up to fill the gaps of those that could not be read.
+        for (from, (index, fault)) in range.zip(faults).enumerate() {
+            match fault {
+                Some(skipped) => batch.skipped.push(skipped),
+                None => {
+                    let to = batch.indices.len();
+                    if to < from {
+                        batch
+                            .pixels
+                            .copy_within(from * len..(from + 1) * len, to * len);
+                    }
+                    batch.indices.push(index);
+                }
+            }
+        }
+        batch.pixels.truncate(batch.indices.len() * len);
+        batch
+    }
+
+    fn prepare(
+        &self,
+        index: usize,
+        picture: Result<Picture, Fault>,
+        transform: &Transform,
+        max_pixels: u64,
+        out: &mut [u8],
+    ) -> Result<(), Skipped> {
+        let prepared =
+            picture.and_then(|picture| prepare_into(picture, transform, max_pixels, out));
+        prepared.map_err(|fault| {
+            let (shard, key) = self.images.locate(index);
+            Skipped {
+                epoch: 0,
+                shard,
+                key,
+                cause: fault.cause,
+                detail: fault.detail,
+            }
+        })
+    }
+}
+
+/// Decodes and transforms one image as for evaluation.
+/// - max_pixels: a larger image is refused before its pixels are decoded.
+/// - returns `[image_size, image_size, 3]`, rows first.
+///
+/// # Errors
+/// If the image is corrupt, of another format, or too large.
+pub fn prepare(picture: Picture, transform: &Transform, max_pixels: u64) -> Result<Vec<u8>, Fault> {
+    let mut out = vec![0; transform.output_len()];
+    prepare_into(picture, transform, max_pixels, &mut out)?;
+    Ok(out)
+}
+
+fn prepare_into(
+    picture: Picture,
+    transform: &Transform,
+    max_pixels: u64,
+    out: &mut [u8],
+) -> Result<(), Fault> {
+    let image = decode_exact(picture, max_pixels)?;
+    // An evaluation's transform draws nothing.
+    let mut unused = stream(0, Purpose::Augment, 0, 0);
+    transform
+        .apply(&image, &mut unused, out)
+        .map_err(|error| Fault::new(SkipCause::CorruptImage, error))
+}
+
+/// The lines of a file beside a set, if it is there; empty ones at the end are none.
+fn lines_of(path: &Path) -> Result<Option<Vec<String>>, LabelledError> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(path).map_err(LabelledError::io(path))?;
+    let lines = text.trim_end().lines().map(|line| line.trim().to_string());
+    Ok(Some(lines.collect()))
+}
+
+/// The file of a part, or why there is none.
+fn part_of<'a, T>(
+    part: Part,
+    test: &'a T,
+    train: Option<&'a T>,
+    (path, key): (&Path, &str),
+) -> Result<&'a T, LabelledError> {
+    match part {
+        Part::Test => Ok(test),
+        Part::Train => train.ok_or_else(|| {
+            let message = format!("a probe needs training images: set {key} in the dataset's file");
+            LabelledError::malformed(path, message)
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Filter, Fit};
+    use image::RgbImage;
+    use std::fs;
+
+    fn class_folder(path: &Path) -> Result<LabelledSet, LabelledError> {
+        let table = LabelledTable::ClassFolder(ClassFolderTable::of(path));
+        table.open(Part::Test, 2)
+    }
+
+    #[test]
+    fn sub_folders_are_classes_in_the_order_of_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        for (class, file) in [
+            ("b", "1.png"),
+            ("a", "2.png"),
+            ("a", "1.png"),
+            ("a", "x.txt"),
+        ] {
+            fs::create_dir_all(folder.path().join(class)).unwrap();
+            let path = folder.path().join(class).join(file);
+            RgbImage::from_pixel(4, 4, [50, 60, 70].into())
+                .save_with_format(path, image::ImageFormat::Png)
+                .unwrap();
+        }
+        fs::write(folder.path().join("a/3.png"), b"broken").unwrap();
+        let set = class_folder(folder.path()).unwrap();
+        assert_eq!(set.class_names().unwrap(), ["a", "b"]);
+        assert_eq!(*set.targets(), Targets::Classes(vec![0, 0, 0, 1]));
+        let batch = set.batch(
+            0..set.len(),
+            &Transform::eval(2, Fit::Crop, Filter::Bicubic),
+            1000,
+        );
+        assert_eq!(batch.indices, [0, 1, 3]);
+        assert_eq!(batch.skipped.len(), 1);
+        assert_eq!(batch.pixels.len(), 3 * 12);
+        assert!(batch.pixels.chunks(3).all(|pixel| pixel == [50, 60, 70]));
+    }
+
+    #[test]
+    fn an_empty_folder_says_what_it_should_hold() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = class_folder(folder.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("no images (jpg, jpeg, png, webp, gif, bmp, tif, tiff)"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,253 @@
+//! CLIP_benchmark's folders of tar shards, with labels or captions beside each image.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Images, LabelledError, LabelledSet, Part, Targets, lines_of};
+use crate::sample::{Fault, Picture, SkipCause};
+use crate::source::{ShardFile, ShardMembers};
+
+/// `source = "webdataset"` in a dataset file: a folder with `test/nshards.txt`,
+/// `test/0.tar` and so on, and `classnames.txt`, `zeroshot_classification_templates.txt` and
+/// `dataset_type.txt` if they are there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelledWebdatasetTable {
+    pub path: PathBuf,
+    /// The sub-folder of the images that are judged by.
+    #[serde(default = "default_split")]
+    pub split: String,
+    /// The sub-folder of those that a probe is fitted to.
+    #[serde(default = "default_train_split")]
+    pub train_split: String,
+}
+
+fn default_split() -> String {
+    "test".into()
+}
+
+fn default_train_split() -> String {
+    "train".into()
+}
+
+/// What a set's `dataset_type.txt` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Classification,
+    MultiLabel,
+    Retrieval,
+}
+
+impl Kind {
+    /// What the file beside an image ends with.
+    fn extension(self) -> &'static str {
+        match self {
+            Self::Classification => "cls",
+            Self::MultiLabel => "npy",
+            Self::Retrieval => "txt",
+        }
+    }
+}
+
+struct Shards {
+    files: Vec<ShardFile>,
+    /// The shard of each image, and its place there.
+    entries: Vec<(usize, usize)>,
+}
+
+impl Images for Shards {
+    fn read(&self, index: usize) -> Result<Picture, Fault> {
+        let (shard, at) = self.entries[index];
+        let file = &self.files[shard];
+        file.read(file.samples[at].image)
+            .map(Picture::Encoded)
+            .map_err(|error| Fault::new(SkipCause::Unreadable, error))
+    }
+
+    fn locate(&self, index: usize) -> (String, String) {
+        let (shard, at) = self.entries[index];
+        let file = &self.files[shard];
+        (
+            file.path.display().to_string(),
+            file.samples[at].key.clone(),
+        )
+    }
+}
+
+impl LabelledWebdatasetTable {
+    /// Whether a folder is of this layout.
+    pub fn is_here(path: &Path) -> bool {
+        let split = path.join(default_split());
+        split.join("nshards.txt").is_file() || path.join("dataset_type.txt").is_file()
+    }
+
+    /// A folder without more to say of it.
+    pub fn of(path: &Path) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            split: default_split(),
+            train_split: default_train_split(),
+        }
+    }
+
+    pub(super) fn open(&self, part: Part) -> Result<LabelledSet, LabelledError> {
+        let split = match part {
+            Part::Test => &self.split,
+            Part::Train => &self.train_split,
+        };
+        let folder = self.path.join(split);
+        let kind = self.kind()?;
+        let mut shards = Shards {
+            files: Vec::new(),
+            entries: Vec::new(),
+        };
+        let mut labels = Vec::new();
+        for shard in 0..shard_count(&folder)? {
+            let path = folder.join(format!("{shard}.tar"));
+            let file =
+                ShardMembers::of(&path, kind.extension()).map_err(LabelledError::io(&path))?;
+            let problem = |message: String| LabelledError::malformed(&path, message);
+            if let Some((member, message)) = file.damage.first() {
+                return Err(problem(format!("{member}: {message}")));
+            }
+            if let Some(key) = file.incomplete.first() {
+                let message = format!("{key} has no image, or no .{}", kind.extension());
+                return Err(problem(message));
+            }
+            for (at, sample) in file.file.samples.iter().enumerate() {
+                let bytes = file.file.read(sample.label);
+                labels.push((sample.key.clone(), bytes.map_err(LabelledError::io(&path))?));
+                shards.entries.push((shard, at));
+            }
+            shards.files.push(file.file);
+        }
+        let class_names = lines_of(&self.path.join("classnames.txt"))?;
+        let targets = targets(kind, labels, class_names.as_deref())
+            .map_err(|message| LabelledError::malformed(&folder, message))?;
+        let templates = self.path.join("zeroshot_classification_templates.txt");
+        Ok(LabelledSet {
+            path: self.path.clone(),
+            class_names,
+            templates: lines_of(&templates)?,
+            images: Box::new(shards),
+            targets,
+        })
+    }
+
+    fn kind(&self) -> Result<Kind, LabelledError> {
+        let path = self.path.join("dataset_type.txt");
+        let lines = lines_of(&path)?.unwrap_or_default();
+        let kind = lines.first().map(|line| line.to_ascii_lowercase());
+        match kind.as_deref() {
+            None | Some("classification") => Ok(Kind::Classification),
+            Some("multilabel") => Ok(Kind::MultiLabel),
+            Some("retrieval") => Ok(Kind::Retrieval),
+            Some(other) => Err(LabelledError::malformed(
+                &path,
+                format!("`{other}` is none of classification, multilabel and retrieval"),
+            )),
+        }
+    }
+}
+
+fn shard_count(folder: &Path) -> Result<usize, LabelledError> {
+    let path = folder.join("nshards.txt");
+    let text = fs::read_to_string(&path).map_err(LabelledError::io(&path))?;
+    let count = text.trim().parse().ok().filter(|count| *count > 0);
+    count.ok_or_else(|| LabelledError::malformed(&path, "should hold the number of shards"))
+}
+
+fn targets(
+    kind: Kind,
+    labels: Vec<(String, Vec<u8>)>,
+    class_names: Option<&[String]>,
+) -> Result<Targets, String> {
+    let classes = class_names.map(<[String]>::len);
+    match kind {
+        Kind::Classification => {
+            let number = |(key, bytes): (String, Vec<u8>)| {
+                let text = String::from_utf8_lossy(&bytes);
+                let label = text.trim().parse::<usize>();
+                let label =
+                    label.map_err(|_| format!("{key}.cls: `{}` is no class", text.trim()))?;
+                match classes {
+                    Some(classes) if label >= classes => {
+                        Err(format!("{key}.cls: {label}, of {classes} classes"))
+                    }
+                    _ => Ok(label),
+                }
+            };
+            let labels: Result<_, String> = labels.into_iter().map(number).collect();
+            Ok(Targets::Classes(labels?))
+        }
+        Kind::MultiLabel => {
+            let row = |(key, bytes): (String, Vec<u8>)| {
+                let row = flags(&bytes).map_err(|message| format!("{key}.npy: {message}"))?;
+                match classes {
+                    Some(classes) if row.len() != classes => Err(format!(
+                        "{key}.npy: {} labels for {classes} classes",
+                        row.len()
+                    )),
+                    _ => Ok(row),
+                }
+            };
+            let rows = labels
+                .into_iter()
+                .map(row)
+                .collect::<Result<Vec<_>, String>>()?;
+            let len = rows.first().map_or(0, Vec::len);
+            if rows.iter().any(|row| row.len() != len) {
+                return Err("its .npy files are of different lengths".into());
+            }
+            Ok(Targets::MultiLabel(rows))
+        }
+        Kind::Retrieval => {
+            let captions = |(key, bytes): (String, Vec<u8>)| {
+                let text = String::from_utf8(bytes).map_err(|_| format!("{key}.txt: not UTF-8"))?;
+                let lines: Vec<String> = text.lines().map(str::to_string).collect();
+                if lines.iter().all(|line| line.trim().is_empty()) {
+                    return Err(format!("{key}.txt: no caption"));
+                }
+                Ok(lines)
+            };
+            let captions: Result<_, String> = labels.into_iter().map(captions).collect();
+            Ok(Targets::Captions(captions?))
+        }
+    }
+}
+
+/// A row of numbers, those above 0 being yes.
+fn flags(bytes: &[u8]) -> Result<Vec<bool>, String> {
+    use npyz::{DType, NpyFile, TypeChar};
+    let file = NpyFile::new(bytes).map_err(|error| error.to_string())?;
+    let DType::Plain(kind) = file.dtype() else {
+        return Err("not an array of numbers".into());
+    };
+    let size = kind.num_bytes().unwrap_or_default();
+    macro_rules! above_zero {
+        ($number:ty) => {
+            file.into_vec::<$number>().map(|row| {
+                row.into_iter()
+                    .map(|value| value > <$number>::default())
+                    .collect()
+            })
+        };
+    }
+    let row = match (kind.type_char(), size) {
+        (TypeChar::Bool, _) => file.into_vec::<bool>(),
+        (TypeChar::Int, 1) => above_zero!(i8),
+        (TypeChar::Int, 2) => above_zero!(i16),
+        (TypeChar::Int, 4) => above_zero!(i32),
+        (TypeChar::Int, _) => above_zero!(i64),
+        (TypeChar::Uint, 1) => above_zero!(u8),
+        (TypeChar::Uint, 2) => above_zero!(u16),
+        (TypeChar::Uint, 4) => above_zero!(u32),
+        (TypeChar::Uint, _) => above_zero!(u64),
+        (TypeChar::Float, 4) => above_zero!(f32),
+        (TypeChar::Float, 8) => above_zero!(f64),
+        _ => return Err(format!("numbers of the type {kind} are not read")),
+    };
+    row.map_err(|error| error.to_string())
+}
