@@ -3,7 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use couplet_data::labelled::{ClassFolderTable, LabelledError, LabelledSet, LabelledTable};
+use couplet_data::labelled::{
+    ClassFolderTable, LabelledError, LabelledSet, LabelledTable, LabelledWebdatasetTable, Part,
+    Targets,
+};
 use serde::Deserialize;
 
 const CLASS_NAMES_FILE: &str = "classnames.txt";
@@ -23,14 +26,21 @@ pub struct DatasetTable {
     /// set's folder, else "a photo of a {}.".
     #[serde(default)]
     pub templates: Option<Lines>,
-    /// Where the set comes from, for people.
+    /// Who made the set, for people.
     #[serde(default)]
     pub citation: Option<String>,
+    /// How its files are had, said where they are missing.
+    #[serde(default)]
+    pub origin: Option<String>,
+    /// The folder of this file, which paths of `class_names` and `templates` may start from.
+    #[serde(skip)]
+    home: PathBuf,
     #[serde(flatten)]
     pub source: LabelledTable,
 }
 
-/// A list, or a file with one entry a line, relative to the set's folder.
+/// A list, or a file with one entry a line, relative to the dataset's file or to the set's
+/// folder.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(untagged, expecting = "expected a list of strings or a file's path")]
 pub enum Lines {
@@ -38,13 +48,26 @@ pub enum Lines {
     File(PathBuf),
 }
 
-/// A labelled set with what a zero-shot classifier needs to know of its classes.
+/// Images that a model is judged by.
 #[derive(Debug)]
 pub struct Dataset {
     pub name: String,
-    pub class_names: Vec<String>,
-    pub templates: Vec<String>,
+    pub task: Task,
     pub images: LabelledSet,
+    table: LabelledTable,
+    image_size: u32,
+}
+
+/// What a set asks of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    /// Tell classes by their names.
+    Classify {
+        class_names: Vec<String>,
+        templates: Vec<String>,
+    },
+    /// Find captions of images and images of captions.
+    Retrieve,
 }
 
 /// Why a dataset could not be opened.
@@ -62,8 +85,65 @@ pub enum DatasetError {
     },
     #[error("{}: {message}", path.display())]
     Unsound { path: PathBuf, message: String },
-    #[error(transparent)]
-    Images(#[from] LabelledError),
+    #[error("{error}{}", had_from(origin))]
+    Images {
+        error: LabelledError,
+        origin: Option<String>,
+    },
+    #[error("{name}: {message}")]
+    Unfit { name: String, message: String },
+}
+
+fn had_from(origin: &Option<String>) -> String {
+    origin.as_ref().map_or(String::new(), |origin| {
+        format!("; the set is had from {origin}")
+    })
+}
+
+impl Dataset {
+    /// The images that a probe is fitted to.
+    ///
+    /// # Errors
+    /// If the set has none, or they cannot be opened.
+    pub fn train_images(&self) -> Result<LabelledSet, DatasetError> {
+        let opened = self.table.open(Part::Train, self.image_size);
+        opened.map_err(|error| DatasetError::Images {
+            error,
+            origin: None,
+        })
+    }
+
+    /// The names and templates of a set of classes.
+    ///
+    /// # Errors
+    /// If it is a set of captions.
+    pub fn classes(&self) -> Result<(&[String], &[String]), DatasetError> {
+        match &self.task {
+            Task::Classify {
+                class_names,
+                templates,
+            } => Ok((class_names, templates)),
+            Task::Retrieve => Err(self.unfit("has captions, not classes: evaluate retrieval")),
+        }
+    }
+
+    /// The captions of each image.
+    ///
+    /// # Errors
+    /// If it is a set of classes.
+    pub fn captions(&self) -> Result<&[Vec<String>], DatasetError> {
+        match self.images.targets() {
+            Targets::Captions(captions) => Ok(captions),
+            _ => Err(self.unfit("has classes, not captions: evaluate zero-shot")),
+        }
+    }
+
+    pub(crate) fn unfit(&self, message: &str) -> DatasetError {
+        DatasetError::Unfit {
+            name: self.name.clone(),
+            message: message.to_string(),
+        }
+    }
 }
 
 impl DatasetTable {
@@ -74,6 +154,11 @@ impl DatasetTable {
     pub fn read(path: &Path) -> Result<Self, DatasetError> {
         if path.is_dir() {
             let name = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+            let source = if LabelledWebdatasetTable::is_here(path) {
+                LabelledTable::Webdataset(LabelledWebdatasetTable::of(path))
+            } else {
+                LabelledTable::ClassFolder(ClassFolderTable::of(path))
+            };
             return Ok(Self {
                 name: name
                     .file_name()
@@ -83,17 +168,20 @@ impl DatasetTable {
                 class_names: None,
                 templates: None,
                 citation: None,
-                source: LabelledTable::ClassFolder(ClassFolderTable { path: path.into() }),
+                origin: None,
+                home: PathBuf::new(),
+                source,
             });
         }
         let text = fs::read_to_string(path).map_err(|source| DatasetError::Io {
             path: path.to_path_buf(),
             source,
         })?;
-        let table: Self = toml::from_str(&text).map_err(|source| DatasetError::Toml {
+        let mut table: Self = toml::from_str(&text).map_err(|source| DatasetError::Toml {
             path: path.to_path_buf(),
             source: Box::new(source),
         })?;
+        table.home = path.parent().unwrap_or(Path::new("")).to_path_buf();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if table.name.is_empty() || !table.name.chars().all(plain) {
             return Err(DatasetError::Unsound {
@@ -113,68 +201,103 @@ impl DatasetTable {
     /// # Errors
     /// If the images, the class names or the templates are missing or do not fit together.
     pub fn open(&self, image_size: u32) -> Result<Dataset, DatasetError> {
-        let images = LabelledSet::open(&self.source, image_size)?;
-        let folder = match &self.source {
-            LabelledTable::ClassFolder(table) => Some(table.path.as_path()),
-            LabelledTable::Shapes(_) => None,
-        };
-        let class_names = lines(self.class_names.as_ref(), CLASS_NAMES_FILE, folder)?
-            .unwrap_or_else(|| images.class_names().to_vec());
-        let templates = lines(self.templates.as_ref(), TEMPLATES_FILE, folder)?
-            .unwrap_or_else(|| vec![DEFAULT_TEMPLATE.to_string()]);
-        let unsound = |message: String| DatasetError::Unsound {
-            path: folder.unwrap_or(Path::new(&self.name)).to_path_buf(),
-            message,
-        };
-        if class_names.len() != images.class_names().len() {
-            return Err(unsound(format!(
-                "{} class names for {} classes ({})",
-                class_names.len(),
-                images.class_names().len(),
-                images.class_names().join(", ")
-            )));
-        }
-        if templates.is_empty() {
-            return Err(unsound("the list of templates is empty".into()));
-        }
-        if let Some(template) = templates
-            .iter()
-            .find(|t| !t.contains("{}") && !t.contains("{c}"))
-        {
-            return Err(unsound(format!(
-                "template `{template}` has no {{}} or {{c}}"
-            )));
-        }
+        let opened = self.source.open(Part::Test, image_size);
+        let images = opened.map_err(|error| DatasetError::Images {
+            error,
+            origin: self.origin.clone(),
+        })?;
         if images.is_empty() {
-            return Err(unsound("the set has no images".into()));
+            return Err(unsound(images.path(), "the set has no images"));
         }
+        let task = match images.targets() {
+            Targets::Captions(_) => Task::Retrieve,
+            _ => self.classes(&images)?,
+        };
         Ok(Dataset {
             name: self.name.clone(),
+            task,
+            images,
+            table: self.source.clone(),
+            image_size,
+        })
+    }
+
+    /// The names and templates of a set of classes, held against its labels.
+    fn classes(&self, images: &LabelledSet) -> Result<Task, DatasetError> {
+        let own = images.class_names().map(<[String]>::to_vec);
+        let given = self.lines(self.class_names.as_ref(), CLASS_NAMES_FILE)?;
+        let (count, what) = match (&own, images.targets()) {
+            (Some(names), _) => (names.len(), format!(" ({})", names.join(", "))),
+            (None, Targets::MultiLabel(rows)) => (rows.first().map_or(0, Vec::len), String::new()),
+            (None, Targets::Classes(labels)) => {
+                let most = labels.iter().max().map_or(0, |most| most + 1);
+                // Labels alone do not say whether there are more.
+                let count = given.as_ref().map_or(most, |names| names.len().max(most));
+                (count, String::new())
+            }
+            (None, Targets::Captions(_)) => (0, String::new()),
+        };
+        let class_names = given.or(own).ok_or_else(|| {
+            let message = "the classes have no names: set class_names in the dataset's file";
+            unsound(images.path(), message)
+        })?;
+        let fail = |message: String| Err(unsound(images.path(), message));
+        if class_names.len() != count {
+            let names = class_names.len();
+            return fail(format!("{names} class names for {count} classes{what}"));
+        }
+        if let Some(at) = class_names.iter().position(|name| name.trim().is_empty()) {
+            return fail(format!("the name of class {at} is empty"));
+        }
+        let templates = self.lines(self.templates.as_ref(), TEMPLATES_FILE)?;
+        let templates = templates
+            .or_else(|| images.templates().map(<[String]>::to_vec))
+            .unwrap_or_else(|| vec![DEFAULT_TEMPLATE.to_string()]);
+        if templates.is_empty() {
+            return fail("the list of templates is empty".into());
+        }
+        let has_place = |template: &&String| template.contains("{}") || template.contains("{c}");
+        if let Some(template) = templates.iter().find(|template| !has_place(template)) {
+            return fail(format!("template `{template}` has no {{}} or {{c}}"));
+        }
+        Ok(Task::Classify {
             class_names,
             templates,
-            images,
         })
+    }
+
+    /// A list as it is given, or as a file by this name in the set's folder has it.
+    fn lines(
+        &self,
+        given: Option<&Lines>,
+        default_file: &str,
+    ) -> Result<Option<Vec<String>>, DatasetError> {
+        let folder = self.source.folder();
+        let path = match given {
+            Some(Lines::List(list)) => return Ok(Some(list.clone())),
+            Some(Lines::File(file)) => {
+                let beside = self.home.join(file);
+                match folder {
+                    Some(folder) if !beside.is_file() => folder.join(file),
+                    _ => beside,
+                }
+            }
+            None => match folder.map(|folder| folder.join(default_file)) {
+                Some(path) if path.is_file() => path,
+                _ => return Ok(None),
+            },
+        };
+        let text = fs::read_to_string(&path).map_err(|source| DatasetError::Io { path, source })?;
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        Ok(Some(lines.map(str::to_string).collect()))
     }
 }
 
-fn lines(
-    given: Option<&Lines>,
-    default_file: &str,
-    folder: Option<&Path>,
-) -> Result<Option<Vec<String>>, DatasetError> {
-    let path = match (given, folder) {
-        (Some(Lines::List(list)), _) => return Ok(Some(list.clone())),
-        (Some(Lines::File(file)), Some(folder)) => folder.join(file),
-        (Some(Lines::File(file)), None) => file.clone(),
-        (None, Some(folder)) if folder.join(default_file).is_file() => folder.join(default_file),
-        (None, _) => return Ok(None),
-    };
-    let text = fs::read_to_string(&path).map_err(|source| DatasetError::Io {
-        path: path.clone(),
-        source,
-    })?;
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    Ok(Some(lines.map(str::to_string).collect()))
+fn unsound(path: &Path, message: impl Into<String>) -> DatasetError {
+    DatasetError::Unsound {
+        path: path.to_path_buf(),
+        message: message.into(),
+    }
 }
 
 #[cfg(test)]
@@ -200,8 +323,11 @@ mod tests {
         )
         .unwrap();
         let dataset = table.open(16).unwrap();
-        assert_eq!(dataset.class_names[3], "star");
-        assert_eq!(dataset.templates, [DEFAULT_TEMPLATE]);
+        let (class_names, templates) = dataset.classes().unwrap();
+        assert_eq!(class_names[3], "star");
+        assert_eq!(templates, [DEFAULT_TEMPLATE]);
+        assert_eq!(dataset.train_images().unwrap().len(), 3);
+        assert!(dataset.captions().is_err());
     }
 
     #[test]
@@ -215,8 +341,9 @@ mod tests {
         fs::write(folder.path().join(TEMPLATES_FILE), "the digit {c}\n\n{}\n").unwrap();
         let table = DatasetTable::read(folder.path()).unwrap();
         let dataset = table.open(16).unwrap();
-        assert_eq!(dataset.class_names, ["zero", "one"]);
-        assert_eq!(dataset.templates, ["the digit {c}", "{}"]);
+        let (class_names, templates) = dataset.classes().unwrap();
+        assert_eq!(class_names, ["zero", "one"]);
+        assert_eq!(templates, ["the digit {c}", "{}"]);
 
         fs::write(folder.path().join(CLASS_NAMES_FILE), "zero\n").unwrap();
         let error = table.open(16).unwrap_err().to_string();

@@ -252,7 +252,8 @@ impl Encoder {
         l2_normalize(self.encode_pixels_raw(pixels))
     }
 
-    fn encode_pixels_raw(&self, pixels: Vec<u8>) -> Tensor<2> {
+    /// As [`Self::encode_pixels`], not L2-normalised.
+    pub fn encode_pixels_raw(&self, pixels: Vec<u8>) -> Tensor<2> {
         self.model.encode_image(batch::images(
             pixels,
             self.transform.image_size() as usize,
@@ -260,6 +261,15 @@ impl Encoder {
             self.preprocess.std,
             &self.model.device(),
         ))
+    }
+
+    /// - ids: `[texts, length]`, rows first.
+    /// - returns text features `[texts, embed_dim]`, not normalised.
+    ///
+    /// # Panics
+    /// If `ids` does not hold a whole number of rows.
+    pub fn encode_tokens_raw(&self, ids: Vec<i32>, length: usize) -> Tensor<2> {
+        (self.model).encode_text(batch::tokens(ids, length, &self.model.device()))
     }
 
     /// - returns text features `[texts, embed_dim]`, L2-normalised.
@@ -294,8 +304,7 @@ impl Encoder {
                 .tokenizer
                 .encode_batch(texts, options.context_length);
             let (tokens, length) = options.pad(&ids);
-            self.model
-                .encode_text(batch::tokens(tokens, length, &self.model.device()))
+            self.encode_tokens_raw(tokens, length)
         });
         Ok(Tensor::cat(features.collect(), 0))
     }

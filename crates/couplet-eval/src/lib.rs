@@ -1,15 +1,34 @@
 //! Evaluation protocols over a model, its transform and its tokenizer. Evaluation takes
 //! a model and datasets, never a trainer.
 
+mod confusion;
 mod dataset;
 mod encoder;
 mod export;
+mod feature_file;
+mod features;
+mod knn;
+mod linear_probe;
+mod probe;
+mod report;
+mod retrieval;
 mod zero_shot;
 
-pub use dataset::{Dataset, DatasetError, DatasetTable, Lines};
+pub use confusion::{ClassResult, Confusion};
+pub use dataset::{Dataset, DatasetError, DatasetTable, Lines, Task};
 pub use encoder::{
     EMA_WEIGHTS_FILE, Encoder, ImageError, JUDGED_FILE, MissingTokenizer, OpenError, OpenOptions,
     eval_transform, find_model, open_tokenizer, token_options,
 };
 pub use export::{ExportError, Format, foreign_tokenizer};
-pub use zero_shot::{Classifier, ZERO_SHOT_METRICS, ZeroShotReport, zero_shot};
+pub use feature_file::{FeatureFile, FeatureFileError};
+pub use features::{FeatureCache, Features};
+pub use knn::nearest_neighbours;
+pub use linear_probe::{Labelled, LinearProbe};
+pub use probe::{Probe, ProbeData, ProbeSettings, knn, linear_probe};
+pub use report::{Metrics, Protocol, Report};
+pub use retrieval::{RETRIEVAL_METRICS, retrieval, retrieval_metrics, retrieval_of_features};
+pub use zero_shot::{
+    Classifier, EvalError, EvalOptions, Prompts, ZeroShot, zero_shot, zero_shot_by,
+    zero_shot_metrics,
+};

@@ -4,13 +4,15 @@
 
 use burn::tensor::Tensor;
 use couplet_data::Skipped;
+use couplet_data::labelled::Targets;
 use couplet_model::l2_normalize;
-use serde::Serialize;
 
-use crate::{Dataset, Encoder, MissingTokenizer};
+use crate::confusion::Confusion;
+use crate::report::{Metrics, Protocol, Report};
+use crate::{Dataset, DatasetError, Encoder, FeatureCache, Features, MissingTokenizer};
 
-/// Images whose features are computed at once.
-const IMAGE_BATCH: usize = 64;
+/// Images that are scored at once.
+const SCORED: usize = 1024;
 /// What `top5` counts.
 const TOP: usize = 5;
 
@@ -21,33 +23,78 @@ pub struct Classifier {
     weights: Tensor<2>,
 }
 
-/// How a model did on one dataset. Shares are in [0, 1].
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ZeroShotReport {
-    pub dataset: String,
-    pub top1: f64,
-    /// With fewer than 5 classes this is 1.
-    pub top5: f64,
-    /// The mean over classes of each class's own top-1; classes without images left out.
-    pub mean_per_class: f64,
-    pub images: usize,
-    pub classes: usize,
-    /// Images that could not be read; they count nowhere.
-    pub skipped: usize,
+/// The sentences that stand for a class.
+/// Source: Radford et al. 2021, figure 4 compares them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prompts {
+    /// All of the set's templates.
+    Ensemble,
+    /// The first of them.
+    SingleTemplate,
+    /// The class's name alone.
+    ClassName,
 }
 
-/// The metrics of a report, as they are named in logs.
-pub const ZERO_SHOT_METRICS: [&str; 3] = ["top1", "top5", "mean_per_class"];
+impl Prompts {
+    pub const ALL: [Self; 3] = [Self::Ensemble, Self::SingleTemplate, Self::ClassName];
 
-impl ZeroShotReport {
-    /// Each metric's name and value.
-    pub fn metrics(&self) -> [(&'static str, f64); 3] {
-        let [top1, top5, mean_per_class] = ZERO_SHOT_METRICS;
-        [
-            (top1, self.top1),
-            (top5, self.top5),
-            (mean_per_class, self.mean_per_class),
-        ]
+    /// Its templates.
+    fn of(self, templates: &[String]) -> Vec<String> {
+        match self {
+            Self::Ensemble => templates.to_vec(),
+            Self::SingleTemplate => templates[..1].to_vec(),
+            Self::ClassName => vec!["{}".into()],
+        }
+    }
+}
+
+impl std::fmt::Display for Prompts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Ensemble => "ensemble",
+            Self::SingleTemplate => "single template",
+            Self::ClassName => "class name only",
+        })
+    }
+}
+
+/// What a zero-shot evaluation found.
+#[derive(Debug)]
+pub struct ZeroShot {
+    pub report: Report,
+    /// Which classes were taken for which; of a set where an image has one class.
+    pub confusion: Option<Confusion>,
+    /// Images that could not be read.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Why an evaluation could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum EvalError {
+    #[error(transparent)]
+    Tokenizer(#[from] MissingTokenizer),
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    #[error("{dataset}: none of its images could be read: {example}")]
+    NothingRead { dataset: String, example: String },
+    #[error("{0}")]
+    Features(String),
+}
+
+/// How images are read for an evaluation.
+#[derive(Debug, Clone, Copy)]
+pub struct EvalOptions<'a> {
+    /// Larger images are skipped.
+    pub max_image_pixels: u64,
+    /// Where features are kept for other protocols.
+    pub cache: Option<&'a FeatureCache>,
+}
+
+/// The names of a zero-shot report's metrics on a set, for logs and `checkpoint.best`.
+pub fn zero_shot_metrics(dataset: &Dataset) -> &'static [&'static str] {
+    match dataset.images.targets() {
+        Targets::MultiLabel(_) => &["map"],
+        _ => &["top1", "top5", "mean_per_class"],
     }
 }
 
@@ -84,94 +131,161 @@ impl Classifier {
     pub fn scores(&self, image_features: Tensor<2>) -> Tensor<2> {
         image_features.matmul(self.weights.clone().transpose())
     }
+
+    /// The scores of features as the tower made them, `[images][classes]`, rows first.
+    fn score_all(&self, features: &Features) -> Vec<f32> {
+        let all = l2_normalize(features.tensor(&self.weights.device()));
+        let mut scores = Vec::with_capacity(features.len() * self.weights.dims()[0]);
+        for start in (0..features.len()).step_by(SCORED) {
+            let end = features.len().min(start + SCORED);
+            let some = self.scores(all.clone().slice([start..end])).into_data();
+            scores.extend(some.try_to_vec::<f32>().expect("scores are f32"));
+        }
+        scores
+    }
 }
 
 fn fill(template: &str, name: &str) -> String {
     template.replace("{c}", name).replace("{}", name)
 }
 
-/// Classifies every image of `dataset`.
-/// - max_image_pixels: larger images are skipped.
+/// Classifies every image of `dataset` by its whole ensemble.
 /// - progress: told how many images are done.
-/// - returns the report, and the images that were skipped.
 ///
 /// # Errors
-/// If the model's tokenizer is not on disk.
+/// If the set has captions, no image can be read, or the model's tokenizer is not on disk.
 ///
 /// # Panics
 /// If the device fails.
 pub fn zero_shot(
     encoder: &Encoder,
     dataset: &Dataset,
-    max_image_pixels: u64,
-    mut progress: impl FnMut(usize),
-) -> Result<(ZeroShotReport, Vec<Skipped>), MissingTokenizer> {
-    let classifier = Classifier::new(encoder, &dataset.class_names, &dataset.templates)?;
-    let mut tally = Tally::new(dataset.class_names.len());
-    let mut skipped = Vec::new();
-    let mut done = 0;
-    while done < dataset.images.len() {
-        let end = (done + IMAGE_BATCH).min(dataset.images.len());
-        let batch = dataset
-            .images
-            .batch(done..end, encoder.transform(), max_image_pixels);
-        if !batch.labels.is_empty() {
-            let scores = classifier.scores(encoder.encode_pixels(batch.pixels));
-            tally.add(scores, &batch.labels);
-        }
-        skipped.extend(batch.skipped);
-        done = end;
-        progress(done);
-    }
-    Ok((tally.report(&dataset.name, skipped.len()), skipped))
+    options: EvalOptions,
+    progress: impl FnMut(usize),
+) -> Result<ZeroShot, EvalError> {
+    let all = zero_shot_by(encoder, dataset, &[Prompts::Ensemble], options, progress)?;
+    Ok(all
+        .into_iter()
+        .next()
+        .expect("one for each way of prompting"))
 }
 
-/// Counts of right answers by class.
-struct Tally {
-    images: Vec<usize>,
-    top1: Vec<usize>,
-    top5: usize,
+/// As [`zero_shot`], by several ways of prompting over the same features.
+///
+/// # Errors
+/// As [`zero_shot`].
+///
+/// # Panics
+/// As [`zero_shot`].
+pub fn zero_shot_by(
+    encoder: &Encoder,
+    dataset: &Dataset,
+    prompts: &[Prompts],
+    options: EvalOptions,
+    progress: impl FnMut(usize),
+) -> Result<Vec<ZeroShot>, EvalError> {
+    let (class_names, templates) = dataset.classes()?;
+    // Before the images: a missing tokenizer should not cost an hour.
+    let classifiers = prompts.iter().map(|prompts| {
+        let templates = prompts.of(templates);
+        Classifier::new(encoder, class_names, &templates)
+    });
+    let classifiers = classifiers.collect::<Result<Vec<_>, _>>()?;
+    let features = read_features(encoder, dataset, options, progress)?;
+    let found = classifiers.into_iter().map(|classifier| {
+        let scores = classifier.score_all(&features);
+        let (metrics, confusion) = judge(&scores, class_names, &features.indices, dataset);
+        ZeroShot {
+            report: Report {
+                dataset: dataset.name.clone(),
+                protocol: Protocol::ZeroShot,
+                metrics,
+                images: features.len(),
+                targets: class_names.len(),
+                skipped: features.skipped.len(),
+            },
+            confusion,
+            skipped: features.skipped.clone(),
+        }
+    });
+    Ok(found.collect())
 }
 
-impl Tally {
-    fn new(classes: usize) -> Self {
-        Self {
-            images: vec![0; classes],
-            top1: vec![0; classes],
-            top5: 0,
-        }
+/// The features of a dataset's images, of which there must be one.
+pub(crate) fn read_features(
+    encoder: &Encoder,
+    dataset: &Dataset,
+    options: EvalOptions,
+    progress: impl FnMut(usize),
+) -> Result<Features, EvalError> {
+    let (images, max_pixels) = (&dataset.images, options.max_image_pixels);
+    let features = Features::cached(encoder, images, max_pixels, options.cache, progress);
+    if features.is_empty() {
+        let example = features.skipped.first().map_or(String::new(), |one| {
+            format!("{}: {}: {}", one.shard, one.cause, one.detail)
+        });
+        return Err(EvalError::NothingRead {
+            dataset: dataset.name.clone(),
+            example,
+        });
     }
+    Ok(features)
+}
 
-    /// - scores: `[batch, classes]`.
-    fn add(&mut self, scores: Tensor<2>, labels: &[usize]) {
-        let classes = scores.dims()[1];
-        let values: Vec<f32> = scores.into_data().try_to_vec().expect("scores are f32");
-        for (row, label) in values.chunks_exact(classes).zip(labels) {
-            let rank = rank_of(row, *label);
-            self.images[*label] += 1;
-            self.top1[*label] += usize::from(rank < 1);
-            self.top5 += usize::from(rank < TOP);
+/// - scores: `[images][classes]`; indices: which of the set's images they are of.
+fn judge(
+    scores: &[f32],
+    class_names: &[String],
+    indices: &[usize],
+    dataset: &Dataset,
+) -> (Metrics, Option<Confusion>) {
+    let classes = class_names.len();
+    match dataset.images.targets() {
+        Targets::MultiLabel(rows) => {
+            let truth: Vec<&[bool]> = indices.iter().map(|index| &rows[*index][..]).collect();
+            let value = mean_average_precision(scores, &truth, classes);
+            (Metrics(vec![("map", value)]), None)
         }
+        Targets::Classes(labels) => {
+            let labels: Vec<usize> = indices.iter().map(|index| labels[*index]).collect();
+            let (metrics, confusion) = judge_classes(scores, &labels, class_names);
+            (metrics, Some(confusion))
+        }
+        Targets::Captions(_) => unreachable!("the set has classes"),
     }
+}
 
-    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-    fn report(&self, dataset: &str, skipped: usize) -> ZeroShotReport {
-        let images: usize = self.images.iter().sum();
-        let share = |right: usize, all: usize| right as f64 / all.max(1) as f64;
-        let per_class: Vec<f64> = (self.top1.iter().zip(&self.images))
-            .filter(|(_, images)| **images > 0)
-            .map(|(right, images)| share(*right, *images))
-            .collect();
-        ZeroShotReport {
-            dataset: dataset.to_string(),
-            top1: share(self.top1.iter().sum(), images),
-            top5: share(self.top5, images),
-            mean_per_class: per_class.iter().sum::<f64>() / per_class.len().max(1) as f64,
-            images,
-            classes: self.images.len(),
-            skipped,
-        }
+/// Top-1, top-5 and the mean over classes of each class's own top-1, classes without images
+/// left out. With fewer than 5 classes top-5 is 1.
+/// - scores: `[images][classes]`.
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+pub(crate) fn judge_classes(
+    scores: &[f32],
+    labels: &[usize],
+    class_names: &[String],
+) -> (Metrics, Confusion) {
+    let mut confusion = Confusion::new(class_names);
+    let mut top5 = 0;
+    for (row, label) in scores.chunks_exact(class_names.len()).zip(labels) {
+        top5 += usize::from(rank_of(row, *label) < TOP);
+        confusion.add(*label, best(row));
     }
+    let metrics = Metrics(vec![
+        ("top1", confusion.accuracy()),
+        ("top5", top5 as f64 / labels.len().max(1) as f64),
+        ("mean_per_class", confusion.mean_per_class()),
+    ]);
+    (metrics, confusion)
+}
+
+/// The class with the highest score; of equal ones the first, as in `argmax`.
+fn best(scores: &[f32]) -> Option<usize> {
+    let numbers = scores
+        .iter()
+        .enumerate()
+        .filter(|(_, score)| !score.is_nan());
+    let best = numbers.reduce(|best, one| if one.1 > best.1 { one } else { best });
+    best.map(|(class, _)| class)
 }
 
 /// How many classes score above the right one. Of equal scores the first class wins, as
@@ -188,6 +302,29 @@ fn rank_of(scores: &[f32], label: usize) -> usize {
         .count()
 }
 
+/// The mean over classes of the average precision of their images' ranking; of equal scores
+/// the earlier image stands first. A class that no image shows counts as 0.
+/// Source: CLIP_benchmark `average_precision_per_class`.
+/// - scores: `[images][classes]`; truth: of each image, whether it shows each class.
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+fn mean_average_precision(scores: &[f32], truth: &[&[bool]], classes: usize) -> f64 {
+    let mut sum = 0.0;
+    for class in 0..classes {
+        let score = |image: usize| scores[image * classes + class];
+        let mut order: Vec<usize> = (0..truth.len()).collect();
+        order.sort_by(|a, b| score(*b).total_cmp(&score(*a)));
+        let (mut hits, mut precisions) = (0_usize, 0.0);
+        for (at, image) in order.into_iter().enumerate() {
+            if truth[image][class] {
+                hits += 1;
+                precisions += hits as f64 / (at + 1) as f64;
+            }
+        }
+        sum += precisions / hits.max(1) as f64;
+    }
+    sum / classes.max(1) as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,23 +334,21 @@ mod tests {
 
     #[test]
     fn shares_worked_out_by_hand() {
-        let scores = Tensor::<2>::from_floats(
-            [
-                [0.9, 0.1, 0.0, 0.2, 0.3, 0.4],
-                [0.9, 0.8, 0.0, 0.2, 0.3, 0.4],
-                [0.9, 0.8, 0.7, 0.6, 0.5, 0.4],
-                [0.1, 0.1, 0.7, 0.6, 0.5, 0.4],
-            ],
-            &Device::flex(),
-        );
-        let mut tally = Tally::new(6);
-        tally.add(scores, &[0, 0, 5, 2]);
-        let report = tally.report("d", 1);
-        assert!((report.top1 - 0.75).abs() < 1e-12);
-        assert!((report.top5 - 0.75).abs() < 1e-12);
+        let scores = [
+            [0.9, 0.1, 0.0, 0.2, 0.3, 0.4],
+            [0.9, 0.8, 0.0, 0.2, 0.3, 0.4],
+            [0.9, 0.8, 0.7, 0.6, 0.5, 0.4],
+            [0.1, 0.1, 0.7, 0.6, 0.5, 0.4],
+        ]
+        .concat();
+        let names: Vec<String> = (0..6).map(|class| class.to_string()).collect();
+        let (metrics, confusion) = judge_classes(&scores, &[0, 0, 5, 2], &names);
+        assert_eq!(metrics.get("top1"), Some(0.75));
+        assert_eq!(metrics.get("top5"), Some(0.75));
         // Class 0: 2 of 2, class 5: 0 of 1, class 2: 1 of 1.
-        assert!((report.mean_per_class - 2.0 / 3.0).abs() < 1e-12);
-        assert_eq!((report.images, report.skipped), (4, 1));
+        let mean = metrics.get("mean_per_class").unwrap();
+        assert!((mean - 2.0 / 3.0).abs() < 1e-12);
+        assert_eq!(confusion.worst(3), [(5, 0, 1)]);
     }
 
     #[test]
@@ -221,6 +356,24 @@ mod tests {
         assert_eq!(rank_of(&[0.5, 0.5, 0.5], 0), 0);
         assert_eq!(rank_of(&[0.5, 0.5, 0.5], 2), 2);
         assert_eq!(rank_of(&[0.1, f32::NAN], 1), 2);
+        assert_eq!(best(&[0.5, 0.5]), Some(0));
+        assert_eq!(best(&[f32::NAN, -1.0]), Some(1));
+        assert_eq!(best(&[f32::NAN]), None);
+    }
+
+    #[test]
+    fn average_precision_worked_out_by_hand() {
+        // Class 0: images 2, 0, 1 by score, of which 2 and 1 show it: (1/1 + 2/3) / 2.
+        // Class 1: no image shows it. Class 2: all equal, image 1 shows it: 1/2.
+        let scores = [0.5, 0.1, 0.3, 0.2, 0.1, 0.3, 0.9, 0.1, 0.3];
+        let truth: [&[bool]; 3] = [
+            &[false, false, false],
+            &[true, false, true],
+            &[true, false, false],
+        ];
+        let value = mean_average_precision(&scores, &truth, 3);
+        let wanted = ((1.0 + 2.0 / 3.0) / 2.0 + 0.0 + 0.5) / 3.0;
+        assert!((value - wanted).abs() < 1e-12, "{value}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use couplet_eval::ZeroShotReport;
+use couplet_eval::Report;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -52,10 +52,10 @@ pub(crate) fn skipped_line(line: &LineHead, loss_scale: f64) -> Value {
 }
 
 /// An evaluation line of `metrics.jsonl`.
-pub(crate) fn eval_line(line: &LineHead, report: &ZeroShotReport) -> Value {
+pub(crate) fn eval_line(line: &LineHead, report: &Report) -> Value {
     let mut map = line.map();
-    for (metric, value) in report.metrics() {
-        map.insert(format!("eval/{}/{metric}", report.dataset), value.into());
+    for (metric, value) in &report.metrics.0 {
+        map.insert(format!("eval/{}/{metric}", report.dataset), (*value).into());
     }
     map.insert(
         format!("eval/{}/images", report.dataset),

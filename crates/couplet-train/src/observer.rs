@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use couplet_eval::ZeroShotReport;
+use couplet_eval::Report;
 
 use crate::{Checkpoint, TrainLine};
 
@@ -39,7 +39,7 @@ pub enum Event<'a> {
     /// After an evaluation inside an epoch.
     Evaluated {
         step: u64,
-        report: &'a ZeroShotReport,
+        report: &'a Report,
     },
     Saved(&'a Checkpoint),
     /// Samples that could not be used, on the way to this step.
@@ -89,7 +89,7 @@ pub struct EpochSummary {
     /// Mean over the epoch's steps.
     pub loss: f64,
     pub seconds: f64,
-    pub reports: Vec<ZeroShotReport>,
+    pub reports: Vec<Report>,
 }
 
 /// The best value of the metric that `checkpoint.best` names.

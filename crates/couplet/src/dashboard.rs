@@ -144,9 +144,9 @@ impl Observer for Dashboard {
             Event::Step(line) => self.step(line),
             Event::Evaluating { done, images, .. } => self.evaluating(done, images),
             Event::Evaluated { report, .. } => {
-                for (metric, value) in report.metrics() {
+                for (metric, value) in &report.metrics.0 {
                     let name = format!("{}/{metric}", report.dataset);
-                    self.show(Split::Valid, &name, value, true);
+                    self.show(Split::Valid, &name, *value, true);
                 }
             }
             Event::Epoch(summary) => self.epoch(summary),

@@ -12,14 +12,16 @@ macro_rules! println {
 mod commands;
 #[cfg(feature = "dashboard")]
 mod dashboard;
+mod eval_arguments;
 mod progress;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::eval_arguments::{EvalCommand, ModelRest};
 use clap::{Parser, Subcommand};
 use couplet_eval::Format;
-use couplet_train::{ConfigError, DeviceSetting, SweepError};
+use couplet_train::{ConfigError, SweepError};
 use tracing_subscriber::filter::LevelFilter;
 
 /// Tensors come and go at every operation on the CPU; the system's allocator hands their
@@ -75,16 +77,8 @@ struct ModelArguments {
     /// weights (.pt, .bin, .safetensors).
     #[arg(long)]
     model: PathBuf,
-    /// The architecture of weights that do not say: a preset, or an open_clip config file.
-    #[arg(long, value_name = "NAME|FILE")]
-    arch: Option<String>,
-    /// Replace a value of the model's preprocessing: mean, std, interpolation, resize_mode
-    /// or fill_color.
-    #[arg(long, value_name = "preprocess.KEY=VALUE")]
-    set: Vec<String>,
-    /// Where to run: auto, flex, cuda:N, rocm:N, metal, vulkan or wgpu.
-    #[arg(long, default_value = "auto")]
-    device: DeviceSetting,
+    #[command(flatten)]
+    rest: ModelRest,
 }
 
 #[derive(Debug, clap::Args)]
@@ -116,24 +110,6 @@ struct SweepArguments {
     /// The sweep's folder; by default runs/NAME.
     #[arg(long)]
     run_dir: Option<PathBuf>,
-}
-
-#[derive(Debug, Subcommand)]
-enum EvalCommand {
-    /// Classify images by the names of their classes alone.
-    ZeroShot(ZeroShotArguments),
-}
-
-#[derive(Debug, clap::Args)]
-struct ZeroShotArguments {
-    #[command(flatten)]
-    model: ModelArguments,
-    /// A file of datasets/, or a folder with one sub-folder a class; may be repeated.
-    #[arg(long, required = true)]
-    dataset: Vec<PathBuf>,
-    /// Write the results to this file as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -388,7 +364,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Train(arguments) => commands::train::train(&arguments),
         Command::Sweep(arguments) => commands::sweep::run(&arguments),
-        Command::Eval(EvalCommand::ZeroShot(arguments)) => commands::eval::zero_shot(&arguments),
+        Command::Eval(command) => commands::eval::run(&command),
         Command::Classify(arguments) => commands::classify::run(&arguments),
         Command::Embed(arguments) => commands::embed::run(&arguments),
         Command::Data(command) => match command {

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use couplet_eval::ZeroShotReport;
+use couplet_eval::Report;
 use couplet_train::{EpochSummary, Event, Observer, Plan, TrainLine};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -14,7 +14,10 @@ pub(crate) trait Screen: Observer {
 
 /// Draws a run's events.
 pub(crate) struct Progress {
+    /// Over a run's steps.
     bar: Option<ProgressBar>,
+    /// Over a set's images, outside a run.
+    evaluation: Option<ProgressBar>,
     is_terminal: bool,
     total_steps: u64,
     steps_per_epoch: u64,
@@ -27,6 +30,7 @@ impl Progress {
     pub(crate) fn new() -> Self {
         Self {
             bar: None,
+            evaluation: None,
             is_terminal: std::io::stderr().is_terminal(),
             total_steps: 0,
             steps_per_epoch: 1,
@@ -108,13 +112,19 @@ impl Progress {
     pub(crate) fn evaluating(&mut self, dataset: &str, done: usize, images: usize) {
         if let Some(bar) = &self.bar {
             bar.set_message(format!("evaluating {dataset}: {done}/{images} images"));
-        } else if self.is_terminal {
-            let style = ProgressStyle::with_template("{bar:24} {pos}/{len} images  {eta} left")
-                .expect("the template is sound");
-            let bar = ProgressBar::new(images as u64).with_style(style);
-            bar.set_position(done as u64);
-            self.bar = Some(bar);
+            return;
         }
+        if !self.is_terminal {
+            return;
+        }
+        let bar = self.evaluation.get_or_insert_with(|| {
+            let style =
+                ProgressStyle::with_template("{msg}  {bar:24} {pos}/{len} images  {eta} left")
+                    .expect("the template is sound");
+            ProgressBar::new(images as u64).with_style(style)
+        });
+        bar.set_message(dataset.to_string());
+        bar.set_position(done as u64);
     }
 
     fn epoch(&self, summary: &EpochSummary) {
@@ -133,7 +143,7 @@ impl Progress {
 
 impl Screen for Progress {
     fn finish(&mut self) {
-        if let Some(bar) = self.bar.take() {
+        for bar in self.bar.take().into_iter().chain(self.evaluation.take()) {
             bar.finish_and_clear();
         }
     }
@@ -168,36 +178,64 @@ impl Observer for Progress {
 }
 
 /// Prints a table of results.
-pub(crate) fn print_reports(reports: &[ZeroShotReport]) {
+pub(crate) fn print_reports(reports: &[Report]) {
     println!("{}", table(reports));
 }
 
-fn table(reports: &[ZeroShotReport]) -> String {
+/// A table for each protocol's numbers.
+fn table(reports: &[Report]) -> String {
     let width = reports
         .iter()
         .map(|r| r.dataset.len())
         .max()
         .unwrap_or(0)
         .max(7);
-    let mut text = format!(
-        "  {:width$}  {:>6}  {:>6}  {:>14}  {:>7}",
-        "dataset", "top1", "top5", "mean per class", "images"
-    );
+    let names = |report: &Report| -> Vec<&'static str> {
+        report.metrics.0.iter().map(|(name, _)| *name).collect()
+    };
+    let mut text = String::new();
+    let mut head: Option<(couplet_eval::Protocol, Vec<&str>)> = None;
     for report in reports {
-        let percent = |share: f64| format!("{:.2}%", share * 100.0);
+        let own = (report.protocol, names(report));
+        if head.as_ref() != Some(&own) {
+            if head.is_some() {
+                text.push('\n');
+            }
+            let protocol = report.protocol.to_string();
+            text.push_str(&format!("  {protocol:width$}  {:>7}", "images"));
+            for name in &own.1 {
+                text.push_str(&format!("  {:>6}", column(name)));
+            }
+            head = Some(own);
+        }
         text.push_str(&format!(
-            "\n  {:width$}  {:>6}  {:>6}  {:>14}  {:>7}",
-            report.dataset,
-            percent(report.top1),
-            percent(report.top5),
-            percent(report.mean_per_class),
-            report.images
+            "\n  {:width$}  {:>7}",
+            report.dataset, report.images
         ));
+        for (name, value) in &report.metrics.0 {
+            let width = column(name).chars().count().max(6);
+            let value = match *name {
+                "loss" => format!("{value:.4}"),
+                "c" => format!("{value:.2e}"),
+                name if name.ends_with("rank") => format!("{value:.1}"),
+                _ => format!("{:.2}%", value * 100.0),
+            };
+            text.push_str(&format!("  {value:>width$}"));
+        }
         if report.skipped > 0 {
             text.push_str(&format!("  ({} skipped)", report.skipped));
         }
     }
     text
+}
+
+/// A metric's name as a table has room for it.
+fn column(name: &str) -> String {
+    name.replace("image_to_text_recall", "i→t R")
+        .replace("text_to_image_recall", "t→i R")
+        .replace("image_to_text_median_rank", "i→t rank")
+        .replace("text_to_image_median_rank", "t→i rank")
+        .replace('_', " ")
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rounded number for people")]

@@ -8,7 +8,7 @@ use flate2::read::GzDecoder;
 use image::{GrayImage, RgbImage};
 use serde::{Deserialize, Serialize};
 
-use super::{Images, LabelledError, LabelledSet, Part, Targets, lines_of};
+use super::{Images, LabelledError, LabelledSet, Part, Targets, hash_of, lines_of};
 use crate::sample::{Fault, Picture};
 
 /// `source = "cifar"` in a dataset file.
@@ -71,6 +71,10 @@ impl Images for Pixels {
 
     fn locate(&self, index: usize) -> (String, String) {
         (self.files.display().to_string(), index.to_string())
+    }
+
+    fn fingerprint(&self) -> u64 {
+        hash_of(&self.bytes)
     }
 }
 

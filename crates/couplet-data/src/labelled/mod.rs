@@ -7,6 +7,7 @@ mod csv;
 mod parquet;
 mod webdataset;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -118,6 +119,11 @@ trait Images: Send + Sync {
 
     /// The file that holds an image, and its key inside it.
     fn locate(&self, index: usize) -> (String, String);
+
+    /// What else says which images these are, where files do not.
+    fn fingerprint(&self) -> u64 {
+        0
+    }
 }
 
 /// Images with what belongs to each, in a fixed order.
@@ -192,7 +198,6 @@ impl LabelledShapesTable {
                 Part::Train => Split::Train,
             },
             classes: self.classes,
-            samples: self.samples,
             image_size,
         };
         let labels = (0..self.samples).map(|index| shapes.label(index));
@@ -214,6 +219,16 @@ impl Images for LabelledShapes {
     fn locate(&self, index: usize) -> (String, String) {
         ("shapes".into(), index.to_string())
     }
+
+    fn fingerprint(&self) -> u64 {
+        hash_of((self.split, self.image_size))
+    }
+}
+
+fn hash_of(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// One image file each.
@@ -270,6 +285,23 @@ impl LabelledSet {
     /// What belongs to each image.
     pub fn targets(&self) -> &Targets {
         &self.targets
+    }
+
+    /// Mixes in all that says which images these are: their files with sizes and times, and
+    /// their keys.
+    pub fn fingerprint(&self, hasher: &mut impl Hasher) {
+        self.images.fingerprint().hash(hasher);
+        let mut last = None;
+        for index in 0..self.len() {
+            let place = self.images.locate(index);
+            if last.as_ref() != Some(&place.0) {
+                let found = std::fs::metadata(&place.0).ok();
+                let changed = found.as_ref().and_then(|found| found.modified().ok());
+                (found.map(|found| found.len()), changed).hash(hasher);
+            }
+            place.hash(hasher);
+            last = Some(place.0);
+        }
     }
 
     /// Reads and transforms images `range` in parallel.

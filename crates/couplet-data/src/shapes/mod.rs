@@ -82,7 +82,7 @@ struct Scene {
 }
 
 /// Which (shape, colour) pairs a picture may show.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Split {
     /// New pictures of the pairs seen in training.
@@ -206,7 +206,6 @@ pub enum Classes {
 pub(crate) struct LabelledShapes {
     pub(crate) split: Split,
     pub(crate) classes: Classes,
-    pub(crate) samples: usize,
     pub(crate) image_size: u32,
 }
 
@@ -290,10 +289,9 @@ mod tests {
         let set = LabelledShapes {
             split: Split::HeldOut,
             classes: Classes::Pairs,
-            samples: 50,
             image_size: 16,
         };
-        for index in 0..set.samples {
+        for index in 0..50 {
             let label = set.label(index);
             assert!(is_held_out(label / 8, label % 8));
         }

@@ -1,6 +1,7 @@
 //! Everything that can be wrong with a config whose types are right, found before any
 //! work starts. What had to be opened to check is kept for the run.
 
+mod evals;
 mod lengths;
 
 use std::collections::HashSet;
@@ -11,12 +12,12 @@ use couplet_data::loader::TokenOptions;
 use couplet_data::shapes::MIN_IMAGE_SIZE;
 use couplet_data::source::{Set, SourceTable};
 use couplet_data::{Clean, Tokenizer};
-use couplet_eval::{
-    Dataset, DatasetTable, ZERO_SHOT_METRICS, find_model, open_tokenizer, token_options,
-};
+use couplet_eval::{find_model, open_tokenizer, token_options};
 use couplet_model::{ImageTowerSpec, ModelSource, PreprocessSpec, inspect_as};
 
-use super::{CheckedData, DataTable, EvalTable, EvalWeights, ModelTable, Problem, RunConfig};
+pub(crate) use evals::{CheckedEval, EvalTarget, HELD_OUT, LOSS};
+
+use super::{CheckedData, DataTable, EvalWeights, ModelTable, Problem, RunConfig};
 use crate::DeviceSetting;
 use crate::duration::{Sizes, Unit};
 use crate::schedule::Schedule;
@@ -36,7 +37,7 @@ impl Checked {
     pub(crate) fn judged_weights(&self) -> EvalWeights {
         let best = self.config.checkpoint.best.as_deref().unwrap_or_default();
         let is_best = |eval: &&CheckedEval| {
-            let of = format!("eval/{}/", eval.dataset.name);
+            let of = format!("eval/{}/", eval.name());
             best.starts_with(&of)
         };
         let eval = (self.evals.iter().find(is_best)).or_else(|| self.evals.first());
@@ -53,8 +54,7 @@ impl Checked {
             "samples_per_second",
             "data_wait",
         ];
-        let evals = (self.evals.iter())
-            .flat_map(|eval| ZERO_SHOT_METRICS.map(|m| format!("eval/{}/{m}", eval.dataset.name)));
+        let evals = self.evals.iter().flat_map(CheckedEval::metric_names);
         train.iter().map(ToString::to_string).chain(evals).collect()
     }
 
@@ -62,13 +62,6 @@ impl Checked {
     pub fn log_steps(&self) -> u64 {
         self.config.log.every.steps(self.sizes).unwrap_or(1).max(1)
     }
-}
-
-/// An entry of `[[eval]]` with its dataset opened.
-pub(crate) struct CheckedEval {
-    pub dataset: Dataset,
-    pub every_steps: u64,
-    pub weights: EvalWeights,
 }
 
 impl std::fmt::Debug for Checked {
@@ -99,7 +92,8 @@ pub(super) fn check(config: RunConfig, problems: &mut Vec<Problem>) -> Option<Ch
     check.optimizer(&config);
     let sizes = check.batch(&config, epoch_len);
     let schedule = check.schedule(&config, sizes);
-    let evals = check.evals(&config, sizes);
+    let preprocess = Check::preprocess(&config.model, weights.as_ref());
+    let evals = check.evals(&config, sizes, tokens.as_ref(), &preprocess);
     check.checkpoint(&config, evals.as_deref());
     check.every("log.every", config.log.every, sizes);
     let sizes = sizes?;
@@ -109,7 +103,7 @@ pub(super) fn check(config: RunConfig, problems: &mut Vec<Problem>) -> Option<Ch
             set: set?,
             tokens: tokens?,
             table: config.data.clone(),
-            preprocess: Check::preprocess(&config.model, weights.as_ref()),
+            preprocess,
             epoch_len: epoch_len?,
             spec: config.model.spec(),
             seed: config.seed,
@@ -373,43 +367,6 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn evals(&mut self, config: &RunConfig, sizes: Option<Sizes>) -> Option<Vec<CheckedEval>> {
-        let image_size = u32::try_from(config.model.image.image_size()).unwrap_or(u32::MAX);
-        let mut names = HashSet::new();
-        let mut evals = Vec::new();
-        for (at, EvalTable::ZeroShot(eval)) in config.eval.iter().enumerate() {
-            let every = self.every(&format!("eval[{at}].every"), eval.every, sizes);
-            let weights = eval.weights.unwrap_or(if config.ema.is_some() {
-                EvalWeights::Ema
-            } else {
-                EvalWeights::Raw
-            });
-            if weights == EvalWeights::Ema && config.ema.is_none() {
-                let message = "there is no average: add an [ema] table with a decay";
-                self.fail(&format!("eval[{at}].weights"), message);
-            }
-            if self.broken("model.image.image_size") {
-                continue;
-            }
-            let opened = DatasetTable::read(&eval.dataset).and_then(|table| table.open(image_size));
-            match opened {
-                Ok(dataset) => {
-                    if !names.insert(dataset.name.clone()) {
-                        let message = format!("a second dataset is named `{}`", dataset.name);
-                        self.fail(&format!("eval[{at}].dataset"), message);
-                    }
-                    evals.extend(every.map(|every_steps| CheckedEval {
-                        dataset,
-                        every_steps,
-                        weights,
-                    }));
-                }
-                Err(error) => self.fail(&format!("eval[{at}].dataset"), error),
-            }
-        }
-        (evals.len() == config.eval.len()).then_some(evals)
-    }
-
     fn checkpoint(&mut self, config: &RunConfig, evals: Option<&[CheckedEval]>) {
         let table = &config.checkpoint;
         if table.keep == 0 {
@@ -429,10 +386,7 @@ impl<'a> Check<'a> {
         let (Some(best), Some(evals)) = (&table.best, evals) else {
             return;
         };
-        let metrics: Vec<String> = evals
-            .iter()
-            .flat_map(|eval| ZERO_SHOT_METRICS.map(|m| format!("eval/{}/{m}", eval.dataset.name)))
-            .collect();
+        let metrics: Vec<String> = evals.iter().flat_map(CheckedEval::metric_names).collect();
         if !metrics.contains(best) {
             let there_are = if metrics.is_empty() {
                 "there is no [[eval]]".to_string()

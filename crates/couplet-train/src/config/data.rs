@@ -33,7 +33,7 @@ pub struct CheckedData {
     pub(crate) epoch_len: usize,
     pub(super) spec: ModelSpec,
     pub(super) seed: u64,
-    pub(super) batch_size: usize,
+    pub(crate) batch_size: usize,
 }
 
 /// `[data]`, and what else it depends on.

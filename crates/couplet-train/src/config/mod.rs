@@ -24,6 +24,7 @@ use crate::{DeviceSetting, EmaTable, OptimizerTable};
 
 pub(crate) use changes::changes;
 pub use check::Checked;
+pub(crate) use check::{CheckedEval, EvalTarget, HELD_OUT, LOSS};
 pub use data::CheckedData;
 
 /// A training run, complete: what `config.toml` of a run's folder holds.
@@ -108,6 +109,10 @@ impl ModelTable {
 #[serde(deny_unknown_fields)]
 pub struct DataTable {
     pub train: TrainTable,
+    /// Pairs that are not trained on, for `kind = "held-out"` evaluations: without an entry of
+    /// its own there is one after every epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val: Option<ValTable>,
     /// The largest share of an epoch's samples that may be unusable before the run stops.
     #[serde(default = "default_max_skipped")]
     pub max_skipped: f64,
@@ -147,6 +152,20 @@ pub struct TrainTable {
     pub augment: Augment,
 }
 
+/// `[data.val]`: a source. Its own keys stand in the same table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ValTable {
+    #[serde(flatten)]
+    pub source: SourceTable,
+    /// Pairs that are read of it; in retrieval each is looked for among so many.
+    #[serde(default = "default_max_samples")]
+    pub max_samples: usize,
+}
+
+fn default_max_samples() -> usize {
+    10_000
+}
+
 /// `[batch]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -171,20 +190,70 @@ pub struct BatchTable {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum EvalTable {
-    ZeroShot(ZeroShotTable),
+    /// Classes by their names.
+    ZeroShot(DatasetEvalTable),
+    /// Captions of images and images of captions.
+    Retrieval(DatasetEvalTable),
+    /// The loss over the pairs of `[data.val]`, and retrieval among them.
+    HeldOut(HeldOutTable),
 }
 
-/// `kind = "zero-shot"`
+/// `kind = "zero-shot"` and `kind = "retrieval"`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ZeroShotTable {
-    /// A file of `datasets/`, or a folder with one sub-folder a class.
+pub struct DatasetEvalTable {
+    /// A file of `datasets/`, or a folder that a dataset lies in.
     pub dataset: PathBuf,
     #[serde(default = "one_epoch")]
     pub every: Duration,
     /// By default the average, where `[ema]` makes one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<EvalWeights>,
+}
+
+/// `kind = "held-out"`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldOutTable {
+    #[serde(default = "one_epoch")]
+    pub every: Duration,
+    /// By default the average, where `[ema]` makes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<EvalWeights>,
+}
+
+impl EvalTable {
+    pub(crate) fn every(&self) -> Duration {
+        match self {
+            Self::ZeroShot(table) | Self::Retrieval(table) => table.every,
+            Self::HeldOut(table) => table.every,
+        }
+    }
+
+    pub(crate) fn weights(&self) -> Option<EvalWeights> {
+        match self {
+            Self::ZeroShot(table) | Self::Retrieval(table) => table.weights,
+            Self::HeldOut(table) => table.weights,
+        }
+    }
+}
+
+impl RunConfig {
+    /// The entries of `[[eval]]`, and the one that `[data.val]` brings where there is none
+    /// of its kind.
+    pub(crate) fn evals(&self) -> Vec<EvalTable> {
+        let mut evals = self.eval.clone();
+        let has_own = evals
+            .iter()
+            .any(|eval| matches!(eval, EvalTable::HeldOut(_)));
+        if self.data.val.is_some() && !has_own {
+            evals.push(EvalTable::HeldOut(HeldOutTable {
+                every: one_epoch(),
+                weights: None,
+            }));
+        }
+        evals
+    }
 }
 
 /// Which weights an evaluation judges.

@@ -3,20 +3,26 @@
 use std::time::Instant;
 
 use burn::module::Module;
-use couplet_eval::{Encoder, ZeroShotReport, zero_shot};
+use couplet_data::Skipped;
+use couplet_eval::{Encoder, EvalError, EvalOptions, Report, retrieval, zero_shot};
 
 use super::{Run, TrainError, Window};
 use crate::checkpoint::BestState;
-use crate::config::EvalWeights;
+use crate::config::{CheckedEval, EvalTarget, EvalWeights};
 use crate::log::eval_line;
 use crate::observer::{EpochSummary, Event, Observer};
+use crate::trainer::held_out::held_out;
+
+/// Ends of the names of metrics of which less is better.
+const LESS_IS_BETTER: [&str; 2] = ["loss", "median_rank"];
 
 impl Run<'_> {
-    /// Runs the evaluations that are due after this step.
+    /// Runs the evaluations that are due after this step. One that fails costs its numbers,
+    /// not the run.
     pub(super) fn evaluate(
         &mut self,
         observer: &mut dyn Observer,
-    ) -> Result<Vec<ZeroShotReport>, TrainError> {
+    ) -> Result<Vec<Report>, TrainError> {
         let step = self.state.step;
         let is_last = step == self.checked.schedule.total_steps;
         let checked = self.checked;
@@ -24,15 +30,14 @@ impl Run<'_> {
         let mut reports = Vec::new();
         for eval in checked.evals.iter().filter(|eval| is_due(eval.every_steps)) {
             let encoder = self.encoder(eval.weights)?;
-            let images = eval.dataset.images.len();
-            let max_pixels = self.checked.config.data.max_image_pixels;
-            let (report, skipped) = zero_shot(&encoder, &eval.dataset, max_pixels, |done| {
-                observer.event(Event::Evaluating {
-                    dataset: &eval.dataset.name,
-                    done,
-                    images,
-                });
-            })?;
+            let (report, skipped) = match self.evaluate_one(eval, &encoder, observer) {
+                Ok(outcome) => outcome,
+                Err(message) => {
+                    let text = format!("step {step}: {} was not evaluated: {message}", eval.name());
+                    observer.event(Event::Warning(&text));
+                    continue;
+                }
+            };
             for sample in &skipped {
                 tracing::warn!(file = sample.shard, cause = %sample.cause, "image not evaluated");
             }
@@ -51,6 +56,45 @@ impl Run<'_> {
         Ok(reports)
     }
 
+    fn evaluate_one(
+        &self,
+        eval: &CheckedEval,
+        encoder: &Encoder,
+        observer: &mut dyn Observer,
+    ) -> Result<(Report, Vec<Skipped>), String> {
+        let options = EvalOptions {
+            max_image_pixels: self.checked.config.data.max_image_pixels,
+            cache: None,
+        };
+        let mut tell = |done, images| {
+            observer.event(Event::Evaluating {
+                dataset: eval.name(),
+                done,
+                images,
+            });
+        };
+        let told = |error: EvalError| error.to_string();
+        match &eval.target {
+            EvalTarget::ZeroShot(dataset) => {
+                let images = dataset.images.len();
+                let found = zero_shot(encoder, dataset, options, |done| tell(done, images));
+                found
+                    .map(|found| (found.report, found.skipped))
+                    .map_err(told)
+            }
+            EvalTarget::Retrieval(dataset) => {
+                let images = dataset.images.len();
+                retrieval(encoder, dataset, options, |done| tell(done, images)).map_err(told)
+            }
+            EvalTarget::HeldOut(data) => {
+                let (loss, chunk) = (&self.checked.config.loss, self.context.micro_batch);
+                held_out(encoder, data, loss, chunk, tell)
+                    .map(|report| (report, Vec::new()))
+                    .map_err(|error| error.to_string())
+            }
+        }
+    }
+
     fn encoder(&self, weights: EvalWeights) -> Result<Encoder, TrainError> {
         let model = match (&self.ema, weights) {
             (Some(ema), EvalWeights::Ema) => ema.model().clone(),
@@ -66,23 +110,27 @@ impl Run<'_> {
     }
 
     /// Whether one of the reports holds the best value so far.
-    pub(super) fn note_best(&mut self, reports: &[ZeroShotReport]) -> bool {
+    pub(super) fn note_best(&mut self, reports: &[Report]) -> bool {
         let Some(wanted) = &self.checked.config.checkpoint.best else {
             return false;
         };
         let value = reports.iter().find_map(|report| {
-            let mut metrics = report.metrics().into_iter();
+            let mut metrics = report.metrics.0.iter();
             metrics.find(|(metric, _)| format!("eval/{}/{metric}", report.dataset) == *wanted)
         });
-        let Some((_, value)) = value else {
+        let Some((_, value)) = value.copied() else {
             return false;
         };
-        if self
-            .state
-            .best
-            .as_ref()
-            .is_some_and(|best| best.metric == *wanted && best.value >= value)
-        {
+        let is_less = LESS_IS_BETTER.iter().any(|end| wanted.ends_with(end));
+        let is_no_better = |best: f64| {
+            if is_less {
+                best <= value
+            } else {
+                best >= value
+            }
+        };
+        let best = self.state.best.as_ref();
+        if best.is_some_and(|best| best.metric == *wanted && is_no_better(best.value)) {
             return false;
         }
         self.state.best = Some(BestState {
@@ -93,11 +141,7 @@ impl Run<'_> {
         true
     }
 
-    pub(super) fn end_of_epoch(
-        &mut self,
-        reports: Vec<ZeroShotReport>,
-        observer: &mut dyn Observer,
-    ) {
+    pub(super) fn end_of_epoch(&mut self, reports: Vec<Report>, observer: &mut dyn Observer) {
         let per_epoch = self.checked.sizes.steps_per_epoch;
         let is_last = self.state.step == self.checked.schedule.total_steps;
         if !self.state.step.is_multiple_of(per_epoch) && !is_last {

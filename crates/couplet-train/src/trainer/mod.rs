@@ -26,6 +26,7 @@ use crate::tensorboard::EventFile;
 
 mod error;
 mod evaluation;
+mod held_out;
 
 pub use error::TrainError;
 

@@ -22,15 +22,16 @@ const PREPROCESS: &str = "preprocess.";
 
 /// Opens the model that the arguments name.
 fn open_model(arguments: &ModelArguments) -> anyhow::Result<Encoder> {
-    let device = arguments.device.open().ok_or_else(|| {
+    let device = arguments.rest.device.open().ok_or_else(|| {
         anyhow!(
             "this binary was built without the backend of `{}`",
-            arguments.device
+            arguments.rest.device
         )
     })?;
     let options = OpenOptions {
-        arch: arguments.arch.clone(),
+        arch: arguments.rest.arch.clone(),
         preprocess: arguments
+            .rest
             .set
             .iter()
             .map(|entry| {

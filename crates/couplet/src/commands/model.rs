@@ -172,9 +172,11 @@ fn print_source(source: &ModelSource) {
 pub(crate) fn convert(arguments: &ConvertArguments) -> anyhow::Result<u8> {
     let encoder = open_model(&ModelArguments {
         model: arguments.model.clone(),
-        arch: arguments.arch.clone(),
-        set: Vec::new(),
-        device: couplet_train::DeviceSetting::Flex,
+        rest: crate::eval_arguments::ModelRest {
+            arch: arguments.arch.clone(),
+            set: Vec::new(),
+            device: couplet_train::DeviceSetting::Flex,
+        },
     })?;
     let format = arguments.format.into();
     encoder.save(&arguments.out, format)?;

@@ -1,0 +1,242 @@
+//! Which classes are taken for which.
+
+/// Counts of images by their class and the class they were taken for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confusion {
+    class_names: Vec<String>,
+    /// `[classes][classes]`, rows first.
+    counts: Vec<u32>,
+    /// Images of each class whose scores were no numbers.
+    unscored: Vec<u32>,
+}
+
+/// How one class did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClassResult {
+    pub name: String,
+    pub images: u32,
+    /// The share of its images that were taken for it.
+    pub recall: f64,
+    /// The share of what was taken for it that was it.
+    pub precision: f64,
+}
+
+/// Side of the picture's matrix, in pixels.
+const PICTURE: usize = 640;
+/// Beside fewer classes than this there is room for their names.
+const NAMED: usize = 48;
+const MARGIN: usize = 150;
+
+impl Confusion {
+    pub(crate) fn new(class_names: &[String]) -> Self {
+        let classes = class_names.len();
+        Self {
+            class_names: class_names.to_vec(),
+            counts: vec![0; classes * classes],
+            unscored: vec![0; classes],
+        }
+    }
+
+    pub(crate) fn add(&mut self, class: usize, taken_for: Option<usize>) {
+        let classes = self.classes();
+        match taken_for {
+            Some(other) => self.counts[class * classes + other] += 1,
+            None => self.unscored[class] += 1,
+        }
+    }
+
+    fn classes(&self) -> usize {
+        self.class_names.len()
+    }
+
+    fn row(&self, class: usize) -> &[u32] {
+        &self.counts[class * self.classes()..(class + 1) * self.classes()]
+    }
+
+    fn images_of(&self, class: usize) -> u32 {
+        self.row(class).iter().sum::<u32>() + self.unscored[class]
+    }
+
+    fn recall(&self, class: usize) -> Option<f64> {
+        let images = self.images_of(class);
+        (images > 0).then(|| f64::from(self.row(class)[class]) / f64::from(images))
+    }
+
+    /// The share of all images that were taken for what they are.
+    pub fn accuracy(&self) -> f64 {
+        let right: u32 = (0..self.classes())
+            .map(|class| self.row(class)[class])
+            .sum();
+        let images: u32 = (0..self.classes()).map(|class| self.images_of(class)).sum();
+        f64::from(right) / f64::from(images.max(1))
+    }
+
+    /// The mean of the classes' own shares; classes without images left out.
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+    pub fn mean_per_class(&self) -> f64 {
+        let recalls: Vec<f64> = (0..self.classes())
+            .filter_map(|class| self.recall(class))
+            .collect();
+        recalls.iter().sum::<f64>() / recalls.len().max(1) as f64
+    }
+
+    /// How each class did, in class order.
+    pub fn by_class(&self) -> Vec<ClassResult> {
+        let result = |class: usize| {
+            let taken: u32 = (0..self.classes())
+                .map(|other| self.row(other)[class])
+                .sum();
+            ClassResult {
+                name: self.class_names[class].clone(),
+                images: self.images_of(class),
+                recall: self.recall(class).unwrap_or(f64::NAN),
+                precision: f64::from(self.row(class)[class]) / f64::from(taken.max(1)),
+            }
+        };
+        (0..self.classes()).map(result).collect()
+    }
+
+    /// The most frequent mistakes: a class, what it was taken for, and how often.
+    pub fn worst(&self, most: usize) -> Vec<(usize, usize, u32)> {
+        let classes = self.classes();
+        let mut mistakes: Vec<_> = (self.counts.iter().enumerate())
+            .map(|(at, count)| (at / classes, at % classes, *count))
+            .filter(|(class, other, count)| class != other && *count > 0)
+            .collect();
+        mistakes.sort_by_key(|(class, other, count)| (u32::MAX - count, *class, *other));
+        mistakes.truncate(most);
+        mistakes
+    }
+
+    /// The most frequent mistakes in words.
+    pub fn worst_in_words(&self, most: usize) -> Vec<String> {
+        let words = |(class, other, count): (usize, usize, u32)| {
+            let (name, taken_for) = (&self.class_names[class], &self.class_names[other]);
+            let images = self.images_of(class);
+            format!("{count} of {images} images of `{name}` were taken for `{taken_for}`")
+        };
+        self.worst(most).into_iter().map(words).collect()
+    }
+
+    /// A table for other tools: a row for each class with its counts.
+    pub fn to_csv(&self) -> String {
+        let mut text = format!(
+            "class,images,recall,precision,{}\n",
+            quoted(&self.class_names)
+        );
+        for (class, result) in self.by_class().into_iter().enumerate() {
+            let counts: Vec<String> = self.row(class).iter().map(u32::to_string).collect();
+            let head = quoted(&[result.name]);
+            text.push_str(&format!(
+                "{head},{},{:.6},{:.6},{}\n",
+                result.images,
+                result.recall,
+                result.precision,
+                counts.join(",")
+            ));
+        }
+        text
+    }
+
+    /// The matrix as an SVG picture: rows are classes, columns what they were taken for, and
+    /// the darker a cell the larger its share of the row.
+    #[expect(clippy::cast_precision_loss, reason = "pixels and classes are few")]
+    pub fn to_svg(&self) -> String {
+        let classes = self.classes().max(1);
+        let is_named = classes < NAMED;
+        let margin = if is_named { MARGIN } else { 30 };
+        let side = PICTURE + margin + 10;
+        let cell = PICTURE as f64 / classes as f64;
+        let mut svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{side}\" height=\"{side}\" \
+             font-family=\"sans-serif\" font-size=\"{:.1}\">\n\
+             <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
+             <rect x=\"{margin}\" y=\"{margin}\" width=\"{PICTURE}\" height=\"{PICTURE}\" \
+             fill=\"#f4f6fa\" stroke=\"#888\"/>\n",
+            (cell * 0.7).clamp(6.0, 13.0)
+        );
+        for class in 0..self.classes() {
+            let images = f64::from(self.images_of(class).max(1));
+            let top = margin as f64 + class as f64 * cell;
+            for (other, count) in self.row(class).iter().enumerate().filter(|(_, n)| **n > 0) {
+                let left = margin as f64 + other as f64 * cell;
+                let share = f64::from(*count) / images;
+                let fill = if class == other { "#1f5fbf" } else { "#c0392b" };
+                let (name, taken) = (&self.class_names[class], &self.class_names[other]);
+                let title = escaped(&format!("{name} as {taken}: {count} of {images}"));
+                svg.push_str(&format!(
+                    "<rect x=\"{left:.2}\" y=\"{top:.2}\" width=\"{cell:.2}\" \
+                     height=\"{cell:.2}\" fill=\"{fill}\" fill-opacity=\"{:.3}\">\
+                     <title>{title}</title></rect>\n",
+                    0.1 + 0.9 * share
+                ));
+            }
+            if is_named {
+                let name = escaped(&shortened(&self.class_names[class]));
+                let middle = top + cell / 2.0;
+                let column = margin as f64 + (class as f64 + 0.5) * cell;
+                let edge = margin - 6;
+                svg.push_str(&format!(
+                    "<text x=\"{edge}\" y=\"{middle:.1}\" text-anchor=\"end\" \
+                     dominant-baseline=\"middle\">{name}</text>\n<text \
+                     transform=\"translate({column:.1},{edge}) rotate(-60)\">{name}</text>\n"
+                ));
+            }
+        }
+        svg.push_str("</svg>\n");
+        svg
+    }
+}
+
+/// As much of a name as there is room for.
+fn shortened(name: &str) -> String {
+    const MOST: usize = 20;
+    if name.chars().count() <= MOST {
+        return name.to_string();
+    }
+    let mut short: String = name.chars().take(MOST - 1).collect();
+    short.push('…');
+    short
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
+fn quoted(names: &[String]) -> String {
+    let cells = names
+        .iter()
+        .map(|name| format!("\"{}\"", name.replace('"', "\"\"")));
+    cells.collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_shares_and_pictures() {
+        let names = ["a".to_string(), "b<\"c\"".to_string(), "none".to_string()];
+        let mut confusion = Confusion::new(&names);
+        for (class, taken) in [(0, 0), (0, 0), (0, 1), (1, 0), (1, 0), (1, 0), (1, 1)] {
+            confusion.add(class, Some(taken));
+        }
+        confusion.add(1, None);
+        assert_eq!(confusion.worst(1), [(1, 0, 3)]);
+        let words = confusion.worst_in_words(9);
+        assert_eq!(words[1], "1 of 3 images of `a` were taken for `b<\"c\"`");
+        assert!((confusion.accuracy() - 3.0 / 8.0).abs() < 1e-12);
+        assert!((confusion.mean_per_class() - (2.0 / 3.0 + 0.2) / 2.0).abs() < 1e-12);
+        let by_class = confusion.by_class();
+        assert!((by_class[0].precision - 0.4).abs() < 1e-12 && by_class[2].recall.is_nan());
+        assert!(
+            confusion
+                .to_csv()
+                .contains("\"b<\"\"c\"\"\",5,0.200000,0.500000,3,1,0")
+        );
+        let svg = confusion.to_svg();
+        assert!(svg.contains("b&lt;\"c\" as a: 3 of 5") && svg.ends_with("</svg>\n"));
+    }
+}

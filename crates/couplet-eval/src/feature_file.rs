@@ -1,0 +1,143 @@
+//! Features in safetensors files, as `couplet embed` writes them and other tools may.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use couplet_model::weights::HostTensor;
+use safetensors::{Dtype, SafeTensors};
+
+use crate::features::IMAGE_FEATURES;
+
+const TEXT_FEATURES: &str = "text_features";
+const LABELS: &str = "labels";
+const IMAGE_OF_TEXT: &str = "image_of_text";
+
+/// What a file of features may hold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FeatureFile {
+    /// `[images, embed_dim]`
+    pub image_features: Option<HostTensor>,
+    /// `[texts, embed_dim]`
+    pub text_features: Option<HostTensor>,
+    /// The class of each image.
+    pub labels: Option<Vec<usize>>,
+    /// The image of each text.
+    pub image_of_text: Option<Vec<usize>>,
+}
+
+/// Why a file of features could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {message}", path.display())]
+pub struct FeatureFileError {
+    path: PathBuf,
+    message: String,
+}
+
+impl FeatureFile {
+    /// Reads `image_features` and `text_features` (f32), `labels` and `image_of_text`
+    /// (integers) of a safetensors file; each may be missing.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or a tensor has another type or shape.
+    pub fn read(path: &Path) -> Result<Self, FeatureFileError> {
+        let fail = |message: String| FeatureFileError {
+            path: path.to_path_buf(),
+            message,
+        };
+        let bytes = fs::read(path).map_err(|error| fail(error.to_string()))?;
+        let file = SafeTensors::deserialize(&bytes)
+            .map_err(|error| fail(format!("not a safetensors file: {error}")))?;
+        Ok(Self {
+            image_features: matrix(&file, IMAGE_FEATURES).map_err(fail)?,
+            text_features: matrix(&file, TEXT_FEATURES).map_err(fail)?,
+            labels: numbers(&file, LABELS).map_err(fail)?,
+            image_of_text: numbers(&file, IMAGE_OF_TEXT).map_err(fail)?,
+        })
+    }
+}
+
+fn matrix(file: &SafeTensors, name: &str) -> Result<Option<HostTensor>, String> {
+    let Ok(tensor) = file.tensor(name) else {
+        return Ok(None);
+    };
+    if tensor.dtype() != Dtype::F32 || tensor.shape().len() != 2 {
+        let (dtype, shape) = (tensor.dtype(), tensor.shape());
+        return Err(format!(
+            "{name} is {dtype:?} {shape:?}; expected F32 [rows, embed_dim]"
+        ));
+    }
+    let values = tensor.data().chunks_exact(4);
+    let values = values.map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
+    Ok(Some(HostTensor {
+        shape: tensor.shape().to_vec(),
+        values: values.collect(),
+    }))
+}
+
+fn numbers(file: &SafeTensors, name: &str) -> Result<Option<Vec<usize>>, String> {
+    let Ok(tensor) = file.tensor(name) else {
+        return Ok(None);
+    };
+    let size = match tensor.dtype() {
+        Dtype::I64 | Dtype::U64 => 8,
+        Dtype::I32 | Dtype::U32 => 4,
+        Dtype::U8 => 1,
+        other => return Err(format!("{name} is {other:?}; expected integers")),
+    };
+    let number = |bytes: &[u8]| {
+        let mut wide = [0; 8];
+        wide[..bytes.len()].copy_from_slice(bytes);
+        usize::try_from(u64::from_le_bytes(wide))
+            .ok()
+            .filter(|number| *number < 1 << 31)
+    };
+    let numbers = tensor
+        .data()
+        .chunks_exact(size)
+        .map(number)
+        .collect::<Option<Vec<_>>>();
+    numbers
+        .map(Some)
+        .ok_or_else(|| format!("{name} has a number below 0, or a very large one"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use safetensors::tensor::TensorView;
+
+    #[test]
+    fn numbers_and_features_are_read_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.safetensors");
+        let floats: Vec<u8> = [1.0_f32, 2.0]
+            .iter()
+            .flat_map(|v| v.to_le_bytes())
+            .collect();
+        let labels: Vec<u8> = [3_i64].iter().flat_map(|v| v.to_le_bytes()).collect();
+        let write = |labels: &[u8]| {
+            let tensors = [
+                (
+                    IMAGE_FEATURES,
+                    TensorView::new(Dtype::F32, vec![1, 2], &floats).unwrap(),
+                ),
+                (
+                    LABELS,
+                    TensorView::new(Dtype::I64, vec![1], labels).unwrap(),
+                ),
+            ];
+            fs::write(&path, safetensors::serialize(tensors, None).unwrap()).unwrap();
+        };
+        write(&labels);
+        let file = FeatureFile::read(&path).unwrap();
+        assert_eq!(file.image_features.unwrap().values, [1.0, 2.0]);
+        assert_eq!((file.labels, file.text_features), (Some(vec![3]), None));
+        write(&(-1_i64).to_le_bytes());
+        assert!(
+            FeatureFile::read(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("below 0")
+        );
+    }
+}

@@ -1,0 +1,191 @@
+//! The features of a set's images, computed while the next images are decoded, and kept for
+//! other protocols.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use burn::tensor::{Tensor, TensorData};
+use couplet_data::Skipped;
+use couplet_data::labelled::LabelledSet;
+use couplet_model::weights::{self, HostTensor, NamedTensors};
+
+use crate::Encoder;
+
+/// What files of features call them; as `couplet embed` does.
+pub(crate) const IMAGE_FEATURES: &str = "image_features";
+/// Images whose features are computed at once.
+const IMAGE_BATCH: usize = 64;
+/// Decoded batches that wait for the model.
+const AHEAD: usize = 2;
+
+/// Features of images, as the tower makes them.
+#[derive(Debug, Clone)]
+pub struct Features {
+    /// `[images, embed_dim]`, rows first, not normalised.
+    pub values: Vec<f32>,
+    pub embed_dim: usize,
+    /// Which of the set's images they are of.
+    pub indices: Vec<usize>,
+    pub skipped: Vec<Skipped>,
+}
+
+/// A folder in which features outlive the evaluation that computed them.
+#[derive(Debug, Clone)]
+pub struct FeatureCache {
+    folder: PathBuf,
+    /// Of the model's weights.
+    model: u64,
+}
+
+impl Features {
+    /// Computes the features of every image of a set.
+    /// - max_image_pixels: larger images are skipped.
+    /// - progress: told how many images are done.
+    ///
+    /// # Panics
+    /// If the device fails.
+    pub fn of(
+        encoder: &Encoder,
+        images: &LabelledSet,
+        max_image_pixels: u64,
+        mut progress: impl FnMut(usize),
+    ) -> Self {
+        let mut features = Self {
+            values: Vec::new(),
+            embed_dim: encoder.spec().embed_dim,
+            indices: Vec::new(),
+            skipped: Vec::new(),
+        };
+        let (sender, batches) = sync_channel(AHEAD);
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                for start in (0..images.len()).step_by(IMAGE_BATCH) {
+                    let range = start..images.len().min(start + IMAGE_BATCH);
+                    let end = range.end;
+                    let batch = images.batch(range, encoder.transform(), max_image_pixels);
+                    if sender.send((batch, end)).is_err() {
+                        return;
+                    }
+                }
+            });
+            for (batch, end) in batches {
+                if !batch.indices.is_empty() {
+                    let values = encoder.encode_pixels_raw(batch.pixels).into_data();
+                    let values: Vec<f32> = values.try_to_vec().expect("features are f32");
+                    features.values.extend(values);
+                }
+                features.indices.extend(batch.indices);
+                features.skipped.extend(batch.skipped);
+                progress(end);
+            }
+        });
+        features
+    }
+
+    /// As [`Self::of`], from the cache if they are there, and into it if not.
+    pub fn cached(
+        encoder: &Encoder,
+        images: &LabelledSet,
+        max_image_pixels: u64,
+        cache: Option<&FeatureCache>,
+        mut progress: impl FnMut(usize),
+    ) -> Self {
+        let key = cache.map(|cache| cache.key(encoder, images, max_image_pixels));
+        if let (Some(cache), Some(key)) = (cache, key)
+            && let Some(features) = cache.read(key, encoder.spec().embed_dim)
+        {
+            progress(images.len());
+            return features;
+        }
+        let features = Self::of(encoder, images, max_image_pixels, progress);
+        // What was skipped is told each time, so such sets are read each time.
+        if let (Some(cache), Some(key), true) = (cache, key, features.skipped.is_empty())
+            && let Err(error) = cache.write(key, &features)
+        {
+            tracing::warn!(folder = %cache.folder.display(), %error, "features are not kept");
+        }
+        features
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    /// Whether no image could be read.
+    pub fn is_empty(&self) -> bool {
+        self.indices.is_empty()
+    }
+
+    /// `[images, embed_dim]` on a device.
+    pub fn tensor(&self, device: &burn::tensor::Device) -> Tensor<2> {
+        let data = TensorData::new(self.values.clone(), [self.len(), self.embed_dim]);
+        Tensor::from_data(data, device)
+    }
+}
+
+impl FeatureCache {
+    /// - folder: made when it is needed.
+    pub fn new(folder: &Path, encoder: &Encoder) -> Self {
+        let mut hasher = DefaultHasher::new();
+        for (name, tensor) in weights::parameters(encoder.model()) {
+            name.hash(&mut hasher);
+            for value in tensor.values {
+                hasher.write_u32(value.to_bits());
+            }
+        }
+        Self {
+            folder: folder.to_path_buf(),
+            model: hasher.finish(),
+        }
+    }
+
+    fn key(&self, encoder: &Encoder, images: &LabelledSet, max_image_pixels: u64) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.model.hash(&mut hasher);
+        max_image_pixels.hash(&mut hasher);
+        format!("{:?} {:?}", encoder.spec(), encoder.preprocess()).hash(&mut hasher);
+        images.fingerprint(&mut hasher);
+        hasher.finish()
+    }
+
+    fn path(&self, key: u64) -> PathBuf {
+        self.folder.join(format!("{key:016x}.safetensors"))
+    }
+
+    fn read(&self, key: u64, embed_dim: usize) -> Option<Features> {
+        let path = self.path(key);
+        if !path.is_file() {
+            return None;
+        }
+        let tensor = weights::read(&path).ok()?.tensors.remove(IMAGE_FEATURES)?;
+        let &[images, width] = &tensor.shape[..] else {
+            return None;
+        };
+        (width == embed_dim).then(|| Features {
+            values: tensor.values,
+            embed_dim,
+            indices: (0..images).collect(),
+            skipped: Vec::new(),
+        })
+    }
+
+    fn write(&self, key: u64, features: &Features) -> Result<(), Box<dyn std::error::Error>> {
+        fs::create_dir_all(&self.folder)?;
+        let path = self.path(key);
+        let beside = path.with_extension(format!("{}.new", std::process::id()));
+        let tensor = HostTensor {
+            shape: vec![features.len(), features.embed_dim],
+            values: features.values.clone(),
+        };
+        weights::save(
+            &beside,
+            &NamedTensors::from([(IMAGE_FEATURES.into(), tensor)]),
+        )?;
+        fs::rename(&beside, &path)?;
+        Ok(())
+    }
+}

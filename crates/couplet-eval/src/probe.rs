@@ -1,0 +1,213 @@
+//! What is fitted to a set's training images is judged by its test images.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use couplet_data::Skipped;
+use couplet_data::labelled::{LabelledSet, Targets};
+use couplet_model::l2_normalize;
+
+use crate::confusion::Confusion;
+use crate::linear_probe::{Labelled, LinearProbe};
+use crate::report::{Metrics, Protocol, Report};
+use crate::zero_shot::judge_classes;
+use crate::{Dataset, Encoder, EvalError, EvalOptions, FeatureFile, Features, nearest_neighbours};
+
+/// Features of training and test images with their classes.
+#[derive(Debug)]
+pub struct ProbeData {
+    pub name: String,
+    pub class_names: Vec<String>,
+    pub train: Labelled,
+    pub test: Labelled,
+    /// Images that could not be read.
+    pub skipped: Vec<Skipped>,
+}
+
+/// How a linear probe is fitted.
+#[derive(Debug, Clone, Copy)]
+pub struct ProbeSettings {
+    /// The inverse strength of the regularisation; without, the paper's sweep finds it.
+    pub c: Option<f64>,
+    pub max_iterations: u64,
+}
+
+/// A linear probe with how it did.
+#[derive(Debug)]
+pub struct Probe {
+    pub report: Report,
+    pub confusion: Confusion,
+    pub classifier: LinearProbe,
+}
+
+impl ProbeData {
+    /// Computes a dataset's features, or takes them from the cache.
+    /// - progress: told which part is read, how many of its images are done, and of how many.
+    ///
+    /// # Errors
+    /// If the set has no single class an image, or no training images.
+    ///
+    /// # Panics
+    /// If the device fails.
+    pub fn of(
+        encoder: &Encoder,
+        dataset: &Dataset,
+        options: EvalOptions,
+        mut progress: impl FnMut(&str, usize, usize),
+    ) -> Result<Self, EvalError> {
+        let (class_names, _) = dataset.classes()?;
+        let class_names = class_names.to_vec();
+        let train_images = dataset.train_images()?;
+        let device = encoder.model().device();
+        let mut skipped = Vec::new();
+        let mut part = |what: &str, images: &LabelledSet| {
+            let Targets::Classes(labels) = images.targets() else {
+                let message = "a probe needs one class an image".to_string();
+                return Err(EvalError::Features(format!("{}: {message}", dataset.name)));
+            };
+            let max_pixels = options.max_image_pixels;
+            let tell = |done| progress(what, done, images.len());
+            let features = Features::cached(encoder, images, max_pixels, options.cache, tell);
+            if features.is_empty() {
+                let path = images.path().display();
+                return Err(EvalError::Features(format!(
+                    "{path}: no image could be read"
+                )));
+            }
+            skipped.extend_from_slice(&features.skipped);
+            Ok(Labelled {
+                labels: features
+                    .indices
+                    .iter()
+                    .map(|index| labels[*index])
+                    .collect(),
+                features: features.tensor(&device),
+            })
+        };
+        let train = part("training images", &train_images)?;
+        let test = part("test images", &dataset.images)?;
+        let name = dataset.name.clone();
+        Self::checked(name, class_names, train, test, skipped)
+    }
+
+    /// Features that were computed before, with their labels.
+    ///
+    /// # Errors
+    /// If a file lacks features or labels, or the two do not fit together.
+    pub fn of_files(
+        name: &str,
+        train: FeatureFile,
+        test: FeatureFile,
+        device: &Device,
+    ) -> Result<Self, EvalError> {
+        let unfit = |message: &str| EvalError::Features(format!("{name}: {message}"));
+        let part = |file: FeatureFile| {
+            let (Some(features), Some(labels)) = (file.image_features, file.labels) else {
+                return Err(unfit("needs image_features and labels"));
+            };
+            let &[rows, width] = &features.shape[..] else {
+                return Err(unfit("features are [images, embed_dim]"));
+            };
+            if rows != labels.len() || rows == 0 {
+                return Err(unfit(&format!(
+                    "{rows} images with {} labels",
+                    labels.len()
+                )));
+            }
+            let data = TensorData::new(features.values, [rows, width]);
+            let features = Tensor::from_data(data, device);
+            Ok(Labelled { features, labels })
+        };
+        let (train, test) = (part(train)?, part(test)?);
+        if train.features.dims()[1] != test.features.dims()[1] {
+            return Err(unfit("training and test features are of different lengths"));
+        }
+        let most = train.labels.iter().chain(&test.labels).max();
+        let names = (0..=most.copied().unwrap_or(0)).map(|class| class.to_string());
+        Self::checked(name.to_string(), names.collect(), train, test, Vec::new())
+    }
+
+    fn checked(
+        name: String,
+        class_names: Vec<String>,
+        train: Labelled,
+        test: Labelled,
+        skipped: Vec<Skipped>,
+    ) -> Result<Self, EvalError> {
+        let classes = class_names.len();
+        let wrong = train
+            .labels
+            .iter()
+            .chain(&test.labels)
+            .find(|label| **label >= classes);
+        if let Some(label) = wrong {
+            let message = format!("{name}: an image has the label {label}, of {classes} classes");
+            return Err(EvalError::Features(message));
+        }
+        if classes < 2 {
+            return Err(EvalError::Features(format!(
+                "{name}: there is one class only"
+            )));
+        }
+        Ok(Self {
+            name,
+            class_names,
+            train,
+            test,
+            skipped,
+        })
+    }
+
+    fn report(&self, protocol: Protocol, metrics: Metrics) -> Report {
+        Report {
+            dataset: self.name.clone(),
+            protocol,
+            metrics,
+            images: self.test.labels.len(),
+            targets: self.class_names.len(),
+            skipped: self.skipped.len(),
+        }
+    }
+}
+
+/// Fits logistic regression to the features as the tower made them.
+/// - progress: told each strength of the sweep and its accuracy on the validation images.
+///
+/// # Panics
+/// If the device fails.
+pub fn linear_probe(
+    data: &ProbeData,
+    settings: ProbeSettings,
+    progress: impl FnMut(f64, f64),
+) -> Probe {
+    let classes = data.class_names.len();
+    let most = settings.max_iterations;
+    let classifier = match settings.c {
+        Some(c) => LinearProbe::fit(&data.train, classes, c, most, None),
+        None => LinearProbe::sweep(&data.train, classes, most, progress),
+    };
+    let scores = classifier.scores(&data.test.features);
+    let (mut metrics, confusion) = judge_classes(&scores, &data.test.labels, &data.class_names);
+    metrics.0.push(("c", classifier.c));
+    Probe {
+        report: data.report(Protocol::LinearProbe, metrics),
+        confusion,
+        classifier,
+    }
+}
+
+/// Classifies by the `k` nearest training images.
+///
+/// # Panics
+/// If the device fails.
+pub fn knn(data: &ProbeData, k: usize) -> (Report, Confusion) {
+    let [train, test] = [&data.train, &data.test].map(|part| l2_normalize(part.features.clone()));
+    let found = nearest_neighbours(&train, &data.train.labels, &test, k);
+    let mut confusion = Confusion::new(&data.class_names);
+    for (label, class) in data.test.labels.iter().zip(found) {
+        confusion.add(*label, Some(class));
+    }
+    let metrics = Metrics(vec![
+        ("top1", confusion.accuracy()),
+        ("mean_per_class", confusion.mean_per_class()),
+    ]);
+    (data.report(Protocol::Knn, metrics), confusion)
+}

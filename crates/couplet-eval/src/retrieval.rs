@@ -1,0 +1,316 @@
+//! Retrieval: captions of images and images of captions, by cosine similarity.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use couplet_data::Skipped;
+use couplet_model::l2_normalize;
+use rayon::prelude::*;
+
+use crate::report::{Metrics, Protocol, Report};
+use crate::zero_shot::read_features;
+use crate::{Dataset, Encoder, EvalError, EvalOptions, FeatureFile};
+
+/// Rows and columns of the matrix of similarities that exist at once.
+const ROWS: usize = 512;
+const COLUMNS: usize = 8192;
+
+/// The names of a retrieval report's metrics.
+pub const RETRIEVAL_METRICS: [&str; 8] = [
+    "image_to_text_recall@1",
+    "image_to_text_recall@5",
+    "image_to_text_recall@10",
+    "image_to_text_median_rank",
+    "text_to_image_recall@1",
+    "text_to_image_recall@5",
+    "text_to_image_recall@10",
+    "text_to_image_median_rank",
+];
+
+/// Judges by an image's captions: finding one of them counts.
+/// - progress: told how many images are done.
+///
+/// # Errors
+/// If the set has classes, no image can be read, or the model's tokenizer is not on disk.
+///
+/// # Panics
+/// If the device fails.
+pub fn retrieval(
+    encoder: &Encoder,
+    dataset: &Dataset,
+    options: EvalOptions,
+    progress: impl FnMut(usize),
+) -> Result<(Report, Vec<Skipped>), EvalError> {
+    let captions = dataset.captions()?;
+    encoder.tokens()?;
+    let images = read_features(encoder, dataset, options, progress)?;
+    let mut texts = Vec::new();
+    let mut image_of_text = Vec::new();
+    for (row, index) in images.indices.iter().enumerate() {
+        for caption in &captions[*index] {
+            texts.push(caption.as_str());
+            image_of_text.push(row);
+        }
+    }
+    let features = encoder.encode_texts(&texts)?;
+    let device = encoder.model().device();
+    let image_features = l2_normalize(images.tensor(&device));
+    let report = Report {
+        dataset: dataset.name.clone(),
+        protocol: Protocol::Retrieval,
+        metrics: retrieval_metrics(&image_features, &features, &image_of_text),
+        images: images.len(),
+        targets: texts.len(),
+        skipped: images.skipped.len(),
+    };
+    Ok((report, images.skipped))
+}
+
+/// As [`retrieval`], of features that were computed before.
+///
+/// # Errors
+/// If the file lacks one of the two kinds of features, or they do not fit together.
+pub fn retrieval_of_features(
+    name: &str,
+    file: &FeatureFile,
+    captions_per_image: Option<usize>,
+    device: &Device,
+) -> Result<Report, EvalError> {
+    let unfit = |message: String| EvalError::Features(format!("{name}: {message}"));
+    let (Some(images), Some(texts)) = (&file.image_features, &file.text_features) else {
+        return Err(unfit("needs image_features and text_features".into()));
+    };
+    if images.shape[1] != texts.shape[1] {
+        return Err(unfit(format!(
+            "image features of {} numbers, text features of {}",
+            images.shape[1], texts.shape[1]
+        )));
+    }
+    let (image_count, text_count) = (images.shape[0], texts.shape[0]);
+    let image_of_text = match (&file.image_of_text, captions_per_image) {
+        (Some(owners), _) => owners.clone(),
+        (None, Some(each)) if each * image_count == text_count => {
+            (0..text_count).map(|text| text / each).collect()
+        }
+        (None, None) if text_count > 0 && text_count.is_multiple_of(image_count.max(1)) => {
+            let each = text_count / image_count.max(1);
+            (0..text_count).map(|text| text / each).collect()
+        }
+        _ => {
+            return Err(unfit(format!(
+                "{text_count} texts are not as many for each of {image_count} images: a tensor \
+                 image_of_text must say whose each is"
+            )));
+        }
+    };
+    if image_of_text.len() != text_count || image_of_text.iter().any(|at| *at >= image_count) {
+        return Err(unfit(
+            "image_of_text does not name an image for each text".into(),
+        ));
+    }
+    let on_device = |tensor: &couplet_model::weights::HostTensor| {
+        let shape = [tensor.shape[0], tensor.shape[1]];
+        let data = TensorData::new(tensor.values.clone(), shape);
+        l2_normalize(Tensor::<2>::from_data(data, device))
+    };
+    Ok(Report {
+        dataset: name.to_string(),
+        protocol: Protocol::Retrieval,
+        metrics: retrieval_metrics(&on_device(images), &on_device(texts), &image_of_text),
+        images: image_count,
+        targets: text_count,
+        skipped: 0,
+    })
+}
+
+/// Recalls at 1, 5 and 10 and the median rank, both ways. A query finds what it looks for at
+/// the rank of the best of its positives, counted from 1; of equal similarities the earlier
+/// index stands first. An image without a caption counts nowhere.
+/// - image_features: `[images, embed_dim]`; text_features: `[texts, embed_dim]`; both
+///   L2-normalised.
+/// - image_of_text: the image of each text.
+///
+/// # Panics
+/// If the device fails.
+pub fn retrieval_metrics(
+    image_features: &Tensor<2>,
+    text_features: &Tensor<2>,
+    image_of_text: &[usize],
+) -> Metrics {
+    let mut texts_of_image = vec![Vec::new(); image_features.dims()[0]];
+    for (text, image) in image_of_text.iter().enumerate() {
+        texts_of_image[*image].push(text);
+    }
+    let image_of_text: Vec<Vec<usize>> = image_of_text.iter().map(|image| vec![*image]).collect();
+    let to_text = ranks(image_features, text_features, &texts_of_image);
+    let to_image = ranks(text_features, image_features, &image_of_text);
+    let values = [to_text, to_image].into_iter().flat_map(|ranks| {
+        let found = |within: usize| recall(&ranks, within);
+        [found(1), found(5), found(10), median_rank(&ranks)]
+    });
+    Metrics(RETRIEVAL_METRICS.into_iter().zip(values).collect())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+fn recall(ranks: &[usize], within: usize) -> f64 {
+    let found = ranks.iter().filter(|rank| **rank < within).count();
+    found as f64 / ranks.len().max(1) as f64
+}
+
+/// Counted from 1; of an even number of queries the mean of the two in the middle.
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+fn median_rank(ranks: &[usize]) -> f64 {
+    let mut sorted = ranks.to_vec();
+    sorted.sort_unstable();
+    let (Some(low), Some(high)) = (
+        sorted.get(sorted.len().saturating_sub(1) / 2),
+        sorted.get(sorted.len() / 2),
+    ) else {
+        return f64::NAN;
+    };
+    1.0 + (low + high) as f64 / 2.0
+}
+
+/// For each query that has positives, how many candidates stand before the best of them.
+/// The matrix of similarities exists in pieces only.
+fn ranks(queries: &Tensor<2>, candidates: &Tensor<2>, positives: &[Vec<usize>]) -> Vec<usize> {
+    let (query_count, candidate_count) = (queries.dims()[0], candidates.dims()[0]);
+    let mut all = Vec::with_capacity(query_count);
+    for first in (0..query_count).step_by(ROWS) {
+        let rows = first..query_count.min(first + ROWS);
+        let some = queries.clone().slice([rows.clone()]);
+        let piece = |column: usize| -> (usize, Vec<f32>) {
+            let end = candidate_count.min(column + COLUMNS);
+            let columns = candidates.clone().slice([column..end]);
+            let scores = some.clone().matmul(columns.transpose()).into_data();
+            (
+                end - column,
+                scores.try_to_vec().expect("similarities are f32"),
+            )
+        };
+        let positives = &positives[rows];
+        // The best positive of each row: its similarity, and its index.
+        let mut best: Vec<Option<(f32, usize)>> = vec![None; positives.len()];
+        let mut wanted: Vec<usize> = positives.iter().flatten().map(|at| at / COLUMNS).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        for at in wanted {
+            let column = at * COLUMNS;
+            let (width, scores) = piece(column);
+            for ((own, best), scores) in positives.iter().zip(&mut best).zip(scores.chunks(width)) {
+                for candidate in own.iter().filter(|own| **own / COLUMNS == at) {
+                    let score = scores[candidate - column];
+                    if best.is_none_or(|(highest, _)| score > highest) {
+                        *best = Some((score, *candidate));
+                    }
+                }
+            }
+        }
+        let mut before = vec![0; positives.len()];
+        for column in (0..candidate_count).step_by(COLUMNS) {
+            let (width, scores) = piece(column);
+            (before.par_iter_mut().zip(&best))
+                .zip(scores.par_chunks(width))
+                .for_each(|((before, best), scores)| {
+                    if let Some((own, at)) = best {
+                        *before += count_before(scores, column, *own, *at);
+                    }
+                });
+        }
+        let found = best.iter().zip(before).filter(|(best, _)| best.is_some());
+        all.extend(found.map(|(_, before)| before));
+    }
+    all
+}
+
+/// Candidates that stand before the positive at `at`; all, if its similarity is no number.
+fn count_before(scores: &[f32], first: usize, own: f32, at: usize) -> usize {
+    if own.is_nan() {
+        return scores.len();
+    }
+    let is_before = |(column, score): (usize, &f32)| {
+        usize::from(*score > own || (*score == own && first + column < at))
+    };
+    scores.iter().enumerate().map(is_before).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use couplet_model::weights::HostTensor;
+
+    fn tensor(rows: &[[f32; 2]]) -> Tensor<2> {
+        let data = TensorData::new(rows.concat(), [rows.len(), 2]);
+        l2_normalize(Tensor::from_data(data, &Device::flex()))
+    }
+
+    #[test]
+    fn ranks_worked_out_by_hand() {
+        let images = tensor(&[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]);
+        // Two captions of image 0, one of the others; text 3 is as text 1.
+        let texts = tensor(&[[0.0, 1.0], [1.0, 0.1], [1.0, 0.9], [1.0, 0.1]]);
+        let metrics = retrieval_metrics(&images, &texts, &[0, 0, 1, 2]);
+        // To texts: image 0 finds text 1 at once; image 1 has text 0 before its text 2;
+        // image 2 has texts 2, then 0 or 1 and 3 that are equal: 1 first.
+        let get = |name| metrics.get(name).unwrap();
+        assert!((get("image_to_text_recall@1") - 1.0 / 3.0).abs() < 1e-12);
+        assert_eq!(get("image_to_text_recall@5"), 1.0);
+        assert_eq!(get("image_to_text_median_rank"), 2.0);
+        // To images: text 0 has its image last, text 1 first, text 2 has 2 and 0 before,
+        // text 3 has 0 before its own.
+        assert_eq!(get("text_to_image_recall@1"), 0.25);
+        assert_eq!(get("text_to_image_median_rank"), 2.5);
+    }
+
+    #[test]
+    fn pieces_are_as_the_whole() {
+        let count = ROWS + 100;
+        let values = |salt: usize, rows: usize| -> Vec<[f32; 2]> {
+            (0..rows)
+                .map(|row| {
+                    // Few different values, so that there are ties across pieces.
+                    let angle = ((row * 37 + salt) % 23) as f32;
+                    [angle.cos(), angle.sin()]
+                })
+                .collect()
+        };
+        let (images, texts) = (values(1, count), values(2, 14 * count));
+        let owner = |text: usize| (text * 7) % count;
+        let positives: Vec<Vec<usize>> = (0..count)
+            .map(|image| {
+                (0..texts.len())
+                    .filter(|text| owner(*text) == image)
+                    .collect()
+            })
+            .collect();
+        let (images, texts) = (tensor(&images), tensor(&texts));
+        let found = ranks(&images, &texts, &positives);
+        assert!(texts.dims()[0] > COLUMNS);
+        let scores: Vec<f32> = (images.matmul(texts.transpose()).into_data().try_to_vec()).unwrap();
+        for (image, row) in scores.chunks(14 * count).enumerate() {
+            let mut order: Vec<usize> = (0..row.len()).collect();
+            order.sort_by(|a, b| row[*b].total_cmp(&row[*a]));
+            let at = order.iter().position(|text| owner(*text) == image).unwrap();
+            assert_eq!(found[image], at, "image {image}");
+        }
+    }
+
+    #[test]
+    fn files_of_features_must_fit_together() {
+        let host = |rows: usize| HostTensor {
+            shape: vec![rows, 2],
+            values: (0..rows * 2).map(|at| at as f32 + 1.0).collect(),
+        };
+        let file = |texts, owners: Option<Vec<usize>>| FeatureFile {
+            image_features: Some(host(3)),
+            text_features: Some(host(texts)),
+            labels: None,
+            image_of_text: owners,
+        };
+        let judge = |file: &FeatureFile| {
+            retrieval_of_features("f", file, None, &Device::flex()).map_err(|e| e.to_string())
+        };
+        assert_eq!(judge(&file(6, None)).unwrap().targets, 6);
+        assert!(judge(&file(5, None)).unwrap_err().contains("image_of_text"));
+        assert!(judge(&file(5, Some(vec![0, 1, 2, 2, 1]))).is_ok());
+        assert!(judge(&file(5, Some(vec![0, 1, 2, 2, 3]))).is_err());
+    }
+}

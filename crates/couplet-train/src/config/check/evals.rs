@@ -1,0 +1,197 @@
+//! The evaluations of a run, each with what it reads opened.
+
+use std::collections::HashSet;
+
+use couplet_data::Augment;
+use couplet_data::loader::TokenOptions;
+use couplet_eval::{Dataset, DatasetTable, RETRIEVAL_METRICS, Task, zero_shot_metrics};
+use couplet_model::PreprocessSpec;
+
+use super::super::{
+    CheckedData, DataTable, EvalTable, EvalWeights, RunConfig, TrainTable, ValTable,
+};
+use super::Check;
+use crate::duration::Sizes;
+
+/// What the pairs of `[data.val]` are called in logs.
+pub(crate) const HELD_OUT: &str = "val";
+/// The metric of a held-out evaluation, beside retrieval's.
+pub(crate) const LOSS: &str = "loss";
+
+/// An entry of `[[eval]]` with its dataset opened.
+pub(crate) struct CheckedEval {
+    pub target: EvalTarget,
+    pub every_steps: u64,
+    pub weights: EvalWeights,
+}
+
+/// What an evaluation reads.
+pub(crate) enum EvalTarget {
+    ZeroShot(Dataset),
+    Retrieval(Dataset),
+    HeldOut(Box<CheckedData>),
+}
+
+impl CheckedEval {
+    /// As in `eval/<name>/<metric>`.
+    pub fn name(&self) -> &str {
+        match &self.target {
+            EvalTarget::ZeroShot(dataset) | EvalTarget::Retrieval(dataset) => &dataset.name,
+            EvalTarget::HeldOut(_) => HELD_OUT,
+        }
+    }
+
+    /// The names of its numbers in `metrics.jsonl`.
+    pub fn metric_names(&self) -> Vec<String> {
+        let metrics: Vec<&str> = match &self.target {
+            EvalTarget::ZeroShot(dataset) => zero_shot_metrics(dataset).to_vec(),
+            EvalTarget::Retrieval(_) => RETRIEVAL_METRICS.to_vec(),
+            EvalTarget::HeldOut(_) => [&[LOSS][..], &RETRIEVAL_METRICS].concat(),
+        };
+        let name = self.name();
+        metrics
+            .iter()
+            .map(|metric| format!("eval/{name}/{metric}"))
+            .collect()
+    }
+}
+
+impl Check<'_> {
+    pub(super) fn evals(
+        &mut self,
+        config: &RunConfig,
+        sizes: Option<Sizes>,
+        tokens: Option<&TokenOptions>,
+        preprocess: &PreprocessSpec,
+    ) -> Option<Vec<CheckedEval>> {
+        let entries = config.evals();
+        let mut names = HashSet::new();
+        let mut evals = Vec::new();
+        for (at, entry) in entries.iter().enumerate() {
+            let key = |of: &str| format!("eval[{at}].{of}");
+            let every = self.every(&key("every"), entry.every(), sizes);
+            let weights = entry.weights().unwrap_or(if config.ema.is_some() {
+                EvalWeights::Ema
+            } else {
+                EvalWeights::Raw
+            });
+            if weights == EvalWeights::Ema && config.ema.is_none() {
+                let message = "there is no average: add an [ema] table with a decay";
+                self.fail(&key("weights"), message);
+            }
+            let target = match entry {
+                EvalTable::HeldOut(_) => self.held_out(config, tokens, preprocess, &key("kind")),
+                EvalTable::ZeroShot(table) => {
+                    let dataset = self.dataset(config, &table.dataset, &key("dataset"), false);
+                    dataset.map(EvalTarget::ZeroShot)
+                }
+                EvalTable::Retrieval(table) => {
+                    let dataset = self.dataset(config, &table.dataset, &key("dataset"), true);
+                    dataset.map(EvalTarget::Retrieval)
+                }
+            };
+            let eval = target.zip(every).map(|(target, every_steps)| CheckedEval {
+                target,
+                every_steps,
+                weights,
+            });
+            if let Some(eval) = &eval
+                && !names.insert(eval.name().to_string())
+            {
+                let message = format!("a second dataset is named `{}`", eval.name());
+                self.fail(&key("dataset"), message);
+            }
+            evals.extend(eval);
+        }
+        (evals.len() == entries.len()).then_some(evals)
+    }
+
+    /// - retrieves: whether the evaluation needs captions rather than classes.
+    fn dataset(
+        &mut self,
+        config: &RunConfig,
+        path: &std::path::Path,
+        key: &str,
+        retrieves: bool,
+    ) -> Option<Dataset> {
+        if self.broken("model.image.image_size") {
+            return None;
+        }
+        let image_size = u32::try_from(config.model.image.image_size()).unwrap_or(u32::MAX);
+        let opened = DatasetTable::read(path).and_then(|table| table.open(image_size));
+        let dataset = opened.map_err(|error| self.fail(key, error)).ok()?;
+        let (has_captions, wanted) = match (&dataset.task, retrieves) {
+            (Task::Retrieve, true) | (Task::Classify { .. }, false) => return Some(dataset),
+            (Task::Retrieve, false) => ("captions", "kind = \"retrieval\""),
+            (Task::Classify { .. }, true) => ("classes", "kind = \"zero-shot\""),
+        };
+        let name = &dataset.name;
+        self.fail(
+            key,
+            format!("`{name}` has {has_captions}: it needs {wanted}"),
+        );
+        None
+    }
+
+    /// The pairs of `[data.val]`.
+    fn held_out(
+        &mut self,
+        config: &RunConfig,
+        tokens: Option<&TokenOptions>,
+        preprocess: &PreprocessSpec,
+        key: &str,
+    ) -> Option<EvalTarget> {
+        let Some(val) = &config.data.val else {
+            let message = "held-out pairs are those of [data.val], which is missing";
+            self.fail(key, message);
+            return None;
+        };
+        for (key, message) in val.source.problems() {
+            self.fail(&format!("data.val.{key}"), message);
+        }
+        if val.max_samples < 2 {
+            self.fail("data.val.max_samples", "must be at least 2");
+        }
+        if self.broken("data.val") || self.broken("model.image.image_size") {
+            return None;
+        }
+        // Another seed: shapes would show the pictures that are trained on.
+        let seed = config.seed.wrapping_add(1);
+        let image_size = u32::try_from(config.model.image.image_size()).unwrap_or(u32::MAX);
+        let opened = val.source.open(seed, image_size);
+        let set = opened.map_err(|error| self.fail("data.val", error)).ok()?;
+        let known = set.samples().unwrap_or(val.max_samples);
+        let epoch_len = val.max_samples.min(known);
+        if epoch_len < 2 {
+            self.fail("data.val", format!("{epoch_len} pairs are too few"));
+            return None;
+        }
+        Some(EvalTarget::HeldOut(Box::new(CheckedData {
+            set,
+            tokens: tokens?.clone(),
+            table: as_training(&config.data, val),
+            preprocess: preprocess.clone(),
+            epoch_len,
+            spec: config.model.spec(),
+            seed,
+            batch_size: config.batch.global.clamp(1, epoch_len),
+        })))
+    }
+}
+
+/// The pairs as the loader takes them: without augmentation.
+fn as_training(data: &DataTable, val: &ValTable) -> DataTable {
+    DataTable {
+        train: TrainTable {
+            source: val.source.clone(),
+            samples_per_epoch: None,
+            resample: false,
+            dct_scaling: false,
+            augment: Augment::default(),
+        },
+        val: None,
+        // Nothing that is wrong with them ends a run.
+        max_skipped: 1.0,
+        ..data.clone()
+    }
+}

@@ -1,0 +1,221 @@
+//! `couplet eval`.
+
+mod compare;
+mod probe;
+mod suite;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use couplet_data::{DEFAULT_MAX_IMAGE_PIXELS, Skipped};
+use couplet_eval::{
+    Confusion, Dataset, DatasetTable, Encoder, EvalOptions, FeatureCache, FeatureFile, Prompts,
+    Report, retrieval, retrieval_of_features, zero_shot_by,
+};
+
+use super::open_model;
+use crate::eval_arguments::{
+    CacheArguments, EvalCommand, OptionalModel, RetrievalArguments, ZeroShotArguments,
+};
+use crate::progress::{Progress, Screen, print_reports};
+
+/// Confusions that are said in words.
+const WORST: usize = 5;
+/// Bad images that are printed.
+const SHOWN: usize = 20;
+
+pub(crate) fn run(command: &EvalCommand) -> anyhow::Result<u8> {
+    match command {
+        EvalCommand::ZeroShot(arguments) => zero_shot(arguments),
+        EvalCommand::Retrieval(arguments) => find(arguments),
+        EvalCommand::LinearProbe(arguments) => probe::linear(arguments),
+        EvalCommand::Knn(arguments) => probe::nearest(arguments),
+        EvalCommand::Suite(arguments) => suite::run(arguments),
+        EvalCommand::Compare(arguments) => compare::run(arguments),
+    }
+}
+
+fn zero_shot(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
+    let encoder = open_model(&arguments.model)?;
+    let datasets = open_datasets(&arguments.dataset, &encoder)?;
+    let cache = open_cache(&arguments.cache, &encoder);
+    let prompts = if arguments.compare_prompts {
+        &Prompts::ALL[..]
+    } else {
+        &[Prompts::Ensemble]
+    };
+    let mut reports = Vec::new();
+    let mut others = Vec::new();
+    for dataset in &datasets {
+        let mut progress = Progress::new();
+        let found = zero_shot_by(
+            &encoder,
+            dataset,
+            prompts,
+            options(cache.as_ref()),
+            |done| {
+                progress.evaluating(&dataset.name, done, dataset.images.len());
+            },
+        )?;
+        progress.finish();
+        let mut found = found.into_iter().zip(prompts);
+        let Some((ensemble, _)) = found.next() else {
+            continue;
+        };
+        tell_skipped(&ensemble.skipped);
+        if let Some(confusion) = &ensemble.confusion {
+            write_details(arguments.details.as_deref(), &dataset.name, confusion)?;
+        }
+        let mut rows = vec![(Prompts::Ensemble, ensemble.report.clone())];
+        rows.extend(found.map(|(other, prompts)| (*prompts, other.report)));
+        if arguments.compare_prompts {
+            print_prompts(&dataset.name, &rows);
+        }
+        let worst = ensemble
+            .confusion
+            .map_or(Vec::new(), |c| c.worst_in_words(WORST));
+        others.push((dataset.name.clone(), rows, worst));
+        reports.push(ensemble.report);
+    }
+    print_reports(&reports);
+    for (name, _, worst) in others.iter().filter(|_| arguments.details.is_some()) {
+        for line in worst {
+            println!("{name}: {line}");
+        }
+    }
+    if let Some(file) = &arguments.json {
+        let with_prompts: Vec<serde_json::Value> = (reports.iter().zip(&others))
+            .map(|(report, (_, rows, worst))| {
+                let mut value = serde_json::to_value(report)?;
+                if arguments.compare_prompts {
+                    let by_name = rows.iter().map(|(prompts, report)| {
+                        Ok((prompts.to_string(), serde_json::to_value(&report.metrics)?))
+                    });
+                    let by_name: serde_json::Result<serde_json::Map<_, _>> = by_name.collect();
+                    value["prompts"] = by_name?.into();
+                }
+                value["worst_confusions"] = worst.clone().into();
+                Ok(value)
+            })
+            .collect::<serde_json::Result<_>>()?;
+        write_json(file, &with_prompts)?;
+    }
+    Ok(0)
+}
+
+/// The ways of prompting side by side.
+fn print_prompts(name: &str, rows: &[(Prompts, Report)]) {
+    let names: Vec<&str> = rows[0].1.metrics.0.iter().map(|(name, _)| *name).collect();
+    let head: String = names.iter().map(|name| format!("  {name:>14}")).collect();
+    println!("{name:18}{head}");
+    for (prompts, report) in rows {
+        let values = report.metrics.0.iter().map(|(_, value)| 100.0 * value);
+        let values: String = values.map(|value| format!("  {value:>13.2}%")).collect();
+        println!("  {:16}{values}", prompts.to_string());
+    }
+    println!();
+}
+
+fn find(arguments: &RetrievalArguments) -> anyhow::Result<u8> {
+    let mut reports = Vec::new();
+    if let Some(path) = &arguments.features {
+        let file = FeatureFile::read(path)?;
+        let device = open_device(&arguments.model)?;
+        let name = path.display().to_string();
+        let each = arguments.captions_per_image;
+        reports.push(retrieval_of_features(&name, &file, each, &device)?);
+    } else {
+        let encoder = open_optional(&arguments.model)?;
+        let cache = open_cache(&arguments.cache, &encoder);
+        for dataset in open_datasets(&arguments.dataset, &encoder)? {
+            let mut progress = Progress::new();
+            let found = retrieval(&encoder, &dataset, options(cache.as_ref()), |done| {
+                progress.evaluating(&dataset.name, done, dataset.images.len());
+            });
+            progress.finish();
+            let (report, skipped) = found?;
+            tell_skipped(&skipped);
+            reports.push(report);
+        }
+    }
+    print_reports(&reports);
+    if let Some(file) = &arguments.json {
+        write_json(file, &reports)?;
+    }
+    Ok(0)
+}
+
+fn open_optional(arguments: &OptionalModel) -> anyhow::Result<Encoder> {
+    let model = arguments.model.as_ref().context("--model is missing")?;
+    open_model(&arguments.rest.of(model))
+}
+
+fn open_device(arguments: &OptionalModel) -> anyhow::Result<burn::tensor::Device> {
+    let device = arguments.rest.device;
+    (device.open())
+        .ok_or_else(|| anyhow!("this binary was built without the backend of `{device}`"))
+}
+
+/// All of them, before the first is evaluated: a wrong name should not cost an hour.
+fn open_datasets(paths: &[PathBuf], encoder: &Encoder) -> anyhow::Result<Vec<Dataset>> {
+    let image_size = encoder.transform().image_size();
+    let open = |path: &PathBuf| -> anyhow::Result<Dataset> {
+        let table = DatasetTable::read(path)
+            .context("a dataset is a file of datasets/ or a folder of classes or of tar shards")?;
+        Ok(table.open(image_size)?)
+    };
+    paths.iter().map(open).collect()
+}
+
+fn open_cache(arguments: &CacheArguments, encoder: &Encoder) -> Option<FeatureCache> {
+    if arguments.no_cache {
+        return None;
+    }
+    let folder = arguments.cache.clone().or_else(|| {
+        let home = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        let caches = home("XDG_CACHE_HOME").or_else(|| Some(home("HOME")?.join(".cache")))?;
+        Some(caches.join("couplet"))
+    });
+    folder.map(|folder| FeatureCache::new(&folder, encoder))
+}
+
+fn options(cache: Option<&FeatureCache>) -> EvalOptions<'_> {
+    EvalOptions {
+        max_image_pixels: DEFAULT_MAX_IMAGE_PIXELS,
+        cache,
+    }
+}
+
+fn tell_skipped(skipped: &[Skipped]) {
+    for sample in skipped.iter().take(SHOWN) {
+        let Skipped {
+            shard, key, detail, ..
+        } = sample;
+        eprintln!("skipped {shard}: {key}: {}: {detail}", sample.cause);
+    }
+    if skipped.len() > SHOWN {
+        eprintln!("… and {} more", skipped.len() - SHOWN);
+    }
+}
+
+/// How each class did, as a table and as a picture.
+fn write_details(folder: Option<&Path>, name: &str, confusion: &Confusion) -> anyhow::Result<()> {
+    let Some(folder) = folder else {
+        return Ok(());
+    };
+    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    for (end, text) in [
+        ("classes.csv", confusion.to_csv()),
+        ("confusion.svg", confusion.to_svg()),
+    ] {
+        let path = folder.join(format!("{name}-{end}"));
+        fs::write(&path, text).with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
+fn write_json(file: &Path, value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(value)?;
+    fs::write(file, text + "\n").with_context(|| file.display().to_string())
+}

@@ -1,0 +1,98 @@
+//! `couplet eval suite`.
+
+use std::fs;
+
+use anyhow::Context;
+use couplet_eval::{
+    Dataset, Encoder, EvalOptions, ProbeData, ProbeSettings, Report, Task, knn, linear_probe,
+    retrieval, zero_shot,
+};
+
+use super::{open_cache, open_datasets, open_model, options, tell_skipped, write_json};
+use crate::EXIT_FAILED;
+use crate::eval_arguments::{ExtraProtocol, SuiteArguments};
+use crate::progress::{Progress, Screen, print_reports};
+
+const NEIGHBOURS: usize = 20;
+const MAX_ITERATIONS: u64 = 1000;
+
+/// Every dataset; one that fails is named, and the others go on.
+pub(super) fn run(arguments: &SuiteArguments) -> anyhow::Result<u8> {
+    let encoder = open_model(&arguments.rest.of(&arguments.model))?;
+    let datasets = open_datasets(&arguments.datasets, &encoder)?;
+    let cache = open_cache(&arguments.cache, &encoder);
+    let mut reports = Vec::new();
+    let mut failures = Vec::new();
+    for dataset in &datasets {
+        match evaluate(&encoder, dataset, &arguments.also, options(cache.as_ref())) {
+            Ok(found) => reports.extend(found),
+            Err(error) => failures.push(format!("{}: {error:#}", dataset.name)),
+        }
+    }
+    print_reports(&reports);
+    for failure in &failures {
+        eprintln!("error: {failure}");
+    }
+    if let Some(file) = &arguments.json {
+        write_json(file, &reports)?;
+    }
+    if let Some(file) = &arguments.csv {
+        fs::write(file, csv(&reports)).with_context(|| file.display().to_string())?;
+    }
+    Ok(if failures.is_empty() { 0 } else { EXIT_FAILED })
+}
+
+fn evaluate(
+    encoder: &Encoder,
+    dataset: &Dataset,
+    also: &[ExtraProtocol],
+    options: EvalOptions,
+) -> anyhow::Result<Vec<Report>> {
+    let mut progress = Progress::new();
+    let images = dataset.images.len();
+    let tell = |done| progress.evaluating(&dataset.name, done, images);
+    let (report, skipped) = match dataset.task {
+        Task::Classify { .. } => {
+            let found = zero_shot(encoder, dataset, options, tell)?;
+            (found.report, found.skipped)
+        }
+        Task::Retrieve => retrieval(encoder, dataset, options, tell)?,
+    };
+    progress.finish();
+    tell_skipped(&skipped);
+    let mut reports = vec![report];
+    if also.is_empty() || dataset.task == Task::Retrieve {
+        return Ok(reports);
+    }
+    let mut progress = Progress::new();
+    let data = ProbeData::of(encoder, dataset, options, |part, done, of| {
+        if part == "training images" {
+            progress.evaluating(&format!("{} {part}", dataset.name), done, of);
+        }
+    })?;
+    progress.finish();
+    for protocol in also {
+        reports.push(match protocol {
+            ExtraProtocol::LinearProbe => {
+                let settings = ProbeSettings {
+                    c: None,
+                    max_iterations: MAX_ITERATIONS,
+                };
+                linear_probe(&data, settings, |_, _| {}).report
+            }
+            ExtraProtocol::Knn => knn(&data, NEIGHBOURS).0,
+        });
+    }
+    Ok(reports)
+}
+
+fn csv(reports: &[Report]) -> String {
+    let mut text = "dataset,protocol,metric,value,images\n".to_string();
+    for report in reports {
+        for (metric, value) in &report.metrics.0 {
+            let (name, protocol, images) = (&report.dataset, report.protocol, report.images);
+            text.push_str(&format!("{name},{protocol},{metric},{value},{images}\n"));
+        }
+    }
+    text
+}
