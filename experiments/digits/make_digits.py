@@ -5,6 +5,7 @@
 makes, with the same 1,437 training and 360 test images in each form:
     train-{0000..0003}.tar   webdataset shards, NNNN.png with NNNN.txt
     train.csv, train/*.png   a table with the columns filepath and title
+    train-classes/D/*.png    one sub-folder a class, for probes
     test/D/*.png             one sub-folder a class, classnames.txt, templates.txt
 
 Needs scikit-learn and pillow. Images are the 8x8 scans, scaled to 32x32 pixels.
@@ -64,6 +65,9 @@ with open(out / "train.csv", "w", newline="") as file:
         add(tars[at % SHARDS], f"{name}.png", data)
         add(tars[at % SHARDS], f"{name}.txt", caption.encode())
         (out / "train" / f"{name}.png").write_bytes(data)
+        folder = out / "train-classes" / str(digits.target[index])
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.png").write_bytes(data)
         table.writerow([f"train/{name}.png", caption])
 for tar in tars:
     tar.close()

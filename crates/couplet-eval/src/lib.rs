@@ -24,7 +24,7 @@ pub use export::{ExportError, Format, foreign_tokenizer};
 pub use feature_file::{FeatureFile, FeatureFileError};
 pub use features::{FeatureCache, Features};
 pub use knn::nearest_neighbours;
-pub use linear_probe::{Labelled, LinearProbe};
+pub use linear_probe::{Labelled, LinearProbe, Search};
 pub use probe::{Probe, ProbeData, ProbeSettings, knn, linear_probe};
 pub use report::{Metrics, Protocol, Report};
 pub use retrieval::{RETRIEVAL_METRICS, retrieval, retrieval_metrics, retrieval_of_features};

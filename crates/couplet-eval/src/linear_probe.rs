@@ -15,9 +15,10 @@ use rayon::prelude::*;
 
 /// Steps whose curvature L-BFGS remembers, as SciPy does.
 const MEMORY: usize = 10;
-/// Where the gradient's norm ends the search: far below what scikit-learn asks for, since
-/// nothing but time is lost.
-const GRADIENT_TOLERANCE: f64 = 1e-6;
+/// The line search's conditions, as SciPy's.
+const DECREASE: f64 = 1e-3;
+const CURVATURE: f64 = 0.9;
+const WIDTH: f64 = 0.1;
 /// Rows whose logits exist at once.
 const ROWS: usize = 4096;
 /// The paper's sweep: from 1e-6 to 1e6 with so many steps.
@@ -48,8 +49,26 @@ pub struct LinearProbe {
     /// the number of images.
     pub objective: f64,
     pub iterations: u64,
-    /// Whether the gradient vanished before the iterations ended.
+    /// Whether the search ended before its iterations did.
     pub converged: bool,
+}
+
+/// How long L-BFGS goes on.
+#[derive(Debug, Clone, Copy)]
+pub struct Search {
+    pub max_iterations: u64,
+    /// Where no part of the gradient is larger the search ends, as scikit-learn's `tol`.
+    pub tolerance: f64,
+}
+
+impl Default for Search {
+    /// scikit-learn's tolerance, and enough steps to get there.
+    fn default() -> Self {
+        Self {
+            max_iterations: 1000,
+            tolerance: 1e-4,
+        }
+    }
 }
 
 impl LinearProbe {
@@ -63,7 +82,7 @@ impl LinearProbe {
         data: &Labelled,
         classes: usize,
         c: f64,
-        max_iterations: u64,
+        search: Search,
         start: Option<&Self>,
     ) -> Self {
         let [images, embed_dim] = data.features.dims();
@@ -74,30 +93,33 @@ impl LinearProbe {
             data,
             classes,
             strength,
+            tolerance: search.tolerance,
             memo: Mutex::default(),
         };
         let zeros = vec![0.0; classes * (embed_dim + 1)];
         let start = start.map_or(zeros, |start| {
             [&start.weights[..], &start.intercept[..]].concat()
         });
-        let search = MoreThuenteLineSearch::new();
-        let solver = LBFGS::new(search, MEMORY)
-            .with_tolerance_grad(GRADIENT_TOLERANCE)
+        let line_search = MoreThuenteLineSearch::new()
+            .with_c(DECREASE, CURVATURE)
+            .and_then(|line_search| line_search.with_width_tolerance(WIDTH))
+            .expect("the conditions are sound");
+        // The search is ended by the objective, which has the same measure as SciPy.
+        let solver = LBFGS::new(line_search, MEMORY)
+            .with_tolerance_grad(0.0)
             .and_then(|solver| solver.with_tolerance_cost(0.0))
             .expect("the tolerances are not negative");
         let run = Executor::new(Borrowed(&objective), solver)
-            .configure(|state| state.param(start.clone()).max_iters(max_iterations))
+            .configure(|state| state.param(start.clone()).max_iters(search.max_iterations))
             .timer(false)
             .run();
-        // Near the optimum rounding may leave the line search without a descent: what was
-        // found so far is the answer.
-        let (iterations, converged) = run.map_or((0, true), |run| {
+        // An error is the objective's end of the search at its very first step.
+        let (iterations, exhausted) = run.map_or((0, false), |run| {
             let reason = run.state().get_termination_status();
             let exhausted = TerminationStatus::Terminated(TerminationReason::MaxItersReached);
-            (run.state().get_iter(), *reason != exhausted)
+            (run.state().get_iter(), *reason == exhausted)
         });
-        let best = objective.take_best();
-        let (mut weights, value) = best.unwrap_or_else(|| {
+        let (mut weights, value) = objective.take_result().unwrap_or_else(|| {
             let value = objective.evaluate(&start).0;
             (start, value)
         });
@@ -109,7 +131,7 @@ impl LinearProbe {
             c,
             objective: value,
             iterations,
-            converged,
+            converged: !exhausted,
         }
     }
 
@@ -123,7 +145,7 @@ impl LinearProbe {
     pub fn sweep(
         data: &Labelled,
         classes: usize,
-        max_iterations: u64,
+        search: Search,
         mut progress: impl FnMut(f64, f64),
     ) -> Self {
         let (fitted, validated) = data.split();
@@ -138,7 +160,7 @@ impl LinearProbe {
                 // The nearest fit so far is the best place to begin.
                 let near = tried.iter().min_by_key(|(known, ..)| known.abs_diff(step));
                 let near = near.map(|(_, _, probe)| probe);
-                let probe = Self::fit(&fitted, classes, strength_at(step), max_iterations, near);
+                let probe = Self::fit(&fitted, classes, strength_at(step), search, near);
                 let accuracy = probe.accuracy(&validated);
                 progress(probe.c, accuracy);
                 tried.push((step, accuracy, probe));
@@ -149,7 +171,7 @@ impl LinearProbe {
             let (at, _, probe) = best.expect("the sweep begins with some");
             stride /= 2;
             if stride == 0 {
-                return Self::fit(data, classes, strength_at(*at), max_iterations, Some(probe));
+                return Self::fit(data, classes, strength_at(*at), search, Some(probe));
             }
             let around = [at.checked_sub(stride), Some(at + stride)];
             steps = around
@@ -244,20 +266,34 @@ struct Objective<'a> {
     data: &'a Labelled,
     classes: usize,
     strength: f64,
+    tolerance: f64,
     memo: Mutex<Memo>,
 }
 
-/// The last place, whose gradient is asked for after its value, and the best one.
+/// The last place, whose gradient is asked for after its value; the best one; and the one
+/// where the gradient was small enough.
 #[derive(Default)]
 struct Memo {
     last: Option<(Vec<f64>, f64, Vec<f64>)>,
     best: Option<(Vec<f64>, f64)>,
+    end: Option<(Vec<f64>, f64)>,
 }
 
 impl Objective<'_> {
-    fn take_best(&self) -> Option<(Vec<f64>, f64)> {
+    fn take_result(&self) -> Option<(Vec<f64>, f64)> {
         let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
-        memo.best.take()
+        memo.end.take().or(memo.best.take())
+    }
+
+    /// Ends the search where the gradient is small enough.
+    fn gradient_at(&self, parameters: &[f64]) -> Result<Vec<f64>, Error> {
+        let (value, gradient) = self.at(parameters, |value, gradient| (value, gradient.to_vec()));
+        if gradient.iter().all(|part| part.abs() <= self.tolerance) {
+            let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
+            memo.end = Some((parameters.to_vec(), value));
+            return Err(Error::msg("the gradient is small enough"));
+        }
+        Ok(gradient)
     }
 
     fn at<T>(&self, parameters: &[f64], read: impl Fn(f64, &[f64]) -> T) -> T {
@@ -355,6 +391,112 @@ impl Gradient for Borrowed<'_, '_> {
     type Gradient = Vec<f64>;
 
     fn gradient(&self, parameters: &Vec<f64>) -> Result<Vec<f64>, Error> {
-        Ok(self.0.at(parameters, |_, gradient| gradient.to_vec()))
+        self.0.gradient_at(parameters)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    /// Three overlapping clouds in the plane.
+    fn clouds(images: usize) -> Labelled {
+        let values = (0..images).flat_map(|at| {
+            let class = at % 3;
+            let angle = narrow(at as f64 * 2.399_963);
+            let spread = narrow(0.3 + (at * 7 % 11) as f64 / 11.0);
+            let centre = [[1.0, 0.0], [-0.5, 0.9], [-0.5, -0.9]][class];
+            [
+                centre[0] + spread * angle.cos(),
+                centre[1] + spread * angle.sin(),
+            ]
+        });
+        let values: Vec<f32> = values.collect();
+        let data = TensorData::new(values, [images, 2]);
+        Labelled {
+            features: Tensor::from_data(data, &Device::flex()),
+            labels: (0..images).map(|at| at % 3).collect(),
+        }
+    }
+
+    fn objective(data: &Labelled, classes: usize, strength: f64) -> Objective<'_> {
+        Objective {
+            data,
+            classes,
+            strength,
+            tolerance: 0.0,
+            memo: Mutex::default(),
+        }
+    }
+
+    #[test]
+    fn gradients_are_slopes() {
+        let data = clouds(30);
+        let objective = objective(&data, 3, 0.1);
+        let at: Vec<f64> = (0..9).map(|part| f64::from(part) * 0.1 - 0.3).collect();
+        let (_, gradient) = objective.evaluate(&at);
+        for part in 0..9 {
+            let value = |step: f64| {
+                let mut moved = at.clone();
+                moved[part] += step;
+                objective.evaluate(&moved).0
+            };
+            let slope = (value(1e-2) - value(-1e-2)) / 2e-2;
+            assert!(
+                (slope - gradient[part]).abs() < 1e-4,
+                "{part}: {slope}, {}",
+                gradient[part]
+            );
+        }
+    }
+
+    #[test]
+    fn a_fit_ends_where_nothing_gets_better() {
+        let data = clouds(300);
+        let search = Search {
+            tolerance: 1e-5,
+            ..Search::default()
+        };
+        let probe = LinearProbe::fit(&data, 3, 1.0, search, None);
+        assert!(probe.converged && probe.iterations > 1);
+        let objective = objective(&data, 3, 1.0 / 300.0);
+        let (value, gradient) =
+            objective.evaluate(&[&probe.weights[..], &probe.intercept].concat());
+        assert!((value - probe.objective).abs() < 1e-9);
+        assert!(
+            gradient.iter().all(|part| part.abs() < 2e-5),
+            "{gradient:?}"
+        );
+        assert!(probe.accuracy(&data) > 0.7);
+    }
+
+    /// With two classes, a row of weights and its opposite share what scikit-learn's single
+    /// row has: the objective is its own.
+    #[test]
+    fn two_classes_are_regularised_as_one_row() {
+        let mut data = clouds(200);
+        for label in &mut data.labels {
+            *label = usize::from(*label == 0);
+        }
+        let probe = LinearProbe::fit(&data, 2, 0.5, Search::default(), None);
+        let row: Vec<f64> = (0..2)
+            .map(|at| probe.weights[2 + at] - probe.weights[at])
+            .collect();
+        let squares: f64 = row.iter().map(|weight| weight * weight).sum();
+        let own: f64 = probe.weights.iter().map(|weight| weight * weight).sum();
+        assert!((2.0 * own - squares).abs() < 1e-4, "{own} and {squares}");
+    }
+
+    #[test]
+    fn the_sweep_ends_at_one_of_96_steps() {
+        let data = clouds(120);
+        let mut tried = Vec::new();
+        let probe = LinearProbe::sweep(&data, 3, Search::default(), |c, _| tried.push(c));
+        // Seven to begin with, and at most two at each of four strides.
+        assert!((11..=15).contains(&tried.len()), "{tried:?}");
+        assert!((tried[1] / tried[0] - 100.0).abs() < 1e-6);
+        assert!(tried.contains(&probe.c));
+        assert_eq!(data.split().1.labels.len(), 24);
     }
 }

@@ -6,7 +6,7 @@ use couplet_data::labelled::{LabelledSet, Targets};
 use couplet_model::l2_normalize;
 
 use crate::confusion::Confusion;
-use crate::linear_probe::{Labelled, LinearProbe};
+use crate::linear_probe::{Labelled, LinearProbe, Search};
 use crate::report::{Metrics, Protocol, Report};
 use crate::zero_shot::judge_classes;
 use crate::{Dataset, Encoder, EvalError, EvalOptions, FeatureFile, Features, nearest_neighbours};
@@ -27,7 +27,7 @@ pub struct ProbeData {
 pub struct ProbeSettings {
     /// The inverse strength of the regularisation; without, the paper's sweep finds it.
     pub c: Option<f64>,
-    pub max_iterations: u64,
+    pub search: Search,
 }
 
 /// A linear probe with how it did.
@@ -179,10 +179,9 @@ pub fn linear_probe(
     progress: impl FnMut(f64, f64),
 ) -> Probe {
     let classes = data.class_names.len();
-    let most = settings.max_iterations;
     let classifier = match settings.c {
-        Some(c) => LinearProbe::fit(&data.train, classes, c, most, None),
-        None => LinearProbe::sweep(&data.train, classes, most, progress),
+        Some(c) => LinearProbe::fit(&data.train, classes, c, settings.search, None),
+        None => LinearProbe::sweep(&data.train, classes, settings.search, progress),
     };
     let scores = classifier.scores(&data.test.features);
     let (mut metrics, confusion) = judge_classes(&scores, &data.test.labels, &data.class_names);

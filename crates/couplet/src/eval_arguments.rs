@@ -112,6 +112,9 @@ pub(crate) struct LinearProbeArguments {
     /// The most steps of L-BFGS.
     #[arg(long, default_value_t = 1000)]
     pub max_iter: u64,
+    /// Where no part of the gradient is larger, L-BFGS ends; scikit-learn's tol.
+    #[arg(long, default_value_t = 1e-4, value_parser = positive)]
+    pub tol: f64,
     /// Write the fitted classifier to this safetensors file: coef and intercept.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,

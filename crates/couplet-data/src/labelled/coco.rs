@@ -84,3 +84,41 @@ impl CocoTable {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(json: &str) -> Result<LabelledSet, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let annotations = folder.path().join("captions.json");
+        std::fs::write(&annotations, json).unwrap();
+        let table = CocoTable {
+            annotations,
+            images: "images".into(),
+            captions_per_image: Some(2),
+        };
+        table.open(Part::Test).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn captions_go_to_their_images() {
+        let images =
+            r#""images": [{"id": 7, "file_name": "7.jpg"}, {"id": 3, "file_name": "3.jpg"}]"#;
+        let caption = |id, text| format!(r#"{{"image_id": {id}, "caption": "{text}", "id": 1}}"#);
+        let all = [
+            caption(3, "c"),
+            caption(7, "a"),
+            caption(7, "b\\n"),
+            caption(7, "d"),
+        ]
+        .join(",");
+        let set = open(&format!(r#"{{{images}, "annotations": [{all}]}}"#)).unwrap();
+        let captions = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let wanted = vec![captions(&["a", "b"]), captions(&["c"])];
+        assert_eq!(*set.targets(), Targets::Captions(wanted));
+        let one = caption(7, "a");
+        let error = open(&format!(r#"{{{images}, "annotations": [{one}]}}"#)).unwrap_err();
+        assert!(error.contains("3.jpg has no caption"), "{error}");
+    }
+}

@@ -141,3 +141,57 @@ pub(super) fn class_numbers(labels: Vec<String>) -> (Vec<usize>, Option<Vec<Stri
     let number = |label: &String| names.binary_search(label).expect("every label is a name");
     (labels.iter().map(number).collect(), Some(names))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(text: &str, change: impl Fn(&mut LabelledCsvTable)) -> Result<LabelledSet, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.csv");
+        std::fs::write(&path, text).unwrap();
+        let mut table = LabelledCsvTable {
+            path,
+            train_path: None,
+            image_column: default_image_column(),
+            label_column: None,
+            caption_column: None,
+            separator: None,
+            root: None,
+        };
+        change(&mut table);
+        table.open(Part::Test).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn rows_of_one_image_are_its_captions() {
+        let text = "filepath,title\na.jpg,one\nb.jpg,\"two, \"\"2\"\"\"\na.jpg,three\n";
+        let set = open(text, |table| table.caption_column = Some("title".into())).unwrap();
+        let captions = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let wanted = vec![captions(&["one", "three"]), captions(&["two, \"2\""])];
+        assert_eq!(*set.targets(), Targets::Captions(wanted));
+        assert!(set.images.locate(1).0.ends_with("b.jpg"));
+    }
+
+    #[test]
+    fn labels_are_numbers_or_names() {
+        let label = |table: &mut LabelledCsvTable| table.label_column = Some("l".into());
+        let set = open("filepath,l\na,2\nb,0\n", label).unwrap();
+        assert_eq!(*set.targets(), Targets::Classes(vec![2, 0]));
+        let set = open("l,filepath\nowl,a\ncat,b\n", label).unwrap();
+        assert_eq!(*set.targets(), Targets::Classes(vec![1, 0]));
+        assert_eq!(set.class_names().unwrap(), ["cat", "owl"]);
+        let error = open("filepath,l\na,\n", label).unwrap_err();
+        assert!(error.contains("line 2 has an empty cell"), "{error}");
+        let error = open("filepath,l\na,1\n", |_| {}).unwrap_err();
+        assert!(
+            error.contains("either label_column or caption_column"),
+            "{error}"
+        );
+        let error = open("filepath,x\na,1\n", label).unwrap_err();
+        assert!(
+            error.contains("no column `l` among `filepath`, `x`"),
+            "{error}"
+        );
+    }
+}

@@ -4,6 +4,7 @@ mod binary;
 mod class_folder;
 mod coco;
 mod csv;
+mod npy;
 mod parquet;
 mod webdataset;
 

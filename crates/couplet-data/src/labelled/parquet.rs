@@ -124,3 +124,66 @@ impl super::Images for crate::source::ParquetImages {
         self.place(index)
     }
 }
+
+#[cfg(all(test, feature = "parquet"))]
+mod tests {
+    use super::super::Targets;
+    use super::*;
+    use crate::sample::Picture;
+
+    fn table(name: &str, label: Option<&str>, caption: Option<&str>) -> LabelledParquetTable {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/");
+        LabelledParquetTable {
+            files: Patterns::One(format!("{folder}{name}.parquet")),
+            train_files: None,
+            image_column: "image".into(),
+            label_column: label.map(str::to_string),
+            caption_column: caption.map(str::to_string),
+            root: None,
+        }
+    }
+
+    /// Made by `tests/fixtures/make_parquet.py`, as Hugging Face notes a set's features.
+    #[test]
+    fn labels_are_numbers_or_names() {
+        let wanted = Targets::Classes(vec![0, 1, 2, 0, 1, 2, 0]);
+        for column in ["label", "name"] {
+            let set = table("labels", Some(column), None)
+                .open(Part::Test)
+                .unwrap();
+            assert_eq!(*set.targets(), wanted);
+            assert_eq!(set.class_names().unwrap(), ["cat", "dog", "owl"]);
+        }
+        let set = table("labels", Some("label"), None)
+            .open(Part::Test)
+            .unwrap();
+        let together = set.images.read_ahead(2..7).unwrap();
+        for (index, picture) in (2..7).zip(together) {
+            for picture in [picture, set.images.read(index)] {
+                let Ok(Picture::Encoded(bytes)) = picture else {
+                    unreachable!("the table holds bytes");
+                };
+                assert_eq!(bytes, format!("image {index}").into_bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn lists_are_captions() {
+        let set = table("hugging_face", None, Some("captions"))
+            .open(Part::Test)
+            .unwrap();
+        let Targets::Captions(captions) = set.targets() else {
+            unreachable!("they were asked for");
+        };
+        assert_eq!(captions[1], ["first 1", "second 1"]);
+        let error = table("labels", None, Some("label"))
+            .open(Part::Test)
+            .unwrap_err();
+        assert!(error.to_string().contains("holds numbers"), "{error}");
+        let error = table("labels", Some("label"), None)
+            .open(Part::Train)
+            .unwrap_err();
+        assert!(error.to_string().contains("set train_files"), "{error}");
+    }
+}

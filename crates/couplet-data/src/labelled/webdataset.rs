@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::npy::flags;
 use super::{Images, LabelledError, LabelledSet, Part, Targets, lines_of};
 use crate::sample::{Fault, Picture, SkipCause};
 use crate::source::{ShardFile, ShardMembers};
@@ -218,36 +219,72 @@ fn targets(
     }
 }
 
-/// A row of numbers, those above 0 being yes.
-fn flags(bytes: &[u8]) -> Result<Vec<bool>, String> {
-    use npyz::{DType, NpyFile, TypeChar};
-    let file = NpyFile::new(bytes).map_err(|error| error.to_string())?;
-    let DType::Plain(kind) = file.dtype() else {
-        return Err("not an array of numbers".into());
-    };
-    let size = kind.num_bytes().unwrap_or_default();
-    macro_rules! above_zero {
-        ($number:ty) => {
-            file.into_vec::<$number>().map(|row| {
-                row.into_iter()
-                    .map(|value| value > <$number>::default())
-                    .collect()
-            })
-        };
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(folder: &Path, kind: &str, members: &[(&str, &[u8])]) {
+        fs::create_dir_all(folder.join("test")).unwrap();
+        fs::write(folder.join("dataset_type.txt"), kind).unwrap();
+        fs::write(folder.join("test/nshards.txt"), "1\n").unwrap();
+        let mut builder = tar::Builder::new(Vec::new());
+        for (name, bytes) in members {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            builder.append_data(&mut header, name, *bytes).unwrap();
+        }
+        fs::write(folder.join("test/0.tar"), builder.into_inner().unwrap()).unwrap();
     }
-    let row = match (kind.type_char(), size) {
-        (TypeChar::Bool, _) => file.into_vec::<bool>(),
-        (TypeChar::Int, 1) => above_zero!(i8),
-        (TypeChar::Int, 2) => above_zero!(i16),
-        (TypeChar::Int, 4) => above_zero!(i32),
-        (TypeChar::Int, _) => above_zero!(i64),
-        (TypeChar::Uint, 1) => above_zero!(u8),
-        (TypeChar::Uint, 2) => above_zero!(u16),
-        (TypeChar::Uint, 4) => above_zero!(u32),
-        (TypeChar::Uint, _) => above_zero!(u64),
-        (TypeChar::Float, 4) => above_zero!(f32),
-        (TypeChar::Float, 8) => above_zero!(f64),
-        _ => return Err(format!("numbers of the type {kind} are not read")),
-    };
-    row.map_err(|error| error.to_string())
+
+    fn open(folder: &Path) -> Result<LabelledSet, String> {
+        let set = LabelledWebdatasetTable::of(folder).open(Part::Test);
+        set.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn labels_and_captions_stand_beside_images() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let members: [(&str, &[u8]); 4] = [
+            ("s0.cls", b"1"),
+            ("s0.webp", b"i"),
+            ("s1.jpg", b"j"),
+            ("s1.cls", b"0\n"),
+        ];
+        put(folder, "classification\n", &members);
+        assert!(LabelledWebdatasetTable::is_here(folder));
+        fs::write(folder.join("classnames.txt"), "cat\ndog\n").unwrap();
+        fs::write(
+            folder.join("zeroshot_classification_templates.txt"),
+            "a {c}\n",
+        )
+        .unwrap();
+        let set = open(folder).unwrap();
+        assert_eq!(*set.targets(), Targets::Classes(vec![1, 0]));
+        assert_eq!(set.class_names().unwrap(), ["cat", "dog"]);
+        assert_eq!(set.templates().unwrap(), ["a {c}"]);
+        assert!(matches!(set.images.read(1), Ok(Picture::Encoded(bytes)) if bytes == b"j"));
+
+        fs::write(folder.join("classnames.txt"), "cat\n").unwrap();
+        assert!(
+            open(folder)
+                .unwrap_err()
+                .contains("s0.cls: 1, of 1 classes")
+        );
+        let captioned: [(&str, &[u8]); 2] = [("s0.png", b"i"), ("s0.txt", b"one\ntwo")];
+        put(folder, "retrieval", &captioned);
+        let wanted = vec![vec!["one".to_string(), "two".to_string()]];
+        assert_eq!(*open(folder).unwrap().targets(), Targets::Captions(wanted));
+        put(folder, "retrieval", &captioned[..1]);
+        assert!(
+            open(folder)
+                .unwrap_err()
+                .contains("s0 has no image, or no .txt")
+        );
+        put(folder, "detection", &captioned);
+        assert!(open(folder).unwrap_err().contains("`detection` is none of"));
+        put(folder, "retrieval", &captioned);
+        fs::write(folder.join("test/nshards.txt"), "2").unwrap();
+        assert!(open(folder).unwrap_err().contains("1.tar"));
+    }
 }

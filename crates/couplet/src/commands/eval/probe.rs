@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use couplet_eval::{
-    Confusion, FeatureFile, LinearProbe, ProbeData, ProbeSettings, Report, knn, linear_probe,
+    Confusion, FeatureFile, LinearProbe, ProbeData, ProbeSettings, Report, Search, knn,
+    linear_probe,
 };
 use couplet_model::weights::{self, HostTensor, NamedTensors};
 
@@ -17,7 +18,10 @@ use crate::progress::{Progress, Screen, print_reports};
 pub(super) fn linear(arguments: &LinearProbeArguments) -> anyhow::Result<u8> {
     let settings = ProbeSettings {
         c: arguments.c,
-        max_iterations: arguments.max_iter,
+        search: Search {
+            max_iterations: arguments.max_iter,
+            tolerance: arguments.tol,
+        },
     };
     judge(&arguments.probe, |data| {
         let probe = linear_probe(data, settings, |c, accuracy| {

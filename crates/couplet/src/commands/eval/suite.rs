@@ -4,8 +4,8 @@ use std::fs;
 
 use anyhow::Context;
 use couplet_eval::{
-    Dataset, Encoder, EvalOptions, ProbeData, ProbeSettings, Report, Task, knn, linear_probe,
-    retrieval, zero_shot,
+    Dataset, Encoder, EvalOptions, ProbeData, ProbeSettings, Report, Search, Task, knn,
+    linear_probe, retrieval, zero_shot,
 };
 
 use super::{open_cache, open_datasets, open_model, options, tell_skipped, write_json};
@@ -14,7 +14,6 @@ use crate::eval_arguments::{ExtraProtocol, SuiteArguments};
 use crate::progress::{Progress, Screen, print_reports};
 
 const NEIGHBOURS: usize = 20;
-const MAX_ITERATIONS: u64 = 1000;
 
 /// Every dataset; one that fails is named, and the others go on.
 pub(super) fn run(arguments: &SuiteArguments) -> anyhow::Result<u8> {
@@ -76,7 +75,7 @@ fn evaluate(
             ExtraProtocol::LinearProbe => {
                 let settings = ProbeSettings {
                     c: None,
-                    max_iterations: MAX_ITERATIONS,
+                    search: Search::default(),
                 };
                 linear_probe(&data, settings, |_, _| {}).report
             }
