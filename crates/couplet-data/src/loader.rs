@@ -292,7 +292,7 @@ impl Drop for Loader {
 /// The samples of one epoch, by their place in it.
 enum EpochOrder {
     Indices(Vec<usize>),
-    Stream(Blocks),
+    Stream(Box<Blocks>),
 }
 
 struct BatchMaker {
@@ -334,12 +334,12 @@ impl BatchMaker {
         let order = &self.options.order;
         match &self.set {
             Set::Indexed(_) => EpochOrder::Indices(order.epoch(position.epoch)),
-            Set::Stream(shards) => EpochOrder::Stream(Blocks::start(
+            Set::Stream(shards) => EpochOrder::Stream(Box::new(Blocks::start(
                 shards.clone(),
                 (order.seed, order.resample, order.epoch_len),
                 position.epoch,
                 position.stream.clone(),
-            )),
+            ))),
         }
     }
 

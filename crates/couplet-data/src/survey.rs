@@ -168,7 +168,7 @@ mod tests {
         };
         let mut done = 0;
         let survey = Survey::of(&Set::Indexed(Arc::new(Three)), &tokens, 100, |so_far| {
-            done = so_far
+            done = so_far;
         });
         assert_eq!((survey.samples, done), (4, 4));
         assert_eq!(

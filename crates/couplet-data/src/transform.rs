@@ -142,14 +142,14 @@ impl Transform {
         out: &mut [u8],
     ) -> Result<(), TransformError> {
         assert_eq!(out.len(), self.output_len());
-        let side = self.image_size;
+        let output = self.image_size;
         if let Some(crop) = &self.augment.random_resized_crop {
             let area = random_area(crop, size, rng).scaled(size, image.dimensions().into());
-            resize_fast(image, area, side, out)?;
+            resize_fast(image, area, output, out)?;
         } else {
             self.fit(image, rng, out);
         }
-        self.augment.paint(out, side as usize, rng);
+        self.augment.paint(out, output as usize, rng);
         Ok(())
     }
 

@@ -85,7 +85,7 @@ pub enum DatasetError {
     },
     #[error("{}: {message}", path.display())]
     Unsound { path: PathBuf, message: String },
-    #[error("{error}{}", had_from(origin))]
+    #[error("{error}{}", had_from(origin.as_deref()))]
     Images {
         error: LabelledError,
         origin: Option<String>,
@@ -94,8 +94,8 @@ pub enum DatasetError {
     Unfit { name: String, message: String },
 }
 
-fn had_from(origin: &Option<String>) -> String {
-    origin.as_ref().map_or(String::new(), |origin| {
+fn had_from(origin: Option<&str>) -> String {
+    origin.map_or(String::new(), |origin| {
         format!("; the set is had from {origin}")
     })
 }

@@ -25,7 +25,7 @@ pub fn nearest_neighbours(
     let mut found = Vec::with_capacity(test.dims()[0]);
     for first in (0..test.dims()[0]).step_by(ROWS) {
         let end = test.dims()[0].min(first + ROWS);
-        let some = test.clone().slice([first..end]);
+        let some = test.clone().narrow(0, first, end - first);
         let scores = some.matmul(train.clone().transpose()).into_data();
         let scores: Vec<f32> = scores.try_to_vec().expect("similarities are f32");
         let votes = scores

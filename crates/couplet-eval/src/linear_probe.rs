@@ -192,7 +192,7 @@ impl LinearProbe {
         let mut scores = Vec::with_capacity(features.dims()[0] * classes);
         for start in (0..features.dims()[0]).step_by(ROWS) {
             let end = features.dims()[0].min(start + ROWS);
-            let some = features.clone().slice([start..end]);
+            let some = features.clone().narrow(0, start, end - start);
             let some = some.matmul(weights.clone().transpose()).into_data();
             let some: Vec<f32> = some.try_to_vec().expect("scores are f32");
             let shifted = some.chunks_exact(classes).flat_map(|row| {
@@ -324,7 +324,7 @@ impl Objective<'_> {
         let mut gradient = vec![0.0; parameters.len()];
         for start in (0..images).step_by(ROWS) {
             let end = images.min(start + ROWS);
-            let some = self.data.features.clone().slice([start..end]);
+            let some = self.data.features.clone().narrow(0, start, end - start);
             let logits = some.clone().matmul(matrix.clone()).into_data();
             let mut rows: Vec<f32> = logits.try_to_vec().expect("logits are f32");
             let losses: Vec<f64> = (rows.par_chunks_exact_mut(self.classes))
@@ -401,22 +401,21 @@ mod tests {
     use burn::tensor::Device;
 
     /// Three overlapping clouds in the plane.
-    fn clouds(images: usize) -> Labelled {
+    fn clouds(images: u16) -> Labelled {
         let values = (0..images).flat_map(|at| {
-            let class = at % 3;
-            let angle = narrow(at as f64 * 2.399_963);
-            let spread = narrow(0.3 + (at * 7 % 11) as f64 / 11.0);
-            let centre = [[1.0, 0.0], [-0.5, 0.9], [-0.5, -0.9]][class];
+            let angle = f32::from(at) * 2.399_963;
+            let spread = 0.3 + f32::from(at * 7 % 11) / 11.0;
+            let centre = [[1.0, 0.0], [-0.5, 0.9], [-0.5, -0.9]][usize::from(at % 3)];
             [
                 centre[0] + spread * angle.cos(),
                 centre[1] + spread * angle.sin(),
             ]
         });
         let values: Vec<f32> = values.collect();
-        let data = TensorData::new(values, [images, 2]);
+        let data = TensorData::new(values, [usize::from(images), 2]);
         Labelled {
             features: Tensor::from_data(data, &Device::flex()),
-            labels: (0..images).map(|at| at % 3).collect(),
+            labels: (0..images).map(|at| usize::from(at % 3)).collect(),
         }
     }
 

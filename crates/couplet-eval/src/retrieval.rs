@@ -176,10 +176,10 @@ fn ranks(queries: &Tensor<2>, candidates: &Tensor<2>, positives: &[Vec<usize>]) 
     let mut all = Vec::with_capacity(query_count);
     for first in (0..query_count).step_by(ROWS) {
         let rows = first..query_count.min(first + ROWS);
-        let some = queries.clone().slice([rows.clone()]);
+        let some = queries.clone().narrow(0, rows.start, rows.len());
         let piece = |column: usize| -> (usize, Vec<f32>) {
             let end = candidate_count.min(column + COLUMNS);
-            let columns = candidates.clone().slice([column..end]);
+            let columns = candidates.clone().narrow(0, column, end - column);
             let scores = some.clone().matmul(columns.transpose()).into_data();
             (
                 end - column,
@@ -267,7 +267,7 @@ mod tests {
             (0..rows)
                 .map(|row| {
                     // Few different values, so that there are ties across pieces.
-                    let angle = ((row * 37 + salt) % 23) as f32;
+                    let angle = f32::from(u8::try_from((row * 37 + salt) % 23).unwrap());
                     [angle.cos(), angle.sin()]
                 })
                 .collect()
@@ -295,11 +295,11 @@ mod tests {
 
     #[test]
     fn files_of_features_must_fit_together() {
-        let host = |rows: usize| HostTensor {
-            shape: vec![rows, 2],
-            values: (0..rows * 2).map(|at| at as f32 + 1.0).collect(),
+        let host = |rows: u8| HostTensor {
+            shape: vec![usize::from(rows), 2],
+            values: (0..rows * 2).map(|at| f32::from(at) + 1.0).collect(),
         };
-        let file = |texts, owners: Option<Vec<usize>>| FeatureFile {
+        let file = |texts: u8, owners: Option<Vec<usize>>| FeatureFile {
             image_features: Some(host(3)),
             text_features: Some(host(texts)),
             labels: None,

@@ -138,7 +138,9 @@ impl Classifier {
         let mut scores = Vec::with_capacity(features.len() * self.weights.dims()[0]);
         for start in (0..features.len()).step_by(SCORED) {
             let end = features.len().min(start + SCORED);
-            let some = self.scores(all.clone().slice([start..end])).into_data();
+            let some = self
+                .scores(all.clone().narrow(0, start, end - start))
+                .into_data();
             scores.extend(some.try_to_vec::<f32>().expect("scores are f32"));
         }
         scores
@@ -372,7 +374,7 @@ mod tests {
             &[true, false, false],
         ];
         let value = mean_average_precision(&scores, &truth, 3);
-        let wanted = ((1.0 + 2.0 / 3.0) / 2.0 + 0.0 + 0.5) / 3.0;
+        let wanted = (5.0 / 6.0 + 0.0 + 0.5) / 3.0;
         assert!((value - wanted).abs() < 1e-12, "{value}");
     }
 

@@ -132,13 +132,13 @@ fn held_out_pairs_are_judged_and_choose_the_best_checkpoint() {
             .unwrap()
             > 0.0
     );
-    let less = if loss(evals[0]) <= loss(evals[1]) {
+    let wanted = if loss(evals[0]) <= loss(evals[1]) {
         "step-00000005"
     } else {
         "step-00000010"
     };
     let best = fs::read_to_string(place.path("run/best")).unwrap();
-    assert_eq!(best.trim(), less);
+    assert_eq!(best.trim(), wanted);
 
     let output = place
         .couplet(&["eval", "compare"])

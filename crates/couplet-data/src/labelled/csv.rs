@@ -65,7 +65,7 @@ impl LabelledCsvTable {
             (files, Targets::Captions(captions), None)
         } else {
             let (files, labels): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
-            let (labels, names) = class_numbers(labels);
+            let (labels, names) = class_numbers(&labels);
             (files, Targets::Classes(labels), names)
         };
         Ok(LabelledSet {
@@ -92,25 +92,25 @@ impl LabelledCsvTable {
         let find = |wanted: &str, key: &str| {
             let named = |name: &str| name.trim_start_matches('\u{feff}').trim() == wanted;
             header.iter().position(named).ok_or_else(|| {
-                let names = header.iter().collect::<Vec<_>>().join("`, `");
-                let message = format!("no column `{wanted}` among `{names}`; set {key}");
+                let there_are = header.iter().collect::<Vec<_>>().join("`, `");
+                let message = format!("no column `{wanted}` among `{there_are}`; set {key}");
                 LabelledError::malformed(path, message)
             })
         };
         let image = find(&self.image_column, "image_column")?;
         let other = find(column, "label_column or caption_column")?;
-        let row = |record: Result<csv::StringRecord, csv::Error>| {
+        let cells = |record: Result<csv::StringRecord, csv::Error>| {
             let record = record.map_err(failed)?;
             let cell = |at: usize| record.get(at).unwrap_or_default().trim().to_string();
-            let row = (cell(image), cell(other));
-            if row.0.is_empty() || row.1.is_empty() {
+            let cells = (cell(image), cell(other));
+            if cells.0.is_empty() || cells.1.is_empty() {
                 let line = record.position().map_or(0, csv::Position::line);
                 let message = format!("line {line} has an empty cell");
                 return Err(LabelledError::malformed(path, message));
             }
-            Ok(row)
+            Ok(cells)
         };
-        reader.records().map(row).collect()
+        reader.records().map(cells).collect()
     }
 }
 
@@ -130,12 +130,12 @@ pub(super) fn group(rows: Vec<(String, String)>) -> (Vec<String>, Vec<Vec<String
 }
 
 /// Numbers as they are; names by the order of all that occur.
-pub(super) fn class_numbers(labels: Vec<String>) -> (Vec<usize>, Option<Vec<String>>) {
+pub(super) fn class_numbers(labels: &[String]) -> (Vec<usize>, Option<Vec<String>>) {
     let numbers: Option<Vec<usize>> = labels.iter().map(|label| label.parse().ok()).collect();
     if let Some(numbers) = numbers {
         return (numbers, None);
     }
-    let mut names = labels.clone();
+    let mut names = labels.to_vec();
     names.sort();
     names.dedup();
     let number = |label: &String| names.binary_search(label).expect("every label is a name");

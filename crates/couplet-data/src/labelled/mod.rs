@@ -334,18 +334,16 @@ impl LabelledSet {
         };
         // Images move up to fill the gaps of those that could not be read.
         for (from, (index, fault)) in range.zip(faults).enumerate() {
-            match fault {
-                Some(skipped) => batch.skipped.push(skipped),
-                None => {
-                    let to = batch.indices.len();
-                    if to < from {
-                        batch
-                            .pixels
-                            .copy_within(from * len..(from + 1) * len, to * len);
-                    }
-                    batch.indices.push(index);
-                }
+            if let Some(skipped) = fault {
+                batch.skipped.push(skipped);
+                continue;
             }
+            let to = batch.indices.len();
+            if to < from {
+                let image = from * len..(from + 1) * len;
+                batch.pixels.copy_within(image, to * len);
+            }
+            batch.indices.push(index);
         }
         batch.pixels.truncate(batch.indices.len() * len);
         batch

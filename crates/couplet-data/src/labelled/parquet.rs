@@ -86,7 +86,7 @@ impl LabelledParquetTable {
                         _ => return Err(format!("row {row} has no label or several")),
                     }
                 }
-                let (numbers, names) = class_numbers(names);
+                let (numbers, names) = class_numbers(&names);
                 (Targets::Classes(numbers), names)
             }
             Labels::Texts(texts) => {

@@ -22,7 +22,7 @@ pub(super) enum Writer {
         folder: PathBuf,
     },
     #[cfg(feature = "parquet")]
-    Parquet(super::parquet::Tables),
+    Parquet(Box<super::parquet::Tables>),
 }
 
 const IMAGES: &str = "images";
@@ -62,7 +62,7 @@ impl Writer {
             PackFormat::Folder => Self::Folder { folder },
             #[cfg(feature = "parquet")]
             PackFormat::Parquet { rows_per_file } => {
-                Self::Parquet(super::parquet::Tables::new(folder, rows_per_file))
+                Self::Parquet(Box::new(super::parquet::Tables::new(folder, rows_per_file)))
             }
             #[cfg(not(feature = "parquet"))]
             PackFormat::Parquet { .. } => {

@@ -87,7 +87,7 @@ impl Run<'_> {
                 retrieval(encoder, dataset, options, |done| tell(done, images)).map_err(told)
             }
             EvalTarget::HeldOut(data) => {
-                let (loss, chunk) = (&self.checked.config.loss, self.context.micro_batch);
+                let (loss, chunk) = (self.checked.config.loss, self.context.micro_batch);
                 held_out(encoder, data, loss, chunk, tell)
                     .map(|report| (report, Vec::new()))
                     .map_err(|error| error.to_string())

@@ -16,7 +16,7 @@ use crate::config::CheckedData;
 pub(super) fn held_out(
     encoder: &Encoder,
     data: &CheckedData,
-    loss: &Loss,
+    loss: Loss,
     chunk: usize,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Report, TrainError> {

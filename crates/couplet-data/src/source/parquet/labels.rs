@@ -45,23 +45,23 @@ impl ParquetImages {
         };
         let (mut numbers, mut texts, mut first) = (Vec::new(), Vec::new(), 0);
         for path in paths {
-            let named = |message| format!("{}: {message}", path.display());
+            let with_path = |message| format!("{}: {message}", path.display());
             let keys = ("label_column or caption_column", "image_column");
             let opened = Table::open(&path, first, (image_column, keys.1), (column, keys.0));
-            let (table, kind) = opened.map_err(named)?;
+            let (table, kind) = opened.map_err(with_path)?;
             let is_text = is_caption_type(&kind);
-            for values in table.column(column)? {
+            for batch in table.column(column)? {
                 if is_text {
-                    texts.extend((0..values.len()).map(|row| texts_of(&values, row)));
+                    texts.extend((0..batch.len()).map(|row| texts_of(&batch, row)));
                 } else {
-                    numbers.extend(numbers_of(&values, &kind).map_err(named)?);
+                    numbers.extend(numbers_of(&batch, &kind).map_err(with_path)?);
                 }
             }
             first += table.rows;
-            let names = table
+            let noted = table
                 .note("huggingface")
                 .and_then(|note| names_of(note, column));
-            images.class_names = images.class_names.or(names);
+            images.class_names = images.class_names.or(noted);
             images.tables.push(table);
         }
         match (numbers.len() == first, texts.len() == first) {

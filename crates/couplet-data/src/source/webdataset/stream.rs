@@ -337,7 +337,7 @@ impl Group<'_> {
         let unreadable = |message| Fault::new(SkipCause::Unreadable, message);
         let image = image.ok_or_else(super::no_image)?.map_err(unreadable)?;
         let caption = caption
-            .ok_or_else(|| super::no_caption(&self.captions))?
+            .ok_or_else(|| super::no_caption(self.captions))?
             .map_err(unreadable)?;
         let draw = self.seed ^ name_hash(key);
         Ok(Sample {
