@@ -39,11 +39,10 @@ pub(super) fn run(arguments: &CompareArguments) -> anyhow::Result<u8> {
         .max()
         .unwrap_or(0)
         .max(10);
-    let head: String = runs
-        .iter()
+    let head: Vec<String> = (runs.iter())
         .map(|(name, _)| format!("  {name:>column$}"))
         .collect();
-    println!("{:width$}{head}", "");
+    println!("{:width$}{}", "", head.concat());
     for name in &names {
         let cell = |results: &Results| match results.get(*name) {
             Some((value, _)) => format!("  {value:>column$.4}"),

@@ -107,12 +107,12 @@ fn zero_shot(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
 /// The ways of prompting side by side.
 fn print_prompts(name: &str, rows: &[(Prompts, Report)]) {
     let names: Vec<&str> = rows[0].1.metrics.0.iter().map(|(name, _)| *name).collect();
-    let head: String = names.iter().map(|name| format!("  {name:>14}")).collect();
-    println!("{name:18}{head}");
+    let head: Vec<String> = names.iter().map(|name| format!("  {name:>14}")).collect();
+    println!("{name:18}{}", head.concat());
     for (prompts, report) in rows {
         let values = report.metrics.0.iter().map(|(_, value)| 100.0 * value);
-        let values: String = values.map(|value| format!("  {value:>13.2}%")).collect();
-        println!("  {:16}{values}", prompts.to_string());
+        let values: Vec<String> = values.map(|value| format!("  {value:>13.2}%")).collect();
+        println!("  {:16}{}", prompts.to_string(), values.concat());
     }
     println!();
 }
