@@ -47,6 +47,21 @@ impl ModelSpec {
     }
 }
 
+impl ModelSpec {
+    /// Floating-point operations of one forward pass over one image and a caption of
+    /// `tokens` tokens.
+    pub fn forward_flops(&self, tokens: usize) -> f64 {
+        let mut cut = self.clone();
+        cut.text.context_length = tokens;
+        image_flops(self) + text_flops(&cut)
+    }
+
+    /// Of one forward pass over one image.
+    pub fn image_flops(&self) -> f64 {
+        image_flops(self)
+    }
+}
+
 #[derive(Default)]
 struct Count {
     image: u64,

@@ -10,6 +10,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod bench;
 mod checkpoint;
 mod comm;
 pub mod config;
@@ -29,6 +30,7 @@ mod sweep;
 mod tensorboard;
 mod trainer;
 
+pub use bench::{StepBench, StepBenchError, StepBenchSettings, bench_step};
 pub use checkpoint::{Checkpoint, CheckpointError, RunFolder};
 pub use config::{Checked, CheckedData, ConfigError, Problem, RunConfig};
 pub use device::DeviceSetting;

@@ -57,6 +57,9 @@ enum Command {
     Classify(ClassifyArguments),
     /// Write the features of images and texts to a file.
     Embed(EmbedArguments),
+    /// Measure training steps.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Measure and look at training data.
     #[command(subcommand)]
     Data(DataCommand),
@@ -169,6 +172,49 @@ enum DataCommand {
     Pack(DataPackArguments),
     /// Write pictures of `shapes` as files.
     Shapes(DataShapesArguments),
+}
+
+#[derive(Debug, Subcommand)]
+enum BenchCommand {
+    /// Time steps of AdamW and the image tower's forward pass on random data.
+    Step(BenchStepArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct BenchStepArguments {
+    /// A preset's name, as `couplet model list` has them.
+    #[arg(long)]
+    model: String,
+    /// Pairs in a step.
+    #[arg(long)]
+    batch: usize,
+    /// Pairs in one pass; by default the whole batch.
+    #[arg(long)]
+    micro: Option<usize>,
+    #[arg(long, default_value = "f32")]
+    precision: PrecisionName,
+    /// Where to run: auto, flex, cuda:N, rocm:N, metal, vulkan or wgpu.
+    #[arg(long, default_value = "auto")]
+    device: couplet_train::DeviceSetting,
+    /// Tokens of each caption, start and end included; by default the whole context.
+    #[arg(long, value_name = "T")]
+    caption_tokens: Option<usize>,
+    /// Steps that are timed.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    steps: u32,
+    /// Steps before them.
+    #[arg(long, default_value_t = 2)]
+    warm_up: usize,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum PrecisionName {
+    F32,
+    Bf16,
+    F16,
 }
 
 #[derive(Debug, clap::Args)]
@@ -367,6 +413,7 @@ fn main() -> ExitCode {
         Command::Eval(command) => commands::eval::run(&command),
         Command::Classify(arguments) => commands::classify::run(&arguments),
         Command::Embed(arguments) => commands::embed::run(&arguments),
+        Command::Bench(BenchCommand::Step(arguments)) => commands::bench::step(&arguments),
         Command::Data(command) => match command {
             DataCommand::Bench(arguments) => commands::data::bench::run(&arguments),
             DataCommand::Check(arguments) => commands::data::survey::check(&arguments),

@@ -47,6 +47,22 @@ pub struct OptimizerSettings {
     pub group: Vec<GroupTable>,
 }
 
+impl OptimizerSettings {
+    /// The paper's for its ViTs, at a learning rate.
+    pub(crate) fn paper(lr: f64) -> Self {
+        Self {
+            lr,
+            betas: default_betas(),
+            eps: None,
+            weight_decay: default_weight_decay(),
+            no_decay: Vec::new(),
+            clip_norm: None,
+            layer_decay: None,
+            group: Vec::new(),
+        }
+    }
+}
+
 /// `[[optimizer.group]]`: what is not given is as for all others.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -7,6 +7,7 @@ use couplet_data::loader::Position;
 use couplet_data::{Stage, StageTimes};
 use couplet_train::CheckedData;
 
+use super::bar;
 use crate::DataBenchArguments;
 
 /// Batches before the clock starts: threads, page cache, the first shards.
@@ -39,11 +40,14 @@ fn measure(data: &CheckedData, at_least: Duration) -> anyhow::Result<Bench> {
     }
     let (start, before) = (Instant::now(), loader.stage_times());
     let (mut samples, mut skipped) = (0, 0);
+    let bar = bar(None, "samples");
     while start.elapsed() < at_least {
         let batch = loader.next_batch()?;
         samples += batch.len();
         skipped += batch.skipped.len();
+        bar.set_position(samples as u64);
     }
+    bar.finish_and_clear();
     if samples == 0 {
         return Err(anyhow!("--seconds leaves no time for a batch"));
     }

@@ -2,18 +2,22 @@
 
 use couplet_data::source::index_shards;
 
+use super::bar;
 use crate::{DataIndexArguments, EXIT_FAILED};
 
 pub(crate) fn run(arguments: &DataIndexArguments) -> anyhow::Result<u8> {
     let (mut shards, mut files, mut is_damaged) = (0, 0, false);
+    let bar = bar(None, "shards");
     index_shards(&arguments.shards, |path, members, damage| {
         shards += 1;
         files += members;
         is_damaged |= !damage.is_empty();
         for (member, message) in damage {
-            println!("{}: {member}: {message}", path.display());
+            bar.suspend(|| println!("{}: {member}: {message}", path.display()));
         }
+        bar.inc(1);
     })?;
+    bar.finish_and_clear();
     println!("{shards} shards with {files} files, an .index.json beside each");
     Ok(if is_damaged { EXIT_FAILED } else { 0 })
 }

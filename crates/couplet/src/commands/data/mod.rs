@@ -9,17 +9,17 @@ use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar over samples, on a terminal; of a stream that nobody has counted, a count.
-fn bar(samples: Option<usize>) -> ProgressBar {
+/// A bar on a terminal; of what nobody has counted, a count.
+/// - unit: what is counted, such as `samples`.
+fn bar(count: Option<usize>, unit: &str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let template = if samples.is_some() {
-        "{bar:24} {pos}/{len} samples  {per_sec}  {eta} left"
-    } else {
-        "{spinner} {pos} samples  {per_sec}  {elapsed}"
+    let template = match count {
+        Some(_) => format!("{{bar:24}} {{pos}}/{{len}} {unit}  {{per_sec}}  {{eta}} left"),
+        None => format!("{{spinner}} {{pos}} {unit}  {{per_sec}}  {{elapsed}}"),
     };
-    let style = ProgressStyle::with_template(template).expect("the template is sound");
-    let bar = samples.map_or_else(ProgressBar::new_spinner, |len| ProgressBar::new(len as u64));
+    let style = ProgressStyle::with_template(&template).expect("the template is sound");
+    let bar = count.map_or_else(ProgressBar::new_spinner, |len| ProgressBar::new(len as u64));
     bar.with_style(style)
 }

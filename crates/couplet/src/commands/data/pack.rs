@@ -50,7 +50,7 @@ fn class_folder(arguments: &DataShapesArguments) -> anyhow::Result<u8> {
     let out = &arguments.target.out;
     must_be_empty(out)?;
     let (samples, size) = (arguments.samples, arguments.image_size);
-    let bar = bar(Some(samples));
+    let bar = bar(Some(samples), "samples");
     let progress = |done: usize| bar.set_position(done as u64);
     write_class_folder(samples, arguments.seed, size, out, progress)
         .with_context(|| out.display().to_string())?;
@@ -70,7 +70,7 @@ fn must_be_empty(folder: &Path) -> anyhow::Result<()> {
 
 fn write(set: &Set, out: &Path, options: PackOptions) -> anyhow::Result<u8> {
     must_be_empty(out)?;
-    let bar = bar(set.samples());
+    let bar = bar(set.samples(), "samples");
     let packed = pack(set, out, options, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     for bad in packed.skipped.iter().take(SHOWN) {

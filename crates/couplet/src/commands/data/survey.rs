@@ -14,7 +14,7 @@ use crate::{DataCheckArguments, DataConfigArguments, EXIT_FAILED};
 const SHOWN: usize = 20;
 
 fn survey(data: &CheckedData) -> Survey {
-    let bar = bar(data.set.samples());
+    let bar = bar(data.set.samples(), "samples");
     let max_pixels = data.table.max_image_pixels;
     let survey = Survey::of(&data.set, &data.tokens, max_pixels, |done| {
         bar.set_position(done as u64);

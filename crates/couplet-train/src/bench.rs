@@ -1,0 +1,332 @@
+//! How fast a device takes training steps, on data that needs no disk.
+
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use couplet_data::batch;
+use couplet_data::loader::HostBatch;
+use couplet_loss::{Loss, default_chunk};
+use couplet_model::{Clip, ModelSpec, Precision, PreprocessSpec, TrainPass};
+
+use crate::comm::Solo;
+use crate::optimizer::ModelOptimizer;
+use crate::step::{StepContext, step};
+use crate::{DeviceSetting, OptimizerSettings, OptimizerTable};
+
+/// Side of the square matrices whose product is the device's peak.
+const MATMUL: usize = 2048;
+const MATMUL_ROUNDS: usize = 5;
+const LEARNING_RATE: f64 = 1e-5;
+/// A tower's captions are cut to multiples of this, as the loader has them.
+const TOKEN_MULTIPLE: usize = 8;
+
+/// What is measured.
+#[derive(Debug, Clone)]
+pub struct StepBenchSettings {
+    pub spec: ModelSpec,
+    /// Pairs in a step.
+    pub batch: usize,
+    /// Pairs in one pass; by default all.
+    pub micro: Option<usize>,
+    pub precision: Precision,
+    pub device: DeviceSetting,
+    /// Tokens of each caption, start and end included; by default the whole context.
+    pub caption_tokens: Option<usize>,
+    /// Steps that count, after `warm_up` that do not.
+    pub steps: usize,
+    pub warm_up: usize,
+}
+
+/// Why a bench cannot be run: the argument, and what is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{argument}: {message}")]
+pub struct StepBenchError {
+    pub argument: &'static str,
+    pub message: String,
+}
+
+/// What was measured. Times are in seconds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepBench {
+    /// Of each step: forward, loss, backward, clipping and update.
+    pub steps: Vec<f64>,
+    /// Of the image tower's forward pass over the batch, as in evaluation.
+    pub forward: Vec<f64>,
+    /// Floating-point operations of a step: three forward passes, nothing saved.
+    pub step_flops: f64,
+    /// Of the image tower's forward pass over the batch.
+    pub forward_flops: f64,
+    /// Floating-point operations a second of a large matrix product at this precision.
+    pub matmul_flops: f64,
+    /// The process's most bytes in memory, where the system tells; of the CPU alone.
+    pub peak_memory: Option<u64>,
+    pub tokens: usize,
+}
+
+/// Runs steps of AdamW on random pictures.
+///
+/// # Errors
+/// If the device is not there, the precision is none of its own, or a size is impossible.
+///
+/// # Panics
+/// If the device fails.
+pub fn bench_step(settings: &StepBenchSettings) -> Result<StepBench, StepBenchError> {
+    let plain = check(settings)?;
+    let device = plain.clone().autodiff();
+    let StepBenchSettings {
+        spec,
+        batch,
+        precision,
+        ..
+    } = settings;
+    let preprocess = PreprocessSpec::default();
+    let context = StepContext {
+        device: device.clone(),
+        loss: Loss::default(),
+        logit_rows: default_chunk(*batch),
+        micro_batch: settings.micro.unwrap_or(*batch),
+        recompute_blocks: false,
+        preprocess: preprocess.clone(),
+        image_size: spec.image.image_size(),
+        trains_image: true,
+        trains_text: true,
+        comm: Box::new(Solo),
+    };
+    let table = OptimizerTable::AdamW(OptimizerSettings::paper(LEARNING_RATE));
+    let mut optimizer = ModelOptimizer::new(&table, spec);
+    let mut model = Clip::init(spec, 0, &device).with_precision(*precision);
+    let (pixels, tokens, length) = data(settings);
+    let mut steps = Vec::new();
+    for at in 0..settings.warm_up + settings.steps {
+        let lengths = vec![length; *batch];
+        let row = tokens.len() / batch;
+        let host = HostBatch::of(&pixels, tokens.clone(), row, lengths);
+        let pass = TrainPass {
+            seed: 0,
+            step: at as u64,
+            first_row: 0,
+        };
+        let start = Instant::now();
+        (model, _) = step(
+            model,
+            &mut optimizer,
+            host,
+            &pass,
+            LEARNING_RATE,
+            1.0,
+            &context,
+        );
+        wait_for(&model);
+        if at >= settings.warm_up {
+            steps.push(start.elapsed().as_secs_f64());
+        }
+    }
+    let forward = forward(&model.valid(), settings, &pixels, &preprocess);
+    #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^53")]
+    let pairs = *batch as f64;
+    Ok(StepBench {
+        steps,
+        forward,
+        step_flops: 3.0 * pairs * spec.forward_flops(length),
+        forward_flops: pairs * spec.image_flops(),
+        matmul_flops: matmul_flops(&plain, *precision),
+        peak_memory: peak_memory().filter(|_| settings.device.resolved() == DeviceSetting::Flex),
+        tokens: length,
+    })
+}
+
+fn check(settings: &StepBenchSettings) -> Result<Device, StepBenchError> {
+    let fail = |argument, message: String| Err(StepBenchError { argument, message });
+    let spec = &settings.spec;
+    let Some(device) = settings.device.open() else {
+        let (device, built) = (settings.device, DeviceSetting::built_in().join(", "));
+        return fail(
+            "--device",
+            format!("`{device}` is not in this binary; it has {built}"),
+        );
+    };
+    if let Some(dtype) = settings.precision.dtype()
+        && !device.supports_dtype(dtype)
+    {
+        let name = settings.device.resolved();
+        return fail(
+            "--precision",
+            format!("{name} does not compute in {dtype:?}"),
+        );
+    }
+    if settings.batch < 2 {
+        return fail(
+            "--batch",
+            "a contrastive batch needs at least 2 pairs".into(),
+        );
+    }
+    if let Some(micro) = settings.micro
+        && (micro == 0 || !settings.batch.is_multiple_of(micro))
+    {
+        let batch = settings.batch;
+        return fail(
+            "--micro",
+            format!("{micro} does not divide the batch of {batch}"),
+        );
+    }
+    let context = spec.text.context_length;
+    if let Some(tokens) = settings.caption_tokens
+        && !(2..=context).contains(&tokens)
+    {
+        return fail(
+            "--caption-tokens",
+            format!("{tokens} is not between 2 and {context}"),
+        );
+    }
+    Ok(device)
+}
+
+/// Pixels without a pattern, captions of so many tokens, and how many.
+fn data(settings: &StepBenchSettings) -> (Vec<u8>, Vec<i32>, usize) {
+    let spec = &settings.spec;
+    let side = spec.image.image_size();
+    let mut state = 0x9e37_79b9_u32;
+    let pixels = (0..settings.batch * side * side * 3).map(|_| {
+        // Source: Marsaglia 2003, "Xorshift RNGs".
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state.to_le_bytes()[0]
+    });
+    let context = spec.text.context_length;
+    let length = settings.caption_tokens.unwrap_or(context);
+    let row = if spec.text.reads_no_padding() {
+        length.next_multiple_of(TOKEN_MULTIPLE).min(context)
+    } else {
+        context
+    };
+    let last = i32::try_from(spec.text.vocab_size).unwrap_or(i32::MAX) - 1;
+    let mut tokens = Vec::with_capacity(settings.batch * row);
+    for pair in 0..settings.batch {
+        let word = |at: usize| i32::try_from((pair * 31 + at * 7) % 500).unwrap_or(0) % last;
+        // The last id of the vocabulary ends a caption; 0 pads it.
+        tokens.extend((1..length).map(word));
+        tokens.push(last);
+        tokens.resize((pair + 1) * row, 0);
+    }
+    (pixels.collect(), tokens, length)
+}
+
+/// Waits until the model's parameters are computed.
+fn wait_for(model: &Clip) {
+    let _: f32 = model.logit_scale.val().into_scalar();
+}
+
+fn forward(
+    model: &Clip,
+    settings: &StepBenchSettings,
+    pixels: &[u8],
+    preprocess: &PreprocessSpec,
+) -> Vec<f64> {
+    let side = settings.spec.image.image_size();
+    let mut seconds = Vec::new();
+    for at in 0..settings.warm_up + settings.steps {
+        let start = Instant::now();
+        let images = batch::images(
+            pixels.to_vec(),
+            side,
+            preprocess.mean,
+            preprocess.std,
+            &model.device(),
+        );
+        let _ = model.encode_image(images).into_data();
+        if at >= settings.warm_up {
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+    }
+    seconds
+}
+
+/// The best of several products of square matrices.
+fn matmul_flops(device: &Device, precision: Precision) -> f64 {
+    let ones = || {
+        let ones = Tensor::<2>::ones([MATMUL, MATMUL], device);
+        precision
+            .dtype()
+            .map_or(ones.clone(), |dtype| ones.cast(dtype))
+    };
+    let (a, b) = (ones(), ones());
+    let mut best = f64::INFINITY;
+    for _ in 0..MATMUL_ROUNDS {
+        let start = Instant::now();
+        let product = a.clone().matmul(b.clone());
+        // One number waits for the device, and moves no matrix.
+        let _ = product.slice([0..1, 0..1]).into_data();
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a small matrix")]
+    let operations = 2.0 * (MATMUL as f64).powi(3);
+    operations / best
+}
+
+/// Linux tells it in `/proc`.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use couplet_model::presets;
+
+    fn settings() -> StepBenchSettings {
+        StepBenchSettings {
+            spec: presets::find("ViT-Ti-8-32").unwrap(),
+            batch: 4,
+            micro: Some(2),
+            precision: Precision::F32,
+            device: DeviceSetting::Flex,
+            caption_tokens: Some(10),
+            steps: 2,
+            warm_up: 1,
+        }
+    }
+
+    #[test]
+    fn a_bench_has_as_many_times_as_steps() {
+        let bench = bench_step(&settings()).unwrap();
+        assert_eq!(
+            (bench.steps.len(), bench.forward.len(), bench.tokens),
+            (2, 2, 10)
+        );
+        assert!(bench.step_flops > 3.0 * bench.forward_flops && bench.matmul_flops > 1e8);
+    }
+
+    #[test]
+    fn captions_end_with_the_last_id() {
+        let (pixels, tokens, length) = data(&settings());
+        assert_eq!(
+            (pixels.len(), tokens.len(), length),
+            (4 * 32 * 32 * 3, 4 * 16, 10)
+        );
+        let last = tokens.iter().max().unwrap();
+        assert!(
+            tokens
+                .chunks(16)
+                .all(|row| row[9] == *last && row[10..] == [0; 6])
+        );
+    }
+
+    #[test]
+    fn impossible_sizes_are_named() {
+        let error = |change: &dyn Fn(&mut StepBenchSettings)| {
+            let mut settings = settings();
+            change(&mut settings);
+            bench_step(&settings).unwrap_err().argument
+        };
+        assert_eq!(error(&|s| s.batch = 1), "--batch");
+        assert_eq!(error(&|s| s.micro = Some(3)), "--micro");
+        assert_eq!(error(&|s| s.caption_tokens = Some(78)), "--caption-tokens");
+    }
+}
