@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 pub(super) const BLOCK: u64 = 512;
 const BLOCK_LEN: usize = 512;
 
+/// What is wrong with a shard that is whole and empty.
+pub(super) const NO_FILES: &str = "the shard holds no files";
+
 /// Where a member's bytes lie in its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Span {
@@ -107,6 +110,9 @@ impl ShardIndex {
                     }
                 }
             }
+        }
+        if index.members.is_empty() && index.damage.is_empty() {
+            index.damage.push((String::new(), NO_FILES.into()));
         }
         Ok(index)
     }

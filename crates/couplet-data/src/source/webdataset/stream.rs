@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::super::SourceError;
 use super::super::captions::CaptionRule;
 use super::super::storage::{self, Location};
-use super::index::{BLOCK, next_header};
+use super::index::{BLOCK, NO_FILES, next_header};
 use super::{WebdatasetTable, split_member};
 use crate::decode::IMAGE_EXTENSIONS;
 use crate::sample::{Fault, Picture, Sample, SkipCause};
@@ -140,6 +140,9 @@ fn read_tar(shard: &Shard, from: u64, group: &mut Group<'_>) -> Result<(), Stopp
         let end = group.behind;
         group.flush()?;
         let (lost, behind) = match ending {
+            Ending::Whole if from == 0 && end == 0 => {
+                return group.fail(String::new(), NO_FILES.into(), u64::MAX);
+            }
             Ending::Whole => return Ok(()),
             Ending::Cut(member) => {
                 return group.fail(member, "the file ends inside this member".into(), u64::MAX);
@@ -424,6 +427,21 @@ mod tests {
         for at in 0..10 {
             assert_eq!(stream(&set, all[at].2), all[at + 1..], "behind {at}");
         }
+    }
+
+    #[test]
+    fn an_empty_shard_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0.tar");
+        std::fs::write(&path, b"").unwrap();
+        let told = stream(&open(&path, true), 0);
+        assert_eq!(
+            told,
+            [(String::new(), Err(SkipCause::Unreadable), u64::MAX)]
+        );
+        assert!(stream(&open(&path, true), u64::MAX).is_empty());
+        let index = super::super::index::ShardIndex::open(&path).unwrap();
+        assert_eq!(index.damage[0].1, NO_FILES);
     }
 
     #[test]
