@@ -233,7 +233,7 @@ fn the_weights_that_were_judged_are_those_that_open() {
     let top1 = |model: PathBuf| -> f64 {
         let json = place.path("result.json");
         let output = Command::new(env!("CARGO_BIN_EXE_couplet"))
-            .args(["eval", "zero-shot", "--dataset"])
+            .args(["eval", "zero-shot", "--no-cache", "--dataset"])
             .arg(&dataset)
             .arg("--model")
             .arg(model)
@@ -401,7 +401,7 @@ fn a_finished_run_is_kept_and_can_be_evaluated() {
 
     let json = place.path("report.json");
     let eval = Command::new(env!("CARGO_BIN_EXE_couplet"))
-        .args(["eval", "zero-shot", "--model"])
+        .args(["eval", "zero-shot", "--no-cache", "--model"])
         .arg(place.path("run"))
         .arg("--dataset")
         .arg(place.path("dataset.toml"))
