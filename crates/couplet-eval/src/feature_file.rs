@@ -68,9 +68,14 @@ fn matrix(file: &SafeTensors, name: &str) -> Result<Option<HostTensor>, String> 
     }
     let values = tensor.data().chunks_exact(4);
     let values = values.map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
+    let values: Vec<f32> = values.collect();
+    if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+        let row = at / tensor.shape()[1];
+        return Err(format!("{name} has no number in row {row}"));
+    }
     Ok(Some(HostTensor {
         shape: tensor.shape().to_vec(),
-        values: values.collect(),
+        values,
     }))
 }
 

@@ -121,6 +121,13 @@ impl ProbeData {
             return Err(unfit("training and test features are of different lengths"));
         }
         let most = train.labels.iter().chain(&test.labels).max();
+        // Every class costs a row of weights, whether an image has it or not.
+        let rows = train.labels.len() + test.labels.len();
+        if let Some(most) = most.filter(|most| **most >= rows) {
+            return Err(unfit(&format!(
+                "the label {most} among {rows} images: number classes from 0"
+            )));
+        }
         let names = (0..=most.copied().unwrap_or(0)).map(|class| class.to_string());
         Self::checked(name.to_string(), names.collect(), train, test, Vec::new())
     }

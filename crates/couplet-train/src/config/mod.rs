@@ -157,13 +157,10 @@ pub struct TrainTable {
 pub struct ValTable {
     #[serde(flatten)]
     pub source: SourceTable,
-    /// Pairs that are read of it; in retrieval each is looked for among so many.
-    #[serde(default = "default_max_samples")]
-    pub max_samples: usize,
-}
-
-fn default_max_samples() -> usize {
-    10_000
+    /// Pairs that are read of it, 10,000 by default; in retrieval each is looked for among so
+    /// many. Of a stream that nobody has counted it must be given, and be no more than all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_samples: Option<usize>,
 }
 
 /// `[batch]`

@@ -58,11 +58,14 @@ impl ShardIndex {
         }
     }
 
-    /// The index beside the shard, if there is one of a shard of this length.
+    /// The index beside the shard, if there is one of a shard of this length that has not
+    /// been written since.
     pub fn saved(shard: &Path) -> Option<Self> {
-        let len = fs::metadata(shard).ok()?.len();
-        let saved: Self = serde_json::from_slice(&fs::read(index_path(shard)).ok()?).ok()?;
-        Some(saved).filter(|index| index.shard_len == len)
+        let (now, path) = (fs::metadata(shard).ok()?, index_path(shard));
+        let indexed = fs::metadata(&path).ok()?.modified().ok()?;
+        let saved: Self = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+        let is_newer = now.modified().is_ok_and(|changed| changed > indexed);
+        Some(saved).filter(|index| index.shard_len == now.len() && !is_newer)
     }
 
     /// Reads a shard's headers and writes the index beside it.
@@ -90,7 +93,17 @@ impl ShardIndex {
             let (end, ending) = index.scan_from(file, start)?;
             let behind = (index.members.last()).map_or(String::new(), |(path, _)| path.clone());
             match ending {
-                Ending::Whole => break,
+                Ending::Whole => {
+                    // Blocks of zeros end a tar file; what stands behind them was cut off by them.
+                    let mut rest = BufReader::new(file);
+                    rest.seek(SeekFrom::Start(end))?;
+                    let (Some(next), _) = next_header(rest, end)? else {
+                        break;
+                    };
+                    let message = format!("{} bytes of zeros behind it", next - end);
+                    index.damage.push((behind, message));
+                    start = next;
+                }
                 Ending::Cut(member) => {
                     let message = "the file ends inside this member".into();
                     index.damage.push((member, message));
@@ -256,7 +269,13 @@ mod tests {
         // The headers are gone, the index is not.
         let len = fs::metadata(&path).unwrap().len();
         fs::write(&path, vec![7; usize::try_from(len).unwrap()]).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
         assert_eq!(written, ShardIndex::open(&path).unwrap());
+        // Written after it was indexed, a shard of the same length is read again.
+        let later = std::time::SystemTime::now() + std::time::Duration::from_mins(1);
+        file.set_modified(later).unwrap();
+        assert_ne!(written, ShardIndex::open(&path).unwrap());
         let path = shard(folder.path(), 2);
         assert_eq!(names(&ShardIndex::open(&path).unwrap()), ["0.jpg", "1.jpg"]);
     }

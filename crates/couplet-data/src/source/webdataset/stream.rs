@@ -143,7 +143,17 @@ fn read_tar(shard: &Shard, from: u64, group: &mut Group<'_>) -> Result<(), Stopp
             Ending::Whole if from == 0 && end == 0 => {
                 return group.fail(String::new(), NO_FILES.into(), u64::MAX);
             }
-            Ending::Whole => return Ok(()),
+            Ending::Whole => {
+                // Blocks of zeros end a tar file; what stands behind them was cut off by them.
+                let found = shard.open(end).and_then(|bytes| next_header(bytes, end));
+                let Ok((Some(next), _)) = found else {
+                    return Ok(());
+                };
+                let message = format!("{} bytes of zeros", next - end);
+                group.fail(format!("byte {end}"), message, next)?;
+                start = next;
+                continue;
+            }
             Ending::Cut(member) => {
                 return group.fail(member, "the file ends inside this member".into(), u64::MAX);
             }
@@ -450,6 +460,20 @@ mod tests {
         let path = shard(folder.path());
         super::super::index_shards(&[path.display().to_string()], |_, _, _| {}).unwrap();
         assert_eq!(open(&path, true).samples(), Some(10));
+    }
+
+    #[test]
+    fn a_block_of_zeros_ends_no_shard_that_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = shard(folder.path());
+        let mut bytes = std::fs::read(&path).unwrap();
+        // The second sample's first header.
+        let at = usize::try_from(stream(&open(&path, true), 0)[0].2).unwrap();
+        bytes[at..at + 512].fill(0);
+        std::fs::write(&path, &bytes).unwrap();
+        for stream in [true, false] {
+            assert_eq!(open(&path, stream).read_all().len(), 8, "stream {stream}");
+        }
     }
 
     /// Whatever is damaged, a stream has the usable samples that an index finds, but for

@@ -15,6 +15,8 @@ use crate::duration::Sizes;
 
 /// What the pairs of `[data.val]` are called in logs.
 pub(crate) const HELD_OUT: &str = "val";
+/// Pairs that are judged unless the config says how many.
+const DEFAULT_PAIRS: usize = 10_000;
 /// The metric of a held-out evaluation, beside retrieval's.
 pub(crate) const LOSS: &str = "loss";
 
@@ -149,7 +151,7 @@ impl Check<'_> {
         for (key, message) in val.source.problems() {
             self.fail(&format!("data.val.{key}"), message);
         }
-        if val.max_samples < 2 {
+        if val.max_samples.is_some_and(|most| most < 2) {
             self.fail("data.val.max_samples", "must be at least 2");
         }
         if self.broken("data.val") || self.broken("model.image.image_size") {
@@ -160,8 +162,13 @@ impl Check<'_> {
         let image_size = u32::try_from(config.model.image.image_size()).unwrap_or(u32::MAX);
         let opened = val.source.open(seed, image_size);
         let set = opened.map_err(|error| self.fail("data.val", error)).ok()?;
-        let known = set.samples().unwrap_or(val.max_samples);
-        let epoch_len = val.max_samples.min(known);
+        let Some(known) = set.samples().or(val.max_samples) else {
+            let message = "is missing: nobody has counted the stream's pairs; say how many of them \
+                           are judged, at most all";
+            self.fail("data.val.max_samples", message);
+            return None;
+        };
+        let epoch_len = val.max_samples.unwrap_or(DEFAULT_PAIRS).min(known);
         if epoch_len < 2 {
             self.fail("data.val", format!("{epoch_len} pairs are too few"));
             return None;

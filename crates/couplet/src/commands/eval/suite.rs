@@ -18,10 +18,16 @@ const NEIGHBOURS: usize = 20;
 /// Every dataset; one that fails is named, and the others go on.
 pub(super) fn run(arguments: &SuiteArguments) -> anyhow::Result<u8> {
     let encoder = open_model(&arguments.rest.of(&arguments.model))?;
-    let datasets = open_datasets(&arguments.datasets, &encoder)?;
     let cache = open_cache(&arguments.cache, &encoder);
     let mut reports = Vec::new();
     let mut failures = Vec::new();
+    let mut datasets = Vec::new();
+    for path in &arguments.datasets {
+        match open_datasets(std::slice::from_ref(path), &encoder) {
+            Ok(opened) => datasets.extend(opened),
+            Err(error) => failures.push(format!("{}: {error:#}", path.display())),
+        }
+    }
     for dataset in &datasets {
         match evaluate(&encoder, dataset, &arguments.also, options(cache.as_ref())) {
             Ok(found) => reports.extend(found),
