@@ -197,6 +197,10 @@ impl Source for MixSource {
         let (part, sample) = self.find(index, epoch);
         part.source.locate(sample, epoch)
     }
+
+    fn parts(&self) -> Vec<Arc<dyn Source>> {
+        self.parts.iter().map(|part| part.source.clone()).collect()
+    }
 }
 
 /// Where `index` goes in a permutation of `0..len` that needs no memory: four rounds of a
@@ -296,6 +300,8 @@ mod tests {
             }
         }
         assert_eq!(seen.len(), 25);
+        let all = Set::Indexed(Arc::new(mix)).read_all();
+        assert_eq!(all.len(), 25, "all are read, whatever they weigh");
         for (caption, count) in seen {
             assert_eq!(
                 count,

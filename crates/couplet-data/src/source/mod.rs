@@ -49,6 +49,11 @@ pub trait Source: Send + Sync {
 
     /// The file that holds the sample that [`Self::read`] gives, and its key inside it.
     fn locate(&self, index: usize, epoch: u64) -> (String, String);
+
+    /// The sets that this one draws from, where an epoch does not show all of them.
+    fn parts(&self) -> Vec<Arc<dyn Source>> {
+        Vec::new()
+    }
 }
 
 /// An opened set.
@@ -204,6 +209,25 @@ impl Set {
         work: impl Fn(Read<'_>) -> Result<T, Fault> + Sync,
         mut take: impl FnMut(Vec<Result<T, Skipped>>) -> Result<(), E>,
     ) -> Result<(), E> {
+        if let Self::Indexed(source) = self {
+            let parts = source.parts();
+            for part in &parts {
+                let part = Self::Indexed(part.clone());
+                part.for_each_item(chunk, &work, &mut take)?;
+            }
+            if !parts.is_empty() {
+                return Ok(());
+            }
+        }
+        self.for_each_item(chunk, &work, &mut take)
+    }
+
+    fn for_each_item<T: Send, E>(
+        &self,
+        chunk: usize,
+        work: &(impl Fn(Read<'_>) -> Result<T, Fault> + Sync),
+        take: &mut impl FnMut(Vec<Result<T, Skipped>>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut items: Box<dyn Iterator<Item = Item>> = match self {
             Self::Indexed(source) => Box::new((0..source.len()).map(Item::Index)),
             Self::Stream(shards) => {
@@ -217,9 +241,7 @@ impl Set {
             if some.is_empty() {
                 return Ok(());
             }
-            let outcomes = some
-                .into_par_iter()
-                .map(|item| self.attempt(item, 0, &work));
+            let outcomes = some.into_par_iter().map(|item| self.attempt(item, 0, work));
             take(outcomes.collect())?;
         }
     }
