@@ -104,9 +104,8 @@ fn decode_bytes(bytes: &[u8], max_pixels: u64, jpegs: Jpegs<'_>) -> Result<RgbIm
             format!("{width}x{height} is more than {max_pixels} pixels"),
         ));
     }
-    if is_jpeg && !jpeg_is_whole(bytes) {
-        let message = "the JPEG is cut off: its end mark is missing";
-        return Err(corrupt(&message));
+    if let Some(fault) = Some(bytes).filter(|_| is_jpeg).and_then(jpeg_fault) {
+        return Err(corrupt(&fault));
     }
     if is_jpeg {
         let by = match jpegs {
@@ -128,32 +127,48 @@ fn decode_bytes(bytes: &[u8], max_pixels: u64, jpegs: Jpegs<'_>) -> Result<RgbIm
     Ok(pixels.into_rgb8())
 }
 
-/// Whether a JPEG's pixels end with its end mark: decoders fill what is cut off with grey,
-/// where PIL refuses the file. An EXIF thumbnail has an end mark of its own, so it is
-/// looked for behind the first scan's header only. Source: ITU-T T.81, annex B.
-fn jpeg_is_whole(bytes: &[u8]) -> bool {
+/// What PIL refuses in a JPEG's structure and decoders pass over: pixels that do not end
+/// with the end mark, which would be filled up with grey, and marks within them that no
+/// encoder writes. Sources: ITU-T T.81, annex B; `read_markers` of libjpeg-turbo.
+fn jpeg_fault(bytes: &[u8]) -> Option<String> {
     const START_OF_SCAN: u8 = 0xda;
     const END_OF_IMAGE: u8 = 0xd9;
     let mut rest = bytes.get(2..).unwrap_or_default();
-    // Segments with their length, up to the scan.
-    while let [0xff, marker, after @ ..] = rest {
-        rest = match (*marker, after) {
-            (0xff, _) => &rest[1..],
-            (START_OF_SCAN, scan) => {
-                // Within a scan, every other 0xff is followed by a 0 or a restart mark.
-                let mut pairs = scan.windows(2).rev();
-                return pairs.any(|pair| pair == [0xff, END_OF_IMAGE]);
+    let mut in_scan = false;
+    loop {
+        // Within a scan, a 0xff is followed by a 0, a restart mark, or the mark that ends it.
+        let cut = || Some("the JPEG is cut off: its end mark is missing".into());
+        if in_scan {
+            let Some(at) = memchr::memchr(0xff, rest) else {
+                return cut();
+            };
+            rest = &rest[at..];
+        }
+        rest = match *rest {
+            [0xff, 0xff, ..] => &rest[1..],
+            [0xff, 0x00 | 0x01 | 0xd0..=0xd7, ..] if in_scan => &rest[2..],
+            [0xff, 0x01 | 0xd0..=0xd8, ..] if !in_scan => &rest[2..],
+            [0xff, END_OF_IMAGE, ..] if in_scan => return None,
+            // Frames and tables; what the decoder's own sort of segment is, it says better.
+            [
+                0xff,
+                mark @ (0xc0..=0xdd | 0xe0..=0xef | 0xfe),
+                high,
+                low,
+                ..,
+            ] => {
+                in_scan |= mark == START_OF_SCAN;
+                let len = usize::from(u16::from_be_bytes([high, low]));
+                rest.get(2 + len..).unwrap_or_default()
             }
-            (0x01 | 0xd0..=0xd8, _) => after,
-            (_, [high, low, ..]) => {
-                let len = usize::from(u16::from_be_bytes([*high, *low]));
-                after.get(len..).unwrap_or_default()
+            [0xff, mark, _, _, ..] if in_scan => {
+                return Some(format!("the JPEG is damaged: an unknown mark {mark:#04x}"));
             }
-            _ => return false,
+            _ if in_scan => return cut(),
+            // The decoder says better what is wrong with such a file.
+            _ => return None,
         };
     }
-    // The decoder says better what is wrong with such a file.
-    true
 }
 
 /// `None` where the other decoder is to have its say: inks in place of light, and damaged
@@ -281,9 +296,29 @@ mod tests {
         with_thumbnail.extend(len.to_be_bytes());
         with_thumbnail.extend(&whole);
         with_thumbnail.extend(&whole[2..]);
-        assert!(jpeg_is_whole(&with_thumbnail));
+        assert_eq!(jpeg_fault(&with_thumbnail), None);
         with_thumbnail.truncate(with_thumbnail.len() - 2);
-        assert!(!jpeg_is_whole(&with_thumbnail));
+        assert!(jpeg_fault(&with_thumbnail).is_some());
+    }
+
+    #[test]
+    fn a_mark_that_no_encoder_writes_is_damage() {
+        let noise = RgbImage::from_fn(40, 40, |x, y| {
+            [x * y, x ^ y, 7 * x]
+                .map(|v| u8::try_from(v % 256).unwrap())
+                .into()
+        });
+        let whole = encoded(&noise.into(), ImageFormat::Jpeg);
+        let scan = whole
+            .windows(2)
+            .position(|pair| pair == [0xff, 0xda])
+            .unwrap();
+        for mark in [0x02, 0x80, 0xfa] {
+            let mut bytes = whole.clone();
+            bytes[scan + 40..scan + 42].copy_from_slice(&[0xff, mark]);
+            let fault = decode(Picture::Encoded(bytes), 9999).unwrap_err();
+            assert!(fault.detail.contains("unknown mark"), "{fault:?}");
+        }
     }
 
     /// Made by `tests/fixtures/make_jpegs.py`.

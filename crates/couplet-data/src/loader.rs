@@ -5,7 +5,6 @@
 //! order, and the position behind a batch is all that resuming needs.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -17,22 +16,23 @@ use serde::{Deserialize, Serialize};
 use crate::decode::decode_reduced;
 use crate::draw::{Purpose, stream};
 use crate::order::Order;
-use crate::read_ahead::{PixelChunk, ReadAhead};
+use crate::read_ahead::ReadAhead;
 use crate::sample::{Fault, SkipCause, Skipped};
 use crate::source::{Item, Set};
 use crate::stages::{Stage, StageClock, StageTimes};
 use crate::stream::{Blocks, NoSamples, StreamMark};
-use crate::{Tokenizer, Transform, decode};
+use crate::{Transform, decode};
+
+mod batch;
+
+use batch::{CHUNK, close_up};
+pub use batch::{HostBatch, TokenOptions};
 
 /// Most batches that wait for the training loop, beside the one being made.
 const QUEUE: usize = 2;
 /// Pixels that may wait beside one whole batch: so many bytes, or this part of a batch.
 const READ_AHEAD_BYTES: usize = 8 << 20;
 const READ_AHEAD_PART: usize = 16;
-/// Images that are made at once and lie together in memory.
-const CHUNK: usize = 128;
-/// A batch's captions are padded to a multiple of this.
-const TOKEN_MULTIPLE: usize = 8;
 
 /// A place between two batches.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +45,9 @@ pub struct Position {
     pub samples: usize,
     /// How many of those were skipped.
     pub skipped: usize,
+    /// What is thought to be lost of shards beside those.
+    #[serde(default)]
+    pub lost: usize,
     /// Of a stream: where its next sample is found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<StreamMark>,
@@ -67,125 +70,25 @@ pub struct LoaderOptions {
     pub max_skipped: f64,
     /// Decoding threads; 0 for one per core.
     pub threads: usize,
+    /// Read one epoch, each sample once: nothing stands in for bad ones, and the last batch
+    /// is as short as what is left, which may be nothing.
+    pub once: bool,
 }
 
 impl LoaderOptions {
-    /// The same on every rank; samples that fill no batch are left out.
-    fn batches_per_epoch(&self) -> usize {
-        self.order.epoch_len / (self.batch_size * self.order.share.ranks)
-    }
-}
-
-/// How captions become rows of one matrix.
-#[derive(Debug, Clone)]
-pub struct TokenOptions {
-    pub tokenizer: Arc<Tokenizer>,
-    pub context_length: usize,
-    /// The id behind a caption's end.
-    pub pad_id: u32,
-    /// Whether a batch may be as long as its longest caption only: for towers that read
-    /// no padding.
-    pub cut: bool,
-}
-
-/// A batch on the host.
-#[derive(Debug)]
-pub struct HostBatch {
-    /// `[batch, image_size, image_size, 3]` in chunks; empty where they are given back.
-    chunks: Vec<Option<PixelChunk>>,
-    /// Bytes of one image.
-    image_len: usize,
-    /// `[batch, token_length]`, padding after each caption's end.
-    pub tokens: Vec<i32>,
-    /// The longest caption's length rounded up, at most the context length.
-    pub token_length: usize,
-    /// How much of its row each caption needs.
-    pub caption_lengths: Vec<usize>,
-    /// Samples passed over on the way to this batch.
-    pub skipped: Vec<Skipped>,
-    /// Where the next batch starts.
-    pub next: Position,
-}
-
-impl HostBatch {
-    /// How many pairs it has.
-    pub fn len(&self) -> usize {
-        self.caption_lengths.len()
+    /// Of this rank.
+    fn epoch_len(&self) -> usize {
+        self.order.epoch_len / self.order.share.ranks
     }
 
-    /// Whether it has no pair.
-    pub fn is_empty(&self) -> bool {
-        self.caption_lengths.is_empty()
-    }
-
-    /// The pixels of some of its pairs, `[rows, image_size, image_size, 3]`.
-    ///
-    /// # Panics
-    /// If they were given back.
-    pub fn pixels(&self, rows: Range<usize>) -> Vec<u8> {
-        let mut pixels = Vec::with_capacity(rows.len() * self.image_len);
-        let mut row = rows.start;
-        while row < rows.end {
-            let (at, first) = (row / CHUNK, row % CHUNK);
-            let last = CHUNK.min(first + rows.end - row);
-            let chunk = self.chunks[at].as_ref().expect("these pixels are here");
-            pixels.extend(&chunk.bytes[first * self.image_len..last * self.image_len]);
-            row += last - first;
-        }
-        pixels
-    }
-
-    /// Gives back the pixels of the pairs before `row`, which makes room for the next
-    /// batch.
-    pub fn release_pixels(&mut self, row: usize) {
-        let done = if row >= self.len() {
-            self.chunks.len()
+    /// Whether an epoch lies behind. It has the same number of batches on every rank; samples
+    /// that fill none are left out.
+    fn is_over(&self, position: &Position) -> bool {
+        if self.once {
+            position.samples >= self.epoch_len()
         } else {
-            row / CHUNK
-        };
-        self.chunks[..done].fill_with(|| None);
-    }
-
-    /// A batch of pairs that are at hand already.
-    /// - pixels: `[batch, image_size, image_size, 3]`; tokens: `[batch, token_length]`.
-    /// - caption_lengths: how much of its row each caption needs.
-    pub fn of(
-        pixels: &[u8],
-        tokens: Vec<i32>,
-        token_length: usize,
-        caption_lengths: Vec<usize>,
-    ) -> Self {
-        let image_len = pixels.len() / caption_lengths.len().max(1);
-        let room = ReadAhead::new(usize::MAX);
-        let chunks = pixels.chunks((image_len * CHUNK).max(1)).map(|bytes| {
-            let mut chunk = room.chunk(bytes.len());
-            chunk.bytes.copy_from_slice(bytes);
-            Some(chunk)
-        });
-        Self {
-            chunks: chunks.collect(),
-            image_len,
-            tokens,
-            token_length,
-            caption_lengths,
-            skipped: Vec::new(),
-            next: Position::default(),
+            position.batches >= self.epoch_len() / self.batch_size
         }
-    }
-
-    /// The tokens of some of its pairs, and the length of their rows: what the longest
-    /// of them needs, rounded up.
-    pub fn tokens(&self, rows: Range<usize>) -> (Vec<i32>, usize) {
-        let longest = self.caption_lengths[rows.clone()].iter().max();
-        let length = longest
-            .map_or(0, |longest| longest.next_multiple_of(TOKEN_MULTIPLE))
-            .min(self.token_length);
-        let whole_rows = self.tokens.chunks_exact(self.token_length.max(1));
-        let cut = whole_rows.skip(rows.start).take(rows.len());
-        (
-            cut.flat_map(|row| &row[..length]).copied().collect(),
-            length,
-        )
     }
 }
 
@@ -193,14 +96,15 @@ impl HostBatch {
 #[derive(Debug, thiserror::Error)]
 pub enum LoaderError {
     #[error(
-        "{skipped} of {epoch_len} samples had to be skipped in epoch {} ({causes}), more than the \
+        "{skipped} of {samples} samples had to be skipped in epoch {} ({causes}), more than the \
          share data.max_skipped = {max_skipped} allows{}; skipped.jsonl lists them, `couplet data \
          check` finds all; mend the data or raise it", epoch + 1, example(list)
     )]
     TooManySkipped {
         epoch: u64,
         skipped: usize,
-        epoch_len: usize,
+        /// Of the epoch, with those that are lost.
+        samples: usize,
         max_skipped: f64,
         causes: String,
         /// What was skipped on the way to the batch that failed.
@@ -208,10 +112,7 @@ pub enum LoaderError {
     },
     #[error("the set has fewer usable samples than the batch size {batch_size}")]
     TooFewUsable { batch_size: usize },
-    #[error(
-        "no shard of data.train.shards holds a sample: an image with a caption of the same \
-         name beside it"
-    )]
+    #[error("no shard holds a sample: an image with a caption of the same name beside it")]
     NoSamples,
     #[error("the data loader's thread ended without a word")]
     Died,
@@ -305,11 +206,10 @@ struct BatchMaker {
 
 impl BatchMaker {
     fn run(&self, mut position: Position, sender: &SyncSender<Result<HostBatch, LoaderError>>) {
-        let batches_per_epoch = self.options.batches_per_epoch();
         let mut causes = BTreeMap::new();
         let mut order = self.order(&position);
         loop {
-            while position.batches < batches_per_epoch {
+            while !self.options.is_over(&position) {
                 let batch = self.batch(&mut order, &position, &mut causes);
                 let failed = batch.is_err();
                 if let Ok(batch) = &batch {
@@ -321,6 +221,9 @@ impl BatchMaker {
                 if position.batches == 0 {
                     break;
                 }
+            }
+            if self.options.once {
+                return;
             }
             causes.clear();
             match &mut order {
@@ -371,11 +274,22 @@ impl BatchMaker {
         let mut chunks = Vec::new();
         let mut skipped = Vec::new();
         let mut next = start.clone();
-        let epoch_len = options.order.epoch_len / options.order.share.ranks;
-        for captions in captions.chunks_mut(CHUNK) {
+        let epoch_len = options.epoch_len();
+        let mut filled = options.batch_size;
+        for (at_chunk, captions) in captions.chunks_mut(CHUNK).enumerate() {
             let mut chunk = self.room.chunk(captions.len() * image_len);
             let mut open: Vec<usize> = (0..captions.len()).collect();
             while !open.is_empty() {
+                let left = if options.once {
+                    epoch_len - next.samples
+                } else {
+                    usize::MAX
+                };
+                if left == 0 {
+                    let whole = close_up(&mut chunk.bytes, captions, image_len, &open);
+                    filled = filled.min(at_chunk * CHUNK + whole);
+                    break;
+                }
                 if next.samples - start.samples >= epoch_len + options.batch_size {
                     return Err(LoaderError::TooFewUsable {
                         batch_size: options.batch_size,
@@ -388,10 +302,11 @@ impl BatchMaker {
                     .enumerate()
                     .filter(|(slot, _)| open.binary_search(slot).is_ok());
                 let mut work = Vec::with_capacity(open.len());
-                for ((slot, (pixels, tokens)), at) in slots.zip(next.samples..) {
+                for ((slot, (pixels, tokens)), at) in slots.zip(next.samples..).take(left) {
                     work.push((slot, pixels, tokens, at, self.item(order, at)?));
                 }
-                next.samples += work.len();
+                let taken = work.len();
+                next.samples += taken;
                 let faults: Vec<Option<(usize, Skipped)>> = self.pool.install(|| {
                     work.into_par_iter()
                         .map(|(slot, pixels, tokens, at, item)| {
@@ -400,19 +315,22 @@ impl BatchMaker {
                         })
                         .collect()
                 });
-                open.clear();
+                open.drain(..taken);
                 for (slot, fault) in faults.into_iter().flatten() {
                     open.push(slot);
-                    *causes.entry(fault.cause).or_default() += 1;
+                    *causes.entry(fault.cause).or_default() += fault.samples;
+                    next.skipped += 1;
+                    next.lost += fault.samples - 1;
                     skipped.push(fault);
                 }
-                next.skipped += open.len();
+                open.sort_unstable();
                 self.check_share(&next, causes, &mut skipped)?;
             }
             chunks.push(Some(chunk));
         }
+        captions.truncate(filled);
         next.batches += 1;
-        if next.batches == options.batches_per_epoch() {
+        if options.is_over(&next) {
             next = Position {
                 epoch: next.epoch + 1,
                 ..Position::default()
@@ -443,12 +361,12 @@ impl BatchMaker {
         causes: &BTreeMap<SkipCause, usize>,
         skipped: &mut Vec<Skipped>,
     ) -> Result<(), LoaderError> {
-        let epoch_len = self.options.order.epoch_len / self.options.order.share.ranks;
+        let epoch_len = self.options.epoch_len();
         #[expect(
             clippy::cast_precision_loss,
             reason = "a share needs no more than 53 bits"
         )]
-        let share = position.skipped as f64 / epoch_len as f64;
+        let share = (position.skipped + position.lost) as f64 / (epoch_len + position.lost) as f64;
         if share <= self.options.max_skipped {
             return Ok(());
         }
@@ -458,8 +376,8 @@ impl BatchMaker {
             .collect();
         Err(LoaderError::TooManySkipped {
             epoch: position.epoch,
-            skipped: position.skipped,
-            epoch_len,
+            skipped: position.skipped + position.lost,
+            samples: epoch_len + position.lost,
             max_skipped: self.options.max_skipped,
             causes: causes.join(", "),
             list: std::mem::take(skipped),
@@ -499,33 +417,6 @@ impl BatchMaker {
             Ok(clock.run(Stage::Tokenize, encode))
         })?;
         Ok(())
-    }
-}
-
-impl TokenOptions {
-    /// A caption's ids, its start and end included.
-    pub fn encode(&self, caption: &str) -> Vec<u32> {
-        self.tokenizer.encode(caption, self.context_length)
-    }
-
-    /// Captions as one matrix `[captions, length]` with its length. Where the tower reads
-    /// no padding, the matrix is as long as its longest caption needs.
-    pub fn pad(&self, captions: &[Vec<u32>]) -> (Vec<i32>, usize) {
-        let longest = captions.iter().map(Vec::len).max().unwrap_or(0);
-        let length = if self.cut {
-            longest
-                .next_multiple_of(TOKEN_MULTIPLE)
-                .min(self.context_length)
-        } else {
-            self.context_length
-        };
-        let pad_id = self.pad_id.cast_signed();
-        let mut tokens = Vec::with_capacity(captions.len() * length);
-        for caption in captions {
-            tokens.extend(caption.iter().map(|id| id.cast_signed()));
-            tokens.resize(tokens.len() + length - caption.len(), pad_id);
-        }
-        (tokens, length)
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Skipped {
     pub key: String,
     pub cause: SkipCause,
     pub detail: String,
+    /// How many samples it stands for: 1, or what is thought to be lost of a shard.
+    pub samples: usize,
 }
 
 /// Why a sample was skipped.
@@ -68,6 +70,8 @@ impl fmt::Display for SkipCause {
 pub struct Fault {
     pub cause: SkipCause,
     pub detail: String,
+    /// How many samples it costs.
+    pub samples: usize,
 }
 
 impl Fault {
@@ -75,6 +79,20 @@ impl Fault {
         Self {
             cause,
             detail: detail.to_string(),
+            samples: 1,
+        }
+    }
+
+    /// The line that tells it.
+    /// - place: the shard, and the key inside it.
+    pub(crate) fn at(self, epoch: u64, place: (String, String)) -> Skipped {
+        Skipped {
+            epoch,
+            shard: place.0,
+            key: place.1,
+            cause: self.cause,
+            detail: self.detail,
+            samples: self.samples,
         }
     }
 }

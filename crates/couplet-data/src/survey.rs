@@ -51,13 +51,14 @@ impl Survey {
         mut progress: impl FnMut(usize),
     ) -> Self {
         let mut survey = Self::default();
-        let (mut captions, mut images) = (Vec::new(), Vec::new());
+        let (mut captions, mut images, mut done) = (Vec::new(), Vec::new(), 0);
         let look = |read: Read<'_>| look(read, tokens, max_pixels);
         let all: Result<(), Infallible> = set.for_each_chunk(CHUNK, look, |seen| {
-            survey.samples += seen.len();
+            done += seen.len();
             for outcome in seen {
                 match outcome {
                     Ok(seen) => {
+                        survey.samples += 1;
                         survey.widths.push(seen.size[0]);
                         survey.heights.push(seen.size[1]);
                         survey.bytes.extend(seen.bytes);
@@ -65,10 +66,13 @@ impl Survey {
                         captions.push(seen.caption_hash);
                         images.push(seen.image_hash);
                     }
-                    Err(skipped) => survey.skipped.push(skipped),
+                    Err(skipped) => {
+                        survey.samples += skipped.samples;
+                        survey.skipped.push(skipped);
+                    }
                 }
             }
-            progress(survey.samples);
+            progress(done);
             Ok(())
         });
         let Ok(()) = all;
@@ -87,7 +91,7 @@ impl Survey {
     pub fn causes(&self) -> BTreeMap<SkipCause, usize> {
         let mut causes = BTreeMap::new();
         for skipped in &self.skipped {
-            *causes.entry(skipped.cause).or_default() += 1;
+            *causes.entry(skipped.cause).or_default() += skipped.samples;
         }
         causes
     }

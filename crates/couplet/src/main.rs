@@ -288,8 +288,8 @@ struct DataPackArguments {
 struct DataShapesArguments {
     #[command(flatten)]
     target: PackTarget,
-    #[arg(long, default_value_t = 8192)]
-    samples: usize,
+    #[arg(long, default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..))]
+    samples: u32,
     #[arg(long, default_value_t = 64)]
     image_size: u32,
     #[arg(long, default_value_t = 0)]

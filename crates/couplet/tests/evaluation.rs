@@ -125,7 +125,10 @@ fn held_out_pairs_are_judged_and_choose_the_best_checkpoint() {
     let loss = |line: &Value| line["eval/val/loss"].as_f64().unwrap();
     // Chance among 16 pairs.
     assert!((1.0..16.0_f64.ln() + 2.0).contains(&loss(evals[0])));
-    assert_eq!(evals[0]["eval/val/images"], 32, "two whole batches of 16");
+    assert_eq!(
+        evals[0]["eval/val/images"], 40,
+        "two batches of 16 and one of 8"
+    );
     assert!(
         evals[0]["eval/val/image_to_text_recall@10"]
             .as_f64()

@@ -145,8 +145,18 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&both).into_owned()
 }
 
-/// A web server that breaks off every third answer and refuses every fifth request.
-fn flaky_server(root: PathBuf) -> (u16, Arc<AtomicUsize>) {
+/// How a server fails.
+#[derive(Clone, Copy, PartialEq)]
+enum Manner {
+    /// It breaks off every third answer and refuses every fifth request.
+    Flaky,
+    /// It breaks off every answer behind so many bytes.
+    Chops(usize),
+    /// It says nothing more of a shard of this name behind so many bytes.
+    Silent(&'static str, usize),
+}
+
+fn server(root: PathBuf, manner: Manner) -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let failures = Arc::new(AtomicUsize::new(0));
@@ -157,7 +167,7 @@ fn flaky_server(root: PathBuf) -> (u16, Arc<AtomicUsize>) {
         for connection in listener.incoming() {
             let (root, requests, failures) = (root.clone(), requests.clone(), counted.clone());
             std::thread::spawn(move || {
-                let _ = serve(&connection.unwrap(), &root, &requests, &failures);
+                let _ = serve(&connection.unwrap(), &root, manner, &requests, &failures);
             });
         }
     });
@@ -167,6 +177,7 @@ fn flaky_server(root: PathBuf) -> (u16, Arc<AtomicUsize>) {
 fn serve(
     mut connection: &TcpStream,
     root: &Path,
+    manner: Manner,
     requests: &AtomicUsize,
     failures: &AtomicUsize,
 ) -> std::io::Result<()> {
@@ -188,7 +199,7 @@ fn serve(
     let Ok(bytes) = fs::read(root.join(path.trim_start_matches('/'))) else {
         return connection.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
     };
-    if number % 5 == 4 {
+    if manner == Manner::Flaky && number % 5 == 4 {
         failures.fetch_add(1, Ordering::Relaxed);
         let busy = b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
         return connection.write_all(busy);
@@ -213,11 +224,23 @@ fn serve(
     if request.starts_with("HEAD") {
         return Ok(());
     }
-    if number % 3 == 2 {
-        failures.fetch_add(1, Ordering::Relaxed);
-        return connection.write_all(&body[..body.len() / 2]);
+    let given = match manner {
+        Manner::Flaky if number % 3 == 2 => body.len() / 2,
+        Manner::Chops(len) => body.len().min(len),
+        Manner::Silent(name, len) if path.ends_with(name) => {
+            let first = range.map_or(0, |(first, _)| first);
+            body.len().min(len.saturating_sub(first))
+        }
+        _ => body.len(),
+    };
+    failures.fetch_add(usize::from(given < body.len()), Ordering::Relaxed);
+    connection.write_all(&body[..given])?;
+    if let Manner::Silent(..) = manner
+        && given < body.len()
+    {
+        std::thread::sleep(Duration::from_mins(2));
     }
-    connection.write_all(body)
+    Ok(())
 }
 
 fn wait_for_lines(folder: &Path, lines: usize) {
@@ -233,7 +256,7 @@ fn wait_for_lines(folder: &Path, lines: usize) {
 fn a_server_that_fails_gives_the_same_run_as_a_disk_also_after_a_kill() {
     let place = Place::new();
     let from_disk = place.losses_from_disk();
-    let (port, failures) = flaky_server(place.path("shards"));
+    let (port, failures) = server(place.path("shards"), Manner::Flaky);
     let shards = format!("http://127.0.0.1:{port}/{{000000..000005}}.tar");
     let mut child = place
         .train("http", &shards)
@@ -256,9 +279,70 @@ fn a_server_that_fails_gives_the_same_run_as_a_disk_also_after_a_kill() {
 }
 
 #[test]
+fn answers_that_break_off_are_gone_on_with() {
+    let place = Place::new();
+    let (port, failures) = server(place.path("shards"), Manner::Chops(700_000));
+    let shards = format!("http://127.0.0.1:{port}/{{000000..000005}}.tar");
+    let output = place.train("chops", &shards).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(place.losses("chops"), place.losses_from_disk());
+    assert!(failures.load(Ordering::Relaxed) > 20);
+}
+
+#[test]
+fn a_server_that_falls_silent_costs_the_rest_of_the_shard_and_no_more_than_its_timeout() {
+    let place = Place::new();
+    let len = fs::metadata(place.path("shards/000002.tar")).unwrap().len();
+    let half = usize::try_from(len / 2).unwrap();
+    let (port, _) = server(place.path("shards"), Manner::Silent("2.tar", half));
+    let shards = format!("http://127.0.0.1:{port}/{{000000..000005}}.tar");
+    let mut command = place.train("silent", &shards);
+    command.args(["--set", "data.train.server_timeout=3"]);
+    command.args(["--set", "data.train.samples_per_epoch=300"]);
+    // About 25 of 300 samples are lost in each pass.
+    let start = Instant::now();
+    let output = command
+        .args(["--set", "data.max_skipped=0.3"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(
+        start.elapsed() < Duration::from_mins(1),
+        "{:?}",
+        start.elapsed()
+    );
+    let skipped = fs::read_to_string(place.path("silent/skipped.jsonl")).unwrap();
+    let lines: Vec<Value> = (skipped.lines())
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let rest = lines.iter().find(|line| line["cause"] == "unreadable");
+    let rest = rest.expect("a line of the shard");
+    assert!(
+        (15..36).contains(&rest["samples"].as_u64().unwrap()),
+        "{rest}"
+    );
+    let detail = rest["detail"].as_str().unwrap();
+    assert!(detail.contains("given up after 3 s"), "{detail}");
+    // As many as the rest of a shard are too many here.
+    let mut command = place.train("strict", &shards);
+    command.args(["--set", "data.train.server_timeout=3"]);
+    command.args(["--set", "data.train.samples_per_epoch=300"]);
+    let output = command
+        .args(["--set", "data.max_skipped=0.05"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(
+        text(&output).contains("data.max_skipped"),
+        "{}",
+        text(&output)
+    );
+}
+
+#[test]
 fn what_is_not_there_is_named() {
     let place = Place::new();
-    let (port, _) = flaky_server(place.path("shards"));
+    let (port, _) = server(place.path("shards"), Manner::Flaky);
     let output = place.train("none", &format!("http://127.0.0.1:{port}/nowhere.tar"));
     let output = { output }.output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
@@ -267,7 +351,7 @@ fn what_is_not_there_is_named() {
     let shards = format!("http://127.0.0.1:{port}/{{000004..000006}}.tar");
     let mut command = place.train("some", &shards);
     let output = command
-        .args(["--set", "data.max_skipped=0.1"])
+        .args(["--set", "data.max_skipped=0.4"])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", text(&output));

@@ -359,16 +359,7 @@ impl LabelledSet {
     ) -> Result<(), Skipped> {
         let prepared =
             picture.and_then(|picture| prepare_into(picture, transform, max_pixels, out));
-        prepared.map_err(|fault| {
-            let (shard, key) = self.images.locate(index);
-            Skipped {
-                epoch: 0,
-                shard,
-                key,
-                cause: fault.cause,
-                detail: fault.detail,
-            }
-        })
+        prepared.map_err(|fault| fault.at(0, self.images.locate(index)))
     }
 }
 

@@ -110,8 +110,8 @@ impl LabelledWebdatasetTable {
             let file =
                 ShardMembers::of(&path, kind.extension()).map_err(LabelledError::io(&path))?;
             let problem = |message: String| LabelledError::malformed(&path, message);
-            if let Some((member, message)) = file.damage.first() {
-                return Err(problem(format!("{member}: {message}")));
+            if let Some(damage) = file.damage.first() {
+                return Err(problem(format!("{}: {}", damage.place, damage.message)));
             }
             if let Some(key) = file.incomplete.first() {
                 let message = format!("{key} has no image, or no .{}", kind.extension());

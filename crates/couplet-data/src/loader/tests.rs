@@ -3,7 +3,7 @@ use crate::order::Share;
 use crate::sample::{Picture, Sample};
 use crate::source::Source;
 use crate::stream::{Shards, Streamed};
-use crate::{Filter, Fit};
+use crate::{Filter, Fit, Tokenizer};
 use image::RgbImage;
 
 /// Grey pictures whose level is their index; some indices are bad.
@@ -59,6 +59,7 @@ fn options(threads: usize) -> LoaderOptions {
         dct_scaling: false,
         max_skipped: 0.2,
         threads,
+        once: false,
     }
 }
 
@@ -97,6 +98,45 @@ fn threads_do_not_change_what_a_batch_holds() {
     let four = take(&start(some_bad(), 8, 4, Position::default()), 12);
     assert_eq!(one, four);
     assert_eq!(one[4].2.epoch, 1, "40 samples make 5 batches of 8");
+}
+
+#[test]
+fn once_gives_every_usable_sample_and_no_other() {
+    for (bad, batch_size) in [
+        (vec![3, 17, 30], 8),
+        (vec![], 16),
+        ((0..30).collect(), 8),
+        ((0..40).collect(), 8),
+    ] {
+        let mut options = options(2);
+        (options.order.len, options.order.epoch_len) = (40, 40);
+        (options.batch_size, options.once, options.max_skipped) = (batch_size, true, 1.0);
+        let source = Arc::new(Levels {
+            len: 40,
+            bad: bad.clone(),
+        });
+        let loader = Loader::start(Set::Indexed(source), options, Position::default()).unwrap();
+        let (mut seen, mut skipped) = (Vec::new(), 0);
+        loop {
+            let batch = loader.next_batch().unwrap();
+            let captions = batch.tokens.len() / batch.token_length.max(1);
+            assert_eq!(captions, batch.len());
+            // Each caption still belongs to its picture.
+            for (level, tokens) in levels(&batch).iter().zip(&batch.caption_lengths) {
+                assert_eq!(*tokens, 2 + 2 * usize::from(level % 5));
+            }
+            seen.extend(levels(&batch));
+            skipped += batch.skipped.len();
+            if batch.next.epoch > 0 {
+                break;
+            }
+        }
+        seen.sort_unstable();
+        let usable: Vec<u8> = (0..40)
+            .filter(|at| !bad.contains(&usize::from(*at)))
+            .collect();
+        assert_eq!((seen, skipped), (usable, bad.len()));
+    }
 }
 
 #[test]
@@ -198,6 +238,7 @@ impl Shards for LevelShards {
                 key: index.to_string(),
                 sample: source.read(index, epoch),
                 behind: at + 1,
+                lost: None,
             };
             if !give(streamed) {
                 return;

@@ -68,7 +68,7 @@ impl MixTable {
         }
         match (sources.is_empty(), streams.is_empty()) {
             (false, false) => Err(SourceError {
-                path: "data.train.mix".into(),
+                path: "mix".into(),
                 message: "streams and indexed sets cannot be mixed: set stream = true for all of \
                           them, or for none"
                     .into(),

@@ -17,8 +17,8 @@ pub use mix::{MixEntry, MixTable};
 pub use parquet::ParquetTable;
 #[cfg(feature = "parquet")]
 pub(crate) use parquet::{Labels, ParquetImages};
+pub use webdataset::{Damage, WebdatasetTable, index_shards};
 pub(crate) use webdataset::{ShardFile, ShardMembers};
-pub use webdataset::{WebdatasetTable, index_shards};
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -164,22 +164,15 @@ impl Set {
                 Err(Fault::new(SkipCause::CorruptImage, "the decoder panicked"))
             })
         };
-        let skipped = |(shard, key), fault: Fault| Skipped {
-            epoch,
-            shard,
-            key,
-            cause: fault.cause,
-            detail: fault.detail,
-        };
         match (self, item) {
             (Self::Indexed(source), Item::Index(index)) => {
                 guarded(Box::new(|| source.read(index, epoch)))
-                    .map_err(|fault| skipped(source.locate(index, epoch), fault))
+                    .map_err(|fault| fault.at(epoch, source.locate(index, epoch)))
             }
             (Self::Stream(shards), Item::Streamed(shard, streamed)) => {
                 let Streamed { key, sample, .. } = streamed;
                 guarded(Box::new(move || sample))
-                    .map_err(|fault| skipped((shards.name(shard), key), fault))
+                    .map_err(|fault| fault.at(epoch, (shards.name(shard), key)))
             }
             _ => unreachable!("an item of another kind of set"),
         }
@@ -231,7 +224,7 @@ impl Set {
         let mut items: Box<dyn Iterator<Item = Item>> = match self {
             Self::Indexed(source) => Box::new((0..source.len()).map(Item::Index)),
             Self::Stream(shards) => {
-                let mut walk = Walk::new(shards.clone(), ShardOrder::Listed, 0, None);
+                let mut walk = Walk::new(shards.clone(), ShardOrder::Listed, (0, None), None);
                 let samples = std::iter::from_fn(move || walk.next());
                 Box::new(samples.map(|(shard, streamed)| Item::Streamed(shard, streamed)))
             }

@@ -147,7 +147,12 @@ impl Reader {
             seed: self.seed,
             resample: self.resample,
         };
-        let walk = Walk::new(self.shards.clone(), order, epoch, mark);
+        let walk = Walk::new(
+            self.shards.clone(),
+            order,
+            (epoch, Some(self.epoch_len)),
+            mark,
+        );
         self.read(walk, epoch, mark.map_or(0, |mark| mark.place))
     }
 

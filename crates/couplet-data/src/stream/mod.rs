@@ -57,6 +57,44 @@ pub struct Streamed {
     pub sample: Result<Sample, Fault>,
     /// Where the shard's next sample begins.
     pub behind: u64,
+    /// Where a fault costs more than a sample, and nobody can say how many.
+    pub lost: Option<Lost>,
+}
+
+/// What is lost of a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lost {
+    /// So much of it, in [0, 1].
+    Part(f64),
+    /// All that would follow.
+    Rest,
+}
+
+impl Lost {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "shards are smaller than 2^53 bytes"
+    )]
+    pub(crate) fn part(bytes: u64, shard_len: u64) -> Self {
+        Self::Part((bytes as f64 / shard_len.max(1) as f64).min(1.0))
+    }
+
+    /// How many samples that is, one at least.
+    /// - held: samples that the shard is thought to hold; given: those before the damage.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a part of a small number"
+    )]
+    pub(crate) fn samples(self, held: usize, given: usize) -> usize {
+        let samples = match self {
+            Self::Part(part) => (part * held as f64).round() as usize,
+            Self::Rest => held.saturating_sub(given),
+        };
+        samples.max(1)
+    }
 }
 
 /// Where a block begins: all that a stream needs to go on from there.
@@ -73,6 +111,10 @@ pub struct StreamMark {
     pub lanes: Vec<LaneMark>,
     /// The lane whose turn it is.
     pub turn: usize,
+    /// Shards of this epoch that were read to their end without damage.
+    pub whole: usize,
+    /// The samples that those held.
+    pub whole_samples: usize,
 }
 
 /// A shard that is being read, and where its next sample begins.
@@ -81,6 +123,10 @@ pub struct StreamMark {
 pub struct LaneMark {
     pub shard: usize,
     pub from: u64,
+    /// Samples that it gave.
+    pub given: usize,
+    /// Whether part of it was lost.
+    pub damaged: bool,
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use crate::sample::{Picture, SkipCause};
 struct Numbers {
     shards: Vec<usize>,
     weights: Vec<f64>,
+    /// Whether nobody knows how many they hold.
+    uncounted: bool,
 }
 
 impl Shards for Numbers {
@@ -16,7 +18,7 @@ impl Shards for Numbers {
     }
 
     fn samples(&self) -> Option<usize> {
-        Some(self.shards.iter().sum())
+        (!self.uncounted).then(|| self.shards.iter().sum())
     }
 
     fn shuffle_buffer(&self) -> usize {
@@ -46,6 +48,7 @@ impl Shards for Numbers {
                 key: at.to_string(),
                 sample,
                 behind: at + 1,
+                lost: None,
             };
             if !give(streamed) {
                 return;
@@ -58,6 +61,7 @@ fn numbers(shards: &[usize]) -> Arc<Numbers> {
     Arc::new(Numbers {
         shards: shards.to_vec(),
         weights: Vec::new(),
+        uncounted: false,
     })
 }
 
@@ -134,6 +138,7 @@ fn shards_come_as_often_as_they_weigh() {
     let shards = Arc::new(Numbers {
         shards: vec![10, 10],
         weights: vec![2.0, 0.5],
+        uncounted: false,
     });
     let ids = epoch(&shards, 1, 1000, 0);
     let second = ids.iter().filter(|id| id.0 == 1).count();
@@ -150,8 +155,79 @@ fn shards_without_samples_end_the_stream_with_words() {
 
 #[test]
 fn a_panicking_reader_costs_its_shard() {
-    let mut walk = Walk::new(numbers(&[1, 0, 0, 0, 0, 3, 1]), ShardOrder::Listed, 0, None);
+    let mut walk = Walk::new(
+        numbers(&[1, 0, 0, 0, 0, 3, 1]),
+        ShardOrder::Listed,
+        (0, None),
+        None,
+    );
     let ids: Vec<_> = std::iter::from_fn(|| walk.next()).collect();
     let bad: Vec<bool> = ids.iter().map(|(_, one)| one.sample.is_err()).collect();
     assert_eq!(bad, [false, true, false]);
+}
+
+/// Shards of ten samples; every fourth cannot be read, every fifth is cut in its middle.
+struct Damaged(usize);
+
+impl Shards for Damaged {
+    fn len(&self) -> usize {
+        self.0
+    }
+
+    fn samples(&self) -> Option<usize> {
+        None
+    }
+
+    fn shuffle_buffer(&self) -> usize {
+        16
+    }
+
+    fn name(&self, shard: usize) -> String {
+        shard.to_string()
+    }
+
+    fn read(&self, shard: usize, from: u64, epoch: u64, give: &mut dyn FnMut(Streamed) -> bool) {
+        let (end, damaged) = match shard {
+            _ if shard % 4 == 3 => (0, true),
+            _ if shard % 5 == 2 => (6, true),
+            _ => (10, false),
+        };
+        if from > end {
+            return;
+        }
+        numbers(&[usize::try_from(end).unwrap()]).read(0, from, epoch, give);
+        if damaged {
+            give(Streamed {
+                key: String::new(),
+                sample: Err(Fault::new(SkipCause::Unreadable, "bad")),
+                behind: u64::MAX,
+                lost: Some(Lost::Rest),
+            });
+        }
+    }
+}
+
+#[test]
+fn what_is_lost_of_a_shard_weighs_as_much_as_the_others_hold() {
+    let shards = Arc::new(Damaged(40));
+    let costs = |mark: Option<StreamMark>, places: std::ops::Range<usize>| -> Vec<usize> {
+        let mut blocks = Blocks::start(shards.clone(), (1, false, 400), 0, mark);
+        let cost = |place| match blocks.take(place).unwrap().1.sample {
+            Ok(_) => 0,
+            Err(fault) => fault.samples,
+        };
+        places.map(cost).collect()
+    };
+    // Ten are lost whole, six of the others lack four samples: 30 * 10 - 6 * 4 + 16 lines.
+    let all = costs(None, 0..292);
+    assert_eq!(all.iter().filter(|cost| **cost == 10).count(), 10);
+    assert_eq!(all.iter().filter(|cost| **cost == 4).count(), 6);
+    assert_eq!(all.iter().sum::<usize>(), 124);
+    // Also behind a mark.
+    let mut blocks = Blocks::start(shards.clone(), (1, false, 400), 0, None);
+    for place in 0..150 {
+        blocks.take(place).unwrap();
+    }
+    let mark = blocks.mark(150);
+    assert_eq!(costs(Some(mark), 150..292), all[150..]);
 }

@@ -8,7 +8,7 @@ use std::thread;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
-use super::{LaneMark, Shards, StreamMark, Streamed};
+use super::{LaneMark, Lost, Shards, StreamMark, Streamed};
 use crate::draw::{Purpose, stream};
 use crate::sample::{Fault, SkipCause};
 
@@ -16,6 +16,9 @@ use crate::sample::{Fault, SkipCause};
 const LANES: usize = 4;
 /// Samples that a shard's reader may be ahead.
 const AHEAD: usize = 32;
+/// Most samples that a shard is thought to hold before one was read whole: as many as
+/// img2dataset writes into one.
+const MOST_GUESSED: usize = 10_000;
 
 /// The order of shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +43,10 @@ pub(crate) struct Walk {
     begun: usize,
     lanes: Vec<Lane>,
     turn: usize,
+    whole: usize,
+    whole_samples: usize,
+    /// Samples of a shard as long as nothing is known of it.
+    guess: usize,
 }
 
 struct Lane {
@@ -48,13 +55,17 @@ struct Lane {
 }
 
 impl Walk {
+    /// - epoch_len: samples of an epoch, as far as it has been said.
     /// - mark: where to go on; the epoch's beginning by default.
     pub fn new(
         shards: Arc<dyn Shards>,
         order: ShardOrder,
-        epoch: u64,
+        (epoch, epoch_len): (u64, Option<usize>),
         mark: Option<&StreamMark>,
     ) -> Self {
+        let each = |samples: usize| samples / shards.len().max(1);
+        let guess = epoch_len.map_or(1, |len| each(len).min(MOST_GUESSED));
+        let guess = shards.samples().map_or(guess, each);
         let mark = mark.cloned().unwrap_or_default();
         let mut walk = Self {
             list: pass_list(shards.as_ref(), order, epoch, mark.pass),
@@ -65,6 +76,9 @@ impl Walk {
             begun: mark.begun,
             lanes: Vec::new(),
             turn: mark.turn,
+            whole: mark.whole,
+            whole_samples: mark.whole_samples,
+            guess,
         };
         walk.lanes = mark.lanes.iter().map(|lane| walk.open(*lane)).collect();
         walk
@@ -78,6 +92,8 @@ impl Walk {
             begun: self.begun,
             lanes: self.lanes.iter().map(|lane| lane.mark).collect(),
             turn: self.turn,
+            whole: self.whole,
+            whole_samples: self.whole_samples,
         }
     }
 
@@ -96,11 +112,17 @@ impl Walk {
         while !self.lanes.is_empty() {
             let turn = self.turn % self.lanes.len();
             self.turn = turn;
-            let lane = &mut self.lanes[turn];
-            if let Ok(sample) = lane.samples.recv() {
-                lane.mark.from = sample.behind;
+            if let Ok(mut sample) = self.lanes[turn].samples.recv() {
+                let held = self.shard_samples();
+                let mark = &mut self.lanes[turn].mark;
+                mark.weigh(&mut sample, held);
                 self.turn = turn + 1;
-                return Some((lane.mark.shard, sample));
+                return Some((mark.shard, sample));
+            }
+            let ended = self.lanes[turn].mark;
+            if !ended.damaged {
+                self.whole += 1;
+                self.whole_samples += ended.given;
             }
             match self.begin() {
                 Some(lane) => self.lanes[turn] = lane,
@@ -108,6 +130,15 @@ impl Walk {
             }
         }
         None
+    }
+
+    /// How many samples a shard is thought to hold.
+    fn shard_samples(&self) -> usize {
+        let seen = self.whole_samples.checked_div(self.whole);
+        match self.shards.samples() {
+            Some(_) => self.guess,
+            None => seen.unwrap_or(self.guess),
+        }
     }
 
     /// Begins another pass over all shards.
@@ -123,7 +154,12 @@ impl Walk {
     fn begin(&mut self) -> Option<Lane> {
         let shard = *self.list.get(self.begun)?;
         self.begun += 1;
-        Some(self.open(LaneMark { shard, from: 0 }))
+        Some(self.open(LaneMark {
+            shard,
+            from: 0,
+            given: 0,
+            damaged: false,
+        }))
     }
 
     fn open(&self, mark: LaneMark) -> Lane {
@@ -151,6 +187,22 @@ impl Walk {
     }
 }
 
+impl LaneMark {
+    /// Goes behind a sample; says what a fault costs.
+    /// - held: samples that the shard is thought to hold.
+    fn weigh(&mut self, sample: &mut Streamed, held: usize) {
+        self.from = sample.behind;
+        self.given += 1;
+        let Some(lost) = sample.lost else {
+            return;
+        };
+        self.damaged = true;
+        if let Err(fault) = &mut sample.sample {
+            fault.samples = lost.samples(held, self.given - 1);
+        }
+    }
+}
+
 /// Says that the rest of a shard was not read.
 fn lost(sender: &SyncSender<Streamed>, behind: u64, message: &str) {
     // Nobody may listen any more.
@@ -158,6 +210,7 @@ fn lost(sender: &SyncSender<Streamed>, behind: u64, message: &str) {
         key: format!("behind byte {behind}"),
         sample: Err(Fault::new(SkipCause::Unreadable, message)),
         behind: u64::MAX,
+        lost: Some(Lost::Rest),
     });
 }
 

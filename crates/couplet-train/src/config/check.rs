@@ -100,6 +100,7 @@ pub(super) fn check(config: RunConfig, problems: &mut Vec<Problem>) -> Option<Ch
     Some(Checked {
         device: device?,
         data: CheckedData {
+            once: false,
             set: set?,
             tokens: tokens?,
             table: config.data.clone(),

@@ -34,6 +34,8 @@ pub struct CheckedData {
     pub(super) spec: ModelSpec,
     pub(super) seed: u64,
     pub(crate) batch_size: usize,
+    /// Whether each sample is read once and no more: as those that are held out.
+    pub(super) once: bool,
 }
 
 /// `[data]`, and what else it depends on.
@@ -85,6 +87,7 @@ impl CheckedData {
                 seed: config.seed,
                 batch_size: batch_size.min(epoch_len),
                 table: config.data,
+                once: false,
             })
         });
         opened
@@ -113,6 +116,7 @@ impl CheckedData {
             dct_scaling: self.table.train.dct_scaling,
             max_skipped: self.table.max_skipped,
             threads: self.table.threads,
+            once: self.once,
         };
         Loader::start(self.set.clone(), options, position)
     }

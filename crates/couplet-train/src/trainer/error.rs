@@ -1,5 +1,6 @@
 //! Why a run can fail.
 
+use couplet_data::Skipped;
 use couplet_data::loader::LoaderError;
 use couplet_eval::{MissingTokenizer, OpenError};
 use couplet_model::FolderError;
@@ -12,6 +13,8 @@ use crate::log::LogError;
 pub enum TrainError {
     #[error(transparent)]
     Data(#[from] LoaderError),
+    #[error("no pair of [data.val] can be used{}", example(.0.as_ref()))]
+    NothingHeldOut(Option<Skipped>),
     #[error("cannot start the data loader: {0}")]
     Threads(std::io::Error),
     #[error(transparent)]
@@ -59,6 +62,12 @@ pub enum TrainError {
         loss: f64,
         last_good: Option<String>,
     },
+}
+
+fn example(bad: Option<&Skipped>) -> String {
+    bad.map_or(String::new(), |one| {
+        format!(", such as {} of {}: {}", one.key, one.shard, one.detail)
+    })
 }
 
 /// What a failed run can go on from.

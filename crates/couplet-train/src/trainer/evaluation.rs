@@ -88,9 +88,7 @@ impl Run<'_> {
             }
             EvalTarget::HeldOut(data) => {
                 let (loss, chunk) = (self.checked.config.loss, self.context.micro_batch);
-                held_out(encoder, data, loss, chunk, tell)
-                    .map(|report| (report, Vec::new()))
-                    .map_err(|error| error.to_string())
+                held_out(encoder, data, loss, chunk, tell).map_err(|error| error.to_string())
             }
         }
     }

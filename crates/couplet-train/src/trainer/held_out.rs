@@ -2,6 +2,8 @@
 
 use burn::module::Param;
 use burn::tensor::Tensor;
+use couplet_data::Skipped;
+use couplet_data::loader::Position;
 use couplet_eval::{Encoder, Metrics, Protocol, Report, retrieval_metrics};
 use couplet_loss::{Features, Loss, default_chunk};
 use couplet_model::l2_normalize;
@@ -9,8 +11,9 @@ use couplet_model::l2_normalize;
 use super::TrainError;
 use crate::config::CheckedData;
 
-/// Reads the pairs in batches as large as in training, without augmentation and in an order
-/// that is the same each time. Pairs that fill no batch are left out.
+/// Reads the pairs in batches as large as in training, without augmentation, each once and
+/// in an order that is the same each time; the last batch is as large as what is left. As in
+/// open_clip, a batch's loss weighs as many pairs as it has.
 /// - chunk: pairs that are encoded at once.
 /// - progress: told how many pairs are done, and of how many.
 pub(super) fn held_out(
@@ -19,16 +22,19 @@ pub(super) fn held_out(
     loss: Loss,
     chunk: usize,
     mut progress: impl FnMut(usize, usize),
-) -> Result<Report, TrainError> {
-    let loader = data.start_loader(couplet_data::loader::Position::default());
+) -> Result<(Report, Vec<Skipped>), TrainError> {
+    let loader = data.start_loader(Position::default());
     let loader = loader.map_err(TrainError::Threads)?;
-    let batches = data.epoch_len / data.batch_size;
     let model = encoder.model();
-    let (mut images, mut texts) = (Vec::new(), Vec::new());
-    let (mut sum, mut skipped) = (0.0, 0);
-    for at in 0..batches {
-        let batch = loader.next_batch()?;
-        skipped += batch.skipped.len();
+    let (mut images, mut texts, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut sum, mut pairs, mut is_over) = (0.0, 0, false);
+    while !is_over {
+        let mut batch = loader.next_batch()?;
+        is_over = batch.next.epoch > 0;
+        skipped.append(&mut batch.skipped);
+        if batch.is_empty() {
+            continue;
+        }
         let (mut image, mut text) = (Vec::new(), Vec::new());
         for start in (0..batch.len()).step_by(chunk.max(1)) {
             let rows = start..batch.len().min(start + chunk.max(1));
@@ -42,28 +48,34 @@ pub(super) fn held_out(
             logit_scale: model.logit_scale.val(),
             logit_bias: model.logit_bias.as_ref().map(Param::val),
         };
+        #[expect(clippy::cast_precision_loss, reason = "pairs are few")]
+        let weight = batch.len() as f64;
         let rows_at_once = default_chunk(batch.len());
         for start in (0..batch.len()).step_by(rows_at_once) {
             let rows = start..batch.len().min(start + rows_at_once);
             let part: f32 = loss.of_rows(rows, features.clone()).into_scalar();
-            sum += f64::from(part);
+            sum += f64::from(part) * weight;
         }
         images.push(features.image);
         texts.push(features.text);
-        progress((at + 1) * data.batch_size, batches * data.batch_size);
+        pairs += batch.len();
+        progress(pairs + skipped.len(), data.epoch_len);
     }
-    let pairs = batches * data.batch_size;
+    if pairs == 0 {
+        return Err(TrainError::NothingHeldOut(skipped.into_iter().next()));
+    }
     let each: Vec<usize> = (0..pairs).collect();
     let retrieval = retrieval_metrics(&Tensor::cat(images, 0), &Tensor::cat(texts, 0), &each);
-    #[expect(clippy::cast_precision_loss, reason = "batches are few")]
-    let mean = sum / batches as f64;
+    #[expect(clippy::cast_precision_loss, reason = "pairs are few")]
+    let mean = sum / pairs as f64;
     let metrics = [vec![(crate::config::LOSS, mean)], retrieval.0].concat();
-    Ok(Report {
+    let report = Report {
         dataset: crate::config::HELD_OUT.into(),
         protocol: Protocol::HeldOut,
         metrics: Metrics(metrics),
         images: pairs,
         targets: pairs,
-        skipped,
-    })
+        skipped: skipped.iter().map(|one| one.samples).sum(),
+    };
+    Ok((report, skipped))
 }

@@ -254,7 +254,8 @@ impl<'a> Run<'a> {
         for sample in skipped {
             self.skipped.write(sample)?;
         }
-        let samples = self.context.comm.count(skipped.len() as u64);
+        let samples = skipped.iter().map(|one| one.samples as u64).sum();
+        let samples = self.context.comm.count(samples);
         if samples > 0 {
             observer.event(Event::Skipped { samples });
         }

@@ -115,6 +115,10 @@ fn print_outcome(arguments: &TrainArguments, config: &RunConfig, path: &Path, ou
             "best       {} = {:.4} at step {}",
             best.metric, best.value, best.step
         );
+    } else if let Some(wanted) = &config.checkpoint.best
+        && outcome.ending != Ending::Interrupted
+    {
+        println!("best       none: {wanted} was never measured; the warnings above say why");
     }
     println!("run        {folder} (config.toml, metrics.jsonl, skipped.jsonl)");
     if let Some(checkpoint) = &outcome.checkpoint {

@@ -83,7 +83,7 @@ impl ParquetTable {
     #[expect(clippy::unused_self, reason = "with the feature it is used")]
     pub(super) fn open(&self, _seed: u64) -> Result<Set, SourceError> {
         Err(SourceError {
-            path: PathBuf::from("data.train.source"),
+            path: PathBuf::from("source"),
             message: "this binary was built without Parquet".into(),
         })
     }

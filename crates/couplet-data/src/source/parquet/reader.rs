@@ -60,7 +60,7 @@ impl ParquetTables {
 
     fn read_footers(table: &ParquetTable, seed: u64) -> Result<Self, SourceError> {
         let paths = table.files.paths().map_err(|message| SourceError {
-            path: PathBuf::from("data.train.files"),
+            path: PathBuf::from("files"),
             message,
         })?;
         let mut tables = Vec::new();
@@ -85,7 +85,7 @@ impl ParquetTables {
         }
         if first == 0 {
             return Err(SourceError {
-                path: PathBuf::from("data.train.files"),
+                path: PathBuf::from("files"),
                 message: "the tables have no rows".into(),
             });
         }

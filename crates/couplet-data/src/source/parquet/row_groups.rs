@@ -59,13 +59,17 @@ impl Shards for RowGroups {
                 key: format!("row {}", before + row),
                 sample,
                 behind: next as u64,
+                lost: None,
             })
         };
-        let lost = |message: String| Fault::new(SkipCause::Unreadable, message);
+        let lost = |message: String, row: usize| Fault {
+            samples: rows - row,
+            ..Fault::new(SkipCause::Unreadable, message)
+        };
         let batches = match table.read(group, row, rows - row) {
             Ok(batches) => batches,
             Err(message) => {
-                streamed(row, rows, Err(lost(message)));
+                streamed(row, rows, Err(lost(message, row)));
                 return;
             }
         };
@@ -74,7 +78,7 @@ impl Shards for RowGroups {
                 Ok(batch) => batch,
                 Err(error) => {
                     let message = format!("{} rows are lost: {error}", rows - row);
-                    streamed(row, rows, Err(lost(message)));
+                    streamed(row, rows, Err(lost(message, row)));
                     return;
                 }
             };

@@ -3,25 +3,36 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, Write};
+use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt};
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::http::HttpBuilder;
 use object_store::path::Path;
-use object_store::{Error, ObjectStore, ObjectStoreExt, ObjectStoreScheme, parse_url_opts};
+use object_store::{
+    Error, GetOptions, ObjectStore, ObjectStoreExt, ObjectStoreScheme, RetryConfig,
+};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::time::{Instant, sleep, timeout_at};
 use url::{Position, Url};
 
 /// Bytes that are asked for at once.
 const PIECE: u64 = 4 << 20;
 /// Pieces that are on their way at once; one more waits for the reader.
 const AHEAD: usize = 2;
-/// Tries at a piece, each with those of the store's own client, which goes on for minutes
-/// while a server is busy or gone, but not when a connection breaks within an answer.
-const TRIES: u32 = 5;
+/// Pauses between tries grow from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LAST_PAUSE: Duration = Duration::from_secs(10);
+/// A connection on which nothing comes for so long is given up, and another one tried.
+const SILENCE: &str = "15 seconds";
+/// Most that the first answer of all is waited for: somebody sits before it.
+const FIRST_PATIENCE: Duration = Duration::from_secs(30);
 /// What settings for the stores begin with in the environment.
 const SETTINGS: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
 
@@ -35,17 +46,28 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
 });
 
 /// Clients by server and bucket.
-#[derive(Default)]
-pub(in super::super) struct Stores(HashMap<String, Arc<dyn ObjectStore>>);
+pub(in super::super) struct Stores {
+    clients: HashMap<String, Arc<dyn ObjectStore>>,
+    patience: Duration,
+}
 
 /// One object.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Object {
     store: Arc<dyn ObjectStore>,
     path: Path,
+    patience: Duration,
 }
 
 impl Stores {
+    /// - patience: how long it is tried again while a server gives nothing.
+    pub fn new(patience: Duration) -> Self {
+        Self {
+            clients: HashMap::new(),
+            patience,
+        }
+    }
+
     /// Keys and endpoints come from the environment, under the names that the clouds' own
     /// tools use.
     pub fn object(&mut self, url: &str) -> Result<Object, String> {
@@ -54,12 +76,16 @@ impl Stores {
         let (_, path) = ObjectStoreScheme::parse(&url).map_err(|error| failed(&error))?;
         let path = Path::parse(path).map_err(|error| failed(&error))?;
         let server = url[..Position::BeforePath].to_string();
-        let store = match self.0.get(&server) {
+        let store = match self.clients.get(&server) {
             Some(store) => store.clone(),
             None => connect(&url).map_err(|error| failed(&error))?,
         };
-        self.0.insert(server, store.clone());
-        Ok(Object { store, path })
+        self.clients.insert(server, store.clone());
+        Ok(Object {
+            store,
+            path,
+            patience: self.patience,
+        })
     }
 }
 
@@ -72,8 +98,32 @@ fn connect(url: &Url) -> object_store::Result<Arc<dyn ObjectStore>> {
     if is_plain(url.as_str()) || settings.iter().any(|(_, value)| is_plain(value)) {
         settings.push(("allow_http".into(), "true".into()));
     }
-    let (store, _) = parse_url_opts(url, settings)?;
-    Ok(Arc::from(store))
+    // An answer may take as long as it needs while bytes come.
+    settings.push(("read_timeout".into(), SILENCE.into()));
+    settings.push(("timeout".into(), "1 day".into()));
+    macro_rules! client {
+        ($builder:ty, $url:expr) => {{
+            let builder = <$builder>::new().with_url($url).with_retry(RetryConfig {
+                // It is tried again here, where it is known what has come already.
+                max_retries: 0,
+                ..RetryConfig::default()
+            });
+            let set = |builder: $builder, (key, value): (String, String)| match key
+                .to_ascii_lowercase()
+                .parse()
+            {
+                Ok(key) => builder.with_config(key, value),
+                Err(_) => builder,
+            };
+            Ok(Arc::new(settings.into_iter().fold(builder, set).build()?))
+        }};
+    }
+    match ObjectStoreScheme::parse(url)?.0 {
+        ObjectStoreScheme::AmazonS3 => client!(AmazonS3Builder, url.as_str()),
+        ObjectStoreScheme::GoogleCloudStorage => client!(GoogleCloudStorageBuilder, url.as_str()),
+        ObjectStoreScheme::MicrosoftAzure => client!(MicrosoftAzureBuilder, url.as_str()),
+        _ => client!(HttpBuilder, &url[..Position::BeforePath]),
+    }
 }
 
 /// The addresses that a pattern with `*` stands for, in the order of their names.
@@ -86,13 +136,16 @@ pub(super) fn list(pattern: &str) -> Result<Vec<String>, String> {
     };
     let fixed = pattern.split('*').next().unwrap_or_default();
     let folder = &fixed[..=fixed.rfind('/').unwrap_or_default()];
-    let Object { store, path } = Stores::default().object(folder)?;
+    let Object { store, path, .. } = Stores::new(FIRST_PATIENCE).object(folder)?;
     let url = Url::parse(folder).map_err(|error| failed(&error))?;
     let server = &url[..Position::BeforePath];
-    let objects = store.list(Some(&path));
-    let urls = objects.map_ok(|object| format!("{server}/{}", object.location));
-    let urls = RUNTIME.block_on(urls.try_collect::<Vec<_>>());
-    let mut urls = urls.map_err(|error| failed(&error))?;
+    let urls = || {
+        let objects = store.list(Some(&path));
+        let urls = objects.map_ok(|object| format!("{server}/{}", object.location));
+        urls.try_collect::<Vec<_>>()
+    };
+    let urls = RUNTIME.block_on(retried(FIRST_PATIENCE, urls));
+    let mut urls = urls.map_err(|error| failed(&as_io(error)))?;
     urls.retain(|url| glob.matches_with(url, within_folder));
     urls.sort();
     Ok(urls)
@@ -101,8 +154,14 @@ pub(super) fn list(pattern: &str) -> Result<Vec<String>, String> {
 impl Object {
     /// Whether it can be read.
     pub fn check(&self) -> Result<(), String> {
-        let head = RUNTIME.block_on(self.store.head(&self.path));
-        head.map(|_| ()).map_err(|error| error.to_string())
+        let patience = self.patience.min(FIRST_PATIENCE);
+        let head = RUNTIME.block_on(retried(patience, || self.store.head(&self.path)));
+        head.map(|_| ()).map_err(|error| as_io(error).to_string())
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> io::Result<u64> {
+        RUNTIME.block_on(self.head()).map_err(as_io)
     }
 
     /// Its bytes from `offset` on, fetched ahead of their reader.
@@ -121,61 +180,167 @@ impl Object {
         })
     }
 
+    async fn head(&self) -> Result<u64, Error> {
+        let head = retried(self.patience, || self.store.head(&self.path)).await?;
+        Ok(head.size)
+    }
+
     async fn send_pieces(&self, offset: u64, sender: &Sender<io::Result<Piece>>) -> io::Result<()> {
-        let size = retried(|| self.store.head(&self.path)).await?.size;
+        let size = self.head().await.map_err(as_io)?;
         let starts = (offset..size).step_by(usize::try_from(PIECE).unwrap_or(usize::MAX));
         let ranges = starts.map(|start| start..size.min(start + PIECE));
-        let pieces = futures_util::stream::iter(ranges)
-            .map(|range| retried(move || self.store.get_range(&self.path, range.clone())));
+        let pieces = futures_util::stream::iter(ranges).map(|range| self.piece(range));
         let mut pieces = pieces.buffered(AHEAD);
-        while let Some(piece) = pieces.next().await {
-            let (piece, is_last) = match piece {
-                Err(Error::NotSupported { .. }) => (self.whole(offset).await?, true),
-                piece => (Piece::Bytes(Cursor::new(piece?)), false),
-            };
-            if sender.send(Ok(piece)).await.is_err() || is_last {
-                break;
+        while let Some((bytes, outcome)) = pieces.next().await {
+            if let Err(Error::NotSupported { .. }) = outcome {
+                let whole = Piece::File(self.whole(offset).await?);
+                let _ = sender.send(Ok(whole)).await;
+                return Ok(());
             }
+            // What came before a failure is as good as any other bytes.
+            let piece = Piece::Bytes(Cursor::new(bytes));
+            if sender.send(Ok(piece)).await.is_err() {
+                return Ok(());
+            }
+            outcome.map_err(as_io)?;
+        }
+        Ok(())
+    }
+
+    /// The bytes of a range, or its beginning and why there is no more. An answer that
+    /// breaks off is gone on with where it ended.
+    async fn piece(&self, range: Range<u64>) -> (Bytes, Result<(), Error>) {
+        let mut bytes = BytesMut::new();
+        let mut tries = Tries::new(self.patience);
+        loop {
+            let before = bytes.len();
+            let rest = range.start + before as u64..range.end;
+            let part = timeout_at(tries.end, self.read_into(&mut bytes, rest)).await;
+            if bytes.len() > before {
+                tries = Tries::new(self.patience);
+            }
+            if bytes.len() as u64 >= range.end - range.start {
+                return (bytes.freeze(), Ok(()));
+            }
+            let failure = part.unwrap_or_else(|_| Err(tries.given_up()));
+            let failure = failure
+                .err()
+                .unwrap_or_else(|| generic("the answer is too short"));
+            if let Err(error) = tries.again(failure).await {
+                return (bytes.freeze(), Err(error));
+            }
+        }
+    }
+
+    async fn read_into(&self, bytes: &mut BytesMut, range: Range<u64>) -> Result<(), Error> {
+        let options = GetOptions::new().with_range(Some(range.clone()));
+        let answer = self.store.get_opts(&self.path, options).await?;
+        let mut parts = answer.into_stream();
+        while let Some(part) = parts.try_next().await? {
+            bytes.extend_from_slice(&part);
         }
         Ok(())
     }
 
     /// All that a server has to give that cannot give a part, in a file without a name.
-    async fn whole(&self, offset: u64) -> io::Result<Piece> {
-        let fetch = || async {
-            let mut file = tempfile::tempfile().map_err(as_store_error)?;
-            let mut bytes = self.store.get(&self.path).await?.into_stream();
-            while let Some(bytes) = bytes.try_next().await? {
-                file.write_all(&bytes).map_err(as_store_error)?;
+    async fn whole(&self, offset: u64) -> io::Result<File> {
+        let mut tries = Tries::new(self.patience);
+        let mut furthest = 0;
+        let mut file = loop {
+            let mut file = tempfile::tempfile()?;
+            let mut len = 0;
+            let fetched = async {
+                let mut bytes = self.store.get(&self.path).await?.into_stream();
+                while let Some(part) = bytes.try_next().await? {
+                    file.write_all(&part).map_err(generic)?;
+                    len += part.len();
+                }
+                Ok(())
+            };
+            let Err(error) = fetched.await else {
+                break file;
+            };
+            if len > furthest {
+                (furthest, tries) = (len, Tries::new(self.patience));
             }
-            Ok(file)
+            tries.again(error).await.map_err(as_io)?;
         };
-        let mut file = retried(fetch).await?;
         file.seek(io::SeekFrom::Start(offset))?;
-        Ok(Piece::File(file))
+        Ok(file)
     }
 }
 
-fn as_store_error(error: io::Error) -> Error {
+/// Without the store's kind before what it says.
+fn as_io(error: Error) -> io::Error {
+    match error {
+        Error::Generic { source, .. } => io::Error::other(source),
+        error => error.into(),
+    }
+}
+
+fn generic(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::Generic {
-        store: "temporary file",
-        source: Box::new(error),
+        store: "object store",
+        source: error.into(),
     }
 }
 
-/// Tries again unless it is no use.
+/// Tries at a request since something came last.
+struct Tries {
+    patience: Duration,
+    end: Instant,
+    pause: Duration,
+    last: Option<Error>,
+}
+
+impl Tries {
+    fn new(patience: Duration) -> Self {
+        Self {
+            patience,
+            end: Instant::now() + patience,
+            pause: FIRST_PAUSE,
+            last: None,
+        }
+    }
+
+    /// Why there is no outcome at the end of all patience.
+    fn given_up(&mut self) -> Error {
+        let last = self.last.take();
+        last.unwrap_or_else(|| generic("the server does not answer"))
+    }
+
+    /// Waits for the next try, if there is one.
+    async fn again(&mut self, error: Error) -> Result<(), Error> {
+        let Error::Generic { .. } = error else {
+            return Err(error);
+        };
+        if Instant::now() + self.pause >= self.end {
+            let patience = self.patience.as_secs();
+            let reason = as_io(error);
+            return Err(generic(format!(
+                "{reason}; given up after {patience} s without a byte (server_timeout)"
+            )));
+        }
+        self.last = Some(error);
+        sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LAST_PAUSE);
+        Ok(())
+    }
+}
+
+/// Tries again, unless it is no use, until patience is at its end.
 async fn retried<T, F: Future<Output = Result<T, Error>>>(
+    patience: Duration,
     request: impl Fn() -> F,
 ) -> Result<T, Error> {
-    let mut pause = FIRST_PAUSE;
-    for _ in 1..TRIES {
-        match request().await {
-            Err(Error::Generic { .. }) => tokio::time::sleep(pause).await,
-            outcome => return outcome,
+    let mut tries = Tries::new(patience);
+    loop {
+        let outcome = timeout_at(tries.end, request()).await;
+        match outcome.unwrap_or_else(|_| Err(tries.given_up())) {
+            Ok(value) => return Ok(value),
+            Err(error) => tries.again(error).await?,
         }
-        pause *= 2;
     }
-    request().await
 }
 
 enum Piece {

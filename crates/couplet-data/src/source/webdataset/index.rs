@@ -6,12 +6,21 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::stream::Lost;
+
 /// Tar files are made of blocks of this size.
 pub(super) const BLOCK: u64 = 512;
 const BLOCK_LEN: usize = 512;
 
+/// Stands for a sample's key where no part of a shard can be had.
+pub(super) const WHOLE_SHARD: &str = "(all)";
 /// What is wrong with a shard that is whole and empty.
 pub(super) const NO_FILES: &str = "the shard holds no files";
+pub(super) const CUT: &str = "the file ends inside this member";
+
+pub(super) fn header_damage(lost: u64) -> String {
+    format!("{lost} bytes are lost: a tar header is damaged")
+}
 
 /// Where a member's bytes lie in its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,14 +30,24 @@ pub(crate) struct Span {
 }
 
 /// All files of a shard, in their order.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ShardIndex {
     /// Bytes of the shard when it was indexed.
     shard_len: u64,
     pub members: Vec<(String, Span)>,
-    /// What could not be read: which member, or what lies behind which, and why.
-    pub damage: Vec<(String, String)>,
+    pub damage: Vec<Damage>,
+}
+
+/// What could not be read of a shard.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Damage {
+    /// The member that is damaged, or the place.
+    pub place: String,
+    /// Why.
+    pub message: String,
+    pub lost: Lost,
 }
 
 /// How reading headers ended.
@@ -91,7 +110,6 @@ impl ShardIndex {
         let mut start = 0;
         loop {
             let (end, ending) = index.scan_from(file, start)?;
-            let behind = (index.members.last()).map_or(String::new(), |(path, _)| path.clone());
             match ending {
                 Ending::Whole => {
                     // Blocks of zeros end a tar file; what stands behind them was cut off by them.
@@ -100,13 +118,16 @@ impl ShardIndex {
                     let (Some(next), _) = next_header(rest, end)? else {
                         break;
                     };
-                    let message = format!("{} bytes of zeros behind it", next - end);
-                    index.damage.push((behind, message));
+                    let message = format!("{} bytes of zeros", next - end);
+                    index.fail(
+                        format!("byte {end}"),
+                        message,
+                        Lost::part(next - end, shard_len),
+                    );
                     start = next;
                 }
                 Ending::Cut(member) => {
-                    let message = "the file ends inside this member".into();
-                    index.damage.push((member, message));
+                    index.fail(member, CUT.into(), Lost::Rest);
                     break;
                 }
                 Ending::Broken => {
@@ -114,9 +135,8 @@ impl ShardIndex {
                     rest.seek(SeekFrom::Start(end + BLOCK))?;
                     let (next, shard_end) = next_header(rest, end + BLOCK)?;
                     let lost = next.unwrap_or(shard_end).saturating_sub(end);
-                    let message =
-                        format!("{lost} bytes behind it are lost: a tar header is damaged");
-                    index.damage.push((behind, message));
+                    let part = next.map_or(Lost::Rest, |_| Lost::part(lost, shard_len));
+                    index.fail(format!("byte {end}"), header_damage(lost), part);
                     match next {
                         Some(next) => start = next,
                         None => break,
@@ -125,9 +145,17 @@ impl ShardIndex {
             }
         }
         if index.members.is_empty() && index.damage.is_empty() {
-            index.damage.push((String::new(), NO_FILES.into()));
+            index.fail(WHOLE_SHARD.into(), NO_FILES.into(), Lost::Rest);
         }
         Ok(index)
+    }
+
+    fn fail(&mut self, place: String, message: String, lost: Lost) {
+        self.damage.push(Damage {
+            place,
+            message,
+            lost,
+        });
     }
 
     /// - returns where reading ended, and how.
@@ -252,9 +280,9 @@ mod tests {
         assert_eq!(names(&index), ["0.jpg", "1.jpg", "3.jpg"]);
         assert_eq!(index.members[2].1.offset, 3 * 1536 + 512);
         assert_eq!(index.damage.len(), 1, "{index:?}");
-        assert_eq!(index.damage[0].0, "1.jpg");
+        assert_eq!(index.damage[0].place, "byte 3072");
         assert!(
-            index.damage[0].1.starts_with("1536 bytes behind it"),
+            index.damage[0].message.starts_with("1536 bytes"),
             "{index:?}"
         );
     }

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::ShardEntries;
-use super::index::{ShardIndex, Span};
+use super::index::{Damage, ShardIndex, Span};
 
 /// A shard whose samples are whole.
 pub(crate) struct ShardFile {
@@ -23,8 +23,7 @@ pub(crate) struct ShardSample {
 /// A shard with all that is wrong with it.
 pub(crate) struct ShardMembers {
     pub file: ShardFile,
-    /// Members, and what is damaged there.
-    pub damage: Vec<(String, String)>,
+    pub damage: Vec<Damage>,
     /// Keys of samples that lack a part.
     pub incomplete: Vec<String>,
 }

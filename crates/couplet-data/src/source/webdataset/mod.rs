@@ -2,6 +2,7 @@
 
 mod index;
 mod members;
+mod reader;
 mod stream;
 
 use std::collections::HashMap;
@@ -12,16 +13,17 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use self::index::{ShardIndex, Span};
+use self::index::{ShardIndex, Span, WHOLE_SHARD};
 use self::stream::TarShards;
 use super::captions::CaptionRule;
 use super::files::Patterns;
-use super::storage::Location;
+use super::storage::{Location, is_url};
 use super::{Set, Source, SourceError};
 use crate::decode::IMAGE_EXTENSIONS;
 use crate::sample::{Fault, Picture, Sample, SkipCause};
-use crate::stream::DEFAULT_SHUFFLE_BUFFER;
+use crate::stream::{DEFAULT_SHUFFLE_BUFFER, Lost};
 
+pub use self::index::Damage;
 pub(crate) use self::members::{ShardFile, ShardMembers};
 
 /// `source = "webdataset"`.
@@ -39,6 +41,9 @@ pub struct WebdatasetTable {
     /// Samples of a stream that are shuffled together; twice as many are in memory.
     #[serde(default = "default_shuffle_buffer")]
     pub shuffle_buffer: usize,
+    /// How long a server may give nothing before a shard is given up, in seconds.
+    #[serde(default = "default_server_timeout")]
+    pub server_timeout: u64,
     /// Take the caption from this key of the sample's `.json` rather than from `.txt`; of a
     /// list one is drawn each epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,11 +57,18 @@ fn default_shuffle_buffer() -> usize {
     DEFAULT_SHUFFLE_BUFFER
 }
 
+fn default_server_timeout() -> u64 {
+    120
+}
+
 impl WebdatasetTable {
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = self.shards.location_problems("shards");
         if self.shuffle_buffer == 0 {
             problems.push(("shuffle_buffer", "must be at least 1".into()));
+        }
+        if self.server_timeout == 0 {
+            problems.push(("server_timeout", "must be at least 1 second".into()));
         }
         problems
     }
@@ -64,7 +76,7 @@ impl WebdatasetTable {
     /// - seed: what one of several captions is drawn from.
     pub(super) fn open(&self, seed: u64) -> Result<Set, SourceError> {
         let locations = self.shards.locations().map_err(|message| SourceError {
-            path: PathBuf::from("data.train.shards"),
+            path: PathBuf::from("shards"),
             message,
         })?;
         let captions = CaptionRule {
@@ -81,7 +93,7 @@ impl WebdatasetTable {
         match paths {
             Some(paths) if !stream => Ok(Set::indexed(WebdatasetSource::open(paths, captions)?)),
             None if !stream => Err(SourceError {
-                path: PathBuf::from("data.train.stream"),
+                path: PathBuf::from("stream"),
                 message: "shards in an object store can only be read as a stream: take the key \
                           out, or copy them to a disk"
                     .into(),
@@ -111,8 +123,8 @@ struct Entry {
     key: String,
     image: Option<Span>,
     caption: Option<Span>,
-    /// Set for a stand-in that reports why the rest of a shard was not read.
-    fault: Option<Fault>,
+    /// Set for a stand-in that reports damage.
+    damage: Option<Damage>,
 }
 
 /// Shards with an index of their members, made by reading the tar headers once.
@@ -120,6 +132,10 @@ struct Entry {
 pub(super) struct WebdatasetSource {
     shards: Vec<PathBuf>,
     entries: Vec<Entry>,
+    /// How many samples were found in each shard.
+    found: Vec<usize>,
+    /// How many a shard holds that is whole.
+    held: usize,
     captions: CaptionRule,
 }
 
@@ -132,19 +148,29 @@ impl WebdatasetSource {
             .map(|path| ShardIndex::open(path))
             .collect();
         let mut entries = Vec::new();
+        let (mut found, mut whole) = (Vec::new(), Vec::new());
         for (at, index) in indices.into_iter().enumerate() {
             let mut shard = ShardEntries::new(at, caption_extension);
             match index {
                 Ok(index) => shard.take(index),
-                Err(error) => shard.fail("", format!("the shard cannot be read: {error}")),
+                Err(error) => shard.fail(Damage {
+                    place: WHOLE_SHARD.into(),
+                    message: format!("the shard cannot be read: {error}"),
+                    lost: Lost::Rest,
+                }),
+            }
+            let is_sample = |entry: &&Entry| entry.damage.is_none();
+            found.push(shard.entries.iter().filter(is_sample).count());
+            if found[at] == shard.entries.len() {
+                whole.push(found[at]);
             }
             entries.extend(shard.entries);
         }
-        if entries.iter().all(|entry| entry.fault.is_some()) {
+        if entries.iter().all(|entry| entry.damage.is_some()) {
             return Err(SourceError {
                 path: shards.first().cloned().unwrap_or_default(),
-                message: match entries.first().and_then(|entry| entry.fault.as_ref()) {
-                    Some(fault) => format!("no shard can be read: {}", fault.detail),
+                message: match entries.first().and_then(|entry| entry.damage.as_ref()) {
+                    Some(damage) => format!("no shard can be read: {}", damage.message),
                     None => format!(
                         "no shard holds an image ({}) or a .{caption_extension} caption",
                         IMAGE_EXTENSIONS.join(", ")
@@ -152,9 +178,13 @@ impl WebdatasetSource {
                 },
             });
         }
+        let seen = if whole.is_empty() { &found } else { &whole };
+        let held = seen.iter().sum::<usize>().div_ceil(seen.len());
         Ok(Self {
             shards,
             entries,
+            found,
+            held,
             captions,
         })
     }
@@ -186,7 +216,7 @@ impl WebdatasetSource {
 /// If a pattern stands for nothing, or a file cannot be read or written.
 pub fn index_shards(
     patterns: &[String],
-    mut progress: impl FnMut(&Path, usize, &[(String, String)]),
+    mut progress: impl FnMut(&Path, usize, &[Damage]),
 ) -> Result<(), SourceError> {
     let table = WebdatasetTable {
         shards: Patterns::Several(patterns.to_vec()),
@@ -194,7 +224,16 @@ pub fn index_shards(
         one_of_lines: false,
         stream: Some(false),
         shuffle_buffer: DEFAULT_SHUFFLE_BUFFER,
+        server_timeout: default_server_timeout(),
     };
+    if let Some(url) = patterns.iter().find(|pattern| is_url(pattern)) {
+        return Err(SourceError {
+            path: PathBuf::from(url),
+            message: "an index stands beside a shard on a disk; shards in an object store are \
+                      streams, which need none"
+                .into(),
+        });
+    }
     if let Some((_, message)) = table.problems().into_iter().next() {
         let path = PathBuf::from(patterns.join(" "));
         return Err(SourceError { path, message });
@@ -231,8 +270,8 @@ impl<'a> ShardEntries<'a> {
         for (path, span) in index.members {
             self.add(&path, span);
         }
-        for (behind, message) in index.damage {
-            self.fail(&behind, message);
+        for damage in index.damage {
+            self.fail(damage);
         }
     }
 
@@ -251,7 +290,7 @@ impl<'a> ShardEntries<'a> {
                 key: key.to_string(),
                 image: None,
                 caption: None,
-                fault: None,
+                damage: None,
             });
             self.entries.len() - 1
         });
@@ -264,15 +303,13 @@ impl<'a> ShardEntries<'a> {
         slot.get_or_insert(span);
     }
 
-    /// A stand-in that reports damage.
-    /// - behind: the last whole member.
-    fn fail(&mut self, behind: &str, message: String) {
+    fn fail(&mut self, damage: Damage) {
         self.entries.push(Entry {
             shard: self.shard,
-            key: behind.to_string(),
+            key: damage.place.clone(),
             image: None,
             caption: None,
-            fault: Some(Fault::new(SkipCause::Unreadable, message)),
+            damage: Some(damage),
         });
     }
 }
@@ -304,8 +341,11 @@ impl Source for WebdatasetSource {
 
     fn read(&self, index: usize, epoch: u64) -> Result<Sample, Fault> {
         let entry = &self.entries[index];
-        if let Some(fault) = &entry.fault {
-            return Err(fault.clone());
+        if let Some(damage) = &entry.damage {
+            return Err(Fault {
+                samples: damage.lost.samples(self.held, self.found[entry.shard]),
+                ..Fault::new(SkipCause::Unreadable, &damage.message)
+            });
         }
         let image = entry.image.ok_or_else(no_image)?;
         let caption = (entry.caption).ok_or_else(|| no_caption(&self.captions))?;

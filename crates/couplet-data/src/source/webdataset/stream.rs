@@ -1,37 +1,19 @@
 //! Tar shards read from front to back.
 
-use std::io::{self, Read};
 use std::path::PathBuf;
+#[cfg(feature = "object-store")]
+use std::time::Duration;
 
 use super::super::SourceError;
 use super::super::captions::CaptionRule;
-use super::super::storage::{self, Location};
-use super::index::{BLOCK, NO_FILES, next_header};
+use super::super::storage::Location;
+#[cfg(feature = "object-store")]
+use super::super::storage::Stores;
+use super::reader::{Loss, Shard, Stopped, read_tar};
 use super::{WebdatasetTable, split_member};
 use crate::decode::IMAGE_EXTENSIONS;
 use crate::sample::{Fault, Picture, Sample, SkipCause};
 use crate::stream::{Shards, Streamed};
-
-/// A longer member is not read into memory.
-const MAX_MEMBER_BYTES: u64 = 512 << 20;
-
-/// A shard where it is.
-#[derive(Debug)]
-enum Shard {
-    File(PathBuf),
-    #[cfg(feature = "object-store")]
-    Object(storage::Object),
-}
-
-impl Shard {
-    fn open(&self, offset: u64) -> io::Result<Box<dyn Read>> {
-        match self {
-            Self::File(path) => storage::open_file(path, offset),
-            #[cfg(feature = "object-store")]
-            Self::Object(object) => Ok(object.open(offset)),
-        }
-    }
-}
 
 /// `source = "webdataset"` as a stream.
 #[derive(Debug)]
@@ -52,7 +34,7 @@ impl TarShards {
         samples: Option<usize>,
     ) -> Result<Self, SourceError> {
         #[cfg(feature = "object-store")]
-        let mut stores = storage::Stores::default();
+        let mut stores = Stores::new(Duration::from_secs(table.server_timeout));
         let mut shards = Vec::new();
         for location in &locations {
             let shard = match location {
@@ -119,163 +101,14 @@ impl Shards for TarShards {
     }
 }
 
-/// Nobody takes samples any more.
-struct Stopped;
-
-/// How reading headers ended.
-enum Ending {
-    Whole,
-    /// The file ends inside this member.
-    Cut(String),
-    /// Where there should be a header there is none.
-    Broken,
-    /// No more bytes could be had.
-    Unreadable(io::Error),
-}
-
-fn read_tar(shard: &Shard, from: u64, group: &mut Group<'_>) -> Result<(), Stopped> {
-    let mut start = from;
-    loop {
-        let ending = read_members(shard, start, group)?;
-        let end = group.behind;
-        group.flush()?;
-        let (lost, behind) = match ending {
-            Ending::Whole if from == 0 && end == 0 => {
-                return group.fail(String::new(), NO_FILES.into(), u64::MAX);
-            }
-            Ending::Whole => {
-                // Blocks of zeros end a tar file; what stands behind them was cut off by them.
-                let found = shard.open(end).and_then(|bytes| next_header(bytes, end));
-                let Ok((Some(next), _)) = found else {
-                    return Ok(());
-                };
-                let message = format!("{} bytes of zeros", next - end);
-                group.fail(format!("byte {end}"), message, next)?;
-                start = next;
-                continue;
-            }
-            Ending::Cut(member) => {
-                return group.fail(member, "the file ends inside this member".into(), u64::MAX);
-            }
-            Ending::Unreadable(error) => {
-                let message = format!("the shard cannot be read: {error}");
-                return group.fail(String::new(), message, u64::MAX);
-            }
-            Ending::Broken => {
-                let found = shard
-                    .open(end + BLOCK)
-                    .and_then(|bytes| next_header(bytes, end + BLOCK));
-                match found {
-                    Ok((Some(next), _)) => (next - end, next),
-                    Ok((None, len)) => (len.saturating_sub(end), u64::MAX),
-                    Err(error) => {
-                        let message = format!("the shard cannot be read: {error}");
-                        return group.fail(String::new(), message, u64::MAX);
-                    }
-                }
-            }
-        };
-        let message = format!("{lost} bytes at byte {end} are lost: a tar header is damaged");
-        group.fail(format!("byte {end}"), message, behind)?;
-        if behind == u64::MAX {
-            return Ok(());
-        }
-        start = behind;
-    }
-}
-
-/// Members up to the end or to what is damaged, behind which is `group.behind`.
-fn read_members(shard: &Shard, start: u64, group: &mut Group<'_>) -> Result<Ending, Stopped> {
-    group.behind = start;
-    if start == u64::MAX {
-        return Ok(Ending::Whole);
-    }
-    let bytes = match shard.open(start) {
-        Ok(bytes) => bytes,
-        Err(error) => return Ok(Ending::Unreadable(error)),
-    };
-    let failure = std::cell::RefCell::new(None);
-    let mut archive = tar::Archive::new(Watched {
-        bytes,
-        failure: &failure,
-    });
-    let ending = |fallback| {
-        let failure = failure.borrow_mut().take();
-        Ok(failure.map_or(fallback, Ending::Unreadable))
-    };
-    let Ok(members) = archive.entries() else {
-        return ending(Ending::Broken);
-    };
-    for member in members {
-        let Ok(mut member) = member else {
-            return ending(Ending::Broken);
-        };
-        let path = String::from_utf8_lossy(&member.path_bytes()).into_owned();
-        let size = member.size();
-        let end = start
-            .checked_add(member.raw_file_position())
-            .and_then(|at| at.checked_add(size))
-            .and_then(|end| end.checked_next_multiple_of(BLOCK));
-        let Some(end) = end else {
-            return Ok(Ending::Cut(path));
-        };
-        let part = if member.header().entry_type().is_file() {
-            group.wants(&path)
-        } else {
-            None
-        };
-        // Read before the sample before it is given: its end is the place to go on from.
-        let read = match &part {
-            Some(_) if size > MAX_MEMBER_BYTES => {
-                let len = io::copy(&mut member, &mut io::sink());
-                len.map(|len| (len, Err(format!("{size} bytes are too many for one file"))))
-            }
-            Some(_) => {
-                let mut bytes = Vec::new();
-                let len = member.read_to_end(&mut bytes);
-                len.map(|len| (len as u64, Ok(bytes)))
-            }
-            None => io::copy(&mut member, &mut io::sink()).map(|len| (len, Ok(Vec::new()))),
-        };
-        match read {
-            Ok((len, bytes)) if len == size => {
-                if let Some((key, part)) = part {
-                    group.add(key, part, bytes)?;
-                }
-                group.behind = end;
-            }
-            _ => return ending(Ending::Cut(path)),
-        }
-    }
-    ending(Ending::Whole)
-}
-
-/// Remembers what could not be read, which the archive would take for damage.
-struct Watched<'a> {
-    bytes: Box<dyn Read>,
-    failure: &'a std::cell::RefCell<Option<io::Error>>,
-}
-
-impl Read for Watched<'_> {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.bytes.read(bytes).map_err(|error| {
-            let kind = error.kind();
-            if kind != io::ErrorKind::Interrupted {
-                *self.failure.borrow_mut() = Some(error);
-            }
-            kind.into()
-        })
-    }
-}
-
 #[derive(Clone, Copy)]
-enum Part {
+pub(super) enum Part {
     Image,
     Caption,
 }
 
 /// Neighbours with one key, which make one sample.
-struct Group<'a> {
+pub(super) struct Group<'a> {
     give: &'a mut dyn FnMut(Streamed) -> bool,
     captions: &'a CaptionRule,
     seed: u64,
@@ -284,12 +117,12 @@ struct Group<'a> {
     image: Option<Result<Vec<u8>, String>>,
     caption: Option<Result<Vec<u8>, String>>,
     /// Where the last whole member ends.
-    behind: u64,
+    pub behind: u64,
 }
 
 impl Group<'_> {
     /// Whether a member belongs to a sample: its key, and what it is of it.
-    fn wants(&self, path: &str) -> Option<(String, Part)> {
+    pub fn wants(&self, path: &str) -> Option<(String, Part)> {
         let (key, extension) = split_member(path)?;
         let extension = extension.to_ascii_lowercase();
         if IMAGE_EXTENSIONS.contains(&extension.as_str()) {
@@ -298,7 +131,7 @@ impl Group<'_> {
         (extension == self.captions.extension()).then(|| (key.to_string(), Part::Caption))
     }
 
-    fn add(
+    pub fn add(
         &mut self,
         key: String,
         part: Part,
@@ -317,7 +150,7 @@ impl Group<'_> {
     }
 
     /// Gives the sample that is whole.
-    fn flush(&mut self) -> Result<(), Stopped> {
+    pub fn flush(&mut self) -> Result<(), Stopped> {
         let Some(key) = self.key.take() else {
             return Ok(());
         };
@@ -326,14 +159,16 @@ impl Group<'_> {
             key,
             sample,
             behind: self.behind,
+            lost: None,
         })
     }
 
-    fn fail(&mut self, key: String, message: String, behind: u64) -> Result<(), Stopped> {
+    pub fn fail(&mut self, loss: Loss) -> Result<(), Stopped> {
         self.give(Streamed {
-            key,
-            sample: Err(Fault::new(SkipCause::Unreadable, message)),
-            behind,
+            key: loss.key,
+            sample: Err(Fault::new(SkipCause::Unreadable, loss.message)),
+            behind: loss.behind,
+            lost: Some(loss.lost),
         })
     }
 
@@ -369,6 +204,7 @@ fn name_hash(name: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::index::{NO_FILES, WHOLE_SHARD};
     use super::*;
     use crate::source::files::Patterns;
     use crate::source::{Set, SourceTable};
@@ -405,6 +241,7 @@ mod tests {
             shards: Patterns::One(path.display().to_string()),
             stream: Some(stream),
             shuffle_buffer: 4,
+            server_timeout: 1,
             caption_key: None,
             one_of_lines: false,
         };
@@ -447,11 +284,11 @@ mod tests {
         let told = stream(&open(&path, true), 0);
         assert_eq!(
             told,
-            [(String::new(), Err(SkipCause::Unreadable), u64::MAX)]
+            [(WHOLE_SHARD.into(), Err(SkipCause::Unreadable), u64::MAX)]
         );
         assert!(stream(&open(&path, true), u64::MAX).is_empty());
         let index = super::super::index::ShardIndex::open(&path).unwrap();
-        assert_eq!(index.damage[0].1, NO_FILES);
+        assert_eq!(index.damage[0].message, NO_FILES);
     }
 
     #[test]
@@ -497,6 +334,7 @@ mod tests {
                     shards: Patterns::One(path.display().to_string()),
                     stream: Some(false),
                     shuffle_buffer: 4,
+                    server_timeout: 1,
                     caption_key: None,
                     one_of_lines: false,
                 };

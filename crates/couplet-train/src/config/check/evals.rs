@@ -182,6 +182,7 @@ impl Check<'_> {
             spec: config.model.spec(),
             seed,
             batch_size: config.batch.global.clamp(1, epoch_len),
+            once: true,
         })))
     }
 }

@@ -1,6 +1,6 @@
 //! `couplet data index`.
 
-use couplet_data::source::index_shards;
+use couplet_data::source::{Damage, index_shards};
 
 use super::bar;
 use crate::{DataIndexArguments, EXIT_FAILED};
@@ -12,8 +12,8 @@ pub(crate) fn run(arguments: &DataIndexArguments) -> anyhow::Result<u8> {
         shards += 1;
         files += members;
         is_damaged |= !damage.is_empty();
-        for (member, message) in damage {
-            bar.suspend(|| println!("{}: {member}: {message}", path.display()));
+        for Damage { place, message, .. } in damage {
+            bar.suspend(|| println!("{}: {place}: {message}", path.display()));
         }
         bar.inc(1);
     })?;

@@ -35,7 +35,7 @@ pub(crate) fn shapes(arguments: &DataShapesArguments) -> anyhow::Result<u8> {
         return class_folder(arguments);
     }
     let table = SourceTable::Shapes(ShapesTable {
-        samples: arguments.samples,
+        samples: arguments.samples as usize,
     });
     let set = table.open(arguments.seed, arguments.image_size)?;
     let options = PackOptions {
@@ -49,7 +49,7 @@ pub(crate) fn shapes(arguments: &DataShapesArguments) -> anyhow::Result<u8> {
 fn class_folder(arguments: &DataShapesArguments) -> anyhow::Result<u8> {
     let out = &arguments.target.out;
     must_be_empty(out)?;
-    let (samples, size) = (arguments.samples, arguments.image_size);
+    let (samples, size) = (arguments.samples as usize, arguments.image_size);
     let bar = bar(Some(samples), "samples");
     let progress = |done: usize| bar.set_position(done as u64);
     write_class_folder(samples, arguments.seed, size, out, progress)

@@ -53,7 +53,7 @@ pub(crate) fn check(arguments: &DataCheckArguments) -> anyhow::Result<u8> {
 
 #[expect(clippy::cast_precision_loss, reason = "a share for people")]
 fn print_counts(survey: &Survey) {
-    let bad = survey.skipped.len();
+    let bad: usize = survey.causes().values().sum();
     let share = 100.0 * bad as f64 / survey.samples.max(1) as f64;
     println!(
         "{} samples, {bad} of them bad ({share:.2}%)",

@@ -1,0 +1,204 @@
+//! Reads a tar shard's members from front to back, past whatever is damaged.
+
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+use super::super::storage;
+use super::index::{BLOCK, CUT, NO_FILES, WHOLE_SHARD, header_damage, next_header};
+use super::stream::Group;
+use crate::stream::Lost;
+
+/// A longer member is not read into memory.
+const MAX_MEMBER_BYTES: u64 = 512 << 20;
+
+/// A shard where it is.
+#[derive(Debug)]
+pub(super) enum Shard {
+    File(PathBuf),
+    #[cfg(feature = "object-store")]
+    Object(storage::Object),
+}
+
+impl Shard {
+    fn open(&self, offset: u64) -> io::Result<Box<dyn Read>> {
+        match self {
+            Self::File(path) => storage::open_file(path, offset),
+            #[cfg(feature = "object-store")]
+            Self::Object(object) => Ok(object.open(offset)),
+        }
+    }
+
+    /// In bytes.
+    fn len(&self) -> io::Result<u64> {
+        match self {
+            Self::File(path) => Ok(path.metadata()?.len()),
+            #[cfg(feature = "object-store")]
+            Self::Object(object) => object.len(),
+        }
+    }
+}
+
+/// Nobody takes samples any more.
+pub(super) struct Stopped;
+
+/// How reading headers ended.
+enum Ending {
+    Whole,
+    /// The file ends inside this member.
+    Cut(String),
+    /// Where there should be a header there is none.
+    Broken,
+    /// No more bytes could be had.
+    Unreadable(io::Error),
+}
+
+pub(super) fn read_tar(shard: &Shard, from: u64, group: &mut Group<'_>) -> Result<(), Stopped> {
+    let mut start = from;
+    loop {
+        let ending = read_members(shard, start, group)?;
+        let end = group.behind;
+        group.flush()?;
+        let rest = |key: String, message: String| Loss {
+            key,
+            message,
+            lost: Lost::Rest,
+            behind: u64::MAX,
+        };
+        let unreadable = |error: io::Error| {
+            let place = match end {
+                0 => WHOLE_SHARD.into(),
+                end => format!("behind byte {end}"),
+            };
+            rest(place, format!("the shard cannot be read: {error}"))
+        };
+        // Blocks of zeros end a tar file; what stands behind them was cut off by them.
+        let (behind, is_zeros) = match ending {
+            Ending::Whole if from == 0 && end == 0 => {
+                return group.fail(rest(WHOLE_SHARD.into(), NO_FILES.into()));
+            }
+            Ending::Cut(member) => return group.fail(rest(member, CUT.into())),
+            Ending::Unreadable(error) => return group.fail(unreadable(error)),
+            Ending::Whole => (end, true),
+            Ending::Broken => (end + BLOCK, false),
+        };
+        let found = shard
+            .open(behind)
+            .and_then(|bytes| Ok((next_header(bytes, behind)?, shard.len()?)));
+        let place = format!("byte {end}");
+        match found {
+            Ok(((None, _), _)) | Err(_) if is_zeros => return Ok(()),
+            Err(error) => return group.fail(unreadable(error)),
+            Ok(((None, len), _)) => {
+                return group.fail(rest(place, header_damage(len.saturating_sub(end))));
+            }
+            Ok(((Some(next), _), len)) => {
+                let message = if is_zeros {
+                    format!("{} bytes of zeros", next - end)
+                } else {
+                    header_damage(next - end)
+                };
+                group.fail(Loss {
+                    key: place,
+                    message,
+                    lost: Lost::part(next - end, len),
+                    behind: next,
+                })?;
+                start = next;
+            }
+        }
+    }
+}
+
+/// What a shard's damage costs.
+pub(super) struct Loss {
+    /// The member, or the place.
+    pub key: String,
+    pub message: String,
+    pub lost: Lost,
+    /// Where reading goes on.
+    pub behind: u64,
+}
+
+/// Members up to the end or to what is damaged, behind which is `group.behind`.
+fn read_members(shard: &Shard, start: u64, group: &mut Group<'_>) -> Result<Ending, Stopped> {
+    group.behind = start;
+    if start == u64::MAX {
+        return Ok(Ending::Whole);
+    }
+    let bytes = match shard.open(start) {
+        Ok(bytes) => bytes,
+        Err(error) => return Ok(Ending::Unreadable(error)),
+    };
+    let failure = std::cell::RefCell::new(None);
+    let mut archive = tar::Archive::new(Watched {
+        bytes,
+        failure: &failure,
+    });
+    let ending = |fallback| {
+        let failure = failure.borrow_mut().take();
+        Ok(failure.map_or(fallback, Ending::Unreadable))
+    };
+    let Ok(members) = archive.entries() else {
+        return ending(Ending::Broken);
+    };
+    for member in members {
+        let Ok(mut member) = member else {
+            return ending(Ending::Broken);
+        };
+        let path = String::from_utf8_lossy(&member.path_bytes()).into_owned();
+        let size = member.size();
+        let end = start
+            .checked_add(member.raw_file_position())
+            .and_then(|at| at.checked_add(size))
+            .and_then(|end| end.checked_next_multiple_of(BLOCK));
+        let Some(end) = end else {
+            return Ok(Ending::Cut(path));
+        };
+        let part = if member.header().entry_type().is_file() {
+            group.wants(&path)
+        } else {
+            None
+        };
+        // Read before the sample before it is given: its end is the place to go on from.
+        let read = match &part {
+            Some(_) if size > MAX_MEMBER_BYTES => {
+                let len = io::copy(&mut member, &mut io::sink());
+                len.map(|len| (len, Err(format!("{size} bytes are too many for one file"))))
+            }
+            Some(_) => {
+                let mut bytes = Vec::new();
+                let len = member.read_to_end(&mut bytes);
+                len.map(|len| (len as u64, Ok(bytes)))
+            }
+            None => io::copy(&mut member, &mut io::sink()).map(|len| (len, Ok(Vec::new()))),
+        };
+        match read {
+            Ok((len, bytes)) if len == size => {
+                if let Some((key, part)) = part {
+                    group.add(key, part, bytes)?;
+                }
+                group.behind = end;
+            }
+            _ => return ending(Ending::Cut(path)),
+        }
+    }
+    ending(Ending::Whole)
+}
+
+/// Remembers what could not be read, which the archive would take for damage.
+struct Watched<'a> {
+    bytes: Box<dyn Read>,
+    failure: &'a std::cell::RefCell<Option<io::Error>>,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.bytes.read(bytes).map_err(|error| {
+            let kind = error.kind();
+            if kind != io::ErrorKind::Interrupted {
+                *self.failure.borrow_mut() = Some(error);
+            }
+            kind.into()
+        })
+    }
+}
