@@ -128,8 +128,8 @@ fn decode_bytes(bytes: &[u8], max_pixels: u64, jpegs: Jpegs<'_>) -> Result<RgbIm
 }
 
 /// What PIL refuses in a JPEG's structure and decoders pass over: pixels that do not end
-/// with the end mark, which would be filled up with grey, and marks within them that no
-/// encoder writes. Sources: ITU-T T.81, annex B; `read_markers` of libjpeg-turbo.
+/// with the end mark, which would be filled up with grey, and marks within them that
+/// no encoder writes there. Sources: ITU-T T.81, annex B; `read_markers` of libjpeg-turbo.
 fn jpeg_fault(bytes: &[u8]) -> Option<String> {
     const START_OF_SCAN: u8 = 0xda;
     const END_OF_IMAGE: u8 = 0xd9;
@@ -149,20 +149,19 @@ fn jpeg_fault(bytes: &[u8]) -> Option<String> {
             [0xff, 0x00 | 0x01 | 0xd0..=0xd7, ..] if in_scan => &rest[2..],
             [0xff, 0x01 | 0xd0..=0xd8, ..] if !in_scan => &rest[2..],
             [0xff, END_OF_IMAGE, ..] if in_scan => return None,
-            // Frames and tables; what the decoder's own sort of segment is, it says better.
-            [
-                0xff,
-                mark @ (0xc0..=0xdd | 0xe0..=0xef | 0xfe),
-                high,
-                low,
-                ..,
-            ] => {
+            // Behind a scan come tables, comments and other scans; before it, the decoder
+            // knows what it understands.
+            [0xff, mark, high, low, ..]
+                if !in_scan || matches!(mark, 0xc4 | 0xcc | 0xda..=0xdd | 0xe0..=0xef | 0xfe) =>
+            {
                 in_scan |= mark == START_OF_SCAN;
                 let len = usize::from(u16::from_be_bytes([high, low]));
                 rest.get(2 + len..).unwrap_or_default()
             }
             [0xff, mark, _, _, ..] if in_scan => {
-                return Some(format!("the JPEG is damaged: an unknown mark {mark:#04x}"));
+                return Some(format!(
+                    "the JPEG is damaged: an unexpected mark {mark:#04x}"
+                ));
             }
             _ if in_scan => return cut(),
             // The decoder says better what is wrong with such a file.
@@ -313,11 +312,11 @@ mod tests {
             .windows(2)
             .position(|pair| pair == [0xff, 0xda])
             .unwrap();
-        for mark in [0x02, 0x80, 0xfa] {
+        for mark in [0x02, 0x80, 0xc0, 0xd8, 0xfa] {
             let mut bytes = whole.clone();
             bytes[scan + 40..scan + 42].copy_from_slice(&[0xff, mark]);
             let fault = decode(Picture::Encoded(bytes), 9999).unwrap_err();
-            assert!(fault.detail.contains("unknown mark"), "{fault:?}");
+            assert!(fault.detail.contains("unexpected mark"), "{fault:?}");
         }
     }
 
