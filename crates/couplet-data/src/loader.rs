@@ -25,7 +25,7 @@ use crate::{Transform, decode};
 
 mod batch;
 
-use batch::{CHUNK, close_up};
+use batch::{CHUNK, Row, close_up};
 pub use batch::{HostBatch, TokenOptions};
 
 /// Most batches that wait for the training loop, beside the one being made.
@@ -270,15 +270,15 @@ impl BatchMaker {
     ) -> Result<HostBatch, LoaderError> {
         let options = &self.options;
         let image_len = options.transform.output_len();
-        let mut captions: Vec<Vec<u32>> = vec![Vec::new(); options.batch_size];
+        let mut rows = vec![Row::default(); options.batch_size];
         let mut chunks = Vec::new();
         let mut skipped = Vec::new();
         let mut next = start.clone();
         let epoch_len = options.epoch_len();
         let mut filled = options.batch_size;
-        for (at_chunk, captions) in captions.chunks_mut(CHUNK).enumerate() {
-            let mut chunk = self.room.chunk(captions.len() * image_len);
-            let mut open: Vec<usize> = (0..captions.len()).collect();
+        for (at_chunk, rows) in rows.chunks_mut(CHUNK).enumerate() {
+            let mut chunk = self.room.chunk(rows.len() * image_len);
+            let mut open: Vec<usize> = (0..rows.len()).collect();
             while !open.is_empty() {
                 let left = if options.once {
                     epoch_len - next.samples
@@ -286,7 +286,7 @@ impl BatchMaker {
                     usize::MAX
                 };
                 if left == 0 {
-                    let whole = close_up(&mut chunk.bytes, captions, image_len, &open);
+                    let whole = close_up(&mut chunk.bytes, rows, image_len, &open);
                     filled = filled.min(at_chunk * CHUNK + whole);
                     break;
                 }
@@ -298,19 +298,19 @@ impl BatchMaker {
                 let slots = chunk
                     .bytes
                     .chunks_exact_mut(image_len)
-                    .zip(captions.iter_mut())
+                    .zip(rows.iter_mut())
                     .enumerate()
                     .filter(|(slot, _)| open.binary_search(slot).is_ok());
                 let mut work = Vec::with_capacity(open.len());
-                for ((slot, (pixels, tokens)), at) in slots.zip(next.samples..).take(left) {
-                    work.push((slot, pixels, tokens, at, self.item(order, at)?));
+                for ((slot, (pixels, row)), at) in slots.zip(next.samples..).take(left) {
+                    work.push((slot, pixels, row, at, self.item(order, at)?));
                 }
                 let taken = work.len();
                 next.samples += taken;
                 let faults: Vec<Option<(usize, Skipped)>> = self.pool.install(|| {
                     work.into_par_iter()
-                        .map(|(slot, pixels, tokens, at, item)| {
-                            let loaded = self.load(item, next.epoch, at, pixels, tokens);
+                        .map(|(slot, pixels, row, at, item)| {
+                            let loaded = self.load(item, next.epoch, at, pixels, row);
                             loaded.err().map(|skipped| (slot, skipped))
                         })
                         .collect()
@@ -328,7 +328,7 @@ impl BatchMaker {
             }
             chunks.push(Some(chunk));
         }
-        captions.truncate(filled);
+        rows.truncate(filled);
         next.batches += 1;
         if options.is_over(&next) {
             next = Position {
@@ -338,6 +338,10 @@ impl BatchMaker {
         } else if let EpochOrder::Stream(blocks) = order {
             next.stream = Some(blocks.mark(options.order.share.place(next.samples)));
         }
+        let labels = rows.iter().filter_map(|row| row.label);
+        let labels = labels.map(|label| i32::try_from(label).expect("classes are few"));
+        let labels = labels.collect();
+        let captions: Vec<Vec<u32>> = rows.into_iter().map(|row| row.tokens).collect();
         let (tokens, token_length) = options.tokens.pad(&captions);
         let caption_lengths = if options.tokens.cut {
             captions.iter().map(Vec::len).collect()
@@ -350,6 +354,7 @@ impl BatchMaker {
             tokens,
             token_length,
             caption_lengths,
+            labels,
             skipped,
             next,
         })
@@ -391,10 +396,10 @@ impl BatchMaker {
         epoch: u64,
         at: usize,
         pixels: &mut [u8],
-        tokens: &mut Vec<u32>,
+        row: &mut Row,
     ) -> Result<(), Skipped> {
         let options = &self.options;
-        *tokens = self.set.attempt(item, epoch, |read| {
+        *row = self.set.attempt(item, epoch, |read| {
             let clock = &self.clock;
             let sample = clock.run(Stage::Read, read)?;
             let place = options.order.share.place(at) as u64;
@@ -414,7 +419,10 @@ impl BatchMaker {
                 .run(Stage::Transform, transform)
                 .map_err(|error| Fault::new(SkipCause::CorruptImage, error))?;
             let encode = || options.tokens.encode(&sample.caption);
-            Ok(clock.run(Stage::Tokenize, encode))
+            Ok(Row {
+                tokens: clock.run(Stage::Tokenize, encode),
+                label: sample.label,
+            })
         })?;
         Ok(())
     }

@@ -10,6 +10,8 @@ use serde::Serialize;
 pub struct Sample {
     pub picture: Picture,
     pub caption: String,
+    /// The number of its class, of a set that has classes.
+    pub label: Option<usize>,
 }
 
 /// An image, encoded or drawn.

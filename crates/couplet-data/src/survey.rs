@@ -98,7 +98,9 @@ impl Survey {
 }
 
 fn look(read: Read<'_>, tokens: &TokenOptions, max_pixels: u64) -> Result<Seen, Fault> {
-    let Sample { picture, caption } = read()?;
+    let Sample {
+        picture, caption, ..
+    } = read()?;
     let (bytes, image_hash) = match &picture {
         Picture::Encoded(bytes) => (Some(bytes.len()), hash(bytes)),
         Picture::Pixels(pixels) => (None, hash(pixels.as_raw())),
@@ -152,6 +154,7 @@ mod tests {
                 bytes.truncate(20);
             }
             Ok(Sample {
+                label: None,
                 picture: Picture::Encoded(bytes),
                 caption: ["a", "a", "a b c d e f g h", "x"][index].into(),
             })

@@ -11,8 +11,8 @@ use couplet_data::{
     Transform, batch, labelled,
 };
 use couplet_model::{
-    Clip, FolderError, Interpolation, ModelSource, ModelSpec, PreprocessSpec, ResizeMode,
-    TokenizerSpec, l2_normalize,
+    ClassifierHead, Clip, FolderError, Interpolation, ModelSource, ModelSpec, PreprocessSpec,
+    ResizeMode, TokenizerSpec, l2_normalize,
 };
 use rayon::prelude::*;
 
@@ -23,6 +23,10 @@ const POINTERS: [&str; 2] = ["best", "latest"];
 
 /// Averaged weights beside a checkpoint's own.
 pub const EMA_WEIGHTS_FILE: &str = "open_clip_model_ema.safetensors";
+
+/// A fine-tuned model's classifier beside its weights, and that of averaged weights.
+pub const HEAD_FILE: &str = "head.safetensors";
+pub const EMA_HEAD_FILE: &str = "head_ema.safetensors";
 
 /// Names which of a checkpoint's weights its evaluations judged, where there are two.
 pub const JUDGED_FILE: &str = "judged_weights";
@@ -35,6 +39,14 @@ pub struct Encoder {
     preprocess: PreprocessSpec,
     transform: Transform,
     tokens: Result<TokenOptions, MissingTokenizer>,
+    head: Option<Head>,
+}
+
+/// What tells classes in a fine-tuned model.
+#[derive(Debug, Clone)]
+pub struct Head {
+    pub classifier: ClassifierHead,
+    pub class_names: Vec<String>,
 }
 
 /// How a model is opened, beside its path.
@@ -110,6 +122,7 @@ impl Encoder {
             spec: spec.clone(),
             preprocess: preprocess.clone(),
             tokens: Ok(tokens),
+            head: None,
         })
     }
 
@@ -148,6 +161,7 @@ impl Encoder {
             spec,
             mut preprocess,
             tokenizer,
+            weights,
             ..
         } = loaded.source;
         for (key, value) in &options.preprocess {
@@ -166,7 +180,20 @@ impl Encoder {
             spec,
             preprocess,
             tokens,
+            head: head_beside(&weights, device)?,
         })
+    }
+
+    /// The same encoder with a classifier.
+    #[must_use]
+    pub fn with_head(mut self, head: Head) -> Self {
+        self.head = Some(head);
+        self
+    }
+
+    /// What tells classes, if the model was fine-tuned to.
+    pub fn head(&self) -> Option<&Head> {
+        self.head.as_ref()
     }
 
     /// The model itself.
@@ -399,6 +426,21 @@ pub fn find_model(path: &Path) -> Result<PathBuf, OpenError> {
         source,
     })?;
     Ok(path.join(name.trim()))
+}
+
+/// The classifier that belongs to a file of weights, if it has one.
+fn head_beside(weights: &Path, device: &Device) -> Result<Option<Head>, FolderError> {
+    let is_average = weights.file_name() == Some(EMA_WEIGHTS_FILE.as_ref());
+    let name = if is_average { EMA_HEAD_FILE } else { HEAD_FILE };
+    let path = weights.with_file_name(name);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let (classifier, class_names) = ClassifierHead::load(&path, device)?;
+    Ok(Some(Head {
+        classifier,
+        class_names,
+    }))
 }
 
 #[cfg(test)]

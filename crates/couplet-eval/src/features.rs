@@ -1,5 +1,5 @@
 //! The features of a set's images, computed while the next images are decoded, and kept for
-//! other protocols.
+//! other protocols; and the features of its classes.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -36,8 +36,10 @@ pub struct Features {
 #[derive(Debug, Clone)]
 pub struct FeatureCache {
     folder: PathBuf,
-    /// Of the model's weights.
-    model: u64,
+    /// Of the model's weights; `None` where the features of images are not kept.
+    model: Option<u64>,
+    /// Of the text tower's weights.
+    text: u64,
 }
 
 impl Features {
@@ -93,19 +95,25 @@ impl Features {
         cache: Option<&FeatureCache>,
         mut progress: impl FnMut(usize),
     ) -> Self {
-        let key = cache.map(|cache| cache.key(encoder, images, max_image_pixels));
+        let key = cache.and_then(|cache| cache.key(encoder, images, max_image_pixels));
+        let embed_dim = encoder.spec().embed_dim;
         if let (Some(cache), Some(key)) = (cache, key)
-            && let Some(features) = cache.read(key, encoder.spec().embed_dim)
+            && let Some((values, images)) = cache.read(key, IMAGE_FEATURES, embed_dim)
         {
-            progress(images.len());
-            return features;
+            progress(images);
+            return Self {
+                values,
+                embed_dim,
+                indices: (0..images).collect(),
+                skipped: Vec::new(),
+            };
         }
         let features = Self::of(encoder, images, max_image_pixels, progress);
         // What was skipped is told each time, so such sets are read each time.
-        if let (Some(cache), Some(key), true) = (cache, key, features.skipped.is_empty())
-            && let Err(error) = cache.write(key, &features)
-        {
-            tracing::warn!(folder = %cache.folder.display(), %error, "features are not kept");
+        if let (Some(cache), Some(key), true) = (cache, key, features.skipped.is_empty()) {
+            let shape = vec![features.len(), embed_dim];
+            let values = features.values.clone();
+            cache.write(key, IMAGE_FEATURES, HostTensor { shape, values });
         }
         features
     }
@@ -128,27 +136,42 @@ impl Features {
 }
 
 impl FeatureCache {
+    /// Keeps the features of images and of classes.
     /// - folder: made when it is needed.
     pub fn new(folder: &Path, encoder: &Encoder) -> Self {
-        let mut hasher = DefaultHasher::new();
-        for (name, tensor) in weights::parameters(encoder.model()) {
-            name.hash(&mut hasher);
-            for value in tensor.values {
-                hasher.write_u32(value.to_bits());
-            }
-        }
+        let tensors = weights::parameters(encoder.model());
         Self {
             folder: folder.to_path_buf(),
-            model: hasher.finish(),
+            model: Some(hash_of(&tensors, |_| true)),
+            text: hash_of(&tensors, is_texts),
         }
     }
 
-    fn key(&self, encoder: &Encoder, images: &LabelledSet, max_image_pixels: u64) -> u64 {
+    /// Keeps the features of classes alone: for a model whose image tower goes on learning.
+    /// - folder: made when it is needed.
+    pub fn of_texts(folder: &Path, encoder: &Encoder) -> Self {
+        Self {
+            folder: folder.to_path_buf(),
+            model: None,
+            text: hash_of(&weights::parameters(encoder.model()), is_texts),
+        }
+    }
+
+    fn key(&self, encoder: &Encoder, images: &LabelledSet, max_image_pixels: u64) -> Option<u64> {
         let mut hasher = DefaultHasher::new();
-        self.model.hash(&mut hasher);
+        self.model?.hash(&mut hasher);
         max_image_pixels.hash(&mut hasher);
         format!("{:?} {:?}", encoder.spec(), encoder.preprocess()).hash(&mut hasher);
         images.fingerprint(&mut hasher);
+        Some(hasher.finish())
+    }
+
+    /// - classes: what else the features depend on.
+    pub(crate) fn text_key(&self, encoder: &Encoder, classes: &impl Hash) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.text.hash(&mut hasher);
+        format!("{:?}", encoder.spec().text).hash(&mut hasher);
+        classes.hash(&mut hasher);
         hasher.finish()
     }
 
@@ -156,36 +179,46 @@ impl FeatureCache {
         self.folder.join(format!("{key:016x}.safetensors"))
     }
 
-    fn read(&self, key: u64, embed_dim: usize) -> Option<Features> {
+    /// - returns the values of a matrix `[rows, width]`, and its rows.
+    pub(crate) fn read(&self, key: u64, name: &str, width: usize) -> Option<(Vec<f32>, usize)> {
         let path = self.path(key);
         if !path.is_file() {
             return None;
         }
-        let tensor = weights::read(&path).ok()?.tensors.remove(IMAGE_FEATURES)?;
-        let &[images, width] = &tensor.shape[..] else {
-            return None;
-        };
-        (width == embed_dim).then(|| Features {
-            values: tensor.values,
-            embed_dim,
-            indices: (0..images).collect(),
-            skipped: Vec::new(),
-        })
+        let tensor = weights::read(&path).ok()?.tensors.remove(name)?;
+        match tensor.shape[..] {
+            [rows, columns] if columns == width => Some((tensor.values, rows)),
+            _ => None,
+        }
     }
 
-    fn write(&self, key: u64, features: &Features) -> Result<(), Box<dyn std::error::Error>> {
-        fs::create_dir_all(&self.folder)?;
+    /// A cache that cannot be written is done without.
+    pub(crate) fn write(&self, key: u64, name: &str, tensor: HostTensor) {
         let path = self.path(key);
         let beside = path.with_extension(format!("{}.new", std::process::id()));
-        let tensor = HostTensor {
-            shape: vec![features.len(), features.embed_dim],
-            values: features.values.clone(),
+        let write = || -> Result<(), Box<dyn std::error::Error>> {
+            fs::create_dir_all(&self.folder)?;
+            weights::save(&beside, &NamedTensors::from([(name.into(), tensor)]))?;
+            fs::rename(&beside, &path)?;
+            Ok(())
         };
-        weights::save(
-            &beside,
-            &NamedTensors::from([(IMAGE_FEATURES.into(), tensor)]),
-        )?;
-        fs::rename(&beside, &path)?;
-        Ok(())
+        if let Err(error) = write() {
+            tracing::warn!(folder = %self.folder.display(), %error, "features are not kept");
+        }
     }
+}
+
+fn is_texts(name: &str) -> bool {
+    !name.starts_with("visual.") && !name.starts_with("logit_")
+}
+
+fn hash_of(tensors: &NamedTensors, counts: fn(&str) -> bool) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for (name, tensor) in tensors.iter().filter(|(name, _)| counts(name)) {
+        name.hash(&mut hasher);
+        for value in &tensor.values {
+            hasher.write_u32(value.to_bits());
+        }
+    }
+    hasher.finish()
 }

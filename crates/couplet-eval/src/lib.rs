@@ -17,8 +17,9 @@ mod zero_shot;
 pub use confusion::{ClassResult, Confusion};
 pub use dataset::{Dataset, DatasetError, DatasetTable, Lines, Task};
 pub use encoder::{
-    EMA_WEIGHTS_FILE, Encoder, ImageError, JUDGED_FILE, MissingTokenizer, OpenError, OpenOptions,
-    eval_transform, find_model, open_tokenizer, token_options,
+    EMA_HEAD_FILE, EMA_WEIGHTS_FILE, Encoder, HEAD_FILE, Head, ImageError, JUDGED_FILE,
+    MissingTokenizer, OpenError, OpenOptions, eval_transform, find_model, open_tokenizer,
+    token_options,
 };
 pub use export::{ExportError, Format, foreign_tokenizer};
 pub use feature_file::{FeatureFile, FeatureFileError};
@@ -29,6 +30,6 @@ pub use probe::{Probe, ProbeData, ProbeSettings, knn, linear_probe};
 pub use report::{Metrics, Protocol, Report};
 pub use retrieval::{RETRIEVAL_METRICS, retrieval, retrieval_metrics, retrieval_of_features};
 pub use zero_shot::{
-    Classifier, EvalError, EvalOptions, Prompts, ZeroShot, zero_shot, zero_shot_by,
-    zero_shot_metrics,
+    Classification, Classifier, EvalError, EvalOptions, Prompts, class_metrics, classification,
+    zero_shot, zero_shot_by,
 };

@@ -21,6 +21,8 @@ pub struct Report {
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
     ZeroShot,
+    /// By a head that was trained for the classes.
+    Classification,
     Retrieval,
     LinearProbe,
     Knn,
@@ -32,6 +34,7 @@ impl std::fmt::Display for Protocol {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::ZeroShot => "zero-shot",
+            Self::Classification => "classification",
             Self::Retrieval => "retrieval",
             Self::LinearProbe => "linear-probe",
             Self::Knn => "k-NN",

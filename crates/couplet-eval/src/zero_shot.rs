@@ -1,11 +1,12 @@
-//! Zero-shot classification by prompt ensembles.
+//! Classification: zero-shot by prompt ensembles, or by a trained head.
 //!
 //! Source: Radford et al. 2021, section 3.1.4; open_clip `build_zero_shot_classifier`.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor, TensorData};
 use couplet_data::Skipped;
 use couplet_data::labelled::Targets;
-use couplet_model::l2_normalize;
+use couplet_model::weights::HostTensor;
+use couplet_model::{ClassifierHead, l2_normalize};
 
 use crate::confusion::Confusion;
 use crate::report::{Metrics, Protocol, Report};
@@ -13,6 +14,8 @@ use crate::{Dataset, DatasetError, Encoder, FeatureCache, Features, MissingToken
 
 /// Images that are scored at once.
 const SCORED: usize = 1024;
+/// What a file of a classifier calls it.
+const CLASSIFIER: &str = "classifier";
 /// What `top5` counts.
 const TOP: usize = 5;
 
@@ -21,6 +24,25 @@ const TOP: usize = 5;
 pub struct Classifier {
     /// `[classes, embed_dim]`, L2-normalised.
     weights: Tensor<2>,
+}
+
+/// Gives every class a score.
+trait Scores {
+    /// - image_features: `[batch, embed_dim]`, L2-normalised.
+    /// - returns `[batch, classes]`.
+    fn of(&self, image_features: Tensor<2>) -> Tensor<2>;
+}
+
+impl Scores for Classifier {
+    fn of(&self, image_features: Tensor<2>) -> Tensor<2> {
+        self.scores(image_features)
+    }
+}
+
+impl Scores for ClassifierHead {
+    fn of(&self, image_features: Tensor<2>) -> Tensor<2> {
+        self.forward(image_features)
+    }
 }
 
 /// The sentences that stand for a class.
@@ -58,9 +80,9 @@ impl std::fmt::Display for Prompts {
     }
 }
 
-/// What a zero-shot evaluation found.
+/// What an evaluation by classes found.
 #[derive(Debug)]
-pub struct ZeroShot {
+pub struct Classification {
     pub report: Report,
     /// Which classes were taken for which; of a set where an image has one class.
     pub confusion: Option<Confusion>,
@@ -86,12 +108,12 @@ pub enum EvalError {
 pub struct EvalOptions<'a> {
     /// Larger images are skipped.
     pub max_image_pixels: u64,
-    /// Where features are kept for other protocols.
+    /// Where features of images and classes are kept for other protocols.
     pub cache: Option<&'a FeatureCache>,
 }
 
-/// The names of a zero-shot report's metrics on a set, for logs and `checkpoint.best`.
-pub fn zero_shot_metrics(dataset: &Dataset) -> &'static [&'static str] {
+/// The names of the metrics of a report by classes, for logs and `checkpoint.best`.
+pub fn class_metrics(dataset: &Dataset) -> &'static [&'static str] {
     match dataset.images.targets() {
         Targets::MultiLabel(_) => &["map"],
         _ => &["top1", "top5", "mean_per_class"],
@@ -111,10 +133,7 @@ impl Classifier {
         class_names: &[String],
         templates: &[String],
     ) -> Result<Self, MissingTokenizer> {
-        let texts: Vec<String> = class_names
-            .iter()
-            .flat_map(|name| templates.iter().map(move |t| fill(t, name)))
-            .collect();
+        let texts: Vec<String> = texts_of(class_names, templates).collect();
         let features = encoder.encode_texts(&texts)?;
         let embed_dim = features.dims()[1];
         let mean = features
@@ -126,25 +145,65 @@ impl Classifier {
         })
     }
 
+    /// As [`Self::new`], from the cache if it is there, and into it if not.
+    fn cached(
+        encoder: &Encoder,
+        class_names: &[String],
+        templates: &[String],
+        cache: Option<&FeatureCache>,
+    ) -> Result<Self, MissingTokenizer> {
+        let Some(cache) = cache else {
+            return Self::new(encoder, class_names, templates);
+        };
+        let tokens = encoder.tokens()?;
+        // A tokenizer shows in what it makes of the texts.
+        let ids: Vec<Vec<u32>> = texts_of(class_names, templates)
+            .map(|text| tokens.encode(&text))
+            .collect();
+        let key = cache.text_key(encoder, &(class_names.len(), ids));
+        let embed_dim = encoder.spec().embed_dim;
+        if let Some((values, rows)) = cache.read(key, CLASSIFIER, embed_dim) {
+            let data = TensorData::new(values, [rows, embed_dim]);
+            let weights = Tensor::from_data(data, &encoder.model().device());
+            return Ok(Self { weights });
+        }
+        let classifier = Self::new(encoder, class_names, templates)?;
+        let weights = HostTensor::from_tensor(classifier.weights.clone());
+        cache.write(key, CLASSIFIER, weights);
+        Ok(classifier)
+    }
+
     /// - image_features: `[batch, embed_dim]`, L2-normalised.
     /// - returns cosine similarities `[batch, classes]`.
     pub fn scores(&self, image_features: Tensor<2>) -> Tensor<2> {
         image_features.matmul(self.weights.clone().transpose())
     }
 
-    /// The scores of features as the tower made them, `[images][classes]`, rows first.
-    fn score_all(&self, features: &Features) -> Vec<f32> {
-        let all = l2_normalize(features.tensor(&self.weights.device()));
-        let mut scores = Vec::with_capacity(features.len() * self.weights.dims()[0]);
-        for start in (0..features.len()).step_by(SCORED) {
-            let end = features.len().min(start + SCORED);
-            let some = self
-                .scores(all.clone().narrow(0, start, end - start))
-                .into_data();
-            scores.extend(some.try_to_vec::<f32>().expect("scores are f32"));
-        }
-        scores
+    /// `[classes, embed_dim]`, L2-normalised.
+    pub fn into_weights(self) -> Tensor<2> {
+        self.weights
     }
+}
+
+/// The scores of features as the tower made them, `[images][classes]`, rows first.
+fn score_all(classifier: &impl Scores, features: &Features, device: &Device) -> Vec<f32> {
+    let all = l2_normalize(features.tensor(device));
+    let mut scores = Vec::new();
+    for start in (0..features.len()).step_by(SCORED) {
+        let end = features.len().min(start + SCORED);
+        let some = classifier
+            .of(all.clone().narrow(0, start, end - start))
+            .into_data();
+        scores.extend(some.try_to_vec::<f32>().expect("scores are f32"));
+    }
+    scores
+}
+
+/// Every class in every template, class by class.
+fn texts_of(class_names: &[String], templates: &[String]) -> impl Iterator<Item = String> {
+    class_names
+        .iter()
+        .flat_map(|name| templates.iter().map(move |template| fill(template, name)))
 }
 
 fn fill(template: &str, name: &str) -> String {
@@ -164,7 +223,7 @@ pub fn zero_shot(
     dataset: &Dataset,
     options: EvalOptions,
     progress: impl FnMut(usize),
-) -> Result<ZeroShot, EvalError> {
+) -> Result<Classification, EvalError> {
     let all = zero_shot_by(encoder, dataset, &[Prompts::Ensemble], options, progress)?;
     Ok(all
         .into_iter()
@@ -185,32 +244,75 @@ pub fn zero_shot_by(
     prompts: &[Prompts],
     options: EvalOptions,
     progress: impl FnMut(usize),
-) -> Result<Vec<ZeroShot>, EvalError> {
+) -> Result<Vec<Classification>, EvalError> {
     let (class_names, templates) = dataset.classes()?;
     // Before the images: a missing tokenizer should not cost an hour.
     let classifiers = prompts.iter().map(|prompts| {
         let templates = prompts.of(templates);
-        Classifier::new(encoder, class_names, &templates)
+        Classifier::cached(encoder, class_names, &templates, options.cache)
     });
     let classifiers = classifiers.collect::<Result<Vec<_>, _>>()?;
     let features = read_features(encoder, dataset, options, progress)?;
+    let device = encoder.model().device();
     let found = classifiers.into_iter().map(|classifier| {
-        let scores = classifier.score_all(&features);
-        let (metrics, confusion) = judge(&scores, class_names, &features.indices, dataset);
-        ZeroShot {
-            report: Report {
-                dataset: dataset.name.clone(),
-                protocol: Protocol::ZeroShot,
-                metrics,
-                images: features.len(),
-                targets: class_names.len(),
-                skipped: features.skipped.len(),
-            },
-            confusion,
-            skipped: features.skipped.clone(),
-        }
+        let scores = score_all(&classifier, &features, &device);
+        told(Protocol::ZeroShot, &scores, class_names, &features, dataset)
     });
     Ok(found.collect())
+}
+
+/// Classifies every image of `dataset` by a head that was trained for its classes.
+/// - progress: told how many images are done.
+///
+/// # Errors
+/// If the set has captions or other classes, or no image can be read.
+///
+/// # Panics
+/// If the device fails.
+pub fn classification(
+    encoder: &Encoder,
+    head: &ClassifierHead,
+    dataset: &Dataset,
+    options: EvalOptions,
+    progress: impl FnMut(usize),
+) -> Result<Classification, EvalError> {
+    let (class_names, _) = dataset.classes()?;
+    let (own, wanted) = (head.classes(), class_names.len());
+    if own != wanted {
+        let message = format!("has {wanted} classes, the model's head tells {own}");
+        return Err(dataset.unfit(&message).into());
+    }
+    let features = read_features(encoder, dataset, options, progress)?;
+    let scores = score_all(head, &features, &encoder.model().device());
+    Ok(told(
+        Protocol::Classification,
+        &scores,
+        class_names,
+        &features,
+        dataset,
+    ))
+}
+
+fn told(
+    protocol: Protocol,
+    scores: &[f32],
+    class_names: &[String],
+    features: &Features,
+    dataset: &Dataset,
+) -> Classification {
+    let (metrics, confusion) = judge(scores, class_names, &features.indices, dataset);
+    Classification {
+        report: Report {
+            dataset: dataset.name.clone(),
+            protocol,
+            metrics,
+            images: features.len(),
+            targets: class_names.len(),
+            skipped: features.skipped.len(),
+        },
+        confusion,
+        skipped: features.skipped.clone(),
+    }
 }
 
 /// The features of a dataset's images, of which there must be one.

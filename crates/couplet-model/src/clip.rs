@@ -6,7 +6,9 @@ use burn::tensor::{Device, Int, Tensor};
 use crate::init::Initializer;
 use crate::layers::ChannelStatistics;
 use crate::precision::Precision;
-use crate::{ImageTowerSpec, ModelSpec, ModifiedResNet, TextTower, VisionTransformer};
+use crate::{
+    ClassifierHead, ImageTowerSpec, ModelSpec, ModifiedResNet, TextTower, VisionTransformer,
+};
 
 /// `exp(logit_scale)` is kept at or below this. Source: Radford et al. 2021, section 2.5.
 pub const MAX_LOGIT_SCALE: f32 = 100.0;
@@ -24,6 +26,8 @@ pub struct Clip {
     /// Added to the scaled similarities, `[1]`. Source: Zhai et al. 2023, "Sigmoid Loss
     /// for Language Image Pre-Training".
     pub logit_bias: Option<Param<Tensor<1>>>,
+    /// Of a model that is fine-tuned to tell classes.
+    pub(crate) head: Option<ClassifierHead>,
     #[module(skip)]
     precision: Precision,
 }
@@ -87,6 +91,7 @@ impl Clip {
             text: TextTower::init(&spec.text, embed_dim, activation, &init),
             logit_scale: init.constant([1], spec.init_logit_scale),
             logit_bias: spec.init_logit_bias.map(|bias| init.constant([1], bias)),
+            head: None,
             precision: Precision::F32,
         }
     }

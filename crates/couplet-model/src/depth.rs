@@ -15,7 +15,7 @@ pub struct Blocks {
 pub enum Place {
     Image(Depth),
     Text(Depth),
-    /// `logit_scale` and `logit_bias`.
+    /// `logit_scale`, `logit_bias`, and a classifier behind the image tower.
     Joint,
 }
 
@@ -57,7 +57,7 @@ impl Blocks {
 
     /// Where the parameter of this open_clip name stands.
     pub fn place(&self, name: &str) -> Place {
-        if name.starts_with("logit_") {
+        if name.starts_with("logit_") || name.starts_with("head.") {
             Place::Joint
         } else if let Some(part) = name.strip_prefix("visual.") {
             Place::Image(depth(part, &self.image, &IMAGE_HEAD))
@@ -129,6 +129,7 @@ mod tests {
             ("token_embedding.weight", Place::Text(Depth::Stem)),
             ("text_projection", Place::Text(Depth::Head)),
             ("logit_scale", Place::Joint),
+            ("head.weight", Place::Joint),
         ] {
             assert_eq!(blocks.place(name), place, "{name}");
         }

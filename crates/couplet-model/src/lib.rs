@@ -22,6 +22,7 @@ mod cost;
 mod depth;
 mod files;
 mod freeze;
+mod head;
 pub mod hugging_face;
 mod init;
 mod layers;
@@ -45,6 +46,7 @@ pub use cost::{ModelCost, TowerCost};
 pub use depth::{Blocks, Depth, Place};
 pub use files::FolderError;
 pub use freeze::{Freeze, FreezeTable};
+pub use head::ClassifierHead;
 pub use layers::is_buffer;
 pub use load::{
     Layout, Loaded, ModelSource, TOKENIZER_FILE, TokenizerSpec, inspect, inspect_as, load, load_as,

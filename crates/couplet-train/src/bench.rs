@@ -11,7 +11,7 @@ use couplet_model::{Clip, ModelSpec, Precision, PreprocessSpec, TrainPass};
 
 use crate::comm::Solo;
 use crate::optimizer::ModelOptimizer;
-use crate::step::{StepContext, step};
+use crate::step::{Objective, StepContext, step};
 use crate::{DeviceSetting, OptimizerSettings, OptimizerTable};
 
 /// Side of the square matrices whose product is the device's peak.
@@ -83,7 +83,7 @@ pub fn bench_step(settings: &StepBenchSettings) -> Result<StepBench, StepBenchEr
     let preprocess = PreprocessSpec::default();
     let context = StepContext {
         device: device.clone(),
-        loss: Loss::default(),
+        objective: Objective::Contrast(Loss::default()),
         logit_rows: default_chunk(*batch),
         micro_batch: settings.micro.unwrap_or(*batch),
         recompute_blocks: false,

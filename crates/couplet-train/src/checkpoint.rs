@@ -9,24 +9,28 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use couplet_data::TokenizerError;
-use couplet_data::loader::{Position, TokenOptions};
-use couplet_eval::{EMA_WEIGHTS_FILE, JUDGED_FILE, foreign_tokenizer};
+use couplet_data::loader::Position;
+use couplet_eval::EMA_WEIGHTS_FILE;
 use couplet_model::weights::{self, WeightsError};
-use couplet_model::{
-    Clip, FolderError, Freeze, ImageTowerSpec, ModelSpec, PreprocessSpec, open_clip,
-};
+use couplet_model::{ClassifierHead, Clip, FolderError, Freeze, ImageTowerSpec};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use crate::RunConfig;
-use crate::config::{EvalWeights, changes};
+use crate::config::changes;
 use crate::loss_scale::LossScale;
 use crate::optimizer::ModelOptimizer;
+
+mod contents;
+
+pub(crate) use contents::Contents;
+use contents::write_checkpoint;
 
 const CHECKPOINTS: &str = "checkpoints";
 const CONFIG: &str = "config.toml";
 const METRICS: &str = "metrics.jsonl";
 const SKIPPED: &str = "skipped.jsonl";
+const CACHE: &str = "cache";
 const LATEST: &str = "latest";
 const BEST: &str = "best";
 const TENSORBOARD: &str = "tensorboard";
@@ -117,20 +121,16 @@ impl Checkpoint {
         let path = self.path.join(EMA_WEIGHTS_FILE);
         Ok(couplet_model::load(&path, None, device)?.model)
     }
-}
 
-/// All that a checkpoint holds.
-pub(crate) struct Contents<'a> {
-    pub model: &'a Clip,
-    pub spec: &'a ModelSpec,
-    pub preprocess: &'a PreprocessSpec,
-    pub tokens: &'a TokenOptions,
-    pub optimizer: &'a ModelOptimizer,
-    /// The averaged model.
-    pub ema: Option<&'a Clip>,
-    /// Which of the two `--model` opens.
-    pub judged: EvalWeights,
-    pub state: TrainerState,
+    /// The classifier, of a run that learns to tell classes.
+    /// - name: `HEAD_FILE` or `EMA_HEAD_FILE`.
+    pub(crate) fn load_head(
+        &self,
+        name: &str,
+        device: &Device,
+    ) -> Result<ClassifierHead, CheckpointError> {
+        Ok(ClassifierHead::load(&self.path.join(name), device)?.0)
+    }
 }
 
 impl RunFolder {
@@ -217,6 +217,11 @@ impl RunFolder {
     /// The `metrics.jsonl` of the run in this folder.
     pub(crate) fn metrics_of(path: &Path) -> PathBuf {
         path.join(METRICS)
+    }
+
+    /// Features of classes that no evaluation need compute again.
+    pub fn cache(&self) -> PathBuf {
+        self.path.join(CACHE)
     }
 
     /// `skipped.jsonl`
@@ -344,9 +349,10 @@ impl RunFolder {
                 _ => {}
             }
         }
-        let tensorboard = self.tensorboard();
-        if tensorboard.exists() {
-            fs::remove_dir_all(&tensorboard).map_err(io_at(&tensorboard))?;
+        for folder in [self.tensorboard(), self.cache()] {
+            if folder.exists() {
+                fs::remove_dir_all(&folder).map_err(io_at(&folder))?;
+            }
         }
         for checkpoint in self.list()? {
             remove_folder(&checkpoint.path)?;
@@ -421,50 +427,6 @@ impl RunFolder {
         write().map_err(io_at(&path))?;
         sync_folder(&self.path)
     }
-}
-
-fn write_checkpoint(folder: &Path, contents: &Contents) -> Result<(), CheckpointError> {
-    let trainer = folder.join(TRAINER);
-    fs::create_dir_all(&trainer).map_err(io_at(&trainer))?;
-    let tokens = contents.tokens;
-    let foreign = foreign_tokenizer(&tokens.tokenizer);
-    open_clip::save(
-        folder,
-        contents.model,
-        contents.spec,
-        contents.preprocess,
-        foreign.as_ref(),
-    )?;
-    if foreign.is_some() {
-        tokens
-            .tokenizer
-            .save_hugging_face(folder, tokens.context_length)?;
-    }
-    if let Some(ema) = contents.ema {
-        weights::save(&folder.join(EMA_WEIGHTS_FILE), &weights::parameters(ema))?;
-        let judged = match contents.judged {
-            EvalWeights::Ema => EMA_WEIGHTS_FILE,
-            EvalWeights::Raw => open_clip::WEIGHTS_FILE,
-        };
-        write_synced(&folder.join(JUDGED_FILE), judged)?;
-    }
-    let (moments, optimizer_times) = contents.optimizer.save(contents.model);
-    weights::save(&trainer.join(OPTIMIZER), &moments)?;
-    let state = TrainerState {
-        optimizer_times,
-        ..contents.state.clone()
-    };
-    let text = serde_json::to_string_pretty(&state).expect("a trainer's state has a JSON form");
-    write_synced(&trainer.join(STATE), &text)?;
-    sync_folder(&trainer)?;
-    sync_folder(folder)
-}
-
-/// A text with its line's end, on disk when this returns.
-fn write_synced(path: &Path, text: &str) -> Result<(), CheckpointError> {
-    fs::write(path, format!("{text}\n"))
-        .and_then(|()| File::open(path)?.sync_all())
-        .map_err(io_at(path))
 }
 
 fn name_of(step: u64) -> String {

@@ -1,6 +1,6 @@
 //! Arguments of `couplet eval`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -10,6 +10,8 @@ use crate::ModelArguments;
 pub(crate) enum EvalCommand {
     /// Classify images by the names of their classes alone.
     ZeroShot(ZeroShotArguments),
+    /// Classify images by the head of a fine-tuned model.
+    Classification(ClassificationArguments),
     /// Find captions of images and images of captions.
     Retrieval(RetrievalArguments),
     /// Fit logistic regression to frozen features of training images.
@@ -20,6 +22,22 @@ pub(crate) enum EvalCommand {
     Suite(SuiteArguments),
     /// Put the evaluations of several runs side by side.
     Compare(CompareArguments),
+}
+
+impl EvalCommand {
+    /// The files that are written at its end.
+    pub fn outputs(&self) -> Vec<&Path> {
+        let files = match self {
+            Self::ZeroShot(arguments) => vec![&arguments.json],
+            Self::Classification(arguments) => vec![&arguments.json],
+            Self::Retrieval(arguments) => vec![&arguments.json],
+            Self::LinearProbe(arguments) => vec![&arguments.probe.json, &arguments.out],
+            Self::Knn(arguments) => vec![&arguments.probe.json],
+            Self::Suite(arguments) => vec![&arguments.json, &arguments.csv],
+            Self::Compare(arguments) => vec![&arguments.json, &arguments.csv],
+        };
+        files.into_iter().flatten().map(PathBuf::as_path).collect()
+    }
 }
 
 /// Where features are kept, so that no protocol computes them again.
@@ -46,6 +64,24 @@ pub(crate) struct ZeroShotArguments {
     pub compare_prompts: bool,
     /// Write how each class did and which are taken for which into this folder, as
     /// DATASET-classes.csv and DATASET-confusion.svg.
+    #[arg(long, value_name = "DIR")]
+    pub details: Option<PathBuf>,
+    /// Write the results to this file as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    #[command(flatten)]
+    pub cache: CacheArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClassificationArguments {
+    #[command(flatten)]
+    pub model: ModelArguments,
+    /// A file of datasets/, a folder with one sub-folder a class, or CLIP_benchmark's folder of
+    /// tar shards, with the classes that the model was fine-tuned to; may be repeated.
+    #[arg(long, required = true)]
+    pub dataset: Vec<PathBuf>,
+    /// Write how each class did and which are taken for which into this folder.
     #[arg(long, value_name = "DIR")]
     pub details: Option<PathBuf>,
     /// Write the results to this file as JSON.
@@ -198,7 +234,7 @@ pub(crate) struct ModelRest {
 }
 
 impl ModelRest {
-    pub fn of(&self, model: &std::path::Path) -> ModelArguments {
+    pub fn of(&self, model: &Path) -> ModelArguments {
         ModelArguments {
             model: model.to_path_buf(),
             rest: self.clone(),

@@ -119,16 +119,12 @@ struct SweepArguments {
 struct ClassifyArguments {
     #[command(flatten)]
     model: ModelArguments,
-    /// What the images may show, divided by commas.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        required = true,
-        value_name = "LABEL,LABEL…"
-    )]
+    /// What the images may show, divided by commas; not needed of a model that was fine-tuned
+    /// to tell classes.
+    #[arg(long, value_delimiter = ',', value_name = "LABEL,LABEL…")]
     labels: Vec<String>,
     /// A sentence with {} for the label; may be repeated, the features are then averaged.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", requires = "labels")]
     template: Vec<String>,
     /// How many labels are printed for each image.
     #[arg(long, default_value_t = 5)]

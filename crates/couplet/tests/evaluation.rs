@@ -192,7 +192,7 @@ fn zero_shot_tells_prompts_classes_and_confusions() {
     );
     // Again, from kept features, and without any.
     let kept = fs::read_dir(place.path("cache/couplet")).unwrap().count();
-    assert_eq!(kept, 1);
+    assert_eq!(kept, 3, "images, and their classes by template and by name");
     let (again, _) = place.eval("zero-shot", &[]);
     let (afresh, _) = place.eval("zero-shot", &["--no-cache"]);
     assert_eq!(again[0]["top1"], report["top1"]);
@@ -257,4 +257,51 @@ fn what_does_not_fit_is_named() {
         said.contains("nowhere/t10k-images-idx3-ubyte") && said.contains("afar"),
         "{said}"
     );
+}
+
+#[test]
+fn classes_of_a_text_tower_that_stays_as_it_is_are_embedded_once() {
+    let place = Place::new();
+    let eval = "[[eval]]\nkind = \"zero-shot\"\ndataset = \"tiny.toml\"\n";
+    fs::write(place.path("lit.toml"), CONFIG.to_string() + eval).unwrap();
+    let lit = [
+        "train",
+        "lit.toml",
+        "--run-dir",
+        "lit",
+        "--set",
+        "freeze.text=all",
+    ];
+    let within = |arguments: &[&str]| {
+        let mut command = place.couplet(arguments);
+        command.current_dir(place.folder.path());
+        command
+    };
+    let output = within(&lit).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let kept: Vec<_> = fs::read_dir(place.path("lit/cache")).unwrap().collect();
+    assert_eq!(kept.len(), 1, "two evaluations of one text tower");
+    let lines = fs::read_to_string(place.path("lit/metrics.jsonl")).unwrap();
+    let lines = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let last = lines
+        .filter_map(|line| line["eval/tiny/top1"].as_f64())
+        .last();
+    let checkpoint = "lit/checkpoints/step-00000010";
+    let judge = [
+        "eval",
+        "zero-shot",
+        "--model",
+        checkpoint,
+        "--dataset",
+        "tiny.toml",
+        "--json",
+        "lit.json",
+    ];
+    let output = within(&judge).arg("--no-cache").output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let report = fs::read_to_string(place.path("lit.json")).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report[0]["top1"].as_f64(), last);
 }

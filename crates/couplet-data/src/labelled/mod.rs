@@ -288,6 +288,15 @@ impl LabelledSet {
         &self.targets
     }
 
+    pub(crate) fn picture(&self, index: usize) -> Result<Picture, Fault> {
+        self.images.read(index)
+    }
+
+    /// The file that holds an image, and its key inside it.
+    pub(crate) fn locate(&self, index: usize) -> (String, String) {
+        self.images.locate(index)
+    }
+
     /// Mixes in all that says which images these are: their files with sizes and times, and
     /// their keys.
     pub fn fingerprint(&self, hasher: &mut impl Hasher) {

@@ -65,6 +65,8 @@ pub struct HostBatch {
     pub token_length: usize,
     /// How much of its row each caption needs.
     pub caption_lengths: Vec<usize>,
+    /// The class of each pair; empty of a set without classes.
+    pub labels: Vec<i32>,
     /// Samples passed over on the way to this batch.
     pub skipped: Vec<Skipped>,
     /// Where the next batch starts.
@@ -132,6 +134,7 @@ impl HostBatch {
             tokens,
             token_length,
             caption_lengths,
+            labels: Vec::new(),
             skipped: Vec::new(),
             next: Position::default(),
         }
@@ -153,19 +156,26 @@ impl HostBatch {
     }
 }
 
+/// What a sample becomes beside its pixels.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Row {
+    pub tokens: Vec<u32>,
+    pub label: Option<usize>,
+}
+
 /// Moves rows up to where others were to be, until those that are open lie behind all.
 /// - returns how many there are.
 pub(super) fn close_up(
     pixels: &mut [u8],
-    captions: &mut [Vec<u32>],
+    rows: &mut [Row],
     image_len: usize,
     open: &[usize],
 ) -> usize {
     let mut whole = 0;
-    for row in 0..captions.len() {
+    for row in 0..rows.len() {
         if open.binary_search(&row).is_err() {
             pixels.copy_within(row * image_len..(row + 1) * image_len, whole * image_len);
-            captions.swap(row, whole);
+            rows.swap(row, whole);
             whole += 1;
         }
     }

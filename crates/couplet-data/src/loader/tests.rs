@@ -24,6 +24,7 @@ impl Source for Levels {
         assert!(index != 200, "a decoder's bug");
         let level = u8::try_from(index).unwrap();
         Ok(Sample {
+            label: None,
             picture: Picture::Pixels(RgbImage::from_pixel(2, 2, [level; 3].into())),
             caption: "a word ".repeat(index % 5),
         })

@@ -153,6 +153,7 @@ impl Source for ShapesSource {
         let scene = Scene::draw(false, &mut rng);
         let pixels = paint::paint(&scene, self.image_size, &mut rng);
         Ok(Sample {
+            label: None,
             picture: Picture::Pixels(pixels),
             caption: captions::caption(&scene, &mut rng),
         })

@@ -202,6 +202,7 @@ impl Source for CsvSource {
             Fault::new(cause, format!("{}: {error}", path.display()))
         })?;
         Ok(Sample {
+            label: None,
             picture: Picture::Encoded(bytes),
             caption,
         })

@@ -181,6 +181,7 @@ impl Source for FolderSource {
             )
         })?;
         Ok(Sample {
+            label: None,
             caption: self.captions.draw(read(caption)?, index as u64, epoch)?,
             picture: Picture::Encoded(read(image)?),
         })
@@ -255,6 +256,7 @@ impl Source for ClassFolderSource {
         let template = &self.templates[rng.random_range(0..self.templates.len())];
         let name = &self.names[*label];
         Ok(Sample {
+            label: None,
             picture: Picture::Encoded(read(path)?),
             caption: template.replace("{}", name).replace("{c}", name),
         })

@@ -267,6 +267,7 @@ mod tests {
 
         fn read(&self, index: usize, _epoch: u64) -> Result<Sample, Fault> {
             Ok(Sample {
+                label: None,
                 picture: Picture::Encoded(Vec::new()),
                 caption: format!("{}:{index}", self.0),
             })

@@ -5,6 +5,7 @@ mod captions;
 mod csv;
 mod files;
 mod folder;
+mod labelled;
 mod mix;
 mod parquet;
 mod storage;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::labelled::LabelledSet;
 use crate::sample::{Fault, Sample, SkipCause, Skipped};
 use crate::shapes::{ShapesSource, ShapesTable};
 use crate::stream::{ShardOrder, Shards, Streamed, Walk};
@@ -72,6 +74,17 @@ impl Set {
         }
     }
 
+    /// The images of a labelled set, each with its class.
+    /// - captions: one a class.
+    ///
+    /// # Errors
+    /// If an image has no class, several, or one without a caption.
+    pub fn labelled(images: LabelledSet, captions: Vec<String>) -> Result<Self, SourceError> {
+        Ok(Self::indexed(labelled::LabelledSource::new(
+            images, captions,
+        )?))
+    }
+
     fn indexed(source: impl Source + 'static) -> Self {
         Self::Indexed(Arc::new(source))
     }
@@ -103,7 +116,15 @@ pub enum SourceTable {
     ClassFolder(ClassCaptionsTable),
     /// Several of these, each with its share.
     Mix(MixTable),
+    /// The training images of `[classify]`'s dataset, each with its class. The default
+    /// where there is a `[classify]`.
+    Dataset(DatasetImagesTable),
 }
+
+/// `source = "dataset"`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetImagesTable {}
 
 /// Why a source could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +145,7 @@ impl SourceTable {
             Self::Folder(table) => table.problems(),
             Self::ClassFolder(table) => table.problems(),
             Self::Mix(table) => table.problems(),
+            Self::Dataset(_) => Vec::new(),
         }
     }
 
@@ -143,6 +165,13 @@ impl SourceTable {
             Self::Folder(table) => Set::indexed(folder::FolderSource::open(table, seed)?),
             Self::ClassFolder(table) => Set::indexed(folder::ClassFolderSource::open(table, seed)?),
             Self::Mix(table) => table.open(seed, image_size)?,
+            Self::Dataset(_) => {
+                return Err(SourceError {
+                    path: PathBuf::from("source"),
+                    message: "`dataset` stands for the images of [classify], which is missing"
+                        .into(),
+                });
+            }
         })
     }
 }

@@ -40,6 +40,7 @@ impl Shards for Numbers {
                 Err(Fault::new(SkipCause::CorruptImage, "bad"))
             } else {
                 Ok(Sample {
+                    label: None,
                     picture: Picture::Encoded(Vec::new()),
                     caption: String::new(),
                 })

@@ -16,7 +16,7 @@ use crate::names::{ParameterMapper, ParameterVisitor, map_parameters, visit_para
 use crate::positions::{resize_context, resize_grid};
 use crate::{Clip, ImageTowerSpec, ModelSpec};
 
-pub use safetensors_file::{save, save_with};
+pub use safetensors_file::{metadata, save, save_with};
 
 /// Tensors by name: the host's copy of a file of weights.
 pub type NamedTensors = BTreeMap<String, HostTensor>;

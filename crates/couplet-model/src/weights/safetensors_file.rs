@@ -107,6 +107,24 @@ pub(super) fn read(path: &Path) -> Result<NamedTensors, WeightsError> {
     Ok(tensors)
 }
 
+/// The texts by name that [`save_with`] wrote.
+///
+/// # Errors
+/// If the file cannot be read or is damaged.
+pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>, WeightsError> {
+    let bytes = fs::read(path).map_err(|source| WeightsError::Io {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    let (_, header) =
+        SafeTensors::read_metadata(&bytes).map_err(|source| WeightsError::Safetensors {
+            path: path.to_path_buf(),
+            source,
+        })?;
+    let texts = header.metadata().clone().unwrap_or_default();
+    Ok(texts.into_iter().collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,7 +17,9 @@ use couplet_model::{ImageTowerSpec, ModelSource, PreprocessSpec, inspect_as};
 
 pub(crate) use evals::{CheckedEval, EvalTarget, HELD_OUT, LOSS};
 
-use super::{CheckedData, DataTable, EvalWeights, ModelTable, Problem, RunConfig};
+use super::{
+    CheckedData, Classes, ClassifyTable, DataTable, EvalWeights, ModelTable, Problem, RunConfig,
+};
 use crate::DeviceSetting;
 use crate::duration::{Sizes, Unit};
 use crate::schedule::Schedule;
@@ -87,7 +89,11 @@ pub(super) fn check(config: RunConfig, problems: &mut Vec<Problem>) -> Option<Ch
     let tokens = check.tokens(&config.model, weights.as_ref());
     check.loss(&config);
     check.ema_and_freeze(&config);
-    let set = check.data(config.seed, &config.model, &config.data);
+    check.classify(&config);
+    let classify = config.classify.as_ref();
+    let (set, classes) = check
+        .data(config.seed, &config.model, &config.data, classify)
+        .unzip();
     let epoch_len = set.as_ref().and_then(|set| check.epoch_len(&config, set));
     check.optimizer(&config);
     let sizes = check.batch(&config, epoch_len);
@@ -100,6 +106,7 @@ pub(super) fn check(config: RunConfig, problems: &mut Vec<Problem>) -> Option<Ch
     Some(Checked {
         device: device?,
         data: CheckedData {
+            classes: classes?,
             once: false,
             set: set?,
             tokens: tokens?,
@@ -139,7 +146,7 @@ impl<'a> Check<'a> {
             .unwrap_or_default()
     }
 
-    fn fail(&mut self, key: &str, message: impl std::fmt::Display) {
+    pub(super) fn fail(&mut self, key: &str, message: impl std::fmt::Display) {
         // A key that did not read has a stand-in, of which nothing can be said.
         let covered = |known: &String| key == known || key.starts_with(&format!("{known}."));
         if !self.known.iter().any(covered) {
@@ -266,8 +273,14 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// The opened set.
-    pub(super) fn data(&mut self, seed: u64, model: &ModelTable, data: &DataTable) -> Option<Set> {
+    /// The opened set, with its classes where the run learns to tell them.
+    pub(super) fn data(
+        &mut self,
+        seed: u64,
+        model: &ModelTable,
+        data: &DataTable,
+        classify: Option<&ClassifyTable>,
+    ) -> Option<(Set, Option<Classes>)> {
         let train = &data.train;
         for (key, message) in train.source.problems() {
             self.fail(&format!("data.train.{key}"), message);
@@ -300,8 +313,15 @@ impl<'a> Check<'a> {
         if self.broken("data.train") {
             return None;
         }
+        if let Some(classify) = classify {
+            let (set, classes) = self.classes(classify, data, image_size)?;
+            return Some((set, Some(classes)));
+        }
         let opened = train.source.open(seed, image_size);
-        opened.map_err(|error| self.fail("data.train", error)).ok()
+        let set = opened
+            .map_err(|error| self.fail("data.train", error))
+            .ok()?;
+        Some((set, None))
     }
 
     /// How many samples an epoch takes.
@@ -319,8 +339,13 @@ impl<'a> Check<'a> {
 
     fn batch(&mut self, config: &RunConfig, epoch_len: Option<usize>) -> Option<Sizes> {
         let global = config.batch.global;
-        if global < 2 {
-            self.fail("batch.global", "a contrastive batch needs at least 2 pairs");
+        let least = if config.classify.is_some() { 1 } else { 2 };
+        if global < least {
+            let message = match least {
+                1 => "must be at least 1",
+                _ => "a contrastive batch needs at least 2 pairs",
+            };
+            self.fail("batch.global", message);
         }
         if let Some(micro) = config.batch.micro
             && (micro == 0 || !global.is_multiple_of(micro))
@@ -347,7 +372,7 @@ impl<'a> Check<'a> {
                 format!("{global} is more than the {epoch_len} samples of an epoch"),
             );
         }
-        let sound = global >= 2 && global <= epoch_len && !self.broken("batch.global");
+        let sound = global >= least && global <= epoch_len && !self.broken("batch.global");
         sound.then(|| Sizes {
             steps_per_epoch: (epoch_len / global) as u64,
             batch_size: global as u64,
@@ -363,7 +388,14 @@ impl<'a> Check<'a> {
         if self.broken("model") || !spec.problems().is_empty() {
             return;
         }
-        for (key, message) in table.idle_globs(|| spec.parameter_names()) {
+        let names = || {
+            let mut names = spec.parameter_names();
+            if config.classify.is_some() {
+                names.extend(["head.weight".to_string(), "head.bias".to_string()]);
+            }
+            names
+        };
+        for (key, message) in table.idle_globs(names) {
             self.fail(&format!("optimizer.{key}"), message);
         }
     }

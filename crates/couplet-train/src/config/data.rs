@@ -11,7 +11,10 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::check::Check;
-use super::{ConfigError, DataTable, ModelTable, collect, edit, problems_of, read_table};
+use super::{
+    Classes, ClassifyTable, ConfigError, DataTable, ModelTable, classify, collect, edit,
+    problems_of, read_table,
+};
 
 /// Batches of a config that has none.
 const DEFAULT_BATCH: usize = 64;
@@ -19,7 +22,7 @@ const DEFAULT_BATCH: usize = 64;
 const DEFAULT_PRESET: &str = "ViT-B-32";
 /// An epoch's length where nobody has counted a stream.
 const UNCOUNTED: usize = 1 << 40;
-const KEYS: [&str; 3] = ["seed", "model", "data"];
+const KEYS: [&str; 4] = ["seed", "model", "data", "classify"];
 
 /// A training set, opened.
 pub struct CheckedData {
@@ -34,6 +37,8 @@ pub struct CheckedData {
     pub(super) spec: ModelSpec,
     pub(super) seed: u64,
     pub(crate) batch_size: usize,
+    /// Of `[classify]`.
+    pub(crate) classes: Option<Classes>,
     /// Whether each sample is read once and no more: as those that are held out.
     pub(super) once: bool,
 }
@@ -45,6 +50,7 @@ struct DataConfig {
     seed: u64,
     model: ModelTable,
     data: DataTable,
+    classify: Option<ClassifyTable>,
 }
 
 impl CheckedData {
@@ -68,6 +74,7 @@ impl CheckedData {
             let model = Table::from_iter([("preset".to_string(), DEFAULT_PRESET.into())]);
             table.insert("model".into(), Value::Table(model));
         }
+        classify::default_source(&mut table);
         problems.extend(edit::merge_preset(&mut table));
         let collected = collect::collect::<DataConfig>(table);
         problems.extend(collected.problems);
@@ -75,7 +82,9 @@ impl CheckedData {
             let mut check = Check::new(&mut problems);
             let weights = check.model(&config.model);
             let tokens = check.tokens(&config.model, weights.as_ref());
-            let set = check.data(config.seed, &config.model, &config.data)?;
+            let classify = config.classify.as_ref();
+            let opened = check.data(config.seed, &config.model, &config.data, classify)?;
+            let (set, classes) = opened;
             let known = config.data.train.samples_per_epoch.or(set.samples());
             let epoch_len = known.unwrap_or(UNCOUNTED);
             Some(Self {
@@ -87,6 +96,7 @@ impl CheckedData {
                 seed: config.seed,
                 batch_size: batch_size.min(epoch_len),
                 table: config.data,
+                classes,
                 once: false,
             })
         });

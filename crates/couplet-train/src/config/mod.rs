@@ -2,6 +2,7 @@
 
 mod changes;
 mod check;
+mod classify;
 mod collect;
 mod data;
 mod edit;
@@ -25,6 +26,8 @@ use crate::{DeviceSetting, EmaTable, OptimizerTable};
 pub(crate) use changes::changes;
 pub use check::Checked;
 pub(crate) use check::{CheckedEval, EvalTarget, HELD_OUT, LOSS};
+pub(crate) use classify::Classes;
+pub use classify::{ClassifyTable, HeadStart};
 pub use data::CheckedData;
 
 /// A training run, complete: what `config.toml` of a run's folder holds.
@@ -40,6 +43,9 @@ pub struct RunConfig {
     pub precision: Precision,
     pub model: ModelTable,
     pub data: DataTable,
+    /// Fine-tunes the image tower to tell classes instead of matching pairs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classify: Option<ClassifyTable>,
     pub batch: BatchTable,
     #[serde(default)]
     pub loss: Loss,
@@ -192,7 +198,9 @@ pub enum EvalTable {
     /// Captions of images and images of captions.
     Retrieval(DatasetEvalTable),
     /// The loss over the pairs of `[data.val]`, and retrieval among them.
-    HeldOut(HeldOutTable),
+    HeldOut(OwnEvalTable),
+    /// The classes of `[classify]`'s dataset, by the head that the run trains.
+    Classification(OwnEvalTable),
 }
 
 /// `kind = "zero-shot"` and `kind = "retrieval"`
@@ -208,10 +216,10 @@ pub struct DatasetEvalTable {
     pub weights: Option<EvalWeights>,
 }
 
-/// `kind = "held-out"`
+/// `kind = "held-out"` and `kind = "classification"`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct HeldOutTable {
+pub struct OwnEvalTable {
     #[serde(default = "one_epoch")]
     pub every: Duration,
     /// By default the average, where `[ema]` makes one.
@@ -223,31 +231,35 @@ impl EvalTable {
     pub(crate) fn every(&self) -> Duration {
         match self {
             Self::ZeroShot(table) | Self::Retrieval(table) => table.every,
-            Self::HeldOut(table) => table.every,
+            Self::HeldOut(table) | Self::Classification(table) => table.every,
         }
     }
 
     pub(crate) fn weights(&self) -> Option<EvalWeights> {
         match self {
             Self::ZeroShot(table) | Self::Retrieval(table) => table.weights,
-            Self::HeldOut(table) => table.weights,
+            Self::HeldOut(table) | Self::Classification(table) => table.weights,
         }
     }
 }
 
 impl RunConfig {
-    /// The entries of `[[eval]]`, and the one that `[data.val]` brings where there is none
-    /// of its kind.
+    /// The entries of `[[eval]]`, and those that `[classify]` and `[data.val]` bring where
+    /// there is none of their kind.
     pub(crate) fn evals(&self) -> Vec<EvalTable> {
         let mut evals = self.eval.clone();
-        let has_own = evals
-            .iter()
-            .any(|eval| matches!(eval, EvalTable::HeldOut(_)));
-        if self.data.val.is_some() && !has_own {
-            evals.push(EvalTable::HeldOut(HeldOutTable {
-                every: one_epoch(),
-                weights: None,
-            }));
+        let table = OwnEvalTable {
+            every: one_epoch(),
+            weights: None,
+        };
+        let lacks = |is_own: fn(&EvalTable) -> bool| !self.eval.iter().any(is_own);
+        let is_classes: fn(&EvalTable) -> bool =
+            |eval| matches!(eval, EvalTable::Classification(_));
+        if self.classify.is_some() && lacks(is_classes) {
+            evals.push(EvalTable::Classification(table.clone()));
+        }
+        if self.data.val.is_some() && lacks(|eval| matches!(eval, EvalTable::HeldOut(_))) {
+            evals.push(EvalTable::HeldOut(table));
         }
         evals
     }
@@ -461,6 +473,7 @@ impl RunConfig {
     pub fn read(path: &Path, set: &[String]) -> Result<Checked, ConfigError> {
         let mut table = read_table(path)?;
         let mut problems = edit::set_keys(&mut table, set);
+        classify::default_source(&mut table);
         problems.extend(edit::merge_preset(&mut table));
         let collected = collect::collect::<Self>(table);
         problems.extend(collected.problems);

@@ -147,6 +147,7 @@ fn every_committed_config_is_sound() {
         let path = entry.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
         let mut table: Table = text.parse().unwrap();
+        classify::default_source(&mut table);
         assert!(
             edit::merge_preset(&mut table).is_none(),
             "{}",

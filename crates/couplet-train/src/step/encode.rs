@@ -211,7 +211,7 @@ impl<'a> GradientSum<'a> {
     /// Goes back from `outputs`, given the gradient of each.
     /// - returns the gradients of leaves that are no parameters; `None` if nothing before
     ///   the outputs is trained.
-    fn add<const D: usize>(
+    pub fn add<const D: usize>(
         &mut self,
         outputs: Tensor<D>,
         gradient: Tensor<D>,

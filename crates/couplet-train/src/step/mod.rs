@@ -4,6 +4,7 @@
 //! Source: Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory
 //! Limited Setup".
 
+mod classify;
 mod encode;
 
 use std::ops::Range;
@@ -22,7 +23,7 @@ use crate::optimizer::{ModelOptimizer, exchange, global_norm};
 /// What does not change from step to step.
 pub(crate) struct StepContext {
     pub device: Device,
-    pub loss: Loss,
+    pub objective: Objective,
     /// Rows of the logits matrix that exist at once.
     pub logit_rows: usize,
     /// Pairs in one pass with a graph.
@@ -35,6 +36,15 @@ pub(crate) struct StepContext {
     pub trains_image: bool,
     pub trains_text: bool,
     pub comm: Box<dyn Comm>,
+}
+
+/// What a run trains for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Objective {
+    /// Matching pairs.
+    Contrast(Loss),
+    /// The classes of images, by the model's head.
+    Classify { label_smoothing: f32 },
 }
 
 /// What a step says of itself.
@@ -95,6 +105,12 @@ pub(crate) fn gradients(
     loss_scale: f64,
     context: &StepContext,
 ) -> BatchGradients {
+    let loss = match context.objective {
+        Objective::Contrast(loss) => loss,
+        Objective::Classify { label_smoothing } => {
+            return classify::gradients(model, host, pass, loss_scale, label_smoothing, context);
+        }
+    };
     let micro_batches = micro_batches(host.len(), context.micro_batch);
     let passes = Passes::new(model, pass, context);
     let mut kept = None;
@@ -113,7 +129,7 @@ pub(crate) fn gradients(
         let (images, texts): (Vec<_>, Vec<_>) = features.unzip();
         (Tensor::cat(images, 0), Tensor::cat(texts, 0))
     };
-    let mut gradients = context.feature_gradients(model, own, loss_scale);
+    let mut gradients = context.feature_gradients(loss, model, own, loss_scale);
     let loss = context.comm.sum(gradients.loss).into_scalar::<f32>();
     let mut sum = GradientSum::new(model);
     let mut statistics = Vec::new();
@@ -153,6 +169,7 @@ impl StepContext {
     /// times the loss scale; the loss is this rank's part of it.
     fn feature_gradients(
         &self,
+        loss: Loss,
         model: &Clip,
         (image, text): (Tensor<2>, Tensor<2>),
         loss_scale: f64,
@@ -166,7 +183,7 @@ impl StepContext {
             logit_scale: model.logit_scale.val().inner(),
             logit_bias: model.logit_bias.as_ref().map(Param::val).map(Tensor::inner),
         };
-        let gradients = (self.loss).gradients(rows.clone(), &features, self.logit_rows);
+        let gradients = loss.gradients(rows.clone(), &features, self.logit_rows);
         // Every rank's part of the loss reads the features of all.
         let sum_own = |all: Tensor<2>| {
             let shape = all.dims();

@@ -4,7 +4,8 @@ use burn::module::Param;
 use couplet_loss::{SigmoidLoss, SoftmaxLoss};
 use couplet_model::weights::{HostTensor, NamedTensors};
 use couplet_model::{
-    Freeze, FreezeTable, ImageTowerSpec, ModelSpec, ParameterVisitor, presets, visit_parameters,
+    ClassifierHead, Freeze, FreezeTable, ImageTowerSpec, ModelSpec, ParameterVisitor, presets,
+    visit_parameters,
 };
 
 use super::*;
@@ -48,7 +49,7 @@ fn pairs(rows: Range<usize>) -> HostBatch {
 fn context(loss: Loss, micro_batch: usize, comm: Box<dyn Comm>) -> StepContext {
     StepContext {
         device: Device::flex().autodiff(),
-        loss,
+        objective: Objective::Contrast(loss),
         logit_rows: 7,
         micro_batch,
         recompute_blocks: false,
@@ -362,4 +363,74 @@ fn an_overflow_leaves_the_model_as_it_was() {
     );
     assert!(report.updated);
     assert_ne!(couplet_model::weights::parameters(&model), before);
+}
+
+/// A model with a head, and a batch of 12 images of three classes.
+fn classifier() -> (Clip, HostBatch) {
+    let device = Device::flex().autodiff();
+    let spec = spec();
+    let weight = Tensor::<1>::from_floats([0.3, -0.2, 0.5, 0.1, 0.7, -0.4], &device);
+    let weight = weight
+        .repeat(&[spec.embed_dim / 2])
+        .reshape([3, spec.embed_dim]);
+    let model = Clip::init(&spec, 3, &device).with_head(ClassifierHead::new(weight));
+    let mut host = pairs(0..12);
+    host.labels = (0..12).map(|at| at % 3).collect();
+    (model.freeze_all_but_classifier(), host)
+}
+
+fn classify(micro_batch: usize) -> StepContext {
+    StepContext {
+        objective: Objective::Classify {
+            label_smoothing: 0.1,
+        },
+        trains_text: false,
+        ..context(Loss::default(), micro_batch, Box::new(Solo))
+    }
+}
+
+#[test]
+fn a_classification_batch_in_parts_has_the_gradients_of_the_whole() {
+    let of = |context: &StepContext| {
+        let (model, host) = classifier();
+        let batch = gradients(&model, host, &PASS, 8.0, context);
+        (batch.loss, named(&model, &batch))
+    };
+    let (loss, whole) = of(&classify(12));
+    assert!(whole.contains_key("head.weight") && whole.contains_key("head.bias"));
+    assert!(
+        whole
+            .keys()
+            .all(|name| name.starts_with("visual.") || name.starts_with("head."))
+    );
+    for micro in [5, 4, 1] {
+        let (part_loss, parts) = of(&classify(micro));
+        assert!((part_loss - loss).abs() < 1e-6, "{part_loss} for {loss}");
+        assert_same(&parts, &whole);
+    }
+    let by_block = StepContext {
+        recompute_blocks: true,
+        ..classify(12)
+    };
+    assert_same(&of(&by_block).1, &whole);
+    // The head alone.
+    let head_only = StepContext {
+        trains_image: false,
+        ..classify(5)
+    };
+    let (_, head) = of(&head_only);
+    assert_eq!(head.len(), 2);
+    for (name, gradient) in &head {
+        let gap = norm(
+            gradient
+                .values
+                .iter()
+                .zip(&whole[name].values)
+                .map(|(a, b)| a - b),
+        );
+        assert!(
+            gap < 1e-5 * norm(whole[name].values.iter().copied()),
+            "{name}"
+        );
+    }
 }

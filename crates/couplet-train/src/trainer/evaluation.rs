@@ -4,9 +4,14 @@ use std::time::Instant;
 
 use burn::module::Module;
 use couplet_data::Skipped;
-use couplet_eval::{Encoder, EvalError, EvalOptions, Report, retrieval, zero_shot};
+use couplet_eval::{
+    Classification, Encoder, EvalError, EvalOptions, FeatureCache, Report, classification,
+    retrieval, zero_shot,
+};
 
 use super::{Run, TrainError, Window};
+use couplet_model::{ClassifierHead, Freeze};
+
 use crate::checkpoint::BestState;
 use crate::config::{CheckedEval, EvalTarget, EvalWeights};
 use crate::log::eval_line;
@@ -29,8 +34,9 @@ impl Run<'_> {
         let is_due = |every: u64| is_last || step.is_multiple_of(every);
         let mut reports = Vec::new();
         for eval in checked.evals.iter().filter(|eval| is_due(eval.every_steps)) {
-            let encoder = self.encoder(eval.weights)?;
-            let (report, skipped) = match self.evaluate_one(eval, &encoder, observer) {
+            let (encoder, head) = self.encoder(eval.weights)?;
+            let judged = (&encoder, head.as_ref());
+            let (report, skipped) = match self.evaluate_one(eval, judged, observer) {
                 Ok(outcome) => outcome,
                 Err(message) => {
                     let text = format!("step {step}: {} was not evaluated: {message}", eval.name());
@@ -59,12 +65,15 @@ impl Run<'_> {
     fn evaluate_one(
         &self,
         eval: &CheckedEval,
-        encoder: &Encoder,
+        (encoder, head): (&Encoder, Option<&ClassifierHead>),
         observer: &mut dyn Observer,
     ) -> Result<(Report, Vec<Skipped>), String> {
+        // A text tower that stays as it is gives the same classes each time.
+        let cache = (self.checked.config.freeze.text == Freeze::All)
+            .then(|| FeatureCache::of_texts(&self.folder.cache(), encoder));
         let options = EvalOptions {
             max_image_pixels: self.checked.config.data.max_image_pixels,
-            cache: None,
+            cache: cache.as_ref(),
         };
         let mut tell = |done, images| {
             observer.event(Event::Evaluating {
@@ -74,13 +83,19 @@ impl Run<'_> {
             });
         };
         let told = |error: EvalError| error.to_string();
+        let both = |found: Classification| (found.report, found.skipped);
         match &eval.target {
             EvalTarget::ZeroShot(dataset) => {
                 let images = dataset.images.len();
                 let found = zero_shot(encoder, dataset, options, |done| tell(done, images));
-                found
-                    .map(|found| (found.report, found.skipped))
-                    .map_err(told)
+                found.map(both).map_err(told)
+            }
+            EvalTarget::Classification(dataset) => {
+                let images = dataset.images.len();
+                let head = head.ok_or("the model has no head")?;
+                let tell = |done| tell(done, images);
+                let found = classification(encoder, head, dataset, options, tell);
+                found.map(both).map_err(told)
             }
             EvalTarget::Retrieval(dataset) => {
                 let images = dataset.images.len();
@@ -93,18 +108,18 @@ impl Run<'_> {
         }
     }
 
-    fn encoder(&self, weights: EvalWeights) -> Result<Encoder, TrainError> {
+    fn encoder(
+        &self,
+        weights: EvalWeights,
+    ) -> Result<(Encoder, Option<ClassifierHead>), TrainError> {
         let model = match (&self.ema, weights) {
             (Some(ema), EvalWeights::Ema) => ema.model().clone(),
             _ => self.model().valid(),
         };
+        let (model, head) = model.split_head();
         let tokenizer = self.checked.data.tokens.tokenizer.clone();
-        Ok(Encoder::new(
-            model,
-            &self.spec,
-            &self.preprocess,
-            tokenizer,
-        )?)
+        let encoder = Encoder::new(model, &self.spec, &self.preprocess, tokenizer)?;
+        Ok((encoder, head))
     }
 
     /// Whether one of the reports holds the best value so far.

@@ -5,8 +5,8 @@ use std::time::Instant;
 use burn::module::Module;
 use couplet_data::StageTimes;
 use couplet_data::loader::{HostBatch, Loader, LoaderError};
-use couplet_eval::find_model;
-use couplet_loss::{Loss, default_chunk};
+use couplet_eval::{EMA_HEAD_FILE, HEAD_FILE, find_model};
+use couplet_loss::{Loss, SigmoidLoss, default_chunk};
 use couplet_model::{
     Clip, Freeze, ImageTowerSpec, ModelSpec, Precision, PreprocessSpec, TrainPass, load_as,
 };
@@ -21,13 +21,15 @@ use crate::ema::Ema;
 use crate::log::{JsonLines, LineHead, LogError, TrainLine, skipped_line};
 use crate::observer::{Best, Ending, Event, Observer, Outcome, Plan, StopSignal};
 use crate::optimizer::ModelOptimizer;
-use crate::step::{StepContext, StepReport, step};
+use crate::step::{Objective, StepContext, StepReport, step};
 use crate::tensorboard::EventFile;
 
+mod classes;
 mod error;
 mod evaluation;
 mod held_out;
 
+use classes::{first_head, objective};
 pub use error::TrainError;
 
 /// Trains until the schedule ends or `stop` asks. A folder with a checkpoint is continued
@@ -127,17 +129,30 @@ impl<'a> Run<'a> {
             }
             (None, None) => Clip::init(&spec, config.seed, &device),
         };
-        let model = model
-            .freeze(config.freeze, &spec)
-            .with_precision(config.precision);
+        let model = (model.freeze(config.freeze, &spec)).with_precision(config.precision);
+        let model = match &checked.data.classes {
+            Some(classes) => {
+                let head = match &checkpoint {
+                    Some(checkpoint) => checkpoint.load_head(HEAD_FILE, &device)?,
+                    None => first_head(&model, checked, classes, &device)?,
+                };
+                model.with_head(head).freeze_all_but_classifier()
+            }
+            None => model,
+        };
         let state = match &checkpoint {
             Some(checkpoint) => folder.load(checkpoint, &model, &mut optimizer)?,
             None => TrainerState::default(),
         };
         let average = |table| -> Result<Ema, TrainError> {
-            let start = match &checkpoint {
-                Some(checkpoint) => checkpoint.load_ema(&device.clone().without_autodiff())?,
-                None => model.valid(),
+            let on_host = device.clone().without_autodiff();
+            let start = match (&checkpoint, model.head()) {
+                (Some(checkpoint), None) => checkpoint.load_ema(&on_host)?,
+                (Some(checkpoint), Some(_)) => {
+                    let head = checkpoint.load_head(EMA_HEAD_FILE, &on_host)?;
+                    checkpoint.load_ema(&on_host)?.with_head(head)
+                }
+                (None, _) => model.valid(),
             };
             Ok(Ema::new(table, start.with_precision(config.precision)))
         };
@@ -152,14 +167,14 @@ impl<'a> Run<'a> {
             skipped: JsonLines::open(&folder.skipped(), state.skipped_len)?,
             context: StepContext {
                 device,
-                loss: config.loss,
+                objective: objective(config),
                 logit_rows: (config.batch.logit_rows).unwrap_or_else(|| default_chunk(batch)),
                 micro_batch: config.batch.micro.unwrap_or(batch),
                 recompute_blocks: config.batch.recompute_blocks,
                 preprocess: preprocess.clone(),
                 image_size: spec.image.image_size(),
                 trains_image: config.freeze.image != Freeze::All,
-                trains_text: config.freeze.text != Freeze::All,
+                trains_text: config.freeze.text != Freeze::All && config.classify.is_none(),
                 comm: Box::new(Solo),
             },
             time_before: state.time,
@@ -273,7 +288,10 @@ impl<'a> Run<'a> {
         };
         let loss_scale = self.loss_scale().unwrap_or(1.0);
         let next = batch.next.clone();
-        let copied_captions = copied_captions(&batch);
+        let copied_captions = match self.context.objective {
+            Objective::Contrast(_) => copied_captions(&batch),
+            Objective::Classify { .. } => 0.0,
+        };
         let optimizer = &mut self.optimizer;
         let (model, report) = step(
             model,
@@ -361,10 +379,15 @@ impl<'a> Run<'a> {
         observer: &mut dyn Observer,
     ) {
         #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^53")]
-        let chance = (self.checked.sizes.batch_size as f64).ln();
+        let choices = match &self.checked.data.classes {
+            Some(classes) => classes.class_names.len() as f64,
+            None => self.checked.sizes.batch_size as f64,
+        };
+        let contrasts_all =
+            self.context.objective != Objective::Contrast(Loss::Sigmoid(SigmoidLoss {}));
         let words = self.diagnosis.observe(&Vitals {
             loss: line.loss,
-            chance_loss: matches!(self.context.loss, Loss::Softmax(_)).then_some(chance),
+            chance_loss: contrasts_all.then_some(choices.ln()),
             grad_norm: line.grad_norm,
             logit_scale: line.logit_scale,
             copied_captions,
@@ -474,6 +497,7 @@ impl<'a> Run<'a> {
             optimizer: &self.optimizer,
             ema: self.ema.as_ref().map(Ema::model),
             judged: self.checked.judged_weights(),
+            classes: self.checked.data.classes.as_ref(),
             state: self.state.clone(),
         };
         let keep = self.checked.config.checkpoint.keep;

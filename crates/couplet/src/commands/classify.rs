@@ -1,7 +1,8 @@
 //! `couplet classify`.
 
 use anyhow::{anyhow, bail};
-use couplet_eval::Classifier;
+use burn::tensor::Tensor;
+use couplet_eval::{Classifier, Encoder};
 
 use super::{image_files, open_model};
 use crate::ClassifyArguments;
@@ -12,6 +13,45 @@ const IMAGE_BATCH: usize = 32;
 const LABEL_ONLY: &str = "{}";
 
 pub(crate) fn run(arguments: &ClassifyArguments) -> anyhow::Result<u8> {
+    let images = image_files(&arguments.images)?;
+    let (encoder, labels, logits) = if arguments.labels.is_empty() {
+        of_head(arguments)?
+    } else {
+        of_labels(arguments)?
+    };
+    for chunk in images.chunks(IMAGE_BATCH) {
+        let logits: Vec<f32> = logits(encoder.encode_images(chunk)?)
+            .into_data()
+            .try_to_vec()
+            .map_err(|error| anyhow!("{error:?}"))?;
+        for (image, logits) in chunk.iter().zip(logits.chunks_exact(labels.len())) {
+            println!("{}", image.display());
+            for (label, share) in ranked(&labels, logits).into_iter().take(arguments.top) {
+                println!("  {:6.2} %  {label}", 100.0 * share);
+            }
+        }
+    }
+    Ok(0)
+}
+
+/// From normalised image features to `[images, labels]`.
+type Logits = Box<dyn Fn(Tensor<2>) -> Tensor<2>>;
+
+/// By the classes that the model was fine-tuned to tell.
+fn of_head(arguments: &ClassifyArguments) -> anyhow::Result<(Encoder, Vec<String>, Logits)> {
+    let encoder = open_model(&arguments.model)?;
+    let Some(head) = encoder.head().cloned() else {
+        bail!(
+            "{}: the model has no head of its own; say by --labels what the images may show",
+            arguments.model.model.display()
+        );
+    };
+    let logits = move |features| head.classifier.forward(features);
+    Ok((encoder, head.class_names, Box::new(logits)))
+}
+
+/// By the texts that are given.
+fn of_labels(arguments: &ClassifyArguments) -> anyhow::Result<(Encoder, Vec<String>, Logits)> {
     let labels: Vec<String> = arguments
         .labels
         .iter()
@@ -28,36 +68,17 @@ pub(crate) fn run(arguments: &ClassifyArguments) -> anyhow::Result<u8> {
     if let Some(template) = templates.iter().find(|template| !template.contains("{}")) {
         bail!("--template \"{template}\" has no {{}} for the label");
     }
-    let images = image_files(&arguments.images)?;
     let encoder = open_model(&arguments.model)?;
     let classifier = Classifier::new(&encoder, &labels, &templates)?;
     let scale: f32 = encoder.model().logit_scale.val().exp().into_scalar();
-    for chunk in images.chunks(IMAGE_BATCH) {
-        let scores: Vec<f32> = classifier
-            .scores(encoder.encode_images(chunk)?)
-            .into_data()
-            .try_to_vec()
-            .map_err(|error| anyhow!("{error:?}"))?;
-        for (image, scores) in chunk.iter().zip(scores.chunks_exact(labels.len())) {
-            println!("{}", image.display());
-            for (label, share) in ranked(&labels, scores, scale)
-                .into_iter()
-                .take(arguments.top)
-            {
-                println!("  {:6.2} %  {label}", 100.0 * share);
-            }
-        }
-    }
-    Ok(0)
+    let logits = move |features| classifier.scores(features).mul_scalar(scale);
+    Ok((encoder, labels, Box::new(logits)))
 }
 
-/// Labels by the softmax of their scaled similarities, the likeliest first.
-fn ranked<'a>(labels: &'a [String], scores: &[f32], scale: f32) -> Vec<(&'a str, f32)> {
-    let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let weights: Vec<f32> = scores
-        .iter()
-        .map(|score| ((score - most) * scale).exp())
-        .collect();
+/// Labels by the softmax of their logits, the likeliest first.
+fn ranked<'a>(labels: &'a [String], logits: &[f32]) -> Vec<(&'a str, f32)> {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weights: Vec<f32> = logits.iter().map(|logit| (logit - most).exp()).collect();
     let sum: f32 = weights.iter().sum();
     let mut ranked: Vec<_> = labels
         .iter()

@@ -131,6 +131,7 @@ impl ParquetTables {
             caption_text(text_of(&caption, 0).ok_or_else(missing)?.into_bytes())?
         };
         Ok(Sample {
+            label: None,
             picture: Picture::Encoded(picture),
             caption,
         })

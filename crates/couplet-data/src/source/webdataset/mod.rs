@@ -351,6 +351,7 @@ impl Source for WebdatasetSource {
         let caption = (entry.caption).ok_or_else(|| no_caption(&self.captions))?;
         let [caption, image] = self.bytes(entry, [caption, image])?;
         Ok(Sample {
+            label: None,
             caption: self.captions.draw(caption, index as u64, epoch)?,
             picture: Picture::Encoded(image),
         })

@@ -189,6 +189,7 @@ impl Group<'_> {
             .map_err(unreadable)?;
         let draw = self.seed ^ name_hash(key);
         Ok(Sample {
+            label: None,
             caption: self.captions.draw(caption, draw, self.epoch)?,
             picture: Picture::Encoded(image),
         })

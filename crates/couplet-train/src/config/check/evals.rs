@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use couplet_data::Augment;
 use couplet_data::loader::TokenOptions;
-use couplet_eval::{Dataset, DatasetTable, RETRIEVAL_METRICS, Task, zero_shot_metrics};
+use couplet_eval::{Dataset, DatasetTable, RETRIEVAL_METRICS, Task, class_metrics};
 use couplet_model::PreprocessSpec;
 
 use super::super::{
@@ -32,13 +32,16 @@ pub(crate) enum EvalTarget {
     ZeroShot(Dataset),
     Retrieval(Dataset),
     HeldOut(Box<CheckedData>),
+    Classification(Dataset),
 }
 
 impl CheckedEval {
     /// As in `eval/<name>/<metric>`.
     pub fn name(&self) -> &str {
         match &self.target {
-            EvalTarget::ZeroShot(dataset) | EvalTarget::Retrieval(dataset) => &dataset.name,
+            EvalTarget::ZeroShot(dataset)
+            | EvalTarget::Retrieval(dataset)
+            | EvalTarget::Classification(dataset) => &dataset.name,
             EvalTarget::HeldOut(_) => HELD_OUT,
         }
     }
@@ -46,7 +49,9 @@ impl CheckedEval {
     /// The names of its numbers in `metrics.jsonl`.
     pub fn metric_names(&self) -> Vec<String> {
         let metrics: Vec<&str> = match &self.target {
-            EvalTarget::ZeroShot(dataset) => zero_shot_metrics(dataset).to_vec(),
+            EvalTarget::ZeroShot(dataset) | EvalTarget::Classification(dataset) => {
+                class_metrics(dataset).to_vec()
+            }
             EvalTarget::Retrieval(_) => RETRIEVAL_METRICS.to_vec(),
             EvalTarget::HeldOut(_) => [&[LOSS][..], &RETRIEVAL_METRICS].concat(),
         };
@@ -83,6 +88,7 @@ impl Check<'_> {
             }
             let target = match entry {
                 EvalTable::HeldOut(_) => self.held_out(config, tokens, preprocess, &key("kind")),
+                EvalTable::Classification(_) => self.judged_classes(config, &key("kind")),
                 EvalTable::ZeroShot(table) => {
                     let dataset = self.dataset(config, &table.dataset, &key("dataset"), false);
                     dataset.map(EvalTarget::ZeroShot)
@@ -100,7 +106,10 @@ impl Check<'_> {
             if let Some(eval) = &eval
                 && !names.insert(eval.name().to_string())
             {
-                let message = format!("a second dataset is named `{}`", eval.name());
+                let message = format!(
+                    "a second dataset is named `{}`: give it a file with another name",
+                    eval.name()
+                );
                 self.fail(&key("dataset"), message);
             }
             evals.extend(eval);
@@ -133,6 +142,19 @@ impl Check<'_> {
             format!("`{name}` has {has_captions}: it needs {wanted}"),
         );
         None
+    }
+
+    /// The test images of `[classify]`'s dataset.
+    fn judged_classes(&mut self, config: &RunConfig, key: &str) -> Option<EvalTarget> {
+        let Some(classify) = &config.classify else {
+            self.fail(key, "there is no [classify], whose head it would judge");
+            return None;
+        };
+        if self.broken("classify") {
+            return None;
+        }
+        let dataset = self.dataset(config, &classify.dataset, "classify.dataset", false);
+        dataset.map(EvalTarget::Classification)
     }
 
     /// The pairs of `[data.val]`.
@@ -182,6 +204,7 @@ impl Check<'_> {
             spec: config.model.spec(),
             seed,
             batch_size: config.batch.global.clamp(1, epoch_len),
+            classes: None,
             once: true,
         })))
     }

@@ -4,19 +4,21 @@ mod compare;
 mod probe;
 mod suite;
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use couplet_data::{DEFAULT_MAX_IMAGE_PIXELS, Skipped};
 use couplet_eval::{
     Confusion, Dataset, DatasetTable, Encoder, EvalOptions, FeatureCache, FeatureFile, Prompts,
-    Report, retrieval, retrieval_of_features, zero_shot_by,
+    Report, classification, retrieval, retrieval_of_features, zero_shot_by,
 };
 
 use super::open_model;
 use crate::eval_arguments::{
-    CacheArguments, EvalCommand, OptionalModel, RetrievalArguments, ZeroShotArguments,
+    CacheArguments, ClassificationArguments, EvalCommand, OptionalModel, RetrievalArguments,
+    ZeroShotArguments,
 };
 use crate::progress::{Progress, Screen, print_reports};
 
@@ -26,8 +28,20 @@ const WORST: usize = 5;
 const SHOWN: usize = 20;
 
 pub(crate) fn run(command: &EvalCommand) -> anyhow::Result<u8> {
+    // Before hours of work that could not be written down.
+    for file in command.outputs() {
+        let folder = file.parent().filter(|folder| *folder != Path::new(""));
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            bail!(
+                "{}: there is no folder {}",
+                file.display(),
+                folder.display()
+            );
+        }
+    }
     match command {
         EvalCommand::ZeroShot(arguments) => zero_shot(arguments),
+        EvalCommand::Classification(arguments) => classify(arguments),
         EvalCommand::Retrieval(arguments) => find(arguments),
         EvalCommand::LinearProbe(arguments) => probe::linear(arguments),
         EvalCommand::Knn(arguments) => probe::nearest(arguments),
@@ -104,6 +118,50 @@ fn zero_shot(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
     Ok(0)
 }
 
+fn classify(arguments: &ClassificationArguments) -> anyhow::Result<u8> {
+    let encoder = open_model(&arguments.model)?;
+    let model = arguments.model.model.display();
+    let head = encoder.head().with_context(|| {
+        format!(
+            "{model}: the model has no head; one is trained by a config with [classify] (README, \
+             \"Fine-tuning\")"
+        )
+    })?;
+    let datasets = open_datasets(&arguments.dataset, &encoder)?;
+    let cache = open_cache(&arguments.cache, &encoder);
+    let mut reports = Vec::new();
+    for dataset in &datasets {
+        let (class_names, _) = dataset.classes()?;
+        if class_names != head.class_names {
+            bail!(
+                "{}: its classes are {}, the head's {}",
+                dataset.name,
+                class_names.join(", "),
+                head.class_names.join(", ")
+            );
+        }
+        let mut progress = Progress::new();
+        let found = classification(
+            &encoder,
+            &head.classifier,
+            dataset,
+            options(cache.as_ref()),
+            |done| progress.evaluating(&dataset.name, done, dataset.images.len()),
+        )?;
+        progress.finish();
+        tell_skipped(&found.skipped);
+        if let Some(confusion) = &found.confusion {
+            write_details(arguments.details.as_deref(), &dataset.name, confusion)?;
+        }
+        reports.push(found.report);
+    }
+    print_reports(&reports);
+    if let Some(file) = &arguments.json {
+        write_json(file, &reports)?;
+    }
+    Ok(0)
+}
+
 /// The ways of prompting side by side.
 fn print_prompts(name: &str, rows: &[(Prompts, Report)]) {
     let names: Vec<&str> = rows[0].1.metrics.0.iter().map(|(name, _)| *name).collect();
@@ -165,7 +223,15 @@ fn open_datasets(paths: &[PathBuf], encoder: &Encoder) -> anyhow::Result<Vec<Dat
             .context("a dataset is a file of datasets/ or a folder of classes or of tar shards")?;
         Ok(table.open(image_size)?)
     };
-    paths.iter().map(open).collect()
+    let datasets = paths.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut names = HashSet::new();
+    if let Some(twice) = datasets.iter().find(|set| !names.insert(&set.name)) {
+        bail!(
+            "two datasets are named `{}`: rename one in its file",
+            twice.name
+        );
+    }
+    Ok(datasets)
 }
 
 fn open_cache(arguments: &CacheArguments, encoder: &Encoder) -> Option<FeatureCache> {

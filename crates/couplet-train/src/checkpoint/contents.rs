@@ -1,0 +1,89 @@
+//! What a checkpoint holds, and how it is written.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use couplet_data::loader::TokenOptions;
+use couplet_eval::{EMA_HEAD_FILE, EMA_WEIGHTS_FILE, HEAD_FILE, JUDGED_FILE, foreign_tokenizer};
+use couplet_model::weights;
+use couplet_model::{ClassifierHead, Clip, ModelSpec, PreprocessSpec, open_clip};
+
+use super::{CheckpointError, OPTIMIZER, STATE, TRAINER, TrainerState, io_at, sync_folder};
+use crate::config::{Classes, EvalWeights};
+use crate::optimizer::ModelOptimizer;
+
+/// All that a checkpoint holds.
+pub(crate) struct Contents<'a> {
+    pub model: &'a Clip,
+    pub spec: &'a ModelSpec,
+    pub preprocess: &'a PreprocessSpec,
+    pub tokens: &'a TokenOptions,
+    pub optimizer: &'a ModelOptimizer,
+    /// The averaged model.
+    pub ema: Option<&'a Clip>,
+    /// Which of the two `--model` opens.
+    pub judged: EvalWeights,
+    /// What the model's head tells.
+    pub classes: Option<&'a Classes>,
+    pub state: TrainerState,
+}
+
+pub(super) fn write_checkpoint(folder: &Path, contents: &Contents) -> Result<(), CheckpointError> {
+    let trainer = folder.join(TRAINER);
+    fs::create_dir_all(&trainer).map_err(io_at(&trainer))?;
+    let tokens = contents.tokens;
+    let foreign = foreign_tokenizer(&tokens.tokenizer);
+    let (model, head) = contents.model.clone().split_head();
+    save_head(folder, HEAD_FILE, head, contents.classes)?;
+    open_clip::save(
+        folder,
+        &model,
+        contents.spec,
+        contents.preprocess,
+        foreign.as_ref(),
+    )?;
+    if foreign.is_some() {
+        tokens
+            .tokenizer
+            .save_hugging_face(folder, tokens.context_length)?;
+    }
+    if let Some(ema) = contents.ema {
+        let (ema, head) = ema.clone().split_head();
+        save_head(folder, EMA_HEAD_FILE, head, contents.classes)?;
+        weights::save(&folder.join(EMA_WEIGHTS_FILE), &weights::parameters(&ema))?;
+        let judged = match contents.judged {
+            EvalWeights::Ema => EMA_WEIGHTS_FILE,
+            EvalWeights::Raw => open_clip::WEIGHTS_FILE,
+        };
+        write_synced(&folder.join(JUDGED_FILE), judged)?;
+    }
+    let (moments, optimizer_times) = contents.optimizer.save(contents.model);
+    weights::save(&trainer.join(OPTIMIZER), &moments)?;
+    let state = TrainerState {
+        optimizer_times,
+        ..contents.state.clone()
+    };
+    let text = serde_json::to_string_pretty(&state).expect("a trainer's state has a JSON form");
+    write_synced(&trainer.join(STATE), &text)?;
+    sync_folder(&trainer)?;
+    sync_folder(folder)
+}
+
+fn save_head(
+    folder: &Path,
+    name: &str,
+    head: Option<ClassifierHead>,
+    classes: Option<&Classes>,
+) -> Result<(), CheckpointError> {
+    if let (Some(head), Some(classes)) = (head, classes) {
+        head.save(&folder.join(name), &classes.class_names)?;
+    }
+    Ok(())
+}
+
+/// A text with its line's end, on disk when this returns.
+fn write_synced(path: &Path, text: &str) -> Result<(), CheckpointError> {
+    fs::write(path, format!("{text}\n"))
+        .and_then(|()| File::open(path)?.sync_all())
+        .map_err(io_at(path))
+}

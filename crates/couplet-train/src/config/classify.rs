@@ -1,0 +1,115 @@
+//! `[classify]`: the image tower fine-tuned to tell a dataset's classes.
+
+use std::path::PathBuf;
+
+use couplet_data::source::{Set, SourceTable};
+use couplet_eval::DatasetTable;
+use couplet_loss::Loss;
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use super::check::Check;
+use super::{DataTable, RunConfig};
+
+/// The `[classify]` table. The image tower is trained with a classifier on top of its
+/// normalised features; the text tower stays as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassifyTable {
+    /// A file of `datasets/`, or a folder that a dataset lies in. Its training images are
+    /// trained on, its test images judged.
+    pub dataset: PathBuf,
+    #[serde(default)]
+    pub head: HeadStart,
+}
+
+/// What a classifier starts from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeadStart {
+    /// The text features of the classes, times `exp(logit_scale)`: the model starts as its
+    /// own zero-shot classifier. Source: Wortsman et al. 2022, "Robust fine-tuning of
+    /// zero-shot models".
+    #[default]
+    ZeroShot,
+    /// Zeros.
+    Zeros,
+}
+
+/// The classes that a run learns to tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Classes {
+    pub head: HeadStart,
+    pub class_names: Vec<String>,
+    pub templates: Vec<String>,
+}
+
+/// Lets `[data.train]` stand for the dataset of `[classify]` where it names no source.
+pub(super) fn default_source(table: &mut Table) {
+    if !table.contains_key("classify") {
+        return;
+    }
+    let empty = || Value::Table(Table::new());
+    let data = table.entry("data").or_insert_with(empty);
+    let Some(data) = data.as_table_mut() else {
+        return;
+    };
+    let train = data.entry("train").or_insert_with(empty);
+    if let Some(train) = train.as_table_mut() {
+        train.entry("source").or_insert_with(|| "dataset".into());
+    }
+}
+
+impl Check<'_> {
+    /// What cannot be together with `[classify]`.
+    pub(super) fn classify(&mut self, config: &RunConfig) {
+        if config.classify.is_some() && matches!(config.loss, Loss::Sigmoid(_)) {
+            self.fail("loss.kind", "a classifier learns by the softmax loss");
+        }
+    }
+
+    /// The training images of a dataset of classes, and what the classes are.
+    pub(super) fn classes(
+        &mut self,
+        table: &ClassifyTable,
+        data: &DataTable,
+        image_size: u32,
+    ) -> Option<(Set, Classes)> {
+        if !matches!(data.train.source, SourceTable::Dataset(_)) {
+            let message = "[classify] trains on its dataset's images: take the source out";
+            self.fail("data.train.source", message);
+            return None;
+        }
+        let opened = DatasetTable::read(&table.dataset).and_then(|set| set.open(image_size));
+        let found = opened.map_err(|error| error.to_string()).and_then(|set| {
+            let (class_names, templates) = set.classes().map_err(|error| error.to_string())?;
+            let caption = |name: &String| templates[0].replace("{c}", name).replace("{}", name);
+            let captions = class_names.iter().map(caption).collect();
+            let images = set.train_images().map_err(|error| error.to_string())?;
+            if let Some(own) = images.class_names()
+                && let Some(judged) = set.images.class_names()
+                && own != judged
+            {
+                let lacks = |all: &[String], some: &[String]| {
+                    let missing = all.iter().filter(|name| !some.contains(name));
+                    missing.cloned().collect::<Vec<_>>().join(", ")
+                };
+                return Err(format!(
+                    "training and test images have other classes: training lacks [{}], test [{}]",
+                    lacks(judged, own),
+                    lacks(own, judged)
+                ));
+            }
+            let classes = Classes {
+                head: table.head,
+                class_names: class_names.to_vec(),
+                templates: templates.to_vec(),
+            };
+            let set = Set::labelled(images, captions).map_err(|error| error.to_string())?;
+            Ok((set, classes))
+        });
+        found
+            .map_err(|message| self.fail("classify.dataset", message))
+            .ok()
+    }
+}
