@@ -287,7 +287,7 @@ fn classes_of_a_text_tower_that_stays_as_it_is_are_embedded_once() {
         .map(|line| serde_json::from_str::<Value>(line).unwrap());
     let last = lines
         .filter_map(|line| line["eval/tiny/top1"].as_f64())
-        .last();
+        .next_back();
     let checkpoint = "lit/checkpoints/step-00000010";
     let judge = [
         "eval",
