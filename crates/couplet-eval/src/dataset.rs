@@ -1,5 +1,6 @@
 //! Datasets described by a file of `datasets/`, or by a folder that describes itself.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -248,6 +249,11 @@ impl DatasetTable {
         }
         if let Some(at) = class_names.iter().position(|name| name.trim().is_empty()) {
             return fail(format!("the name of class {at} is empty"));
+        }
+        let mut seen = HashSet::new();
+        if let Some(twice) = class_names.iter().find(|name| !seen.insert(*name)) {
+            // Some published lists have such; zero-shot then always takes the first.
+            tracing::warn!(set = self.name, "two classes are called `{twice}`");
         }
         let templates = self.lines(self.templates.as_ref(), TEMPLATES_FILE)?;
         let templates = templates

@@ -453,7 +453,7 @@ fn describe(error: &anyhow::Error) -> String {
     for cause in error.chain().map(ToString::to_string) {
         if text.is_empty() {
             text = cause;
-        } else if !text.contains(&cause) {
+        } else if !text.contains(cause.trim_end()) {
             text = format!("{text}: {cause}");
         }
     }

@@ -101,7 +101,8 @@ pub(crate) fn class_files(path: &Path) -> Result<(Vec<String>, Labelled), Labell
     }
     if files.is_empty() {
         let message = format!(
-            "no images ({}) in its {} sub-folders",
+            "no images ({}) in its {} sub-folders; beside tar shards, test/nshards.txt has their \
+             number",
             IMAGE_EXTENSIONS.join(", "),
             class_names.len()
         );
@@ -122,6 +123,11 @@ fn sorted(folder: &Path) -> Result<Vec<PathBuf>, LabelledError> {
         let mut paths = fs::read_dir(folder)?
             .map(|entry| entry.map(|entry| entry.path()))
             .collect::<Result<Vec<_>, _>>()?;
+        // Such as `.git` and what file managers leave.
+        paths.retain(|path| {
+            let name = path.file_name().unwrap_or_default();
+            !name.to_string_lossy().starts_with('.')
+        });
         paths.sort();
         Ok(paths)
     };

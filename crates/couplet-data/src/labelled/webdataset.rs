@@ -155,7 +155,10 @@ impl LabelledWebdatasetTable {
 
 fn shard_count(folder: &Path) -> Result<usize, LabelledError> {
     let path = folder.join("nshards.txt");
-    let text = fs::read_to_string(&path).map_err(LabelledError::io(&path))?;
+    let text = fs::read_to_string(&path).map_err(|error| {
+        let message = format!("{error}; it should hold the number of shards beside it");
+        LabelledError::malformed(&path, message)
+    })?;
     let count = text.trim().parse().ok().filter(|count| *count > 0);
     count.ok_or_else(|| LabelledError::malformed(&path, "should hold the number of shards"))
 }

@@ -219,9 +219,14 @@ fn open_device(arguments: &OptionalModel) -> anyhow::Result<burn::tensor::Device
 fn open_datasets(paths: &[PathBuf], encoder: &Encoder) -> anyhow::Result<Vec<Dataset>> {
     let image_size = encoder.transform().image_size();
     let open = |path: &PathBuf| -> anyhow::Result<Dataset> {
-        let table = DatasetTable::read(path)
-            .context("a dataset is a file of datasets/ or a folder of classes or of tar shards")?;
-        Ok(table.open(image_size)?)
+        if !path.exists() {
+            bail!(
+                "{}: there is none; a dataset is a file of datasets/, or a folder of classes or of \
+                 tar shards",
+                path.display()
+            );
+        }
+        Ok(DatasetTable::read(path)?.open(image_size)?)
     };
     let datasets = paths.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
     let mut names = HashSet::new();
