@@ -11,7 +11,7 @@ use couplet_model::{Clip, ModelSpec, Precision, PreprocessSpec, TrainPass};
 
 use crate::comm::Solo;
 use crate::optimizer::ModelOptimizer;
-use crate::step::{Objective, StepContext, step};
+use crate::step::{Encoding, Objective, StepContext, lanes, step};
 use crate::{DeviceSetting, OptimizerSettings, OptimizerTable};
 
 /// Side of the square matrices whose product is the device's peak.
@@ -82,13 +82,21 @@ pub fn bench_step(settings: &StepBenchSettings) -> Result<StepBench, StepBenchEr
     } = settings;
     let preprocess = PreprocessSpec::default();
     let context = StepContext {
-        device: device.clone(),
+        encoding: Encoding {
+            device: device.clone(),
+            recompute_blocks: false,
+            preprocess: preprocess.clone(),
+            image_size: spec.image.image_size(),
+        },
+        lanes: lanes(settings.device, spec, settings.micro.unwrap_or(*batch)).map_err(|error| {
+            StepBenchError {
+                argument: "--device",
+                message: error.to_string(),
+            }
+        })?,
         objective: Objective::Contrast(Loss::default()),
         logit_rows: default_chunk(*batch),
         micro_batch: settings.micro.unwrap_or(*batch),
-        recompute_blocks: false,
-        preprocess: preprocess.clone(),
-        image_size: spec.image.image_size(),
         trains_image: true,
         trains_text: true,
         comm: Box::new(Solo),

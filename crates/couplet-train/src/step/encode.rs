@@ -9,16 +9,30 @@ use couplet_data::batch;
 use couplet_data::loader::HostBatch;
 use couplet_model::{BatchStatistics, Clip, PreprocessSpec, TowerParts, TrainPass, l2_normalize};
 
-use super::StepContext;
+/// How pairs are encoded.
+#[derive(Debug, Clone)]
+pub(crate) struct Encoding {
+    pub device: Device,
+    /// Whether a pass keeps only what each block reads, and computes the rest again.
+    pub recompute_blocks: bool,
+    pub preprocess: PreprocessSpec,
+    pub image_size: usize,
+}
+
+impl Encoding {
+    pub fn device_without_graph(&self) -> Device {
+        self.device.clone().without_autodiff()
+    }
+}
 
 /// One step's passes over its pairs.
-pub(super) struct Passes<'a> {
-    model: &'a Clip,
+pub(super) struct Passes {
+    model: Clip,
     /// The same weights without autodiff.
     without_graph: Clip,
     /// Of the batch's first pair.
     pass: TrainPass,
-    context: &'a StepContext,
+    encoding: Encoding,
 }
 
 /// Features, and how to get from their gradient to those of the parameters.
@@ -44,19 +58,19 @@ enum TowerInput {
     Tokens(Tensor<2, Int>),
 }
 
-impl<'a> Passes<'a> {
-    pub fn new(model: &'a Clip, pass: &TrainPass, context: &'a StepContext) -> Self {
+impl Passes {
+    pub fn new(model: Clip, pass: &TrainPass, encoding: &Encoding) -> Self {
         Self {
-            model,
             without_graph: model.valid(),
+            model,
             pass: *pass,
-            context,
+            encoding: encoding.clone(),
         }
     }
 
     /// Normalised features of some images, `[rows, embed_dim]`, and nothing else.
     pub fn image_features(&self, host: &HostBatch, rows: &Range<usize>) -> Tensor<2> {
-        let images = self.images(host, rows, &self.context.device_without_graph());
+        let images = self.images(host, rows, &self.encoding.device_without_graph());
         let pass = self.pass_of(rows);
         let (features, _) = self.without_graph.encode_image_train(images, &pass);
         l2_normalize(features)
@@ -64,31 +78,43 @@ impl<'a> Passes<'a> {
 
     /// Normalised features of some captions, `[rows, embed_dim]`, and nothing else.
     pub fn text_features(&self, host: &HostBatch, rows: &Range<usize>) -> Tensor<2> {
-        let tokens = tokens(host, rows, &self.context.device_without_graph());
+        let tokens = tokens(host, rows, &self.encoding.device_without_graph());
         l2_normalize(self.without_graph.encode_text(tokens))
     }
 
     /// Some images, to be gone back from.
     pub fn encode_images(&self, host: &HostBatch, rows: &Range<usize>) -> Encoded {
         let pass = self.pass_of(rows);
-        if self.context.recompute_blocks {
-            let images = self.images(host, rows, &self.context.device_without_graph());
+        if self.encoding.recompute_blocks {
+            let images = self.images(host, rows, &self.encoding.device_without_graph());
             return Encoded::of_blocks(&self.without_graph, TowerInput::Images(images, pass));
         }
-        let images = self.images(host, rows, &self.context.device);
+        let images = self.images(host, rows, &self.encoding.device);
         let (features, seen) = self.model.encode_image_train(images, &pass);
         Encoded::of_graph(l2_normalize(features), seen)
     }
 
     /// Some captions, to be gone back from.
     pub fn encode_texts(&self, host: &HostBatch, rows: &Range<usize>) -> Encoded {
-        if self.context.recompute_blocks {
-            let tokens = tokens(host, rows, &self.context.device_without_graph());
+        if self.encoding.recompute_blocks {
+            let tokens = tokens(host, rows, &self.encoding.device_without_graph());
             return Encoded::of_blocks(&self.without_graph, TowerInput::Tokens(tokens));
         }
-        let tokens = tokens(host, rows, &self.context.device);
+        let tokens = tokens(host, rows, &self.encoding.device);
         let features = l2_normalize(self.model.encode_text(tokens));
         Encoded::of_graph(features, BatchStatistics::default())
+    }
+
+    /// What the head makes of normalised features: `[rows, classes]`, with its graph.
+    ///
+    /// # Panics
+    /// If the model has no head.
+    pub fn logits(&self, features: Tensor<2>) -> Tensor<2> {
+        let head = self
+            .model
+            .head()
+            .expect("a model that tells classes has a head");
+        head.forward(features)
     }
 
     fn pass_of(&self, rows: &Range<usize>) -> TrainPass {
@@ -99,9 +125,9 @@ impl<'a> Passes<'a> {
     }
 
     fn images(&self, host: &HostBatch, rows: &Range<usize>, device: &Device) -> Tensor<4> {
-        let PreprocessSpec { mean, std, .. } = self.context.preprocess;
+        let PreprocessSpec { mean, std, .. } = self.encoding.preprocess;
         let pixels = host.pixels(rows.clone());
-        batch::images(pixels, self.context.image_size, mean, std, device)
+        batch::images(pixels, self.encoding.image_size, mean, std, device)
     }
 }
 
@@ -161,8 +187,8 @@ impl Encoded {
                 sum.add(features, gradient);
             }
             WayBack::Blocks(input, inputs) => {
-                let (model, input) = (sum.model, input.with_autodiff());
-                backward_by_block(&input.parts(model), inputs, gradient, sum);
+                let (model, input) = (sum.model.clone(), input.with_autodiff());
+                backward_by_block(&input.parts(&model), inputs, gradient, sum);
             }
         }
     }
@@ -195,13 +221,13 @@ fn backward_by_block(
 }
 
 /// The gradients of a model's parameters, added up.
-pub(super) struct GradientSum<'a> {
-    model: &'a Clip,
+pub(super) struct GradientSum {
+    model: Clip,
     accumulator: GradientsAccumulator<Clip>,
 }
 
-impl<'a> GradientSum<'a> {
-    pub fn new(model: &'a Clip) -> Self {
+impl GradientSum {
+    pub fn new(model: Clip) -> Self {
         Self {
             model,
             accumulator: GradientsAccumulator::new(),
@@ -221,8 +247,8 @@ impl<'a> GradientSum<'a> {
             return None;
         }
         let mut grads = surrogate.backward();
-        let params = GradientsParams::from_module(&mut grads, self.model);
-        self.accumulator.accumulate(self.model, params);
+        let params = GradientsParams::from_module(&mut grads, &self.model);
+        self.accumulator.accumulate(&self.model, params);
         Some(grads)
     }
 

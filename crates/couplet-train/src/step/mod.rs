@@ -6,32 +6,32 @@
 
 mod classify;
 mod encode;
+mod lanes;
 
 use std::ops::Range;
 
 use burn::module::Param;
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use couplet_data::loader::HostBatch;
 use couplet_loss::{FeatureGradients, Features, Loss};
-use couplet_model::{BatchStatistics, Clip, PreprocessSpec, TrainPass};
+use couplet_model::{BatchStatistics, Clip, TrainPass};
 
-use self::encode::{GradientSum, Passes};
+pub(crate) use self::encode::Encoding;
+use self::lanes::Lanes;
+pub(crate) use self::lanes::{LanePools, lanes};
 use crate::comm::Comm;
 use crate::optimizer::{ModelOptimizer, exchange, global_norm};
 
 /// What does not change from step to step.
 pub(crate) struct StepContext {
-    pub device: Device,
+    pub encoding: Encoding,
+    pub lanes: LanePools,
     pub objective: Objective,
     /// Rows of the logits matrix that exist at once.
     pub logit_rows: usize,
     /// Pairs in one pass with a graph.
     pub micro_batch: usize,
-    /// Whether a pass keeps only what each block reads, and computes the rest again.
-    pub recompute_blocks: bool,
-    pub preprocess: PreprocessSpec,
-    pub image_size: usize,
     /// Whether a tower has anything to train.
     pub trains_image: bool,
     pub trains_text: bool,
@@ -112,43 +112,52 @@ pub(crate) fn gradients(
         }
     };
     let micro_batches = micro_batches(host.len(), context.micro_batch);
-    let passes = Passes::new(model, pass, context);
-    let mut kept = None;
-    let own = if let [all] = &micro_batches[..] {
-        let images = passes.encode_images(&host, all);
-        let texts = passes.encode_texts(&host, all);
-        host.release_pixels(all.end);
-        let features = (images.features.clone(), texts.features.clone());
-        kept = Some((images, texts));
-        features
-    } else {
-        let features = micro_batches.iter().map(|rows| {
-            let images = passes.image_features(&host, rows);
-            (images, passes.text_features(&host, rows))
-        });
-        let (images, texts): (Vec<_>, Vec<_>) = features.unzip();
-        (Tensor::cat(images, 0), Tensor::cat(texts, 0))
-    };
+    let mut lanes = Lanes::new(model, pass, &context.encoding, &context.lanes);
+    let is_kept = micro_batches.len() == 1;
+    let mut features = Vec::new();
+    for rows in &micro_batches {
+        features.extend(lanes.run(rows, |lane, rows| {
+            if !is_kept {
+                let images = lane.passes.image_features(&host, &rows);
+                return (images, lane.passes.text_features(&host, &rows));
+            }
+            let images = lane.passes.encode_images(&host, &rows);
+            let texts = lane.passes.encode_texts(&host, &rows);
+            let features = (images.features.clone(), texts.features.clone());
+            lane.kept = Some((images, texts));
+            features
+        }));
+    }
+    if is_kept {
+        host.release_pixels(host.len());
+    }
+    let (images, texts): (Vec<_>, Vec<_>) = features.into_iter().unzip();
+    let own = (Tensor::cat(images, 0), Tensor::cat(texts, 0));
     let mut gradients = context.feature_gradients(loss, model, own, loss_scale);
     let loss = context.comm.sum(gradients.loss).into_scalar::<f32>();
-    let mut sum = GradientSum::new(model);
     let mut statistics = Vec::new();
+    let (trains_image, trains_text) = (context.trains_image, context.trains_text);
     for rows in &micro_batches {
-        let part = |all: &Tensor<2>| all.clone().slice([rows.clone()]);
-        let (images, texts) = kept.take().unzip();
-        // One tower's graph at a time.
-        if context.trains_image {
-            let images = images.unwrap_or_else(|| passes.encode_images(&host, rows));
-            statistics.push(images.seen.clone());
-            images.backward(part(&gradients.image), &mut sum);
-        }
+        let seen = lanes.run(rows, |lane, rows| {
+            let part = |all: &Tensor<2>| all.clone().slice([rows.clone()]);
+            let (images, texts) = lane.kept.take().unzip();
+            let mut seen = None;
+            // One tower's graph at a time.
+            if trains_image {
+                let images = images.unwrap_or_else(|| lane.passes.encode_images(&host, &rows));
+                seen = Some(images.seen.clone());
+                images.backward(part(&gradients.image), &mut lane.sum);
+            }
+            if trains_text {
+                let texts = texts.unwrap_or_else(|| lane.passes.encode_texts(&host, &rows));
+                texts.backward(part(&gradients.text), &mut lane.sum);
+            }
+            seen
+        });
+        statistics.extend(seen.into_iter().flatten());
         host.release_pixels(rows.end);
-        if context.trains_text {
-            let texts = texts.unwrap_or_else(|| passes.encode_texts(&host, rows));
-            texts.backward(part(&gradients.text), &mut sum);
-        }
     }
-    let mut params = sum.into_params();
+    let mut params = lanes.into_params(model);
     params.register(model.logit_scale.id, gradients.logit_scale);
     if let (Some(param), Some(gradient)) = (&model.logit_bias, gradients.logit_bias.take()) {
         params.register(param.id, gradient);
@@ -161,10 +170,6 @@ pub(crate) fn gradients(
 }
 
 impl StepContext {
-    fn device_without_graph(&self) -> Device {
-        self.device.clone().without_autodiff()
-    }
-
     /// The gradients of the whole batch's loss with respect to this rank's features,
     /// times the loss scale; the loss is this rank's part of it.
     fn feature_gradients(

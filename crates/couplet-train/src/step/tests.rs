@@ -1,11 +1,12 @@
 use std::thread;
 
 use burn::module::Param;
+use burn::tensor::Device;
 use couplet_loss::{SigmoidLoss, SoftmaxLoss};
 use couplet_model::weights::{HostTensor, NamedTensors};
 use couplet_model::{
-    ClassifierHead, Freeze, FreezeTable, ImageTowerSpec, ModelSpec, ParameterVisitor, presets,
-    visit_parameters,
+    ClassifierHead, Freeze, FreezeTable, ImageTowerSpec, ModelSpec, ParameterVisitor,
+    PreprocessSpec, presets, visit_parameters,
 };
 
 use super::*;
@@ -46,15 +47,22 @@ fn pairs(rows: Range<usize>) -> HostBatch {
     HostBatch::of(&pixels, tokens, 16, lengths)
 }
 
-fn context(loss: Loss, micro_batch: usize, comm: Box<dyn Comm>) -> StepContext {
-    StepContext {
+fn encoding() -> Encoding {
+    Encoding {
         device: Device::flex().autodiff(),
-        objective: Objective::Contrast(loss),
-        logit_rows: 7,
-        micro_batch,
         recompute_blocks: false,
         preprocess: PreprocessSpec::default(),
         image_size: SIZE,
+    }
+}
+
+fn context(loss: Loss, micro_batch: usize, comm: Box<dyn Comm>) -> StepContext {
+    StepContext {
+        encoding: encoding(),
+        lanes: LanePools::default(),
+        objective: Objective::Contrast(loss),
+        logit_rows: 7,
+        micro_batch,
         trains_image: true,
         trains_text: true,
         comm,
@@ -143,7 +151,10 @@ fn blocks_computed_again_give_the_same_gradients() {
     for model in [free, frozen] {
         let of = |micro, recompute_blocks| {
             let context = StepContext {
-                recompute_blocks,
+                encoding: Encoding {
+                    recompute_blocks,
+                    ..encoding()
+                },
                 ..context(LOSSES[0], micro, Box::new(Solo))
             };
             named(
@@ -409,7 +420,10 @@ fn a_classification_batch_in_parts_has_the_gradients_of_the_whole() {
         assert_same(&parts, &whole);
     }
     let by_block = StepContext {
-        recompute_blocks: true,
+        encoding: Encoding {
+            recompute_blocks: true,
+            ..encoding()
+        },
         ..classify(12)
     };
     assert_same(&of(&by_block).1, &whole);
@@ -433,4 +447,47 @@ fn a_classification_batch_in_parts_has_the_gradients_of_the_whole() {
             "{name}"
         );
     }
+}
+
+/// Side by side, in one pass or several, with graphs kept or made again.
+#[test]
+fn lanes_have_the_gradients_of_the_whole() {
+    let model = Clip::init(&spec(), 0, &Device::flex().autodiff());
+    let of = |micro: usize, cores: usize, recompute_blocks: bool| {
+        let context = StepContext {
+            encoding: Encoding {
+                recompute_blocks,
+                ..encoding()
+            },
+            lanes: LanePools::new(&spec(), micro, cores).unwrap(),
+            ..context(Loss::default(), micro, Box::new(Solo))
+        };
+        let batch = gradients(&model, pairs(0..24), &PASS, 1.0, &context);
+        (batch.loss, named(&model, &batch))
+    };
+    let (loss, whole) = of(24, 1, false);
+    for (micro, cores, recompute) in [
+        (24, 2, false),
+        (24, 3, false),
+        (12, 2, false),
+        (24, 2, true),
+    ] {
+        let (lanes_loss, lanes) = of(micro, cores, recompute);
+        assert!((lanes_loss - loss).abs() < 1e-6, "{lanes_loss} for {loss}");
+        assert_same(&lanes, &whole);
+        assert_eq!(
+            lanes,
+            of(micro, cores, recompute).1,
+            "the same bits each time"
+        );
+    }
+    let classes = |cores: usize| {
+        let (model, host) = classifier();
+        let context = StepContext {
+            lanes: LanePools::new(&spec(), 12, cores).unwrap(),
+            ..classify(12)
+        };
+        named(&model, &gradients(&model, host, &PASS, 8.0, &context))
+    };
+    assert_same(&classes(3), &classes(1));
 }

@@ -21,7 +21,7 @@ use crate::ema::Ema;
 use crate::log::{JsonLines, LineHead, LogError, TrainLine, skipped_line};
 use crate::observer::{Best, Ending, Event, Observer, Outcome, Plan, StopSignal};
 use crate::optimizer::ModelOptimizer;
-use crate::step::{Objective, StepContext, StepReport, step};
+use crate::step::{Encoding, Objective, StepContext, StepReport, lanes, step};
 use crate::tensorboard::EventFile;
 
 mod classes;
@@ -166,13 +166,17 @@ impl<'a> Run<'a> {
             metrics: JsonLines::open(&folder.metrics(), state.metrics_len)?,
             skipped: JsonLines::open(&folder.skipped(), state.skipped_len)?,
             context: StepContext {
-                device,
+                encoding: Encoding {
+                    device,
+                    recompute_blocks: config.batch.recompute_blocks,
+                    preprocess: preprocess.clone(),
+                    image_size: spec.image.image_size(),
+                },
+                lanes: lanes(config.device, &spec, config.batch.micro.unwrap_or(batch))
+                    .map_err(TrainError::Threads)?,
                 objective: objective(config),
                 logit_rows: (config.batch.logit_rows).unwrap_or_else(|| default_chunk(batch)),
                 micro_batch: config.batch.micro.unwrap_or(batch),
-                recompute_blocks: config.batch.recompute_blocks,
-                preprocess: preprocess.clone(),
-                image_size: spec.image.image_size(),
                 trains_image: config.freeze.image != Freeze::All,
                 trains_text: config.freeze.text != Freeze::All && config.classify.is_none(),
                 comm: Box::new(Solo),
