@@ -24,10 +24,10 @@ use couplet_eval::Format;
 use couplet_train::{ConfigError, SweepError};
 use tracing_subscriber::filter::LevelFilter;
 
-/// Tensors come and go at every operation on the CPU; the system's allocator hands their
-/// pages back to the kernel each time, which cost a fifth of a step.
+/// Tensors come and go at every operation on the CPU; an allocator that hands their pages back
+/// to the system each time costs a fifth of a step.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: couplet_alloc::MiMalloc = couplet_alloc::MiMalloc;
 
 /// A bad config or bad arguments, as clap has it.
 const EXIT_USAGE: u8 = 2;
@@ -398,6 +398,7 @@ struct TokenizerTrainArguments {
 }
 
 fn main() -> ExitCode {
+    couplet_alloc::keep_freed_memory();
     tracing_subscriber::fmt()
         .with_max_level(LevelFilter::WARN)
         .with_target(false)
