@@ -120,7 +120,7 @@ impl<'a> Lanes<'a> {
                         scope.spawn(move || pool.install(|| work(lane, part(at, count))))
                     })
                     .collect();
-                let ended = threads.into_iter().map(|thread| thread.join());
+                let ended = threads.into_iter().map(thread::ScopedJoinHandle::join);
                 ended
                     .map(|done| done.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
                     .collect()
