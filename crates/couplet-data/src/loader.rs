@@ -96,13 +96,15 @@ impl LoaderOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum LoaderError {
     #[error(
-        "{skipped} of {samples} samples had to be skipped in epoch {} ({causes}), more than the \
+        "{about}{skipped} of {samples} samples had to be skipped in epoch {} ({causes}), more than the \
          share data.max_skipped = {max_skipped} allows{}; skipped.jsonl lists them, `couplet data \
          check` finds all; mend the data or raise it", epoch + 1, example(list)
     )]
     TooManySkipped {
         epoch: u64,
         skipped: usize,
+        /// "about " where parts of shards are lost.
+        about: &'static str,
         /// Of the epoch, with those that are lost.
         samples: usize,
         max_skipped: f64,
@@ -382,6 +384,7 @@ impl BatchMaker {
         Err(LoaderError::TooManySkipped {
             epoch: position.epoch,
             skipped: position.skipped + position.lost,
+            about: if position.lost > 0 { "about " } else { "" },
             samples: epoch_len + position.lost,
             max_skipped: self.options.max_skipped,
             causes: causes.join(", "),

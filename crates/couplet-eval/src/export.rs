@@ -7,7 +7,7 @@ use couplet_data::{Tokenizer, TokenizerError};
 use couplet_model::open_clip::ForeignTokenizer;
 use couplet_model::{FolderError, TOKENIZER_FILE, hugging_face, open_clip};
 
-use crate::Encoder;
+use crate::{Encoder, HEAD_FILE};
 
 /// Whose files and names a model is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,8 @@ pub enum ExportError {
 }
 
 impl Encoder {
-    /// Writes config, weights, preprocessing and tokenizer into `folder`, which is made.
+    /// Writes config, weights, preprocessing, tokenizer and a head, which other tools pass over,
+    /// into `folder`, which is made.
     ///
     /// # Errors
     /// If the format cannot hold the model, with the reasons; if the folder holds files
@@ -71,6 +72,10 @@ impl Encoder {
                 open_clip::save(folder, model, spec, preprocess, foreign.as_ref())?;
             }
             Format::HuggingFace => hugging_face::save(folder, model, spec, preprocess)?,
+        }
+        if let Some(head) = self.head() {
+            let saved = (head.classifier).save(&folder.join(HEAD_FILE), &head.class_names);
+            saved.map_err(FolderError::from)?;
         }
         let wanted = match format {
             // open_clip brings CLIP's tokenizer along.

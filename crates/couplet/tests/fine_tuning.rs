@@ -180,6 +180,11 @@ fn a_head_is_trained_judged_resumed_and_used() {
     let picture = picture.unwrap().display().to_string();
     let told = place.run(&["classify", "--model", "whole", "--device", "flex", &picture]);
     assert!(told.matches(" %  ").count() == 5, "{told}");
+    for format in ["open_clip", "hf"] {
+        place.run(&["model", "convert", "whole", format, "--format", format]);
+        let again = place.run(&["classify", "--model", format, "--device", "flex", &picture]);
+        assert_eq!(again, told, "{format}");
+    }
     place.run(&[
         "eval",
         "zero-shot",
@@ -226,8 +231,11 @@ fn a_zero_shot_head_starts_as_good_as_the_zero_shot_classifier() {
 #[test]
 fn what_does_not_fit_is_named() {
     let place = Place::new();
+    fs::create_dir_all(place.path("one/red")).unwrap();
+    fs::write(place.path("one/red/a.png"), b"").unwrap();
     for (set, message) in [
         ("classify.dataset=nowhere.toml", "classify.dataset"),
+        ("classify.dataset=one", "one class only"),
         ("data.train.source=shapes", "take the source out"),
         (
             "loss.kind=sigmoid",

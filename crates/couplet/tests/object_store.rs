@@ -322,7 +322,7 @@ fn a_server_that_falls_silent_costs_the_rest_of_the_shard_and_no_more_than_its_t
         "{rest}"
     );
     let detail = rest["detail"].as_str().unwrap();
-    assert!(detail.contains("given up after 3 s"), "{detail}");
+    assert!(detail.contains("without a byte within 3 s"), "{detail}");
     // As many as the rest of a shard are too many here.
     let mut command = place.train("strict", &shards);
     command.args(["--set", "data.train.server_timeout=3"]);

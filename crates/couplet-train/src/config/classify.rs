@@ -83,9 +83,14 @@ impl Check<'_> {
         let opened = DatasetTable::read(&table.dataset).and_then(|set| set.open(image_size));
         let found = opened.map_err(|error| error.to_string()).and_then(|set| {
             let (class_names, templates) = set.classes().map_err(|error| error.to_string())?;
+            if class_names.len() < 2 {
+                return Err("there is one class only: nothing to tell apart".to_string());
+            }
             let caption = |name: &String| templates[0].replace("{c}", name).replace("{}", name);
             let captions = class_names.iter().map(caption).collect();
-            let images = set.train_images().map_err(|error| error.to_string())?;
+            let images = set
+                .train_images()
+                .map_err(|error| format!("{error}: [classify] trains on them"))?;
             if let Some(own) = images.class_names()
                 && let Some(judged) = set.images.class_names()
                 && own != judged
@@ -94,11 +99,13 @@ impl Check<'_> {
                     let missing = all.iter().filter(|name| !some.contains(name));
                     missing.cloned().collect::<Vec<_>>().join(", ")
                 };
-                return Err(format!(
-                    "training and test images have other classes: training lacks [{}], test [{}]",
-                    lacks(judged, own),
-                    lacks(own, judged)
-                ));
+                let lists = [
+                    ("training", lacks(judged, own)),
+                    ("test", lacks(own, judged)),
+                ];
+                let lists = lists.iter().filter(|(_, missing)| !missing.is_empty());
+                let lists = lists.map(|(part, missing)| format!("no {part} image shows {missing}"));
+                return Err(lists.collect::<Vec<_>>().join("; "));
             }
             let classes = Classes {
                 head: table.head,

@@ -13,7 +13,7 @@ use crate::log::LogError;
 pub enum TrainError {
     #[error(transparent)]
     Data(#[from] LoaderError),
-    #[error("no pair of [data.val] can be used{}", example(.0.as_ref()))]
+    #[error("fewer than two pairs of [data.val] can be used{}", example(.0.as_ref()))]
     NothingHeldOut(Option<Skipped>),
     #[error("cannot start the data loader: {0}")]
     Threads(std::io::Error),

@@ -45,7 +45,13 @@ impl Run<'_> {
                 }
             };
             for sample in &skipped {
-                tracing::warn!(file = sample.shard, cause = %sample.cause, "image not evaluated");
+                let Skipped {
+                    shard, key, detail, ..
+                } = sample;
+                if self.told.insert((shard.clone(), key.clone())) {
+                    let text = format!("not evaluated: {shard}: {key}: {}: {detail}", sample.cause);
+                    observer.event(Event::Warning(&text));
+                }
             }
             let head = self.line_head();
             self.write_metrics(&eval_line(&head, &report), observer)?;

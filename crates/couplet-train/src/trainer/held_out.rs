@@ -61,7 +61,7 @@ pub(super) fn held_out(
         pairs += batch.len();
         progress(pairs + skipped.len(), data.epoch_len);
     }
-    if pairs == 0 {
+    if pairs < 2 {
         return Err(TrainError::NothingHeldOut(skipped.into_iter().next()));
     }
     let each: Vec<usize> = (0..pairs).collect();

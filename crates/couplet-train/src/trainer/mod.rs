@@ -1,5 +1,6 @@
 //! The training loop, from the first batch to the last checkpoint.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use burn::module::Module;
@@ -99,6 +100,8 @@ struct Run<'a> {
     checkpoint: Option<Checkpoint>,
     /// What was done to the weights that the run starts from.
     notes: Vec<String>,
+    /// Samples that no evaluation could read, and that were told.
+    told: HashSet<(String, String)>,
     window: Window,
     /// What the loader's threads had spent at the last batch.
     loading: StageTimes,
@@ -194,6 +197,7 @@ impl<'a> Run<'a> {
             state,
             checkpoint,
             notes,
+            told: HashSet::new(),
             window: Window::new(),
             loading: StageTimes::default(),
             loading_before: StageTimes::default(),

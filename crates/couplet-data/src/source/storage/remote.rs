@@ -270,12 +270,22 @@ impl Object {
     }
 }
 
-/// Without the store's kind before what it says.
+/// Without the store's kind before what it says, with what lies behind it: "connection
+/// refused" stands at the end of a chain.
 fn as_io(error: Error) -> io::Error {
-    match error {
-        Error::Generic { source, .. } => io::Error::other(source),
-        error => error.into(),
+    let Error::Generic { source, .. } = error else {
+        return error.into();
+    };
+    let mut text = source.to_string();
+    let mut cause = source.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
     }
+    io::Error::other(text)
 }
 
 fn generic(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
@@ -290,6 +300,7 @@ struct Tries {
     patience: Duration,
     end: Instant,
     pause: Duration,
+    made: u32,
     last: Option<Error>,
 }
 
@@ -299,6 +310,7 @@ impl Tries {
             patience,
             end: Instant::now() + patience,
             pause: FIRST_PAUSE,
+            made: 0,
             last: None,
         }
     }
@@ -314,11 +326,13 @@ impl Tries {
         let Error::Generic { .. } = error else {
             return Err(error);
         };
+        self.made += 1;
         if Instant::now() + self.pause >= self.end {
             let patience = self.patience.as_secs();
-            let reason = as_io(error);
+            let (reason, tries) = (as_io(error), self.made);
             return Err(generic(format!(
-                "{reason}; given up after {patience} s without a byte (server_timeout)"
+                "{reason}; given up after {tries} tries without a byte within {patience} s \
+                 (server_timeout)"
             )));
         }
         self.last = Some(error);

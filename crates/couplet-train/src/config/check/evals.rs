@@ -107,7 +107,8 @@ impl Check<'_> {
                 && !names.insert(eval.name().to_string())
             {
                 let message = format!(
-                    "a second dataset is named `{}`: give it a file with another name",
+                    "a second evaluation is called `{}`: a dataset's file with another `name` can be \
+                     judged beside it",
                     eval.name()
                 );
                 self.fail(&key("dataset"), message);

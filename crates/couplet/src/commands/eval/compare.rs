@@ -25,7 +25,15 @@ pub(super) fn run(arguments: &CompareArguments) -> anyhow::Result<u8> {
         let name = run.file_name().unwrap_or(run.as_os_str()).to_string_lossy();
         Ok((name.into_owned(), results))
     });
-    let runs: Vec<(String, Results)> = runs.collect::<anyhow::Result<_>>()?;
+    let mut runs: Vec<(String, Results)> = runs.collect::<anyhow::Result<_>>()?;
+    let mut names: Vec<String> = runs.iter().map(|(name, _)| name.clone()).collect();
+    names.sort();
+    if names.windows(2).any(|pair| pair[0] == pair[1]) {
+        // Folders of one name are told apart by their paths.
+        for ((name, _), path) in runs.iter_mut().zip(&arguments.runs) {
+            *name = path.display().to_string();
+        }
+    }
     if runs.iter().all(|(_, results)| results.is_empty()) {
         bail!("none of the runs has been evaluated");
     }

@@ -24,6 +24,19 @@ pub(super) fn run(arguments: &SuiteArguments) -> anyhow::Result<u8> {
     let mut datasets = Vec::new();
     for path in &arguments.datasets {
         match open_datasets(std::slice::from_ref(path), &encoder) {
+            Ok(opened)
+                if opened.iter().any(|set| {
+                    datasets
+                        .iter()
+                        .any(|known: &Dataset| known.name == set.name)
+                }) =>
+            {
+                let name = &opened[0].name;
+                failures.push(format!(
+                    "{}: a second dataset is named `{name}`",
+                    path.display()
+                ));
+            }
             Ok(opened) => datasets.extend(opened),
             Err(error) => failures.push(format!("{}: {error:#}", path.display())),
         }
@@ -67,6 +80,10 @@ fn evaluate(
     tell_skipped(&skipped);
     let mut reports = vec![report];
     if also.is_empty() || dataset.task == Task::Retrieve {
+        return Ok(reports);
+    }
+    if let Err(error) = dataset.train_images() {
+        eprintln!("{}: no probe: {error}", dataset.name);
         return Ok(reports);
     }
     let mut progress = Progress::new();
