@@ -112,8 +112,10 @@ pub struct StreamMark {
     /// The lane whose turn it is.
     pub turn: usize,
     /// Shards of this epoch that were read to their end without damage.
+    #[serde(default)]
     pub whole: usize,
     /// The samples that those held.
+    #[serde(default)]
     pub whole_samples: usize,
 }
 
@@ -124,8 +126,10 @@ pub struct LaneMark {
     pub shard: usize,
     pub from: u64,
     /// Samples that it gave.
+    #[serde(default)]
     pub given: usize,
     /// Whether part of it was lost.
+    #[serde(default)]
     pub damaged: bool,
 }
 

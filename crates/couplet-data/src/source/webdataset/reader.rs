@@ -81,17 +81,20 @@ pub(super) fn read_tar(shard: &Shard, from: u64, group: &mut Group<'_>) -> Resul
             Ending::Whole => (end, true),
             Ending::Broken => (end + BLOCK, false),
         };
-        let found = shard
-            .open(behind)
-            .and_then(|bytes| Ok((next_header(bytes, behind)?, shard.len()?)));
+        let found = (shard.open(behind)).and_then(|bytes| next_header(bytes, behind));
         let place = format!("byte {end}");
         match found {
-            Ok(((None, _), _)) | Err(_) if is_zeros => return Ok(()),
+            Ok((None, _)) | Err(_) if is_zeros => return Ok(()),
             Err(error) => return group.fail(unreadable(error)),
-            Ok(((None, len), _)) => {
+            Ok((None, len)) => {
                 return group.fail(rest(place, header_damage(len.saturating_sub(end))));
             }
-            Ok(((Some(next), _), len)) => {
+            Ok((Some(next), _)) => {
+                // Asked for only where something is lost: a store answers in its own time.
+                let len = match shard.len() {
+                    Ok(len) => len,
+                    Err(error) => return group.fail(unreadable(error)),
+                };
                 let message = if is_zeros {
                     format!("{} bytes of zeros", next - end)
                 } else {
