@@ -36,6 +36,19 @@ pub struct Skipped {
     pub samples: usize,
 }
 
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            shard,
+            key,
+            cause,
+            detail,
+            ..
+        } = self;
+        write!(f, "{shard}: {key}: {cause}: {detail}")
+    }
+}
+
 /// Why a sample was skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]

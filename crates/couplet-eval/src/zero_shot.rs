@@ -201,12 +201,15 @@ fn score_all(classifier: &impl Scores, features: &Features, device: &Device) -> 
 
 /// Every class in every template, class by class.
 fn texts_of(class_names: &[String], templates: &[String]) -> impl Iterator<Item = String> {
-    class_names
-        .iter()
-        .flat_map(|name| templates.iter().map(move |template| fill(template, name)))
+    class_names.iter().flat_map(|name| {
+        templates
+            .iter()
+            .map(move |template| fill_template(template, name))
+    })
 }
 
-fn fill(template: &str, name: &str) -> String {
+/// A sentence about a class: `{}` and `{c}` stand for its name.
+pub fn fill_template(template: &str, name: &str) -> String {
     template.replace("{c}", name).replace("{}", name)
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use couplet_data::source::{Set, SourceTable};
-use couplet_eval::DatasetTable;
+use couplet_eval::{DatasetTable, fill_template};
 use couplet_loss::Loss;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -86,8 +86,10 @@ impl Check<'_> {
             if class_names.len() < 2 {
                 return Err("there is one class only: nothing to tell apart".to_string());
             }
-            let caption = |name: &String| templates[0].replace("{c}", name).replace("{}", name);
-            let captions = class_names.iter().map(caption).collect();
+            let captions = class_names
+                .iter()
+                .map(|name| fill_template(&templates[0], name));
+            let captions = captions.collect();
             let images = set
                 .train_images()
                 .map_err(|error| format!("{error}: [classify] trains on them"))?;
@@ -105,7 +107,12 @@ impl Check<'_> {
                 ];
                 let lists = lists.iter().filter(|(_, missing)| !missing.is_empty());
                 let lists = lists.map(|(part, missing)| format!("no {part} image shows {missing}"));
-                return Err(lists.collect::<Vec<_>>().join("; "));
+                let lists: Vec<String> = lists.collect();
+                return Err(if lists.is_empty() {
+                    "training and test images have the classes in another order".to_string()
+                } else {
+                    lists.join("; ")
+                });
             }
             let classes = Classes {
                 head: table.head,

@@ -10,7 +10,7 @@ use couplet_eval::{
 };
 
 use super::{Run, TrainError, Window};
-use couplet_model::{ClassifierHead, Freeze};
+use couplet_model::ClassifierHead;
 
 use crate::checkpoint::BestState;
 use crate::config::{CheckedEval, EvalTarget, EvalWeights};
@@ -45,12 +45,8 @@ impl Run<'_> {
                 }
             };
             for sample in &skipped {
-                let Skipped {
-                    shard, key, detail, ..
-                } = sample;
-                if self.told.insert((shard.clone(), key.clone())) {
-                    let text = format!("not evaluated: {shard}: {key}: {}: {detail}", sample.cause);
-                    observer.event(Event::Warning(&text));
+                if self.told.insert((sample.shard.clone(), sample.key.clone())) {
+                    observer.event(Event::Warning(&format!("not evaluated: {sample}")));
                 }
             }
             let head = self.line_head();
@@ -75,7 +71,7 @@ impl Run<'_> {
         observer: &mut dyn Observer,
     ) -> Result<(Report, Vec<Skipped>), String> {
         // A text tower that stays as it is gives the same classes each time.
-        let cache = (self.checked.config.freeze.text == Freeze::All)
+        let cache = (!self.context.trains_text)
             .then(|| FeatureCache::of_texts(&self.folder.cache(), encoder));
         let options = EvalOptions {
             max_image_pixels: self.checked.config.data.max_image_pixels,

@@ -6,15 +6,11 @@ use std::time::Instant;
 use burn::module::Module;
 use couplet_data::StageTimes;
 use couplet_data::loader::{HostBatch, Loader, LoaderError};
-use couplet_eval::{EMA_HEAD_FILE, HEAD_FILE, find_model};
-use couplet_loss::{Loss, SigmoidLoss, default_chunk};
-use couplet_model::{
-    Clip, Freeze, ImageTowerSpec, ModelSpec, Precision, PreprocessSpec, TrainPass, load_as,
-};
+use couplet_loss::Loss;
+use couplet_model::{Clip, ImageTowerSpec, ModelSpec, Precision, PreprocessSpec, TrainPass};
 use serde::Serialize;
 
 use crate::checkpoint::{Checkpoint, Contents, RunFolder, TrainerState};
-use crate::comm::Solo;
 use crate::config::Checked;
 use crate::diagnosis::{Diagnosis, Vitals, copied_captions};
 use crate::duration::Unit;
@@ -22,15 +18,15 @@ use crate::ema::Ema;
 use crate::log::{JsonLines, LineHead, LogError, TrainLine, skipped_line};
 use crate::observer::{Best, Ending, Event, Observer, Outcome, Plan, StopSignal};
 use crate::optimizer::ModelOptimizer;
-use crate::step::{Encoding, Objective, StepContext, StepReport, lanes, step};
+use crate::step::{Objective, StepContext, StepReport, step};
 use crate::tensorboard::EventFile;
 
 mod classes;
 mod error;
 mod evaluation;
 mod held_out;
+mod open;
 
-use classes::{first_head, objective};
 pub use error::TrainError;
 
 /// Trains until the schedule ends or `stop` asks. A folder with a checkpoint is continued
@@ -114,99 +110,7 @@ struct Run<'a> {
     saved_at: Instant,
 }
 
-impl<'a> Run<'a> {
-    fn open(checked: &'a Checked, folder: &'a RunFolder) -> Result<Self, TrainError> {
-        let config = &checked.config;
-        let device = checked.device.clone().autodiff();
-        let spec = config.model.spec();
-        let mut optimizer = ModelOptimizer::new(&config.optimizer, &spec);
-        let checkpoint = folder.latest()?;
-        let preprocess = checked.data.preprocess.clone();
-        let mut notes = Vec::new();
-        let model = match (&checkpoint, &config.model.weights) {
-            (Some(checkpoint), _) => couplet_model::load(&checkpoint.path, None, &device)?.model,
-            (None, Some(weights)) => {
-                let (loaded, resized) = load_as(&find_model(weights)?, &spec, &device)?;
-                notes.extend(resized.into_iter().map(|what| format!("resized {what}")));
-                loaded.model
-            }
-            (None, None) => Clip::init(&spec, config.seed, &device),
-        };
-        let model = (model.freeze(config.freeze, &spec)).with_precision(config.precision);
-        let model = match &checked.data.classes {
-            Some(classes) => {
-                let head = match &checkpoint {
-                    Some(checkpoint) => checkpoint.load_head(HEAD_FILE, &device)?,
-                    None => first_head(&model, checked, classes, &device)?,
-                };
-                model.with_head(head).freeze_all_but_classifier()
-            }
-            None => model,
-        };
-        let state = match &checkpoint {
-            Some(checkpoint) => folder.load(checkpoint, &model, &mut optimizer)?,
-            None => TrainerState::default(),
-        };
-        let average = |table| -> Result<Ema, TrainError> {
-            let on_host = device.clone().without_autodiff();
-            let start = match (&checkpoint, model.head()) {
-                (Some(checkpoint), None) => checkpoint.load_ema(&on_host)?,
-                (Some(checkpoint), Some(_)) => {
-                    let head = checkpoint.load_head(EMA_HEAD_FILE, &on_host)?;
-                    checkpoint.load_ema(&on_host)?.with_head(head)
-                }
-                (None, _) => model.valid(),
-            };
-            Ok(Ema::new(table, start.with_precision(config.precision)))
-        };
-        let ema = config.ema.map(average).transpose()?;
-        let events = (config.log.tensorboard)
-            .then(|| EventFile::create(&folder.tensorboard(), state.step))
-            .transpose()?;
-        let batch = config.batch.global;
-        let now = Instant::now();
-        Ok(Self {
-            metrics: JsonLines::open(&folder.metrics(), state.metrics_len)?,
-            skipped: JsonLines::open(&folder.skipped(), state.skipped_len)?,
-            context: StepContext {
-                encoding: Encoding {
-                    device,
-                    recompute_blocks: config.batch.recompute_blocks,
-                    preprocess: preprocess.clone(),
-                    image_size: spec.image.image_size(),
-                },
-                lanes: lanes(config.device, &spec, config.batch.micro.unwrap_or(batch))
-                    .map_err(TrainError::Threads)?,
-                objective: objective(config),
-                logit_rows: (config.batch.logit_rows).unwrap_or_else(|| default_chunk(batch)),
-                micro_batch: config.batch.micro.unwrap_or(batch),
-                trains_image: config.freeze.image != Freeze::All,
-                trains_text: config.freeze.text != Freeze::All && config.classify.is_none(),
-                comm: Box::new(Solo),
-            },
-            time_before: state.time,
-            checked,
-            folder,
-            spec,
-            preprocess,
-            model: Some(model),
-            optimizer,
-            ema,
-            diagnosis: Diagnosis::default(),
-            events,
-            state,
-            checkpoint,
-            notes,
-            told: HashSet::new(),
-            window: Window::new(),
-            loading: StageTimes::default(),
-            loading_before: StageTimes::default(),
-            started: now,
-            epoch_started: now,
-            saved_at: now,
-        })
-    }
-
+impl Run<'_> {
     /// Step after step until the schedule ends or `stop` asks.
     fn finish(
         &mut self,
@@ -391,11 +295,13 @@ impl<'a> Run<'a> {
             Some(classes) => classes.class_names.len() as f64,
             None => self.checked.sizes.batch_size as f64,
         };
-        let contrasts_all =
-            self.context.objective != Objective::Contrast(Loss::Sigmoid(SigmoidLoss {}));
+        let is_pairwise = matches!(
+            self.context.objective,
+            Objective::Contrast(Loss::Sigmoid(_))
+        );
         let words = self.diagnosis.observe(&Vitals {
             loss: line.loss,
-            chance_loss: contrasts_all.then_some(choices.ln()),
+            chance_loss: (!is_pairwise).then_some(choices.ln()),
             grad_norm: line.grad_norm,
             logit_scale: line.logit_scale,
             copied_captions,

@@ -74,10 +74,7 @@ fn write(set: &Set, out: &Path, options: PackOptions) -> anyhow::Result<u8> {
     let packed = pack(set, out, options, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     for bad in packed.skipped.iter().take(SHOWN) {
-        println!(
-            "left out {}: {}: {}: {}",
-            bad.shard, bad.key, bad.cause, bad.detail
-        );
+        println!("left out {bad}");
     }
     println!(
         "{} samples in {}, {} left out",

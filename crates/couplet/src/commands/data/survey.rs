@@ -27,7 +27,7 @@ pub(crate) fn check(arguments: &DataCheckArguments) -> anyhow::Result<u8> {
     let data = CheckedData::read(&arguments.config, &arguments.set)?;
     let survey = survey(&data);
     for bad in survey.skipped.iter().take(SHOWN) {
-        println!("{}: {}: {}: {}", bad.shard, bad.key, bad.cause, bad.detail);
+        println!("{bad}");
     }
     if survey.skipped.len() > SHOWN {
         println!("… and {} more", survey.skipped.len() - SHOWN);

@@ -260,10 +260,7 @@ fn options(cache: Option<&FeatureCache>) -> EvalOptions<'_> {
 
 fn tell_skipped(skipped: &[Skipped]) {
     for sample in skipped.iter().take(SHOWN) {
-        let Skipped {
-            shard, key, detail, ..
-        } = sample;
-        eprintln!("skipped {shard}: {key}: {}: {detail}", sample.cause);
+        eprintln!("skipped {sample}");
     }
     if skipped.len() > SHOWN {
         eprintln!("… and {} more", skipped.len() - SHOWN);

@@ -1,0 +1,116 @@
+//! What a run begins with, or goes on from.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use burn::module::Module;
+use couplet_data::StageTimes;
+use couplet_eval::{EMA_HEAD_FILE, HEAD_FILE, find_model};
+use couplet_loss::default_chunk;
+use couplet_model::{Clip, Freeze, load_as};
+
+use super::classes::{first_head, objective};
+use super::{Run, TrainError, Window};
+use crate::checkpoint::{RunFolder, TrainerState};
+use crate::comm::Solo;
+use crate::config::Checked;
+use crate::diagnosis::Diagnosis;
+use crate::ema::Ema;
+use crate::log::JsonLines;
+use crate::optimizer::ModelOptimizer;
+use crate::step::{Encoding, StepContext, lanes};
+use crate::tensorboard::EventFile;
+
+impl<'a> Run<'a> {
+    pub(super) fn open(checked: &'a Checked, folder: &'a RunFolder) -> Result<Self, TrainError> {
+        let config = &checked.config;
+        let device = checked.device.clone().autodiff();
+        let spec = config.model.spec();
+        let mut optimizer = ModelOptimizer::new(&config.optimizer, &spec);
+        let checkpoint = folder.latest()?;
+        let preprocess = checked.data.preprocess.clone();
+        let mut notes = Vec::new();
+        let model = match (&checkpoint, &config.model.weights) {
+            (Some(checkpoint), _) => couplet_model::load(&checkpoint.path, None, &device)?.model,
+            (None, Some(weights)) => {
+                let (loaded, resized) = load_as(&find_model(weights)?, &spec, &device)?;
+                notes.extend(resized.into_iter().map(|what| format!("resized {what}")));
+                loaded.model
+            }
+            (None, None) => Clip::init(&spec, config.seed, &device),
+        };
+        let model = (model.freeze(config.freeze, &spec)).with_precision(config.precision);
+        let model = match &checked.data.classes {
+            Some(classes) => {
+                let head = match &checkpoint {
+                    Some(checkpoint) => checkpoint.load_head(HEAD_FILE, &device)?,
+                    None => first_head(&model, checked, classes, &device)?,
+                };
+                model.with_head(head).freeze_all_but_classifier()
+            }
+            None => model,
+        };
+        let state = match &checkpoint {
+            Some(checkpoint) => folder.load(checkpoint, &model, &mut optimizer)?,
+            None => TrainerState::default(),
+        };
+        let average = |table| -> Result<Ema, TrainError> {
+            let on_host = device.clone().without_autodiff();
+            let start = match (&checkpoint, model.head()) {
+                (Some(checkpoint), None) => checkpoint.load_ema(&on_host)?,
+                (Some(checkpoint), Some(_)) => {
+                    let head = checkpoint.load_head(EMA_HEAD_FILE, &on_host)?;
+                    checkpoint.load_ema(&on_host)?.with_head(head)
+                }
+                (None, _) => model.valid(),
+            };
+            Ok(Ema::new(table, start.with_precision(config.precision)))
+        };
+        let ema = config.ema.map(average).transpose()?;
+        let events = (config.log.tensorboard)
+            .then(|| EventFile::create(&folder.tensorboard(), state.step))
+            .transpose()?;
+        let batch = config.batch.global;
+        let now = Instant::now();
+        Ok(Self {
+            metrics: JsonLines::open(&folder.metrics(), state.metrics_len)?,
+            skipped: JsonLines::open(&folder.skipped(), state.skipped_len)?,
+            context: StepContext {
+                encoding: Encoding {
+                    device,
+                    recompute_blocks: config.batch.recompute_blocks,
+                    preprocess: preprocess.clone(),
+                    image_size: spec.image.image_size(),
+                },
+                lanes: lanes(config.device, &spec, config.batch.micro.unwrap_or(batch))
+                    .map_err(TrainError::Threads)?,
+                objective: objective(config),
+                logit_rows: (config.batch.logit_rows).unwrap_or_else(|| default_chunk(batch)),
+                micro_batch: config.batch.micro.unwrap_or(batch),
+                trains_image: config.freeze.image != Freeze::All,
+                trains_text: config.freeze.text != Freeze::All && config.classify.is_none(),
+                comm: Box::new(Solo),
+            },
+            time_before: state.time,
+            checked,
+            folder,
+            spec,
+            preprocess,
+            model: Some(model),
+            optimizer,
+            ema,
+            diagnosis: Diagnosis::default(),
+            events,
+            state,
+            checkpoint,
+            notes,
+            told: HashSet::new(),
+            window: Window::new(),
+            loading: StageTimes::default(),
+            loading_before: StageTimes::default(),
+            started: now,
+            epoch_started: now,
+            saved_at: now,
+        })
+    }
+}
