@@ -28,7 +28,11 @@ impl Attention {
         precision: Precision,
     ) -> Tensor<3> {
         let (weight, bias) = (self.in_proj_weight.val(), self.in_proj_bias.val());
-        let qkv = split_heads(linear(x, weight, Some(bias), precision), 3 * self.heads);
+        let qkv = linear(x, weight, Some(bias), precision);
+        if let Some(attended) = couplet_kernels::self_attention(&qkv, self.heads, mask) {
+            return self.out_proj.forward(attended, precision);
+        }
+        let qkv = split_heads(qkv, 3 * self.heads);
         let part = |i: usize| qkv.clone().narrow(1, i * self.heads, self.heads);
         let attended = attention(part(0), part(1), part(2), mask);
         self.out_proj.forward(merge_heads(attended), precision)

@@ -2,7 +2,6 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::activation;
-use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Tensor, module};
 
 use crate::Activation;
@@ -31,9 +30,9 @@ pub(crate) fn linear<const D: usize>(
     bias: Option<Tensor<1>>,
     precision: Precision,
 ) -> Tensor<D> {
-    module::linear(
+    couplet_kernels::linear(
         precision.narrow(x),
-        precision.narrow(weight).transpose(),
+        precision.narrow(weight),
         bias.map(|bias| precision.narrow(bias)),
     )
 }
@@ -58,7 +57,7 @@ impl LayerNorm {
 
     /// - x: `[…, width]`; returns the same shape.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        module::layer_norm(x, self.weight.val(), Some(self.bias.val()), self.eps)
+        couplet_kernels::layer_norm(x, self.weight.val(), self.bias.val(), self.eps)
     }
 }
 
@@ -66,9 +65,9 @@ impl Activation {
     /// Elementwise; returns the same shape.
     pub(crate) fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
-            Self::Gelu => activation::gelu(x),
-            Self::GeluTanh => activation::gelu_approximate(x),
-            Self::QuickGelu => x.clone() * activation::sigmoid(x.mul_scalar(1.702)),
+            Self::Gelu => couplet_kernels::gelu(x),
+            Self::GeluTanh => couplet_kernels::gelu_tanh(x),
+            Self::QuickGelu => couplet_kernels::quick_gelu(x),
         }
     }
 }
@@ -105,9 +104,8 @@ impl Conv {
     ///   in the dtype of `precision`.
     pub fn forward(&self, x: Tensor<4>, precision: Precision) -> Tensor<4> {
         let padding = self.weight.dims()[2] / 2;
-        let options = ConvOptions::new([self.stride; 2], [padding; 2], [1; 2], 1);
         let weight = precision.narrow(self.weight.val());
-        module::conv2d(precision.narrow(x), weight, None, options)
+        couplet_kernels::conv2d(precision.narrow(x), weight, self.stride, padding)
     }
 }
 
@@ -153,21 +151,41 @@ impl BatchNorm {
     /// - seen: in training, takes up the batch's statistics. Without it, or if the layer
     ///   is frozen, the running statistics normalise.
     pub fn forward(&self, x: Tensor<4>, seen: Option<&mut Vec<ChannelStatistics>>) -> Tensor<4> {
+        self.normalize(x, seen, false)
+    }
+
+    /// [`Self::forward`], and then what is below 0 becomes 0.
+    pub fn forward_relu(
+        &self,
+        x: Tensor<4>,
+        seen: Option<&mut Vec<ChannelStatistics>>,
+    ) -> Tensor<4> {
+        self.normalize(x, seen, true)
+    }
+
+    fn normalize(
+        &self,
+        x: Tensor<4>,
+        seen: Option<&mut Vec<ChannelStatistics>>,
+        rectify: bool,
+    ) -> Tensor<4> {
         let (gain, bias) = (self.weight.val(), self.bias.val());
         let dtype = x.dtype();
         let [batch, _, height, width] = x.dims();
         let x = widen(x);
         let output = match seen.filter(|_| !self.frozen) {
-            None => module::batch_norm(
-                x,
-                gain,
-                bias,
-                self.running_mean.val(),
-                self.running_var.val(),
-                BATCH_NORM_EPS,
-            ),
+            None => {
+                let (mean, variance) = (self.running_mean.val(), self.running_var.val());
+                let output = module::batch_norm(x, gain, bias, mean, variance, BATCH_NORM_EPS);
+                if rectify {
+                    activation::relu(output)
+                } else {
+                    output
+                }
+            }
             Some(seen) => {
-                let normalised = module::batch_norm_train(x, gain, bias, BATCH_NORM_EPS);
+                let normalised =
+                    couplet_kernels::batch_norm(x, gain, bias, BATCH_NORM_EPS, rectify);
                 seen.push(ChannelStatistics {
                     mean: normalised.mean,
                     variance: normalised.variance,
@@ -196,7 +214,7 @@ impl BatchNorm {
         let unbiased = seen.count as f64 / seen.count.saturating_sub(1).max(1) as f64;
         let blend = |old: &Param<Tensor<1>>, new: Tensor<1>| {
             old.clone().map(|old| {
-                let new = new.inner().mul_scalar(BATCH_NORM_MOMENTUM);
+                let new = new.mul_scalar(BATCH_NORM_MOMENTUM);
                 let old = old.inner().mul_scalar(1.0 - BATCH_NORM_MOMENTUM);
                 Tensor::from_inner(old + new)
             })

@@ -3,7 +3,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::ops::AvgPoolOptions;
-use burn::tensor::{Tensor, activation, module};
+use burn::tensor::{Tensor, module};
 
 use crate::ResNetSpec;
 use crate::attention::{attention, merge_heads, split_heads};
@@ -109,7 +109,7 @@ impl ModifiedResNet {
         ];
         let mut x = images;
         for (conv, norm) in stem {
-            x = activation::relu(norm.forward(conv.forward(x, precision), seen.as_deref_mut()));
+            x = norm.forward_relu(conv.forward(x, precision), seen.as_deref_mut());
         }
         x = average_pool(x, 2);
         for block in [&self.layer1, &self.layer2, &self.layer3, &self.layer4]
@@ -182,9 +182,9 @@ impl Bottleneck {
     ///   `[batch, planes * EXPANSION, height / stride, width / stride]`.
     fn forward(&self, x: Tensor<4>, mut seen: Seen, precision: Precision) -> Tensor<4> {
         let y = self.conv1.forward(x.clone(), precision);
-        let y = activation::relu(self.bn1.forward(y, seen.as_deref_mut()));
+        let y = self.bn1.forward_relu(y, seen.as_deref_mut());
         let y = self.conv2.forward(y, precision);
-        let y = activation::relu(self.bn2.forward(y, seen.as_deref_mut()));
+        let y = self.bn2.forward_relu(y, seen.as_deref_mut());
         let y = self.conv3.forward(average_pool(y, self.stride), precision);
         let y = self.bn3.forward(y, seen.as_deref_mut());
         let identity = match &self.downsample {
@@ -194,7 +194,7 @@ impl Bottleneck {
             }
             None => precision.narrow(x),
         };
-        activation::relu(y + identity)
+        couplet_kernels::add_relu(y, identity)
     }
 
     /// The batch norms in the order of the forward pass.

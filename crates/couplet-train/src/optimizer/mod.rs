@@ -188,11 +188,6 @@ impl ParameterMapper for Update<'_> {
         let Some(grad) = self.grads.remove::<D>(param.id) else {
             return param;
         };
-        let grad = if self.factor == 1.0 {
-            grad
-        } else {
-            grad.mul_scalar(self.factor)
-        };
         let moments = self.optimizer.moments.remove(name).map(|moments| {
             *moments
                 .downcast::<Moments<D>>()
@@ -202,7 +197,7 @@ impl ParameterMapper for Update<'_> {
         let lr = self.lr * lr_scale;
         let mut after = None;
         let stepped = param.map(|tensor| {
-            let (updated, moments) = rule.step(lr, tensor.inner(), grad, moments);
+            let (updated, moments) = rule.step(lr, tensor.inner(), grad, self.factor, moments);
             after = Some(moments);
             let updated = if name == "logit_scale" {
                 updated.clamp(0.0, MAX_LOGIT_SCALE.ln())
@@ -223,6 +218,8 @@ impl ParameterMapper for Update<'_> {
 pub(crate) fn global_norm(model: &Clip, grads: &GradientsParams) -> f64 {
     struct Norm<'a> {
         grads: &'a GradientsParams,
+        sum: f64,
+        /// On the device, to be read at once.
         sums: Vec<Tensor<1>>,
     }
     impl ParameterVisitor for Norm<'_> {
@@ -230,23 +227,27 @@ pub(crate) fn global_norm(model: &Clip, grads: &GradientsParams) -> f64 {
             if let Some(grad) = self.grads.get::<D>(param.id) {
                 // Rows first, then the vector: a plain sum of a large tensor adds in an
                 // order that depends on scheduling.
-                self.sums.push(grad.square().sum_dim(D - 1).sum());
+                match couplet_kernels::sum_of_squares(&grad) {
+                    Some(sum) => self.sum += sum,
+                    None => self.sums.push(grad.square().sum_dim(D - 1).sum()),
+                }
             }
         }
     }
     let mut norm = Norm {
         grads,
+        sum: 0.0,
         sums: Vec::new(),
     };
     visit_parameters(model, &mut norm);
     if norm.sums.is_empty() {
-        return 0.0;
+        return norm.sum.sqrt();
     }
     let sums: Vec<f32> = Tensor::cat(norm.sums, 0)
         .into_data()
         .try_to_vec()
         .expect("gradients are f32");
-    sums.iter().map(|sum| f64::from(*sum)).sum::<f64>().sqrt()
+    (norm.sum + sums.iter().map(|sum| f64::from(*sum)).sum::<f64>()).sqrt()
 }
 
 /// The sum of every rank's gradients.

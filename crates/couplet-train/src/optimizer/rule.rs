@@ -10,9 +10,17 @@ use super::table::{DEFAULT_EPS, OptimizerTable};
 
 /// How a gradient becomes an update.
 pub(super) enum Rule {
-    AdamW(AdamW),
+    AdamW(AdamW, Settings),
     Lamb(Lamb),
     Lion(Lion),
+}
+
+/// Those of AdamW's kernel on the CPU.
+#[derive(Clone, Copy)]
+pub(super) struct Settings {
+    betas: [f64; 2],
+    eps: f64,
+    weight_decay: f64,
 }
 
 /// What a rule remembers of one parameter.
@@ -53,18 +61,24 @@ impl Rule {
         weight_decay: f64,
         by_layer: bool,
     ) -> Self {
+        let settings = Settings {
+            betas,
+            eps: eps.unwrap_or(DEFAULT_EPS),
+            weight_decay,
+        };
         let [beta_1, beta_2] = betas.map(|beta| beta as f32);
-        let eps = eps.unwrap_or(DEFAULT_EPS) as f32;
+        let eps = settings.eps as f32;
         let weight_decay = weight_decay as f32;
         match kind {
-            OptimizerTable::AdamW(_) => Self::AdamW(
-                AdamWConfig::new()
+            OptimizerTable::AdamW(_) => {
+                let adamw = AdamWConfig::new()
                     .with_beta_1(beta_1)
                     .with_beta_2(beta_2)
                     .with_epsilon(eps)
                     .with_weight_decay(weight_decay)
-                    .build(),
-            ),
+                    .build();
+                Self::AdamW(adamw, settings)
+            }
             OptimizerTable::Lamb(_) => Self::Lamb(
                 LambConfig::new()
                     .with_beta_1(beta_1)
@@ -90,16 +104,28 @@ impl Rule {
     }
 
     /// One update.
+    /// - factor: on the gradient.
     /// - returns the parameter and its moments after it.
     pub fn step<const D: usize>(
         &self,
         lr: f64,
         tensor: Tensor<D>,
         grad: Tensor<D>,
+        factor: f64,
         moments: Option<Moments<D>>,
     ) -> (Tensor<D>, Moments<D>) {
+        if let Self::AdamW(_, settings) = self
+            && couplet_kernels::takes(&tensor)
+        {
+            return settings.step(lr, tensor, grad, factor, moments);
+        }
+        let grad = if factor == 1.0 {
+            grad
+        } else {
+            grad.mul_scalar(factor)
+        };
         match self {
-            Self::AdamW(adamw) => {
+            Self::AdamW(adamw, _) => {
                 let state = moments.map(|m| {
                     let second = m.second.expect("AdamW keeps two moments");
                     AdamWState::new(AdaptiveMomentumState::new(m.time, m.first, second))
@@ -140,5 +166,42 @@ impl Rule {
                 (tensor, moments)
             }
         }
+    }
+}
+
+impl Settings {
+    /// AdamW on the CPU: in one pass over memory, on all cores.
+    fn step<const D: usize>(
+        self,
+        lr: f64,
+        tensor: Tensor<D>,
+        grad: Tensor<D>,
+        factor: f64,
+        moments: Option<Moments<D>>,
+    ) -> (Tensor<D>, Moments<D>) {
+        let (time, first, second) = match moments {
+            Some(m) => (m.time, m.first, m.second.expect("AdamW keeps two moments")),
+            None => (0, tensor.zeros_like(), tensor.zeros_like()),
+        };
+        let step = couplet_kernels::AdamW {
+            lr,
+            betas: self.betas,
+            eps: self.eps,
+            weight_decay: self.weight_decay,
+            time: time + 1,
+            factor,
+        };
+        let moved = couplet_kernels::Moved {
+            parameter: tensor,
+            first,
+            second,
+        };
+        let moved = step.step(moved, grad);
+        let moments = Moments {
+            time: time + 1,
+            first: moved.first,
+            second: Some(moved.second),
+        };
+        (moved.parameter, moments)
     }
 }

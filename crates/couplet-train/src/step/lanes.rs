@@ -167,7 +167,7 @@ fn add(model: &Clip, sum: GradientsParams, part: GradientsParams) -> GradientsPa
                 self.part.remove::<D>(param.id),
             );
             let sum = match (sum, part) {
-                (Some(sum), Some(part)) => sum + part,
+                (Some(sum), Some(part)) => couplet_kernels::add(sum, part),
                 (Some(one), None) | (None, Some(one)) => one,
                 (None, None) => return,
             };

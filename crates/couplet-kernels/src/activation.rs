@@ -1,0 +1,119 @@
+//! Activations.
+
+use burn::tensor::{Tensor, activation};
+use burn_flex::FlexTensor;
+use rayon::prelude::*;
+
+use crate::graph::{Kernel, apply, takes};
+use crate::math::{normal, sigmoid, tanh, wide};
+use crate::values::{Dense, tensor};
+
+/// Values that one task computes.
+const CHUNK: usize = 1 << 14;
+
+/// `x Φ(x)` with the normal distribution's exact Φ; returns the shape of `x`.
+/// Source: Hendrycks and Gimpel 2016, "Gaussian Error Linear Units".
+pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    run(Activation::Gelu, x, activation::gelu)
+}
+
+/// GELU by its approximation with tanh; returns the shape of `x`.
+pub fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    run(Activation::GeluTanh, x, activation::gelu_approximate)
+}
+
+/// `x σ(1.702 x)`; returns the shape of `x`. Source: Radford et al. 2021, the released code.
+pub fn quick_gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    run(Activation::QuickGelu, x, |x| {
+        x.clone() * activation::sigmoid(x.mul_scalar(QUICK))
+    })
+}
+
+const QUICK: f32 = 1.702;
+
+fn run<const D: usize>(
+    kernel: Activation,
+    x: Tensor<D>,
+    elsewhere: impl FnOnce(Tensor<D>) -> Tensor<D>,
+) -> Tensor<D> {
+    if takes(&x) {
+        apply(kernel, [x.into_dispatch()]).0
+    } else {
+        elsewhere(x)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Activation {
+    Gelu,
+    GeluTanh,
+    QuickGelu,
+}
+
+impl Activation {
+    fn map(self, x: &[f32], out: &mut [f32]) {
+        let pairs = out.iter_mut().zip(x);
+        wide(
+            #[inline(always)]
+            || match self {
+                Self::Gelu => pairs.for_each(|(out, x)| *out = x * normal(*x).0),
+                Self::GeluTanh => {
+                    pairs.for_each(|(out, x)| *out = x * 0.5 * (1.0 + tanh(inner(*x))))
+                }
+                Self::QuickGelu => pairs.for_each(|(out, x)| *out = x * sigmoid(QUICK * x)),
+            },
+        );
+    }
+
+    /// - gradient: of the output; becomes that of `x`.
+    fn map_back(self, x: &[f32], gradient: &mut [f32]) {
+        let pairs = gradient.iter_mut().zip(x);
+        wide(
+            #[inline(always)]
+            || match self {
+                Self::Gelu => pairs.for_each(|(gradient, x)| {
+                    let (below, density) = normal(*x);
+                    *gradient *= below + x * density;
+                }),
+                Self::GeluTanh => pairs.for_each(|(gradient, x)| {
+                    let tanh = tanh(inner(*x));
+                    let slope = TANH_SCALE * (1.0 + 3.0 * TANH_CUBE * x * x);
+                    *gradient *= 0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * slope;
+                }),
+                Self::QuickGelu => pairs.for_each(|(gradient, x)| {
+                    let gate = sigmoid(QUICK * x);
+                    *gradient *= gate + QUICK * x * gate * (1.0 - gate);
+                }),
+            },
+        );
+    }
+}
+
+/// √(2/π)
+const TANH_SCALE: f32 = 0.797_884_6;
+const TANH_CUBE: f32 = 0.044_715;
+
+#[inline(always)]
+fn inner(x: f32) -> f32 {
+    TANH_SCALE * (x + TANH_CUBE * x * x * x)
+}
+
+impl Kernel<1> for Activation {
+    type Saved = Dense;
+
+    fn forward(&self, [x]: [FlexTensor; 1]) -> (FlexTensor, Dense) {
+        let x = Dense::new(x);
+        let mut out = vec![0.0; x.values().len()];
+        let chunks = out.par_chunks_mut(CHUNK).zip(x.values().par_chunks(CHUNK));
+        chunks.for_each(|(out, x)| self.map(x, out));
+        (tensor(out, x.shape()), x)
+    }
+
+    fn backward(&self, x: Dense, gradient: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
+        let mut gradient = Dense::new(gradient).into_values();
+        let chunks = gradient.par_chunks_mut(CHUNK);
+        let chunks = chunks.zip(x.values().par_chunks(CHUNK));
+        chunks.for_each(|(gradient, x)| self.map_back(x, gradient));
+        [Some(tensor(gradient, x.shape()))]
+    }
+}

@@ -1,0 +1,212 @@
+//! Self-attention.
+
+use burn::tensor::Tensor;
+use burn_flex::FlexTensor;
+use rayon::prelude::*;
+
+use crate::graph::{Kernel, apply, takes};
+use crate::math::{dot, exp, max, sum, wide};
+use crate::product::{Before, Matrix, product};
+use crate::values::{Dense, tensor};
+
+/// Scaled dot-product attention of every token to all of its sequence, softmax in f32.
+/// - qkv: queries, keys and values of all heads side by side, `[batch, tokens, 3 * width]`.
+/// - mask: added to the scores, `[1, 1, tokens, tokens]`.
+/// - returns `[batch, tokens, width]`, or nothing where no kernel takes the tensors.
+///
+/// # Panics
+/// If the width is not a multiple of `heads`.
+pub fn self_attention(
+    qkv: &Tensor<3>,
+    heads: usize,
+    mask: Option<&Tensor<4>>,
+) -> Option<Tensor<3>> {
+    if !takes(qkv) {
+        return None;
+    }
+    let [_, tokens, width] = qkv.dims();
+    assert!(width.is_multiple_of(3 * heads), "heads divide the width");
+    let mask = mask.map(|mask| {
+        let values = mask.to_data().try_to_vec().expect("a mask is f32");
+        assert_eq!(values.len(), tokens * tokens, "one mask for all");
+        values
+    });
+    let kernel = SelfAttention { heads, mask };
+    Some(apply(kernel, [qkv.clone().into_dispatch()]).0)
+}
+
+#[derive(Debug, Clone)]
+struct SelfAttention {
+    heads: usize,
+    mask: Option<Vec<f32>>,
+}
+
+#[derive(Debug, Clone)]
+struct Saved {
+    qkv: Dense,
+    /// After softmax, `[batch, heads, tokens, tokens]`.
+    weights: Dense,
+}
+
+/// Where one head's parts lie in a sequence's `[tokens, 3 * width]`.
+#[derive(Clone, Copy)]
+struct Head {
+    at: usize,
+    tokens: usize,
+    width: usize,
+    head_width: usize,
+}
+
+impl Head {
+    fn start(self, part: usize) -> usize {
+        part * self.width + self.at * self.head_width
+    }
+
+    /// Queries (0), keys (1) or values (2).
+    fn part(self, qkv: &[f32], part: usize) -> Matrix<'_> {
+        let from = &qkv[self.start(part)..];
+        Matrix::strided(from, self.tokens, self.head_width, 3 * self.width)
+    }
+}
+
+impl SelfAttention {
+    fn heads(&self, qkv: &Dense) -> impl Fn(usize) -> Head + Sync + use<> {
+        let [_, tokens, packed] = *qkv.shape() else {
+            unreachable!("queries, keys and values are of rank 3");
+        };
+        let width = packed / 3;
+        let head_width = width / self.heads;
+        move |at| Head {
+            at,
+            tokens,
+            width,
+            head_width,
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "heads are far below 2^24")]
+fn scale(head_width: usize) -> f32 {
+    (head_width as f32).sqrt().recip()
+}
+
+impl Kernel<1> for SelfAttention {
+    type Saved = Saved;
+
+    fn forward(&self, [qkv]: [FlexTensor; 1]) -> (FlexTensor, Saved) {
+        let qkv = Dense::new(qkv);
+        let head_of = self.heads(&qkv);
+        let Head {
+            tokens,
+            width,
+            head_width,
+            ..
+        } = head_of(0);
+        let batch = qkv.shape()[0];
+        let sequence = tokens * width;
+        let scale = scale(head_width);
+        let mut out = vec![0.0; batch * sequence];
+        let mut weights = vec![0.0; batch * self.heads * tokens * tokens];
+        let sequences = (out.par_chunks_mut(sequence))
+            .zip(weights.par_chunks_mut(self.heads * tokens * tokens))
+            .zip(qkv.values().par_chunks(3 * sequence));
+        sequences.for_each(|((out, weights), qkv)| {
+            for (at, weights) in weights.chunks_exact_mut(tokens * tokens).enumerate() {
+                let head = head_of(at);
+                let (queries, keys) = (head.part(qkv, 0), head.part(qkv, 1).transposed());
+                product(weights, tokens, Before::Overwrite, queries, keys);
+                wide(
+                    #[inline(always)]
+                    || {
+                        for (row, scores) in weights.chunks_exact_mut(tokens).enumerate() {
+                            let mask =
+                                (self.mask.as_ref()).map(|mask| &mask[row * tokens..][..tokens]);
+                            softmax(scores, scale, mask);
+                        }
+                    },
+                );
+                let weights = Matrix::new(weights, tokens, tokens);
+                let out = &mut out[head.start(0)..];
+                product(out, width, Before::Overwrite, weights, head.part(qkv, 2));
+            }
+        });
+        let weights = tensor(weights, &[batch, self.heads, tokens, tokens]);
+        let saved = Saved {
+            qkv,
+            weights: Dense::new(weights),
+        };
+        (tensor(out, &[batch, tokens, width]), saved)
+    }
+
+    fn backward(
+        &self,
+        Saved { qkv, weights }: Saved,
+        gradient: FlexTensor,
+        _: [bool; 1],
+    ) -> [Option<FlexTensor>; 1] {
+        let gradient = Dense::new(gradient);
+        let head_of = self.heads(&qkv);
+        let Head {
+            tokens,
+            width,
+            head_width,
+            ..
+        } = head_of(0);
+        let sequence = tokens * width;
+        let scale = scale(head_width);
+        let mut of_qkv = vec![0.0; qkv.values().len()];
+        let sequences = (of_qkv.par_chunks_mut(3 * sequence))
+            .zip(qkv.values().par_chunks(3 * sequence))
+            .zip(weights.values().par_chunks(self.heads * tokens * tokens))
+            .zip(gradient.values().par_chunks(sequence));
+        sequences.for_each(|(((of_qkv, qkv), weights), gradient)| {
+            let mut of_scores = vec![0.0; tokens * tokens];
+            for (at, weights) in weights.chunks_exact(tokens * tokens).enumerate() {
+                let head = head_of(at);
+                let values = head.part(qkv, 2).transposed();
+                let out = Matrix::strided(&gradient[head.start(0)..], tokens, head_width, width);
+                product(&mut of_scores, tokens, Before::Overwrite, out, values);
+                wide(
+                    #[inline(always)]
+                    || {
+                        let rows = of_scores.chunks_exact_mut(tokens);
+                        for (of_scores, weights) in rows.zip(weights.chunks_exact(tokens)) {
+                            let along = dot(of_scores, weights);
+                            for (of_score, weight) in of_scores.iter_mut().zip(weights) {
+                                *of_score = weight * (*of_score - along) * scale;
+                            }
+                        }
+                    },
+                );
+                let of_scores = Matrix::new(&of_scores, tokens, tokens);
+                let weights = Matrix::new(weights, tokens, tokens);
+                let mut part = |part: usize, left: Matrix, right: Matrix| {
+                    let of_part = &mut of_qkv[head.start(part)..];
+                    product(of_part, 3 * width, Before::Overwrite, left, right);
+                };
+                part(0, of_scores, head.part(qkv, 1));
+                part(1, of_scores.transposed(), head.part(qkv, 0));
+                part(2, weights.transposed(), out);
+            }
+        });
+        [Some(tensor(of_qkv, qkv.shape()))]
+    }
+}
+
+/// - mask: added to the scaled scores.
+#[inline(always)]
+fn softmax(scores: &mut [f32], scale: f32, mask: Option<&[f32]>) {
+    match mask {
+        None => scores.iter_mut().for_each(|score| *score *= scale),
+        Some(mask) => {
+            let pairs = scores.iter_mut().zip(mask);
+            pairs.for_each(|(score, mask)| *score = *score * scale + mask);
+        }
+    }
+    let largest = max(scores);
+    scores
+        .iter_mut()
+        .for_each(|score| *score = exp(*score - largest));
+    let inverse = sum(scores).recip();
+    scores.iter_mut().for_each(|score| *score *= inverse);
+}

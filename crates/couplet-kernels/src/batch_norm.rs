@@ -1,0 +1,319 @@
+//! Batch normalisation, and the rectifiers of residual networks.
+
+use burn::tensor::{Tensor, activation, module};
+use burn_flex::FlexTensor;
+use rayon::prelude::*;
+
+use crate::graph::{Kernel, apply, takes};
+use crate::math::{dot_from, squares, sum, wide};
+use crate::values::{Dense, tensor};
+
+/// Values that one task computes.
+const CHUNK: usize = 1 << 14;
+
+/// What [`batch_norm`] gives.
+#[derive(Debug, Clone)]
+pub struct BatchNormed {
+    /// The shape of its input.
+    pub output: Tensor<4>,
+    /// Of the batch, `[channels]`, without a graph.
+    pub mean: Tensor<1>,
+    /// Of the batch, biased, `[channels]`, without a graph.
+    pub variance: Tensor<1>,
+}
+
+/// Normalises each channel by the batch's own mean and variance.
+/// - x: `[batch, channels, height, width]`; gain, bias: `[channels]`.
+/// - eps: added to the variance.
+/// - rectify: whether what is below 0 becomes 0 in the end.
+pub fn batch_norm(
+    x: Tensor<4>,
+    gain: Tensor<1>,
+    bias: Tensor<1>,
+    eps: f64,
+    rectify: bool,
+) -> BatchNormed {
+    if !takes(&x) {
+        let normed = module::batch_norm_train(x, gain, bias, eps);
+        return BatchNormed {
+            output: if rectify {
+                activation::relu(normed.output)
+            } else {
+                normed.output
+            },
+            mean: without_graph(normed.mean),
+            variance: without_graph(normed.variance),
+        };
+    }
+    let kernel = BatchNorm { eps, rectify };
+    let inputs = [
+        x.into_dispatch(),
+        gain.into_dispatch(),
+        bias.into_dispatch(),
+    ];
+    let (output, saved) = apply(kernel, inputs);
+    let channels = saved.channels.len();
+    let of_channels = |of: fn(&Channel) -> f64| {
+        #[expect(clippy::cast_possible_truncation, reason = "as wide as the values")]
+        let values = saved.channels.iter().map(|channel| of(channel) as f32);
+        Tensor::from_primitive::<burn::backend::Flex>(tensor(values.collect(), &[channels]))
+    };
+    BatchNormed {
+        output,
+        mean: of_channels(|channel| channel.mean),
+        variance: of_channels(|channel| channel.variance),
+    }
+}
+
+fn without_graph(x: Tensor<1>) -> Tensor<1> {
+    if x.device().is_autodiff() {
+        x.inner()
+    } else {
+        x
+    }
+}
+
+/// `max(a + b, 0)`, elementwise.
+pub fn add_relu(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
+    if takes(&a) && takes(&b) {
+        apply(AddRelu, [a.into_dispatch(), b.into_dispatch()]).0
+    } else {
+        activation::relu(a + b)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct BatchNorm {
+    eps: f64,
+    rectify: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Saved {
+    x: Dense,
+    gain: Dense,
+    bias: Dense,
+    channels: Vec<Channel>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Channel {
+    mean: f64,
+    variance: f64,
+}
+
+impl Channel {
+    /// - images: this channel of each.
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+    #[expect(clippy::cast_possible_truncation, reason = "as wide as the values")]
+    fn of(images: &[&[f32]]) -> Self {
+        let count = images.iter().map(|image| image.len()).sum::<usize>() as f64;
+        wide(
+            #[inline(always)]
+            || {
+                let mean = images
+                    .iter()
+                    .map(|image| f64::from(sum(image)))
+                    .sum::<f64>()
+                    / count;
+                let squares = images
+                    .iter()
+                    .map(|image| f64::from(squares(image, mean as f32)));
+                let variance = squares.sum::<f64>() / count;
+                Self { mean, variance }
+            },
+        )
+    }
+
+    /// `x` becomes `(x - mean) slope + bias`; returns mean and slope.
+    #[expect(clippy::cast_possible_truncation, reason = "as wide as the values")]
+    fn line(self, eps: f64, gain: f32) -> (f32, f32) {
+        let slope = f64::from(gain) / (self.variance + eps).sqrt();
+        (self.mean as f32, slope as f32)
+    }
+}
+
+/// Each channel's part of each image.
+fn by_channel(values: &[f32], channels: usize, pixels: usize) -> Vec<Vec<&[f32]>> {
+    let mut parts = vec![Vec::new(); channels];
+    for (at, part) in values.chunks_exact(pixels).enumerate() {
+        parts[at % channels].push(part);
+    }
+    parts
+}
+
+fn by_channel_mut(values: &mut [f32], channels: usize, pixels: usize) -> Vec<Vec<&mut [f32]>> {
+    let mut parts: Vec<Vec<&mut [f32]>> = (0..channels).map(|_| Vec::new()).collect();
+    for (at, part) in values.chunks_exact_mut(pixels).enumerate() {
+        parts[at % channels].push(part);
+    }
+    parts
+}
+
+impl Kernel<3> for BatchNorm {
+    type Saved = Saved;
+
+    fn forward(&self, [x, gain, bias]: [FlexTensor; 3]) -> (FlexTensor, Saved) {
+        let (x, gain, bias) = (Dense::new(x), Dense::new(gain), Dense::new(bias));
+        let [_, channels, height, width] = *x.shape() else {
+            unreachable!("images are of rank 4");
+        };
+        let pixels = height * width;
+        let mut out = vec![0.0; x.values().len()];
+        let images = by_channel(x.values(), channels, pixels);
+        let outs = by_channel_mut(&mut out, channels, pixels);
+        let tasks = images
+            .into_par_iter()
+            .zip(outs)
+            .zip(gain.values())
+            .zip(bias.values());
+        let seen = tasks.map(|(((images, outs), gain), bias)| {
+            let channel = Channel::of(&images);
+            let (mean, slope) = channel.line(self.eps, *gain);
+            let lowest = if self.rectify { 0.0 } else { f32::NEG_INFINITY };
+            for (out, image) in outs.into_iter().zip(images) {
+                wide(
+                    #[inline(always)]
+                    || {
+                        for (out, x) in out.iter_mut().zip(image) {
+                            let y = (x - mean) * slope + bias;
+                            *out = if y < lowest { lowest } else { y };
+                        }
+                    },
+                );
+            }
+            channel
+        });
+        let seen = seen.collect();
+        let out = tensor(out, x.shape());
+        let saved = Saved {
+            x,
+            gain,
+            bias,
+            channels: seen,
+        };
+        (out, saved)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+    #[expect(clippy::cast_possible_truncation, reason = "as wide as the values")]
+    fn backward(
+        &self,
+        Saved {
+            x,
+            gain,
+            bias,
+            channels: seen,
+        }: Saved,
+        gradient: FlexTensor,
+        [wants_x, wants_gain, wants_bias]: [bool; 3],
+    ) -> [Option<FlexTensor>; 3] {
+        let shape = x.shape().to_vec();
+        let [batch, channels, height, width] = shape[..] else {
+            unreachable!("images are of rank 4");
+        };
+        let pixels = height * width;
+        let mut of_x = Dense::new(gradient).into_values();
+        let images = by_channel(x.values(), channels, pixels);
+        let gradients = by_channel_mut(&mut of_x, channels, pixels);
+        let tasks = (images.into_par_iter().zip(gradients))
+            .zip(gain.values().par_iter().zip(bias.values()))
+            .zip(seen);
+        let of_line = tasks.map(|(((images, gradients), (gain, bias)), seen)| {
+            let (mean, slope) = seen.line(self.eps, *gain);
+            let inverse = (seen.variance + self.eps).sqrt().recip();
+            let mut gradients = gradients;
+            // Of the gradient, and of the gradient times the distance from the mean.
+            let (mut total, mut along) = (0.0f64, 0.0f64);
+            for (gradient, x) in gradients.iter_mut().zip(&images) {
+                wide(
+                    #[inline(always)]
+                    || {
+                        if self.rectify {
+                            for (gradient, x) in gradient.iter_mut().zip(*x) {
+                                let is_kept = (x - mean) * slope + bias > 0.0;
+                                *gradient = if is_kept { *gradient } else { 0.0 };
+                            }
+                        }
+                        total += f64::from(sum(gradient));
+                        along += f64::from(dot_from(gradient, x, mean));
+                    },
+                );
+            }
+            if wants_x {
+                // The gradient less its mean and less its share along the normalised values.
+                let count = (batch * pixels) as f64;
+                let of_distance = -f64::from(slope) * along * inverse * inverse / count;
+                let constant = -f64::from(slope) * total / count;
+                let (of_distance, constant) = (of_distance as f32, constant as f32);
+                for (gradient, x) in gradients.iter_mut().zip(&images) {
+                    wide(
+                        #[inline(always)]
+                        || {
+                            for (gradient, x) in gradient.iter_mut().zip(*x) {
+                                *gradient = *gradient * slope + (x - mean) * of_distance + constant;
+                            }
+                        },
+                    );
+                }
+            }
+            ((along * inverse) as f32, total as f32)
+        });
+        let (of_gain, of_bias): (Vec<f32>, Vec<f32>) = of_line.unzip();
+        [
+            wants_x.then(|| tensor(of_x, &shape)),
+            wants_gain.then(|| tensor(of_gain, &[channels])),
+            wants_bias.then(|| tensor(of_bias, &[channels])),
+        ]
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct AddRelu;
+
+impl Kernel<2> for AddRelu {
+    /// The output.
+    type Saved = Dense;
+
+    fn forward(&self, [a, b]: [FlexTensor; 2]) -> (FlexTensor, Dense) {
+        let (a, b) = (Dense::new(a), Dense::new(b));
+        let shape = a.shape().to_vec();
+        assert_eq!(shape, b.shape(), "sides of a sum");
+        let mut out = vec![0.0; a.values().len()];
+        let tasks = (out.par_chunks_mut(CHUNK))
+            .zip(a.values().par_chunks(CHUNK))
+            .zip(b.values().par_chunks(CHUNK));
+        tasks.for_each(|((out, a), b)| {
+            wide(
+                #[inline(always)]
+                || {
+                    for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
+                        let sum = a + b;
+                        *out = if sum < 0.0 { 0.0 } else { sum };
+                    }
+                },
+            );
+        });
+        let out = tensor(out, &shape);
+        (out.clone(), Dense::new(out))
+    }
+
+    fn backward(&self, out: Dense, gradient: FlexTensor, _: [bool; 2]) -> [Option<FlexTensor>; 2] {
+        let mut gradient = Dense::new(gradient).into_values();
+        let tasks = gradient
+            .par_chunks_mut(CHUNK)
+            .zip(out.values().par_chunks(CHUNK));
+        tasks.for_each(|(gradient, out)| {
+            wide(
+                #[inline(always)]
+                || {
+                    for (gradient, out) in gradient.iter_mut().zip(out) {
+                        *gradient = if *out > 0.0 { *gradient } else { 0.0 };
+                    }
+                },
+            );
+        });
+        let gradient = tensor(gradient, out.shape());
+        [Some(gradient.clone()), Some(gradient)]
+    }
+}

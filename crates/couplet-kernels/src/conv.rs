@@ -1,0 +1,388 @@
+//! Convolutions of images.
+
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{Tensor, module};
+use burn_flex::FlexTensor;
+use rayon::prelude::*;
+
+use crate::graph::{Kernel, apply, takes};
+use crate::linear::add;
+use crate::product::{Before, Matrix, product};
+use crate::values::{Dense, tensor};
+
+/// Output pixels of one matrix product, about: wide enough for it to run at full speed, few
+/// enough for its columns to stay in the cache.
+const TILE: usize = 1024;
+
+/// A convolution with square kernels, without bias.
+/// - x: `[batch, in, height, width]`; weight: `[out, in, kernel, kernel]`.
+/// - padding: zeros on each side.
+/// - returns `[batch, out, (height + 2 padding - kernel) / stride + 1, …]`.
+pub fn conv2d(x: Tensor<4>, weight: Tensor<4>, stride: usize, padding: usize) -> Tensor<4> {
+    if !takes(&x) {
+        let options = ConvOptions::new([stride; 2], [padding; 2], [1; 2], 1);
+        return module::conv2d(x, weight, None, options);
+    }
+    let kernel = Conv { stride, padding };
+    apply(kernel, [x.into_dispatch(), weight.into_dispatch()]).0
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Conv {
+    stride: usize,
+    padding: usize,
+}
+
+/// All sizes of one convolution.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    batch: usize,
+    inputs: usize,
+    outputs: usize,
+    kernel: usize,
+    stride: usize,
+    padding: usize,
+    /// Of the input: height and width.
+    from: [usize; 2],
+    /// Of the output.
+    to: [usize; 2],
+}
+
+/// Some output pixels: whole images, or some rows of one.
+#[derive(Debug, Clone, Copy)]
+struct Tile {
+    image: usize,
+    images: usize,
+    row: usize,
+    rows: usize,
+}
+
+impl Sizes {
+    fn new(conv: Conv, x: &[usize], weight: &[usize]) -> Self {
+        let ([batch, inputs, height, width], [outputs, _, kernel, _]) = (
+            <[usize; 4]>::try_from(x).expect("images are of rank 4"),
+            <[usize; 4]>::try_from(weight).expect("kernels are of rank 4"),
+        );
+        assert_eq!(inputs, weight[1], "channels of a convolution");
+        let size = |size: usize| (size + 2 * conv.padding - kernel) / conv.stride + 1;
+        Self {
+            batch,
+            inputs,
+            outputs,
+            kernel,
+            stride: conv.stride,
+            padding: conv.padding,
+            from: [height, width],
+            to: [size(height), size(width)],
+        }
+    }
+
+    fn input_pixels(&self) -> usize {
+        self.from[0] * self.from[1]
+    }
+
+    fn output_pixels(&self) -> usize {
+        self.to[0] * self.to[1]
+    }
+
+    /// Values of one output pixel's patch.
+    fn patch(&self) -> usize {
+        self.inputs * self.kernel * self.kernel
+    }
+
+    /// Whether a patch is a pixel, and the columns are the input itself.
+    fn is_pointwise(&self) -> bool {
+        self.kernel == 1 && self.stride == 1 && self.padding == 0
+    }
+
+    /// Images that one task takes: as many tasks as there are cores.
+    fn share(&self) -> usize {
+        self.batch.div_ceil(rayon::current_num_threads()).max(1)
+    }
+
+    /// The tiles of so many images.
+    fn tiles(&self, images: usize) -> Vec<Tile> {
+        let [height, width] = self.to;
+        if self.output_pixels() <= TILE {
+            let at_once = (TILE / self.output_pixels().max(1)).max(1);
+            let starts = (0..images).step_by(at_once);
+            return starts
+                .map(|image| Tile {
+                    image,
+                    images: at_once.min(images - image),
+                    row: 0,
+                    rows: height,
+                })
+                .collect();
+        }
+        let at_once = (TILE / width).clamp(1, height);
+        let rows = |image| {
+            let starts = (0..height).step_by(at_once);
+            starts.map(move |row| Tile {
+                image,
+                images: 1,
+                row,
+                rows: at_once.min(height - row),
+            })
+        };
+        (0..images).flat_map(rows).collect()
+    }
+
+    fn columns(&self, tile: &Tile) -> usize {
+        tile.images * tile.rows * self.to[1]
+    }
+
+    /// The patches of a tile's pixels, side by side: `[patch, columns]`.
+    /// - x: of the images that the tile counts from.
+    fn gather(&self, x: &[f32], tile: &Tile, columns: &mut [f32]) {
+        let count = self.columns(tile);
+        let planes = columns.chunks_exact_mut(self.kernel * self.kernel * count);
+        for (channel, rows) in planes.enumerate() {
+            for (tap, row) in rows.chunks_exact_mut(count).enumerate() {
+                let (down, right) = (tap / self.kernel, tap % self.kernel);
+                let lines = row.chunks_exact_mut(self.to[1]);
+                for (line, to) in lines.enumerate() {
+                    let image = tile.image + line / tile.rows;
+                    let y = (tile.row + line % tile.rows) * self.stride + down;
+                    let plane = &x[(image * self.inputs + channel) * self.input_pixels()..];
+                    self.gather_line(plane, y, right, to);
+                }
+            }
+        }
+    }
+
+    /// One line of one tap.
+    /// - y: with the padding counted.
+    fn gather_line(&self, plane: &[f32], y: usize, right: usize, to: &mut [f32]) {
+        let [height, width] = self.from;
+        if y < self.padding || y >= height + self.padding {
+            to.fill(0.0);
+            return;
+        }
+        let from = &plane[(y - self.padding) * width..][..width];
+        let inside = self.inside(right, to.len());
+        to[..inside.start].fill(0.0);
+        to[inside.end..].fill(0.0);
+        if inside.is_empty() {
+            return;
+        }
+        let first = inside.start * self.stride + right - self.padding;
+        let to = &mut to[inside];
+        if self.stride == 1 {
+            to.copy_from_slice(&from[first..][..to.len()]);
+        } else {
+            let from = from[first..].iter().step_by(self.stride);
+            to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        }
+    }
+
+    /// The output columns whose tap lies in the image.
+    fn inside(&self, right: usize, columns: usize) -> std::ops::Range<usize> {
+        let start = self.padding.saturating_sub(right).div_ceil(self.stride);
+        let end = (self.from[1] + self.padding)
+            .saturating_sub(right)
+            .div_ceil(self.stride);
+        let end = end.min(columns);
+        start.min(end)..end
+    }
+
+    /// The way back of [`Self::gather`]: adds to `x` what each patch holds.
+    fn scatter(&self, columns: &[f32], tile: &Tile, x: &mut [f32]) {
+        let [height, width] = self.from;
+        let count = self.columns(tile);
+        let planes = columns.chunks_exact(self.kernel * self.kernel * count);
+        for (channel, rows) in planes.enumerate() {
+            for (tap, row) in rows.chunks_exact(count).enumerate() {
+                let (down, right) = (tap / self.kernel, tap % self.kernel);
+                let inside = self.inside(right, self.to[1]);
+                if inside.is_empty() {
+                    continue;
+                }
+                let first = inside.start * self.stride + right - self.padding;
+                for (line, from) in row.chunks_exact(self.to[1]).enumerate() {
+                    let image = tile.image + line / tile.rows;
+                    let y = (tile.row + line % tile.rows) * self.stride + down;
+                    if y < self.padding || y >= height + self.padding {
+                        continue;
+                    }
+                    let plane = (image * self.inputs + channel) * self.input_pixels();
+                    let to = &mut x[plane + (y - self.padding) * width + first..];
+                    let from = &from[inside.clone()];
+                    if self.stride == 1 {
+                        add(&mut to[..from.len()], from);
+                    } else {
+                        let to = to.iter_mut().step_by(self.stride);
+                        to.zip(from).for_each(|(to, from)| *to += from);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The pixels of a tile where they lie, `[channels, columns]`, if they are of one image.
+    fn of_one<'a>(&self, values: &'a [f32], channels: usize, tile: &Tile) -> Option<Matrix<'a>> {
+        let pixels = self.output_pixels();
+        let start = tile.image * channels * pixels + tile.row * self.to[1];
+        let columns = self.columns(tile);
+        (tile.images == 1).then(|| Matrix::strided(&values[start..], channels, columns, pixels))
+    }
+
+    /// The same side by side, of several images.
+    fn side_by_side(&self, values: &[f32], channels: usize, tile: &Tile, to: &mut [f32]) {
+        let (pixels, count) = (self.output_pixels(), self.columns(tile));
+        for (channel, row) in to.chunks_exact_mut(count).enumerate() {
+            for (image, part) in row.chunks_exact_mut(pixels).enumerate() {
+                let start = ((tile.image + image) * channels + channel) * pixels;
+                part.copy_from_slice(&values[start..][..pixels]);
+            }
+        }
+    }
+
+    /// The way back of [`Self::side_by_side`].
+    fn apart(&self, from: &[f32], channels: usize, tile: &Tile, values: &mut [f32]) {
+        let (pixels, count) = (self.output_pixels(), self.columns(tile));
+        for (channel, row) in from.chunks_exact(count).enumerate() {
+            for (image, part) in row.chunks_exact(pixels).enumerate() {
+                let start = ((tile.image + image) * channels + channel) * pixels;
+                values[start..][..pixels].copy_from_slice(part);
+            }
+        }
+    }
+
+    /// A matrix of so many channels by the tile's columns, copied into `buffer` only where
+    /// it must.
+    fn pixels<'a>(
+        &self,
+        values: &'a [f32],
+        channels: usize,
+        tile: &Tile,
+        buffer: &'a mut Vec<f32>,
+    ) -> Matrix<'a> {
+        if let Some(matrix) = self.of_one(values, channels, tile) {
+            return matrix;
+        }
+        let count = self.columns(tile);
+        buffer.resize(channels * count, 0.0);
+        self.side_by_side(values, channels, tile, buffer);
+        Matrix::new(buffer, channels, count)
+    }
+
+    /// [`Self::gather`], into `buffer` only where it must.
+    fn patches<'a>(&self, x: &'a [f32], tile: &Tile, buffer: &'a mut Vec<f32>) -> Matrix<'a> {
+        if self.is_pointwise() {
+            return self.pixels(x, self.inputs, tile, buffer);
+        }
+        let count = self.columns(tile);
+        buffer.resize(self.patch() * count, 0.0);
+        self.gather(x, tile, buffer);
+        Matrix::new(buffer, self.patch(), count)
+    }
+
+    /// `left right` where a tile's pixels lie in `values`.
+    fn put(
+        &self,
+        values: &mut [f32],
+        channels: usize,
+        tile: &Tile,
+        (left, right): (Matrix, Matrix),
+        buffer: &mut Vec<f32>,
+    ) {
+        let (pixels, count) = (self.output_pixels(), self.columns(tile));
+        if tile.images == 1 {
+            let start = tile.image * channels * pixels + tile.row * self.to[1];
+            product(&mut values[start..], pixels, Before::Overwrite, left, right);
+            return;
+        }
+        buffer.resize(channels * count, 0.0);
+        product(buffer, count, Before::Overwrite, left, right);
+        self.apart(buffer, channels, tile, values);
+    }
+}
+
+impl Kernel<2> for Conv {
+    /// x and weight
+    type Saved = (Dense, Dense);
+
+    fn forward(&self, [x, weight]: [FlexTensor; 2]) -> (FlexTensor, Self::Saved) {
+        let (x, weight) = (Dense::new(x), Dense::new(weight));
+        let sizes = Sizes::new(*self, x.shape(), weight.shape());
+        let image = sizes.outputs * sizes.output_pixels();
+        let mut out = vec![0.0; sizes.batch * image];
+        let kernels = Matrix::new(weight.values(), sizes.outputs, sizes.patch());
+        let tasks = (out.par_chunks_mut(sizes.share() * image))
+            .zip((x.values()).par_chunks(sizes.share() * sizes.inputs * sizes.input_pixels()));
+        tasks.for_each(|(out, x)| {
+            let (mut columns, mut buffer) = (Vec::new(), Vec::new());
+            for tile in &sizes.tiles(out.len() / image) {
+                let patches = sizes.patches(x, tile, &mut columns);
+                sizes.put(out, sizes.outputs, tile, (kernels, patches), &mut buffer);
+            }
+        });
+        let [height, width] = sizes.to;
+        let shape = [sizes.batch, sizes.outputs, height, width];
+        (tensor(out, &shape), (x, weight))
+    }
+
+    fn backward(
+        &self,
+        (x, weight): Self::Saved,
+        gradient: FlexTensor,
+        [wants_x, wants_weight]: [bool; 2],
+    ) -> [Option<FlexTensor>; 2] {
+        let gradient = Dense::new(gradient);
+        let sizes = Sizes::new(*self, x.shape(), weight.shape());
+        let (image, from) = (
+            sizes.outputs * sizes.output_pixels(),
+            sizes.inputs * sizes.input_pixels(),
+        );
+        let kernels = Matrix::new(weight.values(), sizes.outputs, sizes.patch()).transposed();
+        let mut of_x = vec![0.0; if wants_x { x.values().len() } else { 0 }];
+        let mut parts: Vec<_> = of_x.chunks_mut(sizes.share() * from).map(Some).collect();
+        let tasks = (gradient.values().chunks(sizes.share() * image))
+            .zip(x.values().chunks(sizes.share() * from));
+        parts.resize_with(tasks.len(), || None);
+        let tasks: Vec<_> = tasks.zip(parts).collect();
+        let of_weight = tasks.into_par_iter().map(|((gradient, x), mut of_x)| {
+            let mut of_weight = vec![
+                0.0;
+                if wants_weight {
+                    weight.values().len()
+                } else {
+                    0
+                }
+            ];
+            let [mut columns, mut buffer, mut out] = [const { Vec::new() }; 3];
+            for tile in &sizes.tiles(gradient.len() / image) {
+                let pixels = sizes.pixels(gradient, sizes.outputs, tile, &mut out);
+                if wants_weight {
+                    let patches = sizes.patches(x, tile, &mut columns).transposed();
+                    let width = sizes.patch();
+                    product(&mut of_weight, width, Before::Add, pixels, patches);
+                }
+                let Some(of_x) = of_x.as_deref_mut() else {
+                    continue;
+                };
+                if sizes.is_pointwise() {
+                    sizes.put(of_x, sizes.inputs, tile, (kernels, pixels), &mut buffer);
+                } else {
+                    let count = sizes.columns(tile);
+                    columns.resize(sizes.patch() * count, 0.0);
+                    product(&mut columns, count, Before::Overwrite, kernels, pixels);
+                    sizes.scatter(&columns, tile, of_x);
+                }
+            }
+            of_weight
+        });
+        let of_weights: Vec<Vec<f32>> = of_weight.collect();
+        let of_weight = of_weights.into_iter().reduce(|mut sum, part| {
+            add(&mut sum, &part);
+            sum
+        });
+        [
+            wants_x.then(|| tensor(of_x, x.shape())),
+            of_weight
+                .filter(|_| wants_weight)
+                .map(|of_weight| tensor(of_weight, weight.shape())),
+        ]
+    }
+}

@@ -1,0 +1,100 @@
+//! Kernels as operations of Burn's graph.
+
+use std::fmt::Debug;
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::{
+    Autodiff, BackendTensor, DispatchKindConversion, DispatchTensor, DispatchTensorKind, Flex,
+};
+use burn::tensor::{DType, Tensor};
+use burn_flex::FlexTensor;
+
+/// An operation, whole, with its own way back.
+pub(crate) trait Kernel<const N: usize>: Debug + Clone + Send + 'static {
+    /// What the way back reads.
+    type Saved: Debug + Clone + Send + 'static;
+
+    fn forward(&self, inputs: [FlexTensor; N]) -> (FlexTensor, Self::Saved);
+
+    /// - gradient: of the output.
+    /// - wanted: the inputs whose gradients somebody reads.
+    /// - returns those.
+    fn backward(
+        &self,
+        saved: Self::Saved,
+        gradient: FlexTensor,
+        wanted: [bool; N],
+    ) -> [Option<FlexTensor>; N];
+}
+
+/// Whether kernels take a tensor: f32 on the CPU backend.
+pub fn takes<const D: usize>(tensor: &Tensor<D>) -> bool {
+    tensor.dtype() == DType::F32 && is_flex(&tensor.clone().into_dispatch().kind)
+}
+
+fn is_flex(kind: &DispatchTensorKind) -> bool {
+    match kind {
+        DispatchTensorKind::Flex(_) => true,
+        DispatchTensorKind::Autodiff(inner) => is_flex(inner),
+        #[allow(unreachable_patterns, reason = "where no other backend is built in")]
+        _ => false,
+    }
+}
+
+#[derive(Debug)]
+struct WayBack<K>(K);
+
+impl<K: Kernel<N>, const N: usize> Backward<Flex, N> for WayBack<K> {
+    type State = K::Saved;
+
+    fn backward(self, ops: Ops<K::Saved, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = grads.consume::<Flex>(&ops.node);
+        let wanted = ops.parents.each_ref().map(Option::is_some);
+        let gradients = self.0.backward(ops.state, gradient, wanted);
+        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
+            if let (Some(parent), Some(gradient)) = (parent, gradient) {
+                grads.register::<Flex>(parent.id, gradient);
+            }
+        }
+    }
+}
+
+/// Runs a kernel, in the graph if its inputs have one.
+/// - inputs: all such that [`takes`] holds, all with a graph or all without.
+/// - returns the output, of rank `D`, and what the kernel saved.
+pub(crate) fn apply<K: Kernel<N>, const N: usize, const D: usize>(
+    kernel: K,
+    inputs: [DispatchTensor; N],
+) -> (Tensor<D>, K::Saved) {
+    type Graph = Autodiff<Flex, NoCheckpointing>;
+    let has_graph = matches!(inputs[0].kind, DispatchTensorKind::Autodiff(_));
+    if !has_graph {
+        let (output, saved) = kernel.forward(inputs.map(of::<Flex>));
+        return (Tensor::from_primitive::<Flex>(output), saved);
+    }
+    let inputs = inputs.map(of::<Graph>);
+    let nodes = inputs.each_ref().map(|input| input.node());
+    let values = inputs.map(|input| input.into_primitive());
+    let (output, saved) = kernel.forward(values);
+    let prepared = WayBack(kernel).prepare::<NoCheckpointing>(nodes);
+    let output = match prepared.compute_bound().stateful() {
+        OpsKind::Tracked(prepared) => prepared.finish(saved.clone(), output),
+        OpsKind::UnTracked(prepared) => prepared.finish(output),
+    };
+    (Tensor::from_primitive::<Graph>(output), saved)
+}
+
+/// The tensor as its backend has it.
+fn of<B: burn::backend::Backend>(tensor: DispatchTensor) -> B::FloatTensorPrimitive
+where
+    DispatchTensor: DispatchKindConversion<B>,
+{
+    match <DispatchTensor as DispatchKindConversion<B>>::try_into_backend(tensor) {
+        Ok(BackendTensor::Float(tensor)) => tensor,
+        Ok(_) => unreachable!("inputs are floats"),
+        Err(problem) => unreachable!("inputs are on one device: {problem}"),
+    }
+}

@@ -1,0 +1,140 @@
+//! Layer normalisation.
+
+use burn::tensor::{Tensor, module};
+use burn_flex::FlexTensor;
+use rayon::prelude::*;
+
+use crate::graph::{Kernel, apply, takes};
+use crate::linear::add;
+use crate::math::{dot, squares, sum, wide};
+use crate::values::{Dense, tensor};
+
+/// Rows that one task normalises.
+const ROWS: usize = 16;
+
+/// Normalises over the last dimension.
+/// - x: `[…, width]`; gain, bias: `[width]`; returns the shape of `x`.
+/// - eps: added to the variance.
+pub fn layer_norm<const D: usize>(
+    x: Tensor<D>,
+    gain: Tensor<1>,
+    bias: Tensor<1>,
+    eps: f64,
+) -> Tensor<D> {
+    if !takes(&x) {
+        return module::layer_norm(x, gain, Some(bias), eps);
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "as wide as the values")]
+    let kernel = LayerNorm { eps: eps as f32 };
+    let inputs = [
+        x.into_dispatch(),
+        gain.into_dispatch(),
+        bias.into_dispatch(),
+    ];
+    apply(kernel, inputs).0
+}
+
+#[derive(Debug, Clone, Copy)]
+struct LayerNorm {
+    eps: f32,
+}
+
+#[derive(Debug, Clone)]
+struct Saved {
+    x: Dense,
+    gain: Dense,
+    /// Of each row: mean and inverse standard deviation.
+    rows: Vec<(f32, f32)>,
+}
+
+impl Kernel<3> for LayerNorm {
+    type Saved = Saved;
+
+    #[expect(clippy::cast_precision_loss, reason = "widths are far below 2^24")]
+    fn forward(&self, [x, gain, bias]: [FlexTensor; 3]) -> (FlexTensor, Saved) {
+        let (x, gain, bias) = (Dense::new(x), Dense::new(gain), Dense::new(bias));
+        let width = x.width();
+        let (gains, biases) = (gain.values(), bias.values());
+        let mut out = vec![0.0; x.values().len()];
+        let mut rows = vec![(0.0, 0.0); out.len() / width];
+        let tasks = (out.par_chunks_mut(ROWS * width))
+            .zip(x.values().par_chunks(ROWS * width))
+            .zip(rows.par_chunks_mut(ROWS));
+        tasks.for_each(|((out, x), rows)| {
+            wide(
+                #[inline(always)]
+                || {
+                    let rows = out
+                        .chunks_exact_mut(width)
+                        .zip(x.chunks_exact(width))
+                        .zip(rows);
+                    for ((out, x), row) in rows {
+                        let mean = sum(x) / width as f32;
+                        let inverse = (squares(x, mean) / width as f32 + self.eps).sqrt().recip();
+                        *row = (mean, inverse);
+                        for (((out, x), gain), bias) in out.iter_mut().zip(x).zip(gains).zip(biases)
+                        {
+                            *out = (x - mean) * inverse * gain + bias;
+                        }
+                    }
+                },
+            );
+        });
+        (tensor(out, x.shape()), Saved { x, gain, rows })
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "widths are far below 2^24")]
+    fn backward(
+        &self,
+        Saved { x, gain, rows }: Saved,
+        gradient: FlexTensor,
+        [wants_x, wants_gain, wants_bias]: [bool; 3],
+    ) -> [Option<FlexTensor>; 3] {
+        let gradient = Dense::new(gradient);
+        let width = x.width();
+        let gains = gain.values();
+        let mut of_x = vec![0.0; x.values().len()];
+        let tasks = (of_x.par_chunks_mut(ROWS * width))
+            .zip(x.values().par_chunks(ROWS * width))
+            .zip(gradient.values().par_chunks(ROWS * width))
+            .zip(rows.par_chunks(ROWS));
+        // What each task adds to the gradients of gain and bias.
+        let parts = tasks.map(|(((of_x, x), gradient), rows)| {
+            let (mut of_gain, mut of_bias) = (vec![0.0; width], vec![0.0; width]);
+            let mut normal = vec![0.0; width];
+            wide(
+                #[inline(always)]
+                || {
+                    let rows = (of_x.chunks_exact_mut(width).zip(x.chunks_exact(width)))
+                        .zip(gradient.chunks_exact(width))
+                        .zip(rows);
+                    for (((of_x, x), gradient), (mean, inverse)) in rows {
+                        for (at, normal) in normal.iter_mut().enumerate() {
+                            *normal = (x[at] - mean) * inverse;
+                            of_gain[at] += gradient[at] * *normal;
+                            of_bias[at] += gradient[at];
+                            of_x[at] = gradient[at] * gains[at];
+                        }
+                        let mean = sum(of_x) / width as f32;
+                        let along = dot(of_x, &normal) / width as f32;
+                        for (of_x, normal) in of_x.iter_mut().zip(&normal) {
+                            *of_x = (*of_x - mean - normal * along) * inverse;
+                        }
+                    }
+                },
+            );
+            (of_gain, of_bias)
+        });
+        let parts: Vec<_> = parts.collect();
+        let (mut of_gain, mut of_bias) = (vec![0.0; width], vec![0.0; width]);
+        for (gain, bias) in &parts {
+            add(&mut of_gain, gain);
+            add(&mut of_bias, bias);
+        }
+        [
+            wants_x.then(|| tensor(of_x, x.shape())),
+            wants_gain.then(|| tensor(of_gain, &[width])),
+            wants_bias.then(|| tensor(of_bias, &[width])),
+        ]
+    }
+}

@@ -1,0 +1,58 @@
+//! Tensors of the CPU backend as slices, and back.
+
+use burn::tensor::{Bytes, DType, Shape};
+use burn_flex::{FlexTensor, Layout};
+
+/// A tensor whose values lie one after the other.
+#[derive(Debug, Clone)]
+pub(crate) struct Dense {
+    tensor: FlexTensor,
+    start: usize,
+    len: usize,
+}
+
+impl Dense {
+    /// Copies only what does not lie in order.
+    pub fn new(tensor: FlexTensor) -> Self {
+        let tensor = match tensor.layout().contiguous_offsets() {
+            Some(_) => tensor,
+            None => tensor.to_contiguous(),
+        };
+        let (start, end) = (tensor.layout().contiguous_offsets()).expect("a copy lies in order");
+        Self {
+            start,
+            len: end - start,
+            tensor,
+        }
+    }
+
+    pub fn values(&self) -> &[f32] {
+        &self.tensor.storage()[self.start..self.start + self.len]
+    }
+
+    pub fn shape(&self) -> &[usize] {
+        self.tensor.layout().shape()
+    }
+
+    /// The last dimension.
+    pub fn width(&self) -> usize {
+        self.shape().last().copied().unwrap_or(1)
+    }
+
+    /// In place if nobody else reads them.
+    pub fn into_values(self) -> Vec<f32> {
+        let data = self.tensor.into_data();
+        data.try_into_vec().expect("kernels take f32")
+    }
+}
+
+/// - values: in order, as many as `shape` holds.
+pub(crate) fn tensor(values: Vec<f32>, shape: &[usize]) -> FlexTensor {
+    let shape = Shape::from(shape.to_vec());
+    assert_eq!(values.len(), shape.num_elements(), "values of {shape:?}");
+    FlexTensor::new(
+        Bytes::from_elems(values),
+        Layout::contiguous(shape),
+        DType::F32,
+    )
+}
