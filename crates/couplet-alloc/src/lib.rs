@@ -1,6 +1,49 @@
 //! The program's allocator.
 
-pub use mimalloc::MiMalloc;
+use std::alloc::{GlobalAlloc, Layout};
+use std::sync::OnceLock;
+
+use mimalloc::MiMalloc;
+
+/// mimalloc, which says so where the system has no memory left.
+pub struct Allocator;
+
+static WHEN_OUT: OnceLock<fn(usize)> = OnceLock::new();
+
+/// Calls `tell` with the size that was asked for, in bytes, before a failed allocation ends the
+/// program. It must not allocate. The first one stays.
+pub fn when_out_of_memory(tell: fn(usize)) {
+    let _ = WHEN_OUT.set(tell);
+}
+
+fn checked(pointer: *mut u8, size: usize) -> *mut u8 {
+    if pointer.is_null()
+        && let Some(tell) = WHEN_OUT.get()
+    {
+        tell(size);
+    }
+    pointer
+}
+
+#[expect(unsafe_code, reason = "an allocator's contract is unsafe")]
+// SAFETY: every call is handed to mimalloc as it came, and its pointer back as it is.
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        checked(unsafe { MiMalloc.alloc(layout) }, layout.size())
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { MiMalloc.dealloc(pointer, layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        checked(unsafe { MiMalloc.alloc_zeroed(layout) }, layout.size())
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        checked(unsafe { MiMalloc.realloc(pointer, layout, size) }, size)
+    }
+}
 
 /// `mi_option_purge_delay` of mimalloc 2 and 3: milliseconds until memory that nobody uses
 /// goes back to the system.

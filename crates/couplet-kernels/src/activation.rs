@@ -58,7 +58,7 @@ impl Activation {
             || match self {
                 Self::Gelu => pairs.for_each(|(out, x)| *out = x * normal(*x).0),
                 Self::GeluTanh => {
-                    pairs.for_each(|(out, x)| *out = x * 0.5 * (1.0 + tanh(inner(*x))))
+                    pairs.for_each(|(out, x)| *out = x * 0.5 * (1.0 + tanh(inner(*x))));
                 }
                 Self::QuickGelu => pairs.for_each(|(out, x)| *out = x * sigmoid(QUICK * x)),
             },

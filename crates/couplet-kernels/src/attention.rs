@@ -50,14 +50,14 @@ struct Saved {
 
 /// Where one head's parts lie in a sequence's `[tokens, 3 * width]`.
 #[derive(Clone, Copy)]
-struct Head {
+struct HeadPlace {
     at: usize,
     tokens: usize,
     width: usize,
     head_width: usize,
 }
 
-impl Head {
+impl HeadPlace {
     fn start(self, part: usize) -> usize {
         part * self.width + self.at * self.head_width
     }
@@ -70,13 +70,13 @@ impl Head {
 }
 
 impl SelfAttention {
-    fn heads(&self, qkv: &Dense) -> impl Fn(usize) -> Head + Sync + use<> {
+    fn heads(&self, qkv: &Dense) -> impl Fn(usize) -> HeadPlace + Sync + use<> {
         let [_, tokens, packed] = *qkv.shape() else {
             unreachable!("queries, keys and values are of rank 3");
         };
         let width = packed / 3;
         let head_width = width / self.heads;
-        move |at| Head {
+        move |at| HeadPlace {
             at,
             tokens,
             width,
@@ -96,7 +96,7 @@ impl Kernel<1> for SelfAttention {
     fn forward(&self, [qkv]: [FlexTensor; 1]) -> (FlexTensor, Saved) {
         let qkv = Dense::new(qkv);
         let head_of = self.heads(&qkv);
-        let Head {
+        let HeadPlace {
             tokens,
             width,
             head_width,
@@ -146,7 +146,7 @@ impl Kernel<1> for SelfAttention {
     ) -> [Option<FlexTensor>; 1] {
         let gradient = Dense::new(gradient);
         let head_of = self.heads(&qkv);
-        let Head {
+        let HeadPlace {
             tokens,
             width,
             head_width,
@@ -204,9 +204,11 @@ fn softmax(scores: &mut [f32], scale: f32, mask: Option<&[f32]>) {
         }
     }
     let largest = max(scores);
-    scores
-        .iter_mut()
-        .for_each(|score| *score = exp(*score - largest));
+    for score in scores.iter_mut() {
+        *score = exp(*score - largest);
+    }
     let inverse = sum(scores).recip();
-    scores.iter_mut().for_each(|score| *score *= inverse);
+    for score in scores {
+        *score *= inverse;
+    }
 }

@@ -1,6 +1,7 @@
 //! Kernels as operations of Burn's graph.
 
 use std::fmt::Debug;
+use std::sync::LazyLock;
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
@@ -30,9 +31,12 @@ pub(crate) trait Kernel<const N: usize>: Debug + Clone + Send + 'static {
     ) -> [Option<FlexTensor>; N];
 }
 
-/// Whether kernels take a tensor: f32 on the CPU backend.
+/// Whether kernels take a tensor: f32 on the CPU backend, unless `COUPLET_KERNELS=0` is in the
+/// environment.
 pub fn takes<const D: usize>(tensor: &Tensor<D>) -> bool {
-    tensor.dtype() == DType::F32 && is_flex(&tensor.clone().into_dispatch().kind)
+    static IS_ON: LazyLock<bool> =
+        LazyLock::new(|| std::env::var_os("COUPLET_KERNELS").is_none_or(|value| value != "0"));
+    *IS_ON && tensor.dtype() == DType::F32 && is_flex(&tensor.clone().into_dispatch().kind)
 }
 
 fn is_flex(kind: &DispatchTensorKind) -> bool {
@@ -65,6 +69,10 @@ impl<K: Kernel<N>, const N: usize> Backward<Flex, N> for WayBack<K> {
 /// Runs a kernel, in the graph if its inputs have one.
 /// - inputs: all such that [`takes`] holds, all with a graph or all without.
 /// - returns the output, of rank `D`, and what the kernel saved.
+#[expect(
+    clippy::redundant_closure_for_method_calls,
+    reason = "Burn does not name the type whose methods they are"
+)]
 pub(crate) fn apply<K: Kernel<N>, const N: usize, const D: usize>(
     kernel: K,
     inputs: [DispatchTensor; N],

@@ -156,7 +156,9 @@ pub(crate) fn sum_of_rows(values: &[f32], width: usize) -> Vec<f32> {
         })
         .collect();
     let mut sum = vec![0.0; width];
-    parts.iter().for_each(|part| add(&mut sum, part));
+    for part in &parts {
+        add(&mut sum, part);
+    }
     sum
 }
 

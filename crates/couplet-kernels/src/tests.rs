@@ -106,7 +106,7 @@ fn layer_norms() {
 }
 
 /// By Burn's operations in every dtype.
-fn attention_in_parts(qkv: Tensor<3>, heads: usize, mask: Option<&Tensor<4>>) -> Tensor<3> {
+fn attention_in_parts(qkv: &Tensor<3>, heads: usize, mask: Option<&Tensor<4>>) -> Tensor<3> {
     let [batch, tokens, width] = qkv.dims();
     let width = width / 3;
     let part = |at: usize| {
@@ -144,7 +144,7 @@ fn attention_with_and_without_mask() {
                         assert_eq!(qkv.dtype(), DType::F32);
                         attended
                     }
-                    None => attention_in_parts(qkv, heads, mask.as_ref()),
+                    None => attention_in_parts(&qkv, heads, mask.as_ref()),
                 };
                 attended.flatten(0, 2)
             };

@@ -122,7 +122,7 @@ pub fn add<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
         wide(
             #[inline(always)]
             || crate::linear::add(sum, part),
-        )
+        );
     });
     Tensor::from_primitive::<Flex>(tensor(sum, &shape))
 }

@@ -4,7 +4,7 @@ use burn::module::Param;
 use burn::tensor::{Device, Tensor};
 
 use crate::names::{ParameterVisitor, visit_parameters};
-use crate::{Clip, ImageTowerSpec, ModelSpec, ResNetSpec, is_buffer};
+use crate::{Blocks, Clip, FreezeTable, ImageTowerSpec, ModelSpec, Place, ResNetSpec, is_buffer};
 
 /// Costs by tower.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,6 +59,52 @@ impl ModelSpec {
     /// Of one forward pass over one image.
     pub fn image_flops(&self) -> f64 {
         image_flops(self)
+    }
+}
+
+impl ModelSpec {
+    /// Parameters that a run with this freezing trains, by where they stand.
+    ///
+    /// # Panics
+    /// If the spec or the table has problems.
+    pub fn trained_parameters(&self, freeze: FreezeTable) -> TrainedParameters {
+        let mut trained = Trained {
+            blocks: Blocks::of(self),
+            counts: TrainedParameters::default(),
+        };
+        // Elsewhere nothing asks for a gradient.
+        let device = Device::flex().autodiff();
+        let model = Clip::blank(self, &device).freeze(freeze, self);
+        visit_parameters(&model, &mut trained);
+        trained.counts
+    }
+}
+
+/// Numbers of trained parameters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TrainedParameters {
+    pub image: u64,
+    pub text: u64,
+    /// The temperature, and the bias of logits.
+    pub joint: u64,
+}
+
+struct Trained {
+    blocks: Blocks,
+    counts: TrainedParameters,
+}
+
+impl ParameterVisitor for Trained {
+    fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
+        if !param.is_require_grad() {
+            return;
+        }
+        let elements = param.dims().iter().product::<usize>() as u64;
+        match self.blocks.place(name) {
+            Place::Image(_) => self.counts.image += elements,
+            Place::Text(_) => self.counts.text += elements,
+            Place::Joint => self.counts.joint += elements,
+        }
     }
 }
 
@@ -168,7 +214,29 @@ fn text_flops(spec: &ModelSpec) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use crate::presets;
+    use super::*;
+    use crate::{Freeze, presets};
+
+    #[test]
+    fn what_is_frozen_is_not_trained() {
+        for name in ["ViT-B-32", "RN50"] {
+            let spec = presets::find(name).unwrap();
+            let cost = spec.cost();
+            let all = spec.trained_parameters(FreezeTable::default());
+            assert_eq!(all.image, cost.image.parameters, "{name}");
+            assert_eq!((all.text, all.joint), (cost.text.parameters, 1));
+            let freeze = FreezeTable {
+                image: Freeze::All,
+                text: Freeze::AllButLast(1),
+            };
+            let few = spec.trained_parameters(freeze);
+            assert_eq!((few.image, few.joint), (0, 1));
+            // A block of 12 w² and its biases and norms, the last norm and the projection.
+            let w = 512u64;
+            let block = 12 * w * w + 13 * w;
+            assert_eq!(few.text, block + 2 * w + w * spec.embed_dim as u64);
+        }
+    }
 
     /// open_clip's `docs/model_profile.csv`: million parameters and GFLOPs of each tower.
     #[test]

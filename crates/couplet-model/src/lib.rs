@@ -27,6 +27,7 @@ pub mod hugging_face;
 mod init;
 mod layers;
 mod load;
+mod memory;
 mod names;
 pub mod open_clip;
 mod openai;
@@ -42,7 +43,7 @@ mod vit;
 pub mod weights;
 
 pub use clip::{BatchStatistics, Clip, ImageTower, MAX_LOGIT_SCALE, TrainPass, l2_normalize};
-pub use cost::{ModelCost, TowerCost};
+pub use cost::{ModelCost, TowerCost, TrainedParameters};
 pub use depth::{Blocks, Depth, Place};
 pub use files::FolderError;
 pub use freeze::{Freeze, FreezeTable};
@@ -51,6 +52,7 @@ pub use layers::is_buffer;
 pub use load::{
     Layout, Loaded, ModelSource, TOKENIZER_FILE, TokenizerSpec, inspect, inspect_as, load, load_as,
 };
+pub use memory::PassMemory;
 pub use names::{ParameterMapper, ParameterVisitor, map_parameters, visit_parameters};
 pub use parts::TowerParts;
 pub use precision::Precision;

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use couplet_data::batch;
 use couplet_data::loader::HostBatch;
 use couplet_loss::{Loss, default_chunk};
-use couplet_model::{Clip, ModelSpec, Precision, PreprocessSpec, TrainPass};
+use couplet_model::{Clip, Freeze, FreezeTable, ModelSpec, Precision, PreprocessSpec, TrainPass};
 
 use crate::comm::Solo;
 use crate::optimizer::ModelOptimizer;
@@ -31,6 +31,8 @@ pub struct StepBenchSettings {
     pub micro: Option<usize>,
     pub precision: Precision,
     pub device: DeviceSetting,
+    pub freeze: FreezeTable,
+    pub recompute_blocks: bool,
     /// Tokens of each caption, start and end included; by default the whole context.
     pub caption_tokens: Option<usize>,
     /// Steps that count, after `warm_up` that do not.
@@ -84,7 +86,7 @@ pub fn bench_step(settings: &StepBenchSettings) -> Result<StepBench, StepBenchEr
     let context = StepContext {
         encoding: Encoding {
             device: device.clone(),
-            recompute_blocks: false,
+            recompute_blocks: settings.recompute_blocks,
             preprocess: preprocess.clone(),
             image_size: spec.image.image_size(),
         },
@@ -97,13 +99,14 @@ pub fn bench_step(settings: &StepBenchSettings) -> Result<StepBench, StepBenchEr
         objective: Objective::Contrast(Loss::default()),
         logit_rows: default_chunk(*batch),
         micro_batch: settings.micro.unwrap_or(*batch),
-        trains_image: true,
-        trains_text: true,
+        trains_image: settings.freeze.image != Freeze::All,
+        trains_text: settings.freeze.text != Freeze::All,
         comm: Box::new(Solo),
     };
     let table = OptimizerTable::AdamW(OptimizerSettings::paper(LEARNING_RATE));
     let mut optimizer = ModelOptimizer::new(&table, spec);
-    let mut model = Clip::init(spec, 0, &device).with_precision(*precision);
+    let mut model =
+        (Clip::init(spec, 0, &device).freeze(settings.freeze, spec)).with_precision(*precision);
     let (pixels, tokens, length) = data(settings);
     let mut steps = Vec::new();
     for at in 0..settings.warm_up + settings.steps {
@@ -147,12 +150,9 @@ pub fn bench_step(settings: &StepBenchSettings) -> Result<StepBench, StepBenchEr
 fn check(settings: &StepBenchSettings) -> Result<Device, StepBenchError> {
     let fail = |argument, message: String| Err(StepBenchError { argument, message });
     let spec = &settings.spec;
-    let Some(device) = settings.device.open() else {
-        let (device, built) = (settings.device, DeviceSetting::built_in().join(", "));
-        return fail(
-            "--device",
-            format!("`{device}` is not in this binary; it has {built}"),
-        );
+    let device = match settings.device.open() {
+        Ok(device) => device,
+        Err(error) => return fail("--device", error.to_string()),
     };
     if let Some(dtype) = settings.precision.dtype()
         && !device.supports_dtype(dtype)
@@ -295,6 +295,8 @@ mod tests {
             micro: Some(2),
             precision: Precision::F32,
             device: DeviceSetting::Flex,
+            freeze: FreezeTable::default(),
+            recompute_blocks: false,
             caption_tokens: Some(10),
             steps: 2,
             warm_up: 1,

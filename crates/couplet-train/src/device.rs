@@ -2,14 +2,25 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use burn::tensor::Device;
+#[cfg(any(feature = "metal", feature = "vulkan", feature = "wgpu"))]
+use burn::tensor::DeviceKind;
+#[cfg(any(
+    feature = "cuda",
+    feature = "rocm",
+    feature = "metal",
+    feature = "vulkan",
+    feature = "wgpu"
+))]
+use burn::tensor::DeviceType;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A device's name in a config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceSetting {
-    /// The fastest kind that this binary was built with.
+    /// The fastest kind of device that is there.
     Auto,
     /// The CPU.
     Flex,
@@ -38,47 +49,136 @@ impl DeviceSetting {
         names
     }
 
-    /// The Burn device, or `None` if the binary was built without its backend.
-    pub fn open(self) -> Option<Device> {
-        match self {
-            Self::Auto => self.resolved().open(),
-            Self::Flex => Some(Device::flex()),
+    /// The devices of this machine that this binary can use, the fastest kind first and the
+    /// CPU last.
+    pub fn found() -> Vec<Self> {
+        let gpus = Self::gpus().into_iter().map(|(gpu, _)| gpu);
+        gpus.chain([Self::Flex]).collect()
+    }
+
+    /// Graphics cards, and whether they are one: a graphics driver may compute on the CPU.
+    #[allow(clippy::vec_init_then_push, reason = "parts are built in or not")]
+    #[allow(unused_mut, reason = "where no other backend is built in")]
+    fn gpus() -> Vec<(Self, bool)> {
+        let mut gpus = Vec::new();
+        #[cfg(feature = "cuda")]
+        gpus.extend((0..listed(DeviceType::Cuda).len()).map(|at| (Self::Cuda(at), true)));
+        #[cfg(feature = "rocm")]
+        gpus.extend((0..listed(DeviceType::Rocm).len()).map(|at| (Self::Rocm(at), true)));
+        #[cfg(feature = "metal")]
+        gpus.extend(first(Self::Metal, DeviceType::Metal, Device::metal));
+        #[cfg(feature = "vulkan")]
+        gpus.extend(first(Self::Vulkan, DeviceType::Vulkan, Device::vulkan));
+        #[cfg(feature = "wgpu")]
+        gpus.extend(first(Self::Wgpu, DeviceType::Wgpu, Device::wgpu));
+        gpus
+    }
+
+    /// The Burn device.
+    ///
+    /// # Errors
+    /// If the binary was built without its backend, or this machine has no such device.
+    pub fn open(self) -> Result<Device, DeviceError> {
+        let setting = self.resolved();
+        let device = match setting {
+            Self::Flex => Device::flex(),
             #[cfg(feature = "cuda")]
-            Self::Cuda(index) => Some(Device::cuda(index)),
+            Self::Cuda(index) => Device::cuda(index),
             #[cfg(feature = "rocm")]
-            Self::Rocm(index) => Some(Device::rocm(index)),
+            Self::Rocm(index) => Device::rocm(index),
             #[cfg(feature = "metal")]
-            Self::Metal => Some(Device::metal(burn::tensor::DeviceKind::DefaultDevice)),
+            Self::Metal => Device::metal(DeviceKind::DefaultDevice),
             #[cfg(feature = "vulkan")]
-            Self::Vulkan => Some(Device::vulkan(burn::tensor::DeviceKind::DefaultDevice)),
+            Self::Vulkan => Device::vulkan(DeviceKind::DefaultDevice),
             #[cfg(feature = "wgpu")]
-            Self::Wgpu => Some(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
+            Self::Wgpu => Device::wgpu(DeviceKind::DefaultDevice),
             #[allow(
                 unreachable_patterns,
                 reason = "reached unless every backend is built in"
             )]
-            _ => None,
+            _ => return Err(DeviceError::NotBuilt { setting }),
+        };
+        if setting == Self::Flex {
+            return Ok(device);
+        }
+        let found = Self::found();
+        if found.contains(&setting) {
+            Ok(device)
+        } else {
+            Err(DeviceError::NotThere { setting, found })
         }
     }
 
-    /// What `auto` stands for in this binary; anything else stands for itself.
+    /// What `auto` stands for: the fastest kind of device that this binary can use and this
+    /// machine has; anything else stands for itself.
     pub fn resolved(self) -> Self {
+        static AUTO: OnceLock<DeviceSetting> = OnceLock::new();
         if self != Self::Auto {
-            self
-        } else if cfg!(feature = "cuda") {
-            Self::Cuda(0)
-        } else if cfg!(feature = "rocm") {
-            Self::Rocm(0)
-        } else if cfg!(feature = "metal") {
-            Self::Metal
-        } else if cfg!(feature = "vulkan") {
-            Self::Vulkan
-        } else if cfg!(feature = "wgpu") {
-            Self::Wgpu
-        } else {
-            Self::Flex
+            return self;
         }
+        *AUTO.get_or_init(|| {
+            let mut gpus = Self::gpus().into_iter();
+            gpus.find(|(_, is_card)| *is_card)
+                .map_or(Self::Flex, |(gpu, _)| gpu)
+        })
     }
+}
+
+/// The devices of a backend that this machine has.
+#[cfg(any(
+    feature = "cuda",
+    feature = "rocm",
+    feature = "metal",
+    feature = "vulkan",
+    feature = "wgpu"
+))]
+fn listed(kind: DeviceType) -> Vec<Device> {
+    Device::enumerate(kind).into_iter().collect()
+}
+
+/// The device that a graphics interface chooses by itself, if it has any.
+#[cfg(any(feature = "metal", feature = "vulkan", feature = "wgpu"))]
+fn first(
+    setting: DeviceSetting,
+    kind: DeviceType,
+    of: impl Fn(DeviceKind) -> Device,
+) -> Option<(DeviceSetting, bool)> {
+    let devices = listed(kind);
+    let software = of(DeviceKind::Cpu);
+    let has_card = devices.iter().any(|device| *device != software);
+    (!devices.is_empty()).then_some((setting, has_card))
+}
+
+/// Why a device cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    #[error(
+        "this binary was built without {setting}; it has {}; build it with `--features {}`",
+        DeviceSetting::built_in().join(", "),
+        setting.feature()
+    )]
+    NotBuilt { setting: DeviceSetting },
+    #[error(
+        "there is no {setting} on this machine that its drivers tell of; there is {}",
+        list(found)
+    )]
+    NotThere {
+        setting: DeviceSetting,
+        found: Vec<DeviceSetting>,
+    },
+}
+
+impl DeviceSetting {
+    /// The cargo feature that builds its backend in.
+    fn feature(self) -> String {
+        let name = self.to_string();
+        name.split(':').next().unwrap_or_default().to_string()
+    }
+}
+
+fn list(found: &[DeviceSetting]) -> String {
+    let names: Vec<String> = found.iter().map(ToString::to_string).collect();
+    names.join(", ")
 }
 
 impl FromStr for DeviceSetting {
@@ -154,7 +254,23 @@ mod tests {
 
     #[test]
     fn the_cpu_is_always_there() {
-        assert!(DeviceSetting::Flex.open().is_some());
-        assert!(DeviceSetting::Auto.open().is_some());
+        assert!(DeviceSetting::Flex.open().is_ok());
+        assert!(DeviceSetting::Auto.open().is_ok());
+        assert_eq!(DeviceSetting::found().last(), Some(&DeviceSetting::Flex));
+    }
+
+    #[test]
+    fn a_device_that_cannot_be_used_says_what_can() {
+        // No machine has so many.
+        let error = DeviceSetting::Cuda(999).open().unwrap_err().to_string();
+        let expected = if cfg!(feature = "cuda") {
+            "there is no cuda:999 on this machine"
+        } else {
+            "this binary was built without cuda:999"
+        };
+        assert!(
+            error.starts_with(expected) && error.contains("flex"),
+            "{error}"
+        );
     }
 }

@@ -24,6 +24,7 @@ mod observer;
 mod optimizer;
 #[cfg(test)]
 mod parity;
+mod plan;
 mod schedule;
 mod step;
 mod sweep;
@@ -33,12 +34,15 @@ mod trainer;
 pub use bench::{StepBench, StepBenchError, StepBenchSettings, bench_step};
 pub use checkpoint::{Checkpoint, CheckpointError, RunFolder};
 pub use config::{Checked, CheckedData, ConfigError, Problem, RunConfig};
-pub use device::DeviceSetting;
+pub use device::{DeviceError, DeviceSetting};
 pub use duration::{Duration, Unit};
 pub use ema::EmaTable;
 pub use log::{LogError, TrainLine};
-pub use observer::{Best, Ending, EpochSummary, Event, Observer, Outcome, Plan, Quiet, StopSignal};
+pub use observer::{
+    Best, Ending, EpochSummary, Event, Observer, Outcome, Quiet, RunSizes, StopSignal,
+};
 pub use optimizer::{GroupTable, OptimizerSettings, OptimizerTable};
+pub use plan::{MemoryPart, RunPlan};
 pub use schedule::{Schedule, Shape};
 pub use sweep::{Goal, Search, Sweep, SweepError, SweepTable, Trial, TrialResult};
 pub use trainer::{TrainError, train};

@@ -25,7 +25,7 @@ impl StopSignal {
 /// What a run tells while it goes on.
 #[derive(Debug)]
 pub enum Event<'a> {
-    Started(&'a Plan),
+    Started(&'a RunSizes),
     /// After every step.
     Step(&'a TrainLine),
     /// While a dataset is being evaluated.
@@ -67,7 +67,7 @@ impl Observer for Quiet {
 
 /// The sizes of a run, known before its first step.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
+pub struct RunSizes {
     pub parameters: usize,
     pub samples_per_epoch: usize,
     pub batch_size: u64,

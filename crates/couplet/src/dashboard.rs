@@ -9,7 +9,7 @@ use burn_train::metric::{
 };
 use burn_train::renderer::tui::TuiMetricsRendererWrapper;
 use burn_train::renderer::{MetricState, MetricsRenderer, MetricsRendererTraining};
-use couplet_train::{EpochSummary, Event, Observer, Plan, StopSignal, TrainLine};
+use couplet_train::{EpochSummary, Event, Observer, RunSizes, StopSignal, TrainLine};
 
 use crate::progress::Screen;
 
@@ -51,7 +51,7 @@ impl Dashboard {
         }
     }
 
-    fn started(&mut self, plan: &Plan) {
+    fn started(&mut self, plan: &RunSizes) {
         self.steps_per_epoch = plan.steps_per_epoch.max(1);
         let epochs = plan.total_steps.div_ceil(self.steps_per_epoch);
         let epoch = plan.done_steps / self.steps_per_epoch + 1;

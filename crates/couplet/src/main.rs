@@ -13,6 +13,7 @@ mod commands;
 #[cfg(feature = "dashboard")]
 mod dashboard;
 mod eval_arguments;
+mod memory;
 mod progress;
 
 use std::io::IsTerminal;
@@ -28,7 +29,7 @@ use tracing_subscriber::filter::LevelFilter;
 /// Tensors come and go at every operation on the CPU; an allocator that hands their pages back
 /// to the system each time costs a fifth of a step.
 #[global_allocator]
-static ALLOCATOR: couplet_alloc::MiMalloc = couplet_alloc::MiMalloc;
+static ALLOCATOR: couplet_alloc::Allocator = couplet_alloc::Allocator;
 
 /// A bad config or bad arguments, as clap has it.
 const EXIT_USAGE: u8 = 2;
@@ -49,6 +50,8 @@ struct Arguments {
 enum Command {
     /// Train a model from a config.
     Train(TrainArguments),
+    /// Tell what a config's run will take: parameters, arithmetic, steps, memory, time.
+    Plan(PlanArguments),
     /// Train a config many times with some keys set otherwise, and rank the results.
     Sweep(SweepArguments),
     /// Evaluate a model.
@@ -105,6 +108,27 @@ struct TrainArguments {
     /// Draw curves in the terminal; q asks how to stop. Needs `--features dashboard`.
     #[arg(long)]
     dashboard: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct PlanArguments {
+    /// The run's TOML file.
+    config: PathBuf,
+    /// Set a key of the config, as `couplet train` takes it.
+    #[arg(long, value_name = "KEY.PATH=VALUE")]
+    set: Vec<String>,
+    /// Tokens of the captions, start and end included; by default the whole context.
+    #[arg(long, value_name = "T", value_parser = at_least_two)]
+    caption_tokens: Option<usize>,
+    /// Tell the time at this speed.
+    #[arg(long, value_name = "SAMPLES/S", conflicts_with = "measure", value_parser = above_zero)]
+    speed: Option<f64>,
+    /// Take some steps on random data, and tell the time at their speed.
+    #[arg(long)]
+    measure: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -400,6 +424,7 @@ struct TokenizerTrainArguments {
 
 fn main() -> ExitCode {
     couplet_alloc::keep_freed_memory();
+    memory::say_what_helps();
     tracing_subscriber::fmt()
         .with_max_level(LevelFilter::WARN)
         .with_target(false)
@@ -408,6 +433,7 @@ fn main() -> ExitCode {
         .init();
     let outcome = match Arguments::parse().command {
         Command::Train(arguments) => commands::train::train(&arguments),
+        Command::Plan(arguments) => commands::plan::run(&arguments),
         Command::Sweep(arguments) => commands::sweep::run(&arguments),
         Command::Eval(command) => commands::eval::run(&command),
         Command::Classify(arguments) => commands::classify::run(&arguments),
@@ -447,6 +473,13 @@ fn at_least_two(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(length) if length >= 2 => Ok(length),
         _ => Err("a whole number, at least 2 for start and end".into()),
+    }
+}
+
+fn above_zero(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(number) if number > 0.0 && f64::is_finite(number) => Ok(number),
+        _ => Err("a number above 0".into()),
     }
 }
 

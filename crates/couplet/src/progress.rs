@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use couplet_eval::Report;
-use couplet_train::{EpochSummary, Event, Observer, Plan, TrainLine};
+use couplet_train::{EpochSummary, Event, Observer, RunSizes, TrainLine};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Something that shows a run and can be taken away.
@@ -47,7 +47,7 @@ impl Progress {
         }
     }
 
-    fn started(&mut self, plan: &Plan) {
+    fn started(&mut self, plan: &RunSizes) {
         self.total_steps = plan.total_steps;
         self.steps_per_epoch = plan.steps_per_epoch;
         self.log_steps = plan.log_steps;

@@ -167,17 +167,7 @@ impl<'a> Check<'a> {
 
     fn device(&mut self, setting: DeviceSetting) -> Option<Device> {
         let device = setting.open();
-        if device.is_none() {
-            self.fail(
-                "device",
-                format!(
-                    "this binary was built without {setting}; it has {}; build it with `--features {}`",
-                    DeviceSetting::built_in().join(", "),
-                    setting.to_string().split(':').next().unwrap_or_default()
-                ),
-            );
-        }
-        device
+        device.map_err(|error| self.fail("device", error)).ok()
     }
 
     fn precision(&mut self, config: &RunConfig, device: Option<&Device>) {

@@ -32,11 +32,7 @@ impl LanePools {
     /// # Errors
     /// If the system gives no threads.
     pub fn new(spec: &ModelSpec, rows: usize, cores: usize) -> std::io::Result<Self> {
-        // The batch norms of a ResNet read the whole micro-batch.
-        if matches!(spec.image, ImageTowerSpec::ResNet(_)) {
-            return Ok(Self::default());
-        }
-        let lanes = MOST.min(cores).min(rows / LEAST_ROWS);
+        let lanes = count(spec, rows, cores);
         if lanes < 2 {
             return Ok(Self::default());
         }
@@ -50,7 +46,28 @@ impl LanePools {
     }
 }
 
-/// Those of a run: a GPU runs one pass at a time.
+fn count(spec: &ModelSpec, rows: usize, cores: usize) -> usize {
+    // The batch norms of a ResNet read the whole micro-batch.
+    if matches!(spec.image, ImageTowerSpec::ResNet(_)) {
+        return 1;
+    }
+    MOST.min(cores).min(rows / LEAST_ROWS).max(1)
+}
+
+/// How many lanes a run has: a GPU runs one pass at a time.
+/// - rows: of a micro-batch.
+pub(crate) fn lane_count(device: DeviceSetting, spec: &ModelSpec, rows: usize) -> usize {
+    match device.resolved() {
+        DeviceSetting::Flex => count(spec, rows, cores()),
+        _ => 1,
+    }
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Those of a run.
 /// - rows: of a micro-batch.
 ///
 /// # Errors
@@ -63,8 +80,7 @@ pub(crate) fn lanes(
     if device.resolved() != DeviceSetting::Flex {
         return Ok(LanePools::default());
     }
-    let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    LanePools::new(spec, rows, cores)
+    LanePools::new(spec, rows, cores())
 }
 
 /// One part's passes and gradients.

@@ -19,7 +19,7 @@ use couplet_model::{BatchStatistics, Clip, TrainPass};
 
 pub(crate) use self::encode::Encoding;
 use self::lanes::Lanes;
-pub(crate) use self::lanes::{LanePools, lanes};
+pub(crate) use self::lanes::{LanePools, lane_count, lanes};
 use crate::comm::Comm;
 use crate::optimizer::{ModelOptimizer, exchange, global_norm};
 

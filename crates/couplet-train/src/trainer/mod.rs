@@ -16,7 +16,7 @@ use crate::diagnosis::{Diagnosis, Vitals, copied_captions};
 use crate::duration::Unit;
 use crate::ema::Ema;
 use crate::log::{JsonLines, LineHead, LogError, TrainLine, skipped_line};
-use crate::observer::{Best, Ending, Event, Observer, Outcome, Plan, StopSignal};
+use crate::observer::{Best, Ending, Event, Observer, Outcome, RunSizes, StopSignal};
 use crate::optimizer::ModelOptimizer;
 use crate::step::{Objective, StepContext, StepReport, step};
 use crate::tensorboard::EventFile;
@@ -43,7 +43,7 @@ pub fn train(
     let mut run = Run::open(checked, folder)?;
     let loader = checked.data.start_loader(run.state.position.clone());
     let loader = loader.map_err(TrainError::Threads)?;
-    observer.event(Event::Started(&run.plan()));
+    observer.event(Event::Started(&run.sizes()));
     for note in &run.notes {
         observer.event(Event::Note(note));
     }
@@ -142,8 +142,8 @@ impl Run<'_> {
         self.model.as_ref().expect("there is a model between steps")
     }
 
-    fn plan(&self) -> Plan {
-        Plan {
+    fn sizes(&self) -> RunSizes {
+        RunSizes {
             parameters: self.model().num_params(),
             samples_per_epoch: self.checked.data.epoch_len,
             batch_size: self.checked.sizes.batch_size,

@@ -6,6 +6,7 @@ pub(crate) mod data;
 pub(crate) mod embed;
 pub(crate) mod eval;
 pub(crate) mod model;
+pub(crate) mod plan;
 pub(crate) mod sweep;
 pub(crate) mod tokenize;
 pub(crate) mod train;
@@ -23,12 +24,7 @@ const PREPROCESS: &str = "preprocess.";
 
 /// Opens the model that the arguments name.
 fn open_model(arguments: &ModelArguments) -> anyhow::Result<Encoder> {
-    let device = arguments.rest.device.open().ok_or_else(|| {
-        anyhow!(
-            "this binary was built without the backend of `{}`",
-            arguments.rest.device
-        )
-    })?;
+    let device = (arguments.rest.device.open()).context("--device")?;
     let options = OpenOptions {
         arch: arguments.rest.arch.clone(),
         preprocess: arguments

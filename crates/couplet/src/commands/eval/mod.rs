@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use couplet_data::{DEFAULT_MAX_IMAGE_PIXELS, Skipped};
 use couplet_eval::{
     Confusion, Dataset, DatasetTable, Encoder, EvalOptions, FeatureCache, FeatureFile, Prompts,
@@ -210,9 +210,7 @@ fn open_optional(arguments: &OptionalModel) -> anyhow::Result<Encoder> {
 }
 
 fn open_device(arguments: &OptionalModel) -> anyhow::Result<burn::tensor::Device> {
-    let device = arguments.rest.device;
-    (device.open())
-        .ok_or_else(|| anyhow!("this binary was built without the backend of `{device}`"))
+    arguments.rest.device.open().context("--device")
 }
 
 /// All of them, before the first is evaluated: a wrong name should not cost an hour.

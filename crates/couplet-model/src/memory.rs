@@ -1,0 +1,232 @@
+//! What a training pass keeps in memory until its way back.
+
+use crate::depth::Blocks;
+use crate::{Freeze, FreezeTable, ImageTowerSpec, ModelSpec, Precision, ResNetSpec};
+
+/// What the activations of a pass depend on, beside the model.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PassMemory {
+    /// Tokens of the longest caption, start and end included.
+    pub tokens: usize,
+    pub precision: Precision,
+    /// Whether the device is the CPU, whose operations are whole: `couplet-kernels`.
+    pub has_kernels: bool,
+    /// Whether only what goes into each block is kept, and computed from there again.
+    pub recompute_blocks: bool,
+    pub freeze: FreezeTable,
+}
+
+/// Bytes of an f32.
+const WIDE: f64 = 4.0;
+
+impl PassMemory {
+    /// Bytes of what products read.
+    fn narrow(&self) -> f64 {
+        match self.precision {
+            Precision::F32 => WIDE,
+            Precision::Bf16 | Precision::F16 => 2.0,
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.has_kernels && self.precision == Precision::F32
+    }
+}
+
+impl ModelSpec {
+    /// About how many bytes each pair of a micro-batch keeps between forward and backward, by
+    /// tower: `[image, text]`. Counted from what each layer's way back reads, without what
+    /// the way back itself allocates.
+    pub fn activation_bytes(&self, pass: &PassMemory) -> [f64; 2] {
+        let blocks = Blocks::of(self);
+        let image = match &self.image {
+            ImageTowerSpec::Vit(vit) => {
+                let grid = count(vit.grid() * vit.grid());
+                let tower = Transformer {
+                    tokens: 1.0 + grid * (1.0 - vit.patch_dropout),
+                    width: count(vit.width),
+                    mlp_width: count(vit.mlp_width()),
+                    heads: count(vit.heads),
+                };
+                let pixels = WIDE * count(3 * vit.image_size * vit.image_size);
+                let patches = WIDE * grid * count(3 * vit.patch_size * vit.patch_size);
+                let layers = trained(pass.freeze.image, blocks.image());
+                pixels + patches + tower.bytes(layers, pass)
+            }
+            ImageTowerSpec::ResNet(resnet) => {
+                let share = trained(pass.freeze.image, blocks.image()) / count(blocks.image());
+                share * resnet_bytes(resnet, pass)
+            }
+        };
+        let text = &self.text;
+        let tower = Transformer {
+            tokens: count(pass.tokens.min(text.context_length)),
+            width: count(text.width),
+            mlp_width: count(text.mlp_width()),
+            heads: count(text.heads),
+        };
+        [
+            image,
+            tower.bytes(trained(pass.freeze.text, blocks.text()), pass),
+        ]
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "sizes of a model are far below 2^53"
+)]
+fn count(size: usize) -> f64 {
+    size as f64
+}
+
+/// Blocks that keep something.
+fn trained(freeze: Freeze, blocks: usize) -> f64 {
+    count(match freeze {
+        Freeze::Nothing => blocks,
+        Freeze::All => 0,
+        Freeze::AllButLast(last) => last.min(blocks),
+    })
+}
+
+struct Transformer {
+    tokens: f64,
+    width: f64,
+    mlp_width: f64,
+    heads: f64,
+}
+
+impl Transformer {
+    fn bytes(&self, layers: f64, pass: &PassMemory) -> f64 {
+        let inputs = WIDE * self.tokens * self.width;
+        if pass.recompute_blocks {
+            return inputs * layers + self.block(pass);
+        }
+        layers * self.block(pass)
+    }
+
+    /// Both norms read the residual stream; four products read what goes into them; attention
+    /// and activation read what the product before gave.
+    fn block(&self, pass: &PassMemory) -> f64 {
+        let narrow = pass.narrow();
+        let stream = 2.0 * WIDE * self.width;
+        let products = narrow * (6.0 * self.width + 2.0 * self.mlp_width);
+        let scores = self.heads * self.tokens;
+        let apart = if pass.is_whole() {
+            WIDE * scores
+        } else {
+            // Scaled queries, and weights in both dtypes.
+            narrow * (self.width + scores) + WIDE * scores
+        };
+        self.tokens * (stream + products + apart)
+    }
+}
+
+/// Each norm reads what its convolution gave, each convolution what the norm before it gave.
+fn resnet_bytes(spec: &ResNetSpec, pass: &PassMemory) -> f64 {
+    // Norms compute in f32; elsewhere than on the CPU rectifiers read something of their own.
+    let into_norm = WIDE;
+    let into_conv = if pass.is_whole() {
+        WIDE
+    } else {
+        pass.narrow() + WIDE
+    };
+    let plane = |channels: usize, side: usize| count(channels * side * side);
+    let (w, mut side) = (spec.width, spec.image_size / 2);
+    let mut bytes = into_conv * plane(3, spec.image_size);
+    for channels in [w / 2, w / 2, w] {
+        bytes += (into_norm + into_conv) * plane(channels, side);
+    }
+    side /= 2;
+    bytes += into_conv * plane(w, side);
+    let mut inputs = w;
+    for (stage, blocks) in spec.layers.into_iter().enumerate() {
+        let planes = w << stage;
+        let outputs = 4 * planes;
+        for block in 0..blocks {
+            bytes += 2.0 * (into_norm + into_conv) * plane(planes, side);
+            let is_strided = stage > 0 && block == 0;
+            if is_strided {
+                side /= 2;
+                bytes += into_conv * plane(planes + inputs, side);
+            }
+            bytes += (into_norm + into_conv) * plane(outputs, side);
+            if block == 0 {
+                bytes += into_norm * plane(outputs, side);
+            }
+            inputs = outputs;
+        }
+    }
+    let tokens = count(side * side + 1);
+    bytes + 4.0 * pass.narrow() * tokens * count(spec.feature_width())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::presets;
+
+    fn pass() -> PassMemory {
+        PassMemory {
+            tokens: 16,
+            precision: Precision::F32,
+            has_kernels: true,
+            recompute_blocks: false,
+            freeze: FreezeTable::default(),
+        }
+    }
+
+    #[test]
+    fn a_tower_keeps_what_its_way_back_reads() {
+        let spec = presets::find("ViT-B-32").unwrap();
+        let [image, text] = spec.activation_bytes(&pass());
+        // 50 tokens of 8 * 768 + 2 * 3072 values and 12 * 50 weights in 12 blocks, pixels and
+        // patches.
+        let block = 50.0 * (8.0 * 768.0 + 2.0 * 3072.0 + 600.0);
+        let expected = 4.0 * (12.0 * block + 3.0 * 224.0 * 224.0 * 2.0);
+        assert!((image / expected - 1.0).abs() < 1e-6, "{image} {expected}");
+        let expected = 4.0 * 12.0 * 16.0 * (8.0 * 512.0 + 2.0 * 2048.0 + 8.0 * 16.0);
+        assert!((text / expected - 1.0).abs() < 1e-6, "{text} {expected}");
+    }
+
+    #[test]
+    fn less_is_kept_of_what_is_frozen_or_computed_again() {
+        for name in ["ViT-B-32", "RN50"] {
+            let spec = presets::find(name).unwrap();
+            let bytes = |pass: PassMemory| spec.activation_bytes(&pass)[0];
+            let all = bytes(pass());
+            let freeze = |image| FreezeTable {
+                image,
+                ..FreezeTable::default()
+            };
+            let part = bytes(PassMemory {
+                freeze: freeze(Freeze::AllButLast(2)),
+                ..pass()
+            });
+            assert!(part < all / 2.0, "{name}");
+        }
+        let spec = presets::find("ViT-B-32").unwrap();
+        let again = PassMemory {
+            recompute_blocks: true,
+            ..pass()
+        };
+        assert!(spec.activation_bytes(&again)[0] < spec.activation_bytes(&pass())[0] / 4.0);
+    }
+
+    #[test]
+    fn half_precision_keeps_less_than_f32_elsewhere() {
+        let elsewhere = PassMemory {
+            has_kernels: false,
+            ..pass()
+        };
+        let half = PassMemory {
+            precision: Precision::Bf16,
+            ..elsewhere
+        };
+        for name in ["ViT-B-32", "RN50"] {
+            let spec = presets::find(name).unwrap();
+            let bytes = |pass| spec.activation_bytes(pass)[0];
+            assert!(bytes(&half) < bytes(&elsewhere) && bytes(&pass()) < bytes(&elsewhere));
+        }
+    }
+}

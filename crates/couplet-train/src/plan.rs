@@ -1,0 +1,299 @@
+//! What a run will take, before it runs.
+
+use couplet_loss::default_chunk;
+use couplet_model::{ModelCost, ModelSpec, PassMemory, Precision, TrainedParameters};
+
+use crate::config::Checked;
+use crate::step::lane_count;
+use crate::{DeviceSetting, OptimizerTable, StepBenchError, StepBenchSettings, bench_step};
+
+/// Sizes, arithmetic and memory of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunPlan {
+    pub device: DeviceSetting,
+    pub precision: Precision,
+    pub model: ModelCost,
+    /// Parameters that the run trains, the temperature and a classifier included.
+    pub trained_parameters: u64,
+    /// Tokens of the captions that all below is for.
+    pub tokens: usize,
+    /// Floating-point operations of one forward pass over one pair.
+    pub forward_flops: f64,
+    /// Of a training step, for each of its pairs: its forward passes, and two more for the
+    /// way back through what is trained. Captions count with `tokens`, nothing else saved.
+    pub step_flops: f64,
+    pub batch: usize,
+    pub micro_batch: usize,
+    pub samples_per_epoch: usize,
+    pub steps_per_epoch: u64,
+    pub total_steps: u64,
+    pub memory: Vec<MemoryPart>,
+}
+
+/// Memory of one kind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemoryPart {
+    pub name: &'static str,
+    pub bytes: f64,
+    /// Whether it lies beside the processor, not on a GPU.
+    pub on_host: bool,
+}
+
+const WIDE: f64 = 4.0;
+/// Copies of features, and of a chunk of logits, that the loss and its way back hold.
+const OF_LOSS: f64 = 6.0;
+
+impl RunPlan {
+    /// All samples of the run, repetitions included.
+    pub fn samples(&self) -> u64 {
+        self.total_steps * self.batch as u64
+    }
+
+    /// Bytes on the device, or beside it.
+    pub fn bytes(&self, on_host: bool) -> f64 {
+        let parts = self.memory.iter().filter(|part| part.on_host == on_host);
+        parts.map(|part| part.bytes).sum()
+    }
+}
+
+impl Checked {
+    /// What the run will take.
+    /// - tokens: of its longest captions, start and end included; by default the whole context.
+    pub fn plan(&self, tokens: Option<usize>) -> RunPlan {
+        let config = &self.config;
+        let spec = config.model.spec();
+        let context = spec.text.context_length;
+        let batch = config.batch.global;
+        let mut plan = RunPlan {
+            device: config.device.resolved(),
+            precision: config.precision,
+            model: spec.cost(),
+            trained_parameters: 0,
+            tokens: tokens.map_or(context, |tokens| tokens.min(context)),
+            forward_flops: 0.0,
+            step_flops: 0.0,
+            batch,
+            micro_batch: config.batch.micro.unwrap_or(batch),
+            samples_per_epoch: self.data.epoch_len,
+            steps_per_epoch: self.sizes.steps_per_epoch,
+            total_steps: self.schedule.total_steps,
+            memory: Vec::new(),
+        };
+        let mut trained = spec.trained_parameters(config.freeze);
+        if let Some(classes) = &self.data.classes {
+            trained.text = 0;
+            trained.joint = ((spec.embed_dim + 1) * classes.class_names.len()) as u64;
+        }
+        plan.trained_parameters = trained.image + trained.text + trained.joint;
+        self.count_flops(&spec, trained, &mut plan);
+        self.count_memory(&spec, &mut plan);
+        plan
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+    fn count_flops(&self, spec: &ModelSpec, trained: TrainedParameters, plan: &mut RunPlan) {
+        let config = &self.config;
+        let image = spec.image_flops();
+        let text = if config.classify.is_some() {
+            0.0
+        } else {
+            spec.forward_flops(plan.tokens) - image
+        };
+        // Where a batch is in parts, what is trained runs once for the features alone.
+        let is_encoded_before = plan.micro_batch < plan.batch && config.classify.is_none();
+        let again = f64::from(u8::from(is_encoded_before))
+            + f64::from(u8::from(config.batch.recompute_blocks));
+        let of_tower = |forward: f64, trained: u64, all: u64| match trained {
+            0 => forward,
+            // The way back costs two passes through what it goes through: blocks are most of
+            // a tower, and all about as large.
+            _ => forward * (1.0 + again + 2.0 * trained as f64 / all as f64),
+        };
+        let (of_image, of_text) = (plan.model.image.parameters, plan.model.text.parameters);
+        plan.forward_flops = image + text;
+        plan.step_flops =
+            of_tower(image, trained.image, of_image) + of_tower(text, trained.text, of_text);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+    fn count_memory(&self, spec: &ModelSpec, plan: &mut RunPlan) {
+        let config = &self.config;
+        let parameters = (plan.model.image.parameters + plan.model.text.parameters) as f64;
+        let trained = plan.trained_parameters as f64;
+        let lanes = lane_count(config.device, spec, plan.micro_batch) as f64;
+        // A pass's own gradients are whole before they are added to those of the passes before.
+        let passes = if plan.micro_batch < plan.batch {
+            2.0
+        } else {
+            1.0
+        };
+        let moments = match config.optimizer {
+            OptimizerTable::AdamW(_) | OptimizerTable::Lamb(_) => 2.0,
+            OptimizerTable::Lion(_) => 1.0,
+        };
+        let pass = PassMemory {
+            tokens: plan.tokens,
+            precision: config.precision,
+            has_kernels: plan.device == DeviceSetting::Flex,
+            recompute_blocks: config.batch.recompute_blocks,
+            freeze: config.freeze,
+        };
+        let [image, text] = spec.activation_bytes(&pass);
+        let activations = if config.classify.is_some() {
+            image
+        } else if plan.micro_batch < plan.batch {
+            // One tower's graph at a time.
+            image.max(text)
+        } else {
+            image + text
+        };
+        let rows = (config.batch.logit_rows).unwrap_or_else(|| default_chunk(plan.batch));
+        let (batch, side) = (plan.batch as f64, spec.image.image_size() as f64);
+        let of_loss = batch * (2 * spec.embed_dim + rows.min(plan.batch)) as f64;
+        let average = if config.ema.is_some() {
+            parameters
+        } else {
+            0.0
+        };
+        let narrow = match config.precision {
+            Precision::F32 => 0.0,
+            Precision::Bf16 | Precision::F16 => trained / 2.0,
+        };
+        let part = |name, values: f64| MemoryPart {
+            name,
+            bytes: WIDE * values,
+            on_host: false,
+        };
+        let mut memory = vec![
+            part("weights", parameters),
+            part("weights in half precision", narrow),
+            part("gradients", trained * lanes * passes),
+            part("moments", trained * moments),
+            part("average of the weights", average),
+            part("activations", plan.micro_batch as f64 * activations / WIDE),
+            part("features and logits", OF_LOSS * of_loss),
+        ];
+        memory.push(MemoryPart {
+            name: "pixels of a batch",
+            bytes: batch * 3.0 * side * side,
+            on_host: true,
+        });
+        memory.retain(|part| part.bytes > 0.0);
+        plan.memory = memory;
+    }
+
+    /// Takes some steps of the run's model on random data, of two micro-batches at most.
+    /// - returns samples a second.
+    ///
+    /// # Errors
+    /// If the run fine-tunes a classifier, whose steps the bench does not know.
+    ///
+    /// # Panics
+    /// If the device fails.
+    #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^53")]
+    pub fn measure_speed(&self, plan: &RunPlan) -> Result<f64, StepBenchError> {
+        if self.config.classify.is_some() {
+            return Err(StepBenchError {
+                argument: "--measure",
+                message: "the steps of [classify] are not measured; give --speed".into(),
+            });
+        }
+        let batch = plan.batch.min(2 * plan.micro_batch);
+        let bench = bench_step(&StepBenchSettings {
+            spec: self.config.model.spec(),
+            batch,
+            micro: Some(plan.micro_batch),
+            precision: plan.precision,
+            device: plan.device,
+            freeze: self.config.freeze,
+            recompute_blocks: self.config.batch.recompute_blocks,
+            caption_tokens: Some(plan.tokens),
+            steps: 3,
+            warm_up: 1,
+        })?;
+        let mut seconds = bench.steps;
+        seconds.sort_by(f64::total_cmp);
+        Ok(batch as f64 / seconds[seconds.len() / 2])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RunConfig;
+
+    fn checked(set: &[&str]) -> Checked {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/shapes.toml");
+        // Datasets are found from the workspace's folder.
+        let own = ["device=flex", "eval=[]", "checkpoint.best="];
+        let set: Vec<String> = own.iter().chain(set).map(ToString::to_string).collect();
+        RunConfig::read(path.as_ref(), &set).unwrap()
+    }
+
+    fn plan(set: &[&str]) -> RunPlan {
+        checked(set).plan(Some(10))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a small model")]
+    fn values(count: u64) -> f64 {
+        count as f64
+    }
+
+    fn bytes(plan: &RunPlan, name: &str) -> f64 {
+        let part = plan.memory.iter().find(|part| part.name == name);
+        part.map_or(0.0, |part| part.bytes)
+    }
+
+    #[test]
+    fn everything_is_trained_three_passes_long_by_default() {
+        let plan = plan(&[]);
+        let all = plan.model.image.parameters + plan.model.text.parameters;
+        assert_eq!(plan.trained_parameters, all + 1);
+        assert!((plan.step_flops / plan.forward_flops - 3.0).abs() < 1e-9);
+        assert_eq!(plan.samples(), plan.total_steps * 64);
+        assert_eq!(
+            bytes(&plan, "moments"),
+            8.0 * values(plan.trained_parameters)
+        );
+        assert_eq!(bytes(&plan, "average of the weights"), 0.0);
+    }
+
+    #[test]
+    fn parts_of_a_batch_run_once_more_and_hold_less() {
+        let (whole, parts) = (
+            plan(&["batch.global=256"]),
+            plan(&["batch.global=256", "batch.micro=64"]),
+        );
+        assert!((parts.step_flops / parts.forward_flops - 4.0).abs() < 1e-9);
+        assert!(bytes(&parts, "activations") < bytes(&whole, "activations") / 3.0);
+        assert_eq!(bytes(&parts, "gradients"), 2.0 * bytes(&whole, "gradients"));
+        let again = plan(&["batch.recompute_blocks=true"]);
+        assert!((again.step_flops / again.forward_flops - 4.0).abs() < 1e-9);
+        assert!(bytes(&again, "activations") < bytes(&plan(&[]), "activations") / 2.0);
+    }
+
+    #[test]
+    fn what_is_frozen_costs_its_forward_pass_alone() {
+        let frozen = plan(&[
+            "freeze.image=all",
+            "ema.decay=0.99",
+            "optimizer.kind=lion",
+            "optimizer.eps=",
+        ]);
+        let image = plan(&[]).model.image;
+        let text = frozen.forward_flops - image.flops;
+        assert!((frozen.step_flops - image.flops - 3.0 * text).abs() < 1e-6 * text);
+        assert_eq!(frozen.trained_parameters, frozen.model.text.parameters + 1);
+        assert_eq!(
+            bytes(&frozen, "moments"),
+            4.0 * values(frozen.trained_parameters)
+        );
+        assert!(bytes(&frozen, "average of the weights") > 0.0);
+    }
+
+    #[test]
+    fn speed_is_measured_by_steps() {
+        let checked = checked(&["batch.global=16"]);
+        assert!(checked.measure_speed(&checked.plan(None)).unwrap() > 1.0);
+    }
+}

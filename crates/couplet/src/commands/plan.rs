@@ -1,0 +1,168 @@
+//! `couplet plan`.
+
+use couplet_train::{RunConfig, RunPlan};
+
+use crate::PlanArguments;
+
+const MIB: f64 = (1 << 20) as f64;
+
+pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<u8> {
+    let checked = RunConfig::read(&arguments.config, &arguments.set)?;
+    let plan = checked.plan(arguments.caption_tokens);
+    let speed = if arguments.measure {
+        Some(checked.measure_speed(&plan)?)
+    } else {
+        arguments.speed
+    };
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&to_json(&plan, speed))?);
+    } else {
+        print(arguments, &plan, speed);
+    }
+    Ok(0)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+fn seconds(plan: &RunPlan, speed: f64) -> f64 {
+    plan.samples() as f64 / speed
+}
+
+fn to_json(plan: &RunPlan, speed: Option<f64>) -> serde_json::Value {
+    let parts = plan.memory.iter().map(|part| {
+        serde_json::json!({"name": part.name, "bytes": part.bytes.round(), "on_host": part.on_host})
+    });
+    serde_json::json!({
+        "device": plan.device.to_string(),
+        "precision": format!("{:?}", plan.precision).to_lowercase(),
+        "parameters": {
+            "image": plan.model.image.parameters,
+            "text": plan.model.text.parameters,
+            "trained": plan.trained_parameters,
+        },
+        "caption_tokens": plan.tokens,
+        "forward_flops_per_sample": plan.forward_flops,
+        "step_flops_per_sample": plan.step_flops,
+        "batch": plan.batch,
+        "micro_batch": plan.micro_batch,
+        "samples_per_epoch": plan.samples_per_epoch,
+        "steps_per_epoch": plan.steps_per_epoch,
+        "steps": plan.total_steps,
+        "samples": plan.samples(),
+        "memory": parts.collect::<Vec<_>>(),
+        "memory_bytes": plan.bytes(false).round(),
+        "host_memory_bytes": plan.bytes(true).round(),
+        "samples_per_second": speed,
+        "seconds": speed.map(|speed| seconds(plan, speed)),
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are printed in millions")]
+fn print(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) {
+    let millions = |count: u64| count as f64 / 1e6;
+    let line = |name: &str, text: String| println!("  {name:12}{text}");
+    let (image, text) = (plan.model.image.parameters, plan.model.text.parameters);
+    println!(
+        "{} on {}, {}\n",
+        arguments.config.display(),
+        plan.device,
+        format!("{:?}", plan.precision).to_lowercase()
+    );
+    line(
+        "parameters",
+        format!(
+            "{:.2} M: image tower {:.2} M, text tower {:.2} M; {:.2} M are trained",
+            millions(image + text),
+            millions(image),
+            millions(text),
+            millions(plan.trained_parameters)
+        ),
+    );
+    line(
+        "arithmetic",
+        format!(
+            "{} GFLOPs a sample forward, {} in a training step, with captions of {} tokens",
+            rounded(plan.forward_flops / 1e9),
+            rounded(plan.step_flops / 1e9),
+            plan.tokens
+        ),
+    );
+    let parts = match plan.batch / plan.micro_batch {
+        1 => String::new(),
+        parts => format!(" (in {parts} parts of {})", plan.micro_batch),
+    };
+    line(
+        "steps",
+        format!(
+            "{} of {} samples{parts}, {} an epoch of {}; {:.3} M samples in all",
+            plan.total_steps,
+            plan.batch,
+            plan.steps_per_epoch,
+            plan.samples_per_epoch,
+            millions(plan.samples())
+        ),
+    );
+    line(
+        "memory",
+        "about, in MiB, the program itself not counted".into(),
+    );
+    for part in &plan.memory {
+        let place = if part.on_host { ", on the host" } else { "" };
+        println!(
+            "  {:12}{:>10.1}  {}{place}",
+            "",
+            part.bytes / MIB,
+            part.name
+        );
+    }
+    println!(
+        "  {:12}{:>10.1}  together",
+        "",
+        (plan.bytes(false) + plan.bytes(true)) / MIB
+    );
+    let time = match speed {
+        Some(speed) => format!(
+            "{} for the steps at {} samples/s{}",
+            in_words(seconds(plan, speed)),
+            rounded(speed),
+            if arguments.measure {
+                ", as measured on random data"
+            } else {
+                ""
+            }
+        ),
+        None => "unknown without a speed: --speed SAMPLES/S, or --measure".into(),
+    };
+    line("time", time);
+}
+
+/// Three digits that count.
+fn rounded(number: f64) -> String {
+    match number {
+        n if n >= 100.0 => format!("{n:.0}"),
+        n if n >= 10.0 => format!("{n:.1}"),
+        n => format!("{n:.3}"),
+    }
+}
+
+fn in_words(seconds: f64) -> String {
+    match seconds {
+        s if s < 120.0 => format!("{s:.0} s"),
+        s if s < 7_200.0 => format!("{:.0} min", s / 60.0),
+        s if s < 172_800.0 => format!("{:.1} h", s / 3600.0),
+        s => format!("{:.1} days", s / 86_400.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_speeds_keep_the_digits_that_count() {
+        assert_eq!(in_words(59.6), "60 s");
+        assert_eq!(in_words(600.0), "10 min");
+        assert_eq!(in_words(9_000.0), "2.5 h");
+        assert_eq!(in_words(864_000.0), "10.0 days");
+        assert_eq!([543.2, 54.32, 5.432].map(rounded), ["543", "54.3", "5.432"]);
+    }
+}
