@@ -32,8 +32,13 @@ impl ModelSpec {
     /// # Panics
     /// If `self.problems()` is not empty.
     pub fn cost(&self) -> ModelCost {
+        self.cost_of(&Clip::blank(self, &Device::flex()))
+    }
+
+    /// [`Self::cost`] of a model that is there already.
+    pub fn cost_of(&self, model: &Clip) -> ModelCost {
         let mut count = Count::default();
-        visit_parameters(&Clip::blank(self, &Device::flex()), &mut count);
+        visit_parameters(model, &mut count);
         ModelCost {
             image: TowerCost {
                 parameters: count.image,
@@ -68,14 +73,18 @@ impl ModelSpec {
     /// # Panics
     /// If the spec or the table has problems.
     pub fn trained_parameters(&self, freeze: FreezeTable) -> TrainedParameters {
+        // Elsewhere nothing asks for a gradient.
+        let device = Device::flex().autodiff();
+        self.trained_of(&Clip::blank(self, &device).freeze(freeze, self))
+    }
+
+    /// [`Self::trained_parameters`] of a model on an autodiff device, its classifier included.
+    pub fn trained_of(&self, model: &Clip) -> TrainedParameters {
         let mut trained = Trained {
             blocks: Blocks::of(self),
             counts: TrainedParameters::default(),
         };
-        // Elsewhere nothing asks for a gradient.
-        let device = Device::flex().autodiff();
-        let model = Clip::blank(self, &device).freeze(freeze, self);
-        visit_parameters(&model, &mut trained);
+        visit_parameters(model, &mut trained);
         trained.counts
     }
 }
@@ -85,7 +94,7 @@ impl ModelSpec {
 pub struct TrainedParameters {
     pub image: u64,
     pub text: u64,
-    /// The temperature, and the bias of logits.
+    /// The temperature, the bias of logits, and a classifier.
     pub joint: u64,
 }
 

@@ -10,6 +10,7 @@ use couplet_loss::{Loss, default_chunk};
 use couplet_model::{Clip, Freeze, FreezeTable, ModelSpec, Precision, PreprocessSpec, TrainPass};
 
 use crate::comm::Solo;
+use crate::memory;
 use crate::optimizer::ModelOptimizer;
 use crate::step::{Encoding, Objective, StepContext, lanes, step};
 use crate::{DeviceSetting, OptimizerSettings, OptimizerTable};
@@ -142,7 +143,7 @@ pub fn bench_step(settings: &StepBenchSettings) -> Result<StepBench, StepBenchEr
         step_flops: 3.0 * pairs * spec.forward_flops(length),
         forward_flops: pairs * spec.image_flops(),
         matmul_flops: matmul_flops(&plain, *precision),
-        peak_memory: peak_memory().filter(|_| settings.device.resolved() == DeviceSetting::Flex),
+        peak_memory: memory::peak().filter(|_| settings.device.resolved() == DeviceSetting::Flex),
         tokens: length,
     })
 }
@@ -271,16 +272,6 @@ fn matmul_flops(device: &Device, precision: Precision) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a small matrix")]
     let operations = 2.0 * (MATMUL as f64).powi(3);
     operations / best
-}
-
-/// Linux tells it in `/proc`.
-fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod duration;
 mod ema;
 mod log;
 mod loss_scale;
+mod memory;
 mod observer;
 mod optimizer;
 #[cfg(test)]

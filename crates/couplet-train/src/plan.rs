@@ -1,7 +1,7 @@
 //! What a run will take, before it runs.
 
 use couplet_loss::default_chunk;
-use couplet_model::{ModelCost, ModelSpec, PassMemory, Precision, TrainedParameters};
+use couplet_model::{Clip, ModelCost, ModelSpec, PassMemory, Precision, TrainedParameters};
 
 use crate::config::Checked;
 use crate::step::lane_count;
@@ -40,6 +40,7 @@ pub struct MemoryPart {
 }
 
 const WIDE: f64 = 4.0;
+const WEIGHTS: &str = "weights";
 /// Copies of features, and of a chunk of logits, that the loss and its way back hold.
 const OF_LOSS: f64 = 6.0;
 
@@ -60,6 +61,21 @@ impl Checked {
     /// What the run will take.
     /// - tokens: of its longest captions, start and end included; by default the whole context.
     pub fn plan(&self, tokens: Option<usize>) -> RunPlan {
+        let spec = self.config.model.spec();
+        let mut trained = spec.trained_parameters(self.config.freeze);
+        if let Some(classes) = &self.data.classes {
+            trained.text = 0;
+            trained.joint = ((spec.embed_dim + 1) * classes.class_names.len()) as u64;
+        }
+        self.plan_of(spec.cost(), trained, tokens)
+    }
+
+    fn plan_of(
+        &self,
+        model: ModelCost,
+        trained: TrainedParameters,
+        tokens: Option<usize>,
+    ) -> RunPlan {
         let config = &self.config;
         let spec = config.model.spec();
         let context = spec.text.context_length;
@@ -67,8 +83,8 @@ impl Checked {
         let mut plan = RunPlan {
             device: config.device.resolved(),
             precision: config.precision,
-            model: spec.cost(),
-            trained_parameters: 0,
+            model,
+            trained_parameters: trained.image + trained.text + trained.joint,
             tokens: tokens.map_or(context, |tokens| tokens.min(context)),
             forward_flops: 0.0,
             step_flops: 0.0,
@@ -79,12 +95,6 @@ impl Checked {
             total_steps: self.schedule.total_steps,
             memory: Vec::new(),
         };
-        let mut trained = spec.trained_parameters(config.freeze);
-        if let Some(classes) = &self.data.classes {
-            trained.text = 0;
-            trained.joint = ((spec.embed_dim + 1) * classes.class_names.len()) as u64;
-        }
-        plan.trained_parameters = trained.image + trained.text + trained.joint;
         self.count_flops(&spec, trained, &mut plan);
         self.count_memory(&spec, &mut plan);
         plan
@@ -165,7 +175,7 @@ impl Checked {
             on_host: false,
         };
         let mut memory = vec![
-            part("weights", parameters),
+            part(WEIGHTS, parameters),
             part("weights in half precision", narrow),
             part("gradients", trained * lanes * passes),
             part("moments", trained * moments),
@@ -180,6 +190,26 @@ impl Checked {
         });
         memory.retain(|part| part.bytes > 0.0);
         plan.memory = memory;
+    }
+
+    /// That the run may not fit into memory, and what helps; on the CPU, where the system ends
+    /// a process that takes too much without a word.
+    /// - model: the run's, in memory already.
+    pub(crate) fn memory_warning(&self, model: &Clip) -> Option<String> {
+        if self.config.device.resolved() != DeviceSetting::Flex {
+            return None;
+        }
+        let spec = self.config.model.spec();
+        let plan = self.plan_of(spec.cost_of(model), spec.trained_of(model), None);
+        let is_there = |part: &&MemoryPart| part.name == WEIGHTS;
+        let there: f64 = plan
+            .memory
+            .iter()
+            .filter(is_there)
+            .map(|part| part.bytes)
+            .sum();
+        let needed = plan.bytes(false) + plan.bytes(true) - there;
+        memory_warning(needed, crate::memory::free()?, plan.tokens)
     }
 
     /// Takes some steps of the run's model on random data, of two micro-batches at most.
@@ -217,10 +247,25 @@ impl Checked {
     }
 }
 
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+fn memory_warning(needed: f64, free: u64, tokens: usize) -> Option<String> {
+    let mib = |bytes: f64| bytes / f64::from(1 << 20);
+    (needed > free as f64).then(|| {
+        format!(
+            "with captions of {tokens} tokens the run needs about {:.0} MiB more, and {:.0} are free: \
+             if it is ended for that, lower batch.micro or set batch.recompute_blocks = true; \
+             `couplet plan` tells what each part takes",
+            mib(needed),
+            mib(free as f64)
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::RunConfig;
+    use burn::tensor::Device;
 
     fn checked(set: &[&str]) -> Checked {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/shapes.toml");
@@ -289,6 +334,21 @@ mod tests {
             4.0 * values(frozen.trained_parameters)
         );
         assert!(bytes(&frozen, "average of the weights") > 0.0);
+    }
+
+    #[test]
+    fn too_little_memory_is_told_before_the_run() {
+        assert_eq!(memory_warning(1e9, 1_000_000_001, 77), None);
+        let told = memory_warning(2.0 * 1024.0 * 1024.0, 1 << 20, 77).unwrap();
+        assert!(told.contains("about 2 MiB more, and 1 are free") && told.contains("batch.micro"));
+        let model = Clip::init(
+            &checked(&[]).config.model.spec(),
+            0,
+            &Device::flex().autodiff(),
+        );
+        assert_eq!(checked(&[]).memory_warning(&model), None);
+        let huge = checked(&["data.train.samples=100000000", "batch.global=50000000"]);
+        assert!(huge.memory_warning(&model).is_some());
     }
 
     #[test]

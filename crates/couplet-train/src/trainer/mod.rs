@@ -48,6 +48,9 @@ pub fn train(
         observer.event(Event::Note(note));
     }
     run.warn_of_micro_batches(observer);
+    if let Some(warning) = checked.memory_warning(run.model()) {
+        observer.event(Event::Warning(&warning));
+    }
     if run.state.step >= checked.schedule.total_steps {
         return Ok(run.outcome(Ending::AlreadyFinished));
     }
