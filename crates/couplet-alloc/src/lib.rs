@@ -8,19 +8,19 @@ use mimalloc::MiMalloc;
 /// mimalloc, which says so where the system has no memory left.
 pub struct Allocator;
 
-static WHEN_OUT: OnceLock<fn(usize)> = OnceLock::new();
+static WHEN_OUT: OnceLock<fn()> = OnceLock::new();
 
-/// Calls `tell` with the size that was asked for, in bytes, before a failed allocation ends the
-/// program. It must not allocate. The first one stays.
-pub fn when_out_of_memory(tell: fn(usize)) {
+/// Calls `tell` at every allocation that fails, most of which end the program. It must not
+/// allocate. The first one stays.
+pub fn when_out_of_memory(tell: fn()) {
     let _ = WHEN_OUT.set(tell);
 }
 
-fn checked(pointer: *mut u8, size: usize) -> *mut u8 {
+fn checked(pointer: *mut u8) -> *mut u8 {
     if pointer.is_null()
         && let Some(tell) = WHEN_OUT.get()
     {
-        tell(size);
+        tell();
     }
     pointer
 }
@@ -29,7 +29,7 @@ fn checked(pointer: *mut u8, size: usize) -> *mut u8 {
 // SAFETY: every call is handed to mimalloc as it came, and its pointer back as it is.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        checked(unsafe { MiMalloc.alloc(layout) }, layout.size())
+        checked(unsafe { MiMalloc.alloc(layout) })
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
@@ -37,11 +37,11 @@ unsafe impl GlobalAlloc for Allocator {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        checked(unsafe { MiMalloc.alloc_zeroed(layout) }, layout.size())
+        checked(unsafe { MiMalloc.alloc_zeroed(layout) })
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        checked(unsafe { MiMalloc.realloc(pointer, layout, size) }, size)
+        checked(unsafe { MiMalloc.realloc(pointer, layout, size) })
     }
 }
 

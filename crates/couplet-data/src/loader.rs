@@ -26,7 +26,7 @@ use crate::{Transform, decode};
 mod batch;
 
 use batch::{CHUNK, Row, close_up};
-pub use batch::{HostBatch, TokenOptions};
+pub use batch::{HostBatch, TOKEN_MULTIPLE, TokenOptions};
 
 /// Most batches that wait for the training loop, beside the one being made.
 const QUEUE: usize = 2;

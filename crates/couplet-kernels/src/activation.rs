@@ -6,10 +6,7 @@ use rayon::prelude::*;
 
 use crate::graph::{Kernel, apply, takes};
 use crate::math::{normal, sigmoid, tanh, wide};
-use crate::values::{Dense, tensor};
-
-/// Values that one task computes.
-const CHUNK: usize = 1 << 14;
+use crate::values::{CHUNK, Dense, tensor};
 
 /// `x Φ(x)` with the normal distribution's exact Φ; returns the shape of `x`.
 /// Source: Hendrycks and Gimpel 2016, "Gaussian Error Linear Units".

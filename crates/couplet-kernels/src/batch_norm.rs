@@ -6,10 +6,7 @@ use rayon::prelude::*;
 
 use crate::graph::{Kernel, apply, takes};
 use crate::math::{dot_from, squares, sum, wide};
-use crate::values::{Dense, tensor};
-
-/// Values that one task computes.
-const CHUNK: usize = 1 << 14;
+use crate::values::{CHUNK, Dense, tensor};
 
 /// What [`batch_norm`] gives.
 #[derive(Debug, Clone)]
@@ -159,6 +156,8 @@ impl Kernel<3> for BatchNorm {
             unreachable!("images are of rank 4");
         };
         let pixels = height * width;
+        let is_sound = gain.values().len() == channels && bias.values().len() == channels;
+        assert!(is_sound, "a norm's channels");
         let mut out = vec![0.0; x.values().len()];
         let images = by_channel(x.values(), channels, pixels);
         let outs = by_channel_mut(&mut out, channels, pixels);

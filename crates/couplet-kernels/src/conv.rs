@@ -95,7 +95,8 @@ impl Sizes {
         self.kernel == 1 && self.stride == 1 && self.padding == 0
     }
 
-    /// Images that one task takes: as many tasks as there are cores.
+    /// Images that one task takes: at most as many tasks as there are cores. A single image is
+    /// divided within its products.
     fn share(&self) -> usize {
         self.batch.div_ceil(rayon::current_num_threads()).max(1)
     }

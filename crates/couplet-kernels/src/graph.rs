@@ -8,7 +8,8 @@ use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::{
-    Autodiff, BackendTensor, DispatchKindConversion, DispatchTensor, DispatchTensorKind, Flex,
+    Autodiff, AutodiffBackend, BackendTensor, DispatchKindConversion, DispatchTensor,
+    DispatchTensorKind, Flex,
 };
 use burn::tensor::{DType, Tensor};
 use burn_flex::FlexTensor;
@@ -67,7 +68,7 @@ impl<K: Kernel<N>, const N: usize> Backward<Flex, N> for WayBack<K> {
 }
 
 /// Runs a kernel, in the graph if its inputs have one.
-/// - inputs: all such that [`takes`] holds, all with a graph or all without.
+/// - inputs: all such that [`takes`] holds; those without a graph are constants.
 /// - returns the output, of rank `D`, and what the kernel saved.
 #[expect(
     clippy::redundant_closure_for_method_calls,
@@ -78,12 +79,18 @@ pub(crate) fn apply<K: Kernel<N>, const N: usize, const D: usize>(
     inputs: [DispatchTensor; N],
 ) -> (Tensor<D>, K::Saved) {
     type Graph = Autodiff<Flex, NoCheckpointing>;
-    let has_graph = matches!(inputs[0].kind, DispatchTensorKind::Autodiff(_));
-    if !has_graph {
+    let has_graph = |input: &DispatchTensor| matches!(input.kind, DispatchTensorKind::Autodiff(_));
+    if !inputs.iter().any(has_graph) {
         let (output, saved) = kernel.forward(inputs.map(of::<Flex>));
         return (Tensor::from_primitive::<Flex>(output), saved);
     }
-    let inputs = inputs.map(of::<Graph>);
+    let inputs = inputs.map(|input| {
+        if has_graph(&input) {
+            of::<Graph>(input)
+        } else {
+            Graph::from_inner(of::<Flex>(input))
+        }
+    });
     let nodes = inputs.each_ref().map(|input| input.node());
     let values = inputs.map(|input| input.into_primitive());
     let (output, saved) = kernel.forward(values);

@@ -55,6 +55,10 @@ impl Kernel<3> for LayerNorm {
         let (x, gain, bias) = (Dense::new(x), Dense::new(gain), Dense::new(bias));
         let width = x.width();
         let (gains, biases) = (gain.values(), bias.values());
+        assert!(
+            gains.len() == width && biases.len() == width,
+            "a norm's width"
+        );
         let mut out = vec![0.0; x.values().len()];
         let mut rows = vec![(0.0, 0.0); out.len() / width];
         let tasks = (out.par_chunks_mut(ROWS * width))

@@ -1,5 +1,5 @@
 //! The operations of CLIP's towers for the CPU: each one whole, with its own way back, on
-//! all cores of the thread pool it runs in. Burn's CPU backend builds them from many, most
+//! the cores of the thread pool it runs in. Burn's CPU backend builds them from many, most
 //! of them on one core, each of which writes what the next reads.
 //!
 //! Tensors of other backends, and of other dtypes than f32, take Burn's operations; results

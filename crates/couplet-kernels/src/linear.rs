@@ -101,6 +101,11 @@ impl Kernel<3> for Linear {
         let (x, weight, bias) = (Dense::new(x), Dense::new(weight), Dense::new(bias));
         let mut out = Self::product(&x, &weight);
         let bias = bias.values();
+        assert_eq!(
+            bias.len(),
+            weight.shape()[0],
+            "a bias is as long as the output"
+        );
         out.par_chunks_mut(ROWS * bias.len()).for_each(|rows| {
             wide(
                 #[inline(always)]

@@ -275,3 +275,16 @@ fn sums_of_many_values() {
     let sum = add(x.clone(), x.mul_scalar(2.0));
     assert_eq!(sum_of_squares(&sum), Some(900_000.0));
 }
+
+#[test]
+fn what_has_no_graph_is_a_constant_beside_what_has_one() {
+    let plain = Device::flex();
+    let weight = Tensor::<2>::ones([2, 3], &plain.clone().autodiff()).require_grad();
+    let x = Tensor::<2>::from_floats([[1.0, 2.0, 3.0]], &plain);
+    let gradients = linear(x, weight.clone(), None).sum().backward();
+    let of_weight = weight.grad(&gradients).unwrap().into_data();
+    assert_eq!(
+        of_weight.as_slice::<f32>().unwrap(),
+        [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]
+    );
+}

@@ -7,10 +7,7 @@ use rayon::prelude::*;
 
 use crate::graph::takes;
 use crate::math::{squares, wide};
-use crate::values::{Dense, tensor};
-
-/// Values that one task computes.
-const CHUNK: usize = 1 << 14;
+use crate::values::{CHUNK, Dense, tensor};
 
 /// AdamW's settings at one step. Source: Loshchilov and Hutter 2017, "Decoupled Weight Decay
 /// Regularization".
@@ -41,6 +38,9 @@ impl AdamW {
     /// If kernels do not take the tensors ([`takes`]), or they have a graph.
     pub fn step<const D: usize>(self, moved: Moved<D>, gradient: Tensor<D>) -> Moved<D> {
         let shape = moved.parameter.dims();
+        for part in [&moved.first, &moved.second, &gradient] {
+            assert_eq!(part.dims(), shape, "an update's tensors are of one shape");
+        }
         let [mut parameter, mut first, mut second] =
             [moved.parameter, moved.first, moved.second].map(|part| dense(part).into_values());
         let gradient = dense(gradient);
@@ -108,12 +108,13 @@ pub fn sum_of_squares<const D: usize>(x: &Tensor<D>) -> Option<f64> {
     Some(sums.into_iter().sum())
 }
 
-/// `a + b`, in place where nobody else holds `a`.
+/// `a + b`, of one shape, in place where nobody else holds `a`.
 pub fn add<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
     if !takes(&a) || !takes(&b) {
         return a + b;
     }
     let shape = a.dims();
+    assert_eq!(shape, b.dims(), "sides of a sum");
     let (mut sum, part) = (dense(a).into_values(), dense(b));
     let tasks = sum
         .par_chunks_mut(CHUNK)

@@ -3,6 +3,9 @@
 use burn::tensor::{Bytes, DType, Shape};
 use burn_flex::{FlexTensor, Layout};
 
+/// Values that one task of an elementwise operation computes.
+pub(crate) const CHUNK: usize = 1 << 14;
+
 /// A tensor whose values lie one after the other.
 #[derive(Debug, Clone)]
 pub(crate) struct Dense {

@@ -27,7 +27,7 @@ pub struct TowerCost {
 const VISUAL: &str = "visual.";
 
 impl ModelSpec {
-    /// Parameters and arithmetic of both towers; the temperature counts to neither.
+    /// Parameters and arithmetic of both towers; the temperature and a classifier count to neither.
     ///
     /// # Panics
     /// If `self.problems()` is not empty.
@@ -126,7 +126,7 @@ struct Count {
 impl ParameterVisitor for Count {
     fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
         let elements = param.dims().iter().product::<usize>() as u64;
-        if is_buffer(name) || name.starts_with("logit_") {
+        if is_buffer(name) || name.starts_with("logit_") || name.starts_with("head.") {
             return;
         }
         if name.starts_with(VISUAL) {

@@ -47,14 +47,17 @@ impl ModelSpec {
                     width: count(vit.width),
                     mlp_width: count(vit.mlp_width()),
                     heads: count(vit.heads),
+                    scaled: scaled(vit.layer_scale),
                 };
                 let pixels = WIDE * count(3 * vit.image_size * vit.image_size);
                 let patches = WIDE * grid * count(3 * vit.patch_size * vit.patch_size);
-                let layers = trained(pass.freeze.image, blocks.image());
+                let layers = trained(pass.freeze.image, blocks.image(), pass.recompute_blocks);
                 pixels + patches + tower.bytes(layers, pass)
             }
             ImageTowerSpec::ResNet(resnet) => {
-                let share = trained(pass.freeze.image, blocks.image()) / count(blocks.image());
+                // As if blocks were alike: the last ones are the smaller.
+                let share = trained(pass.freeze.image, blocks.image(), pass.recompute_blocks)
+                    / count(blocks.image());
                 share * resnet_bytes(resnet, pass)
             }
         };
@@ -64,10 +67,14 @@ impl ModelSpec {
             width: count(text.width),
             mlp_width: count(text.mlp_width()),
             heads: count(text.heads),
+            scaled: scaled(text.layer_scale),
         };
         [
             image,
-            tower.bytes(trained(pass.freeze.text, blocks.text()), pass),
+            tower.bytes(
+                trained(pass.freeze.text, blocks.text(), pass.recompute_blocks),
+                pass,
+            ),
         ]
     }
 }
@@ -80,12 +87,17 @@ fn count(size: usize) -> f64 {
     size as f64
 }
 
+fn scaled(layer_scale: Option<f64>) -> f64 {
+    if layer_scale.is_some() { 2.0 } else { 0.0 }
+}
+
 /// Blocks that keep something.
-fn trained(freeze: Freeze, blocks: usize) -> f64 {
+fn trained(freeze: Freeze, blocks: usize, recompute_blocks: bool) -> f64 {
     count(match freeze {
-        Freeze::Nothing => blocks,
         Freeze::All => 0,
-        Freeze::AllButLast(last) => last.min(blocks),
+        // Where blocks are computed again, the inputs of all are kept.
+        Freeze::AllButLast(last) if !recompute_blocks => last.min(blocks),
+        Freeze::Nothing | Freeze::AllButLast(_) => blocks,
     })
 }
 
@@ -94,13 +106,15 @@ struct Transformer {
     width: f64,
     mlp_width: f64,
     heads: f64,
+    /// Times the width, what gains of the branches read.
+    scaled: f64,
 }
 
 impl Transformer {
     fn bytes(&self, layers: f64, pass: &PassMemory) -> f64 {
         let inputs = WIDE * self.tokens * self.width;
         if pass.recompute_blocks {
-            return inputs * layers + self.block(pass);
+            return inputs * layers + self.block(pass).min(layers * self.block(pass));
         }
         layers * self.block(pass)
     }
@@ -109,7 +123,7 @@ impl Transformer {
     /// and activation read what the product before gave.
     fn block(&self, pass: &PassMemory) -> f64 {
         let narrow = pass.narrow();
-        let stream = 2.0 * WIDE * self.width;
+        let stream = (2.0 + self.scaled) * WIDE * self.width;
         let products = narrow * (6.0 * self.width + 2.0 * self.mlp_width);
         let scores = self.heads * self.tokens;
         let apart = if pass.is_whole() {

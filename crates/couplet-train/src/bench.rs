@@ -5,7 +5,7 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use couplet_data::batch;
-use couplet_data::loader::HostBatch;
+use couplet_data::loader::{HostBatch, TOKEN_MULTIPLE};
 use couplet_loss::{Loss, default_chunk};
 use couplet_model::{Clip, Freeze, FreezeTable, ModelSpec, Precision, PreprocessSpec, TrainPass};
 
@@ -19,8 +19,6 @@ use crate::{DeviceSetting, OptimizerSettings, OptimizerTable};
 const MATMUL: usize = 2048;
 const MATMUL_ROUNDS: usize = 5;
 const LEARNING_RATE: f64 = 1e-5;
-/// A tower's captions are cut to multiples of this, as the loader has them.
-const TOKEN_MULTIPLE: usize = 8;
 
 /// What is measured.
 #[derive(Debug, Clone)]
@@ -205,11 +203,7 @@ fn data(settings: &StepBenchSettings) -> (Vec<u8>, Vec<i32>, usize) {
     });
     let context = spec.text.context_length;
     let length = settings.caption_tokens.unwrap_or(context);
-    let row = if spec.text.reads_no_padding() {
-        length.next_multiple_of(TOKEN_MULTIPLE).min(context)
-    } else {
-        context
-    };
+    let row = padded(spec, length);
     let last = i32::try_from(spec.text.vocab_size).unwrap_or(i32::MAX) - 1;
     let mut tokens = Vec::with_capacity(settings.batch * row);
     for pair in 0..settings.batch {
@@ -220,6 +214,17 @@ fn data(settings: &StepBenchSettings) -> (Vec<u8>, Vec<i32>, usize) {
         tokens.resize((pair + 1) * row, 0);
     }
     (pixels.collect(), tokens, length)
+}
+
+/// Tokens that the text tower runs on, as the loader pads captions.
+/// - longest: of the batch, start and end included.
+pub(crate) fn padded(spec: &ModelSpec, longest: usize) -> usize {
+    let context = spec.text.context_length;
+    if spec.text.reads_no_padding() {
+        longest.next_multiple_of(TOKEN_MULTIPLE).min(context)
+    } else {
+        context
+    }
 }
 
 /// Waits until the model's parameters are computed.

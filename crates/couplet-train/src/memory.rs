@@ -7,17 +7,24 @@ pub(crate) fn peak() -> Option<u64> {
     kib(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
 }
 
-/// Bytes that this process may still take, by the machine and by its container.
+/// Bytes that this process may still take, by the machine and, with cgroup v2, its container,
+/// whose cached files make room.
 pub(crate) fn free() -> Option<u64> {
     let machine = kib(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")?;
-    let number = |file: &str| -> Option<u64> {
-        let text = fs::read_to_string(format!("/sys/fs/cgroup/{file}")).ok()?;
-        text.trim().parse().ok()
-    };
-    let container = (number("memory.max"))
-        .zip(number("memory.current"))
-        .map(|(most, now)| most.saturating_sub(now));
-    Some(container.map_or(machine, |container| container.min(machine)))
+    Some(of_container().map_or(machine, |container| container.min(machine)))
+}
+
+fn of_container() -> Option<u64> {
+    let read = |file: &str| fs::read_to_string(format!("/sys/fs/cgroup/{file}")).ok();
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    let most = number(&read("memory.max")?)?;
+    let now = number(&read("memory.current")?)?;
+    let stat = read("memory.stat")?;
+    let cached = stat
+        .lines()
+        .find_map(|line| line.strip_prefix("inactive_file "));
+    let cached = cached.and_then(number).unwrap_or(0);
+    Some(most.saturating_sub(now.saturating_sub(cached)))
 }
 
 /// Of a line `NAME   123 kB`.

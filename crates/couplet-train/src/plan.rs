@@ -1,8 +1,12 @@
 //! What a run will take, before it runs.
 
 use couplet_loss::default_chunk;
-use couplet_model::{Clip, ModelCost, ModelSpec, PassMemory, Precision, TrainedParameters};
+use couplet_model::{
+    Blocks, Clip, Freeze, ImageTowerSpec, ModelCost, ModelSpec, PassMemory, Precision,
+    TrainedParameters,
+};
 
+use crate::bench::padded;
 use crate::config::Checked;
 use crate::step::lane_count;
 use crate::{DeviceSetting, OptimizerTable, StepBenchError, StepBenchSettings, bench_step};
@@ -15,7 +19,7 @@ pub struct RunPlan {
     pub model: ModelCost,
     /// Parameters that the run trains, the temperature and a classifier included.
     pub trained_parameters: u64,
-    /// Tokens of the captions that all below is for.
+    /// Tokens that the text tower runs on, which all below is for.
     pub tokens: usize,
     /// Floating-point operations of one forward pass over one pair.
     pub forward_flops: f64,
@@ -41,6 +45,8 @@ pub struct MemoryPart {
 
 const WIDE: f64 = 4.0;
 const WEIGHTS: &str = "weights";
+const MOMENTS: &str = "moments";
+const AVERAGE: &str = "average of the weights";
 /// Copies of features, and of a chunk of logits, that the loss and its way back hold.
 const OF_LOSS: f64 = 6.0;
 
@@ -85,7 +91,7 @@ impl Checked {
             precision: config.precision,
             model,
             trained_parameters: trained.image + trained.text + trained.joint,
-            tokens: tokens.map_or(context, |tokens| tokens.min(context)),
+            tokens: padded(&spec, tokens.unwrap_or(context)),
             forward_flops: 0.0,
             step_flops: 0.0,
             batch,
@@ -113,16 +119,22 @@ impl Checked {
         let is_encoded_before = plan.micro_batch < plan.batch && config.classify.is_none();
         let again = f64::from(u8::from(is_encoded_before))
             + f64::from(u8::from(config.batch.recompute_blocks));
-        let of_tower = |forward: f64, trained: u64, all: u64| match trained {
-            0 => forward,
-            // The way back costs two passes through what it goes through: blocks are most of
-            // a tower, and all about as large.
-            _ => forward * (1.0 + again + 2.0 * trained as f64 / all as f64),
+        let blocks = Blocks::of(spec);
+        let of_tower = |forward: f64, trained: u64, freeze: Freeze, blocks: usize| {
+            // The way back costs two passes through what it goes through.
+            let share = match freeze {
+                _ if trained == 0 => return forward,
+                // Blocks that are computed again are all gone back through.
+                Freeze::AllButLast(last) if !config.batch.recompute_blocks => {
+                    last as f64 / blocks as f64
+                }
+                _ => 1.0,
+            };
+            forward * (1.0 + again + 2.0 * share)
         };
-        let (of_image, of_text) = (plan.model.image.parameters, plan.model.text.parameters);
         plan.forward_flops = image + text;
-        plan.step_flops =
-            of_tower(image, trained.image, of_image) + of_tower(text, trained.text, of_text);
+        plan.step_flops = of_tower(image, trained.image, config.freeze.image, blocks.image())
+            + of_tower(text, trained.text, config.freeze.text, blocks.text());
     }
 
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
@@ -159,7 +171,10 @@ impl Checked {
         };
         let rows = (config.batch.logit_rows).unwrap_or_else(|| default_chunk(plan.batch));
         let (batch, side) = (plan.batch as f64, spec.image.image_size() as f64);
-        let of_loss = batch * (2 * spec.embed_dim + rows.min(plan.batch)) as f64;
+        let of_loss = match &self.data.classes {
+            Some(classes) => plan.micro_batch * (spec.embed_dim + classes.class_names.len()),
+            None => plan.batch * (2 * spec.embed_dim + rows.min(plan.batch)),
+        };
         let average = if config.ema.is_some() {
             parameters
         } else {
@@ -178,10 +193,10 @@ impl Checked {
             part(WEIGHTS, parameters),
             part("weights in half precision", narrow),
             part("gradients", trained * lanes * passes),
-            part("moments", trained * moments),
-            part("average of the weights", average),
+            part(MOMENTS, trained * moments),
+            part(AVERAGE, average),
             part("activations", plan.micro_batch as f64 * activations / WIDE),
-            part("features and logits", OF_LOSS * of_loss),
+            part("features and logits", OF_LOSS * of_loss as f64),
         ];
         memory.push(MemoryPart {
             name: "pixels of a batch",
@@ -194,14 +209,16 @@ impl Checked {
 
     /// That the run may not fit into memory, and what helps; on the CPU, where the system ends
     /// a process that takes too much without a word.
-    /// - model: the run's, in memory already.
-    pub(crate) fn memory_warning(&self, model: &Clip) -> Option<String> {
+    /// - model: the run's, in memory already, with its moments and average if it is `resumed`.
+    pub(crate) fn memory_warning(&self, model: &Clip, resumed: bool) -> Option<String> {
         if self.config.device.resolved() != DeviceSetting::Flex {
             return None;
         }
         let spec = self.config.model.spec();
         let plan = self.plan_of(spec.cost_of(model), spec.trained_of(model), None);
-        let is_there = |part: &&MemoryPart| part.name == WEIGHTS;
+        let is_there = |part: &&MemoryPart| {
+            part.name == WEIGHTS || resumed && [MOMENTS, AVERAGE].contains(&part.name)
+        };
         let there: f64 = plan
             .memory
             .iter()
@@ -209,10 +226,15 @@ impl Checked {
             .map(|part| part.bytes)
             .sum();
         let needed = plan.bytes(false) + plan.bytes(true) - there;
-        memory_warning(needed, crate::memory::free()?, plan.tokens)
+        let help = match spec.image {
+            ImageTowerSpec::Vit(_) => "lower batch.micro or set batch.recompute_blocks = true",
+            ImageTowerSpec::ResNet(_) => "lower batch.global",
+        };
+        memory_warning(needed, crate::memory::free()?, plan.tokens, help)
     }
 
-    /// Takes some steps of the run's model on random data, of two micro-batches at most.
+    /// Takes some steps of the run's model on random data: of two micro-batches at most, with
+    /// AdamW and the softmax loss.
     /// - returns samples a second.
     ///
     /// # Errors
@@ -248,12 +270,12 @@ impl Checked {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-fn memory_warning(needed: f64, free: u64, tokens: usize) -> Option<String> {
+fn memory_warning(needed: f64, free: u64, tokens: usize, help: &str) -> Option<String> {
     let mib = |bytes: f64| bytes / f64::from(1 << 20);
     (needed > free as f64).then(|| {
         format!(
             "with captions of {tokens} tokens the run needs about {:.0} MiB more, and {:.0} are free: \
-             if it is ended for that, lower batch.micro or set batch.recompute_blocks = true; \
+             if it is ended for that, {help}; \
              `couplet plan` tells what each part takes",
             mib(needed),
             mib(free as f64)
@@ -338,17 +360,21 @@ mod tests {
 
     #[test]
     fn too_little_memory_is_told_before_the_run() {
-        assert_eq!(memory_warning(1e9, 1_000_000_001, 77), None);
-        let told = memory_warning(2.0 * 1024.0 * 1024.0, 1 << 20, 77).unwrap();
+        assert_eq!(memory_warning(1e9, 1_000_000_001, 77, ""), None);
+        let told = memory_warning(2.0 * 1024.0 * 1024.0, 1 << 20, 77, "lower batch.micro").unwrap();
         assert!(told.contains("about 2 MiB more, and 1 are free") && told.contains("batch.micro"));
         let model = Clip::init(
             &checked(&[]).config.model.spec(),
             0,
             &Device::flex().autodiff(),
         );
-        assert_eq!(checked(&[]).memory_warning(&model), None);
-        let huge = checked(&["data.train.samples=100000000", "batch.global=50000000"]);
-        assert!(huge.memory_warning(&model).is_some());
+        assert_eq!(checked(&[]).memory_warning(&model, false), None);
+        let huge = checked(&[
+            "data.train.samples=100000000",
+            "batch.global=50000000",
+            "schedule.warmup=1 step",
+        ]);
+        assert!(huge.memory_warning(&model, false).is_some());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::sample::Skipped;
 /// Images that are made at once and lie together in memory.
 pub(super) const CHUNK: usize = 128;
 /// A batch's captions are padded to a multiple of this.
-const TOKEN_MULTIPLE: usize = 8;
+pub const TOKEN_MULTIPLE: usize = 8;
 
 /// How captions become rows of one matrix.
 #[derive(Debug, Clone)]

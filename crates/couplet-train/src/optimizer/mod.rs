@@ -225,10 +225,10 @@ pub(crate) fn global_norm(model: &Clip, grads: &GradientsParams) -> f64 {
     impl ParameterVisitor for Norm<'_> {
         fn visit<const D: usize>(&mut self, _name: &str, param: &Param<Tensor<D>>) {
             if let Some(grad) = self.grads.get::<D>(param.id) {
-                // Rows first, then the vector: a plain sum of a large tensor adds in an
-                // order that depends on scheduling.
                 match couplet_kernels::sum_of_squares(&grad) {
                     Some(sum) => self.sum += sum,
+                    // Rows first, then the vector: a plain sum of a large tensor adds in an
+                    // order that depends on scheduling.
                     None => self.sums.push(grad.square().sum_dim(D - 1).sum()),
                 }
             }

@@ -48,11 +48,11 @@ pub fn train(
         observer.event(Event::Note(note));
     }
     run.warn_of_micro_batches(observer);
-    if let Some(warning) = checked.memory_warning(run.model()) {
-        observer.event(Event::Warning(&warning));
-    }
     if run.state.step >= checked.schedule.total_steps {
         return Ok(run.outcome(Ending::AlreadyFinished));
+    }
+    if let Some(warning) = checked.memory_warning(run.model(), run.checkpoint.is_some()) {
+        observer.event(Event::Warning(&warning));
     }
     let outcome = run.finish(&loader, stop, observer);
     outcome.map_err(|error| match error {

@@ -103,7 +103,7 @@ fn print(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) {
     );
     line(
         "memory",
-        "about, in MiB, the program itself not counted".into(),
+        "about, in MiB, without the program and what a stream shuffles".into(),
     );
     for part in &plan.memory {
         let place = if part.on_host { ", on the host" } else { "" };
