@@ -6,6 +6,7 @@
 mod augment;
 pub mod batch;
 mod brace;
+mod csv_table;
 mod decode;
 mod draw;
 pub mod labelled;

@@ -70,17 +70,16 @@ impl HeadPlace {
 }
 
 impl SelfAttention {
-    fn heads(&self, qkv: &Dense) -> impl Fn(usize) -> HeadPlace + Sync + use<> {
+    fn first_head(&self, qkv: &Dense) -> HeadPlace {
         let [_, tokens, packed] = *qkv.shape() else {
             unreachable!("queries, keys and values are of rank 3");
         };
         let width = packed / 3;
-        let head_width = width / self.heads;
-        move |at| HeadPlace {
-            at,
+        HeadPlace {
+            at: 0,
             tokens,
             width,
-            head_width,
+            head_width: width / self.heads,
         }
     }
 }
@@ -95,16 +94,11 @@ impl Kernel<1> for SelfAttention {
 
     fn forward(&self, [qkv]: [FlexTensor; 1]) -> (FlexTensor, Saved) {
         let qkv = Dense::new(qkv);
-        let head_of = self.heads(&qkv);
-        let HeadPlace {
-            tokens,
-            width,
-            head_width,
-            ..
-        } = head_of(0);
+        let first = self.first_head(&qkv);
+        let (tokens, width) = (first.tokens, first.width);
         let batch = qkv.shape()[0];
         let sequence = tokens * width;
-        let scale = scale(head_width);
+        let scale = scale(first.head_width);
         let mut out = vec![0.0; batch * sequence];
         let mut weights = vec![0.0; batch * self.heads * tokens * tokens];
         let sequences = (out.par_chunks_mut(sequence))
@@ -112,7 +106,7 @@ impl Kernel<1> for SelfAttention {
             .zip(qkv.values().par_chunks(3 * sequence));
         sequences.for_each(|((out, weights), qkv)| {
             for (at, weights) in weights.chunks_exact_mut(tokens * tokens).enumerate() {
-                let head = head_of(at);
+                let head = HeadPlace { at, ..first };
                 let (queries, keys) = (head.part(qkv, 0), head.part(qkv, 1).transposed());
                 product(weights, tokens, Before::Overwrite, queries, keys);
                 wide(
@@ -145,15 +139,10 @@ impl Kernel<1> for SelfAttention {
         _: [bool; 1],
     ) -> [Option<FlexTensor>; 1] {
         let gradient = Dense::new(gradient);
-        let head_of = self.heads(&qkv);
-        let HeadPlace {
-            tokens,
-            width,
-            head_width,
-            ..
-        } = head_of(0);
+        let first = self.first_head(&qkv);
+        let (tokens, width) = (first.tokens, first.width);
         let sequence = tokens * width;
-        let scale = scale(head_width);
+        let scale = scale(first.head_width);
         let mut of_qkv = vec![0.0; qkv.values().len()];
         let sequences = (of_qkv.par_chunks_mut(3 * sequence))
             .zip(qkv.values().par_chunks(3 * sequence))
@@ -162,9 +151,10 @@ impl Kernel<1> for SelfAttention {
         sequences.for_each(|(((of_qkv, qkv), weights), gradient)| {
             let mut of_scores = vec![0.0; tokens * tokens];
             for (at, weights) in weights.chunks_exact(tokens * tokens).enumerate() {
-                let head = head_of(at);
+                let head = HeadPlace { at, ..first };
                 let values = head.part(qkv, 2).transposed();
-                let out = Matrix::strided(&gradient[head.start(0)..], tokens, head_width, width);
+                let out = &gradient[head.start(0)..];
+                let out = Matrix::strided(out, tokens, head.head_width, width);
                 product(&mut of_scores, tokens, Before::Overwrite, out, values);
                 wide(
                     #[inline(always)]

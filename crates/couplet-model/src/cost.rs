@@ -4,7 +4,9 @@ use burn::module::Param;
 use burn::tensor::{Device, Tensor};
 
 use crate::names::{ParameterVisitor, visit_parameters};
-use crate::{Blocks, Clip, FreezeTable, ImageTowerSpec, ModelSpec, Place, ResNetSpec, is_buffer};
+use crate::{
+    Blocks, Clip, FreezeTable, ImageTowerSpec, ModelSpec, Place, ResNetSpec, VitSpec, is_buffer,
+};
 
 /// Costs by tower.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -64,6 +66,14 @@ impl ModelSpec {
     /// Of one forward pass over one image.
     pub fn image_flops(&self) -> f64 {
         image_flops(self)
+    }
+
+    /// Of one forward pass over one image in training, less the patches that are left out.
+    pub fn image_train_flops(&self) -> f64 {
+        match &self.image {
+            ImageTowerSpec::Vit(vit) => vit_flops(vit, vit.trained_patches(), self.embed_dim),
+            ImageTowerSpec::ResNet(_) => image_flops(self),
+        }
     }
 }
 
@@ -160,18 +170,21 @@ fn pooling(queries: usize, tokens: usize, width: usize, context_width: usize) ->
 }
 
 fn image_flops(spec: &ModelSpec) -> f64 {
-    let vit = match &spec.image {
-        ImageTowerSpec::Vit(vit) => vit,
-        ImageTowerSpec::ResNet(resnet) => return resnet_flops(resnet, spec.embed_dim),
-    };
-    let patches = vit.grid() * vit.grid();
-    let tokens = patches + 1;
-    let embedding = product(&[patches, 3, vit.patch_size, vit.patch_size, vit.width]);
+    match &spec.image {
+        ImageTowerSpec::Vit(vit) => vit_flops(vit, vit.patches(), spec.embed_dim),
+        ImageTowerSpec::ResNet(resnet) => resnet_flops(resnet, spec.embed_dim),
+    }
+}
+
+/// - kept: patches that the blocks see.
+fn vit_flops(vit: &VitSpec, kept: usize, embed_dim: usize) -> f64 {
+    let tokens = kept + 1;
+    let pixels = 3 * vit.patch_size * vit.patch_size;
+    let embedding = product(&[vit.patches(), pixels, vit.width]);
     let pooled = vit.attention_pool.map(|pool| {
-        pooling(pool.queries, tokens, spec.embed_dim, vit.width)
-            + product(&[spec.embed_dim, spec.embed_dim])
+        pooling(pool.queries, tokens, embed_dim, vit.width) + product(&[embed_dim, embed_dim])
     });
-    let head = pooled.unwrap_or_else(|| product(&[vit.width, spec.embed_dim]));
+    let head = pooled.unwrap_or_else(|| product(&[vit.width, embed_dim]));
     embedding + blocks(tokens, vit.width, vit.mlp_width(), vit.layers) + head
 }
 

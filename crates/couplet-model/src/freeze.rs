@@ -62,7 +62,7 @@ impl FreezeTable {
 
 impl Freeze {
     /// Blocks that are frozen, from the first, of a tower that has `blocks`.
-    fn frozen_blocks(self, blocks: usize) -> usize {
+    pub fn frozen_blocks(self, blocks: usize) -> usize {
         match self {
             Self::Nothing => 0,
             Self::All => blocks,

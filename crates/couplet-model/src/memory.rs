@@ -41,23 +41,22 @@ impl ModelSpec {
         let blocks = Blocks::of(self);
         let image = match &self.image {
             ImageTowerSpec::Vit(vit) => {
-                let grid = count(vit.grid() * vit.grid());
+                let all = count(vit.patches());
                 let tower = Transformer {
-                    tokens: 1.0 + grid * (1.0 - vit.patch_dropout),
+                    tokens: count(1 + vit.trained_patches()),
                     width: count(vit.width),
                     mlp_width: count(vit.mlp_width()),
                     heads: count(vit.heads),
                     scaled: scaled(vit.layer_scale),
                 };
                 let pixels = WIDE * count(3 * vit.image_size * vit.image_size);
-                let patches = WIDE * grid * count(3 * vit.patch_size * vit.patch_size);
-                let layers = trained(pass.freeze.image, blocks.image(), pass.recompute_blocks);
+                let patches = WIDE * all * count(3 * vit.patch_size * vit.patch_size);
+                let layers = trained(pass.freeze.image, blocks.image());
                 pixels + patches + tower.bytes(layers, pass)
             }
             ImageTowerSpec::ResNet(resnet) => {
                 // As if blocks were alike: the last ones are the smaller.
-                let share = trained(pass.freeze.image, blocks.image(), pass.recompute_blocks)
-                    / count(blocks.image());
+                let share = trained(pass.freeze.image, blocks.image()) / count(blocks.image());
                 share * resnet_bytes(resnet, pass)
             }
         };
@@ -69,13 +68,8 @@ impl ModelSpec {
             heads: count(text.heads),
             scaled: scaled(text.layer_scale),
         };
-        [
-            image,
-            tower.bytes(
-                trained(pass.freeze.text, blocks.text(), pass.recompute_blocks),
-                pass,
-            ),
-        ]
+        let layers = trained(pass.freeze.text, blocks.text());
+        [image, tower.bytes(layers, pass)]
     }
 }
 
@@ -92,13 +86,8 @@ fn scaled(layer_scale: Option<f64>) -> f64 {
 }
 
 /// Blocks that keep something.
-fn trained(freeze: Freeze, blocks: usize, recompute_blocks: bool) -> f64 {
-    count(match freeze {
-        Freeze::All => 0,
-        // Where blocks are computed again, the inputs of all are kept.
-        Freeze::AllButLast(last) if !recompute_blocks => last.min(blocks),
-        Freeze::Nothing | Freeze::AllButLast(_) => blocks,
-    })
+fn trained(freeze: Freeze, blocks: usize) -> f64 {
+    count(blocks - freeze.frozen_blocks(blocks))
 }
 
 struct Transformer {

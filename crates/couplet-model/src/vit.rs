@@ -28,7 +28,8 @@ pub struct VisionTransformer {
     #[module(skip)]
     pool: ImagePool,
     norm_after_pool: bool,
-    patch_dropout: f64,
+    /// Patches of each image that a training step keeps.
+    trained_patches: usize,
 }
 
 /// A convolution whose stride is its kernel, computed as one matrix product.
@@ -50,7 +51,7 @@ impl VisionTransformer {
         let w = spec.width;
         let patch = spec.patch_size;
         let std = inverse_sqrt(w);
-        let tokens = spec.grid() * spec.grid() + 1;
+        let tokens = spec.patches() + 1;
         // The attention pool answers in the joint space already.
         let pooled = if spec.attention_pool.is_some() {
             embed_dim
@@ -90,7 +91,7 @@ impl VisionTransformer {
             proj: init.normal("visual.proj", [pooled, embed_dim], std),
             pool: spec.pool,
             norm_after_pool: spec.norm_after_pool,
-            patch_dropout: spec.patch_dropout,
+            trained_patches: spec.trained_patches(),
         }
     }
 
@@ -123,8 +124,8 @@ impl VisionTransformer {
             .expand([batch, 1, width]);
         let x = Tensor::cat(vec![class, patches], 1) + self.positional_embedding.val().unsqueeze();
         let x = match pass {
-            Some(pass) if self.patch_dropout > 0.0 => keep_some(x, self.patch_dropout, pass),
-            _ => x,
+            Some(pass) => keep_some(x, self.trained_patches, pass),
+            None => x,
         };
         match &self.ln_pre {
             Some(ln_pre) => ln_pre.forward(x),
@@ -205,14 +206,16 @@ impl PatchEmbedding {
     }
 }
 
-/// The first token and a random share of the others, drawn for each image by itself.
+/// The first token and so many of the others, drawn for each image by itself.
 /// - x: `[batch, tokens, width]`; returns `[batch, 1 + kept, width]`.
 ///
 /// Source: open_clip `PatchDropout`.
-fn keep_some(x: Tensor<3>, dropout: f64, pass: &TrainPass) -> Tensor<3> {
+fn keep_some(x: Tensor<3>, kept: usize, pass: &TrainPass) -> Tensor<3> {
     let [batch, tokens, width] = x.dims();
     let patches = tokens - 1;
-    let kept = kept_patches(patches, dropout);
+    if kept == patches {
+        return x;
+    }
     let purpose = fnv1a(b"patch_dropout");
     let mut rows: Vec<i32> = Vec::with_capacity(batch * (1 + kept));
     for image in 0..batch {
@@ -228,16 +231,6 @@ fn keep_some(x: Tensor<3>, dropout: f64, pass: &TrainPass) -> Tensor<3> {
     x.reshape([batch * tokens, width])
         .select(0, rows)
         .reshape([batch, 1 + kept, width])
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "a share of a small count"
-)]
-fn kept_patches(patches: usize, dropout: f64) -> usize {
-    ((patches as f64 * (1.0 - dropout)) as usize).max(1)
 }
 
 #[cfg(test)]
@@ -264,20 +257,20 @@ mod tests {
             let two = TensorData::new([row.clone(), row.clone()].concat(), [2, 9, 1]);
             Tensor::<3>::from_data(two, &Device::flex())
         };
-        let kept = keep_some(x(), 0.5, &PASS);
+        let kept = keep_some(x(), 4, &PASS);
         assert_eq!(kept.dims(), [2, 5, 1]);
         let kept = values(kept);
         for image in kept.chunks_exact(5) {
             assert_eq!(image[0], 0.0, "the class token stays");
             assert!(image.windows(2).all(|pair| pair[0] < pair[1]), "{image:?}");
         }
-        assert_eq!(kept, values(keep_some(x(), 0.5, &PASS)));
+        assert_eq!(kept, values(keep_some(x(), 4, &PASS)));
         // A batch in two passes draws as in one.
         let second = TrainPass {
             first_row: 1,
             ..PASS
         };
-        let alone = keep_some(x().narrow(0, 0, 1), 0.5, &second);
+        let alone = keep_some(x().narrow(0, 0, 1), 4, &second);
         assert_eq!(kept[5..], values(alone));
     }
 

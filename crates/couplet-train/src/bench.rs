@@ -7,7 +7,9 @@ use burn::tensor::{Device, Tensor};
 use couplet_data::batch;
 use couplet_data::loader::{HostBatch, TOKEN_MULTIPLE};
 use couplet_loss::{Loss, default_chunk};
-use couplet_model::{Clip, Freeze, FreezeTable, ModelSpec, Precision, PreprocessSpec, TrainPass};
+use couplet_model::{
+    ClassifierHead, Clip, FreezeTable, ModelSpec, Precision, PreprocessSpec, TrainPass,
+};
 
 use crate::comm::Solo;
 use crate::memory;
@@ -32,11 +34,39 @@ pub struct StepBenchSettings {
     pub device: DeviceSetting,
     pub freeze: FreezeTable,
     pub recompute_blocks: bool,
+    pub optimizer: OptimizerTable,
+    pub loss: Loss,
+    /// So many classes are told by a head on the image tower, without captions.
+    pub classes: Option<usize>,
+    /// Rows of the logits matrix that exist at once; by default as many as a run takes.
+    pub logit_rows: Option<usize>,
     /// Tokens of each caption, start and end included; by default the whole context.
     pub caption_tokens: Option<usize>,
     /// Steps that count, after `warm_up` that do not.
     pub steps: usize,
     pub warm_up: usize,
+}
+
+impl StepBenchSettings {
+    /// A few steps on the CPU, in f32, as the paper trains a ViT.
+    pub fn new(spec: ModelSpec, batch: usize) -> Self {
+        Self {
+            spec,
+            batch,
+            micro: None,
+            precision: Precision::F32,
+            device: DeviceSetting::Flex,
+            freeze: FreezeTable::default(),
+            recompute_blocks: false,
+            optimizer: OptimizerTable::AdamW(OptimizerSettings::paper(LEARNING_RATE)),
+            loss: Loss::default(),
+            classes: None,
+            logit_rows: None,
+            caption_tokens: None,
+            steps: 3,
+            warm_up: 1,
+        }
+    }
 }
 
 /// Why a bench cannot be run: the argument, and what is wrong.
@@ -65,7 +95,7 @@ pub struct StepBench {
     pub tokens: usize,
 }
 
-/// Runs steps of AdamW on random pictures.
+/// Runs steps on random pictures.
 ///
 /// # Errors
 /// If the device is not there, the precision is none of its own, or a size is impossible.
@@ -86,6 +116,7 @@ pub fn bench_step(settings: &StepBenchSettings) -> Result<StepBench, StepBenchEr
         encoding: Encoding {
             device: device.clone(),
             recompute_blocks: settings.recompute_blocks,
+            freeze: settings.freeze,
             preprocess: preprocess.clone(),
             image_size: spec.image.image_size(),
         },
@@ -95,23 +126,27 @@ pub fn bench_step(settings: &StepBenchSettings) -> Result<StepBench, StepBenchEr
                 message: error.to_string(),
             }
         })?,
-        objective: Objective::Contrast(Loss::default()),
-        logit_rows: default_chunk(*batch),
+        objective: Objective::new(settings.loss, settings.classes.is_some()),
+        logit_rows: settings.logit_rows.unwrap_or_else(|| default_chunk(*batch)),
         micro_batch: settings.micro.unwrap_or(*batch),
-        trains_image: settings.freeze.image != Freeze::All,
-        trains_text: settings.freeze.text != Freeze::All,
         comm: Box::new(Solo),
     };
-    let table = OptimizerTable::AdamW(OptimizerSettings::paper(LEARNING_RATE));
-    let mut optimizer = ModelOptimizer::new(&table, spec);
+    let mut optimizer = ModelOptimizer::new(&settings.optimizer, spec);
     let mut model =
         (Clip::init(spec, 0, &device).freeze(settings.freeze, spec)).with_precision(*precision);
+    if let Some(classes) = settings.classes {
+        let head = ClassifierHead::new(Tensor::zeros([classes, spec.embed_dim], &device));
+        model = model.with_head(head).freeze_all_but_classifier();
+    }
     let (pixels, tokens, length) = data(settings);
     let mut steps = Vec::new();
     for at in 0..settings.warm_up + settings.steps {
         let lengths = vec![length; *batch];
         let row = tokens.len() / batch;
-        let host = HostBatch::of(&pixels, tokens.clone(), row, lengths);
+        let mut host = HostBatch::of(&pixels, tokens.clone(), row, lengths);
+        if settings.classes.is_some() {
+            host.labels = vec![0; *batch];
+        }
         let pass = TrainPass {
             seed: 0,
             step: at as u64,
@@ -282,20 +317,14 @@ fn matmul_flops(device: &Device, precision: Precision) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use couplet_model::presets;
+    use couplet_model::{Freeze, presets};
 
     fn settings() -> StepBenchSettings {
         StepBenchSettings {
-            spec: presets::find("ViT-Ti-8-32").unwrap(),
-            batch: 4,
             micro: Some(2),
-            precision: Precision::F32,
-            device: DeviceSetting::Flex,
-            freeze: FreezeTable::default(),
-            recompute_blocks: false,
             caption_tokens: Some(10),
             steps: 2,
-            warm_up: 1,
+            ..StepBenchSettings::new(presets::find("ViT-Ti-8-32").unwrap(), 4)
         }
     }
 
@@ -307,6 +336,29 @@ mod tests {
             (2, 2, 10)
         );
         assert!(bench.step_flops > 3.0 * bench.forward_flops && bench.matmul_flops > 1e8);
+    }
+
+    #[test]
+    fn other_tasks_and_optimizers_take_steps_too() {
+        let text = FreezeTable {
+            text: Freeze::All,
+            ..FreezeTable::default()
+        };
+        let lion = OptimizerTable::Lion(OptimizerSettings::paper(1e-4));
+        for settings in [
+            StepBenchSettings {
+                optimizer: lion,
+                freeze: text,
+                recompute_blocks: true,
+                ..settings()
+            },
+            StepBenchSettings {
+                classes: Some(3),
+                ..settings()
+            },
+        ] {
+            assert_eq!(bench_step(&settings).unwrap().steps.len(), 2);
+        }
     }
 
     #[test]

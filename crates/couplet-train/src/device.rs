@@ -7,14 +7,6 @@ use std::sync::OnceLock;
 use burn::tensor::Device;
 #[cfg(any(feature = "metal", feature = "vulkan", feature = "wgpu"))]
 use burn::tensor::DeviceKind;
-#[cfg(any(
-    feature = "cuda",
-    feature = "rocm",
-    feature = "metal",
-    feature = "vulkan",
-    feature = "wgpu"
-))]
-use burn::tensor::DeviceType;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A device's name in a config.
@@ -62,15 +54,31 @@ impl DeviceSetting {
     fn gpus() -> Vec<(Self, bool)> {
         let mut gpus = Vec::new();
         #[cfg(feature = "cuda")]
-        gpus.extend((0..listed(DeviceType::Cuda).len()).map(|at| (Self::Cuda(at), true)));
+        gpus.extend(
+            (0..listed(burn::tensor::DeviceType::Cuda).len()).map(|at| (Self::Cuda(at), true)),
+        );
         #[cfg(feature = "rocm")]
-        gpus.extend((0..listed(DeviceType::Rocm).len()).map(|at| (Self::Rocm(at), true)));
+        gpus.extend(
+            (0..listed(burn::tensor::DeviceType::Rocm).len()).map(|at| (Self::Rocm(at), true)),
+        );
         #[cfg(feature = "metal")]
-        gpus.extend(first(Self::Metal, DeviceType::Metal, Device::metal));
+        gpus.extend(first(
+            Self::Metal,
+            burn::tensor::DeviceType::Metal,
+            Device::metal,
+        ));
         #[cfg(feature = "vulkan")]
-        gpus.extend(first(Self::Vulkan, DeviceType::Vulkan, Device::vulkan));
+        gpus.extend(first(
+            Self::Vulkan,
+            burn::tensor::DeviceType::Vulkan,
+            Device::vulkan,
+        ));
         #[cfg(feature = "wgpu")]
-        gpus.extend(first(Self::Wgpu, DeviceType::Wgpu, Device::wgpu));
+        gpus.extend(first(
+            Self::Wgpu,
+            burn::tensor::DeviceType::Wgpu,
+            Device::wgpu,
+        ));
         gpus
     }
 
@@ -132,7 +140,7 @@ impl DeviceSetting {
     feature = "vulkan",
     feature = "wgpu"
 ))]
-fn listed(kind: DeviceType) -> Vec<Device> {
+fn listed(kind: burn::tensor::DeviceType) -> Vec<Device> {
     Device::enumerate(kind).into_iter().collect()
 }
 
@@ -140,7 +148,7 @@ fn listed(kind: DeviceType) -> Vec<Device> {
 #[cfg(any(feature = "metal", feature = "vulkan", feature = "wgpu"))]
 fn first(
     setting: DeviceSetting,
-    kind: DeviceType,
+    kind: burn::tensor::DeviceType,
     of: impl Fn(DeviceKind) -> Device,
 ) -> Option<(DeviceSetting, bool)> {
     let devices = listed(kind);

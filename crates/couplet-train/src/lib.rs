@@ -34,7 +34,7 @@ mod trainer;
 
 pub use bench::{StepBench, StepBenchError, StepBenchSettings, bench_step};
 pub use checkpoint::{Checkpoint, CheckpointError, RunFolder};
-pub use config::{Checked, CheckedData, ConfigError, Problem, RunConfig};
+pub use config::{Checked, CheckedData, ConfigError, Machine, Problem, RunConfig};
 pub use device::{DeviceError, DeviceSetting};
 pub use duration::{Duration, Unit};
 pub use ema::EmaTable;

@@ -117,22 +117,20 @@ impl Checked {
         };
         // Where a batch is in parts, what is trained runs once for the features alone.
         let is_encoded_before = plan.micro_batch < plan.batch && config.classify.is_none();
-        let again = f64::from(u8::from(is_encoded_before))
-            + f64::from(u8::from(config.batch.recompute_blocks));
+        let passes = 1.0 + f64::from(u8::from(is_encoded_before));
+        // The way back costs two passes through what it goes through.
+        let way_back = 2.0 + f64::from(u8::from(config.batch.recompute_blocks));
         let blocks = Blocks::of(spec);
         let of_tower = |forward: f64, trained: u64, freeze: Freeze, blocks: usize| {
-            // The way back costs two passes through what it goes through.
             let share = match freeze {
                 _ if trained == 0 => return forward,
-                // Blocks that are computed again are all gone back through.
-                Freeze::AllButLast(last) if !config.batch.recompute_blocks => {
-                    last as f64 / blocks as f64
-                }
-                _ => 1.0,
+                Freeze::AllButLast(last) => last as f64 / blocks as f64,
+                Freeze::Nothing | Freeze::All => 1.0,
             };
-            forward * (1.0 + again + 2.0 * share)
+            forward * (passes + way_back * share)
         };
         plan.forward_flops = image + text;
+        let image = spec.image_train_flops();
         plan.step_flops = of_tower(image, trained.image, config.freeze.image, blocks.image())
             + of_tower(text, trained.text, config.freeze.text, blocks.text());
     }
@@ -233,35 +231,35 @@ impl Checked {
         memory_warning(needed, crate::memory::free()?, plan.tokens, help)
     }
 
-    /// Takes some steps of the run's model on random data: of two micro-batches at most, with
-    /// AdamW and the softmax loss.
+    /// Takes some of the run's steps on random data, of two micro-batches at most.
     /// - returns samples a second.
     ///
     /// # Errors
-    /// If the run fine-tunes a classifier, whose steps the bench does not know.
+    /// If the device is not on this machine.
     ///
     /// # Panics
     /// If the device fails.
     #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^53")]
     pub fn measure_speed(&self, plan: &RunPlan) -> Result<f64, StepBenchError> {
-        if self.config.classify.is_some() {
-            return Err(StepBenchError {
-                argument: "--measure",
-                message: "the steps of [classify] are not measured; give --speed".into(),
-            });
-        }
         let batch = plan.batch.min(2 * plan.micro_batch);
+        let config = &self.config;
         let bench = bench_step(&StepBenchSettings {
-            spec: self.config.model.spec(),
-            batch,
+            device: plan.device,
             micro: Some(plan.micro_batch),
             precision: plan.precision,
-            device: plan.device,
-            freeze: self.config.freeze,
-            recompute_blocks: self.config.batch.recompute_blocks,
+            freeze: config.freeze,
+            recompute_blocks: config.batch.recompute_blocks,
+            optimizer: config.optimizer.clone(),
+            loss: config.loss,
+            classes: self.data.classes.as_ref().map(|c| c.class_names.len()),
+            logit_rows: config.batch.logit_rows,
             caption_tokens: Some(plan.tokens),
-            steps: 3,
-            warm_up: 1,
+            ..StepBenchSettings::new(config.model.spec(), batch)
+        })
+        .map_err(|error| StepBenchError {
+            // The config's keys are called as the bench's arguments.
+            argument: error.argument.trim_start_matches('-'),
+            ..error
         })?;
         let mut seconds = bench.steps;
         seconds.sort_by(f64::total_cmp);
@@ -286,15 +284,19 @@ fn memory_warning(needed: f64, free: u64, tokens: usize, help: &str) -> Option<S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::RunConfig;
+    use crate::{ConfigError, Machine, RunConfig};
     use burn::tensor::Device;
 
-    fn checked(set: &[&str]) -> Checked {
+    fn read(set: &[&str], machine: Machine) -> Result<Checked, ConfigError> {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/shapes.toml");
         // Datasets are found from the workspace's folder.
         let own = ["device=flex", "eval=[]", "checkpoint.best="];
         let set: Vec<String> = own.iter().chain(set).map(ToString::to_string).collect();
-        RunConfig::read(path.as_ref(), &set).unwrap()
+        RunConfig::read_for(path.as_ref(), &set, machine)
+    }
+
+    fn checked(set: &[&str]) -> Checked {
+        read(set, Machine::This).unwrap()
     }
 
     fn plan(set: &[&str]) -> RunPlan {
@@ -337,6 +339,24 @@ mod tests {
         let again = plan(&["batch.recompute_blocks=true"]);
         assert!((again.step_flops / again.forward_flops - 4.0).abs() < 1e-9);
         assert!(bytes(&again, "activations") < bytes(&plan(&[]), "activations") / 2.0);
+        // Neither frozen blocks nor patches that are left out are computed again.
+        let less = plan(&[
+            "batch.recompute_blocks=true",
+            "freeze.image=all but last 1 block",
+            "model.image.patch_dropout=0.5",
+        ]);
+        assert!(less.forward_flops == again.forward_flops && less.step_flops < again.step_flops);
+        assert!(bytes(&less, "activations") < bytes(&again, "activations"));
+    }
+
+    #[test]
+    fn a_run_elsewhere_is_planned_here() {
+        let set = ["device=cuda:999", "precision=bf16"];
+        assert!(read(&set, Machine::This).is_err());
+        let checked = read(&set, Machine::Any).unwrap();
+        let plan = checked.plan(None);
+        assert_eq!(plan.device, DeviceSetting::Cuda(999));
+        assert_eq!(checked.measure_speed(&plan).unwrap_err().argument, "device");
     }
 
     #[test]

@@ -28,11 +28,11 @@ impl EvalCommand {
     /// The files that are written at its end.
     pub fn outputs(&self) -> Vec<&Path> {
         let files = match self {
-            Self::ZeroShot(arguments) => vec![&arguments.json],
-            Self::Classification(arguments) => vec![&arguments.json],
+            Self::ZeroShot(arguments) => vec![&arguments.results.json],
+            Self::Classification(arguments) => vec![&arguments.results.json],
             Self::Retrieval(arguments) => vec![&arguments.json],
-            Self::LinearProbe(arguments) => vec![&arguments.probe.json, &arguments.out],
-            Self::Knn(arguments) => vec![&arguments.probe.json],
+            Self::LinearProbe(arguments) => vec![&arguments.probe.results.json, &arguments.out],
+            Self::Knn(arguments) => vec![&arguments.probe.results.json],
             Self::Suite(arguments) => vec![&arguments.json, &arguments.csv],
             Self::Compare(arguments) => vec![&arguments.json, &arguments.csv],
         };
@@ -51,6 +51,18 @@ pub(crate) struct CacheArguments {
     pub no_cache: bool,
 }
 
+/// Where the results of a classification are written, beside the terminal.
+#[derive(Debug, Args)]
+pub(crate) struct ResultArguments {
+    /// Write how each class did and which are taken for which into this folder, as
+    /// DATASET-classes.csv and DATASET-confusion.svg.
+    #[arg(long, value_name = "DIR")]
+    pub details: Option<PathBuf>,
+    /// Write the results to this file as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ZeroShotArguments {
     #[command(flatten)]
@@ -62,13 +74,8 @@ pub(crate) struct ZeroShotArguments {
     /// Judge the first template and the class names alone beside the ensemble.
     #[arg(long)]
     pub compare_prompts: bool,
-    /// Write how each class did and which are taken for which into this folder, as
-    /// DATASET-classes.csv and DATASET-confusion.svg.
-    #[arg(long, value_name = "DIR")]
-    pub details: Option<PathBuf>,
-    /// Write the results to this file as JSON.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    #[command(flatten)]
+    pub results: ResultArguments,
     #[command(flatten)]
     pub cache: CacheArguments,
 }
@@ -81,12 +88,8 @@ pub(crate) struct ClassificationArguments {
     /// tar shards, with the classes that the model was fine-tuned to; may be repeated.
     #[arg(long, required = true)]
     pub dataset: Vec<PathBuf>,
-    /// Write how each class did and which are taken for which into this folder.
-    #[arg(long, value_name = "DIR")]
-    pub details: Option<PathBuf>,
-    /// Write the results to this file as JSON.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    #[command(flatten)]
+    pub results: ResultArguments,
     #[command(flatten)]
     pub cache: CacheArguments,
 }
@@ -127,12 +130,8 @@ pub(crate) struct ProbeArguments {
     /// The same of the images that it is judged by.
     #[arg(long, value_name = "FILE", requires = "features")]
     pub test_features: Option<PathBuf>,
-    /// Write how each class did and which are taken for which into this folder.
-    #[arg(long, value_name = "DIR")]
-    pub details: Option<PathBuf>,
-    /// Write the results to this file as JSON.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    #[command(flatten)]
+    pub results: ResultArguments,
     #[command(flatten)]
     pub cache: CacheArguments,
 }

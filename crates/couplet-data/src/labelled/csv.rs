@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use csv::ReaderBuilder;
 use serde::{Deserialize, Serialize};
 
-use super::{Files, LabelledError, LabelledSet, Part, Targets, part_of};
+use super::{Files, LabelledError, LabelledSet, Part, Target, Targets, part_of, target_of};
+use crate::csv_table::Table;
 
 /// `source = "csv"` in a dataset file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,15 +42,8 @@ impl LabelledCsvTable {
         let key = (self.path.as_path(), "train_path");
         let path = part_of(part, &self.path, self.train_path.as_ref(), key)?;
         let malformed = |message: String| LabelledError::malformed(path, message);
-        let (column, is_caption) = match (&self.label_column, &self.caption_column) {
-            (Some(column), None) => (column, false),
-            (None, Some(column)) => (column, true),
-            _ => {
-                return Err(malformed(
-                    "set either label_column or caption_column".into(),
-                ));
-            }
-        };
+        let target = target_of(self.label_column.as_ref(), self.caption_column.as_ref());
+        let (column, target) = target.map_err(malformed)?;
         let rows = self.rows(path, column)?;
         if rows.is_empty() {
             return Err(malformed("the table has no rows".into()));
@@ -60,7 +53,7 @@ impl LabelledCsvTable {
             .as_deref()
             .or(path.parent())
             .unwrap_or(Path::new(""));
-        let (files, targets, class_names) = if is_caption {
+        let (files, targets, class_names) = if target == Target::Caption {
             let (files, captions) = group(rows);
             (files, Targets::Captions(captions), None)
         } else {
@@ -80,22 +73,10 @@ impl LabelledCsvTable {
     /// The image and the other column of each row.
     fn rows(&self, path: &Path, column: &str) -> Result<Vec<(String, String)>, LabelledError> {
         let failed = |error: csv::Error| LabelledError::malformed(path, error);
-        let is_tsv = path
-            .extension()
-            .is_some_and(|end| end.eq_ignore_ascii_case("tsv"));
-        let separator = self.separator.unwrap_or(if is_tsv { '\t' } else { ',' });
-        let mut reader = ReaderBuilder::new()
-            .delimiter(u8::try_from(separator).unwrap_or(b','))
-            .from_path(path)
-            .map_err(failed)?;
-        let header = reader.headers().map_err(failed)?.clone();
+        let mut table = Table::open(path, self.separator, false).map_err(failed)?;
         let find = |wanted: &str, key: &str| {
-            let named = |name: &str| name.trim_start_matches('\u{feff}').trim() == wanted;
-            header.iter().position(named).ok_or_else(|| {
-                let there_are = header.iter().collect::<Vec<_>>().join("`, `");
-                let message = format!("no column `{wanted}` among `{there_are}`; set {key}");
-                LabelledError::malformed(path, message)
-            })
+            let place = table.column(wanted, key);
+            place.map_err(|message| LabelledError::malformed(path, message))
         };
         let image = find(&self.image_column, "image_column")?;
         let other = find(column, "label_column or caption_column")?;
@@ -110,7 +91,7 @@ impl LabelledCsvTable {
             }
             Ok(cells)
         };
-        reader.records().map(cells).collect()
+        table.reader.records().map(cells).collect()
     }
 }
 

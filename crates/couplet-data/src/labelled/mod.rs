@@ -408,6 +408,25 @@ fn lines_of(path: &Path) -> Result<Option<Vec<String>>, LabelledError> {
     Ok(Some(lines.collect()))
 }
 
+/// What a table says of its images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Label,
+    Caption,
+}
+
+/// The column that is named, and what it holds; one of the two must be.
+fn target_of<'a>(
+    label_column: Option<&'a String>,
+    caption_column: Option<&'a String>,
+) -> Result<(&'a str, Target), String> {
+    match (label_column, caption_column) {
+        (Some(column), None) => Ok((column, Target::Label)),
+        (None, Some(column)) => Ok((column, Target::Caption)),
+        _ => Err("set either label_column or caption_column".into()),
+    }
+}
+
 /// The file of a part, or why there is none.
 fn part_of<'a, T>(
     part: Part,

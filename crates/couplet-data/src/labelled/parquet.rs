@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LabelledError, LabelledSet, Part, part_of};
+use super::{LabelledError, LabelledSet, Part, Target, part_of, target_of};
 use crate::source::Patterns;
 
 /// `source = "parquet"` in a dataset file.
@@ -39,31 +39,19 @@ impl LabelledParquetTable {
         let key = (place.as_path(), "train_files");
         let files = part_of(part, &self.files, self.train_files.as_ref(), key)?;
         let malformed = |message: String| LabelledError::malformed(&place, message);
-        let (column, is_caption) = match (&self.label_column, &self.caption_column) {
-            (Some(column), None) => (column, false),
-            (None, Some(column)) => (column, true),
-            _ => {
-                return Err(malformed(
-                    "set either label_column or caption_column".into(),
-                ));
-            }
-        };
-        self.read(files, column, is_caption).map_err(malformed)
+        let target = target_of(self.label_column.as_ref(), self.caption_column.as_ref());
+        let (column, target) = target.map_err(malformed)?;
+        self.read(files, column, target).map_err(malformed)
     }
 
     #[cfg(not(feature = "parquet"))]
     #[expect(clippy::unused_self, reason = "with the feature it is used")]
-    fn read(&self, _: &Patterns, _: &str, _: bool) -> Result<LabelledSet, String> {
+    fn read(&self, _: &Patterns, _: &str, _: Target) -> Result<LabelledSet, String> {
         Err("this binary was built without Parquet; build it with `--features parquet`".into())
     }
 
     #[cfg(feature = "parquet")]
-    fn read(
-        &self,
-        files: &Patterns,
-        column: &str,
-        is_caption: bool,
-    ) -> Result<LabelledSet, String> {
+    fn read(&self, files: &Patterns, column: &str, target: Target) -> Result<LabelledSet, String> {
         use super::Targets;
         use super::csv::class_numbers;
         use crate::source::{Labels, ParquetImages};
@@ -74,11 +62,11 @@ impl LabelledParquetTable {
         let root = self.root.clone().unwrap_or_default();
         let (images, labels) =
             ParquetImages::open(files.paths()?, &self.image_column, column, root)?;
-        let (targets, class_names) = match labels {
-            Labels::Numbers(numbers) if !is_caption => {
+        let (targets, class_names) = match (labels, target) {
+            (Labels::Numbers(numbers), Target::Label) => {
                 (Targets::Classes(numbers), images.class_names.clone())
             }
-            Labels::Texts(texts) if !is_caption => {
+            (Labels::Texts(texts), Target::Label) => {
                 let mut names = Vec::new();
                 for (row, mut texts) in texts.into_iter().enumerate() {
                     match (texts.pop(), texts.is_empty()) {
@@ -89,13 +77,15 @@ impl LabelledParquetTable {
                 let (numbers, names) = class_numbers(&names);
                 (Targets::Classes(numbers), names)
             }
-            Labels::Texts(texts) => {
+            (Labels::Texts(texts), Target::Caption) => {
                 if let Some(row) = texts.iter().position(Vec::is_empty) {
                     return Err(format!("row {row} has no caption"));
                 }
                 (Targets::Captions(texts), None)
             }
-            Labels::Numbers(_) => return Err(format!("the column `{column}` holds numbers")),
+            (Labels::Numbers(_), Target::Caption) => {
+                return Err(format!("the column `{column}` holds numbers"));
+            }
         };
         Ok(LabelledSet {
             path: images.path(),

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use csv::{ByteRecord, ReaderBuilder};
+use csv::ByteRecord;
 use serde::{Deserialize, Serialize};
 
 use super::captions::caption_text;
 use super::{Source, SourceError};
+use crate::csv_table::Table;
 use crate::sample::{Fault, Picture, Sample, SkipCause};
 
 /// `source = "csv"`. The column names are open_clip's defaults.
@@ -57,19 +58,6 @@ impl CsvTable {
         problems
     }
 
-    fn reader(&self) -> Result<csv::Reader<std::fs::File>, SourceError> {
-        let is_tsv = self
-            .path
-            .extension()
-            .is_some_and(|e| e.eq_ignore_ascii_case("tsv"));
-        let separator = self.separator.unwrap_or(if is_tsv { '\t' } else { ',' });
-        ReaderBuilder::new()
-            .delimiter(u8::try_from(separator).unwrap_or(b','))
-            .flexible(true)
-            .from_path(&self.path)
-            .map_err(|error| self.malformed(&error))
-    }
-
     fn malformed(&self, message: &dyn std::fmt::Display) -> SourceError {
         SourceError {
             path: self.path.clone(),
@@ -77,31 +65,17 @@ impl CsvTable {
         }
     }
 
-    /// Positions of the image and the caption column, with the reader behind the header.
+    /// The table behind its header, with the positions of the image and the caption column.
     fn columns(&self) -> Result<(csv::Reader<std::fs::File>, usize, usize), SourceError> {
-        let mut reader = self.reader()?;
-        let header = reader
-            .byte_headers()
+        let table = Table::open(&self.path, self.separator, true)
             .map_err(|error| self.malformed(&error))?;
-        let names: Vec<String> = header
-            .iter()
-            .map(|name| {
-                String::from_utf8_lossy(name)
-                    .trim_start_matches('\u{feff}')
-                    .to_string()
-            })
-            .collect();
         let find = |wanted: &str, key: &str| {
-            names.iter().position(|name| name == wanted).ok_or_else(|| {
-                self.malformed(&format!(
-                    "no column `{wanted}` among `{}`; set {key} or separator",
-                    names.join("`, `")
-                ))
-            })
+            let place = table.column(wanted, key);
+            place.map_err(|message| self.malformed(&message))
         };
         let image = find(&self.image_column, "image_column")?;
         let caption = find(&self.caption_column, "caption_column")?;
-        Ok((reader, image, caption))
+        Ok((table.reader, image, caption))
     }
 
     /// Where an image named in the table lies.

@@ -296,6 +296,22 @@ impl VitSpec {
         self.image_size / self.patch_size
     }
 
+    /// Patches of an image.
+    pub fn patches(&self) -> usize {
+        self.grid() * self.grid()
+    }
+
+    /// Patches of an image that a training step does not leave out: one at least.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a share of a small count"
+    )]
+    pub fn trained_patches(&self) -> usize {
+        ((self.patches() as f64 * (1.0 - self.patch_dropout)) as usize).max(1)
+    }
+
     /// Hidden width of the MLPs.
     pub fn mlp_width(&self) -> usize {
         mlp_width(self.width, self.mlp_ratio)

@@ -7,7 +7,6 @@ mod lengths;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use burn::tensor::Device;
 use couplet_data::loader::TokenOptions;
 use couplet_data::shapes::MIN_IMAGE_SIZE;
 use couplet_data::source::{Set, SourceTable};
@@ -18,16 +17,15 @@ use couplet_model::{ImageTowerSpec, ModelSource, PreprocessSpec, inspect_as};
 pub(crate) use evals::{CheckedEval, EvalTarget, HELD_OUT, LOSS};
 
 use super::{
-    CheckedData, Classes, ClassifyTable, DataTable, EvalWeights, ModelTable, Problem, RunConfig,
+    CheckedData, Classes, ClassifyTable, DataTable, EvalWeights, Machine, ModelTable, Problem,
+    RunConfig,
 };
-use crate::DeviceSetting;
 use crate::duration::{Sizes, Unit};
 use crate::schedule::Schedule;
 
 /// A sound config with what it names, opened.
 pub struct Checked {
     pub config: RunConfig,
-    pub(crate) device: Device,
     pub(crate) data: CheckedData,
     pub(crate) evals: Vec<CheckedEval>,
     pub(crate) sizes: Sizes,
@@ -75,7 +73,11 @@ impl std::fmt::Debug for Checked {
 }
 
 /// Adds what is wrong to `problems`, leaving out keys that are listed already.
-pub(super) fn check(config: RunConfig, problems: &mut Vec<Problem>) -> Option<Checked> {
+pub(super) fn check(
+    config: RunConfig,
+    machine: Machine,
+    problems: &mut Vec<Problem>,
+) -> Option<Checked> {
     let mut check = Check::new(problems);
     if config.name.trim_matches(['.', ' ']).is_empty() || config.name.contains(['/', '\\']) {
         check.fail(
@@ -83,8 +85,7 @@ pub(super) fn check(config: RunConfig, problems: &mut Vec<Problem>) -> Option<Ch
             "must be a plain name: the run's folder is called so",
         );
     }
-    let device = check.device(config.device);
-    check.precision(&config, device.as_ref());
+    check.device(&config, machine);
     let weights = check.model(&config.model);
     let tokens = check.tokens(&config.model, weights.as_ref());
     check.loss(&config);
@@ -104,7 +105,6 @@ pub(super) fn check(config: RunConfig, problems: &mut Vec<Problem>) -> Option<Ch
     check.every("log.every", config.log.every, sizes);
     let sizes = sizes?;
     Some(Checked {
-        device: device?,
         data: CheckedData {
             classes: classes?,
             once: false,
@@ -165,16 +165,15 @@ impl<'a> Check<'a> {
         problems.any(|problem| hit(&problem.key))
     }
 
-    fn device(&mut self, setting: DeviceSetting) -> Option<Device> {
-        let device = setting.open();
-        device.map_err(|error| self.fail("device", error)).ok()
-    }
-
-    fn precision(&mut self, config: &RunConfig, device: Option<&Device>) {
-        let (Some(device), Some(dtype)) = (device, config.precision.dtype()) else {
-            return;
+    fn device(&mut self, config: &RunConfig, machine: Machine) {
+        let device = match config.device.open() {
+            Ok(device) => device,
+            Err(_) if machine == Machine::Any => return,
+            Err(error) => return self.fail("device", error),
         };
-        if !device.supports_dtype(dtype) {
+        if let Some(dtype) = config.precision.dtype()
+            && !device.supports_dtype(dtype)
+        {
             let message = format!("{} does not compute in {dtype:?}", config.device.resolved());
             self.fail("precision", message);
         }

@@ -464,6 +464,14 @@ fn read_table(path: &Path) -> Result<Table, ConfigError> {
     })
 }
 
+/// Where a run is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Machine {
+    This,
+    /// Its device may be one that this machine lacks, of which nothing is asked.
+    Any,
+}
+
 impl RunConfig {
     /// Reads a config, applies `--set key=value` pairs and checks everything that can be
     /// checked before work starts.
@@ -471,6 +479,14 @@ impl RunConfig {
     /// # Errors
     /// With every problem at once, each with its key.
     pub fn read(path: &Path, set: &[String]) -> Result<Checked, ConfigError> {
+        Self::read_for(path, set, Machine::This)
+    }
+
+    /// [`Self::read`], for a run on `machine`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_for(path: &Path, set: &[String], machine: Machine) -> Result<Checked, ConfigError> {
         let mut table = read_table(path)?;
         let mut problems = edit::set_keys(&mut table, set);
         classify::default_source(&mut table);
@@ -479,7 +495,7 @@ impl RunConfig {
         problems.extend(collected.problems);
         let checked = collected
             .value
-            .map(|config| check::check(config, &mut problems));
+            .map(|config| check::check(config, machine, &mut problems));
         match checked {
             Some(Some(checked)) if problems.is_empty() => Ok(checked),
             _ => Err(problems_of(path, problems)),

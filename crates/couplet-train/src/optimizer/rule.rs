@@ -33,6 +33,16 @@ pub(super) struct Moments<const D: usize> {
     pub second: Option<Tensor<D>>,
 }
 
+impl<const D: usize> Moments<D> {
+    fn two(time: usize, first: Tensor<D>, second: Tensor<D>) -> Self {
+        Self {
+            time,
+            first,
+            second: Some(second),
+        }
+    }
+}
+
 impl Rule {
     /// For parameters that decay.
     pub fn decayed(
@@ -131,13 +141,8 @@ impl Rule {
                     AdamWState::new(AdaptiveMomentumState::new(m.time, m.first, second))
                 });
                 let (tensor, state) = adamw.step(lr, tensor, grad, state);
-                let AdamWState { momentum } = state.expect("AdamW keeps its state");
-                let moments = Moments {
-                    time: momentum.time,
-                    first: momentum.moment_1,
-                    second: Some(momentum.moment_2),
-                };
-                (tensor, moments)
+                let AdamWState { momentum: m } = state.expect("AdamW keeps its state");
+                (tensor, Moments::two(m.time, m.moment_1, m.moment_2))
             }
             Self::Lamb(lamb) => {
                 let state = moments.map(|m| LambState {
@@ -146,13 +151,8 @@ impl Rule {
                     moment_2: m.second.expect("LAMB keeps two moments"),
                 });
                 let (tensor, state) = lamb.step(lr, tensor, grad, state);
-                let state = state.expect("LAMB keeps its state");
-                let moments = Moments {
-                    time: state.time,
-                    first: state.moment_1,
-                    second: Some(state.moment_2),
-                };
-                (tensor, moments)
+                let m = state.expect("LAMB keeps its state");
+                (tensor, Moments::two(m.time, m.moment_1, m.moment_2))
             }
             Self::Lion(lion) => {
                 let time = moments.as_ref().map_or(0, |m| m.time) + 1;
@@ -197,11 +197,7 @@ impl Settings {
             second,
         };
         let moved = step.step(moved, grad);
-        let moments = Moments {
-            time: time + 1,
-            first: moved.first,
-            second: Some(moved.second),
-        };
+        let moments = Moments::two(time + 1, moved.first, moved.second);
         (moved.parameter, moments)
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn gradients(
     assert_eq!(host.labels.len(), host.len(), "every image has a class");
     let without_graph = context.encoding.device_without_graph();
     let batch = host.len() * context.comm.ranks();
-    let trains_image = context.trains_image;
+    let trains_image = context.trains_image();
     let mut lanes = Lanes::new(model, pass, &context.encoding, &context.lanes);
     let (mut loss, mut statistics) = (Tensor::zeros([1], &without_graph), Vec::new());
     for rows in micro_batches(host.len(), context.micro_batch) {

@@ -7,7 +7,9 @@ use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Gradients, Int, Tensor};
 use couplet_data::batch;
 use couplet_data::loader::HostBatch;
-use couplet_model::{BatchStatistics, Clip, PreprocessSpec, TowerParts, TrainPass, l2_normalize};
+use couplet_model::{
+    BatchStatistics, Clip, Freeze, FreezeTable, PreprocessSpec, TowerParts, TrainPass, l2_normalize,
+};
 
 /// How pairs are encoded.
 #[derive(Debug, Clone)]
@@ -15,6 +17,8 @@ pub(crate) struct Encoding {
     pub device: Device,
     /// Whether a pass keeps only what each block reads, and computes the rest again.
     pub recompute_blocks: bool,
+    /// What the model was frozen with.
+    pub freeze: FreezeTable,
     pub preprocess: PreprocessSpec,
     pub image_size: usize,
 }
@@ -48,8 +52,8 @@ pub(super) struct Encoded {
 enum WayBack {
     /// The features with their graph.
     Graph(Tensor<2>),
-    /// What each block read; the rest is computed again.
-    Blocks(Box<TowerInput>, Vec<Tensor<3>>),
+    /// What each block that is trained read; the rest is computed again.
+    Blocks(Box<TowerInput>, Freeze, Vec<Tensor<3>>),
 }
 
 /// What a tower reads, without a graph.
@@ -87,7 +91,8 @@ impl Passes {
         let pass = self.pass_of(rows);
         if self.encoding.recompute_blocks {
             let images = self.images(host, rows, &self.encoding.device_without_graph());
-            return Encoded::of_blocks(&self.without_graph, TowerInput::Images(images, pass));
+            let freeze = self.encoding.freeze.image;
+            return self.encode_blocks(TowerInput::Images(images, pass), freeze);
         }
         let images = self.images(host, rows, &self.encoding.device);
         let (features, seen) = self.model.encode_image_train(images, &pass);
@@ -98,11 +103,33 @@ impl Passes {
     pub fn encode_texts(&self, host: &HostBatch, rows: &Range<usize>) -> Encoded {
         if self.encoding.recompute_blocks {
             let tokens = tokens(host, rows, &self.encoding.device_without_graph());
-            return Encoded::of_blocks(&self.without_graph, TowerInput::Tokens(tokens));
+            return self.encode_blocks(TowerInput::Tokens(tokens), self.encoding.freeze.text);
         }
         let tokens = tokens(host, rows, &self.encoding.device);
         let features = l2_normalize(self.model.encode_text(tokens));
         Encoded::of_graph(features, BatchStatistics::default())
+    }
+
+    /// Keeps what the blocks read from the first that is trained on.
+    fn encode_blocks(&self, input: TowerInput, freeze: Freeze) -> Encoded {
+        let parts = input.parts(&self.without_graph);
+        let first = first_part(&parts, freeze);
+        let mut stream = parts.start();
+        let mut inputs = Vec::new();
+        for at in 0..parts.blocks() {
+            let next = parts.block(at, stream.clone());
+            if at >= first {
+                inputs.push(stream);
+            }
+            stream = next;
+        }
+        let features = parts.end(stream.clone());
+        inputs.push(stream);
+        Encoded {
+            features: l2_normalize(features),
+            seen: BatchStatistics::default(),
+            way_back: WayBack::Blocks(Box::new(input), freeze, inputs),
+        }
     }
 
     /// What the head makes of normalised features: `[rows, classes]`, with its graph.
@@ -165,20 +192,6 @@ impl Encoded {
         }
     }
 
-    fn of_blocks(model: &Clip, input: TowerInput) -> Self {
-        let parts = input.parts(model);
-        let mut inputs = vec![parts.start()];
-        for at in 0..parts.blocks() {
-            inputs.push(parts.block(at, inputs[at].clone()));
-        }
-        let features = parts.end(inputs[parts.blocks()].clone());
-        Self {
-            features: l2_normalize(features),
-            seen: BatchStatistics::default(),
-            way_back: WayBack::Blocks(Box::new(input), inputs),
-        }
-    }
-
     /// Adds the gradients of all parameters before these features.
     /// - gradient: of the features, `[rows, embed_dim]`, without a graph.
     pub fn backward(self, gradient: Tensor<2>, sum: &mut GradientSum) {
@@ -186,38 +199,56 @@ impl Encoded {
             WayBack::Graph(features) => {
                 sum.add(features, gradient);
             }
-            WayBack::Blocks(input, inputs) => {
+            WayBack::Blocks(input, freeze, inputs) => {
                 let (model, input) = (sum.model.clone(), input.with_autodiff());
-                backward_by_block(&input.parts(&model), inputs, gradient, sum);
+                backward_by_block(&input.parts(&model), freeze, inputs, gradient, sum);
             }
         }
     }
 }
 
-/// From the end to the start, one block's graph at a time.
+/// The first block to go back through, or the number of blocks if that is the end alone.
+fn first_part(parts: &TowerParts, freeze: Freeze) -> usize {
+    // The last block belongs to the end.
+    freeze.frozen_blocks(parts.blocks() + 1).min(parts.blocks())
+}
+
+/// From the end to the first block that is trained, or to the start, one block's graph at a
+/// time.
+/// - inputs: of those blocks, and of the end.
 fn backward_by_block(
     parts: &TowerParts,
-    mut inputs: Vec<Tensor<3>>,
+    freeze: Freeze,
+    inputs: Vec<Tensor<3>>,
     gradient: Tensor<2>,
     sum: &mut GradientSum,
 ) {
-    let mut pop = || {
-        let input = inputs.pop().expect("every block's input was kept");
-        Tensor::from_inner(input).require_grad()
+    let first = first_part(parts, freeze);
+    let leaf = |at: usize, input: Tensor<3>| {
+        let input = Tensor::from_inner(input);
+        if at > first || freeze == Freeze::Nothing {
+            input.require_grad()
+        } else {
+            input
+        }
     };
-    let of_input = |input: &Tensor<3>, grads: Option<Gradients>| {
-        let gradient = grads.and_then(|grads| input.grad(&grads));
-        gradient.expect("a block reads its input")
-    };
-    let input = pop();
+    let of_input =
+        |input: &Tensor<3>, grads: Option<Gradients>| grads.and_then(|grads| input.grad(&grads));
+    let mut inputs = (first..=parts.blocks()).rev().zip(inputs.into_iter().rev());
+    let (at, input) = inputs.next().expect("the end's input was kept");
+    let input = leaf(at, input);
     let grads = sum.add(l2_normalize(parts.end(input.clone())), gradient);
     let mut gradient = of_input(&input, grads);
-    for at in (0..parts.blocks()).rev() {
-        let input = pop();
-        let grads = sum.add(parts.block(at, input.clone()), gradient);
+    for (at, input) in inputs {
+        let input = leaf(at, input);
+        let of_output = gradient.expect("a block reads its input");
+        let grads = sum.add(parts.block(at, input.clone()), of_output);
         gradient = of_input(&input, grads);
     }
-    sum.add(parts.start(), gradient);
+    // None where the start is frozen.
+    if let Some(gradient) = gradient {
+        sum.add(parts.start(), gradient);
+    }
 }
 
 /// The gradients of a model's parameters, added up.

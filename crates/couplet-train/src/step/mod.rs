@@ -15,7 +15,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use couplet_data::loader::HostBatch;
 use couplet_loss::{FeatureGradients, Features, Loss};
-use couplet_model::{BatchStatistics, Clip, TrainPass};
+use couplet_model::{BatchStatistics, Clip, Freeze, TrainPass};
 
 pub(crate) use self::encode::Encoding;
 use self::lanes::Lanes;
@@ -32,9 +32,6 @@ pub(crate) struct StepContext {
     pub logit_rows: usize,
     /// Pairs in one pass with a graph.
     pub micro_batch: usize,
-    /// Whether a tower has anything to train.
-    pub trains_image: bool,
-    pub trains_text: bool,
     pub comm: Box<dyn Comm>,
 }
 
@@ -45,6 +42,20 @@ pub(crate) enum Objective {
     Contrast(Loss),
     /// The classes of images, by the model's head.
     Classify { label_smoothing: f32 },
+}
+
+impl Objective {
+    /// # Panics
+    /// If classes are to be told by the sigmoid loss, which the config refuses.
+    pub fn new(loss: Loss, tells_classes: bool) -> Self {
+        match loss {
+            loss if !tells_classes => Self::Contrast(loss),
+            Loss::Softmax(softmax) => Self::Classify {
+                label_smoothing: softmax.label_smoothing,
+            },
+            Loss::Sigmoid(_) => unreachable!("classes are told by the softmax loss"),
+        }
+    }
 }
 
 /// What a step says of itself.
@@ -136,7 +147,7 @@ pub(crate) fn gradients(
     let mut gradients = context.feature_gradients(loss, model, own, loss_scale);
     let loss = context.comm.sum(gradients.loss).into_scalar::<f32>();
     let mut statistics = Vec::new();
-    let (trains_image, trains_text) = (context.trains_image, context.trains_text);
+    let (trains_image, trains_text) = (context.trains_image(), context.trains_text());
     for rows in &micro_batches {
         let seen = lanes.run(rows, |lane, rows| {
             let part = |all: &Tensor<2>| all.clone().slice([rows.clone()]);
@@ -170,6 +181,17 @@ pub(crate) fn gradients(
 }
 
 impl StepContext {
+    /// Whether the image tower has anything to train.
+    pub fn trains_image(&self) -> bool {
+        self.encoding.freeze.image != Freeze::All
+    }
+
+    /// Whether the text tower has anything to train.
+    pub fn trains_text(&self) -> bool {
+        let reads_texts = matches!(self.objective, Objective::Contrast(_));
+        reads_texts && self.encoding.freeze.text != Freeze::All
+    }
+
     /// The gradients of the whole batch's loss with respect to this rank's features,
     /// times the loss scale; the loss is this rank's part of it.
     fn feature_gradients(

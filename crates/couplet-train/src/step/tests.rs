@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use couplet_loss::{SigmoidLoss, SoftmaxLoss};
 use couplet_model::weights::{HostTensor, NamedTensors};
 use couplet_model::{
-    ClassifierHead, Freeze, FreezeTable, ImageTowerSpec, ModelSpec, ParameterVisitor,
+    Blocks, ClassifierHead, Freeze, FreezeTable, ImageTowerSpec, ModelSpec, ParameterVisitor,
     PreprocessSpec, presets, visit_parameters,
 };
 
@@ -51,6 +51,7 @@ fn encoding() -> Encoding {
     Encoding {
         device: Device::flex().autodiff(),
         recompute_blocks: false,
+        freeze: FreezeTable::default(),
         preprocess: PreprocessSpec::default(),
         image_size: SIZE,
     }
@@ -63,8 +64,6 @@ fn context(loss: Loss, micro_batch: usize, comm: Box<dyn Comm>) -> StepContext {
         objective: Objective::Contrast(loss),
         logit_rows: 7,
         micro_batch,
-        trains_image: true,
-        trains_text: true,
         comm,
     }
 }
@@ -142,17 +141,21 @@ fn sixteen_micro_batches_give_the_gradients_of_one_batch() {
 
 #[test]
 fn blocks_computed_again_give_the_same_gradients() {
-    let table = FreezeTable {
-        image: Freeze::AllButLast(2),
-        text: Freeze::Nothing,
-    };
     let free = Clip::init(&spec(), 0, &Device::flex().autodiff());
-    let frozen = free.clone().freeze(table, &spec());
-    for model in [free, frozen] {
+    let last = Freeze::AllButLast;
+    for (image, text) in [
+        (Freeze::Nothing, Freeze::Nothing),
+        (last(2), Freeze::Nothing),
+        (last(0), last(1)),
+        (last(Blocks::of(&spec()).image()), Freeze::All),
+    ] {
+        let freeze = FreezeTable { image, text };
+        let model = free.clone().freeze(freeze, &spec());
         let of = |micro, recompute_blocks| {
             let context = StepContext {
                 encoding: Encoding {
                     recompute_blocks,
+                    freeze,
                     ..encoding()
                 },
                 ..context(LOSSES[0], micro, Box::new(Solo))
@@ -227,7 +230,7 @@ fn a_frozen_tower_has_no_gradients_and_the_other_its_own() {
     let whole = named(&free, &whole);
     for micro in [8, 2] {
         let mut context = context(LOSSES[0], micro, Box::new(Solo));
-        context.trains_image = false;
+        context.encoding.freeze = table;
         let grads = named(
             &frozen,
             &gradients(&frozen, pairs(0..8), &PASS, 1.0, &context),
@@ -395,7 +398,6 @@ fn classify(micro_batch: usize) -> StepContext {
         objective: Objective::Classify {
             label_smoothing: 0.1,
         },
-        trains_text: false,
         ..context(Loss::default(), micro_batch, Box::new(Solo))
     }
 }
@@ -428,10 +430,8 @@ fn a_classification_batch_in_parts_has_the_gradients_of_the_whole() {
     };
     assert_same(&of(&by_block).1, &whole);
     // The head alone.
-    let head_only = StepContext {
-        trains_image: false,
-        ..classify(5)
-    };
+    let mut head_only = classify(5);
+    head_only.encoding.freeze.image = Freeze::All;
     let (_, head) = of(&head_only);
     assert_eq!(head.len(), 2);
     for (name, gradient) in &head {

@@ -3,22 +3,10 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use couplet_eval::{Classifier, Encoder};
-use couplet_loss::Loss;
 use couplet_model::{ClassifierHead, Clip};
 
 use super::TrainError;
-use crate::config::{Checked, Classes, HeadStart, RunConfig};
-use crate::step::Objective;
-
-pub(super) fn objective(config: &RunConfig) -> Objective {
-    match (&config.classify, config.loss) {
-        (None, loss) => Objective::Contrast(loss),
-        (Some(_), Loss::Softmax(softmax)) => Objective::Classify {
-            label_smoothing: softmax.label_smoothing,
-        },
-        (Some(_), Loss::Sigmoid(_)) => unreachable!("the config is checked"),
-    }
-}
+use crate::config::{Checked, Classes, HeadStart};
 
 /// The head of a run's first step.
 pub(super) fn first_head(

@@ -5,6 +5,7 @@ use couplet_data::loader::LoaderError;
 use couplet_eval::{MissingTokenizer, OpenError};
 use couplet_model::FolderError;
 
+use crate::DeviceError;
 use crate::checkpoint::CheckpointError;
 use crate::log::LogError;
 
@@ -35,6 +36,8 @@ pub enum TrainError {
         source: LogError,
         last_good: Option<String>,
     },
+    #[error("device: {0}")]
+    Device(#[from] DeviceError),
     #[error(transparent)]
     Weights(#[from] FolderError),
     #[error(transparent)]

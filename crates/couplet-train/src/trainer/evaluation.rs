@@ -71,7 +71,7 @@ impl Run<'_> {
         observer: &mut dyn Observer,
     ) -> Result<(Report, Vec<Skipped>), String> {
         // A text tower that stays as it is gives the same classes each time.
-        let cache = (!self.context.trains_text)
+        let cache = (!self.context.trains_text())
             .then(|| FeatureCache::of_texts(&self.folder.cache(), encoder));
         let options = EvalOptions {
             max_image_pixels: self.checked.config.data.max_image_pixels,

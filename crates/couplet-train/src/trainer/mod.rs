@@ -319,7 +319,7 @@ impl Run<'_> {
     fn warn_of_micro_batches(&self, observer: &mut dyn Observer) {
         let (micro, batch) = (self.context.micro_batch, self.checked.config.batch.global);
         let has_norms = matches!(self.spec.image, ImageTowerSpec::ResNet(_));
-        if has_norms && self.context.trains_image && micro < batch {
+        if has_norms && self.context.trains_image() && micro < batch {
             observer.event(Event::Warning(&format!(
                 "the ResNet's batch norms see batch.micro = {micro} images at once: gradients are \
                  those of a batch of {batch} but for their statistics"

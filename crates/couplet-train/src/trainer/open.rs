@@ -7,9 +7,9 @@ use burn::module::Module;
 use couplet_data::StageTimes;
 use couplet_eval::{EMA_HEAD_FILE, HEAD_FILE, find_model};
 use couplet_loss::default_chunk;
-use couplet_model::{Clip, Freeze, load_as};
+use couplet_model::{Clip, load_as};
 
-use super::classes::{first_head, objective};
+use super::classes::first_head;
 use super::{Run, TrainError, Window};
 use crate::checkpoint::{RunFolder, TrainerState};
 use crate::comm::Solo;
@@ -18,13 +18,13 @@ use crate::diagnosis::Diagnosis;
 use crate::ema::Ema;
 use crate::log::JsonLines;
 use crate::optimizer::ModelOptimizer;
-use crate::step::{Encoding, StepContext, lanes};
+use crate::step::{Encoding, Objective, StepContext, lanes};
 use crate::tensorboard::EventFile;
 
 impl<'a> Run<'a> {
     pub(super) fn open(checked: &'a Checked, folder: &'a RunFolder) -> Result<Self, TrainError> {
         let config = &checked.config;
-        let device = checked.device.clone().autodiff();
+        let device = config.device.open()?.autodiff();
         let spec = config.model.spec();
         let mut optimizer = ModelOptimizer::new(&config.optimizer, &spec);
         let checkpoint = folder.latest()?;
@@ -79,16 +79,15 @@ impl<'a> Run<'a> {
                 encoding: Encoding {
                     device,
                     recompute_blocks: config.batch.recompute_blocks,
+                    freeze: config.freeze,
                     preprocess: preprocess.clone(),
                     image_size: spec.image.image_size(),
                 },
                 lanes: lanes(config.device, &spec, config.batch.micro.unwrap_or(batch))
                     .map_err(TrainError::Threads)?,
-                objective: objective(config),
+                objective: Objective::new(config.loss, config.classify.is_some()),
                 logit_rows: (config.batch.logit_rows).unwrap_or_else(|| default_chunk(batch)),
                 micro_batch: config.batch.micro.unwrap_or(batch),
-                trains_image: config.freeze.image != Freeze::All,
-                trains_text: config.freeze.text != Freeze::All && config.classify.is_none(),
                 comm: Box::new(Solo),
             },
             time_before: state.time,

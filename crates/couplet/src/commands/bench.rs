@@ -1,7 +1,7 @@
 //! `couplet bench`.
 
 use anyhow::anyhow;
-use couplet_model::{FreezeTable, Precision, presets};
+use couplet_model::{Precision, presets};
 use couplet_train::{StepBench, StepBenchSettings, bench_step};
 
 use crate::{BenchStepArguments, PrecisionName};
@@ -16,16 +16,13 @@ pub(crate) fn step(arguments: &BenchStepArguments) -> anyhow::Result<u8> {
         )
     })?;
     let bench = bench_step(&StepBenchSettings {
-        spec,
-        batch: arguments.batch,
         micro: arguments.micro,
         precision: arguments.precision.into(),
         device: arguments.device,
-        freeze: FreezeTable::default(),
-        recompute_blocks: false,
         caption_tokens: arguments.caption_tokens,
         steps: arguments.steps as usize,
         warm_up: arguments.warm_up,
+        ..StepBenchSettings::new(spec, arguments.batch)
     })?;
     if arguments.json {
         println!(

@@ -63,7 +63,8 @@ pub(super) fn run(arguments: &CompareArguments) -> anyhow::Result<u8> {
         println!("{name:width$}{cells}");
     }
     let steps = runs.iter().map(|(_, results)| {
-        let last = results.values().map(|(_, step)| *step).max().unwrap_or(0);
+        let last = results.values().map(|(_, step)| *step).max();
+        let last = last.map_or("–".into(), |step| step.to_string());
         format!("  {last:>column$}")
     });
     println!("{:width$}{}", "at step", steps.collect::<String>());

@@ -79,7 +79,11 @@ fn zero_shot(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
         };
         tell_skipped(&ensemble.skipped);
         if let Some(confusion) = &ensemble.confusion {
-            write_details(arguments.details.as_deref(), &dataset.name, confusion)?;
+            write_details(
+                arguments.results.details.as_deref(),
+                &dataset.name,
+                confusion,
+            )?;
         }
         let mut rows = vec![(Prompts::Ensemble, ensemble.report.clone())];
         rows.extend(found.map(|(other, prompts)| (*prompts, other.report)));
@@ -93,12 +97,15 @@ fn zero_shot(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
         reports.push(ensemble.report);
     }
     print_reports(&reports);
-    for (name, _, worst) in others.iter().filter(|_| arguments.details.is_some()) {
+    for (name, _, worst) in others
+        .iter()
+        .filter(|_| arguments.results.details.is_some())
+    {
         for line in worst {
             println!("{name}: {line}");
         }
     }
-    if let Some(file) = &arguments.json {
+    if let Some(file) = &arguments.results.json {
         let with_prompts: Vec<serde_json::Value> = (reports.iter().zip(&others))
             .map(|(report, (_, rows, worst))| {
                 let mut value = serde_json::to_value(report)?;
@@ -151,12 +158,16 @@ fn classify(arguments: &ClassificationArguments) -> anyhow::Result<u8> {
         progress.finish();
         tell_skipped(&found.skipped);
         if let Some(confusion) = &found.confusion {
-            write_details(arguments.details.as_deref(), &dataset.name, confusion)?;
+            write_details(
+                arguments.results.details.as_deref(),
+                &dataset.name,
+                confusion,
+            )?;
         }
         reports.push(found.report);
     }
     print_reports(&reports);
-    if let Some(file) = &arguments.json {
+    if let Some(file) = &arguments.results.json {
         write_json(file, &reports)?;
     }
     Ok(0)

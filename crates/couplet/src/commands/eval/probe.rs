@@ -59,11 +59,11 @@ fn judge(
         let (report, confusion) = protocol(data)?;
         let name = Path::new(&data.name).file_stem().unwrap_or_default();
         write_details(
-            arguments.details.as_deref(),
+            arguments.results.details.as_deref(),
             &name.to_string_lossy(),
             &confusion,
         )?;
-        if arguments.details.is_some() {
+        if arguments.results.details.is_some() {
             for line in confusion.worst_in_words(WORST) {
                 println!("{}: {line}", data.name);
             }
@@ -99,7 +99,7 @@ fn judge(
         }
     }
     print_reports(&reports);
-    if let Some(file) = &arguments.json {
+    if let Some(file) = &arguments.results.json {
         write_json(file, &reports)?;
     }
     Ok(0)

@@ -1,0 +1,12 @@
+//! The binary from outside, on tiny models.
+
+mod evaluation;
+mod fine_tuning;
+mod models;
+#[cfg(feature = "object-store")]
+mod object_store;
+mod place;
+mod resuming;
+#[cfg(feature = "object-store")]
+mod servers;
+mod training;
