@@ -49,10 +49,14 @@ impl ModelSpec {
                     heads: count(vit.heads),
                     scaled: scaled(vit.layer_scale),
                 };
-                let pixels = WIDE * count(3 * vit.image_size * vit.image_size);
-                let patches = WIDE * all * count(3 * vit.patch_size * vit.patch_size);
-                let layers = trained(pass.freeze.image, blocks.image());
-                pixels + patches + tower.bytes(layers, pass)
+                let pixels = count(3 * vit.image_size * vit.image_size);
+                let patches = all * count(3 * vit.patch_size * vit.patch_size);
+                // The first layer's way back reads them.
+                let start = match pass.freeze.image {
+                    Freeze::Nothing => WIDE * (pixels + patches),
+                    Freeze::All | Freeze::AllButLast(_) => 0.0,
+                };
+                start + tower.bytes(pass.freeze.image, blocks.image(), pass)
             }
             ImageTowerSpec::ResNet(resnet) => {
                 // As if blocks were alike: the last ones are the smaller.
@@ -68,8 +72,7 @@ impl ModelSpec {
             heads: count(text.heads),
             scaled: scaled(text.layer_scale),
         };
-        let layers = trained(pass.freeze.text, blocks.text());
-        [image, tower.bytes(layers, pass)]
+        [image, tower.bytes(pass.freeze.text, blocks.text(), pass)]
     }
 }
 
@@ -100,12 +103,14 @@ struct Transformer {
 }
 
 impl Transformer {
-    fn bytes(&self, layers: f64, pass: &PassMemory) -> f64 {
-        let inputs = WIDE * self.tokens * self.width;
-        if pass.recompute_blocks {
-            return inputs * layers + self.block(pass).min(layers * self.block(pass));
+    fn bytes(&self, freeze: Freeze, blocks: usize, pass: &PassMemory) -> f64 {
+        let layers = trained(freeze, blocks);
+        if !pass.recompute_blocks || freeze == Freeze::All {
+            return layers * self.block(pass);
         }
-        layers * self.block(pass)
+        // The end, which the last block belongs to, is gone back through in any case.
+        let inputs = WIDE * self.tokens * self.width * layers.max(1.0);
+        inputs + self.block(pass) * layers.min(1.0)
     }
 
     /// Both norms read the residual stream; four products read what goes into them; attention
@@ -209,11 +214,23 @@ mod tests {
             assert!(part < all / 2.0, "{name}");
         }
         let spec = presets::find("ViT-B-32").unwrap();
-        let again = PassMemory {
-            recompute_blocks: true,
-            ..pass()
+        let again = |image| {
+            let pass = PassMemory {
+                recompute_blocks: true,
+                freeze: FreezeTable {
+                    image,
+                    ..FreezeTable::default()
+                },
+                ..pass()
+            };
+            spec.activation_bytes(&pass)[0]
         };
-        assert!(spec.activation_bytes(&again)[0] < spec.activation_bytes(&pass())[0] / 4.0);
+        assert!(again(Freeze::Nothing) < spec.activation_bytes(&pass())[0] / 4.0);
+        // 50 tokens of 768 values go into each block that is kept.
+        let input = 4.0 * 50.0 * 768.0;
+        let last = |blocks| again(Freeze::AllButLast(blocks));
+        assert_eq!(last(3) - last(2), input);
+        assert_eq!([last(0), again(Freeze::All)], [input, 0.0]);
     }
 
     #[test]

@@ -16,17 +16,18 @@ pub struct TowerParts<'a> {
 
 #[derive(Debug)]
 enum Input<'a> {
-    Images(Tensor<4>, &'a TrainPass),
+    Images(Option<Tensor<4>>, &'a TrainPass),
     Tokens(Tensor<2, Int>),
 }
 
 impl Clip {
     /// The image tower's parts for a batch in training; `None` for a ResNet, whose batch
     /// norms would see every batch twice.
-    /// - images, pass: as [`Self::encode_image_train`] takes them.
+    /// - images, pass: as [`Self::encode_image_train`] takes them; no images where the start
+    ///   is not run.
     pub fn image_parts<'a>(
         &'a self,
-        images: Tensor<4>,
+        images: Option<Tensor<4>>,
         pass: &'a TrainPass,
     ) -> Option<TowerParts<'a>> {
         match &self.visual {
@@ -60,11 +61,15 @@ impl TowerParts<'_> {
     }
 
     /// What the first block reads, `[batch, tokens, width]`.
+    ///
+    /// # Panics
+    /// If an image tower was given no images.
     pub fn start(&self) -> Tensor<3> {
         match &self.input {
             Input::Images(images, pass) => {
                 let precision = self.model.precision();
-                self.vit().start(images.clone(), Some(pass), precision)
+                let images = images.clone().expect("the start reads images");
+                self.vit().start(images, Some(pass), precision)
             }
             Input::Tokens(tokens) => self.model.text.start(tokens.clone()),
         }

@@ -275,6 +275,17 @@ mod tests {
     }
 
     #[test]
+    fn a_share_of_the_patches_is_left_out_and_one_is_kept() {
+        let ImageTowerSpec::Vit(mut vit) = presets::find("ViT-Ti-16-64").unwrap().image else {
+            unreachable!("a ViT");
+        };
+        for (dropout, kept) in [(0.0, 16), (0.25, 12), (0.3, 11), (0.99, 1)] {
+            vit.patch_dropout = dropout;
+            assert_eq!(vit.trained_patches(), kept, "{dropout}");
+        }
+    }
+
+    #[test]
     fn patches_are_dropped_in_training_only() {
         let device = Device::flex();
         let mut spec = presets::find("ViT-Ti-16-64").unwrap();

@@ -84,7 +84,8 @@ pub struct StepBench {
     pub steps: Vec<f64>,
     /// Of the image tower's forward pass over the batch, as in evaluation.
     pub forward: Vec<f64>,
-    /// Floating-point operations of a step: three forward passes, nothing saved.
+    /// Floating-point operations of a contrastive step that trains everything: three forward
+    /// passes, nothing saved.
     pub step_flops: f64,
     /// Of the image tower's forward pass over the batch.
     pub forward_flops: f64,
@@ -101,7 +102,7 @@ pub struct StepBench {
 /// If the device is not there, the precision is none of its own, or a size is impossible.
 ///
 /// # Panics
-/// If the device fails.
+/// If the device fails, or classes are to be told by the sigmoid loss.
 pub fn bench_step(settings: &StepBenchSettings) -> Result<StepBench, StepBenchError> {
     let plain = check(settings)?;
     let device = plain.clone().autodiff();
@@ -197,7 +198,7 @@ fn check(settings: &StepBenchSettings) -> Result<Device, StepBenchError> {
             format!("{name} does not compute in {dtype:?}"),
         );
     }
-    if settings.batch < 2 {
+    if settings.batch < 2 && settings.classes.is_none() {
         return fail(
             "--batch",
             "a contrastive batch needs at least 2 pairs".into(),

@@ -24,7 +24,8 @@ pub struct RunPlan {
     /// Floating-point operations of one forward pass over one pair.
     pub forward_flops: f64,
     /// Of a training step, for each of its pairs: its forward passes, and two more for the
-    /// way back through what is trained. Captions count with `tokens`, nothing else saved.
+    /// way back through what is trained, three where blocks are computed again. Without
+    /// patches that training leaves out, captions with `tokens`, nothing else saved.
     pub step_flops: f64,
     pub batch: usize,
     pub micro_batch: usize,
@@ -235,7 +236,8 @@ impl Checked {
     /// - returns samples a second.
     ///
     /// # Errors
-    /// If the device is not on this machine.
+    /// With the config's key, if the device is not on this machine or does not compute in
+    /// the run's precision.
     ///
     /// # Panics
     /// If the device fails.
@@ -257,8 +259,11 @@ impl Checked {
             ..StepBenchSettings::new(config.model.spec(), batch)
         })
         .map_err(|error| StepBenchError {
-            // The config's keys are called as the bench's arguments.
-            argument: error.argument.trim_start_matches('-'),
+            argument: match error.argument {
+                "--device" => "device",
+                "--precision" => "precision",
+                other => other,
+            },
             ..error
         })?;
         let mut seconds = bench.steps;
@@ -339,14 +344,31 @@ mod tests {
         let again = plan(&["batch.recompute_blocks=true"]);
         assert!((again.step_flops / again.forward_flops - 4.0).abs() < 1e-9);
         assert!(bytes(&again, "activations") < bytes(&plan(&[]), "activations") / 2.0);
-        // Neither frozen blocks nor patches that are left out are computed again.
-        let less = plan(&[
-            "batch.recompute_blocks=true",
-            "freeze.image=all but last 1 block",
-            "model.image.patch_dropout=0.5",
-        ]);
-        assert!(less.forward_flops == again.forward_flops && less.step_flops < again.step_flops);
-        assert!(bytes(&less, "activations") < bytes(&again, "activations"));
+        // Frozen blocks are not: of four, one is.
+        let last = "freeze.image=all but last 1 block";
+        let frozen = plan(&["batch.recompute_blocks=true", last]);
+        let image = frozen.model.image.flops;
+        let text = frozen.forward_flops - image;
+        let expected = image * (1.0 + 3.0 / 4.0) + 4.0 * text;
+        assert!((frozen.step_flops / expected - 1.0).abs() < 1e-9);
+        assert!(bytes(&frozen, "activations") < bytes(&again, "activations"));
+    }
+
+    #[test]
+    fn patches_that_are_left_out_cost_nothing() {
+        let all = plan(&[]);
+        let half = plan(&["model.image.patch_dropout=0.5"]);
+        let text = all.forward_flops - all.model.image.flops;
+        let spec = checked(&["model.image.patch_dropout=0.5"])
+            .config
+            .model
+            .spec();
+        let expected = 3.0 * (spec.image_train_flops() + text);
+        assert!((half.step_flops / expected - 1.0).abs() < 1e-9);
+        assert_eq!(half.forward_flops, all.forward_flops);
+        // Of 1 + 16 tokens 1 + 8 are left, of all of which the embedding is computed still.
+        let ratio = spec.image_train_flops() / spec.image_flops();
+        assert!((9.0 / 17.0..0.6).contains(&ratio), "{ratio}");
     }
 
     #[test]

@@ -50,7 +50,8 @@ struct Arguments {
 enum Command {
     /// Train a model from a config.
     Train(TrainArguments),
-    /// Tell what a config's run will take: parameters, arithmetic, steps, memory, time.
+    /// Tell what a config's run will take: parameters, arithmetic, steps, memory, time. Its device
+    /// may be another machine's.
     Plan(PlanArguments),
     /// Train a config many times with some keys set otherwise, and rank the results.
     Sweep(SweepArguments),

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Files, LabelledError, LabelledSet, Part, Target, Targets, part_of, target_of};
-use crate::csv_table::Table;
+use super::{
+    ColumnKind, Files, LabelledError, LabelledSet, Part, Targets, label_or_caption, part_of,
+};
+use crate::csv_table::CsvFile;
 
 /// `source = "csv"` in a dataset file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,8 +44,8 @@ impl LabelledCsvTable {
         let key = (self.path.as_path(), "train_path");
         let path = part_of(part, &self.path, self.train_path.as_ref(), key)?;
         let malformed = |message: String| LabelledError::malformed(path, message);
-        let target = target_of(self.label_column.as_ref(), self.caption_column.as_ref());
-        let (column, target) = target.map_err(malformed)?;
+        let column = label_or_caption(self.label_column.as_ref(), self.caption_column.as_ref());
+        let (column, kind) = column.map_err(malformed)?;
         let rows = self.rows(path, column)?;
         if rows.is_empty() {
             return Err(malformed("the table has no rows".into()));
@@ -53,7 +55,7 @@ impl LabelledCsvTable {
             .as_deref()
             .or(path.parent())
             .unwrap_or(Path::new(""));
-        let (files, targets, class_names) = if target == Target::Caption {
+        let (files, targets, class_names) = if kind == ColumnKind::Caption {
             let (files, captions) = group(rows);
             (files, Targets::Captions(captions), None)
         } else {
@@ -73,7 +75,7 @@ impl LabelledCsvTable {
     /// The image and the other column of each row.
     fn rows(&self, path: &Path, column: &str) -> Result<Vec<(String, String)>, LabelledError> {
         let failed = |error: csv::Error| LabelledError::malformed(path, error);
-        let mut table = Table::open(path, self.separator, false).map_err(failed)?;
+        let mut table = CsvFile::open(path, self.separator, false).map_err(failed)?;
         let find = |wanted: &str, key: &str| {
             let place = table.column(wanted, key);
             place.map_err(|message| LabelledError::malformed(path, message))

@@ -408,21 +408,21 @@ fn lines_of(path: &Path) -> Result<Option<Vec<String>>, LabelledError> {
     Ok(Some(lines.collect()))
 }
 
-/// What a table says of its images.
+/// What the second column of a table holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Target {
+enum ColumnKind {
     Label,
     Caption,
 }
 
 /// The column that is named, and what it holds; one of the two must be.
-fn target_of<'a>(
+fn label_or_caption<'a>(
     label_column: Option<&'a String>,
     caption_column: Option<&'a String>,
-) -> Result<(&'a str, Target), String> {
+) -> Result<(&'a str, ColumnKind), String> {
     match (label_column, caption_column) {
-        (Some(column), None) => Ok((column, Target::Label)),
-        (None, Some(column)) => Ok((column, Target::Caption)),
+        (Some(column), None) => Ok((column, ColumnKind::Label)),
+        (None, Some(column)) => Ok((column, ColumnKind::Caption)),
         _ => Err("set either label_column or caption_column".into()),
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LabelledError, LabelledSet, Part, Target, part_of, target_of};
+use super::{ColumnKind, LabelledError, LabelledSet, Part, label_or_caption, part_of};
 use crate::source::Patterns;
 
 /// `source = "parquet"` in a dataset file.
@@ -39,19 +39,24 @@ impl LabelledParquetTable {
         let key = (place.as_path(), "train_files");
         let files = part_of(part, &self.files, self.train_files.as_ref(), key)?;
         let malformed = |message: String| LabelledError::malformed(&place, message);
-        let target = target_of(self.label_column.as_ref(), self.caption_column.as_ref());
-        let (column, target) = target.map_err(malformed)?;
-        self.read(files, column, target).map_err(malformed)
+        let column = label_or_caption(self.label_column.as_ref(), self.caption_column.as_ref());
+        let (column, kind) = column.map_err(malformed)?;
+        self.read(files, column, kind).map_err(malformed)
     }
 
     #[cfg(not(feature = "parquet"))]
     #[expect(clippy::unused_self, reason = "with the feature it is used")]
-    fn read(&self, _: &Patterns, _: &str, _: Target) -> Result<LabelledSet, String> {
+    fn read(&self, _: &Patterns, _: &str, _: ColumnKind) -> Result<LabelledSet, String> {
         Err("this binary was built without Parquet; build it with `--features parquet`".into())
     }
 
     #[cfg(feature = "parquet")]
-    fn read(&self, files: &Patterns, column: &str, target: Target) -> Result<LabelledSet, String> {
+    fn read(
+        &self,
+        files: &Patterns,
+        column: &str,
+        kind: ColumnKind,
+    ) -> Result<LabelledSet, String> {
         use super::Targets;
         use super::csv::class_numbers;
         use crate::source::{Labels, ParquetImages};
@@ -62,11 +67,11 @@ impl LabelledParquetTable {
         let root = self.root.clone().unwrap_or_default();
         let (images, labels) =
             ParquetImages::open(files.paths()?, &self.image_column, column, root)?;
-        let (targets, class_names) = match (labels, target) {
-            (Labels::Numbers(numbers), Target::Label) => {
+        let (targets, class_names) = match (labels, kind) {
+            (Labels::Numbers(numbers), ColumnKind::Label) => {
                 (Targets::Classes(numbers), images.class_names.clone())
             }
-            (Labels::Texts(texts), Target::Label) => {
+            (Labels::Texts(texts), ColumnKind::Label) => {
                 let mut names = Vec::new();
                 for (row, mut texts) in texts.into_iter().enumerate() {
                     match (texts.pop(), texts.is_empty()) {
@@ -77,13 +82,13 @@ impl LabelledParquetTable {
                 let (numbers, names) = class_numbers(&names);
                 (Targets::Classes(numbers), names)
             }
-            (Labels::Texts(texts), Target::Caption) => {
+            (Labels::Texts(texts), ColumnKind::Caption) => {
                 if let Some(row) = texts.iter().position(Vec::is_empty) {
                     return Err(format!("row {row} has no caption"));
                 }
                 (Targets::Captions(texts), None)
             }
-            (Labels::Numbers(_), Target::Caption) => {
+            (Labels::Numbers(_), ColumnKind::Caption) => {
                 return Err(format!("the column `{column}` holds numbers"));
             }
         };

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::captions::caption_text;
 use super::{Source, SourceError};
-use crate::csv_table::Table;
+use crate::csv_table::CsvFile;
 use crate::sample::{Fault, Picture, Sample, SkipCause};
 
 /// `source = "csv"`. The column names are open_clip's defaults.
@@ -67,7 +67,7 @@ impl CsvTable {
 
     /// The table behind its header, with the positions of the image and the caption column.
     fn columns(&self) -> Result<(csv::Reader<std::fs::File>, usize, usize), SourceError> {
-        let table = Table::open(&self.path, self.separator, true)
+        let table = CsvFile::open(&self.path, self.separator, true)
             .map_err(|error| self.malformed(&error))?;
         let find = |wanted: &str, key: &str| {
             let place = table.column(wanted, key);

@@ -301,7 +301,7 @@ impl VitSpec {
         self.grid() * self.grid()
     }
 
-    /// Patches of an image that a training step does not leave out: one at least.
+    /// Patches of an image that a training step does not leave out, one at least.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

@@ -52,13 +52,17 @@ pub(super) struct Encoded {
 enum WayBack {
     /// The features with their graph.
     Graph(Tensor<2>),
-    /// What each block that is trained read; the rest is computed again.
+    /// What the blocks read from the first that is trained on, and the end: the rest is
+    /// computed again.
     Blocks(Box<TowerInput>, Freeze, Vec<Tensor<3>>),
+    /// Nothing before the features is trained.
+    Nowhere,
 }
 
-/// What a tower reads, without a graph.
+/// What a tower reads.
 enum TowerInput {
-    Images(Tensor<4>, TrainPass),
+    /// No images where the start is not run again.
+    Images(Option<Tensor<4>>, TrainPass),
     Tokens(Tensor<2, Int>),
 }
 
@@ -92,7 +96,7 @@ impl Passes {
         if self.encoding.recompute_blocks {
             let images = self.images(host, rows, &self.encoding.device_without_graph());
             let freeze = self.encoding.freeze.image;
-            return self.encode_blocks(TowerInput::Images(images, pass), freeze);
+            return self.encode_blocks(TowerInput::Images(Some(images), pass), freeze);
         }
         let images = self.images(host, rows, &self.encoding.device);
         let (features, seen) = self.model.encode_image_train(images, &pass);
@@ -110,7 +114,7 @@ impl Passes {
         Encoded::of_graph(features, BatchStatistics::default())
     }
 
-    /// Keeps what the blocks read from the first that is trained on.
+    /// Keeps what the way back reads, and nothing of what is frozen.
     fn encode_blocks(&self, input: TowerInput, freeze: Freeze) -> Encoded {
         let parts = input.parts(&self.without_graph);
         let first = first_part(&parts, freeze);
@@ -128,7 +132,10 @@ impl Passes {
         Encoded {
             features: l2_normalize(features),
             seen: BatchStatistics::default(),
-            way_back: WayBack::Blocks(Box::new(input), freeze, inputs),
+            way_back: match freeze {
+                Freeze::All => WayBack::Nowhere,
+                _ => WayBack::Blocks(Box::new(input.for_way_back(freeze)), freeze, inputs),
+            },
         }
     }
 
@@ -174,10 +181,13 @@ impl TowerInput {
         }
     }
 
-    /// The same, to be read by a model on an autodiff device.
-    fn with_autodiff(self) -> Self {
+    /// What is read again, by a model on an autodiff device: images by the start alone.
+    fn for_way_back(self, freeze: Freeze) -> Self {
         match self {
-            Self::Images(images, pass) => Self::Images(Tensor::from_inner(images), pass),
+            Self::Images(images, pass) => {
+                let images = images.filter(|_| freeze == Freeze::Nothing);
+                Self::Images(images.map(Tensor::from_inner), pass)
+            }
             Self::Tokens(tokens) => Self::Tokens(Tensor::from_inner(tokens)),
         }
     }
@@ -200,9 +210,10 @@ impl Encoded {
                 sum.add(features, gradient);
             }
             WayBack::Blocks(input, freeze, inputs) => {
-                let (model, input) = (sum.model.clone(), input.with_autodiff());
+                let model = sum.model.clone();
                 backward_by_block(&input.parts(&model), freeze, inputs, gradient, sum);
             }
+            WayBack::Nowhere => {}
         }
     }
 }
@@ -286,5 +297,46 @@ impl GradientSum {
     /// The sums so far.
     pub fn into_params(mut self) -> GradientsParams {
         self.accumulator.grads()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::step::tests::{PASS, encoding, pairs, spec};
+    use couplet_model::Blocks;
+
+    /// Whether the pixels are kept, and the inputs of how many blocks.
+    fn kept(image: Freeze) -> Option<(bool, usize)> {
+        let model = Clip::init(&spec(), 0, &Device::flex().autodiff());
+        let freeze = FreezeTable {
+            image,
+            ..FreezeTable::default()
+        };
+        let encoding = Encoding {
+            recompute_blocks: true,
+            freeze,
+            ..encoding()
+        };
+        let passes = Passes::new(model.freeze(freeze, &spec()), &PASS, &encoding);
+        match passes.encode_images(&pairs(0..2), &(0..2)).way_back {
+            WayBack::Blocks(input, _, inputs) => Some((
+                matches!(*input, TowerInput::Images(Some(_), _)),
+                inputs.len(),
+            )),
+            WayBack::Nowhere => None,
+            WayBack::Graph(_) => unreachable!("blocks are computed again"),
+        }
+    }
+
+    #[test]
+    fn nothing_is_kept_of_what_is_frozen() {
+        let blocks = Blocks::of(&spec()).image();
+        assert_eq!(kept(Freeze::Nothing), Some((true, blocks)));
+        assert_eq!(kept(Freeze::AllButLast(blocks)), Some((false, blocks)));
+        assert_eq!(kept(Freeze::AllButLast(2)), Some((false, 2)));
+        // The last block belongs to the end.
+        assert_eq!(kept(Freeze::AllButLast(0)), Some((false, 1)));
+        assert_eq!(kept(Freeze::All), None);
     }
 }

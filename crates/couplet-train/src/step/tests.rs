@@ -14,13 +14,13 @@ use crate::comm::Solo;
 use crate::comm::threads::Threads;
 
 const SIZE: usize = 32;
-const PASS: TrainPass = TrainPass {
+pub(super) const PASS: TrainPass = TrainPass {
     seed: 1,
     step: 2,
     first_row: 0,
 };
 
-fn spec() -> ModelSpec {
+pub(super) fn spec() -> ModelSpec {
     let mut spec = presets::find("ViT-Ti-8-32").unwrap();
     if let ImageTowerSpec::Vit(vit) = &mut spec.image {
         vit.patch_dropout = 0.25;
@@ -30,7 +30,7 @@ fn spec() -> ModelSpec {
 }
 
 /// Pictures and captions of several lengths that are all different.
-fn pairs(rows: Range<usize>) -> HostBatch {
+pub(super) fn pairs(rows: Range<usize>) -> HostBatch {
     let (mut pixels, mut tokens, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows {
         let pixel = |at: usize| u8::try_from((row * 37 + at * (row + 3)) % 256).unwrap();
@@ -47,7 +47,7 @@ fn pairs(rows: Range<usize>) -> HostBatch {
     HostBatch::of(&pixels, tokens, 16, lengths)
 }
 
-fn encoding() -> Encoding {
+pub(super) fn encoding() -> Encoding {
     Encoding {
         device: Device::flex().autodiff(),
         recompute_blocks: false,

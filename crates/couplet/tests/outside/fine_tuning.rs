@@ -166,6 +166,20 @@ fn a_zero_shot_head_starts_as_good_as_the_zero_shot_classifier() {
 }
 
 #[test]
+fn a_run_is_planned_and_measured_before_it_runs() {
+    let place = place();
+    let set = ["--set", "batch.global=1", "--set", "optimizer.kind=lion"];
+    let mut command = place.couplet(&["plan", "fine.toml", "--measure", "--json"]);
+    let told = succeed(command.args(set));
+    let plan: Value = serde_json::from_str(&told).unwrap();
+    assert!(plan["samples_per_second"].as_f64().unwrap() > 0.0, "{told}");
+    // An image tower, and a head of eight classes.
+    let image = plan["parameters"]["image"].as_u64().unwrap();
+    let head = plan["parameters"]["trained"].as_u64().unwrap() - image;
+    assert!(head > 8 && head.is_multiple_of(8), "{told}");
+}
+
+#[test]
 fn what_does_not_fit_is_named() {
     let place = place();
     fs::create_dir_all(place.path("one/red")).unwrap();

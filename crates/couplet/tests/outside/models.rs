@@ -1,62 +1,46 @@
 //! The binary on models: embed, classify, convert, describe, tokenize.
 
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use burn::tensor::Device;
 use couplet_model::{Clip, PreprocessSpec, open_clip, presets, weights};
 
-fn couplet(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_couplet"))
-        .args(arguments)
-        .output()
-        .expect("the binary runs")
-}
+use crate::place::{Place, fail, succeed};
 
-fn succeeds(arguments: &[&str]) -> String {
-    let output = couplet(arguments);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {errors}");
-    String::from_utf8(output.stdout).expect("text")
-}
-
-fn fails(arguments: &[&str]) -> String {
-    let output = couplet(arguments);
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-    String::from_utf8(output.stderr).expect("text")
-}
-
-/// A model folder, an image and a file of texts.
-fn scene(folder: &Path, preset: &str) -> [String; 3] {
+/// A folder with `model`, `image.png` and `texts.txt`.
+fn scene(preset: &str) -> Place {
+    let place = Place::with(&[("texts.txt", "a red circle\na blue star\n")]);
     let spec = presets::find(preset).unwrap();
-    let model = folder.join("model");
+    let model = place.path("model");
     fs::create_dir(&model).unwrap();
     let clip = Clip::init(&spec, 1, &Device::flex());
     open_clip::save(&model, &clip, &spec, &PreprocessSpec::default(), None).unwrap();
-    let image = folder.join("image.png");
     image::RgbImage::from_fn(50, 40, |x, y| {
         [x, y, x * y].map(|v| u8::try_from(v % 256).unwrap()).into()
     })
-    .save(&image)
+    .save(place.path("image.png"))
     .unwrap();
-    let texts = folder.join("texts.txt");
-    fs::write(&texts, "a red circle\na blue star\n").unwrap();
-    [model, image, texts].map(|path| path.to_str().unwrap().to_string())
+    place
+}
+
+/// The binary with these arguments, none of which has a space.
+fn couplet(place: &Place, arguments: &str) -> Command {
+    let arguments: Vec<&str> = arguments.split(' ').collect();
+    place.couplet(&arguments)
 }
 
 #[test]
 fn a_model_embeds_the_same_after_a_journey_through_hugging_faces_layout() {
-    let folder = tempfile::tempdir().unwrap();
-    let [model, image, texts] = scene(folder.path(), "ViT-Ti-8-32");
-    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let place = scene("ViT-Ti-8-32");
+    let run = |arguments: &str| succeed(couplet(&place, arguments));
     let embed = |model: &str, out: &str| {
-        succeeds(&[
-            "embed", "--model", model, "--images", &image, &image, "--texts", &texts, "--out", out,
-        ]);
-        weights::read(Path::new(out)).unwrap().tensors
+        run(&format!(
+            "embed --model {model} --images image.png image.png --texts texts.txt --out {out}"
+        ));
+        weights::read(&place.path(out)).unwrap().tensors
     };
-    let first = embed(&model, &path("first.safetensors"));
+    let first = embed("model", "first.safetensors");
     assert_eq!(first["image_features"].shape[0], 2);
     let norm: f32 = first["text_features"].values[..first["text_features"].shape[1]]
         .iter()
@@ -64,24 +48,16 @@ fn a_model_embeds_the_same_after_a_journey_through_hugging_faces_layout() {
         .sum();
     assert!((norm - 1.0).abs() < 1e-5, "{norm}");
 
-    succeeds(&["model", "convert", &model, &path("hf"), "--format", "hf"]);
-    succeeds(&[
-        "model",
-        "convert",
-        &path("hf"),
-        &path("oc"),
-        "--format",
-        "open_clip",
-    ]);
+    run("model convert model hf --format hf");
+    run("model convert hf oc --format open_clip");
     for (model, out) in [("hf", "second.safetensors"), ("oc", "third.safetensors")] {
-        assert_eq!(embed(&path(model), &path(out)), first);
+        assert_eq!(embed(model, out), first);
     }
-    let told = fails(&["model", "convert", &model, &path("hf"), "--format", "hf"]);
+    let told = fail(couplet(&place, "model convert model hf --format hf"), 1);
     assert!(told.contains("already holds"), "{told}");
 
-    let npy = path("texts.npy");
-    succeeds(&["embed", "--model", &model, "--texts", &texts, "--out", &npy]);
-    let bytes = fs::read(npy).unwrap();
+    run("embed --model model --texts texts.txt --out texts.npy");
+    let bytes = fs::read(place.path("texts.npy")).unwrap();
     assert!(bytes.starts_with(b"\x93NUMPY"));
     let values = &first["text_features"].values;
     let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -90,67 +66,46 @@ fn a_model_embeds_the_same_after_a_journey_through_hugging_faces_layout() {
 
 #[test]
 fn a_resnet_is_described_and_kept_from_hugging_face_with_the_reason() {
-    let folder = tempfile::tempdir().unwrap();
-    let told = succeeds(&["model", "describe", "RN50"]);
+    let place = scene("ViT-Ti-8-64-siglip");
+    let told = succeed(couplet(&place, "model describe RN50"));
     assert!(
         told.contains("38.32 M") && told.contains("modified ResNet"),
         "{told}"
     );
-    let [model, _, _] = scene(folder.path(), "ViT-Ti-8-64-siglip");
-    let out = folder.path().join("hf");
-    let told = fails(&[
-        "model",
-        "convert",
-        &model,
-        out.to_str().unwrap(),
-        "--format",
-        "hf",
-    ]);
+    let told = fail(couplet(&place, "model convert model hf --format hf"), 1);
     for part in ["text.causal", "image.attention_pool", "logit_bias"] {
         assert!(told.contains(part), "{told}");
     }
-    assert!(!out.exists());
+    assert!(!place.path("hf").exists());
 }
 
 #[test]
 fn what_is_damaged_is_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let [model, _, texts] = scene(folder.path(), "ViT-Ti-8-32");
-    let out = folder.path().join("o.npy");
-    let out = out.to_str().unwrap();
-    let told = fails(&["embed", "--model", &model, "--images", &texts, "--out", out]);
+    let place = scene("ViT-Ti-8-32");
+    let fails = |arguments: &str| fail(couplet(&place, arguments), 1);
+    let told = fails("embed --model model --images texts.txt --out o.npy");
     assert!(
         told.contains("texts.txt") && told.contains("expected a JPEG"),
         "{told}"
     );
 
-    let weights = Path::new(&model).join(open_clip::WEIGHTS_FILE);
+    let weights = place.path("model").join(open_clip::WEIGHTS_FILE);
     let bytes = fs::read(&weights).unwrap();
     fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
-    let told = fails(&["embed", "--model", &model, "--texts", &texts, "--out", out]);
+    let told = fails("embed --model model --texts texts.txt --out o.npy");
     assert!(told.contains(open_clip::WEIGHTS_FILE), "{told}");
 
-    fs::write(
-        Path::new(&model).join(open_clip::CONFIG_FILE),
-        "{\"model_cfg\": 3}",
-    )
-    .unwrap();
-    let told = fails(&["model", "describe", &model]);
+    let config = place.path("model").join(open_clip::CONFIG_FILE);
+    fs::write(config, "{\"model_cfg\": 3}").unwrap();
+    let told = fails("model describe model");
     assert!(told.contains(open_clip::CONFIG_FILE), "{told}");
 }
 
 #[test]
 fn labels_are_ranked_and_texts_become_ids() {
-    let folder = tempfile::tempdir().unwrap();
-    let [model, image, texts] = scene(folder.path(), "ViT-Ti-8-32");
-    let told = succeeds(&[
-        "classify",
-        "--model",
-        &model,
-        "--labels",
-        "a dog,a cat",
-        &image,
-    ]);
+    let place = scene("ViT-Ti-8-32");
+    let mut classify = couplet(&place, "classify --model model --labels");
+    let told = succeed(classify.args(["a dog,a cat", "image.png"]));
     let shares: Vec<f64> = told
         .lines()
         .skip(1)
@@ -159,20 +114,11 @@ fn labels_are_ranked_and_texts_become_ids() {
     assert_eq!(shares.len(), 2);
     assert!(shares[0] >= shares[1] && (shares[0] + shares[1] - 100.0).abs() < 0.02);
 
-    let told = succeeds(&["tokenize", "a photo of a cat"]);
+    let told = succeed(place.couplet(&["tokenize", "a photo of a cat"]));
     assert_eq!(told, "49406 320 1125 539 320 2368 49407\n");
-    let own = folder.path().join("tokenizer.json");
-    let own = own.to_str().unwrap();
-    succeeds(&[
-        "tokenizer",
-        "train",
-        "--texts",
-        &texts,
-        "--vocab-size",
-        "520",
-        "--out",
-        own,
-    ]);
-    let told = succeeds(&["tokenize", "--tokenizer", own, "--texts", &texts]);
+    let train = "tokenizer train --texts texts.txt --vocab-size 520 --out own.json";
+    succeed(couplet(&place, train));
+    let tokenize = "tokenize --tokenizer own.json --texts texts.txt";
+    let told = succeed(couplet(&place, tokenize));
     assert_eq!(told.lines().count(), 2);
 }

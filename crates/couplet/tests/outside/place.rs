@@ -3,7 +3,7 @@
 use std::borrow::BorrowMut;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -72,15 +72,9 @@ impl Place {
 
     /// Starts a run and kills it once its log has so many lines: nothing of ours runs then.
     pub fn kill_after(&self, mut command: impl BorrowMut<Command>, run: &str, lines: usize) {
-        let command = command.borrow_mut();
-        let mut child = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        self.wait_for_lines(run, lines);
-        child.kill().unwrap();
-        child.wait().unwrap();
+        let command = command.borrow_mut().stdout(Stdio::null());
+        let mut child = Ended(command.spawn().unwrap());
+        self.wait_for_lines(&mut child, run, lines);
     }
 
     /// Starts a run and asks it to end once its log has so many lines.
@@ -91,25 +85,41 @@ impl Place {
         run: &str,
         lines: usize,
     ) -> Output {
-        let command = command.borrow_mut();
-        let child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        self.wait_for_lines(run, lines);
+        let (out, err) = (self.path("stopped.out"), self.path("stopped.err"));
+        let command = command
+            .borrow_mut()
+            .stdout(fs::File::create(&out).unwrap())
+            .stderr(fs::File::create(&err).unwrap());
+        let mut child = Ended(command.spawn().unwrap());
+        self.wait_for_lines(&mut child, run, lines);
         let mut kill = Command::new("kill");
-        succeed(kill.args(["-TERM", &child.id().to_string()]));
-        child.wait_with_output().unwrap()
+        succeed(kill.args(["-TERM", &child.0.id().to_string()]));
+        Output {
+            status: child.0.wait().unwrap(),
+            stdout: fs::read(out).unwrap(),
+            stderr: fs::read(err).unwrap(),
+        }
     }
 
-    fn wait_for_lines(&self, run: &str, lines: usize) {
+    /// Until a run's log has so many lines, or the run has ended.
+    fn wait_for_lines(&self, child: &mut Ended, run: &str, lines: usize) {
         let start = Instant::now();
         let metrics = self.path(run).join("metrics.jsonl");
-        while fs::read_to_string(&metrics).map_or(0, |text| text.lines().count()) < lines {
+        let written = || fs::read_to_string(&metrics).map_or(0, |text| text.lines().count());
+        while written() < lines && child.0.try_wait().unwrap().is_none() {
             assert!(start.elapsed() < Duration::from_mins(2), "no {lines} lines");
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+}
+
+/// A process that does not outlive its test.
+pub struct Ended(pub Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -1,9 +1,12 @@
 //! Runs that are stopped at any moment, and go on.
 
 use std::fs;
+#[cfg(unix)]
 use std::process::Command;
 
-use crate::place::{fail, succeed, text};
+#[cfg(unix)]
+use crate::place::text;
+use crate::place::{fail, succeed};
 use crate::training::{tiny, train};
 
 /// Kills a run at several moments and compares it with one that never stopped.

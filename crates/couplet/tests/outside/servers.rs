@@ -4,10 +4,12 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::place::Ended;
 
 /// How a server fails.
 #[derive(Clone, Copy, PartialEq)]
@@ -20,6 +22,7 @@ pub enum Manner {
     Silent(&'static str, usize),
 }
 
+/// Serves a folder; returns the port, and how often it has failed.
 pub fn server(root: PathBuf, manner: Manner) -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -107,19 +110,9 @@ fn serve(
     Ok(())
 }
 
-/// Ends with the test.
-pub struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A free port, and a server on it.
-pub fn start(mut command: Command, port: u16) -> Server {
-    let server = Server(
+/// Starts a server, which will listen on `port`.
+pub fn start(mut command: Command, port: u16) -> Ended {
+    let server = Ended(
         command
             .stdout(Stdio::null())
             .stderr(Stdio::null())
