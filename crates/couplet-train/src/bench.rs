@@ -1,9 +1,10 @@
 //! How fast a device takes training steps, on data that needs no disk.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Distribution, Tensor};
 use couplet_data::batch;
 use couplet_data::loader::{HostBatch, TOKEN_MULTIPLE};
 use couplet_loss::{Loss, default_chunk};
@@ -17,8 +18,10 @@ use crate::optimizer::ModelOptimizer;
 use crate::step::{Encoding, Objective, StepContext, lanes, step};
 use crate::{DeviceSetting, OptimizerSettings, OptimizerTable};
 
-/// Side of the square matrices whose product is the device's peak.
-const MATMUL: usize = 2048;
+/// Sides of the square matrices whose product is the device's peak: the first that takes so
+/// many seconds, or the last.
+const MATMUL: Range<usize> = 2048..16_384;
+const MATMUL_SECONDS: f64 = 0.005;
 const MATMUL_ROUNDS: usize = 5;
 const LEARNING_RATE: f64 = 1e-5;
 
@@ -293,15 +296,30 @@ fn forward(
     seconds
 }
 
-/// The best of several products of square matrices.
+/// The rate of products of square matrices that are large enough to keep the device busy.
 fn matmul_flops(device: &Device, precision: Precision) -> f64 {
-    let ones = || {
-        let ones = Tensor::<2>::ones([MATMUL, MATMUL], device);
-        precision
-            .dtype()
-            .map_or(ones.clone(), |dtype| ones.cast(dtype))
+    let mut side = MATMUL.start;
+    loop {
+        let seconds = matmul_seconds(device, precision, side);
+        if seconds > MATMUL_SECONDS || side >= MATMUL.end {
+            #[expect(clippy::cast_precision_loss, reason = "a matrix's side")]
+            return 2.0 * (side as f64).powi(3) / seconds;
+        }
+        side *= 2;
+    }
+}
+
+/// The best of several products. Their values are random: on equal ones a GPU draws less power
+/// and runs faster than on any real ones.
+fn matmul_seconds(device: &Device, precision: Precision, side: usize) -> f64 {
+    let matrix = || {
+        let values = Tensor::<2>::random([side, side], Distribution::Uniform(-1.0, 1.0), device);
+        match precision.dtype() {
+            Some(dtype) => values.cast(dtype),
+            None => values,
+        }
     };
-    let (a, b) = (ones(), ones());
+    let (a, b) = (matrix(), matrix());
     let mut best = f64::INFINITY;
     for _ in 0..MATMUL_ROUNDS {
         let start = Instant::now();
@@ -310,9 +328,7 @@ fn matmul_flops(device: &Device, precision: Precision) -> f64 {
         let _ = product.slice([0..1, 0..1]).into_data();
         best = best.min(start.elapsed().as_secs_f64());
     }
-    #[expect(clippy::cast_precision_loss, reason = "a small matrix")]
-    let operations = 2.0 * (MATMUL as f64).powi(3);
-    operations / best
+    best
 }
 
 #[cfg(test)]
