@@ -34,7 +34,7 @@ def run(command, device):
     most, over = [0], threading.Event()
 
     def watch():
-        query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "-i", device.split(":")[-1]]
+        query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "-i", device.partition(":")[2] or "0"]
         while not over.wait(0.2):
             most[0] = max(most[0], int(subprocess.run(query, capture_output=True, text=True).stdout or 0))
 

@@ -72,6 +72,11 @@ impl StepBenchSettings {
             warm_up: 1,
         }
     }
+
+    /// Of each caption.
+    fn tokens(&self) -> usize {
+        (self.caption_tokens).unwrap_or(self.spec.text.context_length)
+    }
 }
 
 /// Why a bench cannot be run: the argument, and what is wrong.
@@ -109,7 +114,35 @@ pub struct StepBench {
 /// # Panics
 /// If the device fails, or classes are to be told by the sigmoid loss.
 pub fn bench_step(settings: &StepBenchSettings) -> Result<StepBench, StepBenchError> {
-    let plain = check(settings)?;
+    let device = check(settings)?;
+    let StepBenchSettings { spec, batch, .. } = settings;
+    let (model, steps) = steps(settings, &device)?;
+    #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^53")]
+    let pairs = *batch as f64;
+    let tokens = settings.tokens();
+    Ok(StepBench {
+        steps,
+        forward: forward(&model.valid(), settings),
+        step_flops: 3.0 * pairs * spec.forward_flops(tokens),
+        forward_flops: pairs * spec.image_flops(),
+        matmul_flops: matmul_flops(&device, settings.precision),
+        peak_memory: memory::peak().filter(|_| settings.device.resolved() == DeviceSetting::Flex),
+        tokens,
+    })
+}
+
+/// The median of a step's seconds, and nothing else.
+///
+/// # Errors
+/// As [`bench_step`].
+pub(crate) fn step_seconds(settings: &StepBenchSettings) -> Result<f64, StepBenchError> {
+    let (_, mut seconds) = steps(settings, &check(settings)?)?;
+    seconds.sort_by(f64::total_cmp);
+    Ok(seconds[seconds.len() / 2])
+}
+
+/// The model after the steps, and the seconds of those that count.
+fn steps(settings: &StepBenchSettings, plain: &Device) -> Result<(Clip, Vec<f64>), StepBenchError> {
     let device = plain.clone().autodiff();
     let StepBenchSettings {
         spec,
@@ -117,13 +150,12 @@ pub fn bench_step(settings: &StepBenchSettings) -> Result<StepBench, StepBenchEr
         precision,
         ..
     } = settings;
-    let preprocess = PreprocessSpec::default();
     let context = StepContext {
         encoding: Encoding {
             device: device.clone(),
             recompute_blocks: settings.recompute_blocks,
             freeze: settings.freeze,
-            preprocess: preprocess.clone(),
+            preprocess: PreprocessSpec::default(),
             image_size: spec.image.image_size(),
         },
         lanes: lanes(settings.device, spec, settings.micro.unwrap_or(*batch)).map_err(|error| {
@@ -144,10 +176,10 @@ pub fn bench_step(settings: &StepBenchSettings) -> Result<StepBench, StepBenchEr
         let head = ClassifierHead::new(Tensor::zeros([classes, spec.embed_dim], &device));
         model = model.with_head(head).freeze_all_but_classifier();
     }
-    let (pixels, tokens, length) = data(settings);
+    let (pixels, tokens) = (pixels(settings), captions(settings));
     let mut steps = Vec::new();
     for at in 0..settings.warm_up + settings.steps {
-        let lengths = vec![length; *batch];
+        let lengths = vec![settings.tokens(); *batch];
         let row = tokens.len() / batch;
         let mut host = HostBatch::of(&pixels, tokens.clone(), row, lengths);
         if settings.classes.is_some() {
@@ -168,23 +200,12 @@ pub fn bench_step(settings: &StepBenchSettings) -> Result<StepBench, StepBenchEr
             1.0,
             &context,
         );
-        wait_for(&plain);
+        wait_for(plain);
         if at >= settings.warm_up {
             steps.push(start.elapsed().as_secs_f64());
         }
     }
-    let forward = forward(&model.valid(), settings, &pixels, &preprocess);
-    #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^53")]
-    let pairs = *batch as f64;
-    Ok(StepBench {
-        steps,
-        forward,
-        step_flops: 3.0 * pairs * spec.forward_flops(length),
-        forward_flops: pairs * spec.image_flops(),
-        matmul_flops: matmul_flops(&plain, *precision),
-        peak_memory: memory::peak().filter(|_| settings.device.resolved() == DeviceSetting::Flex),
-        tokens: length,
-    })
+    Ok((model, steps))
 }
 
 fn check(settings: &StepBenchSettings) -> Result<Device, StepBenchError> {
@@ -230,10 +251,9 @@ fn check(settings: &StepBenchSettings) -> Result<Device, StepBenchError> {
     Ok(device)
 }
 
-/// Pixels without a pattern, captions of so many tokens, and how many.
-fn data(settings: &StepBenchSettings) -> (Vec<u8>, Vec<i32>, usize) {
-    let spec = &settings.spec;
-    let side = spec.image.image_size();
+/// Pixels without a pattern.
+fn pixels(settings: &StepBenchSettings) -> Vec<u8> {
+    let side = settings.spec.image.image_size();
     let mut state = 0x9e37_79b9_u32;
     let pixels = (0..settings.batch * side * side * 3).map(|_| {
         // Source: Marsaglia 2003, "Xorshift RNGs".
@@ -242,8 +262,13 @@ fn data(settings: &StepBenchSettings) -> (Vec<u8>, Vec<i32>, usize) {
         state ^= state << 5;
         state.to_le_bytes()[0]
     });
-    let context = spec.text.context_length;
-    let length = settings.caption_tokens.unwrap_or(context);
+    pixels.collect()
+}
+
+/// Captions of so many tokens, padded as the loader pads them.
+fn captions(settings: &StepBenchSettings) -> Vec<i32> {
+    let spec = &settings.spec;
+    let length = settings.tokens();
     let row = padded(spec, length);
     let last = i32::try_from(spec.text.vocab_size).unwrap_or(i32::MAX) - 1;
     let mut tokens = Vec::with_capacity(settings.batch * row);
@@ -254,7 +279,7 @@ fn data(settings: &StepBenchSettings) -> (Vec<u8>, Vec<i32>, usize) {
         tokens.push(last);
         tokens.resize((pair + 1) * row, 0);
     }
-    (pixels.collect(), tokens, length)
+    tokens
 }
 
 /// Tokens that the text tower runs on, as the loader pads captions.
@@ -274,23 +299,13 @@ fn wait_for(device: &Device) {
     device.sync().expect("the device computes");
 }
 
-fn forward(
-    model: &Clip,
-    settings: &StepBenchSettings,
-    pixels: &[u8],
-    preprocess: &PreprocessSpec,
-) -> Vec<f64> {
-    let side = settings.spec.image.image_size();
+fn forward(model: &Clip, settings: &StepBenchSettings) -> Vec<f64> {
+    let (side, pixels) = (settings.spec.image.image_size(), pixels(settings));
+    let PreprocessSpec { mean, std, .. } = PreprocessSpec::default();
     let mut seconds = Vec::new();
     for at in 0..settings.warm_up + settings.steps {
         let start = Instant::now();
-        let images = batch::images(
-            pixels.to_vec(),
-            side,
-            preprocess.mean,
-            preprocess.std,
-            &model.device(),
-        );
+        let images = batch::images(pixels.clone(), side, mean, std, &model.device());
         let features = model.encode_image(images);
         wait_for(&model.device());
         drop(features);
@@ -392,7 +407,8 @@ mod tests {
 
     #[test]
     fn captions_end_with_the_last_id() {
-        let (pixels, tokens, length) = data(&settings());
+        let (pixels, tokens) = (pixels(&settings()), captions(&settings()));
+        let length = settings().tokens();
         assert_eq!(
             (pixels.len(), tokens.len(), length),
             (4 * 32 * 32 * 3, 4 * 16, 10)

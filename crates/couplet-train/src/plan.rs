@@ -6,10 +6,10 @@ use couplet_model::{
     TrainedParameters,
 };
 
-use crate::bench::padded;
+use crate::bench::{padded, step_seconds};
 use crate::config::Checked;
 use crate::step::lane_count;
-use crate::{DeviceSetting, OptimizerTable, StepBenchError, StepBenchSettings, bench_step};
+use crate::{DeviceSetting, OptimizerTable, StepBenchError, StepBenchSettings};
 
 /// Sizes, arithmetic and memory of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -245,7 +245,7 @@ impl Checked {
     pub fn measure_speed(&self, plan: &RunPlan) -> Result<f64, StepBenchError> {
         let batch = plan.batch.min(2 * plan.micro_batch);
         let config = &self.config;
-        let bench = bench_step(&StepBenchSettings {
+        let seconds = step_seconds(&StepBenchSettings {
             device: plan.device,
             micro: Some(plan.micro_batch),
             precision: plan.precision,
@@ -266,9 +266,7 @@ impl Checked {
             },
             ..error
         })?;
-        let mut seconds = bench.steps;
-        seconds.sort_by(f64::total_cmp);
-        Ok(batch as f64 / seconds[seconds.len() / 2])
+        Ok(batch as f64 / seconds)
     }
 }
 
