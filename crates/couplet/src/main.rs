@@ -12,6 +12,7 @@ macro_rules! println {
 mod commands;
 #[cfg(feature = "dashboard")]
 mod dashboard;
+mod data_arguments;
 mod eval_arguments;
 mod memory;
 mod progress;
@@ -20,6 +21,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::data_arguments::DataCommand;
 use crate::eval_arguments::{EvalCommand, ModelRest};
 use clap::{Parser, Subcommand};
 use couplet_eval::Format;
@@ -180,23 +182,6 @@ struct EmbedArguments {
 }
 
 #[derive(Debug, Subcommand)]
-enum DataCommand {
-    /// Load a config's training data without training: samples/s, and where the time goes.
-    Bench(DataBenchArguments),
-    /// Read every sample of a config's training data and tell which are bad; ends with 1 if
-    /// any is.
-    Check(DataCheckArguments),
-    /// Read every sample and tell sizes, caption lengths and repetitions.
-    Stats(DataConfigArguments),
-    /// Write an index beside tar shards, so that a run needs not read their headers.
-    Index(DataIndexArguments),
-    /// Write a config's training data as shards, or in another format.
-    Pack(DataPackArguments),
-    /// Write pictures of `shapes` as files.
-    Shapes(DataShapesArguments),
-}
-
-#[derive(Debug, Subcommand)]
 enum BenchCommand {
     /// Time steps of AdamW and the image tower's forward pass on random data.
     Step(BenchStepArguments),
@@ -237,103 +222,6 @@ enum PrecisionName {
     F32,
     Bf16,
     F16,
-}
-
-#[derive(Debug, clap::Args)]
-struct DataConfigArguments {
-    /// The run's TOML file.
-    config: PathBuf,
-    /// Set a key of the config, as `couplet train` takes it.
-    #[arg(long, value_name = "KEY.PATH=VALUE")]
-    set: Vec<String>,
-}
-
-#[derive(Debug, clap::Args)]
-struct DataCheckArguments {
-    /// The run's TOML file.
-    config: PathBuf,
-    /// Set a key of the config, as `couplet train` takes it.
-    #[arg(long, value_name = "KEY.PATH=VALUE")]
-    set: Vec<String>,
-    /// Write all bad samples to this file, a JSON object a line as in skipped.jsonl.
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
-}
-
-#[derive(Debug, clap::Args)]
-struct DataIndexArguments {
-    /// Tar files; {0000..0127}, {a,b}, * and ? are expanded.
-    #[arg(required = true, value_name = "SHARD")]
-    shards: Vec<String>,
-}
-
-#[derive(Debug, clap::Args)]
-struct PackTarget {
-    /// The folder to write; it is made, and must be empty.
-    out: PathBuf,
-    #[arg(long, default_value = "webdataset")]
-    format: PackFormatName,
-    /// Samples in a tar shard or a Parquet file.
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
-    samples_per_shard: u32,
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum PackFormatName {
-    /// Tar shards with .txt captions.
-    Webdataset,
-    /// pairs.csv with columns filepath and title.
-    Csv,
-    /// Images with a .txt beside each.
-    Folder,
-    /// Tables with columns image and caption (feature `parquet`).
-    Parquet,
-    /// A folder a class, without captions: of shapes alone.
-    ClassFolder,
-}
-
-#[derive(Debug, clap::Args)]
-struct DataPackArguments {
-    /// The run's TOML file.
-    config: PathBuf,
-    #[command(flatten)]
-    target: PackTarget,
-    /// Set a key of the config, as `couplet train` takes it.
-    #[arg(long, value_name = "KEY.PATH=VALUE")]
-    set: Vec<String>,
-    /// Resize images whose shorter side is longer than this to it, as JPEGs of quality 95.
-    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..))]
-    resize: Option<u32>,
-}
-
-#[derive(Debug, clap::Args)]
-struct DataShapesArguments {
-    #[command(flatten)]
-    target: PackTarget,
-    #[arg(long, default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..))]
-    samples: u32,
-    #[arg(long, default_value_t = 64)]
-    image_size: u32,
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-}
-
-#[derive(Debug, clap::Args)]
-struct DataBenchArguments {
-    /// The run's TOML file.
-    config: PathBuf,
-    /// Set a key of the config, as `couplet train` takes it.
-    #[arg(long, value_name = "KEY.PATH=VALUE")]
-    set: Vec<String>,
-    /// How long to measure, after two batches of warming up.
-    #[arg(long, default_value_t = 10.0)]
-    seconds: f64,
-    /// Say whether a device that takes so many samples/s would have to wait.
-    #[arg(long, value_name = "SAMPLES/S")]
-    device_speed: Option<f64>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,8 +6,8 @@ mod classify;
 mod collect;
 mod data;
 mod edit;
+mod problem;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use couplet_data::source::SourceTable;
@@ -29,6 +29,8 @@ pub(crate) use check::{CheckedEval, EvalTarget, HELD_OUT, LOSS};
 pub(crate) use classify::Classes;
 pub use classify::{ClassifyTable, HeadStart};
 pub use data::CheckedData;
+pub use problem::{ConfigError, Problem};
+use problem::{UNKNOWN_KEY, problems_of};
 
 /// A training run, complete: what `config.toml` of a run's folder holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -378,78 +380,6 @@ fn ten_steps() -> Duration {
     Duration {
         amount: 10.0,
         unit: Unit::Steps,
-    }
-}
-
-/// One mistake in a config.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Path of the key, such as `model.image.heads`; empty for the file as a whole.
-    pub key: String,
-    pub message: String,
-}
-
-impl Problem {
-    pub(crate) fn new(key: &str, message: impl fmt::Display) -> Self {
-        Self {
-            key: key.to_string(),
-            message: message.to_string(),
-        }
-    }
-
-    /// Whether the rest of the table is as good as without this key.
-    fn is_unknown_key(&self) -> bool {
-        self.message.starts_with(UNKNOWN_KEY)
-    }
-}
-
-const UNKNOWN_KEY: &str = "unknown key";
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.key.as_str() {
-            "" => f.write_str(&self.message),
-            key => write!(f, "{key}: {}", self.message),
-        }
-    }
-}
-
-/// Why a config cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error("{}: {source}", path.display())]
-    Io {
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    #[error("{}: not a TOML file:\n{}", path.display(), source.to_string().trim_end())]
-    Syntax {
-        path: PathBuf,
-        source: Box<toml::de::Error>,
-    },
-    #[error("{}", describe(path, problems))]
-    Problems {
-        path: PathBuf,
-        problems: Vec<Problem>,
-    },
-}
-
-fn describe(path: &Path, problems: &[Problem]) -> String {
-    let count = match problems.len() {
-        1 => "1 problem".to_string(),
-        n => format!("{n} problems"),
-    };
-    let mut text = format!("{}: {count}", path.display());
-    for problem in problems {
-        text.push_str(&format!("\n  {problem}"));
-    }
-    text
-}
-
-fn problems_of(path: &Path, problems: Vec<Problem>) -> ConfigError {
-    ConfigError::Problems {
-        path: path.to_path_buf(),
-        problems,
     }
 }
 

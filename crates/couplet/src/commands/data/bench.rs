@@ -8,7 +8,7 @@ use couplet_data::{Stage, StageTimes};
 use couplet_train::CheckedData;
 
 use super::bar;
-use crate::DataBenchArguments;
+use crate::data_arguments::DataBenchArguments;
 
 /// Batches before the clock starts: threads, page cache, the first shards.
 const WARM_UP: usize = 2;

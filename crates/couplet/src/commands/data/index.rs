@@ -3,7 +3,8 @@
 use couplet_data::source::{Damage, index_shards};
 
 use super::bar;
-use crate::{DataIndexArguments, EXIT_FAILED};
+use crate::EXIT_FAILED;
+use crate::data_arguments::DataIndexArguments;
 
 pub(crate) fn run(arguments: &DataIndexArguments) -> anyhow::Result<u8> {
     let (mut shards, mut files, mut is_damaged) = (0, 0, false);

@@ -9,7 +9,7 @@ use couplet_data::{PackFormat, PackOptions, pack};
 use couplet_train::CheckedData;
 
 use super::bar;
-use crate::{DataPackArguments, DataShapesArguments, PackFormatName, PackTarget};
+use crate::data_arguments::{DataPackArguments, DataShapesArguments, PackFormatName, PackTarget};
 
 /// Bad samples that are printed.
 const SHOWN: usize = 20;

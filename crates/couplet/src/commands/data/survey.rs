@@ -8,7 +8,8 @@ use couplet_data::Survey;
 use couplet_train::CheckedData;
 
 use super::bar;
-use crate::{DataCheckArguments, DataConfigArguments, EXIT_FAILED};
+use crate::EXIT_FAILED;
+use crate::data_arguments::{DataCheckArguments, DataConfigArguments};
 
 /// Bad samples that are printed; the file of `--out` has all.
 const SHOWN: usize = 20;
