@@ -6,7 +6,7 @@ use std::path::Path;
 
 use image::{ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
-use crate::sample::{Fault, Picture, SkipCause};
+use crate::sample::{ImageData, SampleError, SkipCause};
 
 /// Endings of the names of images. What a file holds is read from its bytes.
 pub const IMAGE_EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
@@ -32,10 +32,10 @@ pub const DEFAULT_MAX_IMAGE_PIXELS: u64 = 178_956_970;
 ///
 /// # Errors
 /// If the image is corrupt, of another format, or too large.
-pub fn decode(picture: Picture, max_pixels: u64) -> Result<RgbImage, Fault> {
+pub fn decode(picture: ImageData, max_pixels: u64) -> Result<RgbImage, SampleError> {
     match picture {
-        Picture::Pixels(pixels) => Ok(pixels),
-        Picture::Encoded(bytes) => decode_bytes(&bytes, max_pixels, Jpegs::Fast),
+        ImageData::Pixels(pixels) => Ok(pixels),
+        ImageData::Encoded(bytes) => decode_bytes(&bytes, max_pixels, Jpegs::Fast),
     }
 }
 
@@ -43,10 +43,10 @@ pub fn decode(picture: Picture, max_pixels: u64) -> Result<RgbImage, Fault> {
 ///
 /// # Errors
 /// As [`decode`].
-pub fn decode_exact(picture: Picture, max_pixels: u64) -> Result<RgbImage, Fault> {
+pub fn decode_exact(picture: ImageData, max_pixels: u64) -> Result<RgbImage, SampleError> {
     match picture {
-        Picture::Pixels(pixels) => Ok(pixels),
-        Picture::Encoded(bytes) => decode_bytes(&bytes, max_pixels, Jpegs::Exact),
+        ImageData::Pixels(pixels) => Ok(pixels),
+        ImageData::Encoded(bytes) => decode_bytes(&bytes, max_pixels, Jpegs::Exact),
     }
 }
 
@@ -58,14 +58,14 @@ pub fn decode_exact(picture: Picture, max_pixels: u64) -> Result<RgbImage, Fault
 /// # Errors
 /// As [`decode`].
 pub(crate) fn decode_reduced(
-    picture: Picture,
+    picture: ImageData,
     max_pixels: u64,
     mut reduction: impl FnMut([u32; 2]) -> u32,
-) -> Result<(RgbImage, [u32; 2]), Fault> {
+) -> Result<(RgbImage, [u32; 2]), SampleError> {
     let mut whole = None;
     let image = match picture {
-        Picture::Pixels(pixels) => pixels,
-        Picture::Encoded(bytes) => {
+        ImageData::Pixels(pixels) => pixels,
+        ImageData::Encoded(bytes) => {
             let mut reduction = |size| {
                 whole = Some(size);
                 reduction(size)
@@ -84,10 +84,10 @@ enum Jpegs<'a> {
     Reduced(&'a mut dyn FnMut([u32; 2]) -> u32),
 }
 
-fn decode_bytes(bytes: &[u8], max_pixels: u64, jpegs: Jpegs<'_>) -> Result<RgbImage, Fault> {
-    let corrupt = |error: &dyn std::fmt::Display| Fault::new(SkipCause::CorruptImage, error);
+fn decode_bytes(bytes: &[u8], max_pixels: u64, jpegs: Jpegs<'_>) -> Result<RgbImage, SampleError> {
+    let corrupt = |error: &dyn std::fmt::Display| SampleError::new(SkipCause::CorruptImage, error);
     if bytes.is_empty() {
-        return Err(Fault::new(
+        return Err(SampleError::new(
             SkipCause::CorruptImage,
             "the image has no bytes",
         ));
@@ -99,7 +99,7 @@ fn decode_bytes(bytes: &[u8], max_pixels: u64, jpegs: Jpegs<'_>) -> Result<RgbIm
     let decoder = reader.into_decoder().map_err(|error| corrupt(&error))?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > max_pixels {
-        return Err(Fault::new(
+        return Err(SampleError::new(
             SkipCause::OversizedImage,
             format!("{width}x{height} is more than {max_pixels} pixels"),
         ));
@@ -119,7 +119,7 @@ fn decode_bytes(bytes: &[u8], max_pixels: u64, jpegs: Jpegs<'_>) -> Result<RgbIm
     }
     let pixels = image::DynamicImage::from_decoder(decoder).map_err(|error| corrupt(&error))?;
     if pixels.width() == 0 || pixels.height() == 0 {
-        return Err(Fault::new(
+        return Err(SampleError::new(
             SkipCause::CorruptImage,
             "the image has no pixels",
         ));
@@ -214,19 +214,19 @@ mod tests {
             &GrayImage::from_pixel(2, 2, [9].into()).into(),
             ImageFormat::Png,
         );
-        let pixels = decode(Picture::Encoded(grey), 100).unwrap();
+        let pixels = decode(ImageData::Encoded(grey), 100).unwrap();
         assert_eq!(pixels.get_pixel(1, 1).0, [9, 9, 9]);
         let clear = RgbaImage::from_pixel(2, 2, [1, 2, 3, 0].into());
         let clear = encoded(&clear.into(), ImageFormat::WebP);
-        let pixels = decode(Picture::Encoded(clear), 100).unwrap();
+        let pixels = decode(ImageData::Encoded(clear), 100).unwrap();
         assert_eq!(pixels.get_pixel(0, 0).0, [1, 2, 3]);
     }
 
     #[test]
     fn bad_bytes_are_faults_by_cause() {
         let cause = |bytes: Vec<u8>, max| {
-            let exact = decode_exact(Picture::Encoded(bytes.clone()), max).unwrap_err();
-            let fast = decode(Picture::Encoded(bytes), max).unwrap_err();
+            let exact = decode_exact(ImageData::Encoded(bytes.clone()), max).unwrap_err();
+            let fast = decode(ImageData::Encoded(bytes), max).unwrap_err();
             assert_eq!(exact.cause, fast.cause);
             fast.cause
         };
@@ -251,7 +251,7 @@ mod tests {
         });
         let jpeg = encoded(&wide.clone().into(), ImageFormat::Jpeg);
         let decode_by = |bytes: &[u8], by| {
-            let picture = Picture::Encoded(bytes.to_vec());
+            let picture = ImageData::Encoded(bytes.to_vec());
             decode_reduced(picture, 99_999, |size| {
                 assert_eq!(size, [200, 120]);
                 by
@@ -273,7 +273,7 @@ mod tests {
         }
         assert!(decode_by(&jpeg[..jpeg.len() / 2], 4).is_err());
         let png = encoded(&wide.into(), ImageFormat::Png);
-        let (image, whole) = decode_reduced(Picture::Encoded(png), 99_999, |_| 8).unwrap();
+        let (image, whole) = decode_reduced(ImageData::Encoded(png), 99_999, |_| 8).unwrap();
         assert_eq!((image.dimensions(), whole), ((200, 120), [200, 120]));
     }
 
@@ -281,8 +281,8 @@ mod tests {
     fn what_stands_behind_a_jpegs_end_does_no_harm() {
         let mut bytes = encoded(&RgbImage::new(20, 20).into(), ImageFormat::Jpeg);
         bytes.extend([7; 300]);
-        assert!(decode(Picture::Encoded(bytes.clone()), 999).is_ok());
-        assert!(decode_exact(Picture::Encoded(bytes), 999).is_ok());
+        assert!(decode(ImageData::Encoded(bytes.clone()), 999).is_ok());
+        assert!(decode_exact(ImageData::Encoded(bytes), 999).is_ok());
     }
 
     #[test]
@@ -315,7 +315,7 @@ mod tests {
         for mark in [0x02, 0x80, 0xc0, 0xd8, 0xfa] {
             let mut bytes = whole.clone();
             bytes[scan + 40..scan + 42].copy_from_slice(&[0xff, mark]);
-            let fault = decode(Picture::Encoded(bytes), 9999).unwrap_err();
+            let fault = decode(ImageData::Encoded(bytes), 9999).unwrap_err();
             assert!(fault.detail.contains("unexpected mark"), "{fault:?}");
         }
     }
@@ -326,7 +326,7 @@ mod tests {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/");
         for name in ["420", "422", "grey", "exif"] {
             let read = |end: &str| std::fs::read(format!("{folder}{name}.{end}")).unwrap();
-            let exact = decode_exact(Picture::Encoded(read("jpg")), 10_000).unwrap();
+            let exact = decode_exact(ImageData::Encoded(read("jpg")), 10_000).unwrap();
             assert!(exact.into_raw() == read("rgb"), "{name}");
         }
     }

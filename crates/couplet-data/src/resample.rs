@@ -3,7 +3,7 @@
 
 use image::RgbImage;
 
-use crate::transform::Filter;
+use crate::transform::Interpolation;
 
 /// Bits behind the point of a coefficient: 32 less 8 of the pixel and 2 of headroom.
 const PRECISION_BITS: u32 = 32 - 8 - 2;
@@ -36,7 +36,7 @@ pub(crate) fn resize(
     image: &RgbImage,
     [width, height]: [u32; 2],
     window: Window,
-    filter: Filter,
+    filter: Interpolation,
     out: &mut [u8],
 ) {
     let columns = taps(image.width(), width, window.left, window.width, filter);
@@ -93,7 +93,7 @@ impl Taps {
     clippy::cast_sign_loss,
     reason = "as Pillow: positions inside the image, and coefficients of 24 bits"
 )]
-fn taps(input: u32, output: u32, start: u32, count: u32, filter: Filter) -> Vec<Taps> {
+fn taps(input: u32, output: u32, start: u32, count: u32, filter: Interpolation) -> Vec<Taps> {
     let scale = f64::from(input) / f64::from(output);
     let stretch = scale.max(1.0);
     let support = filter.support() * stretch;
@@ -119,7 +119,7 @@ fn taps(input: u32, output: u32, start: u32, count: u32, filter: Filter) -> Vec<
         .collect()
 }
 
-impl Filter {
+impl Interpolation {
     /// Pixels on either side that count when nothing is shrunk.
     fn support(self) -> f64 {
         match self {

@@ -8,7 +8,7 @@ use serde::Serialize;
 /// One image-text pair as a source gives it.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    pub picture: Picture,
+    pub picture: ImageData,
     pub caption: String,
     /// The number of its class, of a set that has classes.
     pub label: Option<usize>,
@@ -16,7 +16,7 @@ pub struct Sample {
 
 /// An image, encoded or drawn.
 #[derive(Debug, Clone)]
-pub enum Picture {
+pub enum ImageData {
     /// The bytes of a JPEG, PNG or WebP file.
     Encoded(Vec<u8>),
     Pixels(RgbImage),
@@ -82,14 +82,14 @@ impl fmt::Display for SkipCause {
 
 /// A cause with what the decoder or the file system said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct SampleError {
     pub cause: SkipCause,
     pub detail: String,
     /// How many samples it costs.
     pub samples: usize,
 }
 
-impl Fault {
+impl SampleError {
     pub fn new(cause: SkipCause, detail: impl fmt::Display) -> Self {
         Self {
             cause,

@@ -36,7 +36,7 @@ pub struct StageTimes([Duration; 4]);
 
 impl StageTimes {
     /// Over all threads.
-    pub fn of(&self, stage: Stage) -> Duration {
+    pub fn get(&self, stage: Stage) -> Duration {
         self.0[stage as usize]
     }
 
@@ -49,7 +49,7 @@ impl StageTimes {
     pub fn slowest(&self) -> Stage {
         let times = Stage::ALL.into_iter();
         times
-            .max_by_key(|stage| self.of(*stage))
+            .max_by_key(|stage| self.get(*stage))
             .unwrap_or(Stage::Read)
     }
 
@@ -95,8 +95,8 @@ mod tests {
         assert_eq!(clock.run(Stage::Tokenize, || 7), 7);
         let spent = clock.times().since(&before);
         assert_eq!(spent.slowest(), Stage::Decode);
-        assert!(spent.of(Stage::Decode) >= Duration::from_millis(5));
-        assert_eq!(spent.of(Stage::Read), Duration::ZERO);
-        assert!(spent.total() >= spent.of(Stage::Decode));
+        assert!(spent.get(Stage::Decode) >= Duration::from_millis(5));
+        assert_eq!(spent.get(Stage::Read), Duration::ZERO);
+        assert!(spent.total() >= spent.get(Stage::Decode));
     }
 }

@@ -6,15 +6,15 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::decode;
 use crate::loader::TokenOptions;
-use crate::sample::{Fault, Picture, Sample, SkipCause, Skipped};
-use crate::source::{Read, Set};
+use crate::sample::{ImageData, Sample, SampleError, SkipCause, Skipped};
+use crate::source::{PairDataset, Read};
 
 /// Samples between two reports of how far it is.
 const CHUNK: usize = 256;
 
 /// What is known of a set after reading all of it.
 #[derive(Debug, Default)]
-pub struct Survey {
+pub struct DatasetStats {
     /// Unusable ones included.
     pub samples: usize,
     pub skipped: Vec<Skipped>,
@@ -40,12 +40,12 @@ struct Seen {
     image_hash: u64,
 }
 
-impl Survey {
+impl DatasetStats {
     /// Reads, decodes and tokenizes every sample, as the first epoch shows it.
     /// - max_pixels: larger images are unusable.
     /// - progress: told how many samples are done.
-    pub fn of(
-        set: &Set,
+    pub fn collect(
+        set: &PairDataset,
         tokens: &TokenOptions,
         max_pixels: u64,
         mut progress: impl FnMut(usize),
@@ -97,13 +97,13 @@ impl Survey {
     }
 }
 
-fn look(read: Read<'_>, tokens: &TokenOptions, max_pixels: u64) -> Result<Seen, Fault> {
+fn look(read: Read<'_>, tokens: &TokenOptions, max_pixels: u64) -> Result<Seen, SampleError> {
     let Sample {
         picture, caption, ..
     } = read()?;
     let (bytes, image_hash) = match &picture {
-        Picture::Encoded(bytes) => (Some(bytes.len()), hash(bytes)),
-        Picture::Pixels(pixels) => (None, hash(pixels.as_raw())),
+        ImageData::Encoded(bytes) => (Some(bytes.len()), hash(bytes)),
+        ImageData::Pixels(pixels) => (None, hash(pixels.as_raw())),
     };
     let image = decode(picture, max_pixels)?;
     Ok(Seen {
@@ -133,18 +133,18 @@ fn repeated(mut hashes: Vec<u64>) -> usize {
 mod tests {
     use super::*;
     use crate::Tokenizer;
-    use crate::source::Source;
+    use crate::source::MapDataset;
     use image::{ImageFormat, RgbImage};
     use std::sync::Arc;
 
     struct Three;
 
-    impl Source for Three {
+    impl MapDataset for Three {
         fn len(&self) -> usize {
             4
         }
 
-        fn read(&self, index: usize, _epoch: u64) -> Result<Sample, Fault> {
+        fn read(&self, index: usize, _epoch: u64) -> Result<Sample, SampleError> {
             let mut png = std::io::Cursor::new(Vec::new());
             RgbImage::new(3, 5)
                 .write_to(&mut png, ImageFormat::Png)
@@ -155,7 +155,7 @@ mod tests {
             }
             Ok(Sample {
                 label: None,
-                picture: Picture::Encoded(bytes),
+                picture: ImageData::Encoded(bytes),
                 caption: ["a", "a", "a b c d e f g h", "x"][index].into(),
             })
         }
@@ -174,9 +174,14 @@ mod tests {
             cut: true,
         };
         let mut done = 0;
-        let survey = Survey::of(&Set::Indexed(Arc::new(Three)), &tokens, 100, |so_far| {
-            done = so_far;
-        });
+        let survey = DatasetStats::collect(
+            &PairDataset::Indexed(Arc::new(Three)),
+            &tokens,
+            100,
+            |so_far| {
+                done = so_far;
+            },
+        );
         assert_eq!((survey.samples, done), (4, 4));
         assert_eq!(
             survey.causes(),

@@ -2,7 +2,7 @@
 
 /// Counts of images by their class and the class they were taken for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Confusion {
+pub struct ConfusionMatrix {
     class_names: Vec<String>,
     /// `[classes][classes]`, rows first.
     counts: Vec<u32>,
@@ -27,7 +27,7 @@ const PICTURE: usize = 640;
 const NAMED: usize = 48;
 const MARGIN: usize = 150;
 
-impl Confusion {
+impl ConfusionMatrix {
     pub(crate) fn new(class_names: &[String]) -> Self {
         let classes = class_names.len();
         Self {
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn counts_shares_and_pictures() {
         let names = ["a".to_string(), "b<\"c\"".to_string(), "none".to_string()];
-        let mut confusion = Confusion::new(&names);
+        let mut confusion = ConfusionMatrix::new(&names);
         for (class, taken) in [(0, 0), (0, 0), (0, 1), (1, 0), (1, 0), (1, 0), (1, 1)] {
             confusion.add(class, Some(taken));
         }

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use couplet_data::labelled::{
-    ClassFolderTable, LabelledError, LabelledSet, LabelledTable, LabelledWebdatasetTable, Part,
-    Targets,
+    LabelledClassFolderConfig, LabelledConfig, LabelledDataset, LabelledError,
+    LabelledWebdatasetConfig, Split, Targets,
 };
 use serde::Deserialize;
 
@@ -16,17 +16,17 @@ const DEFAULT_TEMPLATE: &str = "a photo of a {}.";
 
 /// A file of `datasets/`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct DatasetTable {
+pub struct DatasetConfig {
     /// Metrics are logged as `eval/<name>/<metric>`.
     pub name: String,
     /// One name a class, in class order. By default `classnames.txt` in the set's folder,
     /// else the names that the storage has.
     #[serde(default)]
-    pub class_names: Option<Lines>,
+    pub class_names: Option<ListOrFile>,
     /// Sentences with `{}` or `{c}` for the class name. By default `templates.txt` in the
     /// set's folder, else "a photo of a {}.".
     #[serde(default)]
-    pub templates: Option<Lines>,
+    pub templates: Option<ListOrFile>,
     /// Who made the set, for people.
     #[serde(default)]
     pub citation: Option<String>,
@@ -37,14 +37,14 @@ pub struct DatasetTable {
     #[serde(skip)]
     home: PathBuf,
     #[serde(flatten)]
-    pub source: LabelledTable,
+    pub source: LabelledConfig,
 }
 
 /// A list, or a file with one entry a line, relative to the dataset's file or to the set's
 /// folder.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(untagged, expecting = "expected a list of strings or a file's path")]
-pub enum Lines {
+pub enum ListOrFile {
     List(Vec<String>),
     File(PathBuf),
 }
@@ -54,8 +54,8 @@ pub enum Lines {
 pub struct Dataset {
     pub name: String,
     pub task: Task,
-    pub images: LabelledSet,
-    table: LabelledTable,
+    pub images: LabelledDataset,
+    table: LabelledConfig,
     image_size: u32,
 }
 
@@ -106,8 +106,8 @@ impl Dataset {
     ///
     /// # Errors
     /// If the set has none, or they cannot be opened.
-    pub fn train_images(&self) -> Result<LabelledSet, DatasetError> {
-        let opened = self.table.open(Part::Train, self.image_size);
+    pub fn train_images(&self) -> Result<LabelledDataset, DatasetError> {
+        let opened = self.table.open(Split::Train, self.image_size);
         opened.map_err(|error| DatasetError::Images {
             error,
             origin: None,
@@ -147,7 +147,7 @@ impl Dataset {
     }
 }
 
-impl DatasetTable {
+impl DatasetConfig {
     /// Reads a dataset's file; a folder stands for itself, one sub-folder a class.
     ///
     /// # Errors
@@ -155,10 +155,10 @@ impl DatasetTable {
     pub fn read(path: &Path) -> Result<Self, DatasetError> {
         if path.is_dir() {
             let name = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-            let source = if LabelledWebdatasetTable::is_here(path) {
-                LabelledTable::Webdataset(LabelledWebdatasetTable::of(path))
+            let source = if LabelledWebdatasetConfig::is_here(path) {
+                LabelledConfig::Webdataset(LabelledWebdatasetConfig::new(path))
             } else {
-                LabelledTable::ClassFolder(ClassFolderTable::of(path))
+                LabelledConfig::ClassFolder(LabelledClassFolderConfig::new(path))
             };
             return Ok(Self {
                 name: name
@@ -202,7 +202,7 @@ impl DatasetTable {
     /// # Errors
     /// If the images, the class names or the templates are missing or do not fit together.
     pub fn open(&self, image_size: u32) -> Result<Dataset, DatasetError> {
-        let opened = self.source.open(Part::Test, image_size);
+        let opened = self.source.open(Split::Test, image_size);
         let images = opened.map_err(|error| DatasetError::Images {
             error,
             origin: self.origin.clone(),
@@ -224,7 +224,7 @@ impl DatasetTable {
     }
 
     /// The names and templates of a set of classes, held against its labels.
-    fn classes(&self, images: &LabelledSet) -> Result<Task, DatasetError> {
+    fn classes(&self, images: &LabelledDataset) -> Result<Task, DatasetError> {
         let own = images.class_names().map(<[String]>::to_vec);
         let given = self.lines(self.class_names.as_ref(), CLASS_NAMES_FILE)?;
         let (count, what) = match (&own, images.targets()) {
@@ -275,13 +275,13 @@ impl DatasetTable {
     /// A list as it is given, or as a file by this name in the set's folder has it.
     fn lines(
         &self,
-        given: Option<&Lines>,
+        given: Option<&ListOrFile>,
         default_file: &str,
     ) -> Result<Option<Vec<String>>, DatasetError> {
         let folder = self.source.folder();
         let path = match given {
-            Some(Lines::List(list)) => return Ok(Some(list.clone())),
-            Some(Lines::File(file)) => {
+            Some(ListOrFile::List(list)) => return Ok(Some(list.clone())),
+            Some(ListOrFile::File(file)) => {
                 let beside = self.home.join(file);
                 match folder {
                     Some(folder) if !beside.is_file() => folder.join(file),
@@ -310,7 +310,7 @@ fn unsound(path: &Path, message: impl Into<String>) -> DatasetError {
 mod tests {
     use super::*;
 
-    fn table(text: &str) -> Result<DatasetTable, toml::de::Error> {
+    fn table(text: &str) -> Result<DatasetConfig, toml::de::Error> {
         toml::from_str(text)
     }
 
@@ -345,7 +345,7 @@ mod tests {
         }
         fs::write(folder.path().join(CLASS_NAMES_FILE), "zero\none\n").unwrap();
         fs::write(folder.path().join(TEMPLATES_FILE), "the digit {c}\n\n{}\n").unwrap();
-        let table = DatasetTable::read(folder.path()).unwrap();
+        let table = DatasetConfig::read(folder.path()).unwrap();
         let dataset = table.open(16).unwrap();
         let (class_names, templates) = dataset.classes().unwrap();
         assert_eq!(class_names, ["zero", "one"]);

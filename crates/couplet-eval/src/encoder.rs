@@ -7,8 +7,8 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor};
 use couplet_data::loader::TokenOptions;
 use couplet_data::{
-    Clean, DEFAULT_MAX_IMAGE_PIXELS, Fault, Filter, Fit, Picture, Tokenizer, TokenizerError,
-    Transform, batch, labelled,
+    Clean, DEFAULT_MAX_IMAGE_PIXELS, ImageData, SampleError, Tokenizer, TokenizerError, Transform,
+    batch, labelled,
 };
 use couplet_model::{
     ClassifierHead, Clip, FolderError, Interpolation, ModelSource, ModelSpec, PreprocessSpec,
@@ -29,7 +29,7 @@ pub const HEAD_FILE: &str = "head.safetensors";
 pub const EMA_HEAD_FILE: &str = "head_ema.safetensors";
 
 /// Names which of a checkpoint's weights its evaluations judged, where there are two.
-pub const JUDGED_FILE: &str = "judged_weights";
+pub const EVAL_WEIGHTS_FILE: &str = "eval_weights";
 
 /// A model that takes images and text.
 #[derive(Debug, Clone)]
@@ -98,7 +98,7 @@ pub enum ImageError {
         "{}: {}: {}; expected a JPEG, PNG, WebP, GIF, BMP or TIFF image",
         path.display(), fault.cause, fault.detail
     )]
-    Unusable { path: PathBuf, fault: Fault },
+    Unusable { path: PathBuf, fault: SampleError },
 }
 
 impl Encoder {
@@ -263,7 +263,7 @@ impl Encoder {
             path: path.to_path_buf(),
             source,
         })?;
-        let picture = Picture::Encoded(bytes);
+        let picture = ImageData::Encoded(bytes);
         labelled::prepare(picture, &self.transform, DEFAULT_MAX_IMAGE_PIXELS).map_err(|fault| {
             ImageError::Unusable {
                 path: path.to_path_buf(),
@@ -344,13 +344,13 @@ impl Encoder {
 pub fn eval_transform(spec: &ModelSpec, preprocess: &PreprocessSpec) -> Transform {
     let image_size = u32::try_from(spec.image.image_size()).expect("a sound image size");
     let fit = match preprocess.resize_mode {
-        ResizeMode::Shortest => Fit::Crop,
-        ResizeMode::Longest => Fit::Pad(preprocess.fill_color),
-        ResizeMode::Squash => Fit::Stretch,
+        ResizeMode::Shortest => couplet_data::ResizeMode::Shortest,
+        ResizeMode::Longest => couplet_data::ResizeMode::Longest(preprocess.fill_color),
+        ResizeMode::Squash => couplet_data::ResizeMode::Squash,
     };
     let filter = match preprocess.interpolation {
-        Interpolation::Bicubic => Filter::Bicubic,
-        Interpolation::Bilinear => Filter::Bilinear,
+        Interpolation::Bicubic => couplet_data::Interpolation::Bicubic,
+        Interpolation::Bilinear => couplet_data::Interpolation::Bilinear,
     };
     Transform::eval(image_size, fit, filter)
 }
@@ -417,7 +417,7 @@ pub fn find_model(path: &Path) -> Result<PathBuf, OpenError> {
             break;
         }
     }
-    let judged = path.join(JUDGED_FILE);
+    let judged = path.join(EVAL_WEIGHTS_FILE);
     if !judged.is_file() {
         return Ok(path);
     }

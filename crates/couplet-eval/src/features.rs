@@ -9,7 +9,7 @@ use std::thread;
 
 use burn::tensor::{Tensor, TensorData};
 use couplet_data::Skipped;
-use couplet_data::labelled::LabelledSet;
+use couplet_data::labelled::LabelledDataset;
 use couplet_model::weights::{self, HostTensor, NamedTensors};
 
 use crate::Encoder;
@@ -49,9 +49,9 @@ impl Features {
     ///
     /// # Panics
     /// If the device fails.
-    pub fn of(
+    pub fn encode(
         encoder: &Encoder,
-        images: &LabelledSet,
+        images: &LabelledDataset,
         max_image_pixels: u64,
         mut progress: impl FnMut(usize),
     ) -> Self {
@@ -90,7 +90,7 @@ impl Features {
     /// As [`Self::of`], from the cache if they are there, and into it if not.
     pub fn cached(
         encoder: &Encoder,
-        images: &LabelledSet,
+        images: &LabelledDataset,
         max_image_pixels: u64,
         cache: Option<&FeatureCache>,
         mut progress: impl FnMut(usize),
@@ -108,7 +108,7 @@ impl Features {
                 skipped: Vec::new(),
             };
         }
-        let features = Self::of(encoder, images, max_image_pixels, progress);
+        let features = Self::encode(encoder, images, max_image_pixels, progress);
         // What was skipped is told each time, so such sets are read each time.
         if let (Some(cache), Some(key), true) = (cache, key, features.skipped.is_empty()) {
             let shape = vec![features.len(), embed_dim];
@@ -157,7 +157,12 @@ impl FeatureCache {
         }
     }
 
-    fn key(&self, encoder: &Encoder, images: &LabelledSet, max_image_pixels: u64) -> Option<u64> {
+    fn key(
+        &self,
+        encoder: &Encoder,
+        images: &LabelledDataset,
+        max_image_pixels: u64,
+    ) -> Option<u64> {
         let mut hasher = DefaultHasher::new();
         self.model?.hash(&mut hasher);
         max_image_pixels.hash(&mut hasher);

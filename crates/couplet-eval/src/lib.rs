@@ -14,10 +14,10 @@ mod report;
 mod retrieval;
 mod zero_shot;
 
-pub use confusion::{ClassResult, Confusion};
-pub use dataset::{Dataset, DatasetError, DatasetTable, Lines, Task};
+pub use confusion::{ClassResult, ConfusionMatrix};
+pub use dataset::{Dataset, DatasetConfig, DatasetError, ListOrFile, Task};
 pub use encoder::{
-    EMA_HEAD_FILE, EMA_WEIGHTS_FILE, Encoder, HEAD_FILE, Head, ImageError, JUDGED_FILE,
+    EMA_HEAD_FILE, EMA_WEIGHTS_FILE, EVAL_WEIGHTS_FILE, Encoder, HEAD_FILE, Head, ImageError,
     MissingTokenizer, OpenError, OpenOptions, eval_transform, find_model, open_tokenizer,
     token_options,
 };
@@ -25,11 +25,11 @@ pub use export::{ExportError, Format, foreign_tokenizer};
 pub use feature_file::{FeatureFile, FeatureFileError};
 pub use features::{FeatureCache, Features};
 pub use knn::nearest_neighbours;
-pub use linear_probe::{Labelled, LinearProbe, Search};
+pub use linear_probe::{LabelledFeatures, LinearProbe, SolverOptions};
 pub use probe::{Probe, ProbeData, ProbeSettings, knn, linear_probe};
 pub use report::{Metrics, Protocol, Report};
 pub use retrieval::{RETRIEVAL_METRICS, retrieval, retrieval_metrics, retrieval_of_features};
 pub use zero_shot::{
-    Classification, Classifier, EvalError, EvalOptions, Prompts, class_metrics, classification,
+    Classification, Classifier, EvalError, EvalOptions, PromptMode, class_metrics, classification,
     fill_template, zero_shot, zero_shot_by,
 };

@@ -29,9 +29,9 @@ const FIRST_STRIDE: usize = 16;
 /// Every so many images validate the sweep.
 const VALIDATED: usize = 5;
 
-/// Labelled features: `[images, embed_dim]` and a class for each.
+/// LabelledFeatures features: `[images, embed_dim]` and a class for each.
 #[derive(Debug, Clone)]
-pub struct Labelled {
+pub struct LabelledFeatures {
     pub features: Tensor<2>,
     pub labels: Vec<usize>,
 }
@@ -55,13 +55,13 @@ pub struct LinearProbe {
 
 /// How long L-BFGS goes on.
 #[derive(Debug, Clone, Copy)]
-pub struct Search {
+pub struct SolverOptions {
     pub max_iterations: u64,
     /// Where no part of the gradient is larger the search ends, as scikit-learn's `tol`.
     pub tolerance: f64,
 }
 
-impl Default for Search {
+impl Default for SolverOptions {
     /// scikit-learn's tolerance, and enough steps to get there.
     fn default() -> Self {
         Self {
@@ -79,10 +79,10 @@ impl LinearProbe {
     /// # Panics
     /// If there are no images, a label is not below `classes`, or the device fails.
     pub fn fit(
-        data: &Labelled,
+        data: &LabelledFeatures,
         classes: usize,
         c: f64,
-        search: Search,
+        search: SolverOptions,
         start: Option<&Self>,
     ) -> Self {
         let [images, embed_dim] = data.features.dims();
@@ -143,9 +143,9 @@ impl LinearProbe {
     /// # Panics
     /// As [`Self::fit`].
     pub fn sweep(
-        data: &Labelled,
+        data: &LabelledFeatures,
         classes: usize,
-        search: Search,
+        search: SolverOptions,
         mut progress: impl FnMut(f64, f64),
     ) -> Self {
         let (fitted, validated) = data.split();
@@ -205,7 +205,7 @@ impl LinearProbe {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-    fn accuracy(&self, data: &Labelled) -> f64 {
+    fn accuracy(&self, data: &LabelledFeatures) -> f64 {
         let scores = self.scores(&data.features);
         let rows = scores.chunks_exact(self.intercept.len());
         let is_right = |(row, label): (&[f32], &usize)| {
@@ -240,7 +240,7 @@ fn strength_at(step: usize) -> f64 {
     10.0_f64.powf(2.0 * SWEEP_RANGE * step as f64 / SWEEP_STEPS as f64 - SWEEP_RANGE)
 }
 
-impl Labelled {
+impl LabelledFeatures {
     /// Every fifth image, and the others before it.
     fn split(&self) -> (Self, Self) {
         let pick = |is_validated: bool| {
@@ -263,7 +263,7 @@ impl Labelled {
 /// Mean cross-entropy plus half the squared weights times the strength. Parameters are the
 /// weights, rows first, and then the intercepts.
 struct Objective<'a> {
-    data: &'a Labelled,
+    data: &'a LabelledFeatures,
     classes: usize,
     strength: f64,
     tolerance: f64,
@@ -401,7 +401,7 @@ mod tests {
     use burn::tensor::Device;
 
     /// Three overlapping clouds in the plane.
-    fn clouds(images: u16) -> Labelled {
+    fn clouds(images: u16) -> LabelledFeatures {
         let values = (0..images).flat_map(|at| {
             let angle = f32::from(at) * 2.399_963;
             let spread = 0.3 + f32::from(at * 7 % 11) / 11.0;
@@ -413,13 +413,13 @@ mod tests {
         });
         let values: Vec<f32> = values.collect();
         let data = TensorData::new(values, [usize::from(images), 2]);
-        Labelled {
+        LabelledFeatures {
             features: Tensor::from_data(data, &Device::flex()),
             labels: (0..images).map(|at| usize::from(at % 3)).collect(),
         }
     }
 
-    fn objective(data: &Labelled, classes: usize, strength: f64) -> Objective<'_> {
+    fn objective(data: &LabelledFeatures, classes: usize, strength: f64) -> Objective<'_> {
         Objective {
             data,
             classes,
@@ -453,9 +453,9 @@ mod tests {
     #[test]
     fn a_fit_ends_where_nothing_gets_better() {
         let data = clouds(300);
-        let search = Search {
+        let search = SolverOptions {
             tolerance: 1e-5,
-            ..Search::default()
+            ..SolverOptions::default()
         };
         let probe = LinearProbe::fit(&data, 3, 1.0, search, None);
         assert!(probe.converged && probe.iterations > 1);
@@ -478,7 +478,7 @@ mod tests {
         for label in &mut data.labels {
             *label = usize::from(*label == 0);
         }
-        let probe = LinearProbe::fit(&data, 2, 0.5, Search::default(), None);
+        let probe = LinearProbe::fit(&data, 2, 0.5, SolverOptions::default(), None);
         let row: Vec<f64> = (0..2)
             .map(|at| probe.weights[2 + at] - probe.weights[at])
             .collect();
@@ -491,7 +491,7 @@ mod tests {
     fn the_sweep_ends_at_one_of_96_steps() {
         let data = clouds(120);
         let mut tried = Vec::new();
-        let probe = LinearProbe::sweep(&data, 3, Search::default(), |c, _| tried.push(c));
+        let probe = LinearProbe::sweep(&data, 3, SolverOptions::default(), |c, _| tried.push(c));
         // Seven to begin with, and at most two at each of four strides.
         assert!((11..=15).contains(&tried.len()), "{tried:?}");
         assert!((tried[1] / tried[0] - 100.0).abs() < 1e-6);

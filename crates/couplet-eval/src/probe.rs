@@ -2,11 +2,11 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use couplet_data::Skipped;
-use couplet_data::labelled::{LabelledSet, Targets};
+use couplet_data::labelled::{LabelledDataset, Targets};
 use couplet_model::l2_normalize;
 
-use crate::confusion::Confusion;
-use crate::linear_probe::{Labelled, LinearProbe, Search};
+use crate::confusion::ConfusionMatrix;
+use crate::linear_probe::{LabelledFeatures, LinearProbe, SolverOptions};
 use crate::report::{Metrics, Protocol, Report};
 use crate::zero_shot::judge_classes;
 use crate::{Dataset, Encoder, EvalError, EvalOptions, FeatureFile, Features, nearest_neighbours};
@@ -16,8 +16,8 @@ use crate::{Dataset, Encoder, EvalError, EvalOptions, FeatureFile, Features, nea
 pub struct ProbeData {
     pub name: String,
     pub class_names: Vec<String>,
-    pub train: Labelled,
-    pub test: Labelled,
+    pub train: LabelledFeatures,
+    pub test: LabelledFeatures,
     /// Images that could not be read.
     pub skipped: Vec<Skipped>,
 }
@@ -27,14 +27,14 @@ pub struct ProbeData {
 pub struct ProbeSettings {
     /// The inverse strength of the regularisation; without, the paper's sweep finds it.
     pub c: Option<f64>,
-    pub search: Search,
+    pub search: SolverOptions,
 }
 
 /// A linear probe with how it did.
 #[derive(Debug)]
 pub struct Probe {
     pub report: Report,
-    pub confusion: Confusion,
+    pub confusion: ConfusionMatrix,
     pub classifier: LinearProbe,
 }
 
@@ -47,7 +47,7 @@ impl ProbeData {
     ///
     /// # Panics
     /// If the device fails.
-    pub fn of(
+    pub fn extract(
         encoder: &Encoder,
         dataset: &Dataset,
         options: EvalOptions,
@@ -58,7 +58,7 @@ impl ProbeData {
         let train_images = dataset.train_images()?;
         let device = encoder.model().device();
         let mut skipped = Vec::new();
-        let mut part = |what: &str, images: &LabelledSet| {
+        let mut part = |what: &str, images: &LabelledDataset| {
             let Targets::Classes(labels) = images.targets() else {
                 let message = "a probe needs one class an image".to_string();
                 return Err(EvalError::Features(format!("{}: {message}", dataset.name)));
@@ -73,7 +73,7 @@ impl ProbeData {
                 )));
             }
             skipped.extend_from_slice(&features.skipped);
-            Ok(Labelled {
+            Ok(LabelledFeatures {
                 labels: features
                     .indices
                     .iter()
@@ -114,7 +114,7 @@ impl ProbeData {
             }
             let data = TensorData::new(features.values, [rows, width]);
             let features = Tensor::from_data(data, device);
-            Ok(Labelled { features, labels })
+            Ok(LabelledFeatures { features, labels })
         };
         let (train, test) = (part(train)?, part(test)?);
         if train.features.dims()[1] != test.features.dims()[1] {
@@ -135,8 +135,8 @@ impl ProbeData {
     fn checked(
         name: String,
         class_names: Vec<String>,
-        train: Labelled,
-        test: Labelled,
+        train: LabelledFeatures,
+        test: LabelledFeatures,
         skipped: Vec<Skipped>,
     ) -> Result<Self, EvalError> {
         let classes = class_names.len();
@@ -204,10 +204,10 @@ pub fn linear_probe(
 ///
 /// # Panics
 /// If the device fails.
-pub fn knn(data: &ProbeData, k: usize) -> (Report, Confusion) {
+pub fn knn(data: &ProbeData, k: usize) -> (Report, ConfusionMatrix) {
     let [train, test] = [&data.train, &data.test].map(|part| l2_normalize(part.features.clone()));
     let found = nearest_neighbours(&train, &data.train.labels, &test, k);
-    let mut confusion = Confusion::new(&data.class_names);
+    let mut confusion = ConfusionMatrix::new(&data.class_names);
     for (label, class) in data.test.labels.iter().zip(found) {
         confusion.add(*label, Some(class));
     }

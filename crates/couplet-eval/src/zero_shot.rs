@@ -8,7 +8,7 @@ use couplet_data::labelled::Targets;
 use couplet_model::weights::HostTensor;
 use couplet_model::{ClassifierHead, l2_normalize};
 
-use crate::confusion::Confusion;
+use crate::confusion::ConfusionMatrix;
 use crate::report::{Metrics, Protocol, Report};
 use crate::{Dataset, DatasetError, Encoder, FeatureCache, Features, MissingTokenizer};
 
@@ -30,17 +30,17 @@ pub struct Classifier {
 trait Scores {
     /// - image_features: `[batch, embed_dim]`, L2-normalised.
     /// - returns `[batch, classes]`.
-    fn of(&self, image_features: Tensor<2>) -> Tensor<2>;
+    fn scores(&self, image_features: Tensor<2>) -> Tensor<2>;
 }
 
 impl Scores for Classifier {
-    fn of(&self, image_features: Tensor<2>) -> Tensor<2> {
+    fn scores(&self, image_features: Tensor<2>) -> Tensor<2> {
         self.scores(image_features)
     }
 }
 
 impl Scores for ClassifierHead {
-    fn of(&self, image_features: Tensor<2>) -> Tensor<2> {
+    fn scores(&self, image_features: Tensor<2>) -> Tensor<2> {
         self.forward(image_features)
     }
 }
@@ -48,7 +48,7 @@ impl Scores for ClassifierHead {
 /// The sentences that stand for a class.
 /// Source: Radford et al. 2021, figure 4 compares them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Prompts {
+pub enum PromptMode {
     /// All of the set's templates.
     Ensemble,
     /// The first of them.
@@ -57,11 +57,11 @@ pub enum Prompts {
     ClassName,
 }
 
-impl Prompts {
+impl PromptMode {
     pub const ALL: [Self; 3] = [Self::Ensemble, Self::SingleTemplate, Self::ClassName];
 
     /// Its templates.
-    fn of(self, templates: &[String]) -> Vec<String> {
+    fn templates(self, templates: &[String]) -> Vec<String> {
         match self {
             Self::Ensemble => templates.to_vec(),
             Self::SingleTemplate => templates[..1].to_vec(),
@@ -70,7 +70,7 @@ impl Prompts {
     }
 }
 
-impl std::fmt::Display for Prompts {
+impl std::fmt::Display for PromptMode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Ensemble => "ensemble",
@@ -85,7 +85,7 @@ impl std::fmt::Display for Prompts {
 pub struct Classification {
     pub report: Report,
     /// Which classes were taken for which; of a set where an image has one class.
-    pub confusion: Option<Confusion>,
+    pub confusion: Option<ConfusionMatrix>,
     /// Images that could not be read.
     pub skipped: Vec<Skipped>,
 }
@@ -192,7 +192,7 @@ fn score_all(classifier: &impl Scores, features: &Features, device: &Device) -> 
     for start in (0..features.len()).step_by(SCORED) {
         let end = features.len().min(start + SCORED);
         let some = classifier
-            .of(all.clone().narrow(0, start, end - start))
+            .scores(all.clone().narrow(0, start, end - start))
             .into_data();
         scores.extend(some.try_to_vec::<f32>().expect("scores are f32"));
     }
@@ -227,7 +227,7 @@ pub fn zero_shot(
     options: EvalOptions,
     progress: impl FnMut(usize),
 ) -> Result<Classification, EvalError> {
-    let all = zero_shot_by(encoder, dataset, &[Prompts::Ensemble], options, progress)?;
+    let all = zero_shot_by(encoder, dataset, &[PromptMode::Ensemble], options, progress)?;
     Ok(all
         .into_iter()
         .next()
@@ -244,14 +244,14 @@ pub fn zero_shot(
 pub fn zero_shot_by(
     encoder: &Encoder,
     dataset: &Dataset,
-    prompts: &[Prompts],
+    prompts: &[PromptMode],
     options: EvalOptions,
     progress: impl FnMut(usize),
 ) -> Result<Vec<Classification>, EvalError> {
     let (class_names, templates) = dataset.classes()?;
     // Before the images: a missing tokenizer should not cost an hour.
     let classifiers = prompts.iter().map(|prompts| {
-        let templates = prompts.of(templates);
+        let templates = prompts.templates(templates);
         Classifier::cached(encoder, class_names, &templates, options.cache)
     });
     let classifiers = classifiers.collect::<Result<Vec<_>, _>>()?;
@@ -345,7 +345,7 @@ fn judge(
     class_names: &[String],
     indices: &[usize],
     dataset: &Dataset,
-) -> (Metrics, Option<Confusion>) {
+) -> (Metrics, Option<ConfusionMatrix>) {
     let classes = class_names.len();
     match dataset.images.targets() {
         Targets::MultiLabel(rows) => {
@@ -370,8 +370,8 @@ pub(crate) fn judge_classes(
     scores: &[f32],
     labels: &[usize],
     class_names: &[String],
-) -> (Metrics, Confusion) {
-    let mut confusion = Confusion::new(class_names);
+) -> (Metrics, ConfusionMatrix) {
+    let mut confusion = ConfusionMatrix::new(class_names);
     let mut top5 = 0;
     for (row, label) in scores.chunks_exact(class_names.len()).zip(labels) {
         top5 += usize::from(rank_of(row, *label) < TOP);

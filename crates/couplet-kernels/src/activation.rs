@@ -4,7 +4,7 @@ use burn::tensor::{Tensor, activation};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use crate::graph::{Kernel, apply, takes};
+use crate::graph::{Kernel, apply, is_supported};
 use crate::math::{normal, sigmoid, tanh, wide};
 use crate::values::{CHUNK, Dense, tensor};
 
@@ -33,7 +33,7 @@ fn run<const D: usize>(
     x: Tensor<D>,
     elsewhere: impl FnOnce(Tensor<D>) -> Tensor<D>,
 ) -> Tensor<D> {
-    if takes(&x) {
+    if is_supported(&x) {
         apply(kernel, [x.into_dispatch()]).0
     } else {
         elsewhere(x)

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use crate::graph::{Kernel, apply, takes};
+use crate::graph::{Kernel, apply, is_supported};
 use crate::math::{dot, exp, max, sum, wide};
 use crate::product::{Before, Matrix, product};
 use crate::values::{Dense, tensor};
@@ -21,7 +21,7 @@ pub fn self_attention(
     heads: usize,
     mask: Option<&Tensor<4>>,
 ) -> Option<Tensor<3>> {
-    if !takes(qkv) {
+    if !is_supported(qkv) {
         return None;
     }
     let [_, tokens, width] = qkv.dims();

@@ -4,13 +4,13 @@ use burn::tensor::{Tensor, activation, module};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use crate::graph::{Kernel, apply, takes};
+use crate::graph::{Kernel, apply, is_supported};
 use crate::math::{dot_from, squares, sum, wide};
 use crate::values::{CHUNK, Dense, tensor};
 
 /// What [`batch_norm`] gives.
 #[derive(Debug, Clone)]
-pub struct BatchNormed {
+pub struct BatchNormOutput {
     /// The shape of its input.
     pub output: Tensor<4>,
     /// Of the batch, `[channels]`, without a graph.
@@ -29,10 +29,10 @@ pub fn batch_norm(
     bias: Tensor<1>,
     eps: f64,
     rectify: bool,
-) -> BatchNormed {
-    if !takes(&x) {
+) -> BatchNormOutput {
+    if !is_supported(&x) {
         let normed = module::batch_norm_train(x, gain, bias, eps);
-        return BatchNormed {
+        return BatchNormOutput {
             output: if rectify {
                 activation::relu(normed.output)
             } else {
@@ -55,7 +55,7 @@ pub fn batch_norm(
         let values = saved.channels.iter().map(|channel| of(channel) as f32);
         Tensor::from_primitive::<burn::backend::Flex>(tensor(values.collect(), &[channels]))
     };
-    BatchNormed {
+    BatchNormOutput {
         output,
         mean: of_channels(|channel| channel.mean),
         variance: of_channels(|channel| channel.variance),
@@ -72,7 +72,7 @@ fn without_graph(x: Tensor<1>) -> Tensor<1> {
 
 /// `max(a + b, 0)`, elementwise.
 pub fn add_relu(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
-    if takes(&a) && takes(&b) {
+    if is_supported(&a) && is_supported(&b) {
         apply(AddRelu, [a.into_dispatch(), b.into_dispatch()]).0
     } else {
         activation::relu(a + b)

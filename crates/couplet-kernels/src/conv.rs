@@ -5,7 +5,7 @@ use burn::tensor::{Tensor, module};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use crate::graph::{Kernel, apply, takes};
+use crate::graph::{Kernel, apply, is_supported};
 use crate::linear::add;
 use crate::product::{Before, Matrix, product};
 use crate::values::{Dense, tensor};
@@ -19,7 +19,7 @@ const TILE: usize = 1024;
 /// - padding: zeros on each side.
 /// - returns `[batch, out, (height + 2 padding - kernel) / stride + 1, …]`.
 pub fn conv2d(x: Tensor<4>, weight: Tensor<4>, stride: usize, padding: usize) -> Tensor<4> {
-    if !takes(&x) {
+    if !is_supported(&x) {
         let options = ConvOptions::new([stride; 2], [padding; 2], [1; 2], 1);
         return module::conv2d(x, weight, None, options);
     }

@@ -34,7 +34,7 @@ pub(crate) trait Kernel<const N: usize>: Debug + Clone + Send + 'static {
 
 /// Whether kernels take a tensor: f32 on the CPU backend, unless `COUPLET_KERNELS=0` is in the
 /// environment.
-pub fn takes<const D: usize>(tensor: &Tensor<D>) -> bool {
+pub fn is_supported<const D: usize>(tensor: &Tensor<D>) -> bool {
     static IS_ON: LazyLock<bool> =
         LazyLock::new(|| std::env::var_os("COUPLET_KERNELS").is_none_or(|value| value != "0"));
     *IS_ON && tensor.dtype() == DType::F32 && is_flex(&tensor.clone().into_dispatch().kind)
@@ -50,9 +50,9 @@ fn is_flex(kind: &DispatchTensorKind) -> bool {
 }
 
 #[derive(Debug)]
-struct WayBack<K>(K);
+struct KernelBackward<K>(K);
 
-impl<K: Kernel<N>, const N: usize> Backward<Flex, N> for WayBack<K> {
+impl<K: Kernel<N>, const N: usize> Backward<Flex, N> for KernelBackward<K> {
     type State = K::Saved;
 
     fn backward(self, ops: Ops<K::Saved, N>, grads: &mut Gradients, _: &mut Checkpointer) {
@@ -68,7 +68,7 @@ impl<K: Kernel<N>, const N: usize> Backward<Flex, N> for WayBack<K> {
 }
 
 /// Runs a kernel, in the graph if its inputs have one.
-/// - inputs: all such that [`takes`] holds; those without a graph are constants.
+/// - inputs: all such that [`is_supported`] holds; those without a graph are constants.
 /// - returns the output, of rank `D`, and what the kernel saved.
 #[expect(
     clippy::redundant_closure_for_method_calls,
@@ -94,7 +94,7 @@ pub(crate) fn apply<K: Kernel<N>, const N: usize, const D: usize>(
     let nodes = inputs.each_ref().map(|input| input.node());
     let values = inputs.map(|input| input.into_primitive());
     let (output, saved) = kernel.forward(values);
-    let prepared = WayBack(kernel).prepare::<NoCheckpointing>(nodes);
+    let prepared = KernelBackward(kernel).prepare::<NoCheckpointing>(nodes);
     let output = match prepared.compute_bound().stateful() {
         OpsKind::Tracked(prepared) => prepared.finish(saved.clone(), output),
         OpsKind::UnTracked(prepared) => prepared.finish(output),

@@ -4,7 +4,7 @@ use burn::tensor::{Tensor, module};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use crate::graph::{Kernel, apply, takes};
+use crate::graph::{Kernel, apply, is_supported};
 use crate::linear::add;
 use crate::math::{dot, squares, sum, wide};
 use crate::values::{Dense, tensor};
@@ -21,7 +21,7 @@ pub fn layer_norm<const D: usize>(
     bias: Tensor<1>,
     eps: f64,
 ) -> Tensor<D> {
-    if !takes(&x) {
+    if !is_supported(&x) {
         return module::layer_norm(x, gain, Some(bias), eps);
     }
     #[expect(clippy::cast_possible_truncation, reason = "as wide as the values")]

@@ -19,12 +19,12 @@ mod values;
 
 pub use activation::{gelu, gelu_tanh, quick_gelu};
 pub use attention::self_attention;
-pub use batch_norm::{BatchNormed, add_relu, batch_norm};
+pub use batch_norm::{BatchNormOutput, add_relu, batch_norm};
 pub use conv::conv2d;
-pub use graph::takes;
+pub use graph::is_supported;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
-pub use update::{AdamW, Moved, add, sum_of_squares};
+pub use update::{AdamW, AdamWState, add, sum_of_squares};
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use burn::tensor::{Tensor, module};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use crate::graph::{Kernel, apply, takes};
+use crate::graph::{Kernel, apply, is_supported};
 use crate::math::wide;
 use crate::product::{Before, Matrix, product};
 use crate::values::{Dense, tensor};
@@ -19,7 +19,7 @@ pub fn linear<const D: usize>(
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
 ) -> Tensor<D> {
-    if !takes(&x) {
+    if !is_supported(&x) {
         return module::linear(x, weight.transpose(), bias);
     }
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());

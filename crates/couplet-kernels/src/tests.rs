@@ -253,7 +253,7 @@ fn a_step_of_adamw_by_hand() {
         time: 1,
         factor: 0.5,
     };
-    let moved = Moved {
+    let moved = AdamWState {
         parameter: tensor([1.0, -2.0]),
         first: tensor([0.0; 2]),
         second: tensor([0.0; 2]),

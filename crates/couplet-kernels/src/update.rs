@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use crate::graph::takes;
+use crate::graph::is_supported;
 use crate::math::{squares, wide};
 use crate::values::{CHUNK, Dense, tensor};
 
@@ -25,7 +25,7 @@ pub struct AdamW {
 
 /// A parameter and its two moments, of one shape.
 #[derive(Debug, Clone)]
-pub struct Moved<const D: usize> {
+pub struct AdamWState<const D: usize> {
     pub parameter: Tensor<D>,
     pub first: Tensor<D>,
     pub second: Tensor<D>,
@@ -35,8 +35,8 @@ impl AdamW {
     /// One update, in place where nobody else holds the tensors.
     ///
     /// # Panics
-    /// If kernels do not take the tensors ([`takes`]), or they have a graph.
-    pub fn step<const D: usize>(self, moved: Moved<D>, gradient: Tensor<D>) -> Moved<D> {
+    /// If kernels do not take the tensors ([`is_supported`]), or they have a graph.
+    pub fn step<const D: usize>(self, moved: AdamWState<D>, gradient: Tensor<D>) -> AdamWState<D> {
         let shape = moved.parameter.dims();
         for part in [&moved.first, &moved.second, &gradient] {
             assert_eq!(part.dims(), shape, "an update's tensors are of one shape");
@@ -52,7 +52,7 @@ impl AdamW {
             self.move_chunk(parameter, first, second, gradient);
         });
         let back = |values| Tensor::from_primitive::<Flex>(tensor(values, &shape));
-        Moved {
+        AdamWState {
             parameter: back(parameter),
             first: back(first),
             second: back(second),
@@ -92,7 +92,7 @@ impl AdamW {
 
 /// The sum of squares, in the same order whatever the number of cores.
 pub fn sum_of_squares<const D: usize>(x: &Tensor<D>) -> Option<f64> {
-    if !takes(x) {
+    if !is_supported(x) {
         return None;
     }
     let x = dense(x.clone());
@@ -110,7 +110,7 @@ pub fn sum_of_squares<const D: usize>(x: &Tensor<D>) -> Option<f64> {
 
 /// `a + b`, of one shape, in place where nobody else holds `a`.
 pub fn add<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
-    if !takes(&a) || !takes(&b) {
+    if !is_supported(&a) || !is_supported(&b) {
         return a + b;
     }
     let shape = a.dims();

@@ -64,19 +64,19 @@ impl Loss {
     /// The loss of a whole batch, `[1]`.
     pub fn forward(&self, features: Features) -> Tensor<1> {
         let batch = features.image.dims()[0];
-        self.of_rows(0..batch, features)
+        self.forward_rows(0..batch, features)
     }
 
     /// What the pairs `rows` add to the loss of the whole batch, `[1]`: over disjoint rows
     /// that cover the batch the parts add up to it. No matrix has more rows than these.
-    pub fn of_rows(&self, rows: Range<usize>, features: Features) -> Tensor<1> {
+    pub fn forward_rows(&self, rows: Range<usize>, features: Features) -> Tensor<1> {
         match self {
             Self::Softmax(softmax) => symmetric_info_nce(rows, features, softmax.label_smoothing),
             Self::Sigmoid(_) => pairwise_sigmoid(rows, features),
         }
     }
 
-    /// [`Self::of_rows`] and its gradients, `chunk` rows of logits at a time.
+    /// [`Self::forward_rows`] and its gradients, `chunk` rows of logits at a time.
     /// - features: without a graph.
     pub fn gradients(
         &self,
@@ -102,7 +102,7 @@ impl Loss {
             logit_scale: leaf(&features.logit_scale),
             logit_bias: features.logit_bias.as_ref().map(leaf),
         };
-        let loss = self.of_rows(rows, leaves.clone());
+        let loss = self.forward_rows(rows, leaves.clone());
         let grads = loss.backward();
         FeatureGradients {
             loss: loss.inner(),

@@ -47,9 +47,9 @@ impl Attention {
         mask: Option<&Tensor<4>>,
         precision: Precision,
     ) -> Tensor<3> {
-        let q = self.project(token.pick(x.clone()), Part::Query, precision);
+        let q = self.project(token.pick(x.clone()), InProjection::Query, precision);
         let mask = mask.map(|mask| token.pick_mask(mask));
-        let kv = self.project(x, Part::KeyAndValue, precision);
+        let kv = self.project(x, InProjection::KeyValue, precision);
         let (k, v) = (
             kv.clone().narrow(1, 0, self.heads),
             kv.narrow(1, self.heads, self.heads),
@@ -58,11 +58,11 @@ impl Attention {
         self.out_proj.forward(attended, precision)
     }
 
-    fn project(&self, x: Tensor<3>, part: Part, precision: Precision) -> Tensor<4> {
+    fn project(&self, x: Tensor<3>, part: InProjection, precision: Precision) -> Tensor<4> {
         let width = x.dims()[2];
         let (from, parts) = match part {
-            Part::Query => (0, 1),
-            Part::KeyAndValue => (1, 2),
+            InProjection::Query => (0, 1),
+            InProjection::KeyValue => (1, 2),
         };
         let weight = self
             .in_proj_weight
@@ -77,9 +77,9 @@ impl Attention {
 }
 
 #[derive(Clone, Copy)]
-enum Part {
+enum InProjection {
     Query,
-    KeyAndValue,
+    KeyValue,
 }
 
 /// Learned queries over normalised tokens. Source: open_clip `AttentionalPooler`.

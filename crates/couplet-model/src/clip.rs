@@ -46,7 +46,7 @@ pub enum ImageTower {
 /// Which pass of training this is: every draw is a pure function of it, so that a pass
 /// that is repeated draws the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TrainPass {
+pub struct ForwardContext {
     /// The run's seed.
     pub seed: u64,
     /// The optimiser step, from 0.
@@ -125,7 +125,7 @@ impl Clip {
     pub fn encode_image_train(
         &self,
         images: Tensor<4>,
-        pass: &TrainPass,
+        pass: &ForwardContext,
     ) -> (Tensor<2>, BatchStatistics) {
         match &self.visual {
             ImageTower::Vit(vit) => {

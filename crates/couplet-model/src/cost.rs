@@ -5,7 +5,8 @@ use burn::tensor::{Device, Tensor};
 
 use crate::names::{ParameterVisitor, visit_parameters};
 use crate::{
-    Blocks, Clip, FreezeTable, ImageTowerSpec, ModelSpec, Place, ResNetSpec, VitSpec, is_buffer,
+    BlockCount, Clip, FreezeConfig, ImageTowerSpec, LayerId, ModelSpec, ResNetSpec, VitSpec,
+    is_buffer,
 };
 
 /// Costs by tower.
@@ -82,17 +83,17 @@ impl ModelSpec {
     ///
     /// # Panics
     /// If the spec or the table has problems.
-    pub fn trained_parameters(&self, freeze: FreezeTable) -> TrainedParameters {
+    pub fn trained_parameters(&self, freeze: FreezeConfig) -> TrainableParameters {
         // Elsewhere nothing asks for a gradient.
         let device = Device::flex().autodiff();
         self.trained_of(&Clip::blank(self, &device).freeze(freeze, self))
     }
 
     /// [`Self::trained_parameters`] of a model on an autodiff device, its classifier included.
-    pub fn trained_of(&self, model: &Clip) -> TrainedParameters {
+    pub fn trained_of(&self, model: &Clip) -> TrainableParameters {
         let mut trained = Trained {
-            blocks: Blocks::of(self),
-            counts: TrainedParameters::default(),
+            blocks: BlockCount::new(self),
+            counts: TrainableParameters::default(),
         };
         visit_parameters(model, &mut trained);
         trained.counts
@@ -101,7 +102,7 @@ impl ModelSpec {
 
 /// Numbers of trained parameters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TrainedParameters {
+pub struct TrainableParameters {
     pub image: u64,
     pub text: u64,
     /// The temperature, the bias of logits, and a classifier.
@@ -109,8 +110,8 @@ pub struct TrainedParameters {
 }
 
 struct Trained {
-    blocks: Blocks,
-    counts: TrainedParameters,
+    blocks: BlockCount,
+    counts: TrainableParameters,
 }
 
 impl ParameterVisitor for Trained {
@@ -119,10 +120,10 @@ impl ParameterVisitor for Trained {
             return;
         }
         let elements = param.dims().iter().product::<usize>() as u64;
-        match self.blocks.place(name) {
-            Place::Image(_) => self.counts.image += elements,
-            Place::Text(_) => self.counts.text += elements,
-            Place::Joint => self.counts.joint += elements,
+        match self.blocks.layer_id(name) {
+            LayerId::Image(_) => self.counts.image += elements,
+            LayerId::Text(_) => self.counts.text += elements,
+            LayerId::Joint => self.counts.joint += elements,
         }
     }
 }
@@ -244,10 +245,10 @@ mod tests {
         for name in ["ViT-B-32", "RN50"] {
             let spec = presets::find(name).unwrap();
             let cost = spec.cost();
-            let all = spec.trained_parameters(FreezeTable::default());
+            let all = spec.trained_parameters(FreezeConfig::default());
             assert_eq!(all.image, cost.image.parameters, "{name}");
             assert_eq!((all.text, all.joint), (cost.text.parameters, 1));
-            let freeze = FreezeTable {
+            let freeze = FreezeConfig {
                 image: Freeze::All,
                 text: Freeze::AllButLast(1),
             };

@@ -4,7 +4,7 @@ use crate::{ImageTowerSpec, ModelSpec};
 
 /// How many residual blocks the towers have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Blocks {
+pub struct BlockCount {
     /// By stage; a ViT has one.
     image: Vec<usize>,
     text: usize,
@@ -12,16 +12,16 @@ pub struct Blocks {
 
 /// A parameter's tower and depth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    Image(Depth),
-    Text(Depth),
+pub enum LayerId {
+    Image(Layer),
+    Text(Layer),
     /// `logit_scale`, `logit_bias`, and a classifier behind the image tower.
     Joint,
 }
 
 /// A parameter's place in its tower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Depth {
+pub enum Layer {
     /// Before the first block: patches, embeddings, positions.
     Stem,
     /// A residual block, counted from 0 over all stages.
@@ -33,9 +33,9 @@ pub enum Depth {
 const IMAGE_HEAD: [&str; 4] = ["ln_post.", "proj", "attn_pool.", "attnpool."];
 const TEXT_HEAD: [&str; 3] = ["ln_final.", "text_projection", "attn_pool."];
 
-impl Blocks {
+impl BlockCount {
     /// Those of a model.
-    pub fn of(spec: &ModelSpec) -> Self {
+    pub fn new(spec: &ModelSpec) -> Self {
         Self {
             image: match &spec.image {
                 ImageTowerSpec::Vit(vit) => vec![vit.layers],
@@ -56,13 +56,13 @@ impl Blocks {
     }
 
     /// Where the parameter of this open_clip name stands.
-    pub fn place(&self, name: &str) -> Place {
+    pub fn layer_id(&self, name: &str) -> LayerId {
         if name.starts_with("logit_") || name.starts_with("head.") {
-            Place::Joint
+            LayerId::Joint
         } else if let Some(part) = name.strip_prefix("visual.") {
-            Place::Image(depth(part, &self.image, &IMAGE_HEAD))
+            LayerId::Image(depth(part, &self.image, &IMAGE_HEAD))
         } else {
-            Place::Text(depth(name, &[self.text], &TEXT_HEAD))
+            LayerId::Text(depth(name, &[self.text], &TEXT_HEAD))
         }
     }
 
@@ -70,27 +70,27 @@ impl Blocks {
     /// the stem being one: 0 for the head, the number of blocks + 1 for the stem.
     pub fn layers_above(&self, name: &str) -> usize {
         let above = |depth, blocks| match depth {
-            Depth::Head => 0,
-            Depth::Block(block) => blocks - block,
-            Depth::Stem => blocks + 1,
+            Layer::Head => 0,
+            Layer::Block(block) => blocks - block,
+            Layer::Stem => blocks + 1,
         };
-        match self.place(name) {
-            Place::Image(depth) => above(depth, self.image()),
-            Place::Text(depth) => above(depth, self.text),
-            Place::Joint => 0,
+        match self.layer_id(name) {
+            LayerId::Image(depth) => above(depth, self.image()),
+            LayerId::Text(depth) => above(depth, self.text),
+            LayerId::Joint => 0,
         }
     }
 }
 
 /// - part: a parameter's name within its tower.
 /// - stages: blocks of each stage; a transformer has one.
-fn depth(part: &str, stages: &[usize], head: &[&str]) -> Depth {
+fn depth(part: &str, stages: &[usize], head: &[&str]) -> Layer {
     if let Some(block) = block(part, stages) {
-        Depth::Block(block)
+        Layer::Block(block)
     } else if head.iter().any(|head| part.starts_with(head)) {
-        Depth::Head
+        Layer::Head
     } else {
-        Depth::Stem
+        Layer::Stem
     }
 }
 
@@ -112,32 +112,32 @@ mod tests {
 
     #[test]
     fn blocks_are_counted_over_the_stages_of_a_resnet() {
-        let blocks = Blocks::of(&presets::find("RN50").unwrap());
+        let blocks = BlockCount::new(&presets::find("RN50").unwrap());
         assert_eq!((blocks.image(), blocks.text()), (16, 12));
         for (name, place) in [
             (
                 "visual.layer1.0.conv1.weight",
-                Place::Image(Depth::Block(0)),
+                LayerId::Image(Layer::Block(0)),
             ),
-            ("visual.layer3.1.bn2.bias", Place::Image(Depth::Block(8))),
-            ("visual.conv1.weight", Place::Image(Depth::Stem)),
-            ("visual.attnpool.c_proj.bias", Place::Image(Depth::Head)),
+            ("visual.layer3.1.bn2.bias", LayerId::Image(Layer::Block(8))),
+            ("visual.conv1.weight", LayerId::Image(Layer::Stem)),
+            ("visual.attnpool.c_proj.bias", LayerId::Image(Layer::Head)),
             (
                 "transformer.resblocks.7.ln_1.bias",
-                Place::Text(Depth::Block(7)),
+                LayerId::Text(Layer::Block(7)),
             ),
-            ("token_embedding.weight", Place::Text(Depth::Stem)),
-            ("text_projection", Place::Text(Depth::Head)),
-            ("logit_scale", Place::Joint),
-            ("head.weight", Place::Joint),
+            ("token_embedding.weight", LayerId::Text(Layer::Stem)),
+            ("text_projection", LayerId::Text(Layer::Head)),
+            ("logit_scale", LayerId::Joint),
+            ("head.weight", LayerId::Joint),
         ] {
-            assert_eq!(blocks.place(name), place, "{name}");
+            assert_eq!(blocks.layer_id(name), place, "{name}");
         }
     }
 
     #[test]
     fn layers_are_counted_from_the_end() {
-        let blocks = Blocks::of(&presets::find("ViT-B-32").unwrap());
+        let blocks = BlockCount::new(&presets::find("ViT-B-32").unwrap());
         let above = |name| blocks.layers_above(name);
         assert_eq!(above("visual.proj"), 0);
         assert_eq!(above("visual.transformer.resblocks.11.ln_1.weight"), 1);

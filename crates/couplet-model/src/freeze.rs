@@ -7,13 +7,13 @@ use burn::module::Param;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::depth::{Blocks, Depth, Place};
+use crate::depth::{BlockCount, Layer, LayerId};
 use crate::{Clip, ImageTower, ModelSpec, ParameterMapper, map_parameters};
 
 /// The `[freeze]` table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct FreezeTable {
+pub struct FreezeConfig {
     /// `"all"` is LiT. Source: Zhai et al. 2022, "LiT: Zero-Shot Transfer with
     /// Locked-image text Tuning".
     #[serde(default)]
@@ -33,10 +33,10 @@ pub enum Freeze {
     AllButLast(usize),
 }
 
-impl FreezeTable {
+impl FreezeConfig {
     /// What does not fit the model, each with its key.
     pub fn problems(&self, spec: &ModelSpec) -> Vec<(&'static str, String)> {
-        let blocks = Blocks::of(spec);
+        let blocks = BlockCount::new(spec);
         let towers = [
             ("image", self.image, blocks.image()),
             ("text", self.text, blocks.text()),
@@ -61,7 +61,7 @@ impl FreezeTable {
 }
 
 impl Freeze {
-    /// Blocks that are frozen, from the first, of a tower that has `blocks`.
+    /// BlockCount that are frozen, from the first, of a tower that has `blocks`.
     pub fn frozen_blocks(self, blocks: usize) -> usize {
         match self {
             Self::Nothing => 0,
@@ -71,11 +71,11 @@ impl Freeze {
     }
 
     /// Whether it freezes a parameter at `depth` of a tower of `blocks` blocks.
-    fn holds(self, depth: Depth, blocks: usize) -> bool {
+    fn holds(self, depth: Layer, blocks: usize) -> bool {
         match (self, depth) {
-            (Self::Nothing, _) | (Self::AllButLast(_), Depth::Head) => false,
-            (Self::All, _) | (Self::AllButLast(_), Depth::Stem) => true,
-            (Self::AllButLast(_), Depth::Block(block)) => block < self.frozen_blocks(blocks),
+            (Self::Nothing, _) | (Self::AllButLast(_), Layer::Head) => false,
+            (Self::All, _) | (Self::AllButLast(_), Layer::Stem) => true,
+            (Self::AllButLast(_), Layer::Block(block)) => block < self.frozen_blocks(blocks),
         }
     }
 }
@@ -88,9 +88,9 @@ impl Clip {
     /// # Panics
     /// If `table.problems(spec)` is not empty.
     #[must_use]
-    pub fn freeze(mut self, table: FreezeTable, spec: &ModelSpec) -> Self {
+    pub fn freeze(mut self, table: FreezeConfig, spec: &ModelSpec) -> Self {
         assert_eq!(table.problems(spec), [], "what is frozen must be there");
-        let blocks = Blocks::of(spec);
+        let blocks = BlockCount::new(spec);
         if let ImageTower::ResNet(resnet) = &mut self.visual
             && table.image != Freeze::Nothing
         {
@@ -101,16 +101,16 @@ impl Clip {
 }
 
 struct Still {
-    table: FreezeTable,
-    blocks: Blocks,
+    table: FreezeConfig,
+    blocks: BlockCount,
 }
 
 impl ParameterMapper for Still {
     fn map<const D: usize>(&mut self, name: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let frozen = match self.blocks.place(name) {
-            Place::Image(depth) => self.table.image.holds(depth, self.blocks.image()),
-            Place::Text(depth) => self.table.text.holds(depth, self.blocks.text()),
-            Place::Joint => false,
+        let frozen = match self.blocks.layer_id(name) {
+            LayerId::Image(depth) => self.table.image.holds(depth, self.blocks.image()),
+            LayerId::Text(depth) => self.table.text.holds(depth, self.blocks.text()),
+            LayerId::Joint => false,
         };
         if frozen {
             param.set_require_grad(false)
@@ -180,7 +180,7 @@ mod tests {
         }
     }
 
-    fn trained(preset: &str, table: FreezeTable) -> Vec<String> {
+    fn trained(preset: &str, table: FreezeConfig) -> Vec<String> {
         let spec = presets::find(preset).unwrap();
         let model = Clip::init(&spec, 0, &Device::flex().autodiff()).freeze(table, &spec);
         let mut trained = Trained(Vec::new());
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn the_last_blocks_and_the_head_stay_trained() {
-        let table = FreezeTable {
+        let table = FreezeConfig {
             image: Freeze::AllButLast(1),
             text: Freeze::All,
         };
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn what_is_not_there_cannot_be_frozen() {
         let spec = presets::find("ViT-Ti-16-64").unwrap();
-        let table = FreezeTable {
+        let table = FreezeConfig {
             image: Freeze::AllButLast(9),
             text: Freeze::Nothing,
         };

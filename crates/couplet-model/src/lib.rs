@@ -42,11 +42,11 @@ mod transformer;
 mod vit;
 pub mod weights;
 
-pub use clip::{BatchStatistics, Clip, ImageTower, MAX_LOGIT_SCALE, TrainPass, l2_normalize};
-pub use cost::{ModelCost, TowerCost, TrainedParameters};
-pub use depth::{Blocks, Depth, Place};
+pub use clip::{BatchStatistics, Clip, ForwardContext, ImageTower, MAX_LOGIT_SCALE, l2_normalize};
+pub use cost::{ModelCost, TowerCost, TrainableParameters};
+pub use depth::{BlockCount, Layer, LayerId};
 pub use files::FolderError;
-pub use freeze::{Freeze, FreezeTable};
+pub use freeze::{Freeze, FreezeConfig};
 pub use head::ClassifierHead;
 pub use layers::is_buffer;
 pub use load::{

@@ -1,7 +1,7 @@
 //! What a training pass keeps in memory until its way back.
 
-use crate::depth::Blocks;
-use crate::{Freeze, FreezeTable, ImageTowerSpec, ModelSpec, Precision, ResNetSpec};
+use crate::depth::BlockCount;
+use crate::{Freeze, FreezeConfig, ImageTowerSpec, ModelSpec, Precision, ResNetSpec};
 
 /// What the activations of a pass depend on, beside the model.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -13,7 +13,7 @@ pub struct PassMemory {
     pub has_kernels: bool,
     /// Whether only what goes into each block is kept, and computed from there again.
     pub recompute_blocks: bool,
-    pub freeze: FreezeTable,
+    pub freeze: FreezeConfig,
 }
 
 /// Bytes of an f32.
@@ -38,7 +38,7 @@ impl ModelSpec {
     /// tower: `[image, text]`. Counted from what each layer's way back reads, without what
     /// the way back itself allocates.
     pub fn activation_bytes(&self, pass: &PassMemory) -> [f64; 2] {
-        let blocks = Blocks::of(self);
+        let blocks = BlockCount::new(self);
         let image = match &self.image {
             ImageTowerSpec::Vit(vit) => {
                 let all = count(vit.patches());
@@ -88,7 +88,7 @@ fn scaled(layer_scale: Option<f64>) -> f64 {
     if layer_scale.is_some() { 2.0 } else { 0.0 }
 }
 
-/// Blocks that keep something.
+/// BlockCount that keep something.
 fn trained(freeze: Freeze, blocks: usize) -> f64 {
     count(blocks - freeze.frozen_blocks(blocks))
 }
@@ -180,7 +180,7 @@ mod tests {
             precision: Precision::F32,
             has_kernels: true,
             recompute_blocks: false,
-            freeze: FreezeTable::default(),
+            freeze: FreezeConfig::default(),
         }
     }
 
@@ -203,9 +203,9 @@ mod tests {
             let spec = presets::find(name).unwrap();
             let bytes = |pass: PassMemory| spec.activation_bytes(&pass)[0];
             let all = bytes(pass());
-            let freeze = |image| FreezeTable {
+            let freeze = |image| FreezeConfig {
                 image,
-                ..FreezeTable::default()
+                ..FreezeConfig::default()
             };
             let part = bytes(PassMemory {
                 freeze: freeze(Freeze::AllButLast(2)),
@@ -217,9 +217,9 @@ mod tests {
         let again = |image| {
             let pass = PassMemory {
                 recompute_blocks: true,
-                freeze: FreezeTable {
+                freeze: FreezeConfig {
                     image,
-                    ..FreezeTable::default()
+                    ..FreezeConfig::default()
                 },
                 ..pass()
             };

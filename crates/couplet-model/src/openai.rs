@@ -38,7 +38,7 @@ struct Shapes<'a>(&'a NamedTensors);
 
 impl Shapes<'_> {
     /// The sizes of a tensor, or its name.
-    fn of<const D: usize>(&self, name: &str) -> Result<[usize; D], String> {
+    fn shape<const D: usize>(&self, name: &str) -> Result<[usize; D], String> {
         let tensor = self.0.get(name).ok_or(name)?;
         tensor.shape.as_slice().try_into().map_err(|_| name.into())
     }
@@ -54,9 +54,9 @@ impl Shapes<'_> {
     }
 
     fn spec(&self) -> Result<ModelSpec, String> {
-        let [_, embed_dim] = self.of("text_projection")?;
-        let [context_length, width] = self.of("positional_embedding")?;
-        let [vocab_size, _] = self.of("token_embedding.weight")?;
+        let [_, embed_dim] = self.shape("text_projection")?;
+        let [context_length, width] = self.shape("positional_embedding")?;
+        let [vocab_size, _] = self.shape("token_embedding.weight")?;
         Ok(ModelSpec {
             embed_dim,
             activation: Activation::QuickGelu,
@@ -83,8 +83,8 @@ impl Shapes<'_> {
 
     fn image(&self) -> Result<ImageTowerSpec, String> {
         if self.0.contains_key("visual.proj") {
-            let [width, _, patch_size, _] = self.of("visual.conv1.weight")?;
-            let [positions, _] = self.of("visual.positional_embedding")?;
+            let [width, _, patch_size, _] = self.shape("visual.conv1.weight")?;
+            let [positions, _] = self.shape("visual.positional_embedding")?;
             return Ok(ImageTowerSpec::Vit(VitSpec {
                 image_size: patch_size * positions.saturating_sub(1).isqrt(),
                 patch_size,
@@ -103,8 +103,8 @@ impl Shapes<'_> {
                 norm_after_pool: false,
             }));
         }
-        let [width] = self.of("visual.layer1.0.bn1.weight")?;
-        let [positions, channels] = self.of("visual.attnpool.positional_embedding")?;
+        let [width] = self.shape("visual.layer1.0.bn1.weight")?;
+        let [positions, channels] = self.shape("visual.attnpool.positional_embedding")?;
         Ok(ImageTowerSpec::ResNet(ResNetSpec {
             image_size: ResNetSpec::STRIDE * positions.saturating_sub(1).isqrt(),
             layers: [1, 2, 3, 4].map(|stage| self.blocks(&format!("visual.layer{stage}."))),

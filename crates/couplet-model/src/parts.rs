@@ -3,7 +3,7 @@
 
 use burn::tensor::{Int, Tensor};
 
-use crate::{Clip, ImageTower, TrainPass};
+use crate::{Clip, ForwardContext, ImageTower};
 
 /// One tower of a model in parts: the start, every block but the last, and the end, which
 /// is the last block with all that follows it. One after the other they are what
@@ -16,7 +16,7 @@ pub struct TowerParts<'a> {
 
 #[derive(Debug)]
 enum Input<'a> {
-    Images(Option<Tensor<4>>, &'a TrainPass),
+    Images(Option<Tensor<4>>, &'a ForwardContext),
     Tokens(Tensor<2, Int>),
 }
 
@@ -28,7 +28,7 @@ impl Clip {
     pub fn image_parts<'a>(
         &'a self,
         images: Option<Tensor<4>>,
-        pass: &'a TrainPass,
+        pass: &'a ForwardContext,
     ) -> Option<TowerParts<'a>> {
         match &self.visual {
             ImageTower::Vit(_) => Some(TowerParts {

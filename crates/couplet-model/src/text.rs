@@ -114,7 +114,7 @@ impl TextTower {
         self.transformer.block(at, x, mask.as_ref(), precision)
     }
 
-    /// Blocks from `first` on, pooling, the last norm and the projection.
+    /// BlockCount from `first` on, pooling, the last norm and the projection.
     /// - x: `[batch, tokens, width]`; tokens: as [`Self::forward`] takes them.
     /// - returns `[batch, embed_dim]`.
     pub(crate) fn end(

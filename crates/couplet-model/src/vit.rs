@@ -5,7 +5,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use rand::seq::index::sample;
 
 use crate::attention::AttentionPool;
-use crate::clip::TrainPass;
+use crate::clip::ForwardContext;
 use crate::init::{Initializer, fnv1a, inverse_sqrt, stream};
 use crate::layers::{LayerNorm, linear};
 use crate::positions::sin_cos_2d;
@@ -101,7 +101,7 @@ impl VisionTransformer {
     pub(crate) fn forward(
         &self,
         images: Tensor<4>,
-        pass: Option<&TrainPass>,
+        pass: Option<&ForwardContext>,
         precision: Precision,
     ) -> Tensor<2> {
         self.end(0, self.start(images, pass, precision), precision)
@@ -112,7 +112,7 @@ impl VisionTransformer {
     pub(crate) fn start(
         &self,
         images: Tensor<4>,
-        pass: Option<&TrainPass>,
+        pass: Option<&ForwardContext>,
         precision: Precision,
     ) -> Tensor<3> {
         let patches = widen(self.conv1.forward(images, precision));
@@ -138,7 +138,7 @@ impl VisionTransformer {
         self.transformer.block(at, x, None, precision)
     }
 
-    /// Blocks from `first` on, pooling, the last norm and the projection.
+    /// BlockCount from `first` on, pooling, the last norm and the projection.
     /// - x: `[batch, tokens, width]`; returns `[batch, embed_dim]`.
     pub(crate) fn end(&self, first: usize, x: Tensor<3>, precision: Precision) -> Tensor<2> {
         let pooled = precision.narrow(self.pooled(first, x, precision));
@@ -150,7 +150,7 @@ impl VisionTransformer {
         self.transformer.resblocks.len()
     }
 
-    /// Blocks from `first` on, pooling and the last norm.
+    /// BlockCount from `first` on, pooling and the last norm.
     /// - x: `[batch, tokens, width]`; returns `[batch, width or embed_dim]`.
     fn pooled(&self, first: usize, x: Tensor<3>, precision: Precision) -> Tensor<2> {
         if let Some(attn_pool) = &self.attn_pool {
@@ -210,7 +210,7 @@ impl PatchEmbedding {
 /// - x: `[batch, tokens, width]`; returns `[batch, 1 + kept, width]`.
 ///
 /// Source: open_clip `PatchDropout`.
-fn keep_some(x: Tensor<3>, kept: usize, pass: &TrainPass) -> Tensor<3> {
+fn keep_some(x: Tensor<3>, kept: usize, pass: &ForwardContext) -> Tensor<3> {
     let [batch, tokens, width] = x.dims();
     let patches = tokens - 1;
     if kept == patches {
@@ -239,7 +239,7 @@ mod tests {
     use crate::{Clip, ImageTowerSpec, presets};
     use burn::tensor::Device;
 
-    const PASS: TrainPass = TrainPass {
+    const PASS: ForwardContext = ForwardContext {
         seed: 3,
         step: 5,
         first_row: 0,
@@ -266,7 +266,7 @@ mod tests {
         }
         assert_eq!(kept, values(keep_some(x(), 4, &PASS)));
         // A batch in two passes draws as in one.
-        let second = TrainPass {
+        let second = ForwardContext {
             first_row: 1,
             ..PASS
         };

@@ -9,14 +9,14 @@ use couplet_data::batch;
 use couplet_data::loader::{HostBatch, TOKEN_MULTIPLE};
 use couplet_loss::{Loss, default_chunk};
 use couplet_model::{
-    ClassifierHead, Clip, FreezeTable, ModelSpec, Precision, PreprocessSpec, TrainPass,
+    ClassifierHead, Clip, ForwardContext, FreezeConfig, ModelSpec, Precision, PreprocessSpec,
 };
 
 use crate::comm::Solo;
 use crate::memory;
 use crate::optimizer::ModelOptimizer;
 use crate::step::{Encoding, Objective, StepContext, lanes, step};
-use crate::{DeviceSetting, OptimizerSettings, OptimizerTable};
+use crate::{DeviceSetting, OptimizerConfig, OptimizerSettings};
 
 /// Sides of the square matrices whose product is the device's peak: the first that takes so
 /// many seconds, or the last.
@@ -37,9 +37,9 @@ pub struct StepBenchSettings {
     pub micro: Option<usize>,
     pub precision: Precision,
     pub device: DeviceSetting,
-    pub freeze: FreezeTable,
+    pub freeze: FreezeConfig,
     pub recompute_blocks: bool,
-    pub optimizer: OptimizerTable,
+    pub optimizer: OptimizerConfig,
     pub loss: Loss,
     /// So many classes are told by a head on the image tower, without captions.
     pub classes: Option<usize>,
@@ -61,9 +61,9 @@ impl StepBenchSettings {
             micro: None,
             precision: Precision::F32,
             device: DeviceSetting::Flex,
-            freeze: FreezeTable::default(),
+            freeze: FreezeConfig::default(),
             recompute_blocks: false,
-            optimizer: OptimizerTable::AdamW(OptimizerSettings::paper(LEARNING_RATE)),
+            optimizer: OptimizerConfig::AdamW(OptimizerSettings::paper(LEARNING_RATE)),
             loss: Loss::default(),
             classes: None,
             logit_rows: None,
@@ -181,11 +181,11 @@ fn steps(settings: &StepBenchSettings, plain: &Device) -> Result<(Clip, Vec<f64>
     for at in 0..settings.warm_up + settings.steps {
         let lengths = vec![settings.tokens(); *batch];
         let row = tokens.len() / batch;
-        let mut host = HostBatch::of(&pixels, tokens.clone(), row, lengths);
+        let mut host = HostBatch::from_host(&pixels, tokens.clone(), row, lengths);
         if settings.classes.is_some() {
             host.labels = vec![0; *batch];
         }
-        let pass = TrainPass {
+        let pass = ForwardContext {
             seed: 0,
             step: at as u64,
             first_row: 0,
@@ -384,11 +384,11 @@ mod tests {
 
     #[test]
     fn other_tasks_and_optimizers_take_steps_too() {
-        let text = FreezeTable {
+        let text = FreezeConfig {
             text: Freeze::All,
-            ..FreezeTable::default()
+            ..FreezeConfig::default()
         };
-        let lion = OptimizerTable::Lion(OptimizerSettings::paper(1e-4));
+        let lion = OptimizerConfig::Lion(OptimizerSettings::paper(1e-4));
         for settings in [
             StepBenchSettings {
                 optimizer: lion,

@@ -126,7 +126,7 @@ impl Diagnosis {
                  {:.0}%: more data.threads, smaller images on disk or faster storage would help \
                  (`couplet data bench` tells more)",
                 100.0 * waited,
-                share(loading.of(slowest), loading.total())
+                share(loading.get(slowest), loading.total())
             )
         };
         (self.starved_lines >= STARVED_LINES).then(|| (Symptom::Starved, text()))
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn copies_are_counted_beyond_the_first() {
-        let batch = HostBatch::of(&[], vec![1, 2, 3, 4, 1, 2, 1, 2], 2, vec![2; 4]);
+        let batch = HostBatch::from_host(&[], vec![1, 2, 3, 4, 1, 2, 1, 2], 2, vec![2; 4]);
         assert_eq!(copied_captions(&batch), 0.5);
         let words = said(
             Vitals {

@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 /// The `[ema]` table.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct EmaTable {
+pub struct EmaConfig {
     /// The weight of the average so far, in (0, 1). The first steps take a smaller one,
     /// `(1 + step) / (10 + step)`: the initial weights are soon forgotten.
     pub decay: f64,
 }
 
-impl EmaTable {
+impl EmaConfig {
     /// The decay of update `step`, counted from 0.
     #[expect(clippy::cast_precision_loss, reason = "steps are far below 2^53")]
     fn decay_at(self, step: u64) -> f64 {
@@ -27,14 +27,14 @@ impl EmaTable {
 
 /// The average of a model's weights in f32, batch-norm statistics included.
 pub(crate) struct Ema {
-    table: EmaTable,
+    table: EmaConfig,
     /// `None` only while it is being replaced.
     model: Option<Clip>,
 }
 
 impl Ema {
     /// - model: where the average starts, without autodiff.
-    pub fn new(table: EmaTable, model: Clip) -> Self {
+    pub fn new(table: EmaConfig, model: Clip) -> Self {
         Self {
             table,
             model: Some(model),
@@ -101,7 +101,7 @@ mod tests {
         (spec.text.width, spec.text.heads, spec.text.layers) = (16, 2, 1);
         spec.text.vocab_size = 64;
         let [first, second] = [0, 1].map(|seed| Clip::init(&spec, seed, &device));
-        let mut ema = Ema::new(EmaTable { decay: 0.75 }, first.clone());
+        let mut ema = Ema::new(EmaConfig { decay: 0.75 }, first.clone());
         // Behind step 26 the warm-up's (1 + 26) / (10 + 26) is 0.75 as well.
         ema.update(&second, 100);
         let [a, b, blended] = [&first, &second, ema.model()].map(weights::parameters);
@@ -118,7 +118,7 @@ mod tests {
     fn what_stays_the_same_is_its_own_average() {
         let spec = presets::find("ViT-Ti-8-32").unwrap();
         let model = Clip::init(&spec, 0, &Device::flex());
-        let mut ema = Ema::new(EmaTable { decay: 0.99999 }, model.clone());
+        let mut ema = Ema::new(EmaConfig { decay: 0.99999 }, model.clone());
         for step in 1_000_000..1_000_200 {
             ema.update(&model, step);
         }
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_first_steps_forget_faster() {
-        let table = EmaTable { decay: 0.99 };
+        let table = EmaConfig { decay: 0.99 };
         assert!((table.decay_at(0) - 0.1).abs() < 1e-12);
         assert!((table.decay_at(10) - 0.55).abs() < 1e-12);
         assert_eq!(table.decay_at(100_000), 0.99);

@@ -1,11 +1,11 @@
 //! A training run: its config, optimiser, schedule, step, trainer, checkpoints and logs.
 //!
 //! ```no_run
-//! use couplet_train::{Quiet, RunConfig, RunFolder, StopSignal, train};
+//! use couplet_train::{NoopObserver, RunConfig, RunFolder, StopSignal, train};
 //!
 //! let checked = RunConfig::read("configs/shapes.toml".as_ref(), &[])?;
 //! let folder = RunFolder::create("runs/mine".as_ref(), &checked.config)?;
-//! let outcome = train(&checked, &folder, &StopSignal::default(), &mut Quiet)?;
+//! let outcome = train(&checked, &folder, &StopSignal::default(), &mut NoopObserver)?;
 //! println!("{:?}", outcome.best);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -34,16 +34,17 @@ mod trainer;
 
 pub use bench::{StepBench, StepBenchError, StepBenchSettings, bench_step};
 pub use checkpoint::{Checkpoint, CheckpointError, RunFolder};
-pub use config::{Checked, CheckedData, ConfigError, Machine, Problem, RunConfig};
+pub use config::{ConfigError, ConfigIssue, DeviceCheck, ResolvedData, ResolvedRun, RunConfig};
 pub use device::{DeviceError, DeviceSetting};
 pub use duration::{Duration, Unit};
-pub use ema::EmaTable;
+pub use ema::EmaConfig;
 pub use log::{LogError, TrainLine};
 pub use observer::{
-    Best, Ending, EpochSummary, Event, Observer, Outcome, Quiet, RunSizes, StopSignal,
+    BestMetric, EpochSummary, Event, NoopObserver, Observer, Outcome, RunSizes, StopReason,
+    StopSignal,
 };
-pub use optimizer::{GroupTable, OptimizerSettings, OptimizerTable};
+pub use optimizer::{OptimizerConfig, OptimizerSettings, ParamGroupConfig};
 pub use plan::{MemoryPart, RunPlan};
 pub use schedule::{Schedule, Shape};
-pub use sweep::{Goal, Search, Sweep, SweepError, SweepTable, Trial, TrialResult};
+pub use sweep::{Goal, Search, Sweep, SweepConfig, SweepError, Trial, TrialResult};
 pub use trainer::{TrainError, train};

@@ -59,9 +59,9 @@ pub trait Observer {
 
 /// An observer that says nothing.
 #[derive(Debug)]
-pub struct Quiet;
+pub struct NoopObserver;
 
-impl Observer for Quiet {
+impl Observer for NoopObserver {
     fn event(&mut self, _event: Event) {}
 }
 
@@ -94,7 +94,7 @@ pub struct EpochSummary {
 
 /// The best value of the metric that `checkpoint.best` names.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Best {
+pub struct BestMetric {
     pub metric: String,
     pub value: f64,
     pub step: u64,
@@ -102,7 +102,7 @@ pub struct Best {
 
 /// How a run ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub enum StopReason {
     Finished,
     /// Stopped when asked; to be resumed.
     Interrupted,
@@ -113,10 +113,10 @@ pub enum Ending {
 /// What a run leaves.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
-    pub ending: Ending,
+    pub ending: StopReason,
     pub steps: u64,
     pub checkpoint: Option<Checkpoint>,
-    pub best: Option<Best>,
+    pub best: Option<BestMetric>,
     /// Seconds of training, over all resumes.
     pub seconds: f64,
 }

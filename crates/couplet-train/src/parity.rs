@@ -10,19 +10,19 @@ use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use couplet_loss::{Features, Loss, SigmoidLoss};
 use couplet_model::weights::{self, HostTensor, NamedTensors};
 use couplet_model::{
-    BatchStatistics, Clip, ModelSpec, ParameterMapper, ParameterVisitor, TrainPass, l2_normalize,
-    map_parameters, open_clip, visit_parameters,
+    BatchStatistics, Clip, ForwardContext, ModelSpec, ParameterMapper, ParameterVisitor,
+    l2_normalize, map_parameters, open_clip, visit_parameters,
 };
 
 use crate::optimizer::{ModelOptimizer, global_norm};
-use crate::{OptimizerSettings, OptimizerTable};
+use crate::{OptimizerConfig, OptimizerSettings};
 
 const FEATURES: f64 = 1e-5;
 const GRADIENTS: f64 = 1e-4;
 /// Of the global norm: below it a gradient is compared absolutely.
 const NEGLIGIBLE: f64 = 1e-6;
 /// Nothing is drawn in these models.
-const PASS: TrainPass = TrainPass {
+const PASS: ForwardContext = ForwardContext {
     seed: 0,
     step: 0,
     first_row: 0,
@@ -164,7 +164,7 @@ impl Case {
     /// Every parameter and buffer after three steps of AdamW; the first step's gradient
     /// norm before them.
     fn step_gaps(&self, expected: impl FnOnce() -> NamedTensors) -> (Gap, Vec<Gap>) {
-        let table = OptimizerTable::AdamW(OptimizerSettings {
+        let table = OptimizerConfig::AdamW(OptimizerSettings {
             lr: 1e-3,
             betas: [0.9, 0.98],
             eps: Some(1e-6),

@@ -2,14 +2,14 @@
 
 use couplet_loss::default_chunk;
 use couplet_model::{
-    Blocks, Clip, Freeze, ImageTowerSpec, ModelCost, ModelSpec, PassMemory, Precision,
-    TrainedParameters,
+    BlockCount, Clip, Freeze, ImageTowerSpec, ModelCost, ModelSpec, PassMemory, Precision,
+    TrainableParameters,
 };
 
 use crate::bench::{padded, step_seconds};
-use crate::config::Checked;
+use crate::config::ResolvedRun;
 use crate::step::lane_count;
-use crate::{DeviceSetting, OptimizerTable, StepBenchError, StepBenchSettings};
+use crate::{DeviceSetting, OptimizerConfig, StepBenchError, StepBenchSettings};
 
 /// Sizes, arithmetic and memory of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,7 +64,7 @@ impl RunPlan {
     }
 }
 
-impl Checked {
+impl ResolvedRun {
     /// What the run will take.
     /// - tokens: of its longest captions, start and end included; by default the whole context.
     pub fn plan(&self, tokens: Option<usize>) -> RunPlan {
@@ -80,7 +80,7 @@ impl Checked {
     fn plan_of(
         &self,
         model: ModelCost,
-        trained: TrainedParameters,
+        trained: TrainableParameters,
         tokens: Option<usize>,
     ) -> RunPlan {
         let config = &self.config;
@@ -108,7 +108,7 @@ impl Checked {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-    fn count_flops(&self, spec: &ModelSpec, trained: TrainedParameters, plan: &mut RunPlan) {
+    fn count_flops(&self, spec: &ModelSpec, trained: TrainableParameters, plan: &mut RunPlan) {
         let config = &self.config;
         let image = spec.image_flops();
         let text = if config.classify.is_some() {
@@ -121,7 +121,7 @@ impl Checked {
         let passes = 1.0 + f64::from(u8::from(is_encoded_before));
         // The way back costs two passes through what it goes through.
         let way_back = 2.0 + f64::from(u8::from(config.batch.recompute_blocks));
-        let blocks = Blocks::of(spec);
+        let blocks = BlockCount::new(spec);
         let of_tower = |forward: f64, trained: u64, freeze: Freeze, blocks: usize| {
             let share = match freeze {
                 _ if trained == 0 => return forward,
@@ -149,8 +149,8 @@ impl Checked {
             1.0
         };
         let moments = match config.optimizer {
-            OptimizerTable::AdamW(_) | OptimizerTable::Lamb(_) => 2.0,
-            OptimizerTable::Lion(_) => 1.0,
+            OptimizerConfig::AdamW(_) | OptimizerConfig::Lamb(_) => 2.0,
+            OptimizerConfig::Lion(_) => 1.0,
         };
         let pass = PassMemory {
             tokens: plan.tokens,
@@ -287,10 +287,10 @@ fn memory_warning(needed: f64, free: u64, tokens: usize, help: &str) -> Option<S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ConfigError, Machine, RunConfig};
+    use crate::{ConfigError, DeviceCheck, RunConfig};
     use burn::tensor::Device;
 
-    fn read(set: &[&str], machine: Machine) -> Result<Checked, ConfigError> {
+    fn read(set: &[&str], machine: DeviceCheck) -> Result<ResolvedRun, ConfigError> {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/shapes.toml");
         // Datasets are found from the workspace's folder.
         let own = ["device=flex", "eval=[]", "checkpoint.best="];
@@ -298,8 +298,8 @@ mod tests {
         RunConfig::read_for(path.as_ref(), &set, machine)
     }
 
-    fn checked(set: &[&str]) -> Checked {
-        read(set, Machine::This).unwrap()
+    fn checked(set: &[&str]) -> ResolvedRun {
+        read(set, DeviceCheck::Local).unwrap()
     }
 
     fn plan(set: &[&str]) -> RunPlan {
@@ -372,8 +372,8 @@ mod tests {
     #[test]
     fn a_run_elsewhere_is_planned_here() {
         let set = ["device=cuda:999", "precision=bf16"];
-        assert!(read(&set, Machine::This).is_err());
-        let checked = read(&set, Machine::Any).unwrap();
+        assert!(read(&set, DeviceCheck::Local).is_err());
+        let checked = read(&set, DeviceCheck::Skip).unwrap();
         let plan = checked.plan(None);
         assert_eq!(plan.device, DeviceSetting::Cuda(999));
         assert_eq!(checked.measure_speed(&plan).unwrap_err().argument, "device");

@@ -7,21 +7,21 @@ use crate::duration::{Duration, Unit};
 /// The `[schedule]` table: linear warm-up, then by kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum ScheduleTable {
+pub enum ScheduleConfig {
     /// Half a cosine down to `end`.
-    Cosine(CosineTable),
+    Cosine(CosineConfig),
     /// The peak to the end.
-    Constant(ConstantTable),
+    Constant(ConstantConfig),
     /// The peak, then down to `end` over the last steps.
-    ConstantCooldown(ConstantCooldownTable),
+    ConstantCooldown(ConstantCooldownConfig),
     /// Down with the square root of the step.
-    Rsqrt(RsqrtTable),
+    Rsqrt(RsqrtConfig),
 }
 
 /// `kind = "cosine"`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CosineTable {
+pub struct CosineConfig {
     /// How long to train.
     pub length: Duration,
     /// Linear warm-up, a part of `length`.
@@ -35,7 +35,7 @@ pub struct CosineTable {
 /// `kind = "constant"`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ConstantTable {
+pub struct ConstantConfig {
     /// How long to train.
     pub length: Duration,
     /// Linear warm-up, a part of `length`.
@@ -46,7 +46,7 @@ pub struct ConstantTable {
 /// `kind = "constant-cooldown"`. Source: open_clip `const_lr_cooldown`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ConstantCooldownTable {
+pub struct ConstantCooldownConfig {
     /// How long to train.
     pub length: Duration,
     /// Linear warm-up, a part of `length`.
@@ -66,7 +66,7 @@ pub struct ConstantCooldownTable {
 /// `create_learning_rate_schedule`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RsqrtTable {
+pub struct RsqrtConfig {
     /// How long to train.
     pub length: Duration,
     /// Linear warm-up, a part of `length`.
@@ -98,7 +98,7 @@ fn one() -> f64 {
     1.0
 }
 
-impl ScheduleTable {
+impl ScheduleConfig {
     /// How long to train.
     pub fn length(&self) -> Duration {
         match self {

@@ -14,8 +14,8 @@ use serde_json::Value as Json;
 use toml::{Table, Value};
 
 use crate::{
-    Checked, CheckpointError, ConfigError, Ending, Observer, RunConfig, RunFolder, StopSignal,
-    TrainError, train,
+    CheckpointError, ConfigError, Observer, ResolvedRun, RunConfig, RunFolder, StopReason,
+    StopSignal, TrainError, train,
 };
 
 /// What a finished trial leaves in its folder.
@@ -26,7 +26,7 @@ const RANKING: &str = "ranking.json";
 /// A sweep's TOML file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SweepTable {
+pub struct SweepConfig {
     pub name: String,
     /// The config of every trial.
     pub config: PathBuf,
@@ -146,7 +146,7 @@ pub struct TrialResult {
 
 /// A sweep whose configs have all been read.
 pub struct Sweep {
-    table: SweepTable,
+    table: SweepConfig,
     folder: PathBuf,
     trials: Vec<Trial>,
 }
@@ -167,7 +167,7 @@ impl Sweep {
             path: path.to_path_buf(),
             message,
         };
-        let table: SweepTable =
+        let table: SweepConfig =
             toml::from_str(&text).map_err(|error| unsound(error.to_string().trim_end().into()))?;
         let trials = table.trials().map_err(unsound)?;
         let folder = folder.map_or_else(|| Path::new("runs").join(&table.name), Path::to_path_buf);
@@ -227,7 +227,7 @@ impl Sweep {
             SweepError::Folder { trial, source }
         })?;
         let (seconds, error) = match train(&checked, &run, stop, observer) {
-            Ok(outcome) if outcome.ending == Ending::Interrupted => return Ok(None),
+            Ok(outcome) if outcome.ending == StopReason::Interrupted => return Ok(None),
             Ok(outcome) => (outcome.seconds, None),
             Err(error @ (TrainError::NotFinite { .. } | TrainError::F16Exhausted { .. })) => {
                 (0.0, Some(error.to_string()))
@@ -280,7 +280,7 @@ impl Sweep {
         Ok(path)
     }
 
-    fn config(&self, trial: &Trial) -> Result<Checked, SweepError> {
+    fn config(&self, trial: &Trial) -> Result<ResolvedRun, SweepError> {
         let set = [&self.table.set[..], &trial.set].concat();
         RunConfig::read(&self.table.config, &set).map_err(|source| SweepError::Config {
             trial: trial.name.clone(),
@@ -309,7 +309,7 @@ impl Sweep {
     }
 }
 
-impl SweepTable {
+impl SweepConfig {
     fn trials(&self) -> Result<Vec<Trial>, String> {
         if self.name.trim_matches(['.', ' ']).is_empty() || self.name.contains(['/', '\\']) {
             return Err("name: must be a plain name: the sweep's folder is called so".into());
@@ -440,7 +440,7 @@ fn write_json(path: &Path, value: &(impl Serialize + ?Sized)) -> Result<(), Swee
 mod tests {
     use super::*;
 
-    fn table(more: &str) -> SweepTable {
+    fn table(more: &str) -> SweepConfig {
         let text = format!("name = \"s\"\nconfig = \"c.toml\"\nmetric = \"loss\"\n{more}");
         toml::from_str(&text).unwrap()
     }

@@ -233,7 +233,7 @@ pub(crate) struct ModelRest {
 }
 
 impl ModelRest {
-    pub fn of(&self, model: &Path) -> ModelArguments {
+    pub fn for_model(&self, model: &Path) -> ModelArguments {
         ModelArguments {
             model: model.to_path_buf(),
             rest: self.clone(),

@@ -8,14 +8,14 @@ use flate2::read::GzDecoder;
 use image::{GrayImage, RgbImage};
 use serde::{Deserialize, Serialize};
 
-use super::{Images, LabelledError, LabelledSet, Part, Targets, hash_of, lines_of};
-use crate::sample::{Fault, Picture};
+use super::{Images, LabelledDataset, LabelledError, Split, Targets, hash_of, lines_of};
+use crate::sample::{ImageData, SampleError};
 
 /// `source = "cifar"` in a dataset file.
 /// Source: Krizhevsky 2009, the sets' binary version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CifarTable {
+pub struct CifarConfig {
     /// With `test_batch.bin` and `data_batch_1.bin` to `_5` (10 classes), or `test.bin` and
     /// `train.bin` (100).
     pub path: PathBuf,
@@ -27,7 +27,7 @@ pub struct CifarTable {
 /// Source: LeCun et al. 1998, the MNIST database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct IdxTable {
+pub struct IdxConfig {
     /// With `t10k-images-idx3-ubyte`, `t10k-labels-idx1-ubyte`, and the same of `train`;
     /// each may end in `.gz`.
     pub path: PathBuf,
@@ -51,7 +51,7 @@ enum Layout {
 }
 
 impl Images for Pixels {
-    fn read(&self, index: usize) -> Result<Picture, Fault> {
+    fn read(&self, index: usize) -> Result<ImageData, SampleError> {
         let area = (self.width * self.height) as usize;
         let pixels = match self.layout {
             Layout::Grey => {
@@ -66,7 +66,7 @@ impl Images for Pixels {
                     .expect("an image's bytes")
             }
         };
-        Ok(Picture::Pixels(pixels))
+        Ok(ImageData::Pixels(pixels))
     }
 
     fn locate(&self, index: usize) -> (String, String) {
@@ -92,20 +92,20 @@ fn check_labels(path: &Path, labels: &[usize], classes: usize) -> Result<(), Lab
     }
 }
 
-impl CifarTable {
+impl CifarConfig {
     const SIDE: u32 = 32;
     const AREA: usize = (Self::SIDE * Self::SIDE) as usize;
 
-    pub(super) fn open(&self, part: Part) -> Result<LabelledSet, LabelledError> {
+    pub(super) fn open(&self, part: Split) -> Result<LabelledDataset, LabelledError> {
         // Of a hundred classes, the first of two bytes is the coarse label.
         let (label_len, files, names) = match (self.classes, part) {
-            (10, Part::Test) => (1, vec!["test_batch.bin".to_string()], "batches.meta.txt"),
-            (10, Part::Train) => {
+            (10, Split::Test) => (1, vec!["test_batch.bin".to_string()], "batches.meta.txt"),
+            (10, Split::Train) => {
                 let files = (1..=5).map(|n| format!("data_batch_{n}.bin"));
                 (1, files.collect(), "batches.meta.txt")
             }
-            (100, Part::Test) => (2, vec!["test.bin".into()], "fine_label_names.txt"),
-            (100, Part::Train) => (2, vec!["train.bin".into()], "fine_label_names.txt"),
+            (100, Split::Test) => (2, vec!["test.bin".into()], "fine_label_names.txt"),
+            (100, Split::Train) => (2, vec!["train.bin".into()], "fine_label_names.txt"),
             _ => {
                 let message = format!("classes = {}: 10 or 100", self.classes);
                 return Err(LabelledError::malformed(&self.path, message));
@@ -126,7 +126,7 @@ impl CifarTable {
             }
         }
         check_labels(&self.path, &labels, self.classes)?;
-        Ok(LabelledSet {
+        Ok(LabelledDataset {
             path: self.path.clone(),
             class_names: lines_of(&self.path.join(names))?,
             templates: None,
@@ -142,11 +142,11 @@ impl CifarTable {
     }
 }
 
-impl IdxTable {
-    pub(super) fn open(&self, part: Part) -> Result<LabelledSet, LabelledError> {
+impl IdxConfig {
+    pub(super) fn open(&self, part: Split) -> Result<LabelledDataset, LabelledError> {
         let part = match part {
-            Part::Test => "t10k",
-            Part::Train => "train",
+            Split::Test => "t10k",
+            Split::Train => "train",
         };
         let (images, shape) = self.read(&format!("{part}-images-idx3-ubyte"))?;
         let (labels, label_shape) = self.read(&format!("{part}-labels-idx1-ubyte"))?;
@@ -163,7 +163,7 @@ impl IdxTable {
             return Err(LabelledError::malformed(&self.path, message));
         }
         let labels: Vec<usize> = labels.into_iter().map(usize::from).collect();
-        Ok(LabelledSet {
+        Ok(LabelledDataset {
             path: self.path.clone(),
             class_names: None,
             templates: None,
@@ -218,10 +218,10 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    fn pixels(set: &LabelledSet, index: usize) -> Vec<u8> {
+    fn pixels(set: &LabelledDataset, index: usize) -> Vec<u8> {
         match set.images.read(index).unwrap() {
-            Picture::Pixels(pixels) => pixels.into_raw(),
-            Picture::Encoded(_) => unreachable!("bare pixels"),
+            ImageData::Pixels(pixels) => pixels.into_raw(),
+            ImageData::Encoded(_) => unreachable!("bare pixels"),
         }
     }
 
@@ -236,17 +236,17 @@ mod tests {
             }
         }
         fs::write(folder.path().join("test.bin"), &rows).unwrap();
-        let table = |classes| CifarTable {
+        let table = |classes| CifarConfig {
             path: folder.path().into(),
             classes,
         };
-        let set = table(100).open(Part::Test).unwrap();
+        let set = table(100).open(Split::Test).unwrap();
         assert_eq!(set.targets, Targets::Classes(vec![7, 3]));
         assert_eq!(pixels(&set, 1)[..6], [13, 23, 33, 13, 23, 33]);
         fs::write(folder.path().join("test.bin"), &rows[1..]).unwrap();
-        let error = table(100).open(Part::Test).unwrap_err().to_string();
+        let error = table(100).open(Split::Test).unwrap_err().to_string();
         assert!(error.contains("rows of 3074"), "{error}");
-        let error = table(10).open(Part::Train).unwrap_err().to_string();
+        let error = table(10).open(Split::Train).unwrap_err().to_string();
         assert!(error.contains("data_batch_1.bin"), "{error}");
     }
 
@@ -265,13 +265,13 @@ mod tests {
         packed.write_all(&images).unwrap();
         packed.finish().unwrap();
         fs::write(path("t10k-labels-idx1-ubyte"), labels).unwrap();
-        let table = IdxTable {
+        let table = IdxConfig {
             path: folder.path().into(),
         };
-        let set = table.open(Part::Test).unwrap();
+        let set = table.open(Split::Test).unwrap();
         assert_eq!(set.targets, Targets::Classes(vec![9, 4]));
         assert_eq!(pixels(&set, 1), [4, 4, 4, 5, 5, 5, 6, 6, 6]);
         fs::write(path("t10k-labels-idx1-ubyte"), &labels[..9]).unwrap();
-        assert!(table.open(Part::Test).is_err());
+        assert!(table.open(Split::Test).is_err());
     }
 }

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Files, LabelledError, LabelledSet, Part, Targets, part_of};
+use super::{Files, LabelledDataset, LabelledError, Split, Targets, part_of};
 use crate::decode::{IMAGE_EXTENSIONS, is_image_name};
 
 /// `source = "class-folder"` in a dataset file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ClassFolderTable {
+pub struct LabelledClassFolderConfig {
     /// Sub-folders are classes, in the order of their names.
     pub path: PathBuf,
     /// The same of images that a probe is fitted to.
@@ -23,9 +23,9 @@ pub struct ClassFolderTable {
     pub numbered: bool,
 }
 
-impl ClassFolderTable {
+impl LabelledClassFolderConfig {
     /// A folder without more to say of it.
-    pub fn of(path: &Path) -> Self {
+    pub fn new(path: &Path) -> Self {
         Self {
             path: path.to_path_buf(),
             train_path: None,
@@ -33,7 +33,7 @@ impl ClassFolderTable {
         }
     }
 
-    pub(super) fn open(&self, part: Part) -> Result<LabelledSet, LabelledError> {
+    pub(super) fn open(&self, part: Split) -> Result<LabelledDataset, LabelledError> {
         let key = (self.path.as_path(), "train_path");
         let path = part_of(part, &self.path, self.train_path.as_ref(), key)?;
         let (mut names, mut files) = class_files(path)?;
@@ -41,7 +41,7 @@ impl ClassFolderTable {
             (names, files) = by_number(path, &names, files)?;
         }
         let (files, labels) = files.into_iter().unzip();
-        Ok(LabelledSet {
+        Ok(LabelledDataset {
             path: path.clone(),
             class_names: Some(names),
             templates: None,

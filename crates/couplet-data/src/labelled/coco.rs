@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Files, LabelledError, LabelledSet, Part, Targets, part_of};
+use super::{Files, LabelledDataset, LabelledError, Split, Targets, part_of};
 
 /// `source = "coco-captions"` in a dataset file. Source: Chen et al. 2015, "Microsoft COCO
 /// Captions: Data Collection and Evaluation Server".
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CocoTable {
+pub struct CocoCaptionsConfig {
     /// Such as `annotations/captions_val2017.json`.
     pub annotations: PathBuf,
     /// The folder of the images that it names.
@@ -39,8 +39,8 @@ struct Annotation {
     caption: String,
 }
 
-impl CocoTable {
-    pub(super) fn open(&self, part: Part) -> Result<LabelledSet, LabelledError> {
+impl CocoCaptionsConfig {
+    pub(super) fn open(&self, part: Split) -> Result<LabelledDataset, LabelledError> {
         let path = part_of(part, &self.annotations, None, (&self.annotations, "source"))?;
         let bytes = std::fs::read(path).map_err(LabelledError::io(path))?;
         let malformed = |message: String| LabelledError::malformed(path, message);
@@ -75,7 +75,7 @@ impl CocoTable {
         if files.is_empty() {
             return Err(malformed("no images are listed".into()));
         }
-        Ok(LabelledSet {
+        Ok(LabelledDataset {
             path: path.clone(),
             class_names: None,
             templates: None,
@@ -89,16 +89,16 @@ impl CocoTable {
 mod tests {
     use super::*;
 
-    fn open(json: &str) -> Result<LabelledSet, String> {
+    fn open(json: &str) -> Result<LabelledDataset, String> {
         let folder = tempfile::tempdir().unwrap();
         let annotations = folder.path().join("captions.json");
         std::fs::write(&annotations, json).unwrap();
-        let table = CocoTable {
+        let table = CocoCaptionsConfig {
             annotations,
             images: "images".into(),
             captions_per_image: Some(2),
         };
-        table.open(Part::Test).map_err(|error| error.to_string())
+        table.open(Split::Test).map_err(|error| error.to_string())
     }
 
     #[test]

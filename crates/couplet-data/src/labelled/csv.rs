@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ColumnKind, Files, LabelledError, LabelledSet, Part, Targets, label_or_caption, part_of,
+    ColumnKind, Files, LabelledDataset, LabelledError, Split, Targets, label_or_caption, part_of,
 };
 use crate::csv_table::CsvFile;
 
 /// `source = "csv"` in a dataset file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LabelledCsvTable {
+pub struct LabelledCsvConfig {
     pub path: PathBuf,
     /// The same of images that a probe is fitted to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,8 +39,8 @@ fn default_image_column() -> String {
     "filepath".into()
 }
 
-impl LabelledCsvTable {
-    pub(super) fn open(&self, part: Part) -> Result<LabelledSet, LabelledError> {
+impl LabelledCsvConfig {
+    pub(super) fn open(&self, part: Split) -> Result<LabelledDataset, LabelledError> {
         let key = (self.path.as_path(), "train_path");
         let path = part_of(part, &self.path, self.train_path.as_ref(), key)?;
         let malformed = |message: String| LabelledError::malformed(path, message);
@@ -63,7 +63,7 @@ impl LabelledCsvTable {
             let (labels, names) = class_numbers(&labels);
             (files, Targets::Classes(labels), names)
         };
-        Ok(LabelledSet {
+        Ok(LabelledDataset {
             path: path.clone(),
             class_names,
             templates: None,
@@ -129,11 +129,14 @@ pub(super) fn class_numbers(labels: &[String]) -> (Vec<usize>, Option<Vec<String
 mod tests {
     use super::*;
 
-    fn open(text: &str, change: impl Fn(&mut LabelledCsvTable)) -> Result<LabelledSet, String> {
+    fn open(
+        text: &str,
+        change: impl Fn(&mut LabelledCsvConfig),
+    ) -> Result<LabelledDataset, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.csv");
         std::fs::write(&path, text).unwrap();
-        let mut table = LabelledCsvTable {
+        let mut table = LabelledCsvConfig {
             path,
             train_path: None,
             image_column: default_image_column(),
@@ -143,7 +146,7 @@ mod tests {
             root: None,
         };
         change(&mut table);
-        table.open(Part::Test).map_err(|error| error.to_string())
+        table.open(Split::Test).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -158,7 +161,7 @@ mod tests {
 
     #[test]
     fn labels_are_numbers_or_names() {
-        let label = |table: &mut LabelledCsvTable| table.label_column = Some("l".into());
+        let label = |table: &mut LabelledCsvConfig| table.label_column = Some("l".into());
         let set = open("filepath,l\na,2\nb,0\n", label).unwrap();
         assert_eq!(*set.targets(), Targets::Classes(vec![2, 0]));
         let set = open("l,filepath\nowl,a\ncat,b\n", label).unwrap();

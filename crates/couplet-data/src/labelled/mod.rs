@@ -16,53 +16,53 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::draw::{Purpose, stream};
-use crate::sample::{Fault, Picture, SkipCause, Skipped};
-use crate::shapes::{Classes, LabelledShapes, Split};
+use crate::sample::{ImageData, SampleError, SkipCause, Skipped};
+use crate::shapes::{LabelledShapes, ShapesClasses, ShapesSplit};
 use crate::{Transform, decode_exact};
 
-pub use binary::{CifarTable, IdxTable};
-pub use class_folder::ClassFolderTable;
+pub use binary::{CifarConfig, IdxConfig};
+pub use class_folder::LabelledClassFolderConfig;
 pub(crate) use class_folder::class_files;
-pub use coco::CocoTable;
-pub use csv::LabelledCsvTable;
-pub use parquet::LabelledParquetTable;
-pub use webdataset::LabelledWebdatasetTable;
+pub use coco::CocoCaptionsConfig;
+pub use csv::LabelledCsvConfig;
+pub use parquet::LabelledParquetConfig;
+pub use webdataset::LabelledWebdatasetConfig;
 
 /// Where labelled images lie: the source's part of a dataset file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "source", rename_all = "kebab-case")]
-pub enum LabelledTable {
+pub enum LabelledConfig {
     /// Pictures of coloured shapes, drawn by Couplet itself.
-    Shapes(LabelledShapesTable),
+    Shapes(LabelledShapesConfig),
     /// A folder with one sub-folder a class.
-    ClassFolder(ClassFolderTable),
+    ClassFolder(LabelledClassFolderConfig),
     /// CLIP_benchmark's folder of tar shards.
-    Webdataset(LabelledWebdatasetTable),
+    Webdataset(LabelledWebdatasetConfig),
     /// CIFAR-10's and CIFAR-100's binary files.
-    Cifar(CifarTable),
+    Cifar(CifarConfig),
     /// MNIST's files, and those of sets in its format.
-    Idx(IdxTable),
+    Idx(IdxConfig),
     /// Tables with images and labels or captions, as Hugging Face writes them. Needs the
     /// feature `parquet`.
-    Parquet(LabelledParquetTable),
+    Parquet(LabelledParquetConfig),
     /// A table that names image files and their labels or captions.
-    Csv(LabelledCsvTable),
+    Csv(LabelledCsvConfig),
     /// COCO's captions, and those of sets in its format.
-    CocoCaptions(CocoTable),
+    CocoCaptions(CocoCaptionsConfig),
 }
 
 /// `source = "shapes"` in a dataset file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LabelledShapesTable {
-    pub split: Split,
-    pub classes: Classes,
+pub struct LabelledShapesConfig {
+    pub split: ShapesSplit,
+    pub classes: ShapesClasses,
     pub samples: usize,
 }
 
 /// Which images of a dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum Split {
     /// Those that are judged by.
     Test,
     /// Those that a probe is fitted to.
@@ -111,10 +111,10 @@ pub enum Targets {
 
 /// Images that can be read in any order, from any thread.
 trait Images: Send + Sync {
-    fn read(&self, index: usize) -> Result<Picture, Fault>;
+    fn read(&self, index: usize) -> Result<ImageData, SampleError>;
 
     /// Images that are cheaper to read together than one by one.
-    fn read_ahead(&self, _range: Range<usize>) -> Option<Vec<Result<Picture, Fault>>> {
+    fn read_ahead(&self, _range: Range<usize>) -> Option<Vec<Result<ImageData, SampleError>>> {
         None
     }
 
@@ -128,7 +128,7 @@ trait Images: Send + Sync {
 }
 
 /// Images with what belongs to each, in a fixed order.
-pub struct LabelledSet {
+pub struct LabelledDataset {
     /// Where it lies, for errors.
     path: PathBuf,
     /// The names that the storage itself gives its classes.
@@ -139,9 +139,9 @@ pub struct LabelledSet {
     targets: Targets,
 }
 
-impl std::fmt::Debug for LabelledSet {
+impl std::fmt::Debug for LabelledDataset {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LabelledSet")
+        f.debug_struct("LabelledDataset")
             .field("path", &self.path)
             .field("images", &self.len())
             .finish_non_exhaustive()
@@ -158,13 +158,13 @@ pub struct LabelledBatch {
     pub skipped: Vec<Skipped>,
 }
 
-impl LabelledTable {
+impl LabelledConfig {
     /// Opens a part of the set; images are read later.
     /// - image_size: side of the pictures that are drawn, in pixels.
     ///
     /// # Errors
     /// If files are missing or not of the kind they should be, or the part is not named.
-    pub fn open(&self, part: Part, image_size: u32) -> Result<LabelledSet, LabelledError> {
+    pub fn open(&self, part: Split, image_size: u32) -> Result<LabelledDataset, LabelledError> {
         match self {
             Self::Shapes(table) => table.open(part, image_size),
             Self::ClassFolder(table) => table.open(part),
@@ -190,19 +190,19 @@ impl LabelledTable {
     }
 }
 
-impl LabelledShapesTable {
+impl LabelledShapesConfig {
     #[expect(clippy::unnecessary_wraps, reason = "as the other tables")]
-    fn open(&self, part: Part, image_size: u32) -> Result<LabelledSet, LabelledError> {
+    fn open(&self, part: Split, image_size: u32) -> Result<LabelledDataset, LabelledError> {
         let shapes = LabelledShapes {
             split: match part {
-                Part::Test => self.split,
-                Part::Train => Split::Train,
+                Split::Test => self.split,
+                Split::Train => ShapesSplit::Train,
             },
             classes: self.classes,
             image_size,
         };
         let labels = (0..self.samples).map(|index| shapes.label(index));
-        Ok(LabelledSet {
+        Ok(LabelledDataset {
             path: "shapes".into(),
             class_names: Some(shapes.class_names()),
             templates: None,
@@ -213,7 +213,7 @@ impl LabelledShapesTable {
 }
 
 impl Images for LabelledShapes {
-    fn read(&self, index: usize) -> Result<Picture, Fault> {
+    fn read(&self, index: usize) -> Result<ImageData, SampleError> {
         Ok(Self::read(self, index))
     }
 
@@ -236,15 +236,15 @@ fn hash_of(value: impl Hash) -> u64 {
 struct Files(Vec<PathBuf>);
 
 impl Images for Files {
-    fn read(&self, index: usize) -> Result<Picture, Fault> {
+    fn read(&self, index: usize) -> Result<ImageData, SampleError> {
         let bytes = std::fs::read(&self.0[index]);
-        bytes.map(Picture::Encoded).map_err(|error| {
+        bytes.map(ImageData::Encoded).map_err(|error| {
             let cause = if error.kind() == std::io::ErrorKind::NotFound {
                 SkipCause::MissingImage
             } else {
                 SkipCause::Unreadable
             };
-            Fault::new(cause, error)
+            SampleError::new(cause, error)
         })
     }
 
@@ -253,7 +253,7 @@ impl Images for Files {
     }
 }
 
-impl LabelledSet {
+impl LabelledDataset {
     /// Images in the set, unreadable ones included.
     pub fn len(&self) -> usize {
         match &self.targets {
@@ -288,7 +288,7 @@ impl LabelledSet {
         &self.targets
     }
 
-    pub(crate) fn picture(&self, index: usize) -> Result<Picture, Fault> {
+    pub(crate) fn picture(&self, index: usize) -> Result<ImageData, SampleError> {
         self.images.read(index)
     }
 
@@ -361,7 +361,7 @@ impl LabelledSet {
     fn prepare(
         &self,
         index: usize,
-        picture: Result<Picture, Fault>,
+        picture: Result<ImageData, SampleError>,
         transform: &Transform,
         max_pixels: u64,
         out: &mut [u8],
@@ -378,24 +378,28 @@ impl LabelledSet {
 ///
 /// # Errors
 /// If the image is corrupt, of another format, or too large.
-pub fn prepare(picture: Picture, transform: &Transform, max_pixels: u64) -> Result<Vec<u8>, Fault> {
+pub fn prepare(
+    picture: ImageData,
+    transform: &Transform,
+    max_pixels: u64,
+) -> Result<Vec<u8>, SampleError> {
     let mut out = vec![0; transform.output_len()];
     prepare_into(picture, transform, max_pixels, &mut out)?;
     Ok(out)
 }
 
 fn prepare_into(
-    picture: Picture,
+    picture: ImageData,
     transform: &Transform,
     max_pixels: u64,
     out: &mut [u8],
-) -> Result<(), Fault> {
+) -> Result<(), SampleError> {
     let image = decode_exact(picture, max_pixels)?;
     // An evaluation's transform draws nothing.
     let mut unused = stream(0, Purpose::Augment, 0, 0);
     transform
         .apply(&image, &mut unused, out)
-        .map_err(|error| Fault::new(SkipCause::CorruptImage, error))
+        .map_err(|error| SampleError::new(SkipCause::CorruptImage, error))
 }
 
 /// The lines of a file beside a set, if it is there; empty ones at the end are none.
@@ -429,14 +433,14 @@ fn label_or_caption<'a>(
 
 /// The file of a part, or why there is none.
 fn part_of<'a, T>(
-    part: Part,
+    part: Split,
     test: &'a T,
     train: Option<&'a T>,
     (path, key): (&Path, &str),
 ) -> Result<&'a T, LabelledError> {
     match part {
-        Part::Test => Ok(test),
-        Part::Train => train.ok_or_else(|| {
+        Split::Test => Ok(test),
+        Split::Train => train.ok_or_else(|| {
             let message = format!("a probe needs training images: set {key} in the dataset's file");
             LabelledError::malformed(path, message)
         }),
@@ -446,13 +450,13 @@ fn part_of<'a, T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Filter, Fit};
+    use crate::{Interpolation, ResizeMode};
     use image::RgbImage;
     use std::fs;
 
-    fn class_folder(path: &Path) -> Result<LabelledSet, LabelledError> {
-        let table = LabelledTable::ClassFolder(ClassFolderTable::of(path));
-        table.open(Part::Test, 2)
+    fn class_folder(path: &Path) -> Result<LabelledDataset, LabelledError> {
+        let table = LabelledConfig::ClassFolder(LabelledClassFolderConfig::new(path));
+        table.open(Split::Test, 2)
     }
 
     #[test]
@@ -476,7 +480,7 @@ mod tests {
         assert_eq!(*set.targets(), Targets::Classes(vec![0, 0, 0, 1]));
         let batch = set.batch(
             0..set.len(),
-            &Transform::eval(2, Fit::Crop, Filter::Bicubic),
+            &Transform::eval(2, ResizeMode::Shortest, Interpolation::Bicubic),
             1000,
         );
         assert_eq!(batch.indices, [0, 1, 3]);

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ColumnKind, LabelledError, LabelledSet, Part, label_or_caption, part_of};
+use super::{ColumnKind, LabelledDataset, LabelledError, Split, label_or_caption, part_of};
 use crate::source::Patterns;
 
 /// `source = "parquet"` in a dataset file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LabelledParquetTable {
+pub struct LabelledParquetConfig {
     pub files: Patterns,
     /// The same of images that a probe is fitted to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -33,8 +33,8 @@ fn default_image_column() -> String {
     "image".into()
 }
 
-impl LabelledParquetTable {
-    pub(super) fn open(&self, part: Part) -> Result<LabelledSet, LabelledError> {
+impl LabelledParquetConfig {
+    pub(super) fn open(&self, part: Split) -> Result<LabelledDataset, LabelledError> {
         let place = PathBuf::from("files");
         let key = (place.as_path(), "train_files");
         let files = part_of(part, &self.files, self.train_files.as_ref(), key)?;
@@ -46,7 +46,7 @@ impl LabelledParquetTable {
 
     #[cfg(not(feature = "parquet"))]
     #[expect(clippy::unused_self, reason = "with the feature it is used")]
-    fn read(&self, _: &Patterns, _: &str, _: ColumnKind) -> Result<LabelledSet, String> {
+    fn read(&self, _: &Patterns, _: &str, _: ColumnKind) -> Result<LabelledDataset, String> {
         Err("this binary was built without Parquet; build it with `--features parquet`".into())
     }
 
@@ -56,7 +56,7 @@ impl LabelledParquetTable {
         files: &Patterns,
         column: &str,
         kind: ColumnKind,
-    ) -> Result<LabelledSet, String> {
+    ) -> Result<LabelledDataset, String> {
         use super::Targets;
         use super::csv::class_numbers;
         use crate::source::{Labels, ParquetImages};
@@ -92,7 +92,7 @@ impl LabelledParquetTable {
                 return Err(format!("the column `{column}` holds numbers"));
             }
         };
-        Ok(LabelledSet {
+        Ok(LabelledDataset {
             path: images.path(),
             class_names,
             templates: None,
@@ -104,14 +104,14 @@ impl LabelledParquetTable {
 
 #[cfg(feature = "parquet")]
 impl super::Images for crate::source::ParquetImages {
-    fn read(&self, index: usize) -> Result<crate::sample::Picture, crate::sample::Fault> {
+    fn read(&self, index: usize) -> Result<crate::sample::ImageData, crate::sample::SampleError> {
         self.picture(index)
     }
 
     fn read_ahead(
         &self,
         range: std::ops::Range<usize>,
-    ) -> Option<Vec<Result<crate::sample::Picture, crate::sample::Fault>>> {
+    ) -> Option<Vec<Result<crate::sample::ImageData, crate::sample::SampleError>>> {
         Some(self.pictures(range))
     }
 
@@ -124,11 +124,11 @@ impl super::Images for crate::source::ParquetImages {
 mod tests {
     use super::super::Targets;
     use super::*;
-    use crate::sample::Picture;
+    use crate::sample::ImageData;
 
-    fn table(name: &str, label: Option<&str>, caption: Option<&str>) -> LabelledParquetTable {
+    fn table(name: &str, label: Option<&str>, caption: Option<&str>) -> LabelledParquetConfig {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/");
-        LabelledParquetTable {
+        LabelledParquetConfig {
             files: Patterns::One(format!("{folder}{name}.parquet")),
             train_files: None,
             image_column: "image".into(),
@@ -144,18 +144,18 @@ mod tests {
         let wanted = Targets::Classes(vec![0, 1, 2, 0, 1, 2, 0]);
         for column in ["label", "name"] {
             let set = table("labels", Some(column), None)
-                .open(Part::Test)
+                .open(Split::Test)
                 .unwrap();
             assert_eq!(*set.targets(), wanted);
             assert_eq!(set.class_names().unwrap(), ["cat", "dog", "owl"]);
         }
         let set = table("labels", Some("label"), None)
-            .open(Part::Test)
+            .open(Split::Test)
             .unwrap();
         let together = set.images.read_ahead(2..7).unwrap();
         for (index, picture) in (2..7).zip(together) {
             for picture in [picture, set.images.read(index)] {
-                let Ok(Picture::Encoded(bytes)) = picture else {
+                let Ok(ImageData::Encoded(bytes)) = picture else {
                     unreachable!("the table holds bytes");
                 };
                 assert_eq!(bytes, format!("image {index}").into_bytes());
@@ -166,18 +166,18 @@ mod tests {
     #[test]
     fn lists_are_captions() {
         let set = table("hugging_face", None, Some("captions"))
-            .open(Part::Test)
+            .open(Split::Test)
             .unwrap();
         let Targets::Captions(captions) = set.targets() else {
             unreachable!("they were asked for");
         };
         assert_eq!(captions[1], ["first 1", "second 1"]);
         let error = table("labels", None, Some("label"))
-            .open(Part::Test)
+            .open(Split::Test)
             .unwrap_err();
         assert!(error.to_string().contains("holds numbers"), "{error}");
         let error = table("labels", Some("label"), None)
-            .open(Part::Train)
+            .open(Split::Train)
             .unwrap_err();
         assert!(error.to_string().contains("set train_files"), "{error}");
     }

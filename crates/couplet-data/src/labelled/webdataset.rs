@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::npy::flags;
-use super::{Images, LabelledError, LabelledSet, Part, Targets, lines_of};
-use crate::sample::{Fault, Picture, SkipCause};
+use super::{Images, LabelledDataset, LabelledError, Split, Targets, lines_of};
+use crate::sample::{ImageData, SampleError, SkipCause};
 use crate::source::{ShardFile, ShardMembers};
 
 /// `source = "webdataset"` in a dataset file: a folder with `test/nshards.txt`,
@@ -15,7 +15,7 @@ use crate::source::{ShardFile, ShardMembers};
 /// `dataset_type.txt` if they are there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LabelledWebdatasetTable {
+pub struct LabelledWebdatasetConfig {
     pub path: PathBuf,
     /// The sub-folder of the images that are judged by.
     #[serde(default = "default_split")]
@@ -59,12 +59,12 @@ struct Shards {
 }
 
 impl Images for Shards {
-    fn read(&self, index: usize) -> Result<Picture, Fault> {
+    fn read(&self, index: usize) -> Result<ImageData, SampleError> {
         let (shard, at) = self.entries[index];
         let file = &self.files[shard];
         file.read(file.samples[at].image)
-            .map(Picture::Encoded)
-            .map_err(|error| Fault::new(SkipCause::Unreadable, error))
+            .map(ImageData::Encoded)
+            .map_err(|error| SampleError::new(SkipCause::Unreadable, error))
     }
 
     fn locate(&self, index: usize) -> (String, String) {
@@ -77,7 +77,7 @@ impl Images for Shards {
     }
 }
 
-impl LabelledWebdatasetTable {
+impl LabelledWebdatasetConfig {
     /// Whether a folder is of this layout.
     pub fn is_here(path: &Path) -> bool {
         let split = path.join(default_split());
@@ -85,7 +85,7 @@ impl LabelledWebdatasetTable {
     }
 
     /// A folder without more to say of it.
-    pub fn of(path: &Path) -> Self {
+    pub fn new(path: &Path) -> Self {
         Self {
             path: path.to_path_buf(),
             split: default_split(),
@@ -93,10 +93,10 @@ impl LabelledWebdatasetTable {
         }
     }
 
-    pub(super) fn open(&self, part: Part) -> Result<LabelledSet, LabelledError> {
+    pub(super) fn open(&self, part: Split) -> Result<LabelledDataset, LabelledError> {
         let split = match part {
-            Part::Test => &self.split,
-            Part::Train => &self.train_split,
+            Split::Test => &self.split,
+            Split::Train => &self.train_split,
         };
         let folder = self.path.join(split);
         let kind = self.kind()?;
@@ -108,7 +108,7 @@ impl LabelledWebdatasetTable {
         for shard in 0..shard_count(&folder)? {
             let path = folder.join(format!("{shard}.tar"));
             let file =
-                ShardMembers::of(&path, kind.extension()).map_err(LabelledError::io(&path))?;
+                ShardMembers::open(&path, kind.extension()).map_err(LabelledError::io(&path))?;
             let problem = |message: String| LabelledError::malformed(&path, message);
             if let Some(damage) = file.damage.first() {
                 return Err(problem(format!("{}: {}", damage.place, damage.message)));
@@ -128,7 +128,7 @@ impl LabelledWebdatasetTable {
         let targets = targets(kind, labels, class_names.as_deref())
             .map_err(|message| LabelledError::malformed(&folder, message))?;
         let templates = self.path.join("zeroshot_classification_templates.txt");
-        Ok(LabelledSet {
+        Ok(LabelledDataset {
             path: self.path.clone(),
             class_names,
             templates: lines_of(&templates)?,
@@ -239,8 +239,8 @@ mod tests {
         fs::write(folder.join("test/0.tar"), builder.into_inner().unwrap()).unwrap();
     }
 
-    fn open(folder: &Path) -> Result<LabelledSet, String> {
-        let set = LabelledWebdatasetTable::of(folder).open(Part::Test);
+    fn open(folder: &Path) -> Result<LabelledDataset, String> {
+        let set = LabelledWebdatasetConfig::new(folder).open(Split::Test);
         set.map_err(|error| error.to_string())
     }
 
@@ -255,7 +255,7 @@ mod tests {
             ("s1.cls", b"0\n"),
         ];
         put(folder, "classification\n", &members);
-        assert!(LabelledWebdatasetTable::is_here(folder));
+        assert!(LabelledWebdatasetConfig::is_here(folder));
         fs::write(folder.join("classnames.txt"), "cat\ndog\n").unwrap();
         fs::write(
             folder.join("zeroshot_classification_templates.txt"),
@@ -266,7 +266,7 @@ mod tests {
         assert_eq!(*set.targets(), Targets::Classes(vec![1, 0]));
         assert_eq!(set.class_names().unwrap(), ["cat", "dog"]);
         assert_eq!(set.templates().unwrap(), ["a {c}"]);
-        assert!(matches!(set.images.read(1), Ok(Picture::Encoded(bytes)) if bytes == b"j"));
+        assert!(matches!(set.images.read(1), Ok(ImageData::Encoded(bytes)) if bytes == b"j"));
 
         fs::write(folder.join("classnames.txt"), "cat\n").unwrap();
         assert!(

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Position;
+use super::LoaderState;
 use crate::Tokenizer;
 use crate::read_ahead::{PixelChunk, ReadAhead};
 use crate::sample::Skipped;
@@ -70,7 +70,7 @@ pub struct HostBatch {
     /// Samples passed over on the way to this batch.
     pub skipped: Vec<Skipped>,
     /// Where the next batch starts.
-    pub next: Position,
+    pub next: LoaderState,
 }
 
 impl HostBatch {
@@ -115,7 +115,7 @@ impl HostBatch {
     /// A batch of pairs that are at hand already.
     /// - pixels: `[batch, image_size, image_size, 3]`; tokens: `[batch, token_length]`.
     /// - caption_lengths: how much of its row each caption needs.
-    pub fn of(
+    pub fn from_host(
         pixels: &[u8],
         tokens: Vec<i32>,
         token_length: usize,
@@ -136,7 +136,7 @@ impl HostBatch {
             caption_lengths,
             labels: Vec::new(),
             skipped: Vec::new(),
-            next: Position::default(),
+            next: LoaderState::default(),
         }
     }
 

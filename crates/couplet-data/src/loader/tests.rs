@@ -1,9 +1,9 @@
 use super::*;
 use crate::order::Share;
-use crate::sample::{Picture, Sample};
-use crate::source::Source;
-use crate::stream::{Shards, Streamed};
-use crate::{Filter, Fit, Tokenizer};
+use crate::sample::{ImageData, Sample};
+use crate::source::MapDataset;
+use crate::stream::{ShardedDataset, StreamSample};
+use crate::{Interpolation, ResizeMode, Tokenizer};
 use image::RgbImage;
 
 /// Grey pictures whose level is their index; some indices are bad.
@@ -12,20 +12,20 @@ struct Levels {
     bad: Vec<usize>,
 }
 
-impl Source for Levels {
+impl MapDataset for Levels {
     fn len(&self) -> usize {
         usize::from(self.len)
     }
 
-    fn read(&self, index: usize, _epoch: u64) -> Result<Sample, Fault> {
+    fn read(&self, index: usize, _epoch: u64) -> Result<Sample, SampleError> {
         if self.bad.contains(&index) {
-            return Err(Fault::new(SkipCause::CorruptImage, "bad"));
+            return Err(SampleError::new(SkipCause::CorruptImage, "bad"));
         }
         assert!(index != 200, "a decoder's bug");
         let level = u8::try_from(index).unwrap();
         Ok(Sample {
             label: None,
-            picture: Picture::Pixels(RgbImage::from_pixel(2, 2, [level; 3].into())),
+            picture: ImageData::Pixels(RgbImage::from_pixel(2, 2, [level; 3].into())),
             caption: "a word ".repeat(index % 5),
         })
     }
@@ -54,7 +54,7 @@ fn options(threads: usize) -> LoaderOptions {
             seed: 1,
         },
         batch_size: 0,
-        transform: Transform::eval(2, Fit::Crop, Filter::Bicubic),
+        transform: Transform::eval(2, ResizeMode::Shortest, Interpolation::Bicubic),
         tokens: token_options(20, true),
         max_image_pixels: 100,
         dct_scaling: false,
@@ -64,12 +64,12 @@ fn options(threads: usize) -> LoaderOptions {
     }
 }
 
-fn start(source: Levels, batch_size: usize, threads: usize, position: Position) -> Loader {
+fn start(source: Levels, batch_size: usize, threads: usize, position: LoaderState) -> Loader {
     let mut options = options(threads);
     options.order.len = source.len();
     options.order.epoch_len = source.len();
     options.batch_size = batch_size;
-    Loader::start(Set::Indexed(Arc::new(source)), options, position).unwrap()
+    Loader::start(PairDataset::Indexed(Arc::new(source)), options, position).unwrap()
 }
 
 fn levels(batch: &HostBatch) -> Vec<u8> {
@@ -77,7 +77,7 @@ fn levels(batch: &HostBatch) -> Vec<u8> {
     pixels.chunks_exact(12).map(|image| image[0]).collect()
 }
 
-fn take(loader: &Loader, batches: usize) -> Vec<(Vec<u8>, Vec<i32>, Position)> {
+fn take(loader: &Loader, batches: usize) -> Vec<(Vec<u8>, Vec<i32>, LoaderState)> {
     (0..batches)
         .map(|_| {
             let batch = loader.next_batch().unwrap();
@@ -95,8 +95,8 @@ fn some_bad() -> Levels {
 
 #[test]
 fn threads_do_not_change_what_a_batch_holds() {
-    let one = take(&start(some_bad(), 8, 1, Position::default()), 12);
-    let four = take(&start(some_bad(), 8, 4, Position::default()), 12);
+    let one = take(&start(some_bad(), 8, 1, LoaderState::default()), 12);
+    let four = take(&start(some_bad(), 8, 4, LoaderState::default()), 12);
     assert_eq!(one, four);
     assert_eq!(one[4].2.epoch, 1, "40 samples make 5 batches of 8");
 }
@@ -116,7 +116,12 @@ fn once_gives_every_usable_sample_and_no_other() {
             len: 40,
             bad: bad.clone(),
         });
-        let loader = Loader::start(Set::Indexed(source), options, Position::default()).unwrap();
+        let loader = Loader::start(
+            PairDataset::Indexed(source),
+            options,
+            LoaderState::default(),
+        )
+        .unwrap();
         let (mut seen, mut skipped) = (Vec::new(), 0);
         loop {
             let batch = loader.next_batch().unwrap();
@@ -142,7 +147,7 @@ fn once_gives_every_usable_sample_and_no_other() {
 
 #[test]
 fn a_position_takes_up_where_it_was() {
-    let whole = take(&start(some_bad(), 8, 2, Position::default()), 12);
+    let whole = take(&start(some_bad(), 8, 2, LoaderState::default()), 12);
     for at in [0, 3, 4, 6] {
         let rest = take(&start(some_bad(), 8, 2, whole[at].2.clone()), 3);
         assert_eq!(rest, whole[at + 1..at + 4]);
@@ -151,7 +156,7 @@ fn a_position_takes_up_where_it_was() {
 
 #[test]
 fn bad_samples_are_replaced_and_listed() {
-    let loader = start(some_bad(), 8, 2, Position::default());
+    let loader = start(some_bad(), 8, 2, LoaderState::default());
     let batches: Vec<_> = (0..5).map(|_| loader.next_batch().unwrap()).collect();
     let seen: Vec<u8> = batches.iter().flat_map(levels).collect();
     assert!(!seen.contains(&3) && !seen.contains(&17) && !seen.contains(&30));
@@ -168,7 +173,7 @@ fn bad_samples_are_replaced_and_listed() {
 #[test]
 fn too_many_bad_samples_stop_the_loader_with_their_causes() {
     let bad = (0..30).collect();
-    let loader = start(Levels { len: 40, bad }, 8, 2, Position::default());
+    let loader = start(Levels { len: 40, bad }, 8, 2, LoaderState::default());
     let error = loop {
         match loader.next_batch() {
             Ok(_) => {}
@@ -185,7 +190,7 @@ fn a_panicking_decoder_costs_one_sample() {
         len: 201,
         bad: Vec::new(),
     };
-    let loader = start(source, 201, 2, Position::default());
+    let loader = start(source, 201, 2, LoaderState::default());
     let batch = loader.next_batch().unwrap();
     assert_eq!(batch.skipped.len(), 1);
     assert_eq!(batch.skipped[0].detail, "the decoder panicked");
@@ -211,7 +216,7 @@ fn captions_are_padded_to_the_longest_rounded_up() {
 /// Shards of ten levels each; every ninth sample is bad.
 struct LevelShards;
 
-impl Shards for LevelShards {
+impl ShardedDataset for LevelShards {
     fn len(&self) -> usize {
         6
     }
@@ -228,14 +233,20 @@ impl Shards for LevelShards {
         format!("shard {shard}")
     }
 
-    fn read(&self, shard: usize, from: u64, epoch: u64, give: &mut dyn FnMut(Streamed) -> bool) {
+    fn read(
+        &self,
+        shard: usize,
+        from: u64,
+        epoch: u64,
+        give: &mut dyn FnMut(StreamSample) -> bool,
+    ) {
         let source = Levels {
             len: 60,
             bad: (0..60).step_by(9).collect(),
         };
         for at in from..10 {
             let index = shard * 10 + usize::try_from(at).unwrap();
-            let streamed = Streamed {
+            let streamed = StreamSample {
                 key: index.to_string(),
                 sample: source.read(index, epoch),
                 behind: at + 1,
@@ -248,7 +259,7 @@ impl Shards for LevelShards {
     }
 }
 
-fn start_stream(threads: usize, position: Position, share: Share) -> Loader {
+fn start_stream(threads: usize, position: LoaderState, share: Share) -> Loader {
     let options = LoaderOptions {
         order: Order {
             len: 60,
@@ -260,17 +271,22 @@ fn start_stream(threads: usize, position: Position, share: Share) -> Loader {
         batch_size: 8 / share.ranks,
         ..options(threads)
     };
-    Loader::start(Set::Stream(Arc::new(LevelShards)), options, position).unwrap()
+    Loader::start(
+        PairDataset::Stream(Arc::new(LevelShards)),
+        options,
+        position,
+    )
+    .unwrap()
 }
 
 #[test]
 fn a_stream_is_the_same_for_any_threads_and_from_any_position() {
-    let one = take(&start_stream(1, Position::default(), Share::ALL), 18);
-    let four = take(&start_stream(4, Position::default(), Share::ALL), 18);
+    let one = take(&start_stream(1, LoaderState::default(), Share::ALL), 18);
+    let four = take(&start_stream(4, LoaderState::default(), Share::ALL), 18);
     assert_eq!(one, four);
     assert_eq!(one[6].2.epoch, 1, "60 samples make 7 batches of 8");
     for at in [0, 3, 5, 6, 9] {
-        let position: Position =
+        let position: LoaderState =
             serde_json::from_str(&serde_json::to_string(&one[at].2).unwrap()).unwrap();
         let rest = take(&start_stream(2, position, Share::ALL), 3);
         assert_eq!(rest, one[at + 1..at + 4]);
@@ -284,7 +300,7 @@ fn ranks_share_a_streams_batches() {
         ranks: 2,
         global_batch: 8,
     };
-    let own = [0, 1].map(|rank| take(&start_stream(1, Position::default(), share(rank)), 9));
+    let own = [0, 1].map(|rank| take(&start_stream(1, LoaderState::default(), share(rank)), 9));
     // Places of the first pass, none of which both have.
     let mut seen: Vec<u8> = own
         .iter()

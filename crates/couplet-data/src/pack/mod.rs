@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use image::codecs::jpeg::JpegEncoder;
 use image::{ImageFormat, RgbImage};
 
-use crate::Filter;
+use crate::Interpolation;
 use crate::decode;
 use crate::resample::{Window, resize};
-use crate::sample::{Fault, Picture, SkipCause, Skipped};
-use crate::source::{Read, Set};
+use crate::sample::{ImageData, SampleError, SkipCause, Skipped};
+use crate::source::{PairDataset, Read};
 use crate::transform::shorter_side_to;
 
 use self::writer::Writer;
@@ -80,7 +80,7 @@ struct Pair {
 /// # Errors
 /// If the folder cannot be written.
 pub fn pack(
-    set: &Set,
+    set: &PairDataset,
     folder: &Path,
     options: PackOptions,
     mut progress: impl FnMut(usize),
@@ -107,11 +107,11 @@ pub fn pack(
     Ok(packed)
 }
 
-fn prepare(read: Read<'_>, options: PackOptions) -> Result<Pair, Fault> {
+fn prepare(read: Read<'_>, options: PackOptions) -> Result<Pair, SampleError> {
     let sample = read()?;
     let caption = sample.caption;
     let encoded = match sample.picture {
-        Picture::Pixels(pixels) => {
+        ImageData::Pixels(pixels) => {
             let (bytes, extension) = match options.shorter_side {
                 Some(side) => shrunk(&pixels, side).unwrap_or((png(&pixels)?, "png")),
                 None => (png(&pixels)?, "png"),
@@ -122,16 +122,16 @@ fn prepare(read: Read<'_>, options: PackOptions) -> Result<Pair, Fault> {
                 caption,
             });
         }
-        Picture::Encoded(bytes) => bytes,
+        ImageData::Encoded(bytes) => bytes,
     };
     // Decoded in any case: a set that was packed has no bad images.
-    let pixels = decode(Picture::Encoded(encoded.clone()), options.max_pixels)?;
+    let pixels = decode(ImageData::Encoded(encoded.clone()), options.max_pixels)?;
     let small = options.shorter_side.and_then(|side| shrunk(&pixels, side));
     let (bytes, extension) = if let Some(small) = small {
         small
     } else {
         let format = image::guess_format(&encoded)
-            .map_err(|error| Fault::new(SkipCause::CorruptImage, error))?;
+            .map_err(|error| SampleError::new(SkipCause::CorruptImage, error))?;
         let extension = format.extensions_str().first().copied().unwrap_or("jpg");
         (encoded, extension)
     };
@@ -142,11 +142,11 @@ fn prepare(read: Read<'_>, options: PackOptions) -> Result<Pair, Fault> {
     })
 }
 
-fn png(pixels: &RgbImage) -> Result<Vec<u8>, Fault> {
+fn png(pixels: &RgbImage) -> Result<Vec<u8>, SampleError> {
     let mut bytes = Cursor::new(Vec::new());
     pixels
         .write_to(&mut bytes, ImageFormat::Png)
-        .map_err(|error| Fault::new(SkipCause::CorruptImage, error))?;
+        .map_err(|error| SampleError::new(SkipCause::CorruptImage, error))?;
     Ok(bytes.into_inner())
 }
 
@@ -157,7 +157,13 @@ fn shrunk(pixels: &RgbImage, side: u32) -> Option<(Vec<u8>, &'static str)> {
     }
     let to = shorter_side_to(side, pixels.width(), pixels.height());
     let mut small = vec![0; to[0] as usize * to[1] as usize * 3];
-    resize(pixels, to, Window::whole(to), Filter::Bicubic, &mut small);
+    resize(
+        pixels,
+        to,
+        Window::whole(to),
+        Interpolation::Bicubic,
+        &mut small,
+    );
     let mut jpeg = Vec::new();
     JpegEncoder::new_with_quality(&mut jpeg, JPEG_QUALITY)
         .encode(&small, to[0], to[1], image::ExtendedColorType::Rgb8)
@@ -168,11 +174,11 @@ fn shrunk(pixels: &RgbImage, side: u32) -> Option<(Vec<u8>, &'static str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shapes::ShapesTable;
-    use crate::source::SourceTable;
+    use crate::shapes::ShapesConfig;
+    use crate::source::SourceConfig;
 
-    fn shapes() -> Set {
-        SourceTable::Shapes(ShapesTable { samples: 7 })
+    fn shapes() -> PairDataset {
+        SourceConfig::Shapes(ShapesConfig { samples: 7 })
             .open(3, 32)
             .unwrap()
     }
@@ -188,7 +194,7 @@ mod tests {
         let before = shapes();
         let packed = pack(&before, folder.path(), options, |_| {}).unwrap();
         assert_eq!(packed.samples, 7);
-        let table: SourceTable = serde_json::from_str(&table(folder.path())).unwrap();
+        let table: SourceConfig = serde_json::from_str(&table(folder.path())).unwrap();
         assert_eq!(table.problems(), []);
         let after = table.open(0, 32).unwrap().read_all();
         assert_eq!(after.len(), 7);
@@ -235,7 +241,7 @@ mod tests {
     fn large_images_are_made_smaller() {
         let (bytes, extension) = shrunk(&RgbImage::new(64, 32), 16).unwrap();
         assert_eq!(extension, "jpg");
-        let small = decode(Picture::Encoded(bytes), 10_000).unwrap();
+        let small = decode(ImageData::Encoded(bytes), 10_000).unwrap();
         assert_eq!(small.dimensions(), (32, 16));
         assert!(shrunk(&RgbImage::new(64, 16), 16).is_none());
     }

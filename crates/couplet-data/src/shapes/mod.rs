@@ -18,8 +18,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::draw::{Purpose, stream};
-use crate::sample::{Fault, Picture, Sample};
-use crate::source::Source;
+use crate::sample::{ImageData, Sample, SampleError};
+use crate::source::MapDataset;
 
 pub use paint::MIN_IMAGE_SIZE;
 
@@ -48,7 +48,7 @@ const PROBE_EPOCH: u64 = u64::MAX - 2;
 /// `source = "shapes"`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ShapesTable {
+pub struct ShapesConfig {
     /// Pictures in an epoch; each epoch draws new ones.
     #[serde(default = "default_samples")]
     pub samples: usize,
@@ -58,7 +58,7 @@ fn default_samples() -> usize {
     8192
 }
 
-impl ShapesTable {
+impl ShapesConfig {
     pub(crate) fn problems(&self) -> Vec<(&'static str, String)> {
         if self.samples == 0 {
             return vec![("samples", "must be at least 1".into())];
@@ -84,7 +84,7 @@ struct Scene {
 /// Which (shape, colour) pairs a picture may show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Split {
+pub enum ShapesSplit {
     /// New pictures of the pairs seen in training.
     Test,
     /// Pictures of the pairs that training never shows.
@@ -134,7 +134,7 @@ pub(crate) struct ShapesSource {
 }
 
 impl ShapesSource {
-    pub(crate) fn train(table: &ShapesTable, seed: u64, image_size: u32) -> Self {
+    pub(crate) fn train(table: &ShapesConfig, seed: u64, image_size: u32) -> Self {
         Self {
             samples: table.samples,
             seed,
@@ -143,18 +143,18 @@ impl ShapesSource {
     }
 }
 
-impl Source for ShapesSource {
+impl MapDataset for ShapesSource {
     fn len(&self) -> usize {
         self.samples
     }
 
-    fn read(&self, index: usize, epoch: u64) -> Result<Sample, Fault> {
+    fn read(&self, index: usize, epoch: u64) -> Result<Sample, SampleError> {
         let mut rng = stream(self.seed, Purpose::Shapes, epoch, index as u64);
         let scene = Scene::draw(false, &mut rng);
         let pixels = paint::paint(&scene, self.image_size, &mut rng);
         Ok(Sample {
             label: None,
-            picture: Picture::Pixels(pixels),
+            picture: ImageData::Pixels(pixels),
             caption: captions::caption(&scene, &mut rng),
         })
     }
@@ -195,7 +195,7 @@ pub fn write_class_folder(
 /// What counts as one class in an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Classes {
+pub enum ShapesClasses {
     /// The eight shapes, whatever their colour.
     Shapes,
     /// All 64 pairs, as "red circle".
@@ -205,16 +205,16 @@ pub enum Classes {
 /// Pictures for evaluation, the same in every run.
 #[derive(Debug, Clone)]
 pub(crate) struct LabelledShapes {
-    pub(crate) split: Split,
-    pub(crate) classes: Classes,
+    pub(crate) split: ShapesSplit,
+    pub(crate) classes: ShapesClasses,
     pub(crate) image_size: u32,
 }
 
 impl LabelledShapes {
     pub(crate) fn class_names(&self) -> Vec<String> {
         match self.classes {
-            Classes::Shapes => SHAPES.map(str::to_string).to_vec(),
-            Classes::Pairs => SHAPES
+            ShapesClasses::Shapes => SHAPES.map(str::to_string).to_vec(),
+            ShapesClasses::Pairs => SHAPES
                 .iter()
                 .flat_map(|shape| COLOURS.map(|(colour, _)| format!("{colour} {shape}")))
                 .collect(),
@@ -223,24 +223,24 @@ impl LabelledShapes {
 
     fn draw(&self, index: usize) -> (Scene, ChaCha8Rng) {
         let (epoch, held_out) = match self.split {
-            Split::Test => (TEST_EPOCH, false),
-            Split::HeldOut => (HELD_OUT_EPOCH, true),
-            Split::Train => (PROBE_EPOCH, false),
+            ShapesSplit::Test => (TEST_EPOCH, false),
+            ShapesSplit::HeldOut => (HELD_OUT_EPOCH, true),
+            ShapesSplit::Train => (PROBE_EPOCH, false),
         };
         let mut rng = stream(0, Purpose::Shapes, epoch, index as u64);
         (Scene::draw(held_out, &mut rng), rng)
     }
 
-    pub(crate) fn read(&self, index: usize) -> Picture {
+    pub(crate) fn read(&self, index: usize) -> ImageData {
         let (scene, mut rng) = self.draw(index);
-        Picture::Pixels(paint::paint(&scene, self.image_size, &mut rng))
+        ImageData::Pixels(paint::paint(&scene, self.image_size, &mut rng))
     }
 
     pub(crate) fn label(&self, index: usize) -> usize {
         let (scene, _) = self.draw(index);
         match self.classes {
-            Classes::Shapes => scene.shape,
-            Classes::Pairs => scene.shape * COLOURS.len() + scene.colour,
+            ShapesClasses::Shapes => scene.shape,
+            ShapesClasses::Pairs => scene.shape * COLOURS.len() + scene.colour,
         }
     }
 }
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn training_never_shows_or_names_a_held_out_pair() {
-        let source = ShapesSource::train(&ShapesTable { samples: 400 }, 5, 32);
+        let source = ShapesSource::train(&ShapesConfig { samples: 400 }, 5, 32);
         for index in 0..400 {
             let caption = source.read(index, 2).unwrap().caption.to_lowercase();
             for shape in 0..8 {
@@ -276,10 +276,10 @@ mod tests {
 
     #[test]
     fn pictures_repeat_for_the_same_draw_and_differ_between_epochs() {
-        let source = ShapesSource::train(&ShapesTable { samples: 4 }, 5, 32);
+        let source = ShapesSource::train(&ShapesConfig { samples: 4 }, 5, 32);
         let pixels = |epoch| match source.read(1, epoch).unwrap().picture {
-            Picture::Pixels(pixels) => pixels,
-            Picture::Encoded(_) => unreachable!("shapes are drawn"),
+            ImageData::Pixels(pixels) => pixels,
+            ImageData::Encoded(_) => unreachable!("shapes are drawn"),
         };
         assert_eq!(pixels(0), pixels(0));
         assert_ne!(pixels(0), pixels(1));
@@ -288,8 +288,8 @@ mod tests {
     #[test]
     fn held_out_pictures_show_held_out_pairs() {
         let set = LabelledShapes {
-            split: Split::HeldOut,
-            classes: Classes::Pairs,
+            split: ShapesSplit::HeldOut,
+            classes: ShapesClasses::Pairs,
             image_size: 16,
         };
         for index in 0..50 {

@@ -3,7 +3,7 @@
 use rand::RngExt;
 
 use crate::draw::{Purpose, stream};
-use crate::sample::{Fault, SkipCause};
+use crate::sample::{SampleError, SkipCause};
 
 /// How a caption is taken from a file's bytes.
 #[derive(Debug, Clone, Default)]
@@ -24,7 +24,7 @@ impl CaptionRule {
 
     /// The caption of a sample in `epoch`.
     /// - index: of the sample, or what else tells it from others.
-    pub fn draw(&self, bytes: Vec<u8>, index: u64, epoch: u64) -> Result<String, Fault> {
+    pub fn draw(&self, bytes: Vec<u8>, index: u64, epoch: u64) -> Result<String, SampleError> {
         match &self.key {
             Some(key) => self.one_of(json_captions(&bytes, key)?, index, epoch),
             None if self.one_of_lines => {
@@ -36,7 +36,12 @@ impl CaptionRule {
     }
 
     /// One of several captions; empty ones are none.
-    pub fn one_of(&self, texts: Vec<String>, index: u64, epoch: u64) -> Result<String, Fault> {
+    pub fn one_of(
+        &self,
+        texts: Vec<String>,
+        index: u64,
+        epoch: u64,
+    ) -> Result<String, SampleError> {
         let texts: Vec<String> = (texts.into_iter())
             .filter(|text| !text.trim().is_empty())
             .collect();
@@ -50,7 +55,7 @@ impl CaptionRule {
 }
 
 /// Reads a caption's bytes as text.
-pub(super) fn caption_text(bytes: Vec<u8>) -> Result<String, Fault> {
+pub(super) fn caption_text(bytes: Vec<u8>) -> Result<String, SampleError> {
     let text = text(bytes)?;
     let text = text.trim();
     if text.is_empty() {
@@ -59,17 +64,18 @@ pub(super) fn caption_text(bytes: Vec<u8>) -> Result<String, Fault> {
     Ok(text.to_string())
 }
 
-fn text(bytes: Vec<u8>) -> Result<String, Fault> {
-    String::from_utf8(bytes).map_err(|error| Fault::new(SkipCause::InvalidCaption, error))
+fn text(bytes: Vec<u8>) -> Result<String, SampleError> {
+    String::from_utf8(bytes).map_err(|error| SampleError::new(SkipCause::InvalidCaption, error))
 }
 
-fn empty() -> Fault {
-    Fault::new(SkipCause::EmptyCaption, "the caption has no words")
+fn empty() -> SampleError {
+    SampleError::new(SkipCause::EmptyCaption, "the caption has no words")
 }
 
-fn json_captions(bytes: &[u8], key: &str) -> Result<Vec<String>, Fault> {
+fn json_captions(bytes: &[u8], key: &str) -> Result<Vec<String>, SampleError> {
     use serde_json::Value;
-    let invalid = |message: &dyn std::fmt::Display| Fault::new(SkipCause::InvalidCaption, message);
+    let invalid =
+        |message: &dyn std::fmt::Display| SampleError::new(SkipCause::InvalidCaption, message);
     let json: Value = serde_json::from_slice(bytes).map_err(|error| invalid(&error))?;
     let no_text = || {
         invalid(&format!(
@@ -81,7 +87,7 @@ fn json_captions(bytes: &[u8], key: &str) -> Result<Vec<String>, Fault> {
         Some(Value::Array(texts)) => (texts.iter())
             .map(|text| text.as_str().map(str::to_string).ok_or_else(no_text))
             .collect(),
-        Some(Value::Null) | None => Err(Fault::new(
+        Some(Value::Null) | None => Err(SampleError::new(
             SkipCause::MissingCaption,
             format!("the .json has no `{key}`"),
         )),

@@ -6,14 +6,14 @@ use csv::ByteRecord;
 use serde::{Deserialize, Serialize};
 
 use super::captions::caption_text;
-use super::{Source, SourceError};
+use super::{MapDataset, SourceError};
 use crate::csv_table::CsvFile;
-use crate::sample::{Fault, Picture, Sample, SkipCause};
+use crate::sample::{ImageData, Sample, SampleError, SkipCause};
 
 /// `source = "csv"`. The column names are open_clip's defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CsvTable {
+pub struct CsvConfig {
     pub path: PathBuf,
     #[serde(default = "default_image_column")]
     pub image_column: String,
@@ -36,7 +36,7 @@ fn default_caption_column() -> String {
     "title".into()
 }
 
-impl CsvTable {
+impl CsvConfig {
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         if self
@@ -92,7 +92,7 @@ impl CsvTable {
 #[derive(Debug)]
 struct Row {
     line: u64,
-    content: Result<(PathBuf, String), Fault>,
+    content: Result<(PathBuf, String), SampleError>,
 }
 
 /// A table read into memory; the images stay on disk.
@@ -103,7 +103,7 @@ pub(super) struct CsvSource {
 }
 
 impl CsvSource {
-    pub(super) fn open(table: &CsvTable) -> Result<Self, SourceError> {
+    pub(super) fn open(table: &CsvConfig) -> Result<Self, SourceError> {
         let (mut reader, image, caption) = table.columns()?;
         let mut rows = Vec::new();
         let mut record = ByteRecord::new();
@@ -120,7 +120,7 @@ impl CsvSource {
                 }
                 Err(error) => rows.push(Row {
                     line,
-                    content: Err(Fault::new(SkipCause::InvalidCaption, error)),
+                    content: Err(SampleError::new(SkipCause::InvalidCaption, error)),
                 }),
             }
         }
@@ -135,24 +135,24 @@ impl CsvSource {
 }
 
 fn parse_row(
-    table: &CsvTable,
+    table: &CsvConfig,
     record: &ByteRecord,
     image: usize,
     caption: usize,
-) -> Result<(PathBuf, String), Fault> {
+) -> Result<(PathBuf, String), SampleError> {
     let name = record
         .get(image)
         .filter(|name| !name.is_empty())
         .ok_or_else(|| {
-            Fault::new(
+            SampleError::new(
                 SkipCause::MissingImage,
                 format!("no `{}`", table.image_column),
             )
         })?;
-    let name =
-        std::str::from_utf8(name).map_err(|error| Fault::new(SkipCause::MissingImage, error))?;
+    let name = std::str::from_utf8(name)
+        .map_err(|error| SampleError::new(SkipCause::MissingImage, error))?;
     let caption = record.get(caption).ok_or_else(|| {
-        Fault::new(
+        SampleError::new(
             SkipCause::MissingCaption,
             format!("no `{}`", table.caption_column),
         )
@@ -160,12 +160,12 @@ fn parse_row(
     Ok((table.image_path(name), caption_text(caption.to_vec())?))
 }
 
-impl Source for CsvSource {
+impl MapDataset for CsvSource {
     fn len(&self) -> usize {
         self.rows.len()
     }
 
-    fn read(&self, index: usize, _epoch: u64) -> Result<Sample, Fault> {
+    fn read(&self, index: usize, _epoch: u64) -> Result<Sample, SampleError> {
         let (path, caption) = self.rows[index].content.clone()?;
         let bytes = std::fs::read(&path).map_err(|error| {
             let cause = if error.kind() == std::io::ErrorKind::NotFound {
@@ -173,11 +173,11 @@ impl Source for CsvSource {
             } else {
                 SkipCause::Unreadable
             };
-            Fault::new(cause, format!("{}: {error}", path.display()))
+            SampleError::new(cause, format!("{}: {error}", path.display()))
         })?;
         Ok(Sample {
             label: None,
-            picture: Picture::Encoded(bytes),
+            picture: ImageData::Encoded(bytes),
             caption,
         })
     }
@@ -196,8 +196,8 @@ mod tests {
     use super::*;
     use std::fs;
 
-    fn table(path: PathBuf) -> CsvTable {
-        CsvTable {
+    fn table(path: PathBuf) -> CsvConfig {
+        CsvConfig {
             path,
             image_column: default_image_column(),
             caption_column: default_caption_column(),
@@ -236,7 +236,7 @@ mod tests {
         fs::write(folder.path().join("a.png"), b"image").unwrap();
         let path = folder.path().join("t.tsv");
         fs::write(&path, "img\ttext\na.png\ta, b\n").unwrap();
-        let table = CsvTable {
+        let table = CsvConfig {
             image_column: "img".into(),
             caption_column: "text".into(),
             ..table(path)

@@ -9,17 +9,17 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use super::captions::CaptionRule;
-use super::{Source, SourceError};
+use super::{MapDataset, SourceError};
 use crate::decode::{IMAGE_EXTENSIONS, is_image_name};
 use crate::draw::{Purpose, stream};
 use crate::labelled::class_files;
-use crate::sample::{Fault, Picture, Sample, SkipCause};
+use crate::sample::{ImageData, Sample, SampleError, SkipCause};
 
 /// `source = "folder"`: images with a `.txt` or `.json` of the same name beside each, in
 /// the folder and all below it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct FolderTable {
+pub struct FolderConfig {
     pub path: PathBuf,
     /// Take the caption from this key of a `.json` rather than from a `.txt`; of a list
     /// one is drawn each epoch.
@@ -33,7 +33,7 @@ pub struct FolderTable {
 /// `source = "class-folder"`: one sub-folder a class, captions from templates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ClassCaptionsTable {
+pub struct ClassFolderConfig {
     /// Sub-folders are classes; `classnames.txt` in it, if there, names them in the order
     /// of the sorted sub-folders, else their own names do.
     pub path: PathBuf,
@@ -54,13 +54,13 @@ fn missing_folder(path: &Path) -> Vec<(&'static str, String)> {
     }
 }
 
-impl FolderTable {
+impl FolderConfig {
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         missing_folder(&self.path)
     }
 }
 
-impl ClassCaptionsTable {
+impl ClassFolderConfig {
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = missing_folder(&self.path);
         let has_place = |template: &String| template.contains("{}") || template.contains("{c}");
@@ -91,7 +91,7 @@ pub(super) struct FolderSource {
 }
 
 impl FolderSource {
-    pub(super) fn open(table: &FolderTable, seed: u64) -> Result<Self, SourceError> {
+    pub(super) fn open(table: &FolderConfig, seed: u64) -> Result<Self, SourceError> {
         let captions = CaptionRule {
             key: table.caption_key.clone(),
             one_of_lines: table.one_of_lines,
@@ -150,32 +150,32 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     Ok(())
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Fault> {
+fn read(path: &Path) -> Result<Vec<u8>, SampleError> {
     fs::read(path).map_err(|error| {
-        Fault::new(
+        SampleError::new(
             SkipCause::Unreadable,
             format!("{}: {error}", path.display()),
         )
     })
 }
 
-impl Source for FolderSource {
+impl MapDataset for FolderSource {
     fn len(&self) -> usize {
         self.pairs.len()
     }
 
-    fn read(&self, index: usize, epoch: u64) -> Result<Sample, Fault> {
+    fn read(&self, index: usize, epoch: u64) -> Result<Sample, SampleError> {
         let (_, pair) = &self.pairs[index];
         let image = pair.image.as_ref().ok_or_else(|| {
             let wanted = IMAGE_EXTENSIONS.join(", .");
-            Fault::new(
+            SampleError::new(
                 SkipCause::MissingImage,
                 format!("no .{wanted} beside the caption"),
             )
         })?;
         let caption = pair.caption.as_ref().ok_or_else(|| {
             let wanted = self.captions.extension();
-            Fault::new(
+            SampleError::new(
                 SkipCause::MissingCaption,
                 format!("no .{wanted} beside the image"),
             )
@@ -183,7 +183,7 @@ impl Source for FolderSource {
         Ok(Sample {
             label: None,
             caption: self.captions.draw(read(caption)?, index as u64, epoch)?,
-            picture: Picture::Encoded(read(image)?),
+            picture: ImageData::Encoded(read(image)?),
         })
     }
 
@@ -208,7 +208,7 @@ pub(super) struct ClassFolderSource {
 const CLASS_NAMES: &str = "classnames.txt";
 
 impl ClassFolderSource {
-    pub(super) fn open(table: &ClassCaptionsTable, seed: u64) -> Result<Self, SourceError> {
+    pub(super) fn open(table: &ClassFolderConfig, seed: u64) -> Result<Self, SourceError> {
         let fail = |message: String| SourceError {
             path: table.path.clone(),
             message,
@@ -245,19 +245,19 @@ impl ClassFolderSource {
     }
 }
 
-impl Source for ClassFolderSource {
+impl MapDataset for ClassFolderSource {
     fn len(&self) -> usize {
         self.files.len()
     }
 
-    fn read(&self, index: usize, epoch: u64) -> Result<Sample, Fault> {
+    fn read(&self, index: usize, epoch: u64) -> Result<Sample, SampleError> {
         let (path, label) = &self.files[index];
         let mut rng = stream(self.seed, Purpose::Caption, epoch, index as u64);
         let template = &self.templates[rng.random_range(0..self.templates.len())];
         let name = &self.names[*label];
         Ok(Sample {
             label: None,
-            picture: Picture::Encoded(read(path)?),
+            picture: ImageData::Encoded(read(path)?),
             caption: template.replace("{}", name).replace("{c}", name),
         })
     }
@@ -290,7 +290,7 @@ mod tests {
         put(root, "3.jpg", b"image");
         put(root, "4.txt", b"four");
         put(root, "notes.md", b"");
-        let table = FolderTable {
+        let table = FolderConfig {
             path: root.into(),
             caption_key: None,
             one_of_lines: false,
@@ -314,7 +314,7 @@ mod tests {
         let root = folder.path();
         put(root, "big_cat/1.jpg", b"image");
         put(root, "dog/1.jpg", b"image");
-        let mut table = ClassCaptionsTable {
+        let mut table = ClassFolderConfig {
             path: root.into(),
             templates: vec!["one {}".into(), "the {c}.".into()],
         };

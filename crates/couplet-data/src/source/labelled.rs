@@ -1,12 +1,12 @@
 //! The images of a labelled set, each with its class.
 
-use super::{Source, SourceError};
-use crate::labelled::{LabelledSet, Targets};
-use crate::sample::{Fault, Sample};
+use super::{MapDataset, SourceError};
+use crate::labelled::{LabelledDataset, Targets};
+use crate::sample::{Sample, SampleError};
 
 /// Images of classes; a caption is the class's name in a template.
 pub(super) struct LabelledSource {
-    images: LabelledSet,
+    images: LabelledDataset,
     labels: Vec<usize>,
     /// One a class.
     captions: Vec<String>,
@@ -14,7 +14,7 @@ pub(super) struct LabelledSource {
 
 impl LabelledSource {
     /// - captions: one a class.
-    pub fn new(images: LabelledSet, captions: Vec<String>) -> Result<Self, SourceError> {
+    pub fn new(images: LabelledDataset, captions: Vec<String>) -> Result<Self, SourceError> {
         let fail = |message: String| SourceError {
             path: images.path().to_path_buf(),
             message,
@@ -36,12 +36,12 @@ impl LabelledSource {
     }
 }
 
-impl Source for LabelledSource {
+impl MapDataset for LabelledSource {
     fn len(&self) -> usize {
         self.labels.len()
     }
 
-    fn read(&self, index: usize, _epoch: u64) -> Result<Sample, Fault> {
+    fn read(&self, index: usize, _epoch: u64) -> Result<Sample, SampleError> {
         let label = self.labels[index];
         Ok(Sample {
             picture: self.images.picture(index)?,

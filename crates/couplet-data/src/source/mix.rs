@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Set, Source, SourceError, SourceTable};
-use crate::sample::{Fault, Sample};
-use crate::stream::{Shards, Streamed};
+use super::{MapDataset, PairDataset, SourceConfig, SourceError};
+use crate::sample::{Sample, SampleError};
+use crate::stream::{ShardedDataset, StreamSample};
 
 /// `source = "mix"`, with a `[[data.train.mix]]` for each set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct MixTable {
+pub struct MixConfig {
     pub mix: Vec<MixEntry>,
 }
 
@@ -23,14 +23,14 @@ pub struct MixEntry {
     #[serde(default = "one")]
     pub weight: f64,
     #[serde(flatten)]
-    pub source: SourceTable,
+    pub source: SourceConfig,
 }
 
 fn one() -> f64 {
     1.0
 }
 
-impl MixTable {
+impl MixConfig {
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         if self.mix.is_empty() {
@@ -40,7 +40,7 @@ impl MixTable {
             if !(entry.weight.is_finite() && entry.weight > 0.0) {
                 problems.push(("mix", format!("[{at}].weight: must be a positive number")));
             }
-            if matches!(entry.source, SourceTable::Mix(_)) {
+            if matches!(entry.source, SourceConfig::Mix(_)) {
                 problems.push((
                     "mix",
                     format!("[{at}].source: a mix of mixes; write one list"),
@@ -55,15 +55,15 @@ impl MixTable {
     }
 }
 
-impl MixTable {
+impl MixConfig {
     /// - seed: what pictures, or one of several captions, are drawn from.
     /// - image_size: side of the pictures that are drawn, in pixels.
-    pub(super) fn open(&self, seed: u64, image_size: u32) -> Result<Set, SourceError> {
+    pub(super) fn open(&self, seed: u64, image_size: u32) -> Result<PairDataset, SourceError> {
         let (mut sources, mut streams) = (Vec::new(), Vec::new());
         for entry in &self.mix {
             match entry.source.open(seed, image_size)? {
-                Set::Indexed(source) => sources.push((source, entry.weight)),
-                Set::Stream(shards) => streams.push((shards, entry.weight)),
+                PairDataset::Indexed(source) => sources.push((source, entry.weight)),
+                PairDataset::Stream(shards) => streams.push((shards, entry.weight)),
             }
         }
         match (sources.is_empty(), streams.is_empty()) {
@@ -73,18 +73,18 @@ impl MixTable {
                           them, or for none"
                     .into(),
             }),
-            (_, true) => Ok(Set::indexed(MixSource::of(sources, seed))),
-            (true, _) => Ok(Set::Stream(Arc::new(MixShards(streams)))),
+            (_, true) => Ok(PairDataset::indexed(MixSource::new(sources, seed))),
+            (true, _) => Ok(PairDataset::Stream(Arc::new(MixShards(streams)))),
         }
     }
 }
 
 /// The shards of several streams as one, each as often as its set weighs.
-struct MixShards(Vec<(Arc<dyn Shards>, f64)>);
+struct MixShards(Vec<(Arc<dyn ShardedDataset>, f64)>);
 
 impl MixShards {
     /// The set of a shard, its weight, and the shard's number in it.
-    fn find(&self, mut shard: usize) -> (&dyn Shards, f64, usize) {
+    fn find(&self, mut shard: usize) -> (&dyn ShardedDataset, f64, usize) {
         for (shards, weight) in &self.0 {
             if shard < shards.len() {
                 return (shards.as_ref(), *weight, shard);
@@ -95,7 +95,7 @@ impl MixShards {
     }
 }
 
-impl Shards for MixShards {
+impl ShardedDataset for MixShards {
     fn len(&self) -> usize {
         self.0.iter().map(|(shards, _)| shards.len()).sum()
     }
@@ -119,15 +119,21 @@ impl Shards for MixShards {
         shards.name(shard)
     }
 
-    fn read(&self, shard: usize, from: u64, epoch: u64, give: &mut dyn FnMut(Streamed) -> bool) {
+    fn read(
+        &self,
+        shard: usize,
+        from: u64,
+        epoch: u64,
+        give: &mut dyn FnMut(StreamSample) -> bool,
+    ) {
         let (shards, _, shard) = self.find(shard);
         shards.read(shard, from, epoch, give);
     }
 }
 
 /// A set's stretch of the mix's indices.
-struct Part {
-    source: Arc<dyn Source>,
+struct Member {
+    source: Arc<dyn MapDataset>,
     first: usize,
     len: usize,
 }
@@ -136,18 +142,18 @@ struct Part {
 /// epochs a stretch walks through permutations of its set, so that every sample is seen as
 /// often as every other of the set, to one.
 struct MixSource {
-    parts: Arc<[Part]>,
+    parts: Arc<[Member]>,
     len: usize,
     seed: u64,
 }
 
 impl MixSource {
-    fn of(sources: Vec<(Arc<dyn Source>, f64)>, seed: u64) -> Self {
+    fn new(sources: Vec<(Arc<dyn MapDataset>, f64)>, seed: u64) -> Self {
         let mut parts = Vec::new();
         let mut first = 0;
         for (source, weight) in sources {
             let len = stretch(source.len(), weight);
-            parts.push(Part { source, first, len });
+            parts.push(Member { source, first, len });
             first += len;
         }
         Self {
@@ -158,7 +164,7 @@ impl MixSource {
     }
 
     /// The part of an index, and the sample of its set in `epoch`.
-    fn find(&self, index: usize, epoch: u64) -> (&Part, usize) {
+    fn find(&self, index: usize, epoch: u64) -> (&Member, usize) {
         let at = self
             .parts
             .partition_point(|part| part.first + part.len <= index);
@@ -183,12 +189,12 @@ fn stretch(samples: usize, weight: f64) -> usize {
     ((samples as f64 * weight).round() as usize).max(1)
 }
 
-impl Source for MixSource {
+impl MapDataset for MixSource {
     fn len(&self) -> usize {
         self.len
     }
 
-    fn read(&self, index: usize, epoch: u64) -> Result<Sample, Fault> {
+    fn read(&self, index: usize, epoch: u64) -> Result<Sample, SampleError> {
         let (part, sample) = self.find(index, epoch);
         part.source.read(sample, epoch)
     }
@@ -198,7 +204,7 @@ impl Source for MixSource {
         part.source.locate(sample, epoch)
     }
 
-    fn parts(&self) -> Vec<Arc<dyn Source>> {
+    fn parts(&self) -> Vec<Arc<dyn MapDataset>> {
         self.parts.iter().map(|part| part.source.clone()).collect()
     }
 }
@@ -238,7 +244,7 @@ fn hash(words: [u64; 5]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::Picture;
+    use crate::sample::ImageData;
     use std::collections::HashMap;
 
     #[test]
@@ -260,15 +266,15 @@ mod tests {
 
     struct Numbers(usize);
 
-    impl Source for Numbers {
+    impl MapDataset for Numbers {
         fn len(&self) -> usize {
             self.0
         }
 
-        fn read(&self, index: usize, _epoch: u64) -> Result<Sample, Fault> {
+        fn read(&self, index: usize, _epoch: u64) -> Result<Sample, SampleError> {
             Ok(Sample {
                 label: None,
-                picture: Picture::Encoded(Vec::new()),
+                picture: ImageData::Encoded(Vec::new()),
                 caption: format!("{}:{index}", self.0),
             })
         }
@@ -280,7 +286,7 @@ mod tests {
 
     #[test]
     fn weights_are_kept_and_every_sample_is_seen_as_often() {
-        let part = |len: usize, first, weight| Part {
+        let part = |len: usize, first, weight| Member {
             source: Arc::new(Numbers(len)),
             first,
             len: stretch(len, weight),
@@ -301,7 +307,7 @@ mod tests {
             }
         }
         assert_eq!(seen.len(), 25);
-        let all = Set::Indexed(Arc::new(mix)).read_all();
+        let all = PairDataset::Indexed(Arc::new(mix)).read_all();
         assert_eq!(all.len(), 25, "all are read, whatever they weigh");
         for (caption, count) in seen {
             assert_eq!(

@@ -11,14 +11,14 @@ mod parquet;
 mod storage;
 mod webdataset;
 
-pub use csv::CsvTable;
+pub use csv::CsvConfig;
 pub use files::Patterns;
-pub use folder::{ClassCaptionsTable, FolderTable};
-pub use mix::{MixEntry, MixTable};
-pub use parquet::ParquetTable;
+pub use folder::{ClassFolderConfig, FolderConfig};
+pub use mix::{MixConfig, MixEntry};
+pub use parquet::ParquetConfig;
 #[cfg(feature = "parquet")]
 pub(crate) use parquet::{Labels, ParquetImages};
-pub use webdataset::{Damage, WebdatasetTable, index_shards};
+pub use webdataset::{Damage, WebdatasetConfig, index_shards};
 pub(crate) use webdataset::{ShardFile, ShardMembers};
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,13 +28,13 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::labelled::LabelledSet;
-use crate::sample::{Fault, Sample, SkipCause, Skipped};
-use crate::shapes::{ShapesSource, ShapesTable};
-use crate::stream::{ShardOrder, Shards, Streamed, Walk};
+use crate::labelled::LabelledDataset;
+use crate::sample::{Sample, SampleError, SkipCause, Skipped};
+use crate::shapes::{ShapesConfig, ShapesSource};
+use crate::stream::{ShardOrder, ShardedDataset, StreamSample, Walk};
 
 /// A set of image-text pairs that can be read in any order, from any thread.
-pub trait Source: Send + Sync {
+pub trait MapDataset: Send + Sync {
     /// Samples in the set, unusable ones included.
     fn len(&self) -> usize;
 
@@ -47,25 +47,25 @@ pub trait Source: Send + Sync {
     ///
     /// # Errors
     /// If the sample is unusable; the set stays readable.
-    fn read(&self, index: usize, epoch: u64) -> Result<Sample, Fault>;
+    fn read(&self, index: usize, epoch: u64) -> Result<Sample, SampleError>;
 
     /// The file that holds the sample that [`Self::read`] gives, and its key inside it.
     fn locate(&self, index: usize, epoch: u64) -> (String, String);
 
     /// The sets that this one draws from, where an epoch does not show all of them.
-    fn parts(&self) -> Vec<Arc<dyn Source>> {
+    fn parts(&self) -> Vec<Arc<dyn MapDataset>> {
         Vec::new()
     }
 }
 
 /// An opened set.
 #[derive(Clone)]
-pub enum Set {
-    Indexed(Arc<dyn Source>),
-    Stream(Arc<dyn Shards>),
+pub enum PairDataset {
+    Indexed(Arc<dyn MapDataset>),
+    Stream(Arc<dyn ShardedDataset>),
 }
 
-impl Set {
+impl PairDataset {
     /// Samples in the set, unusable ones included, where that is known.
     pub fn samples(&self) -> Option<usize> {
         match self {
@@ -79,13 +79,13 @@ impl Set {
     ///
     /// # Errors
     /// If an image has no class, several, or one without a caption.
-    pub fn labelled(images: LabelledSet, captions: Vec<String>) -> Result<Self, SourceError> {
+    pub fn labelled(images: LabelledDataset, captions: Vec<String>) -> Result<Self, SourceError> {
         Ok(Self::indexed(labelled::LabelledSource::new(
             images, captions,
         )?))
     }
 
-    fn indexed(source: impl Source + 'static) -> Self {
+    fn indexed(source: impl MapDataset + 'static) -> Self {
         Self::Indexed(Arc::new(source))
     }
 }
@@ -94,37 +94,37 @@ impl Set {
 pub(crate) enum Item {
     Index(usize),
     /// With its shard.
-    Streamed(usize, Streamed),
+    StreamSample(usize, StreamSample),
 }
 
 /// The source's part of `[data.train]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "source", rename_all = "kebab-case")]
-pub enum SourceTable {
+pub enum SourceConfig {
     /// Pictures of coloured shapes, drawn by Couplet itself.
-    Shapes(ShapesTable),
+    Shapes(ShapesConfig),
     /// Tar files of images with captions beside them.
-    Webdataset(WebdatasetTable),
+    Webdataset(WebdatasetConfig),
     /// A table that names image files and their captions.
-    Csv(CsvTable),
+    Csv(CsvConfig),
     /// Tables with images or their paths in one column, captions in another. Needs the
     /// feature `parquet`.
-    Parquet(ParquetTable),
+    Parquet(ParquetConfig),
     /// Images with a text file beside each.
-    Folder(FolderTable),
+    Folder(FolderConfig),
     /// Images in one sub-folder a class, captions from templates.
-    ClassFolder(ClassCaptionsTable),
+    ClassFolder(ClassFolderConfig),
     /// Several of these, each with its share.
-    Mix(MixTable),
+    Mix(MixConfig),
     /// The training images of `[classify]`'s dataset, each with its class. The default
     /// where there is a `[classify]`.
-    Dataset(DatasetImagesTable),
+    Dataset(DatasetImagesConfig),
 }
 
 /// `source = "dataset"`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DatasetImagesTable {}
+pub struct DatasetImagesConfig {}
 
 /// Why a source could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -134,7 +134,7 @@ pub struct SourceError {
     pub message: String,
 }
 
-impl SourceTable {
+impl SourceConfig {
     /// What is wrong with the values, each with its key; missing files included.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         match self {
@@ -155,15 +155,19 @@ impl SourceTable {
     ///
     /// # Errors
     /// If a file is missing or not of the kind it should be. Single bad samples are no
-    /// errors here: [`Source::read`] reports them.
-    pub fn open(&self, seed: u64, image_size: u32) -> Result<Set, SourceError> {
+    /// errors here: [`MapDataset::read`] reports them.
+    pub fn open(&self, seed: u64, image_size: u32) -> Result<PairDataset, SourceError> {
         Ok(match self {
-            Self::Shapes(table) => Set::indexed(ShapesSource::train(table, seed, image_size)),
+            Self::Shapes(table) => {
+                PairDataset::indexed(ShapesSource::train(table, seed, image_size))
+            }
             Self::Webdataset(table) => table.open(seed)?,
-            Self::Csv(table) => Set::indexed(csv::CsvSource::open(table)?),
+            Self::Csv(table) => PairDataset::indexed(csv::CsvSource::open(table)?),
             Self::Parquet(table) => table.open(seed)?,
-            Self::Folder(table) => Set::indexed(folder::FolderSource::open(table, seed)?),
-            Self::ClassFolder(table) => Set::indexed(folder::ClassFolderSource::open(table, seed)?),
+            Self::Folder(table) => PairDataset::indexed(folder::FolderSource::open(table, seed)?),
+            Self::ClassFolder(table) => {
+                PairDataset::indexed(folder::ClassFolderSource::open(table, seed)?)
+            }
             Self::Mix(table) => table.open(seed, image_size)?,
             Self::Dataset(_) => {
                 return Err(SourceError {
@@ -177,20 +181,23 @@ impl SourceTable {
 }
 
 /// Reads the sample that is worked on.
-pub(crate) type Read<'a> = Box<dyn FnOnce() -> Result<Sample, Fault> + 'a>;
+pub(crate) type Read<'a> = Box<dyn FnOnce() -> Result<Sample, SampleError> + 'a>;
 
-impl Set {
+impl PairDataset {
     /// Does what one sample needs. A fault, or a decoder that panics on damaged bytes, costs
     /// the sample and not the run.
     pub(crate) fn attempt<T>(
         &self,
         item: Item,
         epoch: u64,
-        work: impl FnOnce(Read<'_>) -> Result<T, Fault>,
+        work: impl FnOnce(Read<'_>) -> Result<T, SampleError>,
     ) -> Result<T, Skipped> {
         let guarded = |read: Read<'_>| {
             catch_unwind(AssertUnwindSafe(|| work(read))).unwrap_or_else(|_| {
-                Err(Fault::new(SkipCause::CorruptImage, "the decoder panicked"))
+                Err(SampleError::new(
+                    SkipCause::CorruptImage,
+                    "the decoder panicked",
+                ))
             })
         };
         match (self, item) {
@@ -198,8 +205,8 @@ impl Set {
                 guarded(Box::new(|| source.read(index, epoch)))
                     .map_err(|fault| fault.at(epoch, source.locate(index, epoch)))
             }
-            (Self::Stream(shards), Item::Streamed(shard, streamed)) => {
-                let Streamed { key, sample, .. } = streamed;
+            (Self::Stream(shards), Item::StreamSample(shard, streamed)) => {
+                let StreamSample { key, sample, .. } = streamed;
                 guarded(Box::new(move || sample))
                     .map_err(|fault| fault.at(epoch, (shards.name(shard), key)))
             }
@@ -228,7 +235,7 @@ impl Set {
     pub(crate) fn for_each_chunk<T: Send, E>(
         &self,
         chunk: usize,
-        work: impl Fn(Read<'_>) -> Result<T, Fault> + Sync,
+        work: impl Fn(Read<'_>) -> Result<T, SampleError> + Sync,
         mut take: impl FnMut(Vec<Result<T, Skipped>>) -> Result<(), E>,
     ) -> Result<(), E> {
         if let Self::Indexed(source) = self {
@@ -247,7 +254,7 @@ impl Set {
     fn for_each_item<T: Send, E>(
         &self,
         chunk: usize,
-        work: &(impl Fn(Read<'_>) -> Result<T, Fault> + Sync),
+        work: &(impl Fn(Read<'_>) -> Result<T, SampleError> + Sync),
         take: &mut impl FnMut(Vec<Result<T, Skipped>>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut items: Box<dyn Iterator<Item = Item>> = match self {
@@ -255,7 +262,7 @@ impl Set {
             Self::Stream(shards) => {
                 let mut walk = Walk::new(shards.clone(), ShardOrder::Listed, (0, None), None);
                 let samples = std::iter::from_fn(move || walk.next());
-                Box::new(samples.map(|(shard, streamed)| Item::Streamed(shard, streamed)))
+                Box::new(samples.map(|(shard, streamed)| Item::StreamSample(shard, streamed)))
             }
         };
         loop {

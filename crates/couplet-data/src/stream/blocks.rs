@@ -1,4 +1,4 @@
-//! Blocks of samples, each permuted, read ahead of whoever takes them.
+//! BlockShuffle of samples, each permuted, read ahead of whoever takes them.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -6,9 +6,9 @@ use std::thread::{self, JoinHandle};
 use rand::seq::SliceRandom;
 
 use super::walk::{ShardOrder, Walk};
-use super::{Shards, StreamMark, Streamed};
+use super::{ShardedDataset, StreamSample, StreamState};
 use crate::draw::{Purpose, stream};
-use crate::sample::Picture;
+use crate::sample::ImageData;
 
 /// A block ends when its images take as much memory, however few they are.
 const MAX_BLOCK_BYTES: usize = 256 << 20;
@@ -21,7 +21,7 @@ pub(crate) struct NoSamples;
 
 /// The samples of a stream by their place in the epoch. Places are taken in rising order;
 /// what is passed over is gone.
-pub(crate) struct Blocks {
+pub(crate) struct BlockShuffle {
     reader: Reader,
     epoch: u64,
     block: Block,
@@ -35,27 +35,27 @@ pub(crate) struct Blocks {
 /// What blocks are read by.
 #[derive(Clone)]
 struct Reader {
-    shards: Arc<dyn Shards>,
+    shards: Arc<dyn ShardedDataset>,
     seed: u64,
     resample: bool,
     epoch_len: usize,
 }
 
 struct Block {
-    start: StreamMark,
-    samples: Vec<Option<(usize, Streamed)>>,
-    end: StreamMark,
+    start: StreamState,
+    samples: Vec<Option<(usize, StreamSample)>>,
+    end: StreamState,
 }
 
-impl Blocks {
+impl BlockShuffle {
     /// - epoch_len: samples of an epoch, of all ranks.
     /// - mark: where the block begins that the first place lies in; by default at the
     ///   epoch's start.
     pub fn start(
-        shards: Arc<dyn Shards>,
+        shards: Arc<dyn ShardedDataset>,
         (seed, resample, epoch_len): (u64, bool, usize),
         epoch: u64,
-        mark: Option<StreamMark>,
+        mark: Option<StreamState>,
     ) -> Self {
         let reader = Reader {
             shards,
@@ -86,9 +86,9 @@ impl Blocks {
             reader: self.reader.clone(),
             epoch,
             block: Block {
-                start: StreamMark::default(),
+                start: StreamState::default(),
                 samples: Vec::new(),
-                end: StreamMark::default(),
+                end: StreamState::default(),
             },
             ahead: Some(ahead),
             rest: None,
@@ -100,7 +100,7 @@ impl Blocks {
     ///
     /// # Panics
     /// If the place was taken before.
-    pub fn take(&mut self, place: usize) -> Result<(usize, Streamed), NoSamples> {
+    pub fn take(&mut self, place: usize) -> Result<(usize, StreamSample), NoSamples> {
         while place >= self.block.end.place {
             self.advance()?;
         }
@@ -109,7 +109,7 @@ impl Blocks {
     }
 
     /// What finds a place again.
-    pub fn mark(&self, place: usize) -> StreamMark {
+    pub fn mark(&self, place: usize) -> StreamState {
         if place >= self.block.end.place {
             self.block.end.clone()
         } else {
@@ -142,7 +142,7 @@ impl Blocks {
 }
 
 impl Reader {
-    fn begin(&self, epoch: u64, mark: Option<&StreamMark>) -> JoinHandle<(Block, Walk)> {
+    fn begin(&self, epoch: u64, mark: Option<&StreamState>) -> JoinHandle<(Block, Walk)> {
         let order = ShardOrder::Random {
             seed: self.seed,
             resample: self.resample,
@@ -187,7 +187,7 @@ impl Reader {
         })
     }
 
-    /// Blocks end with the epoch, so that an epoch as long as a pass has every sample once.
+    /// BlockShuffle end with the epoch, so that an epoch as long as a pass has every sample once.
     fn block_len(&self, place: usize) -> usize {
         match self.epoch_len.saturating_sub(place) {
             0 => SPARE_BLOCK,
@@ -196,11 +196,11 @@ impl Reader {
     }
 }
 
-fn size_of_image(sample: &Streamed) -> usize {
+fn size_of_image(sample: &StreamSample) -> usize {
     match &sample.sample {
         Ok(sample) => match &sample.picture {
-            Picture::Encoded(bytes) => bytes.len(),
-            Picture::Pixels(pixels) => pixels.as_raw().len(),
+            ImageData::Encoded(bytes) => bytes.len(),
+            ImageData::Pixels(pixels) => pixels.as_raw().len(),
         },
         Err(_) => 0,
     }

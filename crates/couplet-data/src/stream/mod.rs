@@ -8,19 +8,19 @@
 mod blocks;
 mod walk;
 
-pub(crate) use blocks::{Blocks, NoSamples};
+pub(crate) use blocks::{BlockShuffle, NoSamples};
 pub(crate) use walk::{ShardOrder, Walk};
 
 use serde::{Deserialize, Serialize};
 
-use crate::sample::{Fault, Sample};
+use crate::sample::{Sample, SampleError};
 
 /// Samples that are permuted together unless `shuffle_buffer` says otherwise: two such
 /// blocks are in memory at once.
 pub const DEFAULT_SHUFFLE_BUFFER: usize = 2048;
 
 /// A set whose samples are read from front to back, shard by shard.
-pub trait Shards: Send + Sync {
+pub trait ShardedDataset: Send + Sync {
     /// How many shards there are.
     fn len(&self) -> usize;
 
@@ -44,17 +44,17 @@ pub trait Shards: Send + Sync {
     fn name(&self, shard: usize) -> String;
 
     /// Reads a shard's samples in their order. Whatever is damaged is given as a fault.
-    /// - from: 0, or what [`Streamed::behind`] said.
+    /// - from: 0, or what [`StreamSample::behind`] said.
     /// - give: takes a sample; `false` ends the reading.
-    fn read(&self, shard: usize, from: u64, epoch: u64, give: &mut dyn FnMut(Streamed) -> bool);
+    fn read(&self, shard: usize, from: u64, epoch: u64, give: &mut dyn FnMut(StreamSample) -> bool);
 }
 
 /// A sample, or why there is none, as it comes out of a shard.
 #[derive(Debug)]
-pub struct Streamed {
+pub struct StreamSample {
     /// The sample's key inside the shard.
     pub key: String,
-    pub sample: Result<Sample, Fault>,
+    pub sample: Result<Sample, SampleError>,
     /// Where the shard's next sample begins.
     pub behind: u64,
     /// Where a fault costs more than a sample, and nobody can say how many.
@@ -100,7 +100,7 @@ impl Lost {
 /// Where a block begins: all that a stream needs to go on from there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct StreamMark {
+pub struct StreamState {
     /// Samples of the epoch before it, of all ranks, unusable ones included.
     pub place: usize,
     /// Times that all shards lie behind.
@@ -108,7 +108,7 @@ pub struct StreamMark {
     /// Shards of this pass that were begun.
     pub begun: usize,
     /// Those of them that are being read.
-    pub lanes: Vec<LaneMark>,
+    pub lanes: Vec<ShardState>,
     /// The lane whose turn it is.
     pub turn: usize,
     /// Shards of this epoch that were read to their end without damage.
@@ -122,7 +122,7 @@ pub struct StreamMark {
 /// A shard that is being read, and where its next sample begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LaneMark {
+pub struct ShardState {
     pub shard: usize,
     pub from: u64,
     /// Samples that it gave.

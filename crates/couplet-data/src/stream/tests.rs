@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::*;
-use crate::sample::{Picture, SkipCause};
+use crate::sample::{ImageData, SkipCause};
 
 /// Shards of so many samples; samples of the third are bad.
 struct Numbers {
@@ -12,7 +12,7 @@ struct Numbers {
     uncounted: bool,
 }
 
-impl Shards for Numbers {
+impl ShardedDataset for Numbers {
     fn len(&self) -> usize {
         self.shards.len()
     }
@@ -33,19 +33,25 @@ impl Shards for Numbers {
         shard.to_string()
     }
 
-    fn read(&self, shard: usize, from: u64, _epoch: u64, give: &mut dyn FnMut(Streamed) -> bool) {
+    fn read(
+        &self,
+        shard: usize,
+        from: u64,
+        _epoch: u64,
+        give: &mut dyn FnMut(StreamSample) -> bool,
+    ) {
         for at in from..self.shards[shard] as u64 {
             assert!(shard != 5, "a reader's bug");
             let sample = if shard == 2 {
-                Err(Fault::new(SkipCause::CorruptImage, "bad"))
+                Err(SampleError::new(SkipCause::CorruptImage, "bad"))
             } else {
                 Ok(Sample {
                     label: None,
-                    picture: Picture::Encoded(Vec::new()),
+                    picture: ImageData::Encoded(Vec::new()),
                     caption: String::new(),
                 })
             };
-            let streamed = Streamed {
+            let streamed = StreamSample {
                 key: at.to_string(),
                 sample,
                 behind: at + 1,
@@ -68,7 +74,7 @@ fn numbers(shards: &[usize]) -> Arc<Numbers> {
 
 type Id = (usize, String);
 
-fn take(blocks: &mut Blocks, places: std::ops::Range<usize>) -> Vec<Id> {
+fn take(blocks: &mut BlockShuffle, places: std::ops::Range<usize>) -> Vec<Id> {
     places
         .map(|place| blocks.take(place).unwrap())
         .map(|(shard, streamed)| (shard, streamed.key))
@@ -76,7 +82,7 @@ fn take(blocks: &mut Blocks, places: std::ops::Range<usize>) -> Vec<Id> {
 }
 
 fn epoch(shards: &Arc<Numbers>, seed: u64, len: usize, epoch: u64) -> Vec<Id> {
-    let mut blocks = Blocks::start(shards.clone(), (seed, false, len), epoch, None);
+    let mut blocks = BlockShuffle::start(shards.clone(), (seed, false, len), epoch, None);
     take(&mut blocks, 0..len)
 }
 
@@ -110,7 +116,7 @@ fn a_longer_epoch_goes_round_again() {
 fn a_mark_takes_up_where_its_block_began() {
     let shards = numbers(&[30, 7, 50, 1, 40]);
     let whole = epoch(&shards, 1, 300, 4);
-    let mut blocks = Blocks::start(shards.clone(), (1, false, 300), 4, None);
+    let mut blocks = BlockShuffle::start(shards.clone(), (1, false, 300), 4, None);
     for place in 0..290 {
         blocks.take(place).unwrap();
         let next = place + 1;
@@ -119,7 +125,7 @@ fn a_mark_takes_up_where_its_block_began() {
         }
         let mark = blocks.mark(next);
         assert!(next - mark.place < 16, "one block is read again at most");
-        let mut again = Blocks::start(shards.clone(), (1, false, 300), 4, Some(mark));
+        let mut again = BlockShuffle::start(shards.clone(), (1, false, 300), 4, Some(mark));
         assert_eq!(take(&mut again, next..next + 10), whole[next..next + 10]);
     }
 }
@@ -127,7 +133,7 @@ fn a_mark_takes_up_where_its_block_began() {
 #[test]
 fn epochs_follow_each_other_and_lend_more_where_samples_are_bad() {
     let shards = numbers(&[30, 30]);
-    let mut blocks = Blocks::start(shards.clone(), (1, false, 40), 0, None);
+    let mut blocks = BlockShuffle::start(shards.clone(), (1, false, 40), 0, None);
     let first = take(&mut blocks, 0..50);
     assert_eq!(first[..40], epoch(&shards, 1, 40, 0));
     blocks.set_epoch(1);
@@ -149,7 +155,7 @@ fn shards_come_as_often_as_they_weigh() {
 #[test]
 fn shards_without_samples_end_the_stream_with_words() {
     for shards in [&[][..], &[0, 0]] {
-        let mut blocks = Blocks::start(numbers(shards), (1, false, 10), 0, None);
+        let mut blocks = BlockShuffle::start(numbers(shards), (1, false, 10), 0, None);
         assert!(matches!(blocks.take(0), Err(NoSamples)));
     }
 }
@@ -170,7 +176,7 @@ fn a_panicking_reader_costs_its_shard() {
 /// Shards of ten samples; every fourth cannot be read, every fifth is cut in its middle.
 struct Damaged(usize);
 
-impl Shards for Damaged {
+impl ShardedDataset for Damaged {
     fn len(&self) -> usize {
         self.0
     }
@@ -187,7 +193,13 @@ impl Shards for Damaged {
         shard.to_string()
     }
 
-    fn read(&self, shard: usize, from: u64, epoch: u64, give: &mut dyn FnMut(Streamed) -> bool) {
+    fn read(
+        &self,
+        shard: usize,
+        from: u64,
+        epoch: u64,
+        give: &mut dyn FnMut(StreamSample) -> bool,
+    ) {
         let (end, damaged) = match shard {
             _ if shard % 4 == 3 => (0, true),
             _ if shard % 5 == 2 => (6, true),
@@ -198,9 +210,9 @@ impl Shards for Damaged {
         }
         numbers(&[usize::try_from(end).unwrap()]).read(0, from, epoch, give);
         if damaged {
-            give(Streamed {
+            give(StreamSample {
                 key: String::new(),
-                sample: Err(Fault::new(SkipCause::Unreadable, "bad")),
+                sample: Err(SampleError::new(SkipCause::Unreadable, "bad")),
                 behind: u64::MAX,
                 lost: Some(Lost::Rest),
             });
@@ -211,8 +223,8 @@ impl Shards for Damaged {
 #[test]
 fn what_is_lost_of_a_shard_weighs_as_much_as_the_others_hold() {
     let shards = Arc::new(Damaged(40));
-    let costs = |mark: Option<StreamMark>, places: std::ops::Range<usize>| -> Vec<usize> {
-        let mut blocks = Blocks::start(shards.clone(), (1, false, 400), 0, mark);
+    let costs = |mark: Option<StreamState>, places: std::ops::Range<usize>| -> Vec<usize> {
+        let mut blocks = BlockShuffle::start(shards.clone(), (1, false, 400), 0, mark);
         let cost = |place| match blocks.take(place).unwrap().1.sample {
             Ok(_) => 0,
             Err(fault) => fault.samples,
@@ -225,7 +237,7 @@ fn what_is_lost_of_a_shard_weighs_as_much_as_the_others_hold() {
     assert_eq!(all.iter().filter(|cost| **cost == 4).count(), 6);
     assert_eq!(all.iter().sum::<usize>(), 124);
     // Also behind a mark.
-    let mut blocks = Blocks::start(shards.clone(), (1, false, 400), 0, None);
+    let mut blocks = BlockShuffle::start(shards.clone(), (1, false, 400), 0, None);
     for place in 0..150 {
         blocks.take(place).unwrap();
     }

@@ -8,9 +8,9 @@ use std::thread;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
-use super::{LaneMark, Lost, Shards, StreamMark, Streamed};
+use super::{Lost, ShardState, ShardedDataset, StreamSample, StreamState};
 use crate::draw::{Purpose, stream};
-use crate::sample::{Fault, SkipCause};
+use crate::sample::{SampleError, SkipCause};
 
 /// Shards that are read at once, so that neighbours in one shard are none in a block.
 const LANES: usize = 4;
@@ -34,7 +34,7 @@ pub(crate) enum ShardOrder {
 
 /// Reads shards, each in a thread of its own.
 pub(crate) struct Walk {
-    shards: Arc<dyn Shards>,
+    shards: Arc<dyn ShardedDataset>,
     order: ShardOrder,
     epoch: u64,
     pass: u64,
@@ -50,18 +50,18 @@ pub(crate) struct Walk {
 }
 
 struct Lane {
-    mark: LaneMark,
-    samples: Receiver<Streamed>,
+    mark: ShardState,
+    samples: Receiver<StreamSample>,
 }
 
 impl Walk {
     /// - epoch_len: samples of an epoch, as far as it has been said.
     /// - mark: where to go on; the epoch's beginning by default.
     pub fn new(
-        shards: Arc<dyn Shards>,
+        shards: Arc<dyn ShardedDataset>,
         order: ShardOrder,
         (epoch, epoch_len): (u64, Option<usize>),
-        mark: Option<&StreamMark>,
+        mark: Option<&StreamState>,
     ) -> Self {
         let each = |samples: usize| samples / shards.len().max(1);
         let guess = epoch_len.map_or(1, |len| each(len).min(MOST_GUESSED));
@@ -85,8 +85,8 @@ impl Walk {
     }
 
     /// Where it is, for [`Self::new`].
-    pub fn mark(&self, place: usize) -> StreamMark {
-        StreamMark {
+    pub fn mark(&self, place: usize) -> StreamState {
+        StreamState {
             place,
             pass: self.pass,
             begun: self.begun,
@@ -98,7 +98,7 @@ impl Walk {
     }
 
     /// The next sample with its shard; `None` at the end of a pass.
-    pub fn next(&mut self) -> Option<(usize, Streamed)> {
+    pub fn next(&mut self) -> Option<(usize, StreamSample)> {
         let lanes = if self.order == ShardOrder::Listed {
             1
         } else {
@@ -154,7 +154,7 @@ impl Walk {
     fn begin(&mut self) -> Option<Lane> {
         let shard = *self.list.get(self.begun)?;
         self.begun += 1;
-        Some(self.open(LaneMark {
+        Some(self.open(ShardState {
             shard,
             from: 0,
             given: 0,
@@ -162,7 +162,7 @@ impl Walk {
         }))
     }
 
-    fn open(&self, mark: LaneMark) -> Lane {
+    fn open(&self, mark: ShardState) -> Lane {
         let (sender, samples) = sync_channel(AHEAD);
         let (shards, epoch) = (self.shards.clone(), self.epoch);
         let last_words = sender.clone();
@@ -187,10 +187,10 @@ impl Walk {
     }
 }
 
-impl LaneMark {
+impl ShardState {
     /// Goes behind a sample; says what a fault costs.
     /// - held: samples that the shard is thought to hold.
-    fn weigh(&mut self, sample: &mut Streamed, held: usize) {
+    fn weigh(&mut self, sample: &mut StreamSample, held: usize) {
         self.from = sample.behind;
         self.given += 1;
         let Some(lost) = sample.lost else {
@@ -204,18 +204,18 @@ impl LaneMark {
 }
 
 /// Says that the rest of a shard was not read.
-fn lost(sender: &SyncSender<Streamed>, behind: u64, message: &str) {
+fn lost(sender: &SyncSender<StreamSample>, behind: u64, message: &str) {
     // Nobody may listen any more.
-    let _ = sender.send(Streamed {
+    let _ = sender.send(StreamSample {
         key: format!("behind byte {behind}"),
-        sample: Err(Fault::new(SkipCause::Unreadable, message)),
+        sample: Err(SampleError::new(SkipCause::Unreadable, message)),
         behind: u64::MAX,
         lost: Some(Lost::Rest),
     });
 }
 
 /// The shards of one pass, each as often as it weighs.
-fn pass_list(shards: &dyn Shards, order: ShardOrder, epoch: u64, pass: u64) -> Vec<usize> {
+fn pass_list(shards: &dyn ShardedDataset, order: ShardOrder, epoch: u64, pass: u64) -> Vec<usize> {
     let ShardOrder::Random { seed, resample } = order else {
         return (0..shards.len()).collect();
     };

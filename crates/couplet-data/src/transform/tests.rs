@@ -27,13 +27,13 @@ fn evaluation_resizes_bit_for_bit_as_open_clip_does_with_pil() {
     let cases: Vec<Case> = serde_json::from_str(fixture).unwrap();
     for (width, height, side, mode, interpolation, expected) in cases {
         let fit = match mode.as_str() {
-            "shortest" => Fit::Crop,
-            "longest" => Fit::Pad(90),
-            _ => Fit::Stretch,
+            "shortest" => ResizeMode::Shortest,
+            "longest" => ResizeMode::Longest(90),
+            _ => ResizeMode::Squash,
         };
         let filter = match interpolation.as_str() {
-            "bicubic" => Filter::Bicubic,
-            _ => Filter::Bilinear,
+            "bicubic" => Interpolation::Bicubic,
+            _ => Interpolation::Bilinear,
         };
         let transform = Transform::eval(side, fit, filter);
         let mut out = vec![0; transform.output_len()];
@@ -59,7 +59,7 @@ fn training_resizes_within_one_level_of_that() {
         ..Augment::default()
     };
     for side in [16, 50, 90] {
-        let exact = Transform::eval(side, Fit::Stretch, Filter::Bicubic);
+        let exact = Transform::eval(side, ResizeMode::Squash, Interpolation::Bicubic);
         let fast = exact.clone().augmented(&augment);
         let [exact, fast] = [exact, fast].map(|transform| {
             let mut out = vec![0; transform.output_len()];
@@ -80,7 +80,7 @@ fn training_resizes_within_one_level_of_that() {
 
 #[test]
 fn a_very_oblong_image_needs_no_memory_for_what_is_cut_off() {
-    let transform = Transform::eval(8, Fit::Crop, Filter::Bicubic);
+    let transform = Transform::eval(8, ResizeMode::Shortest, Interpolation::Bicubic);
     for image in [picture(60_000, 1), picture(1, 60_000)] {
         let mut out = vec![0; transform.output_len()];
         transform.apply(&image, &mut rng(), &mut out).unwrap();
@@ -145,7 +145,8 @@ fn a_random_crop_is_a_square_of_the_resized_image() {
         random_crop: true,
         ..Augment::default()
     };
-    let transform = Transform::eval(8, Fit::Crop, Filter::Bilinear).augmented(&augment);
+    let transform =
+        Transform::eval(8, ResizeMode::Shortest, Interpolation::Bilinear).augmented(&augment);
     let lefts: std::collections::BTreeSet<u8> = (0..40)
         .map(|sample| {
             let mut out = vec![0; transform.output_len()];
@@ -161,12 +162,12 @@ fn a_random_crop_is_a_square_of_the_resized_image() {
 
 #[test]
 fn a_jpeg_is_decoded_no_smaller_than_what_is_cut_out_of_it() {
-    let whole = Transform::eval(224, Fit::Crop, Filter::Bicubic);
+    let whole = Transform::eval(224, ResizeMode::Shortest, Interpolation::Bicubic);
     let by = |size| whole.reduction(size, &mut rng());
     assert_eq!(by([4000, 3000]), 8);
     assert_eq!(by([1800, 1791]), 4);
     assert_eq!((by([512, 448]), by([447, 448])), (2, 1));
-    let padded = Transform::eval(224, Fit::Pad(0), Filter::Bicubic);
+    let padded = Transform::eval(224, ResizeMode::Longest(0), Interpolation::Bicubic);
     assert_eq!(padded.reduction([2000, 100], &mut rng()), 8);
     // A small cut needs all of a large image's pixels.
     let zoomed = whole.augmented(&Augment {

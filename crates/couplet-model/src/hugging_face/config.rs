@@ -205,7 +205,7 @@ impl ConfigFile {
     }
 
     /// The config of a model that `CLIPModel` can be, or every reason why it cannot.
-    pub fn of(spec: &ModelSpec) -> Result<Self, Vec<String>> {
+    pub fn from_spec(spec: &ModelSpec) -> Result<Self, Vec<String>> {
         let ImageTowerSpec::Vit(vit) = &spec.image else {
             return Err(vec![
                 "transformers has no class for CLIP's ResNets; --format open_clip keeps it".into(),
@@ -369,7 +369,7 @@ impl ProcessorFile {
 
     /// The file of a preprocessing that `CLIPImageProcessor` can do, or the reason why
     /// it cannot.
-    pub fn of(spec: &PreprocessSpec, image_size: usize) -> Result<Self, Vec<String>> {
+    pub fn from_spec(spec: &PreprocessSpec, image_size: usize) -> Result<Self, Vec<String>> {
         let square = json!({ "height": image_size, "width": image_size });
         let size = match spec.resize_mode {
             ResizeMode::Shortest => [("shortest_edge".to_string(), image_size.into())]

@@ -103,8 +103,8 @@ fn files(
 ) -> Result<(ConfigFile, ProcessorFile), FolderError> {
     let image_size = spec.image.image_size();
     match (
-        ConfigFile::of(spec),
-        ProcessorFile::of(preprocess, image_size),
+        ConfigFile::from_spec(spec),
+        ProcessorFile::from_spec(preprocess, image_size),
     ) {
         (Ok(config), Ok(processor)) => Ok((config, processor)),
         (config, processor) => {

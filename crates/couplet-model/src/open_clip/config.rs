@@ -196,8 +196,8 @@ impl From<&ModelSpec> for ModelCfg {
             quick_gelu: spec.activation == Activation::QuickGelu,
             init_logit_scale: Some(spec.init_logit_scale),
             init_logit_bias: spec.init_logit_bias,
-            vision_cfg: VisionCfg::of(&spec.image, spec.image_activation()),
-            text_cfg: TextCfg::of(&spec.text, spec.text_activation()),
+            vision_cfg: VisionCfg::from_spec(&spec.image, spec.image_activation()),
+            text_cfg: TextCfg::from_spec(&spec.text, spec.text_activation()),
             others: Others::new(),
         }
     }

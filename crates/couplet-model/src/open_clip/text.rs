@@ -131,7 +131,7 @@ impl TextCfg {
     }
 
     /// - activation: of the tower's MLPs.
-    pub fn of(text: &TextTowerSpec, activation: Activation) -> Self {
+    pub fn from_spec(text: &TextTowerSpec, activation: Activation) -> Self {
         let (pool_type, eos_id, attn_pooler_heads) = match text.pool {
             TextPool::Argmax => (None, None, None),
             TextPool::First => (Some("first"), None, None),

@@ -55,7 +55,7 @@ impl Default for VisionCfg {
     fn default() -> Self {
         Self {
             image_size: Side::One(224),
-            layers: Layers::Blocks(12),
+            layers: Layers::BlockCount(12),
             width: 768,
             head_width: DEFAULT_HEAD_WIDTH,
             patch_size: Some(Side::One(16)),
@@ -91,7 +91,7 @@ pub(super) enum Side {
     expecting = "expected a number of blocks, or four for a ResNet"
 )]
 enum Layers {
-    Blocks(usize),
+    BlockCount(usize),
     Stages([usize; 4]),
 }
 
@@ -114,7 +114,7 @@ impl VisionCfg {
                     heads: channels.checked_div(self.head_width).unwrap_or(0),
                 });
             }
-            Layers::Blocks(layers) => layers,
+            Layers::BlockCount(layers) => layers,
         };
         let patch_size = self.patch_size.unwrap_or(Side::One(0));
         ImageTowerSpec::Vit(VitSpec {
@@ -163,7 +163,7 @@ impl VisionCfg {
     }
 
     /// - activation: of the tower's MLPs, if it has any.
-    pub fn of(image: &ImageTowerSpec, activation: Option<Activation>) -> Self {
+    pub fn from_spec(image: &ImageTowerSpec, activation: Option<Activation>) -> Self {
         let cfg = match image {
             ImageTowerSpec::Vit(vit) => vit.into(),
             ImageTowerSpec::ResNet(resnet) => resnet.into(),
@@ -179,7 +179,7 @@ impl From<&VitSpec> for VisionCfg {
     fn from(vit: &VitSpec) -> Self {
         Self {
             image_size: Side::One(vit.image_size),
-            layers: Layers::Blocks(vit.layers),
+            layers: Layers::BlockCount(vit.layers),
             width: vit.width,
             head_width: vit.width / vit.heads,
             patch_size: Some(Side::One(vit.patch_size)),

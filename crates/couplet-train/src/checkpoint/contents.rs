@@ -4,7 +4,9 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use couplet_data::loader::TokenOptions;
-use couplet_eval::{EMA_HEAD_FILE, EMA_WEIGHTS_FILE, HEAD_FILE, JUDGED_FILE, foreign_tokenizer};
+use couplet_eval::{
+    EMA_HEAD_FILE, EMA_WEIGHTS_FILE, EVAL_WEIGHTS_FILE, HEAD_FILE, foreign_tokenizer,
+};
 use couplet_model::weights;
 use couplet_model::{ClassifierHead, Clip, ModelSpec, PreprocessSpec, open_clip};
 
@@ -55,7 +57,7 @@ pub(super) fn write_checkpoint(folder: &Path, contents: &Contents) -> Result<(),
             EvalWeights::Ema => EMA_WEIGHTS_FILE,
             EvalWeights::Raw => open_clip::WEIGHTS_FILE,
         };
-        write_synced(&folder.join(JUDGED_FILE), judged)?;
+        write_synced(&folder.join(EVAL_WEIGHTS_FILE), judged)?;
     }
     let (moments, optimizer_times) = contents.optimizer.save(contents.model);
     weights::save(&trainer.join(OPTIMIZER), &moments)?;

@@ -2,20 +2,20 @@
 
 use std::path::PathBuf;
 
-use couplet_data::source::{Set, SourceTable};
-use couplet_eval::{DatasetTable, fill_template};
+use couplet_data::source::{PairDataset, SourceConfig};
+use couplet_eval::{DatasetConfig, fill_template};
 use couplet_loss::Loss;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::check::Check;
-use super::{DataTable, RunConfig};
+use super::{DataConfig, RunConfig};
 
 /// The `[classify]` table. The image tower is trained with a classifier on top of its
 /// normalised features; the text tower stays as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ClassifyTable {
+pub struct ClassifyConfig {
     /// A file of `datasets/`, or a folder that a dataset lies in. Its training images are
     /// trained on, its test images judged.
     pub dataset: PathBuf,
@@ -71,16 +71,16 @@ impl Check<'_> {
     /// The training images of a dataset of classes, and what the classes are.
     pub(super) fn classes(
         &mut self,
-        table: &ClassifyTable,
-        data: &DataTable,
+        table: &ClassifyConfig,
+        data: &DataConfig,
         image_size: u32,
-    ) -> Option<(Set, Classes)> {
-        if !matches!(data.train.source, SourceTable::Dataset(_)) {
+    ) -> Option<(PairDataset, Classes)> {
+        if !matches!(data.train.source, SourceConfig::Dataset(_)) {
             let message = "[classify] trains on its dataset's images: take the source out";
             self.fail("data.train.source", message);
             return None;
         }
-        let opened = DatasetTable::read(&table.dataset).and_then(|set| set.open(image_size));
+        let opened = DatasetConfig::read(&table.dataset).and_then(|set| set.open(image_size));
         let found = opened.map_err(|error| error.to_string()).and_then(|set| {
             let (class_names, templates) = set.classes().map_err(|error| error.to_string())?;
             if class_names.len() < 2 {
@@ -119,7 +119,7 @@ impl Check<'_> {
                 class_names: class_names.to_vec(),
                 templates: templates.to_vec(),
             };
-            let set = Set::labelled(images, captions).map_err(|error| error.to_string())?;
+            let set = PairDataset::labelled(images, captions).map_err(|error| error.to_string())?;
             Ok((set, classes))
         });
         found

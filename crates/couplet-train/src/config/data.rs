@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use couplet_data::loader::{Loader, LoaderOptions, Position, TokenOptions};
+use couplet_data::loader::{Loader, LoaderOptions, LoaderState, TokenOptions};
 use couplet_data::order::{Order, Share};
-use couplet_data::source::Set;
+use couplet_data::source::PairDataset;
 use couplet_eval::eval_transform;
 use couplet_model::{ModelSpec, PreprocessSpec};
 use serde::Deserialize;
@@ -12,7 +12,7 @@ use toml::{Table, Value};
 
 use super::check::Check;
 use super::{
-    Classes, ClassifyTable, ConfigError, DataTable, ModelTable, classify, collect, edit,
+    Classes, ClassifyConfig, ConfigError, DataConfig, ModelConfig, classify, collect, edit,
     problems_of, read_table,
 };
 
@@ -25,12 +25,12 @@ const UNCOUNTED: usize = 1 << 40;
 const KEYS: [&str; 4] = ["seed", "model", "data", "classify"];
 
 /// A training set, opened.
-pub struct CheckedData {
+pub struct ResolvedData {
     /// The training set.
-    pub set: Set,
+    pub set: PairDataset,
     /// How captions become ids.
     pub tokens: TokenOptions,
-    pub table: DataTable,
+    pub table: DataConfig,
     pub(crate) preprocess: PreprocessSpec,
     /// Samples of an epoch.
     pub(crate) epoch_len: usize,
@@ -45,15 +45,15 @@ pub struct CheckedData {
 
 /// `[data]`, and what else it depends on.
 #[derive(Deserialize)]
-struct DataConfig {
+struct DataOnlyConfig {
     #[serde(default)]
     seed: u64,
-    model: ModelTable,
-    data: DataTable,
-    classify: Option<ClassifyTable>,
+    model: ModelConfig,
+    data: DataConfig,
+    classify: Option<ClassifyConfig>,
 }
 
-impl CheckedData {
+impl ResolvedData {
     /// Reads of a config what its data needs, applies `--set key=value` pairs and opens the
     /// set. Whatever else a run would need may be missing or wrong.
     ///
@@ -76,7 +76,7 @@ impl CheckedData {
         }
         classify::default_source(&mut table);
         problems.extend(edit::merge_preset(&mut table));
-        let collected = collect::collect::<DataConfig>(table);
+        let collected = collect::collect::<DataOnlyConfig>(table);
         problems.extend(collected.problems);
         let opened = collected.value.and_then(|config| {
             let mut check = Check::new(&mut problems);
@@ -109,7 +109,7 @@ impl CheckedData {
     ///
     /// # Errors
     /// If the system gives no threads.
-    pub fn start_loader(&self, position: Position) -> std::io::Result<Loader> {
+    pub fn start_loader(&self, position: LoaderState) -> std::io::Result<Loader> {
         let options = LoaderOptions {
             order: Order {
                 len: self.set.samples().unwrap_or(self.epoch_len),

@@ -3,7 +3,7 @@
 use couplet_model::presets;
 use toml::{Table, Value};
 
-use super::Problem;
+use super::ConfigIssue;
 
 const SOURCE_KEY: &str = "data.train.source=";
 /// Keys of `[data.train]` that belong to every source.
@@ -23,7 +23,7 @@ fn drop_source(table: &mut Table, pair: &str) {
 
 /// Applies `key.path=value` pairs. Another source goes first: it takes the keys of the
 /// file's source away.
-pub(super) fn set_keys(table: &mut Table, set: &[String]) -> Vec<Problem> {
+pub(super) fn set_keys(table: &mut Table, set: &[String]) -> Vec<ConfigIssue> {
     let (sources, others): (Vec<&String>, Vec<_>) = set
         .iter()
         .partition(|pair| pair.trim_start().starts_with(SOURCE_KEY));
@@ -38,9 +38,9 @@ pub(super) fn set_keys(table: &mut Table, set: &[String]) -> Vec<Problem> {
 
 /// Applies one `key.path=value`. The value is TOML, or else a plain string; without one
 /// the key is taken away.
-fn set_key(table: &mut Table, pair: &str) -> Result<(), Problem> {
+fn set_key(table: &mut Table, pair: &str) -> Result<(), ConfigIssue> {
     let Some((key, text)) = pair.split_once('=') else {
-        return Err(Problem::new(pair, "--set takes key.path=value"));
+        return Err(ConfigIssue::new(pair, "--set takes key.path=value"));
     };
     let key = key.trim();
     let value = match format!("v = {text}").parse::<Table>() {
@@ -49,8 +49,8 @@ fn set_key(table: &mut Table, pair: &str) -> Result<(), Problem> {
     };
     let mut steps: Vec<&str> = key.split('.').collect();
     let last = steps.pop().filter(|last| !last.is_empty());
-    let last = last.ok_or_else(|| Problem::new(pair, "--set takes key.path=value"))?;
-    let no_table = || Problem::new(key, "--set goes through a key that is no table");
+    let last = last.ok_or_else(|| ConfigIssue::new(pair, "--set takes key.path=value"))?;
+    let no_table = || ConfigIssue::new(key, "--set goes through a key that is no table");
     let mut root = Value::Table(std::mem::take(table));
     let outcome = (|| {
         let mut at = &mut root;
@@ -94,12 +94,12 @@ fn set_key(table: &mut Table, pair: &str) -> Result<(), Problem> {
 }
 
 /// Puts the preset's keys under those that the config itself sets.
-pub(super) fn merge_preset(table: &mut Table) -> Option<Problem> {
+pub(super) fn merge_preset(table: &mut Table) -> Option<ConfigIssue> {
     let model = table.get_mut("model")?.as_table_mut()?;
     let name = model.get("preset")?.as_str()?;
     let Some(spec) = presets::find(name) else {
         let names: Vec<_> = presets::names().collect();
-        let problem = Problem::new(
+        let problem = ConfigIssue::new(
             "model.preset",
             format!("`{name}` is not known; there are {}", names.join(", ")),
         );

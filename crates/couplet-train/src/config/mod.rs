@@ -10,26 +10,26 @@ mod problem;
 
 use std::path::{Path, PathBuf};
 
-use couplet_data::source::SourceTable;
+use couplet_data::source::SourceConfig;
 use couplet_data::{Augment, DEFAULT_MAX_IMAGE_PIXELS};
 use couplet_loss::Loss;
 use couplet_model::{
-    Activation, FreezeTable, ImageTowerSpec, ModelSpec, Precision, PreprocessSpec, TextTowerSpec,
+    Activation, FreezeConfig, ImageTowerSpec, ModelSpec, Precision, PreprocessSpec, TextTowerSpec,
 };
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use crate::duration::{Duration, Unit};
-use crate::schedule::ScheduleTable;
-use crate::{DeviceSetting, EmaTable, OptimizerTable};
+use crate::schedule::ScheduleConfig;
+use crate::{DeviceSetting, EmaConfig, OptimizerConfig};
 
 pub(crate) use changes::changes;
-pub use check::Checked;
-pub(crate) use check::{CheckedEval, EvalTarget, HELD_OUT, LOSS};
+pub use check::ResolvedRun;
+pub(crate) use check::{EvalTarget, HELD_OUT, LOSS, ResolvedEval};
 pub(crate) use classify::Classes;
-pub use classify::{ClassifyTable, HeadStart};
-pub use data::CheckedData;
-pub use problem::{ConfigError, Problem};
+pub use classify::{ClassifyConfig, HeadStart};
+pub use data::ResolvedData;
+pub use problem::{ConfigError, ConfigIssue};
 use problem::{UNKNOWN_KEY, problems_of};
 
 /// A training run, complete: what `config.toml` of a run's folder holds.
@@ -43,26 +43,26 @@ pub struct RunConfig {
     pub device: DeviceSetting,
     #[serde(default)]
     pub precision: Precision,
-    pub model: ModelTable,
-    pub data: DataTable,
+    pub model: ModelConfig,
+    pub data: DataConfig,
     /// Fine-tunes the image tower to tell classes instead of matching pairs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub classify: Option<ClassifyTable>,
-    pub batch: BatchTable,
+    pub classify: Option<ClassifyConfig>,
+    pub batch: BatchConfig,
     #[serde(default)]
     pub loss: Loss,
-    pub optimizer: OptimizerTable,
-    pub schedule: ScheduleTable,
+    pub optimizer: OptimizerConfig,
+    pub schedule: ScheduleConfig,
     #[serde(default)]
-    pub freeze: FreezeTable,
+    pub freeze: FreezeConfig,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ema: Option<EmaTable>,
+    pub ema: Option<EmaConfig>,
     #[serde(default)]
-    pub eval: Vec<EvalTable>,
+    pub eval: Vec<EvalConfig>,
     #[serde(default)]
-    pub checkpoint: CheckpointTable,
+    pub checkpoint: CheckpointConfig,
     #[serde(default)]
-    pub log: LogTable,
+    pub log: LogConfig,
 }
 
 fn default_device() -> DeviceSetting {
@@ -72,7 +72,7 @@ fn default_device() -> DeviceSetting {
 /// `[model]`: a preset, a spec in full, or a preset with some of its keys replaced.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ModelTable {
+pub struct ModelConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
     /// A model that training starts from: a run, an open_clip or Hugging Face folder, or
@@ -96,7 +96,7 @@ pub struct ModelTable {
     pub text: TextTowerSpec,
 }
 
-impl ModelTable {
+impl ModelConfig {
     /// The model's spec.
     pub fn spec(&self) -> ModelSpec {
         ModelSpec {
@@ -115,12 +115,12 @@ impl ModelTable {
 /// `[data]`: the training set and how it is read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DataTable {
-    pub train: TrainTable,
+pub struct DataConfig {
+    pub train: TrainDataConfig,
     /// Pairs that are not trained on, for `kind = "held-out"` evaluations: without an entry of
     /// its own there is one after every epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub val: Option<ValTable>,
+    pub val: Option<ValDataConfig>,
     /// The largest share of an epoch's samples that may be unusable before the run stops.
     #[serde(default = "default_max_skipped")]
     pub max_skipped: f64,
@@ -143,9 +143,9 @@ fn default_max_image_pixels() -> u64 {
 /// `[data.train]`: a source, and what an epoch takes of it. The source's own keys stand
 /// in the same table; its variants refuse unknown ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TrainTable {
+pub struct TrainDataConfig {
     #[serde(flatten)]
-    pub source: SourceTable,
+    pub source: SourceConfig,
     /// Samples an epoch takes; by default the whole set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples_per_epoch: Option<usize>,
@@ -162,9 +162,9 @@ pub struct TrainTable {
 
 /// `[data.val]`: a source. Its own keys stand in the same table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ValTable {
+pub struct ValDataConfig {
     #[serde(flatten)]
-    pub source: SourceTable,
+    pub source: SourceConfig,
     /// Pairs that are read of it, 10,000 by default; in retrieval each is looked for among so
     /// many. Of a stream that nobody has counted it must be given, and be no more than all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -174,7 +174,7 @@ pub struct ValTable {
 /// `[batch]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct BatchTable {
+pub struct BatchConfig {
     /// Pairs in one contrastive batch.
     pub global: usize,
     /// Pairs in one forward and backward pass, on which the memory depends; by default
@@ -194,21 +194,21 @@ pub struct BatchTable {
 /// One entry of `[[eval]]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum EvalTable {
+pub enum EvalConfig {
     /// Classes by their names.
-    ZeroShot(DatasetEvalTable),
+    ZeroShot(DatasetEvalConfig),
     /// Captions of images and images of captions.
-    Retrieval(DatasetEvalTable),
+    Retrieval(DatasetEvalConfig),
     /// The loss over the pairs of `[data.val]`, and retrieval among them.
-    HeldOut(OwnEvalTable),
+    HeldOut(RunEvalConfig),
     /// The classes of `[classify]`'s dataset, by the head that the run trains.
-    Classification(OwnEvalTable),
+    Classification(RunEvalConfig),
 }
 
 /// `kind = "zero-shot"` and `kind = "retrieval"`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DatasetEvalTable {
+pub struct DatasetEvalConfig {
     /// A file of `datasets/`, or a folder that a dataset lies in.
     pub dataset: PathBuf,
     #[serde(default = "one_epoch")]
@@ -221,7 +221,7 @@ pub struct DatasetEvalTable {
 /// `kind = "held-out"` and `kind = "classification"`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct OwnEvalTable {
+pub struct RunEvalConfig {
     #[serde(default = "one_epoch")]
     pub every: Duration,
     /// By default the average, where `[ema]` makes one.
@@ -229,7 +229,7 @@ pub struct OwnEvalTable {
     pub weights: Option<EvalWeights>,
 }
 
-impl EvalTable {
+impl EvalConfig {
     pub(crate) fn every(&self) -> Duration {
         match self {
             Self::ZeroShot(table) | Self::Retrieval(table) => table.every,
@@ -248,20 +248,20 @@ impl EvalTable {
 impl RunConfig {
     /// The entries of `[[eval]]`, and those that `[classify]` and `[data.val]` bring where
     /// there is none of their kind.
-    pub(crate) fn evals(&self) -> Vec<EvalTable> {
+    pub(crate) fn evals(&self) -> Vec<EvalConfig> {
         let mut evals = self.eval.clone();
-        let table = OwnEvalTable {
+        let table = RunEvalConfig {
             every: one_epoch(),
             weights: None,
         };
-        let lacks = |is_own: fn(&EvalTable) -> bool| !self.eval.iter().any(is_own);
-        let is_classes: fn(&EvalTable) -> bool =
-            |eval| matches!(eval, EvalTable::Classification(_));
+        let lacks = |is_own: fn(&EvalConfig) -> bool| !self.eval.iter().any(is_own);
+        let is_classes: fn(&EvalConfig) -> bool =
+            |eval| matches!(eval, EvalConfig::Classification(_));
         if self.classify.is_some() && lacks(is_classes) {
-            evals.push(EvalTable::Classification(table.clone()));
+            evals.push(EvalConfig::Classification(table.clone()));
         }
-        if self.data.val.is_some() && lacks(|eval| matches!(eval, EvalTable::HeldOut(_))) {
-            evals.push(EvalTable::HeldOut(table));
+        if self.data.val.is_some() && lacks(|eval| matches!(eval, EvalConfig::HeldOut(_))) {
+            evals.push(EvalConfig::HeldOut(table));
         }
         evals
     }
@@ -280,7 +280,7 @@ pub enum EvalWeights {
 /// `[checkpoint]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CheckpointTable {
+pub struct CheckpointConfig {
     /// One length or several, such as `["1 epoch", "10 minutes"]`.
     #[serde(default = "every_epoch")]
     pub every: Lengths,
@@ -293,7 +293,7 @@ pub struct CheckpointTable {
     pub best: Option<String>,
 }
 
-impl Default for CheckpointTable {
+impl Default for CheckpointConfig {
     fn default() -> Self {
         Self {
             every: every_epoch(),
@@ -354,7 +354,7 @@ fn default_keep() -> usize {
 /// `[log]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LogTable {
+pub struct LogConfig {
     /// How often a line goes to `metrics.jsonl`.
     #[serde(default = "ten_steps")]
     pub every: Duration,
@@ -363,7 +363,7 @@ pub struct LogTable {
     pub tensorboard: bool,
 }
 
-impl Default for LogTable {
+impl Default for LogConfig {
     fn default() -> Self {
         Self {
             every: ten_steps(),
@@ -394,12 +394,13 @@ fn read_table(path: &Path) -> Result<Table, ConfigError> {
     })
 }
 
-/// Where a run is to be.
+/// Whether the config's device must be available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Machine {
-    This,
-    /// Its device may be one that this machine lacks, of which nothing is asked.
-    Any,
+pub enum DeviceCheck {
+    /// The device must be available on this machine.
+    Local,
+    /// The run is for another machine: its device is not checked.
+    Skip,
 }
 
 impl RunConfig {
@@ -408,15 +409,19 @@ impl RunConfig {
     ///
     /// # Errors
     /// With every problem at once, each with its key.
-    pub fn read(path: &Path, set: &[String]) -> Result<Checked, ConfigError> {
-        Self::read_for(path, set, Machine::This)
+    pub fn read(path: &Path, set: &[String]) -> Result<ResolvedRun, ConfigError> {
+        Self::read_for(path, set, DeviceCheck::Local)
     }
 
     /// [`Self::read`], for a run on `machine`.
     ///
     /// # Errors
     /// As there.
-    pub fn read_for(path: &Path, set: &[String], machine: Machine) -> Result<Checked, ConfigError> {
+    pub fn read_for(
+        path: &Path,
+        set: &[String],
+        machine: DeviceCheck,
+    ) -> Result<ResolvedRun, ConfigError> {
         let mut table = read_table(path)?;
         let mut problems = edit::set_keys(&mut table, set);
         classify::default_source(&mut table);

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 /// One mistake in a config.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct ConfigIssue {
     /// Path of the key, such as `model.image.heads`; empty for the file as a whole.
     pub key: String,
     pub message: String,
 }
 
-impl Problem {
+impl ConfigIssue {
     pub(crate) fn new(key: &str, message: impl fmt::Display) -> Self {
         Self {
             key: key.to_string(),
@@ -27,7 +27,7 @@ impl Problem {
 
 pub(super) const UNKNOWN_KEY: &str = "unknown key";
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigIssue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.key.as_str() {
             "" => f.write_str(&self.message),
@@ -52,11 +52,11 @@ pub enum ConfigError {
     #[error("{}", describe(path, problems))]
     Problems {
         path: PathBuf,
-        problems: Vec<Problem>,
+        problems: Vec<ConfigIssue>,
     },
 }
 
-fn describe(path: &Path, problems: &[Problem]) -> String {
+fn describe(path: &Path, problems: &[ConfigIssue]) -> String {
     let count = match problems.len() {
         1 => "1 problem".to_string(),
         n => format!("{n} problems"),
@@ -68,7 +68,7 @@ fn describe(path: &Path, problems: &[Problem]) -> String {
     text
 }
 
-pub(super) fn problems_of(path: &Path, problems: Vec<Problem>) -> ConfigError {
+pub(super) fn problems_of(path: &Path, problems: Vec<ConfigIssue>) -> ConfigError {
     ConfigError::Problems {
         path: path.to_path_buf(),
         problems,

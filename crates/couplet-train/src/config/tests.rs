@@ -22,7 +22,7 @@ kind = "cosine"
 length = "2 epochs"
 "#;
 
-fn read(text: &str, set: &[&str]) -> Result<Checked, ConfigError> {
+fn read(text: &str, set: &[&str]) -> Result<ResolvedRun, ConfigError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c.toml");
     std::fs::write(&path, text).unwrap();
@@ -189,7 +189,7 @@ fn data_is_read_whatever_else_is_wrong_with_the_config() {
     let path = folder.path().join("data.toml");
     let open = |text: &str, set: &[String]| {
         std::fs::write(&path, text).unwrap();
-        CheckedData::read(&path, set)
+        ResolvedData::read(&path, set)
     };
     let data = "[data.train]\nsource = 'shapes'\nsamples = 30\n";
     let alone = open(data, &[]).unwrap();

@@ -12,15 +12,15 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use couplet_model::weights::{HostTensor, NamedTensors};
 use couplet_model::{
-    Blocks, Clip, MAX_LOGIT_SCALE, ModelSpec, ParameterMapper, ParameterVisitor, map_parameters,
-    visit_parameters,
+    BlockCount, Clip, MAX_LOGIT_SCALE, ModelSpec, ParameterMapper, ParameterVisitor,
+    map_parameters, visit_parameters,
 };
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::comm::Comm;
 use rule::{Moments, Rule};
 
-pub use table::{GroupTable, OptimizerSettings, OptimizerTable};
+pub use table::{OptimizerConfig, OptimizerSettings, ParamGroupConfig};
 
 /// Steps a model's parameters; keeps the moments of each under its open_clip name.
 pub(crate) struct ModelOptimizer {
@@ -29,7 +29,7 @@ pub(crate) struct ModelOptimizer {
     no_decay: GlobSet,
     clip_norm: Option<f64>,
     layer_decay: f64,
-    blocks: Blocks,
+    blocks: BlockCount,
     /// Each a `Moments<D>` of its parameter's rank.
     moments: HashMap<String, Box<dyn Any + Send>>,
 }
@@ -51,9 +51,9 @@ impl ModelOptimizer {
     ///
     /// # Panics
     /// If `table.problems()` is not empty.
-    pub fn new(table: &OptimizerTable, spec: &ModelSpec) -> Self {
+    pub fn new(table: &OptimizerConfig, spec: &ModelSpec) -> Self {
         let settings = table.settings();
-        let group = |names: Option<GlobSet>, own: Option<&GroupTable>| {
+        let group = |names: Option<GlobSet>, own: Option<&ParamGroupConfig>| {
             let betas = own.and_then(|own| own.betas).unwrap_or(settings.betas);
             let eps = own.and_then(|own| own.eps).or(settings.eps);
             let decay = own.and_then(|own| own.weight_decay);
@@ -74,7 +74,7 @@ impl ModelOptimizer {
             no_decay: globs(&settings.no_decay),
             clip_norm: settings.clip_norm,
             layer_decay: settings.layer_decay.unwrap_or(1.0),
-            blocks: Blocks::of(spec),
+            blocks: BlockCount::new(spec),
             moments: HashMap::new(),
         }
     }

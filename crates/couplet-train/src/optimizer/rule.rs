@@ -6,7 +6,7 @@ use burn::optim::{
 };
 use burn::tensor::Tensor;
 
-use super::table::{DEFAULT_EPS, OptimizerTable};
+use super::table::{DEFAULT_EPS, OptimizerConfig};
 
 /// How a gradient becomes an update.
 pub(super) enum Rule {
@@ -46,7 +46,7 @@ impl<const D: usize> Moments<D> {
 impl Rule {
     /// For parameters that decay.
     pub fn decayed(
-        kind: &OptimizerTable,
+        kind: &OptimizerConfig,
         betas: [f64; 2],
         eps: Option<f64>,
         weight_decay: f64,
@@ -56,7 +56,7 @@ impl Rule {
 
     /// For gains, biases and the like. LAMB leaves their updates as long as they are: one
     /// that starts at 0 would hardly move, since its updates would be as small as itself.
-    pub fn plain(kind: &OptimizerTable, betas: [f64; 2], eps: Option<f64>) -> Self {
+    pub fn plain(kind: &OptimizerConfig, betas: [f64; 2], eps: Option<f64>) -> Self {
         Self::new(kind, betas, eps, 0.0, false)
     }
 
@@ -65,7 +65,7 @@ impl Rule {
         reason = "Burn's optimisers take f32 settings"
     )]
     fn new(
-        kind: &OptimizerTable,
+        kind: &OptimizerConfig,
         betas: [f64; 2],
         eps: Option<f64>,
         weight_decay: f64,
@@ -80,7 +80,7 @@ impl Rule {
         let eps = settings.eps as f32;
         let weight_decay = weight_decay as f32;
         match kind {
-            OptimizerTable::AdamW(_) => {
+            OptimizerConfig::AdamW(_) => {
                 let adamw = AdamWConfig::new()
                     .with_beta_1(beta_1)
                     .with_beta_2(beta_2)
@@ -89,7 +89,7 @@ impl Rule {
                     .build();
                 Self::AdamW(adamw, settings)
             }
-            OptimizerTable::Lamb(_) => Self::Lamb(
+            OptimizerConfig::Lamb(_) => Self::Lamb(
                 LambConfig::new()
                     .with_beta_1(beta_1)
                     .with_beta_2(beta_2)
@@ -98,7 +98,7 @@ impl Rule {
                     .with_use_trust_ratio(by_layer)
                     .build(),
             ),
-            OptimizerTable::Lion(_) => Self::Lion(
+            OptimizerConfig::Lion(_) => Self::Lion(
                 LionConfig::new()
                     .with_beta_1(beta_1)
                     .with_beta_2(beta_2)
@@ -125,7 +125,7 @@ impl Rule {
         moments: Option<Moments<D>>,
     ) -> (Tensor<D>, Moments<D>) {
         if let Self::AdamW(_, settings) = self
-            && couplet_kernels::takes(&tensor)
+            && couplet_kernels::is_supported(&tensor)
         {
             return settings.step(lr, tensor, grad, factor, moments);
         }
@@ -191,7 +191,7 @@ impl Settings {
             time: time + 1,
             factor,
         };
-        let moved = couplet_kernels::Moved {
+        let moved = couplet_kernels::AdamWState {
             parameter: tensor,
             first,
             second,

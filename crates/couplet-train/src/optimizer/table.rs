@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// `[optimizer]`, by kind. The same settings for each.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum OptimizerTable {
+pub enum OptimizerConfig {
     #[serde(rename = "adamw")]
     AdamW(OptimizerSettings),
     /// Source: You et al. 2020, "Large Batch Optimization for Deep Learning: Training
@@ -44,7 +44,7 @@ pub struct OptimizerSettings {
     /// Parameters with settings of their own; of several groups that match the first
     /// counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub group: Vec<GroupTable>,
+    pub group: Vec<ParamGroupConfig>,
 }
 
 impl OptimizerSettings {
@@ -66,7 +66,7 @@ impl OptimizerSettings {
 /// `[[optimizer.group]]`: what is not given is as for all others.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct GroupTable {
+pub struct ParamGroupConfig {
     /// Globs of open_clip names, such as `visual.*`.
     pub params: Vec<String>,
     /// The factor on the learning rate.
@@ -90,7 +90,7 @@ fn default_weight_decay() -> f64 {
     0.2
 }
 
-impl OptimizerTable {
+impl OptimizerConfig {
     /// The settings, whichever kind it is.
     pub fn settings(&self) -> &OptimizerSettings {
         match self {
@@ -177,9 +177,9 @@ impl Problems {
         self.check(key, sound, "both must lie in [0, 1)");
     }
 
-    fn eps(&mut self, key: &str, eps: Option<f64>, table: &OptimizerTable) {
+    fn eps(&mut self, key: &str, eps: Option<f64>, table: &OptimizerConfig) {
         self.check(key, eps.is_none_or(positive), "must be a positive number");
-        let has_none = matches!(table, OptimizerTable::Lion(_));
+        let has_none = matches!(table, OptimizerConfig::Lion(_));
         self.check(
             key,
             !has_none || eps.is_none(),

@@ -19,12 +19,12 @@ fn spec() -> ModelSpec {
     presets::find("ViT-Ti-8-32").unwrap()
 }
 
-fn optimizer(table: &OptimizerTable) -> ModelOptimizer {
+fn optimizer(table: &OptimizerConfig) -> ModelOptimizer {
     ModelOptimizer::new(table, &spec())
 }
 
 fn adamw() -> ModelOptimizer {
-    optimizer(&OptimizerTable::AdamW(settings()))
+    optimizer(&OptimizerConfig::AdamW(settings()))
 }
 
 fn model() -> Clip {
@@ -47,7 +47,7 @@ fn grads(model: &Clip) -> GradientsParams {
     GradientsParams::from_grads(loss.backward(), model)
 }
 
-fn moments_survive(table: &OptimizerTable) {
+fn moments_survive(table: &OptimizerConfig) {
     let mut first = optimizer(table);
     let (model, _) = update(&mut first, model());
     let (tensors, times) = first.save(&model);
@@ -72,21 +72,21 @@ fn moments_survive(table: &OptimizerTable) {
 
 #[test]
 fn moments_survive_a_save_bit_for_bit() {
-    moments_survive(&OptimizerTable::AdamW(settings()));
-    moments_survive(&OptimizerTable::Lamb(settings()));
-    moments_survive(&OptimizerTable::Lion(settings()));
+    moments_survive(&OptimizerConfig::AdamW(settings()));
+    moments_survive(&OptimizerConfig::Lamb(settings()));
+    moments_survive(&OptimizerConfig::Lion(settings()));
 }
 
 #[test]
 fn moments_of_another_kind_are_refused() {
-    let mut lion = optimizer(&OptimizerTable::Lion(settings()));
+    let mut lion = optimizer(&OptimizerConfig::Lion(settings()));
     let (model, _) = update(&mut lion, model());
     let (tensors, times) = lion.save(&model);
     assert!(adamw().load(&model, tensors, &times).is_err());
 }
 
 /// How far each parameter moved at most.
-fn moved(table: &OptimizerTable) -> impl Fn(&str) -> f32 {
+fn moved(table: &OptimizerConfig) -> impl Fn(&str) -> f32 {
     let before = couplet_model::weights::parameters(&model());
     let (after, _) = update(&mut optimizer(table), model());
     let after = couplet_model::weights::parameters(&after);
@@ -101,13 +101,13 @@ fn decay_falls_on_matrices_that_no_glob_excludes() {
     // Token 7 is in no caption: its gradient is 0, and decay all that moves it.
     let row = |weights: &NamedTensors| weights["token_embedding.weight"].values[7 * 48];
     let before = row(&couplet_model::weights::parameters(&model()));
-    let after = |table: &OptimizerTable| {
+    let after = |table: &OptimizerConfig| {
         let (after, _) = update(&mut optimizer(table), model());
         row(&couplet_model::weights::parameters(&after))
     };
-    let decayed = after(&OptimizerTable::AdamW(settings()));
+    let decayed = after(&OptimizerConfig::AdamW(settings()));
     assert!((decayed / before - (1.0 - 1e-3 * 0.1)).abs() < 1e-6);
-    let spared = after(&OptimizerTable::AdamW(OptimizerSettings {
+    let spared = after(&OptimizerConfig::AdamW(OptimizerSettings {
         no_decay: vec!["token_*".into()],
         ..settings()
     }));
@@ -116,7 +116,7 @@ fn decay_falls_on_matrices_that_no_glob_excludes() {
 
 #[test]
 fn lamb_moves_what_starts_at_0() {
-    let table = OptimizerTable::Lamb(settings());
+    let table = OptimizerConfig::Lamb(settings());
     let mut lamb = optimizer(&table);
     let largest = |model: &Clip| {
         let bias = &couplet_model::weights::parameters(model)["ln_final.bias"];
@@ -135,10 +135,10 @@ fn a_run_that_was_stopped_before_its_first_update_starts_afresh() {
 
 #[test]
 fn groups_and_depth_scale_the_rate() {
-    let table = OptimizerTable::AdamW(OptimizerSettings {
+    let table = OptimizerConfig::AdamW(OptimizerSettings {
         weight_decay: 0.0,
         layer_decay: Some(0.5),
-        group: vec![GroupTable {
+        group: vec![ParamGroupConfig {
             params: vec!["text_projection".into()],
             lr_scale: Some(0.1),
             betas: None,

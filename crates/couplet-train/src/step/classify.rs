@@ -4,7 +4,7 @@
 use burn::tensor::{Tensor, TensorData};
 use couplet_data::loader::HostBatch;
 use couplet_loss::class_cross_entropy;
-use couplet_model::{Clip, TrainPass};
+use couplet_model::{Clip, ForwardContext};
 
 use super::lanes::Lanes;
 use super::{BatchGradients, StepContext, micro_batches};
@@ -18,7 +18,7 @@ use crate::optimizer::exchange;
 pub(super) fn gradients(
     model: &Clip,
     mut host: HostBatch,
-    pass: &TrainPass,
+    pass: &ForwardContext,
     loss_scale: f64,
     label_smoothing: f32,
     context: &StepContext,

@@ -8,7 +8,8 @@ use burn::tensor::{Device, Gradients, Int, Tensor};
 use couplet_data::batch;
 use couplet_data::loader::HostBatch;
 use couplet_model::{
-    BatchStatistics, Clip, Freeze, FreezeTable, PreprocessSpec, TowerParts, TrainPass, l2_normalize,
+    BatchStatistics, Clip, ForwardContext, Freeze, FreezeConfig, PreprocessSpec, TowerParts,
+    l2_normalize,
 };
 
 /// How pairs are encoded.
@@ -18,7 +19,7 @@ pub(crate) struct Encoding {
     /// Whether a pass keeps only what each block reads, and computes the rest again.
     pub recompute_blocks: bool,
     /// What the model was frozen with.
-    pub freeze: FreezeTable,
+    pub freeze: FreezeConfig,
     pub preprocess: PreprocessSpec,
     pub image_size: usize,
 }
@@ -35,7 +36,7 @@ pub(super) struct Passes {
     /// The same weights without autodiff.
     without_graph: Clip,
     /// Of the batch's first pair.
-    pass: TrainPass,
+    pass: ForwardContext,
     encoding: Encoding,
 }
 
@@ -45,16 +46,16 @@ pub(super) struct Encoded {
     pub features: Tensor<2>,
     /// What the batch norms saw.
     pub seen: BatchStatistics,
-    way_back: WayBack,
+    way_back: BackwardPlan,
 }
 
 #[expect(clippy::large_enum_variant, reason = "there are two in a step")]
-enum WayBack {
+enum BackwardPlan {
     /// The features with their graph.
     Graph(Tensor<2>),
     /// What the blocks read from the first that is trained on, and the end: the rest is
     /// computed again.
-    Blocks(Box<TowerInput>, Freeze, Vec<Tensor<3>>),
+    BlockCount(Box<TowerInput>, Freeze, Vec<Tensor<3>>),
     /// Nothing before the features is trained.
     Nowhere,
 }
@@ -62,12 +63,12 @@ enum WayBack {
 /// What a tower reads.
 enum TowerInput {
     /// No images where the start is not run again.
-    Images(Option<Tensor<4>>, TrainPass),
+    Images(Option<Tensor<4>>, ForwardContext),
     Tokens(Tensor<2, Int>),
 }
 
 impl Passes {
-    pub fn new(model: Clip, pass: &TrainPass, encoding: &Encoding) -> Self {
+    pub fn new(model: Clip, pass: &ForwardContext, encoding: &Encoding) -> Self {
         Self {
             without_graph: model.valid(),
             model,
@@ -133,8 +134,8 @@ impl Passes {
             features: l2_normalize(features),
             seen: BatchStatistics::default(),
             way_back: match freeze {
-                Freeze::All => WayBack::Nowhere,
-                _ => WayBack::Blocks(Box::new(input.for_way_back(freeze)), freeze, inputs),
+                Freeze::All => BackwardPlan::Nowhere,
+                _ => BackwardPlan::BlockCount(Box::new(input.for_way_back(freeze)), freeze, inputs),
             },
         }
     }
@@ -151,8 +152,8 @@ impl Passes {
         head.forward(features)
     }
 
-    fn pass_of(&self, rows: &Range<usize>) -> TrainPass {
-        TrainPass {
+    fn pass_of(&self, rows: &Range<usize>) -> ForwardContext {
+        ForwardContext {
             first_row: self.pass.first_row + rows.start as u64,
             ..self.pass
         }
@@ -198,7 +199,7 @@ impl Encoded {
         Self {
             features: features.clone().inner(),
             seen,
-            way_back: WayBack::Graph(features),
+            way_back: BackwardPlan::Graph(features),
         }
     }
 
@@ -206,14 +207,14 @@ impl Encoded {
     /// - gradient: of the features, `[rows, embed_dim]`, without a graph.
     pub fn backward(self, gradient: Tensor<2>, sum: &mut GradientSum) {
         match self.way_back {
-            WayBack::Graph(features) => {
+            BackwardPlan::Graph(features) => {
                 sum.add(features, gradient);
             }
-            WayBack::Blocks(input, freeze, inputs) => {
+            BackwardPlan::BlockCount(input, freeze, inputs) => {
                 let model = sum.model.clone();
                 backward_by_block(&input.parts(&model), freeze, inputs, gradient, sum);
             }
-            WayBack::Nowhere => {}
+            BackwardPlan::Nowhere => {}
         }
     }
 }
@@ -304,14 +305,14 @@ impl GradientSum {
 mod tests {
     use super::*;
     use crate::step::tests::{PASS, encoding, pairs, spec};
-    use couplet_model::Blocks;
+    use couplet_model::BlockCount;
 
     /// Whether the pixels are kept, and the inputs of how many blocks.
     fn kept(image: Freeze) -> Option<(bool, usize)> {
         let model = Clip::init(&spec(), 0, &Device::flex().autodiff());
-        let freeze = FreezeTable {
+        let freeze = FreezeConfig {
             image,
-            ..FreezeTable::default()
+            ..FreezeConfig::default()
         };
         let encoding = Encoding {
             recompute_blocks: true,
@@ -320,18 +321,18 @@ mod tests {
         };
         let passes = Passes::new(model.freeze(freeze, &spec()), &PASS, &encoding);
         match passes.encode_images(&pairs(0..2), &(0..2)).way_back {
-            WayBack::Blocks(input, _, inputs) => Some((
+            BackwardPlan::BlockCount(input, _, inputs) => Some((
                 matches!(*input, TowerInput::Images(Some(_), _)),
                 inputs.len(),
             )),
-            WayBack::Nowhere => None,
-            WayBack::Graph(_) => unreachable!("blocks are computed again"),
+            BackwardPlan::Nowhere => None,
+            BackwardPlan::Graph(_) => unreachable!("blocks are computed again"),
         }
     }
 
     #[test]
     fn nothing_is_kept_of_what_is_frozen() {
-        let blocks = Blocks::of(&spec()).image();
+        let blocks = BlockCount::new(&spec()).image();
         assert_eq!(kept(Freeze::Nothing), Some((true, blocks)));
         assert_eq!(kept(Freeze::AllButLast(blocks)), Some((false, blocks)));
         assert_eq!(kept(Freeze::AllButLast(2)), Some((false, 2)));

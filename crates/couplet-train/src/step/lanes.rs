@@ -9,8 +9,8 @@ use burn::module::Param;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use couplet_model::{
-    Clip, ImageTowerSpec, ModelSpec, ParameterMapper, ParameterVisitor, TrainPass, map_parameters,
-    visit_parameters,
+    Clip, ForwardContext, ImageTowerSpec, ModelSpec, ParameterMapper, ParameterVisitor,
+    map_parameters, visit_parameters,
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -98,7 +98,12 @@ pub(super) struct Lanes<'a> {
 }
 
 impl<'a> Lanes<'a> {
-    pub fn new(model: &Clip, pass: &TrainPass, encoding: &Encoding, pools: &'a LanePools) -> Self {
+    pub fn new(
+        model: &Clip,
+        pass: &ForwardContext,
+        encoding: &Encoding,
+        pools: &'a LanePools,
+    ) -> Self {
         let lanes = (0..pools.0.len().max(1)).map(|at| {
             // Leaves that two graphs share would make one graph of them.
             let model = if at == 0 { model.clone() } else { copy(model) };

@@ -15,7 +15,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use couplet_data::loader::HostBatch;
 use couplet_loss::{FeatureGradients, Features, Loss};
-use couplet_model::{BatchStatistics, Clip, Freeze, TrainPass};
+use couplet_model::{BatchStatistics, Clip, ForwardContext, Freeze};
 
 pub(crate) use self::encode::Encoding;
 use self::lanes::Lanes;
@@ -85,7 +85,7 @@ pub(crate) fn step(
     model: Clip,
     optimizer: &mut ModelOptimizer,
     host: HostBatch,
-    pass: &TrainPass,
+    pass: &ForwardContext,
     lr: f64,
     loss_scale: f64,
     context: &StepContext,
@@ -112,7 +112,7 @@ pub(crate) fn step(
 pub(crate) fn gradients(
     model: &Clip,
     mut host: HostBatch,
-    pass: &TrainPass,
+    pass: &ForwardContext,
     loss_scale: f64,
     context: &StepContext,
 ) -> BatchGradients {

@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use couplet_loss::{SigmoidLoss, SoftmaxLoss};
 use couplet_model::weights::{HostTensor, NamedTensors};
 use couplet_model::{
-    Blocks, ClassifierHead, Freeze, FreezeTable, ImageTowerSpec, ModelSpec, ParameterVisitor,
+    BlockCount, ClassifierHead, Freeze, FreezeConfig, ImageTowerSpec, ModelSpec, ParameterVisitor,
     PreprocessSpec, presets, visit_parameters,
 };
 
@@ -14,7 +14,7 @@ use crate::comm::Solo;
 use crate::comm::threads::Threads;
 
 const SIZE: usize = 32;
-pub(super) const PASS: TrainPass = TrainPass {
+pub(super) const PASS: ForwardContext = ForwardContext {
     seed: 1,
     step: 2,
     first_row: 0,
@@ -44,14 +44,14 @@ pub(super) fn pairs(rows: Range<usize>) -> HostBatch {
         caption.resize(16, 0);
         tokens.extend(caption);
     }
-    HostBatch::of(&pixels, tokens, 16, lengths)
+    HostBatch::from_host(&pixels, tokens, 16, lengths)
 }
 
 pub(super) fn encoding() -> Encoding {
     Encoding {
         device: Device::flex().autodiff(),
         recompute_blocks: false,
-        freeze: FreezeTable::default(),
+        freeze: FreezeConfig::default(),
         preprocess: PreprocessSpec::default(),
         image_size: SIZE,
     }
@@ -147,9 +147,9 @@ fn blocks_computed_again_give_the_same_gradients() {
         (Freeze::Nothing, Freeze::Nothing),
         (last(2), Freeze::Nothing),
         (last(0), last(1)),
-        (last(Blocks::of(&spec()).image()), Freeze::All),
+        (last(BlockCount::new(&spec()).image()), Freeze::All),
     ] {
-        let freeze = FreezeTable { image, text };
+        let freeze = FreezeConfig { image, text };
         let model = free.clone().freeze(freeze, &spec());
         let of = |micro, recompute_blocks| {
             let context = StepContext {
@@ -189,7 +189,7 @@ fn ranks_with_a_share_each_give_the_gradients_of_one_rank_with_all() {
                 thread::spawn(move || {
                     // Two micro-batches on each rank.
                     let context = context(loss, 4, Box::new(comm));
-                    let pass = TrainPass {
+                    let pass = ForwardContext {
                         first_row: 8 * rank as u64,
                         ..PASS
                     };
@@ -213,7 +213,7 @@ fn ranks_with_a_share_each_give_the_gradients_of_one_rank_with_all() {
 
 #[test]
 fn a_frozen_tower_has_no_gradients_and_the_other_its_own() {
-    let table = FreezeTable {
+    let table = FreezeConfig {
         image: Freeze::All,
         text: Freeze::AllButLast(1),
     };
@@ -264,14 +264,14 @@ fn resnet() -> ModelSpec {
 #[test]
 fn frozen_norms_stay_as_they_are_and_the_others_follow_every_micro_batch() {
     let device = Device::flex().autodiff();
-    let table = FreezeTable {
+    let table = FreezeConfig {
         image: Freeze::AllButLast(2),
         text: Freeze::Nothing,
     };
     let model = Clip::init(&resnet(), 0, &device).freeze(table, &resnet());
     let before = couplet_model::weights::parameters(&model);
     let settings: crate::OptimizerSettings = serde_json::from_str(r#"{"lr": 1e-3}"#).unwrap();
-    let table = crate::OptimizerTable::AdamW(settings);
+    let table = crate::OptimizerConfig::AdamW(settings);
     let mut optimizer = ModelOptimizer::new(&table, &resnet());
     let context = context(LOSSES[0], 2, Box::new(Solo));
     let (model, report) = step(
@@ -339,8 +339,8 @@ fn half_precision_gradients_point_the_same_way() {
 
 #[test]
 fn an_overflow_leaves_the_model_as_it_was() {
-    use crate::{OptimizerSettings, OptimizerTable};
-    let table = OptimizerTable::AdamW(OptimizerSettings {
+    use crate::{OptimizerConfig, OptimizerSettings};
+    let table = OptimizerConfig::AdamW(OptimizerSettings {
         lr: 1e-3,
         betas: [0.9, 0.98],
         eps: None,

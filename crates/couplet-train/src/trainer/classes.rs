@@ -6,12 +6,12 @@ use couplet_eval::{Classifier, Encoder};
 use couplet_model::{ClassifierHead, Clip};
 
 use super::TrainError;
-use crate::config::{Checked, Classes, HeadStart};
+use crate::config::{Classes, HeadStart, ResolvedRun};
 
 /// The head of a run's first step.
 pub(super) fn first_head(
     model: &Clip,
-    checked: &Checked,
+    checked: &ResolvedRun,
     classes: &Classes,
     device: &Device,
 ) -> Result<ClassifierHead, TrainError> {

@@ -13,7 +13,7 @@ use super::{Run, TrainError, Window};
 use couplet_model::ClassifierHead;
 
 use crate::checkpoint::BestState;
-use crate::config::{CheckedEval, EvalTarget, EvalWeights};
+use crate::config::{EvalTarget, EvalWeights, ResolvedEval};
 use crate::log::eval_line;
 use crate::observer::{EpochSummary, Event, Observer};
 use crate::trainer::held_out::held_out;
@@ -66,7 +66,7 @@ impl Run<'_> {
 
     fn evaluate_one(
         &self,
-        eval: &CheckedEval,
+        eval: &ResolvedEval,
         (encoder, head): (&Encoder, Option<&ClassifierHead>),
         observer: &mut dyn Observer,
     ) -> Result<(Report, Vec<Skipped>), String> {

@@ -3,13 +3,13 @@
 use burn::module::Param;
 use burn::tensor::Tensor;
 use couplet_data::Skipped;
-use couplet_data::loader::Position;
+use couplet_data::loader::LoaderState;
 use couplet_eval::{Encoder, Metrics, Protocol, Report, retrieval_metrics};
 use couplet_loss::{Features, Loss, default_chunk};
 use couplet_model::l2_normalize;
 
 use super::TrainError;
-use crate::config::CheckedData;
+use crate::config::ResolvedData;
 
 /// Reads the pairs in batches as large as in training, without augmentation, each once and
 /// in an order that is the same each time; the last batch is as large as what is left. As in
@@ -18,12 +18,12 @@ use crate::config::CheckedData;
 /// - progress: told how many pairs are done, and of how many.
 pub(super) fn held_out(
     encoder: &Encoder,
-    data: &CheckedData,
+    data: &ResolvedData,
     loss: Loss,
     chunk: usize,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<(Report, Vec<Skipped>), TrainError> {
-    let loader = data.start_loader(Position::default());
+    let loader = data.start_loader(LoaderState::default());
     let loader = loader.map_err(TrainError::Threads)?;
     let model = encoder.model();
     let (mut images, mut texts, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
@@ -53,7 +53,7 @@ pub(super) fn held_out(
         let rows_at_once = default_chunk(batch.len());
         for start in (0..batch.len()).step_by(rows_at_once) {
             let rows = start..batch.len().min(start + rows_at_once);
-            let part: f32 = loss.of_rows(rows, features.clone()).into_scalar();
+            let part: f32 = loss.forward_rows(rows, features.clone()).into_scalar();
             sum += f64::from(part) * weight;
         }
         images.push(features.image);

@@ -7,16 +7,16 @@ use burn::module::Module;
 use couplet_data::StageTimes;
 use couplet_data::loader::{HostBatch, Loader, LoaderError};
 use couplet_loss::Loss;
-use couplet_model::{Clip, ImageTowerSpec, ModelSpec, Precision, PreprocessSpec, TrainPass};
+use couplet_model::{Clip, ForwardContext, ImageTowerSpec, ModelSpec, Precision, PreprocessSpec};
 use serde::Serialize;
 
 use crate::checkpoint::{Checkpoint, Contents, RunFolder, TrainerState};
-use crate::config::Checked;
+use crate::config::ResolvedRun;
 use crate::diagnosis::{Diagnosis, Vitals, copied_captions};
 use crate::duration::Unit;
 use crate::ema::Ema;
 use crate::log::{JsonLines, LineHead, LogError, TrainLine, skipped_line};
-use crate::observer::{Best, Ending, Event, Observer, Outcome, RunSizes, StopSignal};
+use crate::observer::{BestMetric, Event, Observer, Outcome, RunSizes, StopReason, StopSignal};
 use crate::optimizer::ModelOptimizer;
 use crate::step::{Objective, StepContext, StepReport, step};
 use crate::tensorboard::EventFile;
@@ -35,7 +35,7 @@ pub use error::TrainError;
 /// # Errors
 /// If data, disk or arithmetic fail; the last checkpoint stays as it is.
 pub fn train(
-    checked: &Checked,
+    checked: &ResolvedRun,
     folder: &RunFolder,
     stop: &StopSignal,
     observer: &mut dyn Observer,
@@ -49,7 +49,7 @@ pub fn train(
     }
     run.warn_of_micro_batches(observer);
     if run.state.step >= checked.schedule.total_steps {
-        return Ok(run.outcome(Ending::AlreadyFinished));
+        return Ok(run.outcome(StopReason::AlreadyFinished));
     }
     if let Some(warning) = checked.memory_warning(run.model(), run.checkpoint.is_some()) {
         observer.event(Event::Warning(&warning));
@@ -82,7 +82,7 @@ impl Window {
 }
 
 struct Run<'a> {
-    checked: &'a Checked,
+    checked: &'a ResolvedRun,
     folder: &'a RunFolder,
     spec: ModelSpec,
     preprocess: PreprocessSpec,
@@ -135,10 +135,10 @@ impl Run<'_> {
                 self.save(observer)?;
             }
             if stopping && self.state.step < self.checked.schedule.total_steps {
-                return Ok(self.outcome(Ending::Interrupted));
+                return Ok(self.outcome(StopReason::Interrupted));
             }
         }
-        Ok(self.outcome(Ending::Finished))
+        Ok(self.outcome(StopReason::Finished))
     }
 
     fn model(&self) -> &Clip {
@@ -196,7 +196,7 @@ impl Run<'_> {
     fn step(&mut self, batch: HostBatch, observer: &mut dyn Observer) -> Result<bool, TrainError> {
         let lr = self.checked.schedule.learning_rate(self.state.step);
         let model = self.model.take().expect("there is a model between steps");
-        let pass = TrainPass {
+        let pass = ForwardContext {
             seed: self.checked.config.seed,
             step: self.state.step,
             first_row: (self.context.comm.rank() * batch.len()) as u64,
@@ -413,7 +413,7 @@ impl Run<'_> {
             tokens: &self.checked.data.tokens,
             optimizer: &self.optimizer,
             ema: self.ema.as_ref().map(Ema::model),
-            judged: self.checked.judged_weights(),
+            judged: self.checked.eval_weights(),
             classes: self.checked.data.classes.as_ref(),
             state: self.state.clone(),
         };
@@ -430,12 +430,12 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn outcome(&self, ending: Ending) -> Outcome {
+    fn outcome(&self, ending: StopReason) -> Outcome {
         Outcome {
             ending,
             steps: self.state.step,
             checkpoint: self.checkpoint.clone(),
-            best: self.state.best.as_ref().map(|best| Best {
+            best: self.state.best.as_ref().map(|best| BestMetric {
                 metric: best.metric.clone(),
                 value: best.value,
                 step: best.step,

@@ -13,7 +13,7 @@ use super::classes::first_head;
 use super::{Run, TrainError, Window};
 use crate::checkpoint::{RunFolder, TrainerState};
 use crate::comm::Solo;
-use crate::config::Checked;
+use crate::config::ResolvedRun;
 use crate::diagnosis::Diagnosis;
 use crate::ema::Ema;
 use crate::log::JsonLines;
@@ -22,7 +22,10 @@ use crate::step::{Encoding, Objective, StepContext, lanes};
 use crate::tensorboard::EventFile;
 
 impl<'a> Run<'a> {
-    pub(super) fn open(checked: &'a Checked, folder: &'a RunFolder) -> Result<Self, TrainError> {
+    pub(super) fn open(
+        checked: &'a ResolvedRun,
+        folder: &'a RunFolder,
+    ) -> Result<Self, TrainError> {
         let config = &checked.config;
         let device = config.device.open()?.autodiff();
         let spec = config.model.spec();

@@ -1,13 +1,13 @@
 //! `couplet plan`.
 
-use couplet_train::{Machine, RunConfig, RunPlan};
+use couplet_train::{DeviceCheck, RunConfig, RunPlan};
 
 use crate::PlanArguments;
 
 const MIB: f64 = (1 << 20) as f64;
 
 pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<u8> {
-    let checked = RunConfig::read_for(&arguments.config, &arguments.set, Machine::Any)?;
+    let checked = RunConfig::read_for(&arguments.config, &arguments.set, DeviceCheck::Skip)?;
     let plan = checked.plan(arguments.caption_tokens);
     let speed = if arguments.measure {
         Some(checked.measure_speed(&plan)?)

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
-use couplet_train::{Ending, Outcome, RunConfig, RunFolder, StopSignal};
+use couplet_train::{Outcome, RunConfig, RunFolder, StopReason, StopSignal};
 
 use crate::progress::{Progress, Screen};
 use crate::{EXIT_INTERRUPTED, TrainArguments};
@@ -37,8 +37,8 @@ pub(crate) fn train(arguments: &TrainArguments) -> anyhow::Result<u8> {
     })?;
     print_outcome(arguments, &checked.config, &path, &outcome);
     Ok(match outcome.ending {
-        Ending::Interrupted => EXIT_INTERRUPTED,
-        Ending::Finished | Ending::AlreadyFinished => 0,
+        StopReason::Interrupted => EXIT_INTERRUPTED,
+        StopReason::Finished | StopReason::AlreadyFinished => 0,
     })
 }
 
@@ -95,20 +95,20 @@ fn print_outcome(arguments: &TrainArguments, config: &RunConfig, path: &Path, ou
         command + " --resume"
     };
     match outcome.ending {
-        Ending::Finished => {
+        StopReason::Finished => {
             println!(
                 "\nfinished {} steps in {}",
                 outcome.steps,
                 clock(outcome.seconds)
             );
         }
-        Ending::AlreadyFinished => {
+        StopReason::AlreadyFinished => {
             println!(
                 "\nnothing to do: all {} steps are behind this run",
                 outcome.steps
             );
         }
-        Ending::Interrupted => println!("\nstopped after step {}", outcome.steps),
+        StopReason::Interrupted => println!("\nstopped after step {}", outcome.steps),
     }
     if let Some(best) = &outcome.best {
         println!(
@@ -116,7 +116,7 @@ fn print_outcome(arguments: &TrainArguments, config: &RunConfig, path: &Path, ou
             best.metric, best.value, best.step
         );
     } else if let Some(wanted) = &config.checkpoint.best
-        && outcome.ending != Ending::Interrupted
+        && outcome.ending != StopReason::Interrupted
     {
         println!("best       none: {wanted} was never measured; the warnings above say why");
     }
@@ -124,9 +124,9 @@ fn print_outcome(arguments: &TrainArguments, config: &RunConfig, path: &Path, ou
     if let Some(checkpoint) = &outcome.checkpoint {
         println!("checkpoint {}", checkpoint.path.display());
     }
-    if outcome.ending == Ending::Interrupted {
+    if outcome.ending == StopReason::Interrupted {
         println!("continue   {}", resume());
-    } else if let Some(couplet_train::config::EvalTable::ZeroShot(eval)) = config.eval.first() {
+    } else if let Some(couplet_train::config::EvalConfig::ZeroShot(eval)) = config.eval.first() {
         println!(
             "next       couplet eval zero-shot --model {folder} --dataset {}",
             eval.dataset.display()

@@ -10,7 +10,7 @@ use arrow_schema::DataType;
 
 use super::reader::Table;
 use super::values::{image_bytes, is_caption_type, list_of, text_of};
-use crate::sample::{Fault, Picture, SkipCause};
+use crate::sample::{ImageData, SampleError, SkipCause};
 
 /// A column beside the images.
 pub(crate) enum Labels {
@@ -87,15 +87,15 @@ impl ParquetImages {
     }
 
     /// One row's image.
-    pub fn picture(&self, index: usize) -> Result<Picture, Fault> {
+    pub fn picture(&self, index: usize) -> Result<ImageData, SampleError> {
         let row = self.find(index).row(index)?;
-        let gone = || Fault::new(SkipCause::Unreadable, "the images' column is gone");
+        let gone = || SampleError::new(SkipCause::Unreadable, "the images' column is gone");
         let column = row.column_by_name(&self.image_column).ok_or_else(gone)?;
-        image_bytes(column, &self.root).map(Picture::Encoded)
+        image_bytes(column, &self.root).map(ImageData::Encoded)
     }
 
     /// The images of neighbouring rows, whose pages are decoded once.
-    pub fn pictures(&self, range: Range<usize>) -> Vec<Result<Picture, Fault>> {
+    pub fn pictures(&self, range: Range<usize>) -> Vec<Result<ImageData, SampleError>> {
         let mut pictures = Vec::with_capacity(range.len());
         let mut next = range.start;
         while next < range.end {
@@ -109,7 +109,7 @@ impl ParquetImages {
                     break;
                 };
                 let image = |row| image_bytes(&column.slice(row, 1), &self.root);
-                let images = (0..batch.num_rows()).map(|row| image(row).map(Picture::Encoded));
+                let images = (0..batch.num_rows()).map(|row| image(row).map(ImageData::Encoded));
                 pictures.extend(images);
             }
             // What the batch could not give is asked for row by row, which says why.

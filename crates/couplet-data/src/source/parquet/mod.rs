@@ -17,13 +17,13 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::files::Patterns;
-use super::{Set, SourceError};
+use super::{PairDataset, SourceError};
 use crate::stream::DEFAULT_SHUFFLE_BUFFER;
 
 /// `source = "parquet"`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ParquetTable {
+pub struct ParquetConfig {
     pub files: Patterns,
     /// Bytes of image files, paths of them, or Hugging Face's `{bytes, path}`.
     #[serde(default = "default_image_column")]
@@ -56,7 +56,7 @@ fn default_caption_column() -> String {
     "caption".into()
 }
 
-impl ParquetTable {
+impl ParquetConfig {
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         if cfg!(not(feature = "parquet")) {
             let message =
@@ -75,13 +75,13 @@ impl ParquetTable {
 
     /// - seed: what one of several captions is drawn from.
     #[cfg(feature = "parquet")]
-    pub(super) fn open(&self, seed: u64) -> Result<Set, SourceError> {
+    pub(super) fn open(&self, seed: u64) -> Result<PairDataset, SourceError> {
         reader::ParquetTables::open(self, seed)
     }
 
     #[cfg(not(feature = "parquet"))]
     #[expect(clippy::unused_self, reason = "with the feature it is used")]
-    pub(super) fn open(&self, _seed: u64) -> Result<Set, SourceError> {
+    pub(super) fn open(&self, _seed: u64) -> Result<PairDataset, SourceError> {
         Err(SourceError {
             path: PathBuf::from("source"),
             message: "this binary was built without Parquet".into(),

@@ -15,11 +15,11 @@ use parquet::arrow::arrow_reader::{
 use parquet::file::metadata::PageIndexPolicy;
 
 use super::super::captions::{CaptionRule, caption_text};
-use super::super::{Set, Source, SourceError};
-use super::ParquetTable;
+use super::super::{MapDataset, PairDataset, SourceError};
+use super::ParquetConfig;
 use super::row_groups::RowGroups;
 use super::values::{image_bytes, is_caption_type, is_image_type, list_of, text_of};
-use crate::sample::{Fault, Picture, Sample, SkipCause};
+use crate::sample::{ImageData, Sample, SampleError, SkipCause};
 
 /// Bytes of a row group's images above which its rows are not read at random: decoding so
 /// large a page takes about as long as decoding the image.
@@ -48,17 +48,17 @@ pub(super) struct ParquetTables {
 }
 
 impl ParquetTables {
-    pub(super) fn open(table: &ParquetTable, seed: u64) -> Result<Set, SourceError> {
+    pub(super) fn open(table: &ParquetConfig, seed: u64) -> Result<PairDataset, SourceError> {
         let tables = Self::read_footers(table, seed)?;
         let is_large = || tables.tables.iter().any(Table::has_large_groups);
         if !table.stream.unwrap_or_else(is_large) {
-            return Ok(Set::indexed(tables));
+            return Ok(PairDataset::indexed(tables));
         }
         let groups = RowGroups::new(tables, table.shuffle_buffer);
-        Ok(Set::Stream(Arc::new(groups)))
+        Ok(PairDataset::Stream(Arc::new(groups)))
     }
 
-    fn read_footers(table: &ParquetTable, seed: u64) -> Result<Self, SourceError> {
+    fn read_footers(table: &ParquetConfig, seed: u64) -> Result<Self, SourceError> {
         let paths = table.files.paths().map_err(|message| SourceError {
             path: PathBuf::from("files"),
             message,
@@ -110,11 +110,11 @@ impl ParquetTables {
         at: usize,
         index: usize,
         epoch: u64,
-    ) -> Result<Sample, Fault> {
+    ) -> Result<Sample, SampleError> {
         let column = |name: &str| {
             let column = batch.column_by_name(name).map(|column| column.slice(at, 1));
             let gone = || {
-                Fault::new(
+                SampleError::new(
                     SkipCause::Unreadable,
                     format!("the column `{name}` is gone"),
                 )
@@ -123,7 +123,7 @@ impl ParquetTables {
         };
         let picture = image_bytes(&column(&self.image_column)?, &self.root)?;
         let caption = column(&self.caption_column)?;
-        let missing = || Fault::new(SkipCause::MissingCaption, "the caption is null");
+        let missing = || SampleError::new(SkipCause::MissingCaption, "the caption is null");
         let caption = if let Some(list) = list_of(&caption) {
             let texts = (0..list.len()).filter_map(|at| text_of(&list, at));
             self.captions.one_of(texts.collect(), index as u64, epoch)?
@@ -132,7 +132,7 @@ impl ParquetTables {
         };
         Ok(Sample {
             label: None,
-            picture: Picture::Encoded(picture),
+            picture: ImageData::Encoded(picture),
             caption,
         })
     }
@@ -271,8 +271,9 @@ impl Table {
     }
 
     /// The row's values of the two columns, by name.
-    pub fn row(&self, index: usize) -> Result<RecordBatch, Fault> {
-        let unreadable = |error: &dyn std::fmt::Display| Fault::new(SkipCause::Unreadable, error);
+    pub fn row(&self, index: usize) -> Result<RecordBatch, SampleError> {
+        let unreadable =
+            |error: &dyn std::fmt::Display| SampleError::new(SkipCause::Unreadable, error);
         let (group, row) = self.place(index);
         let mut rows = self
             .read(group, row, 1)
@@ -283,12 +284,12 @@ impl Table {
     }
 }
 
-impl Source for ParquetTables {
+impl MapDataset for ParquetTables {
     fn len(&self) -> usize {
         self.tables.last().map_or(0, |last| last.first + last.rows)
     }
 
-    fn read(&self, index: usize, epoch: u64) -> Result<Sample, Fault> {
+    fn read(&self, index: usize, epoch: u64) -> Result<Sample, SampleError> {
         let row = self.find(index).row(index)?;
         self.sample(&row, 0, index, epoch)
     }
@@ -312,8 +313,8 @@ mod tests {
         )
     }
 
-    fn table(name: &str, image: &str, caption: &str) -> ParquetTable {
-        ParquetTable {
+    fn table(name: &str, image: &str, caption: &str) -> ParquetConfig {
+        ParquetConfig {
             files: Patterns::One(fixture(name)),
             image_column: image.into(),
             caption_column: caption.into(),
@@ -331,8 +332,8 @@ mod tests {
 
     fn bytes(sample: Sample) -> Vec<u8> {
         match sample.picture {
-            Picture::Encoded(bytes) => bytes,
-            Picture::Pixels(_) => unreachable!("tables hold files"),
+            ImageData::Encoded(bytes) => bytes,
+            ImageData::Pixels(_) => unreachable!("tables hold files"),
         }
     }
 
@@ -390,11 +391,11 @@ mod tests {
 
     #[test]
     fn a_stream_has_every_row_and_goes_on_from_any() {
-        let table = ParquetTable {
+        let table = ParquetConfig {
             stream: Some(true),
             ..table("bytes", "image", "caption")
         };
-        let Set::Stream(shards) = ParquetTables::open(&table, 0).unwrap() else {
+        let PairDataset::Stream(shards) = ParquetTables::open(&table, 0).unwrap() else {
             unreachable!("it was asked for a stream");
         };
         assert_eq!((shards.len(), shards.samples()), (3, Some(50)));

@@ -1,9 +1,9 @@
 //! Row groups as shards of a stream.
 
 use super::reader::ParquetTables;
-use crate::sample::{Fault, SkipCause};
-use crate::source::Source;
-use crate::stream::{Shards, Streamed};
+use crate::sample::{SampleError, SkipCause};
+use crate::source::MapDataset;
+use crate::stream::{ShardedDataset, StreamSample};
 
 /// Row groups of several files, in the files' order.
 pub(super) struct RowGroups {
@@ -25,7 +25,7 @@ impl RowGroups {
     }
 }
 
-impl Shards for RowGroups {
+impl ShardedDataset for RowGroups {
     fn len(&self) -> usize {
         self.groups.len()
     }
@@ -45,7 +45,13 @@ impl Shards for RowGroups {
             .to_string()
     }
 
-    fn read(&self, shard: usize, from: u64, epoch: u64, give: &mut dyn FnMut(Streamed) -> bool) {
+    fn read(
+        &self,
+        shard: usize,
+        from: u64,
+        epoch: u64,
+        give: &mut dyn FnMut(StreamSample) -> bool,
+    ) {
         let (at, group) = self.groups[shard];
         let table = &self.tables.tables[at];
         let before: usize = (0..group).map(|group| table.rows_of(group)).sum();
@@ -55,16 +61,16 @@ impl Shards for RowGroups {
             return;
         }
         let mut streamed = |row: usize, next: usize, sample| {
-            give(Streamed {
+            give(StreamSample {
                 key: format!("row {}", before + row),
                 sample,
                 behind: next as u64,
                 lost: None,
             })
         };
-        let lost = |message: String, row: usize| Fault {
+        let lost = |message: String, row: usize| SampleError {
             samples: rows - row,
-            ..Fault::new(SkipCause::Unreadable, message)
+            ..SampleError::new(SkipCause::Unreadable, message)
         };
         let batches = match table.read(group, row, rows - row) {
             Ok(batches) => batches,

@@ -7,7 +7,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::DataType;
 
-use crate::sample::{Fault, SkipCause};
+use crate::sample::{SampleError, SkipCause};
 
 /// Whether a column may hold image files or their paths.
 pub(super) fn is_image_type(column: &DataType) -> bool {
@@ -75,8 +75,8 @@ fn bytes_of(column: &ArrayRef) -> Option<Vec<u8>> {
 
 /// An image file's bytes.
 /// - root: what relative paths start from.
-pub(super) fn image_bytes(column: &ArrayRef, root: &Path) -> Result<Vec<u8>, Fault> {
-    let missing = |what: &str| Fault::new(SkipCause::MissingImage, what);
+pub(super) fn image_bytes(column: &ArrayRef, root: &Path) -> Result<Vec<u8>, SampleError> {
+    let missing = |what: &str| SampleError::new(SkipCause::MissingImage, what);
     if column.is_null(0) {
         return Err(missing("the image is null"));
     }
@@ -96,6 +96,6 @@ pub(super) fn image_bytes(column: &ArrayRef, root: &Path) -> Result<Vec<u8>, Fau
         } else {
             SkipCause::Unreadable
         };
-        Fault::new(cause, format!("{}: {error}", path.display()))
+        SampleError::new(cause, format!("{}: {error}", path.display()))
     })
 }

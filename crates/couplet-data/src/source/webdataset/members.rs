@@ -30,7 +30,7 @@ pub(crate) struct ShardMembers {
 
 impl ShardMembers {
     /// - extension: of the labels.
-    pub fn of(path: &Path, extension: &str) -> io::Result<Self> {
+    pub fn open(path: &Path, extension: &str) -> io::Result<Self> {
         let mut index = ShardIndex::open(path)?;
         let damage = std::mem::take(&mut index.damage);
         let mut shard = ShardEntries::new(0, extension);

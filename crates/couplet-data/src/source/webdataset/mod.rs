@@ -18,9 +18,9 @@ use self::stream::TarShards;
 use super::captions::CaptionRule;
 use super::files::Patterns;
 use super::storage::{Location, is_url};
-use super::{Set, Source, SourceError};
+use super::{MapDataset, PairDataset, SourceError};
 use crate::decode::IMAGE_EXTENSIONS;
-use crate::sample::{Fault, Picture, Sample, SkipCause};
+use crate::sample::{ImageData, Sample, SampleError, SkipCause};
 use crate::stream::{DEFAULT_SHUFFLE_BUFFER, Lost};
 
 pub use self::index::Damage;
@@ -29,7 +29,7 @@ pub(crate) use self::members::{ShardFile, ShardMembers};
 /// `source = "webdataset"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct WebdatasetTable {
+pub struct WebdatasetConfig {
     /// Paths of tar files, or addresses of them in object stores; `{0000..0003}`, `{a,b}`,
     /// `*` and `?` are expanded.
     pub shards: Patterns,
@@ -61,7 +61,7 @@ fn default_server_timeout() -> u64 {
     120
 }
 
-impl WebdatasetTable {
+impl WebdatasetConfig {
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = self.shards.location_problems("shards");
         if self.shuffle_buffer == 0 {
@@ -74,7 +74,7 @@ impl WebdatasetTable {
     }
 
     /// - seed: what one of several captions is drawn from.
-    pub(super) fn open(&self, seed: u64) -> Result<Set, SourceError> {
+    pub(super) fn open(&self, seed: u64) -> Result<PairDataset, SourceError> {
         let locations = self.shards.locations().map_err(|message| SourceError {
             path: PathBuf::from("shards"),
             message,
@@ -91,7 +91,9 @@ impl WebdatasetTable {
         let paths: Option<Vec<PathBuf>> = locations.iter().map(path).collect();
         let stream = self.stream.unwrap_or(paths.is_none());
         match paths {
-            Some(paths) if !stream => Ok(Set::indexed(WebdatasetSource::open(paths, captions)?)),
+            Some(paths) if !stream => Ok(PairDataset::indexed(WebdatasetSource::open(
+                paths, captions,
+            )?)),
             None if !stream => Err(SourceError {
                 path: PathBuf::from("stream"),
                 message: "shards in an object store can only be read as a stream: take the key \
@@ -101,7 +103,7 @@ impl WebdatasetTable {
             paths => {
                 let samples = paths.and_then(|paths| count_indexed(&paths, &captions));
                 let shards = TarShards::open(self, locations, captions, samples)?;
-                Ok(Set::Stream(std::sync::Arc::new(shards)))
+                Ok(PairDataset::Stream(std::sync::Arc::new(shards)))
             }
         }
     }
@@ -191,7 +193,7 @@ impl WebdatasetSource {
 
     /// The bytes of two members of one shard. Shards are opened for each sample: there may
     /// be more of them than a process may have open.
-    fn bytes(&self, entry: &Entry, spans: [Span; 2]) -> Result<[Vec<u8>; 2], Fault> {
+    fn bytes(&self, entry: &Entry, spans: [Span; 2]) -> Result<[Vec<u8>; 2], SampleError> {
         let path = &self.shards[entry.shard];
         let read = || -> std::io::Result<[Vec<u8>; 2]> {
             let mut file = File::open(path)?;
@@ -203,7 +205,7 @@ impl WebdatasetSource {
             };
             Ok([member(spans[0])?, member(spans[1])?])
         };
-        read().map_err(|error| Fault::new(SkipCause::Unreadable, error))
+        read().map_err(|error| SampleError::new(SkipCause::Unreadable, error))
     }
 }
 
@@ -218,7 +220,7 @@ pub fn index_shards(
     patterns: &[String],
     mut progress: impl FnMut(&Path, usize, &[Damage]),
 ) -> Result<(), SourceError> {
-    let table = WebdatasetTable {
+    let table = WebdatasetConfig {
         shards: Patterns::Several(patterns.to_vec()),
         caption_key: None,
         one_of_lines: false,
@@ -314,15 +316,15 @@ impl<'a> ShardEntries<'a> {
     }
 }
 
-fn no_image() -> Fault {
+fn no_image() -> SampleError {
     let wanted = IMAGE_EXTENSIONS.join(", .");
     let message = format!("no .{wanted} beside the caption");
-    Fault::new(SkipCause::MissingImage, message)
+    SampleError::new(SkipCause::MissingImage, message)
 }
 
-fn no_caption(captions: &CaptionRule) -> Fault {
+fn no_caption(captions: &CaptionRule) -> SampleError {
     let message = format!("no .{} beside the image", captions.extension());
-    Fault::new(SkipCause::MissingCaption, message)
+    SampleError::new(SkipCause::MissingCaption, message)
 }
 
 /// A member's key and extension: the path up to the first dot of its file name, and
@@ -334,17 +336,17 @@ fn split_member(path: &str) -> Option<(&str, &str)> {
     Some((&path[..name_at + dot], &name[dot + 1..]))
 }
 
-impl Source for WebdatasetSource {
+impl MapDataset for WebdatasetSource {
     fn len(&self) -> usize {
         self.entries.len()
     }
 
-    fn read(&self, index: usize, epoch: u64) -> Result<Sample, Fault> {
+    fn read(&self, index: usize, epoch: u64) -> Result<Sample, SampleError> {
         let entry = &self.entries[index];
         if let Some(damage) = &entry.damage {
-            return Err(Fault {
+            return Err(SampleError {
                 samples: damage.lost.samples(self.held, self.found[entry.shard]),
-                ..Fault::new(SkipCause::Unreadable, &damage.message)
+                ..SampleError::new(SkipCause::Unreadable, &damage.message)
             });
         }
         let image = entry.image.ok_or_else(no_image)?;
@@ -353,7 +355,7 @@ impl Source for WebdatasetSource {
         Ok(Sample {
             label: None,
             caption: self.captions.draw(caption, index as u64, epoch)?,
-            picture: Picture::Encoded(image),
+            picture: ImageData::Encoded(image),
         })
     }
 
@@ -403,7 +405,7 @@ mod tests {
         assert_eq!(source.len(), 2);
         let sample = source.read(0, 0).unwrap();
         assert_eq!(sample.caption, "words");
-        assert!(matches!(sample.picture, Picture::Encoded(bytes) if bytes == b"image"));
+        assert!(matches!(sample.picture, ImageData::Encoded(bytes) if bytes == b"image"));
         assert_eq!(source.locate(0, 0).1, "a/1");
         assert_eq!(source.read(1, 0).unwrap().caption, "more");
     }

@@ -10,10 +10,10 @@ use super::super::storage::Location;
 #[cfg(feature = "object-store")]
 use super::super::storage::Stores;
 use super::reader::{Loss, Shard, Stopped, read_tar};
-use super::{WebdatasetTable, split_member};
+use super::{WebdatasetConfig, split_member};
 use crate::decode::IMAGE_EXTENSIONS;
-use crate::sample::{Fault, Picture, Sample, SkipCause};
-use crate::stream::{Shards, Streamed};
+use crate::sample::{ImageData, Sample, SampleError, SkipCause};
+use crate::stream::{ShardedDataset, StreamSample};
 
 /// `source = "webdataset"` as a stream.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(super) struct TarShards {
 impl TarShards {
     /// - samples: of all shards, if they are known.
     pub fn open(
-        table: &WebdatasetTable,
+        table: &WebdatasetConfig,
         locations: Vec<Location>,
         captions: CaptionRule,
         samples: Option<usize>,
@@ -67,7 +67,7 @@ impl TarShards {
     }
 }
 
-impl Shards for TarShards {
+impl ShardedDataset for TarShards {
     fn len(&self) -> usize {
         self.shards.len()
     }
@@ -84,7 +84,13 @@ impl Shards for TarShards {
         self.locations[shard].to_string()
     }
 
-    fn read(&self, shard: usize, from: u64, epoch: u64, give: &mut dyn FnMut(Streamed) -> bool) {
+    fn read(
+        &self,
+        shard: usize,
+        from: u64,
+        epoch: u64,
+        give: &mut dyn FnMut(StreamSample) -> bool,
+    ) {
         let name = self.name(shard);
         let mut group = Group {
             give,
@@ -102,14 +108,14 @@ impl Shards for TarShards {
 }
 
 #[derive(Clone, Copy)]
-pub(super) enum Part {
+pub(super) enum MemberKind {
     Image,
     Caption,
 }
 
 /// Neighbours with one key, which make one sample.
 pub(super) struct Group<'a> {
-    give: &'a mut dyn FnMut(Streamed) -> bool,
+    give: &'a mut dyn FnMut(StreamSample) -> bool,
     captions: &'a CaptionRule,
     seed: u64,
     epoch: u64,
@@ -122,19 +128,19 @@ pub(super) struct Group<'a> {
 
 impl Group<'_> {
     /// Whether a member belongs to a sample: its key, and what it is of it.
-    pub fn wants(&self, path: &str) -> Option<(String, Part)> {
+    pub fn wants(&self, path: &str) -> Option<(String, MemberKind)> {
         let (key, extension) = split_member(path)?;
         let extension = extension.to_ascii_lowercase();
         if IMAGE_EXTENSIONS.contains(&extension.as_str()) {
-            return Some((key.to_string(), Part::Image));
+            return Some((key.to_string(), MemberKind::Image));
         }
-        (extension == self.captions.extension()).then(|| (key.to_string(), Part::Caption))
+        (extension == self.captions.extension()).then(|| (key.to_string(), MemberKind::Caption))
     }
 
     pub fn add(
         &mut self,
         key: String,
-        part: Part,
+        part: MemberKind,
         bytes: Result<Vec<u8>, String>,
     ) -> Result<(), Stopped> {
         if self.key.as_ref() != Some(&key) {
@@ -142,8 +148,8 @@ impl Group<'_> {
             self.key = Some(key);
         }
         let slot = match part {
-            Part::Image => &mut self.image,
-            Part::Caption => &mut self.caption,
+            MemberKind::Image => &mut self.image,
+            MemberKind::Caption => &mut self.caption,
         };
         slot.get_or_insert(bytes);
         Ok(())
@@ -155,7 +161,7 @@ impl Group<'_> {
             return Ok(());
         };
         let sample = self.sample(&key);
-        self.give(Streamed {
+        self.give(StreamSample {
             key,
             sample,
             behind: self.behind,
@@ -164,15 +170,15 @@ impl Group<'_> {
     }
 
     pub fn fail(&mut self, loss: Loss) -> Result<(), Stopped> {
-        self.give(Streamed {
+        self.give(StreamSample {
             key: loss.key,
-            sample: Err(Fault::new(SkipCause::Unreadable, loss.message)),
+            sample: Err(SampleError::new(SkipCause::Unreadable, loss.message)),
             behind: loss.behind,
             lost: Some(loss.lost),
         })
     }
 
-    fn give(&mut self, sample: Streamed) -> Result<(), Stopped> {
+    fn give(&mut self, sample: StreamSample) -> Result<(), Stopped> {
         if (self.give)(sample) {
             Ok(())
         } else {
@@ -180,9 +186,9 @@ impl Group<'_> {
         }
     }
 
-    fn sample(&mut self, key: &str) -> Result<Sample, Fault> {
+    fn sample(&mut self, key: &str) -> Result<Sample, SampleError> {
         let (image, caption) = (self.image.take(), self.caption.take());
-        let unreadable = |message| Fault::new(SkipCause::Unreadable, message);
+        let unreadable = |message| SampleError::new(SkipCause::Unreadable, message);
         let image = image.ok_or_else(super::no_image)?.map_err(unreadable)?;
         let caption = caption
             .ok_or_else(|| super::no_caption(self.captions))?
@@ -191,7 +197,7 @@ impl Group<'_> {
         Ok(Sample {
             label: None,
             caption: self.captions.draw(caption, draw, self.epoch)?,
-            picture: Picture::Encoded(image),
+            picture: ImageData::Encoded(image),
         })
     }
 }
@@ -208,7 +214,7 @@ mod tests {
     use super::super::index::{NO_FILES, WHOLE_SHARD};
     use super::*;
     use crate::source::files::Patterns;
-    use crate::source::{Set, SourceTable};
+    use crate::source::{PairDataset, SourceConfig};
     use std::path::Path;
 
     /// Ten samples, one with a long name, one without a caption.
@@ -237,8 +243,8 @@ mod tests {
         path
     }
 
-    fn open(path: &Path, stream: bool) -> Set {
-        let table = WebdatasetTable {
+    fn open(path: &Path, stream: bool) -> PairDataset {
+        let table = WebdatasetConfig {
             shards: Patterns::One(path.display().to_string()),
             stream: Some(stream),
             shuffle_buffer: 4,
@@ -246,11 +252,11 @@ mod tests {
             caption_key: None,
             one_of_lines: false,
         };
-        SourceTable::Webdataset(table).open(0, 8).unwrap()
+        SourceConfig::Webdataset(table).open(0, 8).unwrap()
     }
 
-    fn stream(set: &Set, from: u64) -> Vec<(String, Result<String, SkipCause>, u64)> {
-        let Set::Stream(shards) = set else {
+    fn stream(set: &PairDataset, from: u64) -> Vec<(String, Result<String, SkipCause>, u64)> {
+        let PairDataset::Stream(shards) = set else {
             unreachable!("it was opened as a stream");
         };
         let mut samples = Vec::new();
@@ -331,7 +337,7 @@ mod tests {
                     bytes[at] ^= 0xff;
                 }
                 std::fs::write(&path, &bytes).unwrap();
-                let table = WebdatasetTable {
+                let table = WebdatasetConfig {
                     shards: Patterns::One(path.display().to_string()),
                     stream: Some(false),
                     shuffle_buffer: 4,
@@ -339,7 +345,7 @@ mod tests {
                     caption_key: None,
                     one_of_lines: false,
                 };
-                let captions = |set: &Set| -> Vec<String> {
+                let captions = |set: &PairDataset| -> Vec<String> {
                     set.read_all().into_iter().map(|one| one.caption).collect()
                 };
                 let streamed = captions(&open(&path, true));

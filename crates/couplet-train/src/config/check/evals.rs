@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use couplet_data::Augment;
 use couplet_data::loader::TokenOptions;
-use couplet_eval::{Dataset, DatasetTable, RETRIEVAL_METRICS, Task, class_metrics};
+use couplet_eval::{Dataset, DatasetConfig, RETRIEVAL_METRICS, Task, class_metrics};
 use couplet_model::PreprocessSpec;
 
 use super::super::{
-    CheckedData, DataTable, EvalTable, EvalWeights, RunConfig, TrainTable, ValTable,
+    DataConfig, EvalConfig, EvalWeights, ResolvedData, RunConfig, TrainDataConfig, ValDataConfig,
 };
 use super::Check;
 use crate::duration::Sizes;
@@ -21,7 +21,7 @@ const DEFAULT_PAIRS: usize = 10_000;
 pub(crate) const LOSS: &str = "loss";
 
 /// An entry of `[[eval]]` with its dataset opened.
-pub(crate) struct CheckedEval {
+pub(crate) struct ResolvedEval {
     pub target: EvalTarget,
     pub every_steps: u64,
     pub weights: EvalWeights,
@@ -31,11 +31,11 @@ pub(crate) struct CheckedEval {
 pub(crate) enum EvalTarget {
     ZeroShot(Dataset),
     Retrieval(Dataset),
-    HeldOut(Box<CheckedData>),
+    HeldOut(Box<ResolvedData>),
     Classification(Dataset),
 }
 
-impl CheckedEval {
+impl ResolvedEval {
     /// As in `eval/<name>/<metric>`.
     pub fn name(&self) -> &str {
         match &self.target {
@@ -70,7 +70,7 @@ impl Check<'_> {
         sizes: Option<Sizes>,
         tokens: Option<&TokenOptions>,
         preprocess: &PreprocessSpec,
-    ) -> Option<Vec<CheckedEval>> {
+    ) -> Option<Vec<ResolvedEval>> {
         let entries = config.evals();
         let mut names = HashSet::new();
         let mut evals = Vec::new();
@@ -87,18 +87,18 @@ impl Check<'_> {
                 self.fail(&key("weights"), message);
             }
             let target = match entry {
-                EvalTable::HeldOut(_) => self.held_out(config, tokens, preprocess, &key("kind")),
-                EvalTable::Classification(_) => self.judged_classes(config, &key("kind")),
-                EvalTable::ZeroShot(table) => {
+                EvalConfig::HeldOut(_) => self.held_out(config, tokens, preprocess, &key("kind")),
+                EvalConfig::Classification(_) => self.judged_classes(config, &key("kind")),
+                EvalConfig::ZeroShot(table) => {
                     let dataset = self.dataset(config, &table.dataset, &key("dataset"), false);
                     dataset.map(EvalTarget::ZeroShot)
                 }
-                EvalTable::Retrieval(table) => {
+                EvalConfig::Retrieval(table) => {
                     let dataset = self.dataset(config, &table.dataset, &key("dataset"), true);
                     dataset.map(EvalTarget::Retrieval)
                 }
             };
-            let eval = target.zip(every).map(|(target, every_steps)| CheckedEval {
+            let eval = target.zip(every).map(|(target, every_steps)| ResolvedEval {
                 target,
                 every_steps,
                 weights,
@@ -130,7 +130,7 @@ impl Check<'_> {
             return None;
         }
         let image_size = u32::try_from(config.model.image.image_size()).unwrap_or(u32::MAX);
-        let opened = DatasetTable::read(path).and_then(|table| table.open(image_size));
+        let opened = DatasetConfig::read(path).and_then(|table| table.open(image_size));
         let dataset = opened.map_err(|error| self.fail(key, error)).ok()?;
         let (has_captions, wanted) = match (&dataset.task, retrieves) {
             (Task::Retrieve, true) | (Task::Classify { .. }, false) => return Some(dataset),
@@ -196,7 +196,7 @@ impl Check<'_> {
             self.fail("data.val", format!("{epoch_len} pairs are too few"));
             return None;
         }
-        Some(EvalTarget::HeldOut(Box::new(CheckedData {
+        Some(EvalTarget::HeldOut(Box::new(ResolvedData {
             set,
             tokens: tokens?.clone(),
             table: as_training(&config.data, val),
@@ -212,9 +212,9 @@ impl Check<'_> {
 }
 
 /// The pairs as the loader takes them: without augmentation.
-fn as_training(data: &DataTable, val: &ValTable) -> DataTable {
-    DataTable {
-        train: TrainTable {
+fn as_training(data: &DataConfig, val: &ValDataConfig) -> DataConfig {
+    DataConfig {
+        train: TrainDataConfig {
             source: val.source.clone(),
             samples_per_epoch: None,
             resample: false,

@@ -3,7 +3,7 @@
 use super::super::RunConfig;
 use super::Check;
 use crate::duration::{Duration, Sizes, Unit};
-use crate::schedule::{Schedule, ScheduleTable, Shape};
+use crate::schedule::{Schedule, ScheduleConfig, Shape};
 
 impl Check<'_> {
     pub(super) fn schedule(
@@ -70,23 +70,23 @@ impl Check<'_> {
     /// What follows the warm-up.
     fn shape(
         &mut self,
-        table: &ScheduleTable,
+        table: &ScheduleConfig,
         cooldown_steps: u64,
         total_steps: u64,
         sizes: Sizes,
     ) -> Option<Shape> {
         let end = match table {
-            ScheduleTable::Cosine(table) => table.end,
-            ScheduleTable::ConstantCooldown(table) => table.end,
-            ScheduleTable::Constant(_) | ScheduleTable::Rsqrt(_) => 0.0,
+            ScheduleConfig::Cosine(table) => table.end,
+            ScheduleConfig::ConstantCooldown(table) => table.end,
+            ScheduleConfig::Constant(_) | ScheduleConfig::Rsqrt(_) => 0.0,
         };
         if !end.is_finite() || end < 0.0 {
             self.fail("schedule.end", "must be 0 or a positive learning rate");
         }
         match table {
-            ScheduleTable::Cosine(_) => Some(Shape::Cosine { end }),
-            ScheduleTable::Constant(_) => Some(Shape::Constant),
-            ScheduleTable::ConstantCooldown(table) => {
+            ScheduleConfig::Cosine(_) => Some(Shape::Cosine { end }),
+            ScheduleConfig::Constant(_) => Some(Shape::Constant),
+            ScheduleConfig::ConstantCooldown(table) => {
                 if !table.power.is_finite() || table.power <= 0.0 {
                     self.fail("schedule.power", "must be a positive number");
                 }
@@ -96,7 +96,7 @@ impl Check<'_> {
                     power: table.power,
                 })
             }
-            ScheduleTable::Rsqrt(table) => {
+            ScheduleConfig::Rsqrt(table) => {
                 let timescale = table.timescale.steps_of(total_steps, sizes);
                 if timescale.is_none_or(|steps| steps == 0) {
                     let message = format!("`{}`: a positive number of steps", table.timescale);

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use couplet_data::loader::Position;
+use couplet_data::loader::LoaderState;
 use couplet_data::{Stage, StageTimes};
-use couplet_train::CheckedData;
+use couplet_train::ResolvedData;
 
 use super::bar;
 use crate::data_arguments::DataBenchArguments;
@@ -23,7 +23,7 @@ struct Bench {
 }
 
 pub(crate) fn run(arguments: &DataBenchArguments) -> anyhow::Result<u8> {
-    let data = CheckedData::read(&arguments.config, &arguments.set)?;
+    let data = ResolvedData::read(&arguments.config, &arguments.set)?;
     let bench = measure(&data, Duration::from_secs_f64(arguments.seconds))?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&bench.to_json())?);
@@ -33,8 +33,8 @@ pub(crate) fn run(arguments: &DataBenchArguments) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn measure(data: &CheckedData, at_least: Duration) -> anyhow::Result<Bench> {
-    let loader = data.start_loader(Position::default())?;
+fn measure(data: &ResolvedData, at_least: Duration) -> anyhow::Result<Bench> {
+    let loader = data.start_loader(LoaderState::default())?;
     for _ in 0..WARM_UP {
         loader.next_batch()?;
     }
@@ -73,7 +73,7 @@ impl Bench {
 
     /// Of one sample, in one thread.
     fn milliseconds(&self, stage: Stage) -> f64 {
-        1e3 * self.times.of(stage).as_secs_f64() / self.samples as f64
+        1e3 * self.times.get(stage).as_secs_f64() / self.samples as f64
     }
 
     fn to_json(&self) -> serde_json::Value {
@@ -107,7 +107,7 @@ impl Bench {
                 "  {:24} {:>10.3}  {:>5.1}%",
                 stage.to_string(),
                 self.milliseconds(stage),
-                100.0 * self.times.of(stage).as_secs_f64() / total
+                100.0 * self.times.get(stage).as_secs_f64() / total
             );
         }
         let Some(device) = device_speed else {

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
-use couplet_data::shapes::{MIN_IMAGE_SIZE, ShapesTable, write_class_folder};
-use couplet_data::source::{Set, SourceTable};
+use couplet_data::shapes::{MIN_IMAGE_SIZE, ShapesConfig, write_class_folder};
+use couplet_data::source::{PairDataset, SourceConfig};
 use couplet_data::{PackFormat, PackOptions, pack};
-use couplet_train::CheckedData;
+use couplet_train::ResolvedData;
 
 use super::bar;
 use crate::data_arguments::{DataPackArguments, DataShapesArguments, PackFormatName, PackTarget};
@@ -15,7 +15,7 @@ use crate::data_arguments::{DataPackArguments, DataShapesArguments, PackFormatNa
 const SHOWN: usize = 20;
 
 pub(crate) fn run(arguments: &DataPackArguments) -> anyhow::Result<u8> {
-    let data = CheckedData::read(&arguments.config, &arguments.set)?;
+    let data = ResolvedData::read(&arguments.config, &arguments.set)?;
     let options = PackOptions {
         format: arguments.target.format()?,
         shorter_side: arguments.resize,
@@ -34,7 +34,7 @@ pub(crate) fn shapes(arguments: &DataShapesArguments) -> anyhow::Result<u8> {
     if matches!(target.format, PackFormatName::ClassFolder) {
         return class_folder(arguments);
     }
-    let table = SourceTable::Shapes(ShapesTable {
+    let table = SourceConfig::Shapes(ShapesConfig {
         samples: arguments.samples as usize,
     });
     let set = table.open(arguments.seed, arguments.image_size)?;
@@ -68,7 +68,7 @@ fn must_be_empty(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn write(set: &Set, out: &Path, options: PackOptions) -> anyhow::Result<u8> {
+fn write(set: &PairDataset, out: &Path, options: PackOptions) -> anyhow::Result<u8> {
     must_be_empty(out)?;
     let bar = bar(set.samples(), "samples");
     let packed = pack(set, out, options, |done| bar.set_position(done as u64))?;

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 
 use anyhow::Context;
-use couplet_data::Survey;
-use couplet_train::CheckedData;
+use couplet_data::DatasetStats;
+use couplet_train::ResolvedData;
 
 use super::bar;
 use crate::EXIT_FAILED;
@@ -14,10 +14,10 @@ use crate::data_arguments::{DataCheckArguments, DataConfigArguments};
 /// Bad samples that are printed; the file of `--out` has all.
 const SHOWN: usize = 20;
 
-fn survey(data: &CheckedData) -> Survey {
+fn survey(data: &ResolvedData) -> DatasetStats {
     let bar = bar(data.set.samples(), "samples");
     let max_pixels = data.table.max_image_pixels;
-    let survey = Survey::of(&data.set, &data.tokens, max_pixels, |done| {
+    let survey = DatasetStats::collect(&data.set, &data.tokens, max_pixels, |done| {
         bar.set_position(done as u64);
     });
     bar.finish_and_clear();
@@ -25,7 +25,7 @@ fn survey(data: &CheckedData) -> Survey {
 }
 
 pub(crate) fn check(arguments: &DataCheckArguments) -> anyhow::Result<u8> {
-    let data = CheckedData::read(&arguments.config, &arguments.set)?;
+    let data = ResolvedData::read(&arguments.config, &arguments.set)?;
     let survey = survey(&data);
     for bad in survey.skipped.iter().take(SHOWN) {
         println!("{bad}");
@@ -53,7 +53,7 @@ pub(crate) fn check(arguments: &DataCheckArguments) -> anyhow::Result<u8> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a share for people")]
-fn print_counts(survey: &Survey) {
+fn print_counts(survey: &DatasetStats) {
     let bad: usize = survey.causes().values().sum();
     let share = 100.0 * bad as f64 / survey.samples.max(1) as f64;
     println!(
@@ -66,7 +66,7 @@ fn print_counts(survey: &Survey) {
 }
 
 pub(crate) fn stats(arguments: &DataConfigArguments) -> anyhow::Result<u8> {
-    let data = CheckedData::read(&arguments.config, &arguments.set)?;
+    let data = ResolvedData::read(&arguments.config, &arguments.set)?;
     let survey = survey(&data);
     print_counts(&survey);
     println!(

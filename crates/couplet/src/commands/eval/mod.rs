@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use couplet_data::{DEFAULT_MAX_IMAGE_PIXELS, Skipped};
 use couplet_eval::{
-    Confusion, Dataset, DatasetTable, Encoder, EvalOptions, FeatureCache, FeatureFile, Prompts,
-    Report, classification, retrieval, retrieval_of_features, zero_shot_by,
+    ConfusionMatrix, Dataset, DatasetConfig, Encoder, EvalOptions, FeatureCache, FeatureFile,
+    PromptMode, Report, classification, retrieval, retrieval_of_features, zero_shot_by,
 };
 
 use super::open_model;
@@ -55,9 +55,9 @@ fn zero_shot(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
     let datasets = open_datasets(&arguments.dataset, &encoder)?;
     let cache = open_cache(&arguments.cache, &encoder);
     let prompts = if arguments.compare_prompts {
-        &Prompts::ALL[..]
+        &PromptMode::ALL[..]
     } else {
-        &[Prompts::Ensemble]
+        &[PromptMode::Ensemble]
     };
     let mut reports = Vec::new();
     let mut others = Vec::new();
@@ -85,7 +85,7 @@ fn zero_shot(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
                 confusion,
             )?;
         }
-        let mut rows = vec![(Prompts::Ensemble, ensemble.report.clone())];
+        let mut rows = vec![(PromptMode::Ensemble, ensemble.report.clone())];
         rows.extend(found.map(|(other, prompts)| (*prompts, other.report)));
         if arguments.compare_prompts {
             print_prompts(&dataset.name, &rows);
@@ -174,7 +174,7 @@ fn classify(arguments: &ClassificationArguments) -> anyhow::Result<u8> {
 }
 
 /// The ways of prompting side by side.
-fn print_prompts(name: &str, rows: &[(Prompts, Report)]) {
+fn print_prompts(name: &str, rows: &[(PromptMode, Report)]) {
     let names: Vec<&str> = rows[0].1.metrics.0.iter().map(|(name, _)| *name).collect();
     let head: Vec<String> = names.iter().map(|name| format!("  {name:>14}")).collect();
     println!("{name:18}{}", head.concat());
@@ -217,7 +217,7 @@ fn find(arguments: &RetrievalArguments) -> anyhow::Result<u8> {
 
 fn open_optional(arguments: &OptionalModel) -> anyhow::Result<Encoder> {
     let model = arguments.model.as_ref().context("--model is missing")?;
-    open_model(&arguments.rest.of(model))
+    open_model(&arguments.rest.for_model(model))
 }
 
 fn open_device(arguments: &OptionalModel) -> anyhow::Result<burn::tensor::Device> {
@@ -235,7 +235,7 @@ fn open_datasets(paths: &[PathBuf], encoder: &Encoder) -> anyhow::Result<Vec<Dat
                 path.display()
             );
         }
-        Ok(DatasetTable::read(path)?.open(image_size)?)
+        Ok(DatasetConfig::read(path)?.open(image_size)?)
     };
     let datasets = paths.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
     let mut names = HashSet::new();
@@ -277,7 +277,11 @@ fn tell_skipped(skipped: &[Skipped]) {
 }
 
 /// How each class did, as a table and as a picture.
-fn write_details(folder: Option<&Path>, name: &str, confusion: &Confusion) -> anyhow::Result<()> {
+fn write_details(
+    folder: Option<&Path>,
+    name: &str,
+    confusion: &ConfusionMatrix,
+) -> anyhow::Result<()> {
     let Some(folder) = folder else {
         return Ok(());
     };

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use couplet_eval::{
-    Confusion, FeatureFile, LinearProbe, ProbeData, ProbeSettings, Report, Search, knn,
-    linear_probe,
+    ConfusionMatrix, FeatureFile, LinearProbe, ProbeData, ProbeSettings, Report, SolverOptions,
+    knn, linear_probe,
 };
 use couplet_model::weights::{self, HostTensor, NamedTensors};
 
@@ -18,7 +18,7 @@ use crate::progress::{Progress, Screen, print_reports};
 pub(super) fn linear(arguments: &LinearProbeArguments) -> anyhow::Result<u8> {
     let settings = ProbeSettings {
         c: arguments.c,
-        search: Search {
+        search: SolverOptions {
             max_iterations: arguments.max_iter,
             tolerance: arguments.tol,
         },
@@ -51,7 +51,7 @@ pub(super) fn nearest(arguments: &KnnArguments) -> anyhow::Result<u8> {
 
 fn judge(
     arguments: &ProbeArguments,
-    protocol: impl Fn(&ProbeData) -> anyhow::Result<(Report, Confusion)>,
+    protocol: impl Fn(&ProbeData) -> anyhow::Result<(Report, ConfusionMatrix)>,
 ) -> anyhow::Result<u8> {
     let mut reports = Vec::new();
     let mut tell = |data: &ProbeData| -> anyhow::Result<()> {
@@ -82,7 +82,7 @@ fn judge(
         for dataset in open_datasets(&arguments.dataset, &encoder)? {
             let mut progress = Progress::new();
             let mut last = String::new();
-            let read = ProbeData::of(
+            let read = ProbeData::extract(
                 &encoder,
                 &dataset,
                 options(cache.as_ref()),

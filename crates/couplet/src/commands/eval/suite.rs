@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::Context;
 use couplet_eval::{
-    Dataset, Encoder, EvalOptions, ProbeData, ProbeSettings, Report, Search, Task, knn,
+    Dataset, Encoder, EvalOptions, ProbeData, ProbeSettings, Report, SolverOptions, Task, knn,
     linear_probe, retrieval, zero_shot,
 };
 
@@ -17,7 +17,7 @@ const NEIGHBOURS: usize = 20;
 
 /// Every dataset; one that fails is named, and the others go on.
 pub(super) fn run(arguments: &SuiteArguments) -> anyhow::Result<u8> {
-    let encoder = open_model(&arguments.rest.of(&arguments.model))?;
+    let encoder = open_model(&arguments.rest.for_model(&arguments.model))?;
     let cache = open_cache(&arguments.cache, &encoder);
     let mut reports = Vec::new();
     let mut failures = Vec::new();
@@ -87,7 +87,7 @@ fn evaluate(
         return Ok(reports);
     }
     let mut progress = Progress::new();
-    let data = ProbeData::of(encoder, dataset, options, |part, done, of| {
+    let data = ProbeData::extract(encoder, dataset, options, |part, done, of| {
         if part == "training images" {
             progress.evaluating(&format!("{} {part}", dataset.name), done, of);
         }
@@ -98,7 +98,7 @@ fn evaluate(
             ExtraProtocol::LinearProbe => {
                 let settings = ProbeSettings {
                     c: None,
-                    search: Search::default(),
+                    search: SolverOptions::default(),
                 };
                 linear_probe(&data, settings, |_, _| {}).report
             }

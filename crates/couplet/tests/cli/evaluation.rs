@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::place::{Place, fail, succeed, text};
+use crate::workspace::{Workspace, fail, succeed, text};
 
 const CONFIG: &str = r#"
 name = "tiny"
@@ -51,14 +51,14 @@ samples = 60
 "#;
 
 /// A trained run and a dataset.
-fn trained() -> Place {
-    let place = Place::with(&[("config.toml", CONFIG), ("tiny.toml", DATASET)]);
+fn trained() -> Workspace {
+    let place = Workspace::with(&[("config.toml", CONFIG), ("tiny.toml", DATASET)]);
     succeed(place.couplet(&["train", "config.toml", "--run-dir", "run"]));
     place
 }
 
 /// An evaluation's report as JSON, and what it printed.
-fn eval(place: &Place, protocol: &str, more: &[&str]) -> (Value, String) {
+fn eval(place: &Workspace, protocol: &str, more: &[&str]) -> (Value, String) {
     let of_run = ["--model", "run", "--dataset", "tiny.toml"];
     let mut command = place.couplet(&["eval", protocol]);
     command.args(of_run).args(["--json", "report.json"]);

@@ -7,7 +7,7 @@
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use super::{Problem, UNKNOWN_KEY};
+use super::{ConfigIssue, UNKNOWN_KEY};
 
 /// Rounds after which a table is given up: more mistakes than a person would read.
 const MAX_PROBLEMS: usize = 64;
@@ -22,7 +22,7 @@ const SENTINEL_STRING: &str = "\u{1}sentinel\u{1}";
 pub(super) struct Collected<T> {
     /// `None` if some mistake leaves no way to read on.
     pub value: Option<T>,
-    pub problems: Vec<Problem>,
+    pub problems: Vec<ConfigIssue>,
 }
 
 type Path = Vec<Step>;
@@ -37,7 +37,7 @@ enum Step {
 /// of what was wrong.
 pub(super) fn collect<T: DeserializeOwned>(table: Table) -> Collected<T> {
     let mut document = Value::Table(table);
-    let mut problems: Vec<Problem> = Vec::new();
+    let mut problems: Vec<ConfigIssue> = Vec::new();
     for _ in 0..MAX_PROBLEMS {
         let message = match T::deserialize(document.clone()) {
             Ok(value) => {
@@ -54,7 +54,7 @@ pub(super) fn collect<T: DeserializeOwned>(table: Table) -> Collected<T> {
             None => Some(mend_wrong(&document, &message, &attempt, &mistakes_of::<T>)),
         };
         let Some(mend) = next else {
-            problems.push(Problem::new("", message));
+            problems.push(ConfigIssue::new("", message));
             break;
         };
         // A key set aside before may now be missed: that is no second mistake.
@@ -84,7 +84,7 @@ fn covers(known: &str, key: &str) -> bool {
 
 /// A problem with the document as it reads once the problem is set aside, if it can be.
 struct Mend {
-    problem: Problem,
+    problem: ConfigIssue,
     document: Option<Value>,
 }
 
@@ -144,7 +144,7 @@ fn mend_missing(
                 .filter(|a| a.starts_with("unknown variant `1 epoch`"))
             {
                 return Some(Mend {
-                    problem: Problem::new(&print(&key), explain_missing_tag(after)),
+                    problem: ConfigIssue::new(&print(&key), explain_missing_tag(after)),
                     document: best_variant(&filled, &key, after, mistakes),
                 });
             }
@@ -155,7 +155,7 @@ fn mend_missing(
             });
             if !refused {
                 return Some(Mend {
-                    problem: Problem::new(&print(&key), "is missing"),
+                    problem: ConfigIssue::new(&print(&key), "is missing"),
                     document: Some(filled),
                 });
             }
@@ -163,7 +163,7 @@ fn mend_missing(
     }
     // No stand-in fits: say what is missing and stop here.
     Some(Mend {
-        problem: Problem::new(field, "is missing"),
+        problem: ConfigIssue::new(field, "is missing"),
         document: None,
     })
 }
@@ -178,7 +178,7 @@ fn mend_wrong(
     let path = find_unknown(document, message, attempt)
         .or_else(|| find_leaf(document, message, attempt))
         .unwrap_or_else(|| find_by_removal(document, message, attempt));
-    let problem = Problem::new(&print(&path), explain(message));
+    let problem = ConfigIssue::new(&print(&path), explain(message));
     if message.starts_with("unknown variant") {
         return Mend {
             document: best_variant(document, &path, message, mistakes),

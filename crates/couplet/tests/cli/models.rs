@@ -6,11 +6,11 @@ use std::process::Command;
 use burn::tensor::Device;
 use couplet_model::{Clip, PreprocessSpec, open_clip, presets, weights};
 
-use crate::place::{Place, fail, succeed};
+use crate::workspace::{Workspace, fail, succeed};
 
 /// A folder with `model`, `image.png` and `texts.txt`.
-fn scene(preset: &str) -> Place {
-    let place = Place::with(&[("texts.txt", "a red circle\na blue star\n")]);
+fn scene(preset: &str) -> Workspace {
+    let place = Workspace::with(&[("texts.txt", "a red circle\na blue star\n")]);
     let spec = presets::find(preset).unwrap();
     let model = place.path("model");
     fs::create_dir(&model).unwrap();
@@ -25,7 +25,7 @@ fn scene(preset: &str) -> Place {
 }
 
 /// The binary with these arguments, none of which has a space.
-fn couplet(place: &Place, arguments: &str) -> Command {
+fn couplet(place: &Workspace, arguments: &str) -> Command {
     let arguments: Vec<&str> = arguments.split(' ').collect();
     place.couplet(&arguments)
 }

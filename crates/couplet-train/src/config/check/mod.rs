@@ -9,34 +9,34 @@ use std::sync::Arc;
 
 use couplet_data::loader::TokenOptions;
 use couplet_data::shapes::MIN_IMAGE_SIZE;
-use couplet_data::source::{Set, SourceTable};
+use couplet_data::source::{PairDataset, SourceConfig};
 use couplet_data::{Clean, Tokenizer};
 use couplet_eval::{find_model, open_tokenizer, token_options};
 use couplet_model::{ImageTowerSpec, ModelSource, PreprocessSpec, inspect_as};
 
-pub(crate) use evals::{CheckedEval, EvalTarget, HELD_OUT, LOSS};
+pub(crate) use evals::{EvalTarget, HELD_OUT, LOSS, ResolvedEval};
 
 use super::{
-    CheckedData, Classes, ClassifyTable, DataTable, EvalWeights, Machine, ModelTable, Problem,
-    RunConfig,
+    Classes, ClassifyConfig, ConfigIssue, DataConfig, DeviceCheck, EvalWeights, ModelConfig,
+    ResolvedData, RunConfig,
 };
 use crate::duration::{Sizes, Unit};
 use crate::schedule::Schedule;
 
 /// A sound config with what it names, opened.
-pub struct Checked {
+pub struct ResolvedRun {
     pub config: RunConfig,
-    pub(crate) data: CheckedData,
-    pub(crate) evals: Vec<CheckedEval>,
+    pub(crate) data: ResolvedData,
+    pub(crate) evals: Vec<ResolvedEval>,
     pub(crate) sizes: Sizes,
     pub(crate) schedule: Schedule,
 }
 
-impl Checked {
+impl ResolvedRun {
     /// Which weights the best checkpoint is the best by.
-    pub(crate) fn judged_weights(&self) -> EvalWeights {
+    pub(crate) fn eval_weights(&self) -> EvalWeights {
         let best = self.config.checkpoint.best.as_deref().unwrap_or_default();
-        let is_best = |eval: &&CheckedEval| {
+        let is_best = |eval: &&ResolvedEval| {
             let of = format!("eval/{}/", eval.name());
             best.starts_with(&of)
         };
@@ -54,7 +54,7 @@ impl Checked {
             "samples_per_second",
             "data_wait",
         ];
-        let evals = self.evals.iter().flat_map(CheckedEval::metric_names);
+        let evals = self.evals.iter().flat_map(ResolvedEval::metric_names);
         train.iter().map(ToString::to_string).chain(evals).collect()
     }
 
@@ -64,9 +64,9 @@ impl Checked {
     }
 }
 
-impl std::fmt::Debug for Checked {
+impl std::fmt::Debug for ResolvedRun {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Checked")
+        f.debug_struct("ResolvedRun")
             .field("config", &self.config)
             .finish_non_exhaustive()
     }
@@ -75,9 +75,9 @@ impl std::fmt::Debug for Checked {
 /// Adds what is wrong to `problems`, leaving out keys that are listed already.
 pub(super) fn check(
     config: RunConfig,
-    machine: Machine,
-    problems: &mut Vec<Problem>,
-) -> Option<Checked> {
+    machine: DeviceCheck,
+    problems: &mut Vec<ConfigIssue>,
+) -> Option<ResolvedRun> {
     let mut check = Check::new(problems);
     if config.name.trim_matches(['.', ' ']).is_empty() || config.name.contains(['/', '\\']) {
         check.fail(
@@ -104,8 +104,8 @@ pub(super) fn check(
     check.checkpoint(&config, evals.as_deref());
     check.every("log.every", config.log.every, sizes);
     let sizes = sizes?;
-    Some(Checked {
-        data: CheckedData {
+    Some(ResolvedRun {
+        data: ResolvedData {
             classes: classes?,
             once: false,
             set: set?,
@@ -126,12 +126,12 @@ pub(super) fn check(
 
 pub(super) struct Check<'a> {
     known: HashSet<String>,
-    problems: &'a mut Vec<Problem>,
+    problems: &'a mut Vec<ConfigIssue>,
 }
 
 impl<'a> Check<'a> {
     /// Adds to `problems`, leaving out keys that are listed already.
-    pub(super) fn new(problems: &'a mut Vec<Problem>) -> Self {
+    pub(super) fn new(problems: &'a mut Vec<ConfigIssue>) -> Self {
         let known = problems.iter().filter(|problem| !problem.is_unknown_key());
         Self {
             known: known.map(|problem| problem.key.clone()).collect(),
@@ -140,7 +140,7 @@ impl<'a> Check<'a> {
     }
 
     /// The config's own, or that of the weights it starts from.
-    pub(super) fn preprocess(model: &ModelTable, weights: Option<&ModelSource>) -> PreprocessSpec {
+    pub(super) fn preprocess(model: &ModelConfig, weights: Option<&ModelSource>) -> PreprocessSpec {
         (model.preprocess.clone())
             .or_else(|| weights.map(|source| source.preprocess.clone()))
             .unwrap_or_default()
@@ -150,7 +150,7 @@ impl<'a> Check<'a> {
         // A key that did not read has a stand-in, of which nothing can be said.
         let covered = |known: &String| key == known || key.starts_with(&format!("{known}."));
         if !self.known.iter().any(covered) {
-            self.problems.push(Problem::new(key, message));
+            self.problems.push(ConfigIssue::new(key, message));
         }
     }
 
@@ -165,10 +165,10 @@ impl<'a> Check<'a> {
         problems.any(|problem| hit(&problem.key))
     }
 
-    fn device(&mut self, config: &RunConfig, machine: Machine) {
+    fn device(&mut self, config: &RunConfig, machine: DeviceCheck) {
         let device = match config.device.open() {
             Ok(device) => device,
-            Err(_) if machine == Machine::Any => return,
+            Err(_) if machine == DeviceCheck::Skip => return,
             Err(error) => return self.fail("device", error),
         };
         if let Some(dtype) = config.precision.dtype()
@@ -194,7 +194,7 @@ impl<'a> Check<'a> {
     }
 
     /// Checks the model; what it starts from, if from given weights.
-    pub(super) fn model(&mut self, model: &ModelTable) -> Option<ModelSource> {
+    pub(super) fn model(&mut self, model: &ModelConfig) -> Option<ModelSource> {
         let spec = model.spec();
         for problem in spec.problems() {
             self.fail(&format!("model.{}", problem.field), problem.message);
@@ -221,7 +221,7 @@ impl<'a> Check<'a> {
     /// - weights: what the run starts from.
     pub(super) fn tokens(
         &mut self,
-        model: &ModelTable,
+        model: &ModelConfig,
         weights: Option<&ModelSource>,
     ) -> Option<TokenOptions> {
         let opened = match (&model.tokenizer, weights) {
@@ -266,10 +266,10 @@ impl<'a> Check<'a> {
     pub(super) fn data(
         &mut self,
         seed: u64,
-        model: &ModelTable,
-        data: &DataTable,
-        classify: Option<&ClassifyTable>,
-    ) -> Option<(Set, Option<Classes>)> {
+        model: &ModelConfig,
+        data: &DataConfig,
+        classify: Option<&ClassifyConfig>,
+    ) -> Option<(PairDataset, Option<Classes>)> {
         let train = &data.train;
         for (key, message) in train.source.problems() {
             self.fail(&format!("data.train.{key}"), message);
@@ -290,7 +290,7 @@ impl<'a> Check<'a> {
             self.fail("data.max_image_pixels", "must be at least 1");
         }
         let image_size = u32::try_from(model.image.image_size()).unwrap_or(u32::MAX);
-        if matches!(train.source, SourceTable::Shapes(_))
+        if matches!(train.source, SourceConfig::Shapes(_))
             && image_size < MIN_IMAGE_SIZE
             && !self.broken("model.image.image_size")
         {
@@ -314,7 +314,7 @@ impl<'a> Check<'a> {
     }
 
     /// How many samples an epoch takes.
-    fn epoch_len(&mut self, config: &RunConfig, set: &Set) -> Option<usize> {
+    fn epoch_len(&mut self, config: &RunConfig, set: &PairDataset) -> Option<usize> {
         let epoch_len = config.data.train.samples_per_epoch.or(set.samples());
         if epoch_len.is_none() {
             self.fail(
@@ -389,7 +389,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn checkpoint(&mut self, config: &RunConfig, evals: Option<&[CheckedEval]>) {
+    fn checkpoint(&mut self, config: &RunConfig, evals: Option<&[ResolvedEval]>) {
         let table = &config.checkpoint;
         if table.keep == 0 {
             self.fail("checkpoint.keep", "must be at least 1");
@@ -408,7 +408,7 @@ impl<'a> Check<'a> {
         let (Some(best), Some(evals)) = (&table.best, evals) else {
             return;
         };
-        let metrics: Vec<String> = evals.iter().flat_map(CheckedEval::metric_names).collect();
+        let metrics: Vec<String> = evals.iter().flat_map(ResolvedEval::metric_names).collect();
         if !metrics.contains(best) {
             let there_are = if metrics.is_empty() {
                 "there is no [[eval]]".to_string()

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::place::{Place, fail, python_with, succeed, text};
+use crate::workspace::{Workspace, fail, python_with, succeed, text};
 
 /// 10 steps an epoch, 30 in all.
 const CONFIG: &str = r#"
@@ -70,19 +70,19 @@ samples = 40
 "#;
 
 /// A folder with a run's config and the dataset that it is judged on.
-pub fn tiny() -> Place {
-    Place::with(&[("tiny.toml", CONFIG), ("tiny-set.toml", DATASET)])
+pub fn tiny() -> Workspace {
+    Workspace::with(&[("tiny.toml", CONFIG), ("tiny-set.toml", DATASET)])
 }
 
 /// - more: arguments beside the config and the run's folder.
-pub fn train(place: &Place, run: &str, more: &[&str]) -> Command {
+pub fn train(place: &Workspace, run: &str, more: &[&str]) -> Command {
     let mut command = place.couplet(&["train", "tiny.toml", "--run-dir", run]);
     command.args(more);
     command
 }
 
 /// What a model of the place, judged again, has on its dataset.
-fn top1(place: &Place, model: &Path) -> f64 {
+fn top1(place: &Workspace, model: &Path) -> f64 {
     let mut command = place.couplet(&["eval", "zero-shot", "--no-cache"]);
     command.args(["--dataset", "tiny-set.toml", "--json", "report.json"]);
     succeed(command.arg("--model").arg(model));
@@ -203,7 +203,7 @@ fn a_bad_config_ends_with_all_its_problems_and_code_2() {
 }
 
 /// A table of 100 pictures, `bad` of them no images.
-fn table(place: &Place, bad: usize) -> PathBuf {
+fn table(place: &Workspace, bad: usize) -> PathBuf {
     let path = place.path("pairs.csv");
     let mut rows = String::from("filepath,title\n");
     for at in 0..100u8 {

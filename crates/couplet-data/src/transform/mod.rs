@@ -14,26 +14,26 @@ use crate::resample::{Window, resize};
 #[derive(Debug, Clone)]
 pub struct Transform {
     image_size: u32,
-    fit: Fit,
-    filter: Filter,
+    fit: ResizeMode,
+    filter: Interpolation,
     augment: Augment,
 }
 
 /// How an oblong image becomes square.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Fit {
+pub enum ResizeMode {
     /// Its shorter side fills the square, the ends of the longer one are cut off.
     #[default]
-    Crop,
+    Shortest,
     /// Its longer side fills the square, the rest has this grey level.
-    Pad(u8),
+    Longest(u8),
     /// Both sides fill it.
-    Stretch,
+    Squash,
 }
 
 /// The antialiased filter of a resize.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Filter {
+pub enum Interpolation {
     /// With a = -0.5, as PIL's.
     #[default]
     Bicubic,
@@ -87,7 +87,7 @@ impl Area {
 
 impl Transform {
     /// For evaluation: resized, and cut or padded around the centre.
-    pub fn eval(image_size: u32, fit: Fit, filter: Filter) -> Self {
+    pub fn eval(image_size: u32, fit: ResizeMode, filter: Interpolation) -> Self {
         Self {
             image_size,
             fit,
@@ -166,7 +166,9 @@ impl Transform {
             None => size,
         };
         let read = match self.fit {
-            Fit::Pad(_) if self.augment.random_resized_crop.is_none() => width.max(height),
+            ResizeMode::Longest(_) if self.augment.random_resized_crop.is_none() => {
+                width.max(height)
+            }
             _ => width.min(height),
         };
         let enough = |by: &u32| read / by >= self.image_size;
@@ -178,7 +180,7 @@ impl Transform {
         let side = self.image_size;
         let (width, height) = (image.width(), image.height());
         match self.fit {
-            Fit::Crop => {
+            ResizeMode::Shortest => {
                 let resized_to = shorter_side_to(side, width, height);
                 let [left, top] = resized_to.map(|length| {
                     if self.augment.random_crop {
@@ -195,8 +197,10 @@ impl Transform {
                 };
                 resize(image, resized_to, window, self.filter, out);
             }
-            Fit::Stretch => resize(image, [side; 2], Window::whole([side; 2]), self.filter, out),
-            Fit::Pad(grey) => {
+            ResizeMode::Squash => {
+                resize(image, [side; 2], Window::whole([side; 2]), self.filter, out);
+            }
+            ResizeMode::Longest(grey) => {
                 let resized_to = longer_side_to(side, width, height);
                 let mut resized = vec![0; resized_to[0] as usize * resized_to[1] as usize * 3];
                 resize(

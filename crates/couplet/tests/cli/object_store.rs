@@ -6,8 +6,8 @@ use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::place::{Place, fail, python_with, succeed, text};
 use crate::servers::{Manner, free_port, server, start};
+use crate::workspace::{Workspace, fail, python_with, succeed, text};
 
 const CONFIG: &str = r#"
 name = "remote"
@@ -49,8 +49,8 @@ every = "3 steps"
 
 /// Six shards of 50 samples, about 2 MB each: pictures of noise, so that they are read
 /// in several pieces once they are padded.
-fn sharded() -> Place {
-    let place = Place::with(&[]);
+fn sharded() -> Workspace {
+    let place = Workspace::with(&[]);
     let data = ["data", "shapes", "--samples", "300", "--image-size", "160"];
     let mut command = place.couplet(&data);
     succeed(command.args(["--samples-per-shard", "50", "shards"]));
@@ -81,13 +81,13 @@ fn sharded() -> Place {
     place
 }
 
-fn train(place: &Place, run: &str, shards: &str) -> Command {
+fn train(place: &Workspace, run: &str, shards: &str) -> Command {
     let config = CONFIG.replace("SHARDS", shards);
     fs::write(place.path("config.toml"), config).unwrap();
     place.couplet(&["train", "config.toml", "--run-dir", run])
 }
 
-fn losses_from_disk(place: &Place) -> Vec<(u64, f64)> {
+fn losses_from_disk(place: &Workspace) -> Vec<(u64, f64)> {
     succeed(train(place, "disk", "shards/{000000..000005}.tar"));
     let losses = place.losses("disk");
     assert_eq!(losses.len(), 20);

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::place::{Place, fail, succeed, text};
+use crate::workspace::{Workspace, fail, succeed, text};
 
 const CONFIG: &str = r#"
 name = "fine"
@@ -40,11 +40,11 @@ samples = 192
 templates = ["a {}"]
 "#;
 
-fn place() -> Place {
-    Place::with(&[("fine.toml", CONFIG), ("set.toml", DATASET)])
+fn place() -> Workspace {
+    Workspace::with(&[("fine.toml", CONFIG), ("set.toml", DATASET)])
 }
 
-fn train(place: &Place, run: &str) -> Command {
+fn train(place: &Workspace, run: &str) -> Command {
     place.couplet(&["train", "fine.toml", "--run-dir", run])
 }
 

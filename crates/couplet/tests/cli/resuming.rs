@@ -4,10 +4,10 @@ use std::fs;
 #[cfg(unix)]
 use std::process::Command;
 
-#[cfg(unix)]
-use crate::place::text;
-use crate::place::{fail, succeed};
 use crate::training::{tiny, train};
+#[cfg(unix)]
+use crate::workspace::text;
+use crate::workspace::{fail, succeed};
 
 /// Kills a run at several moments and compares it with one that never stopped.
 fn killed_equals_whole(set: &[&str], kill_after_lines: &[usize], files: &[&str]) {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::place::Ended;
+use crate::workspace::Ended;
 
 /// How a server fails.
 #[derive(Clone, Copy, PartialEq)]

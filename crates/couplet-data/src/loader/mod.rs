@@ -17,10 +17,10 @@ use crate::decode::decode_reduced;
 use crate::draw::{Purpose, stream};
 use crate::order::Order;
 use crate::read_ahead::ReadAhead;
-use crate::sample::{Fault, SkipCause, Skipped};
-use crate::source::{Item, Set};
+use crate::sample::{SampleError, SkipCause, Skipped};
+use crate::source::{Item, PairDataset};
 use crate::stages::{Stage, StageClock, StageTimes};
-use crate::stream::{Blocks, NoSamples, StreamMark};
+use crate::stream::{BlockShuffle, NoSamples, StreamState};
 use crate::{Transform, decode};
 
 mod batch;
@@ -37,7 +37,7 @@ const READ_AHEAD_PART: usize = 16;
 /// A place between two batches.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Position {
+pub struct LoaderState {
     pub epoch: u64,
     /// Batches of this epoch that lie behind.
     pub batches: usize,
@@ -50,7 +50,7 @@ pub struct Position {
     pub lost: usize,
     /// Of a stream: where its next sample is found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stream: Option<StreamMark>,
+    pub stream: Option<StreamState>,
 }
 
 /// What a loader needs besides its source.
@@ -83,7 +83,7 @@ impl LoaderOptions {
 
     /// Whether an epoch lies behind. It has the same number of batches on every rank; samples
     /// that fill none are left out.
-    fn is_over(&self, position: &Position) -> bool {
+    fn is_over(&self, position: &LoaderState) -> bool {
         if self.once {
             position.samples >= self.epoch_len()
         } else {
@@ -140,7 +140,11 @@ impl Loader {
     ///
     /// # Errors
     /// If the system gives no threads.
-    pub fn start(set: Set, options: LoaderOptions, position: Position) -> std::io::Result<Self> {
+    pub fn start(
+        set: PairDataset,
+        options: LoaderOptions,
+        position: LoaderState,
+    ) -> std::io::Result<Self> {
         let (sender, batches) = sync_channel(QUEUE);
         let batch_bytes = options.batch_size * options.transform.output_len();
         let beside = READ_AHEAD_BYTES.max(batch_bytes / READ_AHEAD_PART);
@@ -195,11 +199,11 @@ impl Drop for Loader {
 /// The samples of one epoch, by their place in it.
 enum EpochOrder {
     Indices(Vec<usize>),
-    Stream(Box<Blocks>),
+    Stream(Box<BlockShuffle>),
 }
 
 struct BatchMaker {
-    set: Set,
+    set: PairDataset,
     options: LoaderOptions,
     pool: ThreadPool,
     room: Arc<ReadAhead>,
@@ -207,7 +211,7 @@ struct BatchMaker {
 }
 
 impl BatchMaker {
-    fn run(&self, mut position: Position, sender: &SyncSender<Result<HostBatch, LoaderError>>) {
+    fn run(&self, mut position: LoaderState, sender: &SyncSender<Result<HostBatch, LoaderError>>) {
         let mut causes = BTreeMap::new();
         let mut order = self.order(&position);
         loop {
@@ -235,11 +239,11 @@ impl BatchMaker {
         }
     }
 
-    fn order(&self, position: &Position) -> EpochOrder {
+    fn order(&self, position: &LoaderState) -> EpochOrder {
         let order = &self.options.order;
         match &self.set {
-            Set::Indexed(_) => EpochOrder::Indices(order.epoch(position.epoch)),
-            Set::Stream(shards) => EpochOrder::Stream(Box::new(Blocks::start(
+            PairDataset::Indexed(_) => EpochOrder::Indices(order.epoch(position.epoch)),
+            PairDataset::Stream(shards) => EpochOrder::Stream(Box::new(BlockShuffle::start(
                 shards.clone(),
                 (order.seed, order.resample, order.epoch_len),
                 position.epoch,
@@ -258,7 +262,7 @@ impl BatchMaker {
                 // Reading ahead hides its time; what is left of it is waited for here.
                 let taken = self.clock.run(Stage::Read, || blocks.take(place));
                 let (shard, sample) = taken.map_err(|NoSamples| LoaderError::NoSamples)?;
-                Ok(Item::Streamed(shard, sample))
+                Ok(Item::StreamSample(shard, sample))
             }
         }
     }
@@ -267,7 +271,7 @@ impl BatchMaker {
     fn batch(
         &self,
         order: &mut EpochOrder,
-        start: &Position,
+        start: &LoaderState,
         causes: &mut BTreeMap<SkipCause, usize>,
     ) -> Result<HostBatch, LoaderError> {
         let options = &self.options;
@@ -333,9 +337,9 @@ impl BatchMaker {
         rows.truncate(filled);
         next.batches += 1;
         if options.is_over(&next) {
-            next = Position {
+            next = LoaderState {
                 epoch: next.epoch + 1,
-                ..Position::default()
+                ..LoaderState::default()
             };
         } else if let EpochOrder::Stream(blocks) = order {
             next.stream = Some(blocks.mark(options.order.share.place(next.samples)));
@@ -364,7 +368,7 @@ impl BatchMaker {
 
     fn check_share(
         &self,
-        position: &Position,
+        position: &LoaderState,
         causes: &BTreeMap<SkipCause, usize>,
         skipped: &mut Vec<Skipped>,
     ) -> Result<(), LoaderError> {
@@ -420,7 +424,7 @@ impl BatchMaker {
             let transform = || (options.transform).apply_reduced(&image, size, &mut rng, pixels);
             clock
                 .run(Stage::Transform, transform)
-                .map_err(|error| Fault::new(SkipCause::CorruptImage, error))?;
+                .map_err(|error| SampleError::new(SkipCause::CorruptImage, error))?;
             let encode = || options.tokens.encode(&sample.caption);
             Ok(Row {
                 tokens: clock.run(Stage::Tokenize, encode),

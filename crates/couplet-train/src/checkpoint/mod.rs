@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use couplet_data::TokenizerError;
-use couplet_data::loader::Position;
+use couplet_data::loader::LoaderState;
 use couplet_eval::EMA_WEIGHTS_FILE;
 use couplet_model::weights::{self, WeightsError};
 use couplet_model::{ClassifierHead, Clip, FolderError, Freeze, ImageTowerSpec};
@@ -84,7 +84,7 @@ pub(crate) struct TrainerState {
     pub step: u64,
     pub samples_seen: u64,
     /// Where the next batch starts.
-    pub position: Position,
+    pub position: LoaderState,
     /// Seconds of training so far.
     pub time: f64,
     /// Sum of the losses of the epoch's steps so far.

@@ -5,8 +5,8 @@ mod fine_tuning;
 mod models;
 #[cfg(feature = "object-store")]
 mod object_store;
-mod place;
 mod resuming;
 #[cfg(feature = "object-store")]
 mod servers;
 mod training;
+mod workspace;
