@@ -5,10 +5,9 @@
 
 mod augment;
 pub mod batch;
-mod brace;
-mod csv_table;
 mod decode;
 mod draw;
+pub mod formats;
 pub mod labelled;
 pub mod loader;
 pub mod order;
@@ -27,8 +26,9 @@ mod transform;
 pub use augment::{Augment, ColorJitter, RandomErasing, RandomResizedCrop};
 pub use decode::{DEFAULT_MAX_IMAGE_PIXELS, IMAGE_EXTENSIONS, decode, decode_exact, is_image_name};
 pub use pack::{PackError, PackFormat, PackOptions, Packed, pack};
+pub use resample::Interpolation;
 pub use sample::{ImageData, Sample, SampleError, SkipCause, Skipped};
 pub use stages::{Stage, StageTimes};
 pub use survey::DatasetStats;
 pub use tokenizer::{Clean, Tokenizer, TokenizerError, TrainOptions, train as train_tokenizer};
-pub use transform::{Interpolation, ResizeMode, Transform, TransformError};
+pub use transform::{ResizeMode, Transform, TransformError};

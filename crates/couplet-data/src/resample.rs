@@ -3,7 +3,14 @@
 
 use image::RgbImage;
 
-use crate::transform::Interpolation;
+/// The antialiased filter of a resize.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Interpolation {
+    /// With a = -0.5, as PIL's.
+    #[default]
+    Bicubic,
+    Bilinear,
+}
 
 /// Bits behind the point of a coefficient: 32 less 8 of the pixel and 2 of headroom.
 const PRECISION_BITS: u32 = 32 - 8 - 2;

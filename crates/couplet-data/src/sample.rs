@@ -89,6 +89,14 @@ pub struct SampleError {
     pub samples: usize,
 }
 
+impl fmt::Display for SampleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.cause, self.detail)
+    }
+}
+
+impl std::error::Error for SampleError {}
+
 impl SampleError {
     pub fn new(cause: SkipCause, detail: impl fmt::Display) -> Self {
         Self {

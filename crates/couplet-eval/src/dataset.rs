@@ -4,15 +4,16 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use couplet_data::formats::class_names::class_names;
+use couplet_data::formats::templates::{DEFAULT_TEMPLATE, template_problem};
+use couplet_data::formats::{DataError, read_lines};
 use couplet_data::labelled::{
-    LabelledClassFolderConfig, LabelledConfig, LabelledDataset, LabelledError,
-    LabelledWebdatasetConfig, Split, Targets,
+    LabelledClassFolderConfig, LabelledConfig, LabelledDataset, LabelledWebdatasetConfig, Split,
+    Targets,
 };
 use serde::Deserialize;
 
-const CLASS_NAMES_FILE: &str = "classnames.txt";
 const TEMPLATES_FILE: &str = "templates.txt";
-const DEFAULT_TEMPLATE: &str = "a photo of a {}.";
 
 /// A file of `datasets/`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -55,7 +56,7 @@ pub struct Dataset {
     pub name: String,
     pub task: Task,
     pub images: LabelledDataset,
-    table: LabelledConfig,
+    config: LabelledConfig,
     image_size: u32,
 }
 
@@ -86,32 +87,42 @@ pub enum DatasetError {
     },
     #[error("{}: {message}", path.display())]
     Unsound { path: PathBuf, message: String },
-    #[error("{error}{}", had_from(origin.as_deref()))]
+    #[error("the images cannot be opened{}", download_hint(origin.as_deref()))]
     Images {
-        error: LabelledError,
+        #[source]
+        source: DataError,
         origin: Option<String>,
     },
+    #[error(transparent)]
+    Data(#[from] DataError),
     #[error("{name}: {message}")]
     Unfit { name: String, message: String },
 }
 
-fn had_from(origin: Option<&str>) -> String {
+fn download_hint(origin: Option<&str>) -> String {
     origin.map_or(String::new(), |origin| {
-        format!("; the set is had from {origin}")
+        format!("; the dataset is available from {origin}")
     })
 }
 
 impl Dataset {
-    /// The images that a probe is fitted to.
+    /// The training images, for probes and fine-tuning. Their labels count as those of the test images.
     ///
     /// # Errors
-    /// If the set has none, or they cannot be opened.
+    /// If the dataset has none, they cannot be opened, or their classes are others than the test
+    /// images'.
     pub fn train_images(&self) -> Result<LabelledDataset, DatasetError> {
-        let opened = self.table.open(Split::Train, self.image_size);
-        opened.map_err(|error| DatasetError::Images {
-            error,
+        let opened = self.config.open(Split::Train, self.image_size);
+        let train = opened.map_err(|source| DatasetError::Images {
+            source,
             origin: None,
-        })
+        })?;
+        if let (Some(own), Some(test)) = (train.class_names(), self.images.class_names())
+            && own != test
+        {
+            return Err(self.unfit(&class_differences(own, test)));
+        }
+        Ok(train)
     }
 
     /// The names and templates of a set of classes.
@@ -144,6 +155,26 @@ impl Dataset {
             name: self.name.clone(),
             message: message.to_string(),
         }
+    }
+}
+
+/// How the classes of training and test images differ.
+fn class_differences(train: &[String], test: &[String]) -> String {
+    let lacks = |all: &[String], some: &[String]| {
+        let missing = all.iter().filter(|name| !some.contains(name));
+        missing.cloned().collect::<Vec<_>>().join(", ")
+    };
+    let lists = [
+        ("training", lacks(test, train)),
+        ("test", lacks(train, test)),
+    ];
+    let lists = lists.iter().filter(|(_, missing)| !missing.is_empty());
+    let lists = lists.map(|(split, missing)| format!("no {split} image shows {missing}"));
+    let lists: Vec<String> = lists.collect();
+    if lists.is_empty() {
+        "training and test images have the classes in another order".to_string()
+    } else {
+        lists.join("; ")
     }
 }
 
@@ -203,8 +234,8 @@ impl DatasetConfig {
     /// If the images, the class names or the templates are missing or do not fit together.
     pub fn open(&self, image_size: u32) -> Result<Dataset, DatasetError> {
         let opened = self.source.open(Split::Test, image_size);
-        let images = opened.map_err(|error| DatasetError::Images {
-            error,
+        let images = opened.map_err(|source| DatasetError::Images {
+            source,
             origin: self.origin.clone(),
         })?;
         if images.is_empty() {
@@ -218,27 +249,28 @@ impl DatasetConfig {
             name: self.name.clone(),
             task,
             images,
-            table: self.source.clone(),
+            config: self.source.clone(),
             image_size,
         })
     }
 
     /// The names and templates of a set of classes, held against its labels.
     fn classes(&self, images: &LabelledDataset) -> Result<Task, DatasetError> {
-        let own = images.class_names().map(<[String]>::to_vec);
-        let given = self.lines(self.class_names.as_ref(), CLASS_NAMES_FILE)?;
-        let (count, what) = match (&own, images.targets()) {
+        let own = images.class_names();
+        let given = self.lines(self.class_names.as_ref(), None)?;
+        let found = class_names(given, self.source.folder(), own)?;
+        let (count, what) = match (own, images.targets()) {
             (Some(names), _) => (names.len(), format!(" ({})", names.join(", "))),
             (None, Targets::MultiLabel(rows)) => (rows.first().map_or(0, Vec::len), String::new()),
             (None, Targets::Classes(labels)) => {
                 let most = labels.iter().max().map_or(0, |most| most + 1);
                 // Labels alone do not say whether there are more.
-                let count = given.as_ref().map_or(most, |names| names.len().max(most));
+                let count = found.as_ref().map_or(most, |names| names.len().max(most));
                 (count, String::new())
             }
             (None, Targets::Captions(_)) => (0, String::new()),
         };
-        let class_names = given.or(own).ok_or_else(|| {
+        let class_names = found.ok_or_else(|| {
             let message = "the classes have no names: set class_names in the dataset's file";
             unsound(images.path(), message)
         })?;
@@ -255,16 +287,12 @@ impl DatasetConfig {
             // Some published lists have such; zero-shot then always takes the first.
             tracing::warn!(set = self.name, "two classes are called `{twice}`");
         }
-        let templates = self.lines(self.templates.as_ref(), TEMPLATES_FILE)?;
+        let templates = self.lines(self.templates.as_ref(), Some(TEMPLATES_FILE))?;
         let templates = templates
             .or_else(|| images.templates().map(<[String]>::to_vec))
             .unwrap_or_else(|| vec![DEFAULT_TEMPLATE.to_string()]);
-        if templates.is_empty() {
-            return fail("the list of templates is empty".into());
-        }
-        let has_place = |template: &&String| template.contains("{}") || template.contains("{c}");
-        if let Some(template) = templates.iter().find(|template| !has_place(template)) {
-            return fail(format!("template `{template}` has no {{}} or {{c}}"));
+        if let Some(problem) = template_problem(&templates) {
+            return fail(format!("templates: {problem}"));
         }
         Ok(Task::Classify {
             class_names,
@@ -272,11 +300,11 @@ impl DatasetConfig {
         })
     }
 
-    /// A list as it is given, or as a file by this name in the set's folder has it.
+    /// A list as it is given, or as a file by this name in the dataset's folder has it.
     fn lines(
         &self,
         given: Option<&ListOrFile>,
-        default_file: &str,
+        default_file: Option<&str>,
     ) -> Result<Option<Vec<String>>, DatasetError> {
         let folder = self.source.folder();
         let path = match given {
@@ -288,14 +316,12 @@ impl DatasetConfig {
                     _ => beside,
                 }
             }
-            None => match folder.map(|folder| folder.join(default_file)) {
-                Some(path) if path.is_file() => path,
+            None => match folder.zip(default_file) {
+                Some((folder, file)) if folder.join(file).is_file() => folder.join(file),
                 _ => return Ok(None),
             },
         };
-        let text = fs::read_to_string(&path).map_err(|source| DatasetError::Io { path, source })?;
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        Ok(Some(lines.map(str::to_string).collect()))
+        Ok(Some(read_lines(&path)?))
     }
 }
 
@@ -343,7 +369,7 @@ mod tests {
             fs::create_dir(folder.path().join(class)).unwrap();
             fs::write(folder.path().join(class).join("a.png"), b"x").unwrap();
         }
-        fs::write(folder.path().join(CLASS_NAMES_FILE), "zero\none\n").unwrap();
+        fs::write(folder.path().join("classnames.txt"), "zero\none\n").unwrap();
         fs::write(folder.path().join(TEMPLATES_FILE), "the digit {c}\n\n{}\n").unwrap();
         let table = DatasetConfig::read(folder.path()).unwrap();
         let dataset = table.open(16).unwrap();
@@ -351,15 +377,15 @@ mod tests {
         assert_eq!(class_names, ["zero", "one"]);
         assert_eq!(templates, ["the digit {c}", "{}"]);
 
-        fs::write(folder.path().join(CLASS_NAMES_FILE), "zero\n").unwrap();
+        fs::write(folder.path().join("classnames.txt"), "zero\n").unwrap();
         let error = table.open(16).unwrap_err().to_string();
         assert!(
             error.contains("1 class names for 2 classes (0, 1)"),
             "{error}"
         );
-        fs::write(folder.path().join(CLASS_NAMES_FILE), "zero\none\n").unwrap();
+        fs::write(folder.path().join("classnames.txt"), "zero\none\n").unwrap();
         fs::write(folder.path().join(TEMPLATES_FILE), "the digit\n").unwrap();
         let error = table.open(16).unwrap_err().to_string();
-        assert!(error.contains("`the digit` has no {} or {c}"), "{error}");
+        assert!(error.contains("`the digit` has no placeholder"), "{error}");
     }
 }

@@ -31,5 +31,5 @@ pub use report::{Metrics, Protocol, Report};
 pub use retrieval::{RETRIEVAL_METRICS, retrieval, retrieval_metrics, retrieval_of_features};
 pub use zero_shot::{
     Classification, Classifier, EvalError, EvalOptions, PromptMode, class_metrics, classification,
-    fill_template, zero_shot, zero_shot_by,
+    zero_shot, zero_shot_by,
 };

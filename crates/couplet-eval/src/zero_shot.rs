@@ -4,6 +4,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use couplet_data::Skipped;
+use couplet_data::formats::templates::fill_template;
 use couplet_data::labelled::Targets;
 use couplet_model::weights::HostTensor;
 use couplet_model::{ClassifierHead, l2_normalize};
@@ -206,11 +207,6 @@ fn texts_of(class_names: &[String], templates: &[String]) -> impl Iterator<Item 
             .iter()
             .map(move |template| fill_template(template, name))
     })
-}
-
-/// A sentence about a class: `{}` and `{c}` stand for its name.
-pub fn fill_template(template: &str, name: &str) -> String {
-    template.replace("{c}", name).replace("{}", name)
 }
 
 /// Classifies every image of `dataset` by its whole ensemble.

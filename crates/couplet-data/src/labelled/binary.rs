@@ -1,104 +1,77 @@
-//! Sets whose files hold bare pixels: CIFAR's and MNIST's.
+//! Datasets whose files hold bare pixels: CIFAR's and MNIST's.
 
-use std::fs;
-use std::io::Read;
+use std::hash::Hasher;
 use std::path::{Path, PathBuf};
 
-use flate2::read::GzDecoder;
-use image::{GrayImage, RgbImage};
 use serde::{Deserialize, Serialize};
 
-use super::{Images, LabelledDataset, LabelledError, Split, Targets, hash_of, lines_of};
+use super::dataset::{Images, LabelledDataset, Split, Targets};
+use crate::formats::DataError;
+use crate::formats::class_names::class_name_of;
+use crate::formats::lines::read_lines_if_present;
+use crate::formats::pixels::{PixelImages, read_cifar, read_idx};
 use crate::sample::{ImageData, SampleError};
 
 /// `source = "cifar"` in a dataset file.
-/// Source: Krizhevsky 2009, the sets' binary version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CifarConfig {
-    /// With `test_batch.bin` and `data_batch_1.bin` to `_5` (10 classes), or `test.bin` and
-    /// `train.bin` (100).
+    /// Folder with `test_batch.bin` and `data_batch_1.bin` to `_5` (10 classes), or `test.bin` and
+    /// `train.bin` (100 classes).
     pub path: PathBuf,
     /// 10 or 100.
     pub classes: usize,
 }
 
 /// `source = "idx"` in a dataset file.
-/// Source: LeCun et al. 1998, the MNIST database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IdxConfig {
-    /// With `t10k-images-idx3-ubyte`, `t10k-labels-idx1-ubyte`, and the same of `train`;
-    /// each may end in `.gz`.
+    /// Folder with `t10k-images-idx3-ubyte`, `t10k-labels-idx1-ubyte`, and the same of `train`; each
+    /// may end in `.gz`.
     pub path: PathBuf,
 }
 
-/// Pixels of images of one size, one after the other.
 struct Pixels {
-    files: PathBuf,
-    bytes: Vec<u8>,
-    width: u32,
-    height: u32,
-    layout: Layout,
-}
-
-#[derive(Clone, Copy)]
-enum Layout {
-    /// One byte a pixel.
-    Grey,
-    /// All red, then all green, then all blue.
-    Planes,
+    folder: PathBuf,
+    images: PixelImages,
 }
 
 impl Images for Pixels {
     fn read(&self, index: usize) -> Result<ImageData, SampleError> {
-        let area = (self.width * self.height) as usize;
-        let pixels = match self.layout {
-            Layout::Grey => {
-                let bytes = self.bytes[index * area..(index + 1) * area].to_vec();
-                let grey = GrayImage::from_raw(self.width, self.height, bytes);
-                image::DynamicImage::from(grey.expect("an image's bytes")).into_rgb8()
-            }
-            Layout::Planes => {
-                let planes = &self.bytes[index * area * 3..(index + 1) * area * 3];
-                let pixels = (0..area).flat_map(|at| [0, 1, 2].map(|c| planes[c * area + at]));
-                RgbImage::from_raw(self.width, self.height, pixels.collect())
-                    .expect("an image's bytes")
-            }
-        };
-        Ok(ImageData::Pixels(pixels))
+        Ok(ImageData::Pixels(self.images.image(index)))
     }
 
     fn locate(&self, index: usize) -> (String, String) {
-        (self.files.display().to_string(), index.to_string())
+        (self.folder.display().to_string(), index.to_string())
     }
 
-    fn fingerprint(&self) -> u64 {
-        hash_of(&self.bytes)
+    fn fingerprint(&self, hasher: &mut dyn Hasher) {
+        hasher.write(&self.images.bytes);
     }
 }
 
-/// A set is whole only if every label is one of a class.
-fn check_labels(path: &Path, labels: &[usize], classes: usize) -> Result<(), LabelledError> {
-    match labels.iter().position(|label| *label >= classes) {
-        Some(at) => Err(LabelledError::malformed(
-            path,
-            format!(
-                "image {at} has the label {}, of {classes} classes",
-                labels[at]
-            ),
-        )),
-        None => Ok(()),
+fn dataset(
+    folder: &Path,
+    (images, labels): (PixelImages, Vec<u8>),
+    class_names: Option<Vec<String>>,
+) -> LabelledDataset {
+    LabelledDataset {
+        path: folder.to_path_buf(),
+        class_names,
+        templates: None,
+        images: Box::new(Pixels {
+            folder: folder.to_path_buf(),
+            images,
+        }),
+        targets: Targets::Classes(labels.into_iter().map(usize::from).collect()),
     }
 }
 
 impl CifarConfig {
-    const SIDE: u32 = 32;
-    const AREA: usize = (Self::SIDE * Self::SIDE) as usize;
-
-    pub(super) fn open(&self, part: Split) -> Result<LabelledDataset, LabelledError> {
+    pub(super) fn open(&self, split: Split) -> Result<LabelledDataset, DataError> {
         // Of a hundred classes, the first of two bytes is the coarse label.
-        let (label_len, files, names) = match (self.classes, part) {
+        let (label_len, files, names) = match (self.classes, split) {
             (10, Split::Test) => (1, vec!["test_batch.bin".to_string()], "batches.meta.txt"),
             (10, Split::Train) => {
                 let files = (1..=5).map(|n| format!("data_batch_{n}.bin"));
@@ -107,115 +80,44 @@ impl CifarConfig {
             (100, Split::Test) => (2, vec!["test.bin".into()], "fine_label_names.txt"),
             (100, Split::Train) => (2, vec!["train.bin".into()], "fine_label_names.txt"),
             _ => {
-                let message = format!("classes = {}: 10 or 100", self.classes);
-                return Err(LabelledError::malformed(&self.path, message));
+                let message = format!("`{}` classes; write 10 or 100", self.classes);
+                return Err(DataError::key("classes", message));
             }
         };
-        let row = label_len + 3 * Self::AREA;
-        let (mut bytes, mut labels) = (Vec::new(), Vec::new());
-        for file in files {
-            let path = self.path.join(file);
-            let read = fs::read(&path).map_err(LabelledError::io(&path))?;
-            if read.is_empty() || read.len() % row != 0 {
-                let message = format!("{} bytes are not rows of {row}", read.len());
-                return Err(LabelledError::malformed(&path, message));
-            }
-            for row in read.chunks_exact(row) {
-                labels.push(usize::from(row[label_len - 1]));
-                bytes.extend_from_slice(&row[label_len..]);
-            }
+        let files: Vec<PathBuf> = files.iter().map(|file| self.path.join(file)).collect();
+        let (images, labels) = read_cifar(&files, label_len)?;
+        let is_class = |label: &u8| usize::from(*label) < self.classes;
+        if let Some(at) = labels.iter().position(|label| !is_class(label)) {
+            let message = format!(
+                "image {at} has the label {}, of {} classes",
+                labels[at], self.classes
+            );
+            return Err(DataError::invalid(&self.path, message));
         }
-        check_labels(&self.path, &labels, self.classes)?;
-        Ok(LabelledDataset {
-            path: self.path.clone(),
-            class_names: lines_of(&self.path.join(names))?,
-            templates: None,
-            images: Box::new(Pixels {
-                files: self.path.clone(),
-                bytes,
-                width: Self::SIDE,
-                height: Self::SIDE,
-                layout: Layout::Planes,
-            }),
-            targets: Targets::Classes(labels),
-        })
+        let class_names = read_lines_if_present(&self.path.join(names))?;
+        let class_names =
+            class_names.map(|names| names.iter().map(|name| class_name_of(name)).collect());
+        Ok(dataset(&self.path, (images, labels), class_names))
     }
 }
 
 impl IdxConfig {
-    pub(super) fn open(&self, part: Split) -> Result<LabelledDataset, LabelledError> {
-        let part = match part {
+    pub(super) fn open(&self, split: Split) -> Result<LabelledDataset, DataError> {
+        let prefix = match split {
             Split::Test => "t10k",
             Split::Train => "train",
         };
-        let (images, shape) = self.read(&format!("{part}-images-idx3-ubyte"))?;
-        let (labels, label_shape) = self.read(&format!("{part}-labels-idx1-ubyte"))?;
-        let (&[count, height, width], &[label_count]) = (&shape[..], &label_shape[..]) else {
-            let message = format!("images of shape {shape:?}, labels of {label_shape:?}");
-            return Err(LabelledError::malformed(&self.path, message));
-        };
-        if count != label_count {
-            let message = format!("{count} images, but {label_count} labels");
-            return Err(LabelledError::malformed(&self.path, message));
-        }
-        if height == 0 || width == 0 {
-            let message = format!("images of {width}x{height} pixels");
-            return Err(LabelledError::malformed(&self.path, message));
-        }
-        let labels: Vec<usize> = labels.into_iter().map(usize::from).collect();
-        Ok(LabelledDataset {
-            path: self.path.clone(),
-            class_names: None,
-            templates: None,
-            images: Box::new(Pixels {
-                files: self.path.clone(),
-                bytes: images,
-                width,
-                height,
-                layout: Layout::Grey,
-            }),
-            targets: Targets::Classes(labels),
-        })
-    }
-
-    /// The bytes of a file, and the sizes of its dimensions.
-    fn read(&self, name: &str) -> Result<(Vec<u8>, Vec<u32>), LabelledError> {
-        const BYTES: u8 = 8;
-        let plain = self.path.join(name);
-        let packed = self.path.join(format!("{name}.gz"));
-        let (path, bytes) = if packed.is_file() && !plain.is_file() {
-            let mut bytes = Vec::new();
-            let read = fs::File::open(&packed)
-                .and_then(|file| GzDecoder::new(file).read_to_end(&mut bytes));
-            read.map_err(LabelledError::io(&packed))?;
-            (packed, bytes)
-        } else {
-            let bytes = fs::read(&plain).map_err(LabelledError::io(&plain))?;
-            (plain, bytes)
-        };
-        let no_idx = || LabelledError::malformed(&path, "not an IDX file of bytes");
-        let [0, 0, BYTES, dimensions, rest @ ..] = &bytes[..] else {
-            return Err(no_idx());
-        };
-        let (sizes, data) = rest
-            .split_at_checked(usize::from(*dimensions) * 4)
-            .ok_or_else(no_idx)?;
-        let sizes: Vec<u32> = sizes
-            .chunks_exact(4)
-            .map(|size| u32::from_be_bytes([size[0], size[1], size[2], size[3]]))
-            .collect();
-        let wanted: u64 = sizes.iter().map(|size| u64::from(*size)).product();
-        if wanted != data.len() as u64 {
-            let message = format!("{} bytes of data where {sizes:?} need {wanted}", data.len());
-            return Err(LabelledError::malformed(&path, message));
-        }
-        Ok((data.to_vec(), sizes))
+        let images = format!("{prefix}-images-idx3-ubyte");
+        let labels = format!("{prefix}-labels-idx1-ubyte");
+        let read = read_idx(&self.path, &images, &labels)?;
+        Ok(dataset(&self.path, read, None))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::io::Write;
 
     fn pixels(set: &LabelledDataset, index: usize) -> Vec<u8> {

@@ -1,14 +1,13 @@
-//! Captions as COCO has them: one JSON file for all images.
+//! Captions as COCO has them.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Files, LabelledDataset, LabelledError, Split, Targets, part_of};
+use super::dataset::{Files, LabelledDataset, Split, Targets, split_path};
+use crate::formats::{DataError, coco};
 
-/// `source = "coco-captions"` in a dataset file. Source: Chen et al. 2015, "Microsoft COCO
-/// Captions: Data Collection and Evaluation Server".
+/// `source = "coco-captions"` in a dataset file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CocoCaptionsConfig {
@@ -16,64 +15,23 @@ pub struct CocoCaptionsConfig {
     pub annotations: PathBuf,
     /// The folder of the images that it names.
     pub images: PathBuf,
-    /// Captions of an image that count; by default all. The field's numbers count five.
+    /// Captions of each image that are used; by default all. Published numbers use five.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub captions_per_image: Option<usize>,
 }
 
-#[derive(Deserialize)]
-struct Document {
-    images: Vec<Image>,
-    annotations: Vec<Annotation>,
-}
-
-#[derive(Deserialize)]
-struct Image {
-    id: u64,
-    file_name: String,
-}
-
-#[derive(Deserialize)]
-struct Annotation {
-    image_id: u64,
-    caption: String,
-}
-
 impl CocoCaptionsConfig {
-    pub(super) fn open(&self, part: Split) -> Result<LabelledDataset, LabelledError> {
-        let path = part_of(part, &self.annotations, None, (&self.annotations, "source"))?;
-        let bytes = std::fs::read(path).map_err(LabelledError::io(path))?;
-        let malformed = |message: String| LabelledError::malformed(path, message);
-        let document: Document =
-            serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
-        let mut captions: HashMap<u64, Vec<String>> = HashMap::new();
-        for annotation in document.annotations {
-            let caption = annotation.caption.trim().to_string();
-            captions
-                .entry(annotation.image_id)
-                .or_default()
-                .push(caption);
+    pub(super) fn open(&self, split: Split) -> Result<LabelledDataset, DataError> {
+        let path = split_path(split, &self.annotations, None, "source")?;
+        let most = self.captions_per_image.unwrap_or(usize::MAX);
+        if most == 0 {
+            return Err(DataError::key("captions_per_image", "must be at least 1"));
         }
         let (mut files, mut targets) = (Vec::new(), Vec::new());
-        for image in document.images {
-            let name = &image.file_name;
-            let mut own = captions
-                .remove(&image.id)
-                .ok_or_else(|| malformed(format!("{name} has no caption")))?;
-            own.truncate(self.captions_per_image.unwrap_or(usize::MAX));
-            if own.is_empty() {
-                return Err(malformed("captions_per_image = 0 leaves none".into()));
-            }
-            files.push(self.images.join(name));
-            targets.push(own);
-        }
-        if let Some(id) = captions.keys().next() {
-            return Err(malformed(format!(
-                "captions of an image {id} that is not listed"
-            )));
-        }
-        if files.is_empty() {
-            return Err(malformed("no images are listed".into()));
+        for mut image in coco::read(path)? {
+            image.captions.truncate(most);
+            files.push(self.images.join(image.file_name));
+            targets.push(image.captions);
         }
         Ok(LabelledDataset {
             path: path.clone(),

@@ -1,36 +1,39 @@
 //! Tables that name image files, with a label or captions for each.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    ColumnKind, Files, LabelledDataset, LabelledError, Split, Targets, label_or_caption, part_of,
+use super::dataset::{
+    ColumnKind, Files, LabelledDataset, Split, Targets, class_numbers, label_or_caption, split_path,
 };
-use crate::csv_table::CsvFile;
+use crate::formats::DataError;
+use crate::formats::csv::CsvColumns;
 
 /// `source = "csv"` in a dataset file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelledCsvConfig {
+    /// The table.
     pub path: PathBuf,
-    /// The same of images that a probe is fitted to.
+    /// The table of the training images, for probes and `[classify]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_path: Option<PathBuf>,
     #[serde(default = "default_image_column")]
     pub image_column: String,
-    /// Numbers of classes from 0 on, or their names: then classes stand in the order of
-    /// their names, or of the dataset's `class_names`.
+    /// Column of class numbers from 0 on, or of class names, which count in alphabetical order;
+    /// `class_names` that are the same names are matched by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_column: Option<String>,
-    /// Captions; rows of one image give it several.
+    /// Column of captions; rows of one image give it several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caption_column: Option<String>,
     /// One character. By default a tab for `.tsv` files and a comma for others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub separator: Option<char>,
-    /// The folder that relative image paths start from; by default the table's own.
+    /// The folder that relative image paths start from. By default the table's own, or the working
+    /// directory for an image that is not there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<PathBuf>,
 }
@@ -40,21 +43,22 @@ fn default_image_column() -> String {
 }
 
 impl LabelledCsvConfig {
-    pub(super) fn open(&self, part: Split) -> Result<LabelledDataset, LabelledError> {
-        let key = (self.path.as_path(), "train_path");
-        let path = part_of(part, &self.path, self.train_path.as_ref(), key)?;
-        let malformed = |message: String| LabelledError::malformed(path, message);
-        let column = label_or_caption(self.label_column.as_ref(), self.caption_column.as_ref());
-        let (column, kind) = column.map_err(malformed)?;
-        let rows = self.rows(path, column)?;
-        if rows.is_empty() {
-            return Err(malformed("the table has no rows".into()));
-        }
-        let root = self
-            .root
-            .as_deref()
-            .or(path.parent())
-            .unwrap_or(Path::new(""));
+    pub(super) fn open(&self, split: Split) -> Result<LabelledDataset, DataError> {
+        let path = split_path(split, &self.path, self.train_path.as_ref(), "train_path")?;
+        let (column, kind) =
+            label_or_caption(self.label_column.as_ref(), self.caption_column.as_ref())?;
+        let columns = CsvColumns {
+            image: &self.image_column,
+            value: column,
+            separator: self.separator,
+            root: self.root.as_deref(),
+        };
+        let rows = columns.rows(path)?.into_iter().map(|row| {
+            let line = row.line;
+            row.cells
+                .map_err(|error| DataError::invalid(path, format!("line {line}: {error}")))
+        });
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
         let (files, targets, class_names) = if kind == ColumnKind::Caption {
             let (files, captions) = group(rows);
             (files, Targets::Captions(captions), None)
@@ -67,38 +71,14 @@ impl LabelledCsvConfig {
             path: path.clone(),
             class_names,
             templates: None,
-            images: Box::new(Files(files.iter().map(|file| root.join(file)).collect())),
+            images: Box::new(Files(files)),
             targets,
         })
     }
-
-    /// The image and the other column of each row.
-    fn rows(&self, path: &Path, column: &str) -> Result<Vec<(String, String)>, LabelledError> {
-        let failed = |error: csv::Error| LabelledError::malformed(path, error);
-        let mut table = CsvFile::open(path, self.separator, false).map_err(failed)?;
-        let find = |wanted: &str, key: &str| {
-            let place = table.column(wanted, key);
-            place.map_err(|message| LabelledError::malformed(path, message))
-        };
-        let image = find(&self.image_column, "image_column")?;
-        let other = find(column, "label_column or caption_column")?;
-        let cells = |record: Result<csv::StringRecord, csv::Error>| {
-            let record = record.map_err(failed)?;
-            let cell = |at: usize| record.get(at).unwrap_or_default().trim().to_string();
-            let cells = (cell(image), cell(other));
-            if cells.0.is_empty() || cells.1.is_empty() {
-                let line = record.position().map_or(0, csv::Position::line);
-                let message = format!("line {line} has an empty cell");
-                return Err(LabelledError::malformed(path, message));
-            }
-            Ok(cells)
-        };
-        table.reader.records().map(cells).collect()
-    }
 }
 
-/// Images in the order in which they first stand, with all captions of each.
-pub(super) fn group(rows: Vec<(String, String)>) -> (Vec<String>, Vec<Vec<String>>) {
+/// Images in the order of their first rows, with all captions of each.
+fn group(rows: Vec<(PathBuf, String)>) -> (Vec<PathBuf>, Vec<Vec<String>>) {
     let mut places = HashMap::new();
     let (mut files, mut captions) = (Vec::new(), Vec::<Vec<String>>::new());
     for (file, caption) in rows {
@@ -110,19 +90,6 @@ pub(super) fn group(rows: Vec<(String, String)>) -> (Vec<String>, Vec<Vec<String
         captions[at].push(caption);
     }
     (files, captions)
-}
-
-/// Numbers as they are; names by the order of all that occur.
-pub(super) fn class_numbers(labels: &[String]) -> (Vec<usize>, Option<Vec<String>>) {
-    let numbers: Option<Vec<usize>> = labels.iter().map(|label| label.parse().ok()).collect();
-    if let Some(numbers) = numbers {
-        return (numbers, None);
-    }
-    let mut names = labels.to_vec();
-    names.sort();
-    names.dedup();
-    let number = |label: &String| names.binary_search(label).expect("every label is a name");
-    (labels.iter().map(number).collect(), Some(names))
 }
 
 #[cfg(test)]
@@ -168,7 +135,10 @@ mod tests {
         assert_eq!(*set.targets(), Targets::Classes(vec![1, 0]));
         assert_eq!(set.class_names().unwrap(), ["cat", "owl"]);
         let error = open("filepath,l\na,\n", label).unwrap_err();
-        assert!(error.contains("line 2 has an empty cell"), "{error}");
+        assert!(
+            error.contains("line 2: empty caption: `l` is empty"),
+            "{error}"
+        );
         let error = open("filepath,l\na,1\n", |_| {}).unwrap_err();
         assert!(
             error.contains("either label_column or caption_column"),

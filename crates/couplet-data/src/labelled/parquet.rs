@@ -4,27 +4,29 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ColumnKind, LabelledDataset, LabelledError, Split, label_or_caption, part_of};
-use crate::source::Patterns;
+use super::dataset::{LabelledDataset, Split, label_or_caption, split_path};
+use crate::formats::{DataError, Patterns};
 
 /// `source = "parquet"` in a dataset file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelledParquetConfig {
+    /// The tables.
     pub files: Patterns,
-    /// The same of images that a probe is fitted to.
+    /// The tables of the training images, for probes and `[classify]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_files: Option<Patterns>,
-    /// Bytes of image files, paths of them, or Hugging Face's `{bytes, path}`.
+    /// Column of images: bytes of image files, paths of them, or Hugging Face's `{bytes, path}`.
     #[serde(default = "default_image_column")]
     pub image_column: String,
-    /// Numbers of classes from 0 on, or their names.
+    /// Column of class numbers from 0 on, or of class names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_column: Option<String>,
-    /// Texts, or lists of texts.
+    /// Column of texts, or of lists of texts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caption_column: Option<String>,
-    /// The folder that relative image paths start from; by default the working directory.
+    /// The folder that relative image paths start from. By default the table's own, or the working
+    /// directory for an image that is not there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<PathBuf>,
 }
@@ -34,95 +36,126 @@ fn default_image_column() -> String {
 }
 
 impl LabelledParquetConfig {
-    pub(super) fn open(&self, part: Split) -> Result<LabelledDataset, LabelledError> {
-        let place = PathBuf::from("files");
-        let key = (place.as_path(), "train_files");
-        let files = part_of(part, &self.files, self.train_files.as_ref(), key)?;
-        let malformed = |message: String| LabelledError::malformed(&place, message);
-        let column = label_or_caption(self.label_column.as_ref(), self.caption_column.as_ref());
-        let (column, kind) = column.map_err(malformed)?;
-        self.read(files, column, kind).map_err(malformed)
-    }
-
-    #[cfg(not(feature = "parquet"))]
-    #[expect(clippy::unused_self, reason = "with the feature it is used")]
-    fn read(&self, _: &Patterns, _: &str, _: ColumnKind) -> Result<LabelledDataset, String> {
-        Err("this binary was built without Parquet; build it with `--features parquet`".into())
-    }
-
-    #[cfg(feature = "parquet")]
-    fn read(
-        &self,
-        files: &Patterns,
-        column: &str,
-        kind: ColumnKind,
-    ) -> Result<LabelledDataset, String> {
-        use super::Targets;
-        use super::csv::class_numbers;
-        use crate::source::{Labels, ParquetImages};
-
-        if let Some((_, message)) = files.problems("files").into_iter().next() {
-            return Err(message);
+    pub(super) fn open(&self, split: Split) -> Result<LabelledDataset, DataError> {
+        let files = split_path(split, &self.files, self.train_files.as_ref(), "train_files")?;
+        let (column, kind) =
+            label_or_caption(self.label_column.as_ref(), self.caption_column.as_ref())?;
+        if let Some((key, message)) = files.problems("files").into_iter().next() {
+            return Err(DataError::key(key, message));
         }
-        let root = self.root.clone().unwrap_or_default();
-        let (images, labels) =
-            ParquetImages::open(files.paths()?, &self.image_column, column, root)?;
-        let (targets, class_names) = match (labels, kind) {
-            (Labels::Numbers(numbers), ColumnKind::Label) => {
-                (Targets::Classes(numbers), images.class_names.clone())
+        #[cfg(feature = "parquet")]
+        return rows::open(self, files, column, kind);
+        #[cfg(not(feature = "parquet"))]
+        {
+            let _ = (column, kind);
+            Err(crate::formats::patterns::without_parquet())
+        }
+    }
+}
+
+#[cfg(feature = "parquet")]
+mod rows {
+    use std::ops::Range;
+
+    use super::super::dataset::{ColumnKind, Images, LabelledDataset, Targets, class_numbers};
+    use super::LabelledParquetConfig;
+    use crate::formats::class_names::class_name_of;
+    use crate::formats::parquet::columns::Column;
+    use crate::formats::parquet::file::{ParquetColumns, ParquetFiles};
+    use crate::formats::{DataError, Patterns};
+    use crate::sample::{ImageData, SampleError};
+
+    pub(super) fn open(
+        config: &LabelledParquetConfig,
+        files: &Patterns,
+        column: (&str, &'static str),
+        kind: ColumnKind,
+    ) -> Result<LabelledDataset, DataError> {
+        let columns = ParquetColumns {
+            image: (&config.image_column, "image_column"),
+            value: column,
+            root: config.root.as_deref(),
+        };
+        let paths = files
+            .paths()
+            .map_err(|error| DataError::key("files", error))?;
+        let files = ParquetFiles::open(paths, columns)?;
+        let (name, key) = column;
+        let fail = |message: String| Err(DataError::key(key, message));
+        let (targets, class_names) = match (files.column()?, kind) {
+            (Column::Numbers(numbers), ColumnKind::Label) => {
+                let names = files.class_names(name);
+                let names =
+                    names.map(|names| names.iter().map(|name| class_name_of(name)).collect());
+                (Targets::Classes(numbers), names)
             }
-            (Labels::Texts(texts), ColumnKind::Label) => {
+            (Column::Texts(texts), ColumnKind::Label) => {
                 let mut names = Vec::new();
                 for (row, mut texts) in texts.into_iter().enumerate() {
                     match (texts.pop(), texts.is_empty()) {
                         (Some(name), true) => names.push(name),
-                        _ => return Err(format!("row {row} has no label or several")),
+                        _ => return fail(format!("row {row} has no label or several")),
                     }
                 }
                 let (numbers, names) = class_numbers(&names);
                 (Targets::Classes(numbers), names)
             }
-            (Labels::Texts(texts), ColumnKind::Caption) => {
+            (Column::Texts(texts), ColumnKind::Caption) => {
                 if let Some(row) = texts.iter().position(Vec::is_empty) {
-                    return Err(format!("row {row} has no caption"));
+                    return fail(format!("row {row} has no caption"));
                 }
                 (Targets::Captions(texts), None)
             }
-            (Labels::Numbers(_), ColumnKind::Caption) => {
-                return Err(format!("the column `{column}` holds numbers"));
+            (Column::Numbers(_), ColumnKind::Caption) => {
+                return fail(format!("the column `{name}` holds numbers"));
             }
         };
         Ok(LabelledDataset {
-            path: images.path(),
+            path: files.find(0).path.clone(),
             class_names,
             templates: None,
-            images: Box::new(images),
+            images: Box::new(files),
             targets,
         })
     }
-}
 
-#[cfg(feature = "parquet")]
-impl super::Images for crate::source::ParquetImages {
-    fn read(&self, index: usize) -> Result<crate::sample::ImageData, crate::sample::SampleError> {
-        self.picture(index)
-    }
+    impl Images for ParquetFiles {
+        fn read(&self, index: usize) -> Result<ImageData, SampleError> {
+            let file = self.find(index);
+            file.image(&file.row(index)?, 0).map(ImageData::Encoded)
+        }
 
-    fn read_ahead(
-        &self,
-        range: std::ops::Range<usize>,
-    ) -> Option<Vec<Result<crate::sample::ImageData, crate::sample::SampleError>>> {
-        Some(self.pictures(range))
-    }
+        /// Neighbouring rows, whose pages are decoded once.
+        fn read_ahead(&self, range: Range<usize>) -> Option<Vec<Result<ImageData, SampleError>>> {
+            let mut images = Vec::with_capacity(range.len());
+            let mut next = range.start;
+            while next < range.end {
+                let file = self.find(next);
+                let (group, skip) = file.place(next);
+                let rows = (range.end - next).min(file.rows_of(group) - skip);
+                let before = images.len();
+                let batches = file.read(group, skip, rows).into_iter().flatten();
+                for batch in batches.map_while(Result::ok) {
+                    let image = |row| file.image(&batch, row).map(ImageData::Encoded);
+                    images.extend((0..batch.num_rows()).map(image));
+                }
+                // What the batch could not give is read row by row, which says why.
+                let missing = next + images.len() - before..next + rows;
+                images.extend(missing.map(|index| self.read(index)));
+                next += rows;
+            }
+            Some(images)
+        }
 
-    fn locate(&self, index: usize) -> (String, String) {
-        self.place(index)
+        fn locate(&self, index: usize) -> (String, String) {
+            ParquetFiles::locate(self, index)
+        }
     }
 }
 
 #[cfg(all(test, feature = "parquet"))]
 mod tests {
-    use super::super::Targets;
+    use super::super::dataset::Targets;
     use super::*;
     use crate::sample::ImageData;
 

@@ -5,10 +5,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::npy::flags;
-use super::{Images, LabelledDataset, LabelledError, Split, Targets, lines_of};
+use super::dataset::{Images, LabelledDataset, Split, Targets};
+use crate::formats::DataError;
+use crate::formats::class_names::CLASS_NAMES_FILE;
+use crate::formats::lines::read_lines_if_present;
+use crate::formats::npy::flags;
+use crate::formats::tar::index::Span;
+use crate::formats::tar::records::{TarRecords, read_spans};
 use crate::sample::{ImageData, SampleError, SkipCause};
-use crate::source::{ShardFile, ShardMembers};
 
 /// `source = "webdataset"` in a dataset file: a folder with `test/nshards.txt`,
 /// `test/0.tar` and so on, and `classnames.txt`, `zeroshot_classification_templates.txt` and
@@ -52,28 +56,30 @@ impl Kind {
     }
 }
 
-struct Shards {
-    files: Vec<ShardFile>,
-    /// The shard of each image, and its place there.
-    entries: Vec<(usize, usize)>,
+/// Images in tar shards.
+struct TarImages {
+    shards: Vec<PathBuf>,
+    entries: Vec<Entry>,
 }
 
-impl Images for Shards {
+struct Entry {
+    shard: usize,
+    key: String,
+    image: Span,
+}
+
+impl Images for TarImages {
     fn read(&self, index: usize) -> Result<ImageData, SampleError> {
-        let (shard, at) = self.entries[index];
-        let file = &self.files[shard];
-        file.read(file.samples[at].image)
-            .map(ImageData::Encoded)
+        let entry = &self.entries[index];
+        read_spans(&self.shards[entry.shard], [entry.image])
+            .map(|[bytes]| ImageData::Encoded(bytes))
             .map_err(|error| SampleError::new(SkipCause::Unreadable, error))
     }
 
     fn locate(&self, index: usize) -> (String, String) {
-        let (shard, at) = self.entries[index];
-        let file = &self.files[shard];
-        (
-            file.path.display().to_string(),
-            file.samples[at].key.clone(),
-        )
+        let entry = &self.entries[index];
+        let shard = self.shards[entry.shard].display().to_string();
+        (shard, entry.key.clone())
     }
 }
 
@@ -93,59 +99,36 @@ impl LabelledWebdatasetConfig {
         }
     }
 
-    pub(super) fn open(&self, part: Split) -> Result<LabelledDataset, LabelledError> {
-        let split = match part {
+    pub(super) fn open(&self, split: Split) -> Result<LabelledDataset, DataError> {
+        let split = match split {
             Split::Test => &self.split,
             Split::Train => &self.train_split,
         };
         let folder = self.path.join(split);
         let kind = self.kind()?;
-        let mut shards = Shards {
-            files: Vec::new(),
-            entries: Vec::new(),
-        };
-        let mut labels = Vec::new();
-        for shard in 0..shard_count(&folder)? {
-            let path = folder.join(format!("{shard}.tar"));
-            let file =
-                ShardMembers::open(&path, kind.extension()).map_err(LabelledError::io(&path))?;
-            let problem = |message: String| LabelledError::malformed(&path, message);
-            if let Some(damage) = file.damage.first() {
-                return Err(problem(format!("{}: {}", damage.place, damage.message)));
-            }
-            if let Some(key) = file.incomplete.first() {
-                let message = format!("{key} has no image, or no .{}", kind.extension());
-                return Err(problem(message));
-            }
-            for (at, sample) in file.file.samples.iter().enumerate() {
-                let bytes = file.file.read(sample.label);
-                labels.push((sample.key.clone(), bytes.map_err(LabelledError::io(&path))?));
-                shards.entries.push((shard, at));
-            }
-            shards.files.push(file.file);
-        }
-        let class_names = lines_of(&self.path.join("classnames.txt"))?;
+        let (images, labels) = read_shards(&folder, kind)?;
+        let class_names = read_lines_if_present(&self.path.join(CLASS_NAMES_FILE))?;
         let targets = targets(kind, labels, class_names.as_deref())
-            .map_err(|message| LabelledError::malformed(&folder, message))?;
+            .map_err(|message| DataError::invalid(&folder, message))?;
         let templates = self.path.join("zeroshot_classification_templates.txt");
         Ok(LabelledDataset {
             path: self.path.clone(),
             class_names,
-            templates: lines_of(&templates)?,
-            images: Box::new(shards),
+            templates: read_lines_if_present(&templates)?,
+            images: Box::new(images),
             targets,
         })
     }
 
-    fn kind(&self) -> Result<Kind, LabelledError> {
+    fn kind(&self) -> Result<Kind, DataError> {
         let path = self.path.join("dataset_type.txt");
-        let lines = lines_of(&path)?.unwrap_or_default();
+        let lines = read_lines_if_present(&path)?.unwrap_or_default();
         let kind = lines.first().map(|line| line.to_ascii_lowercase());
         match kind.as_deref() {
             None | Some("classification") => Ok(Kind::Classification),
             Some("multilabel") => Ok(Kind::MultiLabel),
             Some("retrieval") => Ok(Kind::Retrieval),
-            Some(other) => Err(LabelledError::malformed(
+            Some(other) => Err(DataError::invalid(
                 &path,
                 format!("`{other}` is none of classification, multilabel and retrieval"),
             )),
@@ -153,25 +136,61 @@ impl LabelledWebdatasetConfig {
     }
 }
 
-fn shard_count(folder: &Path) -> Result<usize, LabelledError> {
+/// A key, and the bytes of the label.
+type KeyedLabel = (String, Vec<u8>);
+
+/// The images of all shards, and the label of each.
+fn read_shards(folder: &Path, kind: Kind) -> Result<(TarImages, Vec<KeyedLabel>), DataError> {
+    let mut images = TarImages {
+        shards: Vec::new(),
+        entries: Vec::new(),
+    };
+    let mut labels = Vec::new();
+    for shard in 0..shard_count(folder)? {
+        let path = folder.join(format!("{shard}.tar"));
+        let TarRecords { records, damage } =
+            TarRecords::open(&path, kind.extension()).map_err(DataError::io(&path))?;
+        if let Some(damage) = damage.first() {
+            let message = format!("{}: {}", damage.place, damage.message);
+            return Err(DataError::invalid(&path, message));
+        }
+        for record in records {
+            let (Some(image), Some(label)) = (record.image, record.field) else {
+                let message = format!("{} has no image, or no .{}", record.key, kind.extension());
+                return Err(DataError::invalid(&path, message));
+            };
+            let [label] = read_spans(&path, [label]).map_err(DataError::io(&path))?;
+            labels.push((record.key.clone(), label));
+            images.entries.push(Entry {
+                shard,
+                key: record.key,
+                image,
+            });
+        }
+        images.shards.push(path);
+    }
+    Ok((images, labels))
+}
+
+fn shard_count(folder: &Path) -> Result<usize, DataError> {
     let path = folder.join("nshards.txt");
     let text = fs::read_to_string(&path).map_err(|error| {
         let message = format!("{error}; it should hold the number of shards beside it");
-        LabelledError::malformed(&path, message)
+        DataError::invalid(&path, message)
     })?;
     let count = text.trim().parse().ok().filter(|count| *count > 0);
-    count.ok_or_else(|| LabelledError::malformed(&path, "should hold the number of shards"))
+    count.ok_or_else(|| DataError::invalid(&path, "should hold the number of shards"))
 }
 
 fn targets(
     kind: Kind,
-    labels: Vec<(String, Vec<u8>)>,
+    labels: Vec<KeyedLabel>,
     class_names: Option<&[String]>,
 ) -> Result<Targets, String> {
     let classes = class_names.map(<[String]>::len);
     match kind {
         Kind::Classification => {
-            let number = |(key, bytes): (String, Vec<u8>)| {
+            let number = |(key, bytes): KeyedLabel| {
                 let text = String::from_utf8_lossy(&bytes);
                 let label = text.trim().parse::<usize>();
                 let label =
@@ -187,7 +206,7 @@ fn targets(
             Ok(Targets::Classes(labels?))
         }
         Kind::MultiLabel => {
-            let row = |(key, bytes): (String, Vec<u8>)| {
+            let row = |(key, bytes): KeyedLabel| {
                 let row = flags(&bytes).map_err(|message| format!("{key}.npy: {message}"))?;
                 match classes {
                     Some(classes) if row.len() != classes => Err(format!(
@@ -208,7 +227,7 @@ fn targets(
             Ok(Targets::MultiLabel(rows))
         }
         Kind::Retrieval => {
-            let captions = |(key, bytes): (String, Vec<u8>)| {
+            let captions = |(key, bytes): KeyedLabel| {
                 let text = String::from_utf8(bytes).map_err(|_| format!("{key}.txt: not UTF-8"))?;
                 let lines: Vec<String> = text.lines().map(str::to_string).collect();
                 if lines.iter().all(|line| line.trim().is_empty()) {

@@ -249,7 +249,7 @@ impl ShardedDataset for LevelShards {
             let streamed = StreamSample {
                 key: index.to_string(),
                 sample: source.read(index, epoch),
-                behind: at + 1,
+                next: at + 1,
                 lost: None,
             };
             if !give(streamed) {

@@ -174,7 +174,7 @@ fn shrunk(pixels: &RgbImage, side: u32) -> Option<(Vec<u8>, &'static str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shapes::ShapesConfig;
+    use crate::source::ShapesConfig;
     use crate::source::SourceConfig;
 
     fn shapes() -> PairDataset {

@@ -4,7 +4,7 @@ use rand::RngExt;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::{COLOURS, SHAPES, Scene};
+use super::scene::{COLOURS, SHAPES, Scene};
 
 const FRAMES: [&str; 14] = [
     "{}",

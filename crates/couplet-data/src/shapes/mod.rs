@@ -6,80 +6,29 @@
 
 mod captions;
 mod paint;
+mod scene;
 
 use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rand::RngExt;
+use image::RgbImage;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::draw::{Purpose, stream};
-use crate::sample::{ImageData, Sample, SampleError};
-use crate::source::MapDataset;
+use crate::sample::ImageData;
 
 pub use paint::MIN_IMAGE_SIZE;
-
-/// The eight shapes' names, in class order.
-pub const SHAPES: [&str; 8] = [
-    "circle", "square", "triangle", "star", "heart", "cross", "ring", "crescent",
-];
-
-/// The eight colours' names with their RGB, in class order.
-const COLOURS: [(&str, [u8; 3]); 8] = [
-    ("red", [235, 45, 45]),
-    ("orange", [245, 138, 20]),
-    ("yellow", [250, 225, 40]),
-    ("green", [45, 185, 65]),
-    ("blue", [55, 105, 240]),
-    ("purple", [165, 65, 215]),
-    ("pink", [250, 140, 190]),
-    ("white", [248, 248, 248]),
-];
+pub use scene::SHAPES;
+use scene::{COLOURS, Scene};
 
 /// Epochs of training never reach the streams of the evaluation splits.
 const TEST_EPOCH: u64 = u64::MAX;
 const HELD_OUT_EPOCH: u64 = u64::MAX - 1;
 const PROBE_EPOCH: u64 = u64::MAX - 2;
-
-/// `source = "shapes"`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ShapesConfig {
-    /// Pictures in an epoch; each epoch draws new ones.
-    #[serde(default = "default_samples")]
-    pub samples: usize,
-}
-
-fn default_samples() -> usize {
-    8192
-}
-
-impl ShapesConfig {
-    pub(crate) fn problems(&self) -> Vec<(&'static str, String)> {
-        if self.samples == 0 {
-            return vec![("samples", "must be at least 1".into())];
-        }
-        Vec::new()
-    }
-}
-
-/// What one picture shows.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Scene {
-    shape: usize,
-    colour: usize,
-    /// The shape's outer radius as a share of the picture's side.
-    radius: f32,
-    /// Centre as shares of the side.
-    centre: [f32; 2],
-    /// Radians.
-    rotation: f32,
-    background: [u8; 3],
-}
 
 /// Which (shape, colour) pairs a picture may show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -93,75 +42,18 @@ pub enum ShapesSplit {
     Train,
 }
 
-/// Whether training never shows this pair.
-fn is_held_out(shape: usize, colour: usize) -> bool {
-    (3 * shape + 1) % COLOURS.len() == colour
-}
-
-impl Scene {
-    fn draw(held_out: bool, rng: &mut ChaCha8Rng) -> Self {
-        let (shape, colour) = loop {
-            let shape = rng.random_range(0..SHAPES.len());
-            let colour = rng.random_range(0..COLOURS.len());
-            if is_held_out(shape, colour) == held_out {
-                break (shape, colour);
-            }
-        };
-        let radius = rng.random_range(0.3..0.45f32);
-        let mut place = || rng.random_range(0.4..0.6f32);
-        let centre = [place(), place()];
-        let rotation = rng.random_range(-0.26..0.26f32);
-        // Muted and dark, so that every colour stands out.
-        let grey = rng.random_range(10..80u8);
-        let background = [(); 3].map(|()| grey.saturating_add_signed(rng.random_range(-10..=10)));
-        Self {
-            shape,
-            colour,
-            radius,
-            centre,
-            rotation,
-            background,
-        }
-    }
-}
-
-/// Pictures for training.
-#[derive(Debug)]
-pub(crate) struct ShapesSource {
-    samples: usize,
+/// A training picture with its caption: a pure function of (seed, epoch, index).
+pub(crate) fn training_pair(
     seed: u64,
+    epoch: u64,
+    index: usize,
     image_size: u32,
-}
-
-impl ShapesSource {
-    pub(crate) fn train(table: &ShapesConfig, seed: u64, image_size: u32) -> Self {
-        Self {
-            samples: table.samples,
-            seed,
-            image_size,
-        }
-    }
-}
-
-impl MapDataset for ShapesSource {
-    fn len(&self) -> usize {
-        self.samples
-    }
-
-    fn read(&self, index: usize, epoch: u64) -> Result<Sample, SampleError> {
-        let mut rng = stream(self.seed, Purpose::Shapes, epoch, index as u64);
-        let scene = Scene::draw(false, &mut rng);
-        let pixels = paint::paint(&scene, self.image_size, &mut rng);
-        Ok(Sample {
-            label: None,
-            picture: ImageData::Pixels(pixels),
-            caption: captions::caption(&scene, &mut rng),
-        })
-    }
-
-    fn locate(&self, index: usize, _epoch: u64) -> (String, String) {
-        ("shapes".into(), index.to_string())
-    }
+) -> (RgbImage, String) {
+    let mut rng = stream(seed, Purpose::Shapes, epoch, index as u64);
+    let scene = Scene::draw(false, &mut rng);
+    let pixels = paint::paint(&scene, image_size, &mut rng);
+    let caption = captions::caption(&scene, &mut rng);
+    (pixels, caption)
 }
 
 /// Writes the first epoch's pictures for training as PNGs in a folder a class, such as
@@ -247,6 +139,7 @@ impl LabelledShapes {
 
 #[cfg(test)]
 mod tests {
+    use super::scene::is_held_out;
     use super::*;
     use std::collections::HashSet;
 
@@ -263,9 +156,8 @@ mod tests {
 
     #[test]
     fn training_never_shows_or_names_a_held_out_pair() {
-        let source = ShapesSource::train(&ShapesConfig { samples: 400 }, 5, 32);
         for index in 0..400 {
-            let caption = source.read(index, 2).unwrap().caption.to_lowercase();
+            let caption = training_pair(5, 2, index, 32).1.to_lowercase();
             for shape in 0..8 {
                 let (colour, _) = COLOURS[(3 * shape + 1) % 8];
                 let named = caption.contains(SHAPES[shape]) && caption.contains(colour);
@@ -276,11 +168,7 @@ mod tests {
 
     #[test]
     fn pictures_repeat_for_the_same_draw_and_differ_between_epochs() {
-        let source = ShapesSource::train(&ShapesConfig { samples: 4 }, 5, 32);
-        let pixels = |epoch| match source.read(1, epoch).unwrap().picture {
-            ImageData::Pixels(pixels) => pixels,
-            ImageData::Encoded(_) => unreachable!("shapes are drawn"),
-        };
+        let pixels = |epoch| training_pair(5, epoch, 1, 32).0;
         assert_eq!(pixels(0), pixels(0));
         assert_ne!(pixels(0), pixels(1));
     }

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 use tiny_skia::{Color, FillRule, Paint, Path, PathBuilder, Pixmap, Rect, Transform};
 
-use super::{COLOURS, Scene};
+use super::scene::{COLOURS, Scene};
 
 /// Below this side, in pixels, the shapes cannot be told apart.
 pub const MIN_IMAGE_SIZE: u32 = 16;

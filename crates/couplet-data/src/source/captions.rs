@@ -2,6 +2,7 @@
 
 use rand::RngExt;
 
+use crate::decode::IMAGE_EXTENSIONS;
 use crate::draw::{Purpose, stream};
 use crate::sample::{SampleError, SkipCause};
 
@@ -16,8 +17,21 @@ pub(super) struct CaptionRule {
     pub seed: u64,
 }
 
+/// What a sample without an image is skipped with.
+pub(super) fn no_image() -> SampleError {
+    let wanted = IMAGE_EXTENSIONS.join(", .");
+    let message = format!("no .{wanted} next to the caption");
+    SampleError::new(SkipCause::MissingImage, message)
+}
+
 impl CaptionRule {
-    /// What the file beside an image ends with.
+    /// What a sample without a caption is skipped with.
+    pub fn no_caption(&self) -> SampleError {
+        let message = format!("no .{} next to the image", self.extension());
+        SampleError::new(SkipCause::MissingCaption, message)
+    }
+
+    /// The extension of the file next to an image.
     pub fn extension(&self) -> &'static str {
         if self.key.is_some() { "json" } else { "txt" }
     }

@@ -1,19 +1,20 @@
 //! A CSV or TSV table that names image files and their captions.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use csv::ByteRecord;
 use serde::{Deserialize, Serialize};
 
-use super::captions::caption_text;
-use super::{MapDataset, SourceError};
-use crate::csv_table::CsvFile;
-use crate::sample::{ImageData, Sample, SampleError, SkipCause};
+use super::dataset::{MapDataset, PairDataset};
+use crate::formats::DataError;
+use crate::formats::csv::{CsvColumns, CsvRow};
+use crate::formats::image_files::{read_image, root_problem};
+use crate::sample::{ImageData, Sample, SampleError};
 
 /// `source = "csv"`. The column names are open_clip's defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CsvConfig {
+    /// The table.
     pub path: PathBuf,
     #[serde(default = "default_image_column")]
     pub image_column: String,
@@ -45,155 +46,71 @@ impl CsvConfig {
         {
             problems.push(("separator", "must be one ASCII character".into()));
         }
-        if let Some(root) = self.root.as_ref().filter(|root| !root.is_dir()) {
-            problems.push(("root", format!("{} is not a folder", root.display())));
-        }
+        problems.extend(root_problem(self.root.as_ref()));
         if !self.path.is_file() {
             problems.push(("path", format!("{} is not a file", self.path.display())));
         } else if problems.is_empty()
-            && let Err(error) = self.columns()
+            && let Err(error) = self.columns().check(&self.path)
         {
             problems.push(("path", error.to_string()));
         }
         problems
     }
 
-    fn malformed(&self, message: &dyn std::fmt::Display) -> SourceError {
-        SourceError {
-            path: self.path.clone(),
-            message: message.to_string(),
+    fn columns(&self) -> CsvColumns<'_> {
+        CsvColumns {
+            image: &self.image_column,
+            value: (&self.caption_column, "caption_column"),
+            separator: self.separator,
+            root: self.root.as_deref(),
         }
     }
 
-    /// The table behind its header, with the positions of the image and the caption column.
-    fn columns(&self) -> Result<(csv::Reader<std::fs::File>, usize, usize), SourceError> {
-        let table = CsvFile::open(&self.path, self.separator, true)
-            .map_err(|error| self.malformed(&error))?;
-        let find = |wanted: &str, key: &str| {
-            let place = table.column(wanted, key);
-            place.map_err(|message| self.malformed(&message))
-        };
-        let image = find(&self.image_column, "image_column")?;
-        let caption = find(&self.caption_column, "caption_column")?;
-        Ok((table.reader, image, caption))
-    }
-
-    /// Where an image named in the table lies.
-    fn image_path(&self, name: &str) -> PathBuf {
-        let folder = self.path.parent().unwrap_or(Path::new(""));
-        let path = self.root.as_deref().unwrap_or(folder).join(name);
-        if self.root.is_none() && !path.exists() {
-            return PathBuf::from(name);
-        }
-        path
+    pub(super) fn open(&self) -> Result<PairDataset, DataError> {
+        CsvPairs::open(self).map(PairDataset::indexed)
     }
 }
 
+/// A table in memory; the images stay on disk.
 #[derive(Debug)]
-struct Row {
-    line: u64,
-    content: Result<(PathBuf, String), SampleError>,
-}
-
-/// A table read into memory; the images stay on disk.
-#[derive(Debug)]
-pub(super) struct CsvSource {
+struct CsvPairs {
     path: PathBuf,
-    rows: Vec<Row>,
+    rows: Vec<CsvRow>,
 }
 
-impl CsvSource {
-    pub(super) fn open(table: &CsvConfig) -> Result<Self, SourceError> {
-        let (mut reader, image, caption) = table.columns()?;
-        let mut rows = Vec::new();
-        let mut record = ByteRecord::new();
-        loop {
-            let line = reader.position().line();
-            match reader.read_byte_record(&mut record) {
-                Ok(false) => break,
-                Ok(true) => rows.push(Row {
-                    line: record.position().map_or(line, csv::Position::line),
-                    content: parse_row(table, &record, image, caption),
-                }),
-                Err(error) if error.is_io_error() => {
-                    return Err(table.malformed(&error));
-                }
-                Err(error) => rows.push(Row {
-                    line,
-                    content: Err(SampleError::new(SkipCause::InvalidCaption, error)),
-                }),
-            }
-        }
-        if rows.is_empty() {
-            return Err(table.malformed(&"the table has a header but no rows"));
-        }
+impl CsvPairs {
+    fn open(table: &CsvConfig) -> Result<Self, DataError> {
         Ok(Self {
+            rows: table.columns().rows(&table.path)?,
             path: table.path.clone(),
-            rows,
         })
     }
 }
 
-fn parse_row(
-    table: &CsvConfig,
-    record: &ByteRecord,
-    image: usize,
-    caption: usize,
-) -> Result<(PathBuf, String), SampleError> {
-    let name = record
-        .get(image)
-        .filter(|name| !name.is_empty())
-        .ok_or_else(|| {
-            SampleError::new(
-                SkipCause::MissingImage,
-                format!("no `{}`", table.image_column),
-            )
-        })?;
-    let name = std::str::from_utf8(name)
-        .map_err(|error| SampleError::new(SkipCause::MissingImage, error))?;
-    let caption = record.get(caption).ok_or_else(|| {
-        SampleError::new(
-            SkipCause::MissingCaption,
-            format!("no `{}`", table.caption_column),
-        )
-    })?;
-    Ok((table.image_path(name), caption_text(caption.to_vec())?))
-}
-
-impl MapDataset for CsvSource {
+impl MapDataset for CsvPairs {
     fn len(&self) -> usize {
         self.rows.len()
     }
 
     fn read(&self, index: usize, _epoch: u64) -> Result<Sample, SampleError> {
-        let (path, caption) = self.rows[index].content.clone()?;
-        let bytes = std::fs::read(&path).map_err(|error| {
-            let cause = if error.kind() == std::io::ErrorKind::NotFound {
-                SkipCause::MissingImage
-            } else {
-                SkipCause::Unreadable
-            };
-            SampleError::new(cause, format!("{}: {error}", path.display()))
-        })?;
+        let (path, caption) = self.rows[index].cells.clone()?;
         Ok(Sample {
             label: None,
-            picture: ImageData::Encoded(bytes),
+            picture: ImageData::Encoded(read_image(&path)?),
             caption,
         })
     }
 
     fn locate(&self, index: usize, _epoch: u64) -> (String, String) {
-        let row = &self.rows[index];
-        (
-            self.path.display().to_string(),
-            format!("line {}", row.line),
-        )
+        let line = self.rows[index].line;
+        (self.path.display().to_string(), format!("line {line}"))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample::SkipCause;
     use std::fs;
 
     fn table(path: PathBuf) -> CsvConfig {
@@ -216,7 +133,7 @@ mod tests {
             "title,filepath\n\"red, round\",a.png\n,a.png\nx,b.png\n",
         )
         .unwrap();
-        let source = CsvSource::open(&table(path)).unwrap();
+        let source = CsvPairs::open(&table(path)).unwrap();
         assert_eq!(source.len(), 3);
         assert_eq!(source.read(0, 0).unwrap().caption, "red, round");
         assert_eq!(
@@ -243,7 +160,7 @@ mod tests {
         };
         assert_eq!(table.problems(), []);
         assert_eq!(
-            CsvSource::open(&table).unwrap().read(0, 0).unwrap().caption,
+            CsvPairs::open(&table).unwrap().read(0, 0).unwrap().caption,
             "a, b"
         );
     }
@@ -267,7 +184,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.csv");
         fs::write(&path, b"filepath,title\na.png,\xff\n").unwrap();
-        let source = CsvSource::open(&table(path)).unwrap();
+        let source = CsvPairs::open(&table(path)).unwrap();
         assert_eq!(
             source.read(0, 0).unwrap_err().cause,
             SkipCause::InvalidCaption

@@ -1,42 +1,45 @@
 //! The images of a labelled set, each with its class.
 
-use super::{MapDataset, SourceError};
+use super::dataset::{MapDataset, PairDataset};
+use crate::formats::DataError;
 use crate::labelled::{LabelledDataset, Targets};
 use crate::sample::{Sample, SampleError};
 
-/// Images of classes; a caption is the class's name in a template.
-pub(super) struct LabelledSource {
+/// Images of classes; the caption is the class's name in a template.
+struct LabelledPairs {
     images: LabelledDataset,
     labels: Vec<usize>,
-    /// One a class.
+    /// One per class.
     captions: Vec<String>,
 }
 
-impl LabelledSource {
-    /// - captions: one a class.
-    pub fn new(images: LabelledDataset, captions: Vec<String>) -> Result<Self, SourceError> {
-        let fail = |message: String| SourceError {
-            path: images.path().to_path_buf(),
-            message,
-        };
-        let Targets::Classes(labels) = images.targets() else {
-            return Err(fail("a classifier needs one class an image".into()));
-        };
-        let classes = captions.len();
-        if let Some(label) = labels.iter().find(|label| **label >= classes) {
-            return Err(fail(format!(
-                "a training image has the label {label}, of {classes} classes"
-            )));
-        }
-        Ok(Self {
-            labels: labels.clone(),
-            images,
-            captions,
-        })
+/// The images of a labelled dataset as pairs, each with its class.
+/// - captions: one per class.
+///
+/// # Errors
+/// If an image has no class, several, or one without a caption.
+pub fn labelled_pairs(
+    images: LabelledDataset,
+    captions: Vec<String>,
+) -> Result<PairDataset, DataError> {
+    let fail = |message: String| DataError::invalid(images.path(), message);
+    let Targets::Classes(labels) = images.targets() else {
+        return Err(fail("a classifier needs one class per image".into()));
+    };
+    let classes = captions.len();
+    if let Some(label) = labels.iter().find(|label| **label >= classes) {
+        return Err(fail(format!(
+            "a training image has the label {label}, of {classes} classes"
+        )));
     }
+    Ok(PairDataset::indexed(LabelledPairs {
+        labels: labels.clone(),
+        images,
+        captions,
+    }))
 }
 
-impl MapDataset for LabelledSource {
+impl MapDataset for LabelledPairs {
     fn len(&self) -> usize {
         self.labels.len()
     }
@@ -44,7 +47,7 @@ impl MapDataset for LabelledSource {
     fn read(&self, index: usize, _epoch: u64) -> Result<Sample, SampleError> {
         let label = self.labels[index];
         Ok(Sample {
-            picture: self.images.picture(index)?,
+            picture: self.images.image(index)?,
             caption: self.captions[label].clone(),
             label: Some(label),
         })

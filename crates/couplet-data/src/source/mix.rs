@@ -2,85 +2,12 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use super::{MapDataset, PairDataset, SourceConfig, SourceError};
+use super::dataset::MapDataset;
 use crate::sample::{Sample, SampleError};
 use crate::stream::{ShardedDataset, StreamSample};
 
-/// `source = "mix"`, with a `[[data.train.mix]]` for each set.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MixConfig {
-    pub mix: Vec<MixEntry>,
-}
-
-/// One set of a mix: its weight, and the source's own keys in the same table.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct MixEntry {
-    /// How often a sample of this set is taken, beside the others: 2 shows each twice as
-    /// often as 1 does.
-    #[serde(default = "one")]
-    pub weight: f64,
-    #[serde(flatten)]
-    pub source: SourceConfig,
-}
-
-fn one() -> f64 {
-    1.0
-}
-
-impl MixConfig {
-    pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
-        let mut problems = Vec::new();
-        if self.mix.is_empty() {
-            problems.push(("mix", "the list is empty".to_string()));
-        }
-        for (at, entry) in self.mix.iter().enumerate() {
-            if !(entry.weight.is_finite() && entry.weight > 0.0) {
-                problems.push(("mix", format!("[{at}].weight: must be a positive number")));
-            }
-            if matches!(entry.source, SourceConfig::Mix(_)) {
-                problems.push((
-                    "mix",
-                    format!("[{at}].source: a mix of mixes; write one list"),
-                ));
-                continue;
-            }
-            for (key, message) in entry.source.problems() {
-                problems.push(("mix", format!("[{at}].{key}: {message}")));
-            }
-        }
-        problems
-    }
-}
-
-impl MixConfig {
-    /// - seed: what pictures, or one of several captions, are drawn from.
-    /// - image_size: side of the pictures that are drawn, in pixels.
-    pub(super) fn open(&self, seed: u64, image_size: u32) -> Result<PairDataset, SourceError> {
-        let (mut sources, mut streams) = (Vec::new(), Vec::new());
-        for entry in &self.mix {
-            match entry.source.open(seed, image_size)? {
-                PairDataset::Indexed(source) => sources.push((source, entry.weight)),
-                PairDataset::Stream(shards) => streams.push((shards, entry.weight)),
-            }
-        }
-        match (sources.is_empty(), streams.is_empty()) {
-            (false, false) => Err(SourceError {
-                path: "mix".into(),
-                message: "streams and indexed sets cannot be mixed: set stream = true for all of \
-                          them, or for none"
-                    .into(),
-            }),
-            (_, true) => Ok(PairDataset::indexed(MixSource::new(sources, seed))),
-            (true, _) => Ok(PairDataset::Stream(Arc::new(MixShards(streams)))),
-        }
-    }
-}
-
 /// The shards of several streams as one, each as often as its set weighs.
-struct MixShards(Vec<(Arc<dyn ShardedDataset>, f64)>);
+pub(super) struct MixShards(pub Vec<(Arc<dyn ShardedDataset>, f64)>);
 
 impl MixShards {
     /// The set of a shard, its weight, and the shard's number in it.
@@ -141,14 +68,14 @@ struct Member {
 /// Each set has a stretch of the indices as long as its samples times its weight. Over the
 /// epochs a stretch walks through permutations of its set, so that every sample is seen as
 /// often as every other of the set, to one.
-struct MixSource {
+pub(super) struct MixPairs {
     parts: Arc<[Member]>,
     len: usize,
     seed: u64,
 }
 
-impl MixSource {
-    fn new(sources: Vec<(Arc<dyn MapDataset>, f64)>, seed: u64) -> Self {
+impl MixPairs {
+    pub fn new(sources: Vec<(Arc<dyn MapDataset>, f64)>, seed: u64) -> Self {
         let mut parts = Vec::new();
         let mut first = 0;
         for (source, weight) in sources {
@@ -189,7 +116,7 @@ fn stretch(samples: usize, weight: f64) -> usize {
     ((samples as f64 * weight).round() as usize).max(1)
 }
 
-impl MapDataset for MixSource {
+impl MapDataset for MixPairs {
     fn len(&self) -> usize {
         self.len
     }
@@ -243,6 +170,7 @@ fn hash(words: [u64; 5]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::dataset::PairDataset;
     use super::*;
     use crate::sample::ImageData;
     use std::collections::HashMap;
@@ -293,7 +221,7 @@ mod tests {
         };
         // Twice as often as it stands, and half as often.
         let parts = vec![part(5, 0, 2.0), part(20, 10, 0.5)];
-        let mix = MixSource {
+        let mix = MixPairs {
             parts: parts.into(),
             len: 20,
             seed: 3,

@@ -13,6 +13,7 @@ pub(crate) use walk::{ShardOrder, Walk};
 
 use serde::{Deserialize, Serialize};
 
+use crate::formats::Lost;
 use crate::sample::{Sample, SampleError};
 
 /// Samples that are permuted together unless `shuffle_buffer` says otherwise: two such
@@ -44,7 +45,7 @@ pub trait ShardedDataset: Send + Sync {
     fn name(&self, shard: usize) -> String;
 
     /// Reads a shard's samples in their order. Whatever is damaged is given as a fault.
-    /// - from: 0, or what [`StreamSample::behind`] said.
+    /// - from: 0, or what [`StreamSample::next`] said.
     /// - give: takes a sample; `false` ends the reading.
     fn read(&self, shard: usize, from: u64, epoch: u64, give: &mut dyn FnMut(StreamSample) -> bool);
 }
@@ -56,45 +57,9 @@ pub struct StreamSample {
     pub key: String,
     pub sample: Result<Sample, SampleError>,
     /// Where the shard's next sample begins.
-    pub behind: u64,
+    pub next: u64,
     /// Where a fault costs more than a sample, and nobody can say how many.
     pub lost: Option<Lost>,
-}
-
-/// What is lost of a shard.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Lost {
-    /// So much of it, in [0, 1].
-    Part(f64),
-    /// All that would follow.
-    Rest,
-}
-
-impl Lost {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "shards are smaller than 2^53 bytes"
-    )]
-    pub(crate) fn part(bytes: u64, shard_len: u64) -> Self {
-        Self::Part((bytes as f64 / shard_len.max(1) as f64).min(1.0))
-    }
-
-    /// How many samples that is, one at least.
-    /// - held: samples that the shard is thought to hold; given: those before the damage.
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a part of a small number"
-    )]
-    pub(crate) fn samples(self, held: usize, given: usize) -> usize {
-        let samples = match self {
-            Self::Part(part) => (part * held as f64).round() as usize,
-            Self::Rest => held.saturating_sub(given),
-        };
-        samples.max(1)
-    }
 }
 
 /// Where a block begins: all that a stream needs to go on from there.

@@ -54,7 +54,7 @@ impl ShardedDataset for Numbers {
             let streamed = StreamSample {
                 key: at.to_string(),
                 sample,
-                behind: at + 1,
+                next: at + 1,
                 lost: None,
             };
             if !give(streamed) {
@@ -213,7 +213,7 @@ impl ShardedDataset for Damaged {
             give(StreamSample {
                 key: String::new(),
                 sample: Err(SampleError::new(SkipCause::Unreadable, "bad")),
-                behind: u64::MAX,
+                next: u64::MAX,
                 lost: Some(Lost::Rest),
             });
         }

@@ -8,8 +8,9 @@ use std::thread;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
-use super::{Lost, ShardState, ShardedDataset, StreamSample, StreamState};
+use super::{ShardState, ShardedDataset, StreamSample, StreamState};
 use crate::draw::{Purpose, stream};
+use crate::formats::Lost;
 use crate::sample::{SampleError, SkipCause};
 
 /// Shards that are read at once, so that neighbours in one shard are none in a block.
@@ -167,15 +168,15 @@ impl Walk {
         let (shards, epoch) = (self.shards.clone(), self.epoch);
         let last_words = sender.clone();
         let read = move || {
-            let mut behind = mark.from;
+            let mut reached = mark.from;
             let read = AssertUnwindSafe(|| {
                 shards.read(mark.shard, mark.from, epoch, &mut |sample| {
-                    behind = sample.behind;
+                    reached = sample.next;
                     sender.send(sample).is_ok()
                 });
             });
             if catch_unwind(read).is_err() {
-                lost(&sender, behind, "the shard's reader panicked");
+                lost(&sender, reached, "the shard's reader panicked");
             }
         };
         let thread = thread::Builder::new().name("shard".into()).spawn(read);
@@ -188,10 +189,10 @@ impl Walk {
 }
 
 impl ShardState {
-    /// Goes behind a sample; says what a fault costs.
+    /// Moves past a sample, and sets what an error costs.
     /// - held: samples that the shard is thought to hold.
     fn weigh(&mut self, sample: &mut StreamSample, held: usize) {
-        self.from = sample.behind;
+        self.from = sample.next;
         self.given += 1;
         let Some(lost) = sample.lost else {
             return;
@@ -204,12 +205,12 @@ impl ShardState {
 }
 
 /// Says that the rest of a shard was not read.
-fn lost(sender: &SyncSender<StreamSample>, behind: u64, message: &str) {
+fn lost(sender: &SyncSender<StreamSample>, next: u64, message: &str) {
     // Nobody may listen any more.
     let _ = sender.send(StreamSample {
-        key: format!("behind byte {behind}"),
+        key: format!("after byte {next}"),
         sample: Err(SampleError::new(SkipCause::Unreadable, message)),
-        behind: u64::MAX,
+        next: u64::MAX,
         lost: Some(Lost::Rest),
     });
 }

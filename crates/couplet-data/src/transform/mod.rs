@@ -8,7 +8,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use crate::augment::{Augment, RandomResizedCrop};
-use crate::resample::{Window, resize};
+use crate::resample::{Interpolation, Window, resize};
 
 /// From an image of any size to a square.
 #[derive(Debug, Clone)]
@@ -29,15 +29,6 @@ pub enum ResizeMode {
     Longest(u8),
     /// Both sides fill it.
     Squash,
-}
-
-/// The antialiased filter of a resize.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Interpolation {
-    /// With a = -0.5, as PIL's.
-    #[default]
-    Bicubic,
-    Bilinear,
 }
 
 /// Why an image could not be transformed.

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use couplet_data::source::{PairDataset, SourceConfig};
-use couplet_eval::{DatasetConfig, fill_template};
+use couplet_data::formats::templates::fill_template;
+use couplet_data::source::{PairDataset, SourceConfig, labelled_pairs};
+use couplet_eval::DatasetConfig;
 use couplet_loss::Loss;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -93,33 +94,12 @@ impl Check<'_> {
             let images = set
                 .train_images()
                 .map_err(|error| format!("{error}: [classify] trains on them"))?;
-            if let Some(own) = images.class_names()
-                && let Some(judged) = set.images.class_names()
-                && own != judged
-            {
-                let lacks = |all: &[String], some: &[String]| {
-                    let missing = all.iter().filter(|name| !some.contains(name));
-                    missing.cloned().collect::<Vec<_>>().join(", ")
-                };
-                let lists = [
-                    ("training", lacks(judged, own)),
-                    ("test", lacks(own, judged)),
-                ];
-                let lists = lists.iter().filter(|(_, missing)| !missing.is_empty());
-                let lists = lists.map(|(part, missing)| format!("no {part} image shows {missing}"));
-                let lists: Vec<String> = lists.collect();
-                return Err(if lists.is_empty() {
-                    "training and test images have the classes in another order".to_string()
-                } else {
-                    lists.join("; ")
-                });
-            }
             let classes = Classes {
                 head: table.head,
                 class_names: class_names.to_vec(),
                 templates: templates.to_vec(),
             };
-            let set = PairDataset::labelled(images, captions).map_err(|error| error.to_string())?;
+            let set = labelled_pairs(images, captions).map_err(|error| error.to_string())?;
             Ok((set, classes))
         });
         found

@@ -1,37 +1,36 @@
 //! Parquet tables, as img2dataset and Hugging Face write them.
 
 #[cfg(feature = "parquet")]
-mod labels;
-#[cfg(feature = "parquet")]
-mod reader;
-#[cfg(feature = "parquet")]
 mod row_groups;
 #[cfg(feature = "parquet")]
-mod values;
-
-#[cfg(feature = "parquet")]
-pub(crate) use labels::{Labels, ParquetImages};
+mod rows;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::files::Patterns;
-use super::{PairDataset, SourceError};
+use super::dataset::PairDataset;
+use crate::formats::image_files::root_problem;
+#[cfg(feature = "parquet")]
+use crate::formats::parquet::file::ParquetColumns;
+use crate::formats::patterns::WITHOUT_PARQUET;
+use crate::formats::{DataError, Patterns};
 use crate::stream::DEFAULT_SHUFFLE_BUFFER;
 
 /// `source = "parquet"`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ParquetConfig {
+    /// The tables; `{0000..0003}`, `{a,b}`, `*` and `?` are expanded.
     pub files: Patterns,
-    /// Bytes of image files, paths of them, or Hugging Face's `{bytes, path}`.
+    /// Column of images: bytes of image files, paths of them, or Hugging Face's `{bytes, path}`.
     #[serde(default = "default_image_column")]
     pub image_column: String,
-    /// Texts, or lists of texts of which one is drawn each epoch.
+    /// Column of texts, or of lists of texts of which one is drawn each epoch.
     #[serde(default = "default_caption_column")]
     pub caption_column: String,
-    /// The folder that relative image paths start from; by default the working directory.
+    /// The folder that relative image paths start from. By default the table's own, or the working
+    /// directory for an image that is not there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<PathBuf>,
     /// Read row groups from front to back, and shuffle what comes in a buffer. Otherwise
@@ -59,14 +58,10 @@ fn default_caption_column() -> String {
 impl ParquetConfig {
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         if cfg!(not(feature = "parquet")) {
-            let message =
-                "this binary was built without Parquet; build it with `--features parquet`";
-            return vec![("source", message.into())];
+            return vec![("source", WITHOUT_PARQUET.into())];
         }
         let mut problems = self.files.problems("files");
-        if let Some(root) = self.root.as_ref().filter(|root| !root.is_dir()) {
-            problems.push(("root", format!("{} is not a folder", root.display())));
-        }
+        problems.extend(root_problem(self.root.as_ref()));
         if self.shuffle_buffer == 0 {
             problems.push(("shuffle_buffer", "must be at least 1".into()));
         }
@@ -75,16 +70,32 @@ impl ParquetConfig {
 
     /// - seed: what one of several captions is drawn from.
     #[cfg(feature = "parquet")]
-    pub(super) fn open(&self, seed: u64) -> Result<PairDataset, SourceError> {
-        reader::ParquetTables::open(self, seed)
+    pub(super) fn open(&self, seed: u64) -> Result<PairDataset, DataError> {
+        use std::sync::Arc;
+
+        let rows = self.rows(seed)?;
+        if !self.stream.unwrap_or_else(|| rows.files.has_large_groups()) {
+            return Ok(PairDataset::indexed(rows));
+        }
+        let groups = row_groups::RowGroups::new(rows, self.shuffle_buffer);
+        Ok(PairDataset::Stream(Arc::new(groups)))
+    }
+
+    #[cfg(feature = "parquet")]
+    fn rows(&self, seed: u64) -> Result<rows::ParquetPairs, DataError> {
+        let columns = ParquetColumns {
+            image: (&self.image_column, "image_column"),
+            value: (&self.caption_column, "caption_column"),
+            root: self.root.as_deref(),
+        };
+        let paths = self.files.paths();
+        let paths = paths.map_err(|message| DataError::key("files", message))?;
+        rows::ParquetPairs::open(paths, columns, seed)
     }
 
     #[cfg(not(feature = "parquet"))]
     #[expect(clippy::unused_self, reason = "with the feature it is used")]
-    pub(super) fn open(&self, _seed: u64) -> Result<PairDataset, SourceError> {
-        Err(SourceError {
-            path: PathBuf::from("source"),
-            message: "this binary was built without Parquet".into(),
-        })
+    pub(super) fn open(&self, _seed: u64) -> Result<PairDataset, DataError> {
+        Err(crate::formats::patterns::without_parquet())
     }
 }

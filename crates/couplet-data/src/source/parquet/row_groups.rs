@@ -1,25 +1,25 @@
 //! Row groups as shards of a stream.
 
-use super::reader::ParquetTables;
+use super::super::dataset::MapDataset;
+use super::rows::ParquetPairs;
 use crate::sample::{SampleError, SkipCause};
-use crate::source::MapDataset;
 use crate::stream::{ShardedDataset, StreamSample};
 
 /// Row groups of several files, in the files' order.
 pub(super) struct RowGroups {
-    tables: ParquetTables,
-    /// The table and the group of each shard.
+    rows: ParquetPairs,
+    /// The file and the group of each shard.
     groups: Vec<(usize, usize)>,
     shuffle_buffer: usize,
 }
 
 impl RowGroups {
-    pub fn new(tables: ParquetTables, shuffle_buffer: usize) -> Self {
-        let groups = (tables.tables.iter().enumerate())
-            .flat_map(|(at, table)| (0..table.groups()).map(move |group| (at, group)));
+    pub fn new(rows: ParquetPairs, shuffle_buffer: usize) -> Self {
+        let groups = (rows.files.0.iter().enumerate())
+            .flat_map(|(at, file)| (0..file.groups()).map(move |group| (at, group)));
         Self {
             groups: groups.collect(),
-            tables,
+            rows,
             shuffle_buffer,
         }
     }
@@ -31,7 +31,7 @@ impl ShardedDataset for RowGroups {
     }
 
     fn samples(&self) -> Option<usize> {
-        Some(self.tables.len())
+        Some(self.rows.len())
     }
 
     fn shuffle_buffer(&self) -> usize {
@@ -39,7 +39,7 @@ impl ShardedDataset for RowGroups {
     }
 
     fn name(&self, shard: usize) -> String {
-        self.tables.tables[self.groups[shard].0]
+        self.rows.files.0[self.groups[shard].0]
             .path
             .display()
             .to_string()
@@ -53,9 +53,9 @@ impl ShardedDataset for RowGroups {
         give: &mut dyn FnMut(StreamSample) -> bool,
     ) {
         let (at, group) = self.groups[shard];
-        let table = &self.tables.tables[at];
-        let before: usize = (0..group).map(|group| table.rows_of(group)).sum();
-        let rows = table.rows_of(group);
+        let file = &self.rows.files.0[at];
+        let before: usize = (0..group).map(|group| file.rows_of(group)).sum();
+        let rows = file.rows_of(group);
         let mut row = usize::try_from(from).unwrap_or(rows).min(rows);
         if row == rows {
             return;
@@ -64,7 +64,7 @@ impl ShardedDataset for RowGroups {
             give(StreamSample {
                 key: format!("row {}", before + row),
                 sample,
-                behind: next as u64,
+                next: next as u64,
                 lost: None,
             })
         };
@@ -72,7 +72,7 @@ impl ShardedDataset for RowGroups {
             samples: rows - row,
             ..SampleError::new(SkipCause::Unreadable, message)
         };
-        let batches = match table.read(group, row, rows - row) {
+        let batches = match file.read(group, row, rows - row) {
             Ok(batches) => batches,
             Err(message) => {
                 streamed(row, rows, Err(lost(message, row)));
@@ -89,8 +89,8 @@ impl ShardedDataset for RowGroups {
                 }
             };
             for at in 0..batch.num_rows() {
-                let index = table.first + before + row;
-                let sample = self.tables.sample(&batch, at, index, epoch);
+                let index = file.first + before + row;
+                let sample = self.rows.sample(file, (&batch, at), index, epoch);
                 if !streamed(row, row + 1, sample) {
                     return;
                 }

@@ -1,21 +1,31 @@
 //! Tar shards read from front to back.
 
-use std::path::PathBuf;
-#[cfg(feature = "object-store")]
 use std::time::Duration;
 
-use super::super::SourceError;
-use super::super::captions::CaptionRule;
-use super::super::storage::Location;
+use super::super::captions::{CaptionRule, no_image};
+use crate::formats::DataError;
+use crate::formats::storage::Location;
 #[cfg(feature = "object-store")]
-use super::super::storage::Stores;
-use super::reader::{Loss, Shard, Stopped, read_tar};
-use super::{WebdatasetConfig, split_member};
-use crate::decode::IMAGE_EXTENSIONS;
+use crate::formats::storage::Stores;
+use crate::formats::tar::group::{Loss, ReadRecord, TarItem};
+use crate::formats::tar::reader::{Shard, read_tar};
 use crate::sample::{ImageData, Sample, SampleError, SkipCause};
 use crate::stream::{ShardedDataset, StreamSample};
 
-/// `source = "webdataset"` as a stream.
+/// How shards are streamed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StreamSettings {
+    /// Samples that are shuffled together.
+    pub shuffle_buffer: usize,
+    /// How long a server may send nothing before a shard is given up.
+    #[cfg_attr(
+        not(feature = "object-store"),
+        expect(dead_code, reason = "only servers have a timeout")
+    )]
+    pub server_timeout: Duration,
+}
+
+/// Tar shards, on disks or in object stores.
 #[derive(Debug)]
 pub(super) struct TarShards {
     locations: Vec<Location>,
@@ -28,41 +38,54 @@ pub(super) struct TarShards {
 impl TarShards {
     /// - samples: of all shards, if they are known.
     pub fn open(
-        table: &WebdatasetConfig,
         locations: Vec<Location>,
         captions: CaptionRule,
+        settings: StreamSettings,
         samples: Option<usize>,
-    ) -> Result<Self, SourceError> {
+    ) -> Result<Self, DataError> {
         #[cfg(feature = "object-store")]
-        let mut stores = Stores::new(Duration::from_secs(table.server_timeout));
+        let mut stores = Stores::new(settings.server_timeout);
         let mut shards = Vec::new();
         for location in &locations {
-            let shard = match location {
-                Location::File(path) => Ok(Shard::File(path.clone())),
+            shards.push(match location {
+                Location::File(path) => Shard::File(path.clone()),
                 #[cfg(feature = "object-store")]
-                Location::Url(url) => stores.object(url).map(Shard::Object),
+                Location::Url(url) => Shard::Object(
+                    (stores.object(url)).map_err(|message| DataError::url(url, message))?,
+                ),
                 #[cfg(not(feature = "object-store"))]
-                Location::Url(url) => Err(format!("{url}: built without object stores")),
-            };
-            shards.push(shard.map_err(|message| SourceError {
-                path: PathBuf::from(location.to_string()),
-                message,
-            })?);
+                Location::Url(url) => {
+                    return Err(DataError::url(url, crate::formats::storage::NOT_BUILT));
+                }
+            });
         }
         // One that answers shows that keys, address and network are right.
         #[cfg(feature = "object-store")]
-        if let Some(Shard::Object(object)) = shards.first() {
-            object.check().map_err(|message| SourceError {
-                path: PathBuf::from(locations[0].to_string()),
-                message,
-            })?;
+        if let (Some(Shard::Object(object)), Some(location)) = (shards.first(), locations.first()) {
+            let failed = |message| DataError::url(&location.to_string(), message);
+            object.check().map_err(failed)?;
         }
         Ok(Self {
             locations,
             shards,
             captions,
-            shuffle_buffer: table.shuffle_buffer,
+            shuffle_buffer: settings.shuffle_buffer,
             samples,
+        })
+    }
+
+    /// - seed: of the shard.
+    fn sample(&self, record: ReadRecord, seed: u64, epoch: u64) -> Result<Sample, SampleError> {
+        let unreadable = |message| SampleError::new(SkipCause::Unreadable, message);
+        let image = record.image.ok_or_else(no_image)?;
+        let image = image.map_err(unreadable)?;
+        let caption = (record.field).ok_or_else(|| self.captions.no_caption())?;
+        let caption = caption.map_err(unreadable)?;
+        let draw = seed ^ name_hash(&record.key);
+        Ok(Sample {
+            label: None,
+            caption: self.captions.draw(caption, draw, epoch)?,
+            picture: ImageData::Encoded(image),
         })
     }
 }
@@ -91,114 +114,32 @@ impl ShardedDataset for TarShards {
         epoch: u64,
         give: &mut dyn FnMut(StreamSample) -> bool,
     ) {
-        let name = self.name(shard);
-        let mut group = Group {
-            give,
-            captions: &self.captions,
-            seed: name_hash(&name),
-            epoch,
-            key: None,
-            image: None,
-            caption: None,
-            behind: from,
+        let seed = name_hash(&self.name(shard));
+        let mut take = |item| match item {
+            TarItem::Record(record) => give(StreamSample {
+                key: record.key.clone(),
+                next: record.next,
+                sample: self.sample(record, seed, epoch),
+                lost: None,
+            }),
+            TarItem::Loss(Loss {
+                key,
+                message,
+                lost,
+                next,
+            }) => give(StreamSample {
+                key,
+                next,
+                sample: Err(SampleError::new(SkipCause::Unreadable, message)),
+                lost: Some(lost),
+            }),
         };
-        // Nothing is left to be told once nobody listens.
-        let _: Result<(), Stopped> = read_tar(&self.shards[shard], from, &mut group);
-    }
-}
-
-#[derive(Clone, Copy)]
-pub(super) enum MemberKind {
-    Image,
-    Caption,
-}
-
-/// Neighbours with one key, which make one sample.
-pub(super) struct Group<'a> {
-    give: &'a mut dyn FnMut(StreamSample) -> bool,
-    captions: &'a CaptionRule,
-    seed: u64,
-    epoch: u64,
-    key: Option<String>,
-    image: Option<Result<Vec<u8>, String>>,
-    caption: Option<Result<Vec<u8>, String>>,
-    /// Where the last whole member ends.
-    pub behind: u64,
-}
-
-impl Group<'_> {
-    /// Whether a member belongs to a sample: its key, and what it is of it.
-    pub fn wants(&self, path: &str) -> Option<(String, MemberKind)> {
-        let (key, extension) = split_member(path)?;
-        let extension = extension.to_ascii_lowercase();
-        if IMAGE_EXTENSIONS.contains(&extension.as_str()) {
-            return Some((key.to_string(), MemberKind::Image));
-        }
-        (extension == self.captions.extension()).then(|| (key.to_string(), MemberKind::Caption))
-    }
-
-    pub fn add(
-        &mut self,
-        key: String,
-        part: MemberKind,
-        bytes: Result<Vec<u8>, String>,
-    ) -> Result<(), Stopped> {
-        if self.key.as_ref() != Some(&key) {
-            self.flush()?;
-            self.key = Some(key);
-        }
-        let slot = match part {
-            MemberKind::Image => &mut self.image,
-            MemberKind::Caption => &mut self.caption,
-        };
-        slot.get_or_insert(bytes);
-        Ok(())
-    }
-
-    /// Gives the sample that is whole.
-    pub fn flush(&mut self) -> Result<(), Stopped> {
-        let Some(key) = self.key.take() else {
-            return Ok(());
-        };
-        let sample = self.sample(&key);
-        self.give(StreamSample {
-            key,
-            sample,
-            behind: self.behind,
-            lost: None,
-        })
-    }
-
-    pub fn fail(&mut self, loss: Loss) -> Result<(), Stopped> {
-        self.give(StreamSample {
-            key: loss.key,
-            sample: Err(SampleError::new(SkipCause::Unreadable, loss.message)),
-            behind: loss.behind,
-            lost: Some(loss.lost),
-        })
-    }
-
-    fn give(&mut self, sample: StreamSample) -> Result<(), Stopped> {
-        if (self.give)(sample) {
-            Ok(())
-        } else {
-            Err(Stopped)
-        }
-    }
-
-    fn sample(&mut self, key: &str) -> Result<Sample, SampleError> {
-        let (image, caption) = (self.image.take(), self.caption.take());
-        let unreadable = |message| SampleError::new(SkipCause::Unreadable, message);
-        let image = image.ok_or_else(super::no_image)?.map_err(unreadable)?;
-        let caption = caption
-            .ok_or_else(|| super::no_caption(self.captions))?
-            .map_err(unreadable)?;
-        let draw = self.seed ^ name_hash(key);
-        Ok(Sample {
-            label: None,
-            caption: self.captions.draw(caption, draw, self.epoch)?,
-            picture: ImageData::Encoded(image),
-        })
+        read_tar(
+            &self.shards[shard],
+            self.captions.extension(),
+            from,
+            &mut take,
+        );
     }
 }
 
@@ -211,11 +152,11 @@ fn name_hash(name: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::index::{NO_FILES, WHOLE_SHARD};
     use super::*;
-    use crate::source::files::Patterns;
-    use crate::source::{PairDataset, SourceConfig};
-    use std::path::Path;
+    use crate::formats::Patterns;
+    use crate::formats::tar::index::{NO_FILES, ShardIndex, WHOLE_SHARD};
+    use crate::source::{PairDataset, SourceConfig, WebdatasetConfig, index_shards};
+    use std::path::{Path, PathBuf};
 
     /// Ten samples, one with a long name, one without a caption.
     fn shard(folder: &Path) -> PathBuf {
@@ -262,7 +203,7 @@ mod tests {
         let mut samples = Vec::new();
         shards.read(0, from, 0, &mut |one| {
             let sample = one.sample.map(|sample| sample.caption);
-            samples.push((one.key, sample.map_err(|fault| fault.cause), one.behind));
+            samples.push((one.key, sample.map_err(|fault| fault.cause), one.next));
             true
         });
         samples
@@ -294,7 +235,7 @@ mod tests {
             [(WHOLE_SHARD.into(), Err(SkipCause::Unreadable), u64::MAX)]
         );
         assert!(stream(&open(&path, true), u64::MAX).is_empty());
-        let index = super::super::index::ShardIndex::open(&path).unwrap();
+        let index = ShardIndex::open(&path).unwrap();
         assert_eq!(index.damage[0].message, NO_FILES);
     }
 
@@ -302,7 +243,7 @@ mod tests {
     fn an_index_counts_a_streams_samples() {
         let folder = tempfile::tempdir().unwrap();
         let path = shard(folder.path());
-        super::super::index_shards(&[path.display().to_string()], |_, _, _| {}).unwrap();
+        index_shards(&[path.display().to_string()], |_, _, _| {}).unwrap();
         assert_eq!(open(&path, true).samples(), Some(10));
     }
 

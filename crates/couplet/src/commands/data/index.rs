@@ -1,6 +1,7 @@
 //! `couplet data index`.
 
-use couplet_data::source::{Damage, index_shards};
+use couplet_data::formats::Damage;
+use couplet_data::source::index_shards;
 
 use super::bar;
 use crate::EXIT_FAILED;

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
-use couplet_data::shapes::{MIN_IMAGE_SIZE, ShapesConfig, write_class_folder};
-use couplet_data::source::{PairDataset, SourceConfig};
+use couplet_data::shapes::{MIN_IMAGE_SIZE, write_class_folder};
+use couplet_data::source::{PairDataset, ShapesConfig, SourceConfig};
 use couplet_data::{PackFormat, PackOptions, pack};
 use couplet_train::ResolvedData;
 

@@ -2,7 +2,7 @@
 
 /// An array's values, those above 0 being yes. Little-endian numbers of any kind are read.
 /// Source: NumPy's `numpy.lib.format`, versions 1 to 3.
-pub(super) fn flags(bytes: &[u8]) -> Result<Vec<bool>, String> {
+pub(crate) fn flags(bytes: &[u8]) -> Result<Vec<bool>, String> {
     let no_npy = || "not a .npy file".to_string();
     let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or_else(no_npy)?;
     let (header_len, rest) = match rest {

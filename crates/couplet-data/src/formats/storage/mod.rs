@@ -9,16 +9,19 @@ use std::path::{Path, PathBuf};
 mod remote;
 
 #[cfg(feature = "object-store")]
-pub(super) use remote::{Object, Stores};
+pub(crate) use remote::{Object, Stores};
 
 /// Schemes of addresses in object stores.
 const SCHEMES: [&str; 8] = ["s3", "s3a", "gs", "az", "abfs", "abfss", "http", "https"];
+/// What a binary without the feature `object-store` says of addresses.
+pub(crate) const NOT_BUILT: &str =
+    "this binary was built without object stores; build it with `--features object-store`";
 /// What is read of a file at once.
 const BUFFER: usize = 1 << 20;
 
 /// A file's path, or an object's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Location {
+pub(crate) enum Location {
     File(PathBuf),
     /// Such as `s3://bucket/0000.tar`.
     Url(String),
@@ -34,18 +37,15 @@ impl fmt::Display for Location {
 }
 
 /// Whether a pattern is an address in an object store.
-pub(super) fn is_url(pattern: &str) -> bool {
+pub(crate) fn is_url(pattern: &str) -> bool {
     let scheme = pattern.split_once("://").map(|(scheme, _)| scheme);
     scheme.is_some_and(|scheme| SCHEMES.contains(&scheme))
 }
 
 /// What is wrong with an address, as far as it can be said without asking the store.
-pub(super) fn check(url: &str) -> Result<(), String> {
+pub(crate) fn check(url: &str) -> Result<(), String> {
     if cfg!(not(feature = "object-store")) {
-        return Err(format!(
-            "`{url}`: this binary was built without object stores; build it with `--features \
-             object-store`"
-        ));
+        return Err(format!("`{url}`: {NOT_BUILT}"));
     }
     let scheme = url.split("://").next().unwrap_or_default();
     if url.contains('*') && scheme.starts_with("http") {
@@ -58,7 +58,7 @@ pub(super) fn check(url: &str) -> Result<(), String> {
 
 /// The addresses of objects that a pattern with `*` stands for, in the order of their names;
 /// any other address is itself.
-pub(super) fn find(url: String) -> Result<Vec<Location>, String> {
+pub(crate) fn find(url: String) -> Result<Vec<Location>, String> {
     check(&url)?;
     // A question mark begins an address's query.
     if !url.contains('*') {
@@ -75,7 +75,7 @@ pub(super) fn find(url: String) -> Result<Vec<Location>, String> {
 }
 
 /// Bytes of a file from `offset` on.
-pub(super) fn open_file(path: &Path, offset: u64) -> io::Result<Box<dyn Read>> {
+pub(crate) fn open_file(path: &Path, offset: u64) -> io::Result<Box<dyn Read>> {
     let mut file = BufReader::with_capacity(BUFFER, File::open(path)?);
     file.seek(SeekFrom::Start(offset))?;
     Ok(Box::new(file))

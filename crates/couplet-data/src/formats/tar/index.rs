@@ -6,16 +6,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::stream::Lost;
-
-/// Tar files are made of blocks of this size.
-pub(super) const BLOCK: u64 = 512;
-const BLOCK_LEN: usize = 512;
+use super::headers::{BLOCK, next_header};
+use crate::formats::damage::{Damage, Lost};
 
 /// Stands for a sample's key where no part of a shard can be had.
-pub(super) const WHOLE_SHARD: &str = "(all)";
+pub(crate) const WHOLE_SHARD: &str = "(all)";
 /// What is wrong with a shard that is whole and empty.
-pub(super) const NO_FILES: &str = "the shard holds no files";
+pub(crate) const NO_FILES: &str = "the shard holds no files";
 pub(super) const CUT: &str = "the file ends inside this member";
 
 pub(super) fn header_damage(lost: u64) -> String {
@@ -32,22 +29,11 @@ pub(crate) struct Span {
 /// All files of a shard, in their order.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ShardIndex {
+pub(crate) struct ShardIndex {
     /// Bytes of the shard when it was indexed.
-    shard_len: u64,
+    pub(super) shard_len: u64,
     pub members: Vec<(String, Span)>,
     pub damage: Vec<Damage>,
-}
-
-/// What could not be read of a shard.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Damage {
-    /// The member that is damaged, or the place.
-    pub place: String,
-    /// Why.
-    pub message: String,
-    pub lost: Lost,
 }
 
 /// How reading headers ended.
@@ -112,7 +98,7 @@ impl ShardIndex {
             let (end, ending) = index.scan_from(file, start)?;
             match ending {
                 Ending::Whole => {
-                    // Blocks of zeros end a tar file; what stands behind them was cut off by them.
+                    // Blocks of zeros end a tar file; what follows them was cut off by them.
                     let mut rest = BufReader::new(file);
                     rest.seek(SeekFrom::Start(end))?;
                     let (Some(next), _) = next_header(rest, end)? else {
@@ -210,35 +196,6 @@ impl Seek for Tail<'_> {
         at.checked_sub(self.start)
             .ok_or_else(|| io::Error::other("a seek to before the start"))
     }
-}
-
-/// The next block that has a tar header's checksum, and where the bytes end if there is
-/// none.
-/// - start: where in the shard the bytes begin.
-pub(super) fn next_header(mut bytes: impl Read, start: u64) -> io::Result<(Option<u64>, u64)> {
-    let mut block = Vec::with_capacity(BLOCK_LEN);
-    let mut at = start;
-    loop {
-        block.clear();
-        let len = bytes.by_ref().take(BLOCK).read_to_end(&mut block)?;
-        let Ok(whole) = <&[u8; BLOCK_LEN]>::try_from(&block[..]) else {
-            return Ok((None, at + len as u64));
-        };
-        let header = tar::Header::from_byte_slice(whole);
-        let is_empty = block.iter().all(|byte| *byte == 0);
-        if !is_empty && header.cksum().is_ok_and(|sum| sum == checksum(whole)) {
-            return Ok((Some(at), at));
-        }
-        at += BLOCK;
-    }
-}
-
-/// The sum of a header's bytes, its checksum's own taken as spaces. Source: POSIX ustar.
-fn checksum(block: &[u8; BLOCK_LEN]) -> u32 {
-    const FIELD: std::ops::Range<usize> = 148..156;
-    let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
-    let own: u32 = block[FIELD].iter().map(|byte| u32::from(*byte)).sum();
-    sum - own + 8 * u32::from(b' ')
 }
 
 #[cfg(test)]

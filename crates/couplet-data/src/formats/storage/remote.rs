@@ -46,14 +46,14 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
 });
 
 /// Clients by server and bucket.
-pub(in super::super) struct Stores {
+pub(crate) struct Stores {
     clients: HashMap<String, Arc<dyn ObjectStore>>,
     patience: Duration,
 }
 
 /// One object.
 #[derive(Debug, Clone)]
-pub(in super::super) struct Object {
+pub(crate) struct Object {
     store: Arc<dyn ObjectStore>,
     path: Path,
     patience: Duration,

@@ -1,16 +1,14 @@
-//! What columns may hold, and the values in their first row.
-
-use std::fs;
-use std::path::Path;
+//! Which types columns may have, and the values in a row.
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::DataType;
 
+use crate::formats::image_files::{ImagePaths, read_image};
 use crate::sample::{SampleError, SkipCause};
 
 /// Whether a column may hold image files or their paths.
-pub(super) fn is_image_type(column: &DataType) -> bool {
+pub(crate) fn is_image_type(column: &DataType) -> bool {
     match column {
         DataType::Struct(parts) => (parts.iter()).any(|part| is_image_type(part.data_type())),
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => true,
@@ -19,7 +17,7 @@ pub(super) fn is_image_type(column: &DataType) -> bool {
 }
 
 /// Whether a column may hold texts or lists of texts.
-pub(super) fn is_caption_type(column: &DataType) -> bool {
+pub(crate) fn is_text_column(column: &DataType) -> bool {
     match column {
         DataType::List(item) | DataType::LargeList(item) => is_text_type(item.data_type()),
         column => is_text_type(column),
@@ -34,7 +32,7 @@ fn is_text_type(column: &DataType) -> bool {
 }
 
 /// The values of a list in the first row.
-pub(super) fn list_of(column: &ArrayRef) -> Option<ArrayRef> {
+pub(crate) fn list_of(column: &ArrayRef) -> Option<ArrayRef> {
     if let Some(list) = column.as_list_opt::<i32>() {
         return list.is_valid(0).then(|| list.value(0));
     }
@@ -43,7 +41,7 @@ pub(super) fn list_of(column: &ArrayRef) -> Option<ArrayRef> {
 }
 
 /// A text, if the column has texts and this one is not null.
-pub(super) fn text_of(column: &ArrayRef, at: usize) -> Option<String> {
+pub(crate) fn text_of(column: &ArrayRef, at: usize) -> Option<String> {
     if column.is_null(at) {
         return None;
     }
@@ -73,9 +71,9 @@ fn bytes_of(column: &ArrayRef) -> Option<Vec<u8>> {
         .map(|bytes| bytes.value(0).to_vec())
 }
 
-/// An image file's bytes.
-/// - root: what relative paths start from.
-pub(super) fn image_bytes(column: &ArrayRef, root: &Path) -> Result<Vec<u8>, SampleError> {
+/// The bytes of the image file in the first row.
+/// - paths: how a path in the table becomes a file's.
+pub(super) fn image_bytes(column: &ArrayRef, paths: &ImagePaths) -> Result<Vec<u8>, SampleError> {
     let missing = |what: &str| SampleError::new(SkipCause::MissingImage, what);
     if column.is_null(0) {
         return Err(missing("the image is null"));
@@ -89,13 +87,5 @@ pub(super) fn image_bytes(column: &ArrayRef, root: &Path) -> Result<Vec<u8>, Sam
     }
     let path = part("path").map_or_else(|| text_of(column, 0), |path| text_of(path, 0));
     let path = path.ok_or_else(|| missing("the image is neither bytes nor a path"))?;
-    let path = root.join(path);
-    fs::read(&path).map_err(|error| {
-        let cause = if error.kind() == std::io::ErrorKind::NotFound {
-            SkipCause::MissingImage
-        } else {
-            SkipCause::Unreadable
-        };
-        SampleError::new(cause, format!("{}: {error}", path.display()))
-    })
+    read_image(&paths.resolve(&path))
 }

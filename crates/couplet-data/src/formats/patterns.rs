@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::brace;
+#[cfg(not(feature = "parquet"))]
+use super::error::DataError;
 use super::storage::{self, Location};
-use crate::brace;
 
 /// One path or several; `{0000..0003}`, `{a,b}`, `*`, `?` and `[…]` are expanded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +45,7 @@ impl Patterns {
     }
 
     /// What is wrong, where addresses in object stores may stand among the paths.
-    pub(super) fn location_problems(&self, key: &'static str) -> Vec<(&'static str, String)> {
+    pub(crate) fn location_problems(&self, key: &'static str) -> Vec<(&'static str, String)> {
         let (addresses, paths): (Vec<String>, Vec<String>) =
             (self.patterns().iter().cloned()).partition(|pattern| storage::is_url(pattern));
         let mut problems = Vec::new();
@@ -60,7 +62,7 @@ impl Patterns {
     }
 
     /// Every path and address, in order.
-    pub(super) fn locations(&self) -> Result<Vec<Location>, String> {
+    pub(crate) fn locations(&self) -> Result<Vec<Location>, String> {
         let mut locations = Vec::new();
         for pattern in self.patterns() {
             for path in brace::expand(pattern)? {
@@ -108,6 +110,15 @@ fn glob_paths(path: String) -> Result<Vec<PathBuf>, String> {
     }
     Ok(found)
 }
+
+/// What a binary without the feature `parquet` says of Parquet files.
+#[cfg(not(feature = "parquet"))]
+pub(crate) fn without_parquet() -> DataError {
+    DataError::key("source", WITHOUT_PARQUET)
+}
+
+pub(crate) const WITHOUT_PARQUET: &str =
+    "this binary was built without Parquet; build it with `--features parquet`";
 
 #[cfg(test)]
 mod tests {

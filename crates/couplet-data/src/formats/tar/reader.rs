@@ -3,17 +3,19 @@
 use std::io::{self, Read};
 use std::path::PathBuf;
 
-use super::super::storage;
-use super::index::{BLOCK, CUT, NO_FILES, WHOLE_SHARD, header_damage, next_header};
-use super::stream::Group;
-use crate::stream::Lost;
+use super::group::{Group, Loss, Stopped, TarItem};
+use super::headers::{BLOCK, next_header};
+use super::index::{CUT, NO_FILES, WHOLE_SHARD, header_damage};
+use super::records::Wanted;
+use crate::formats::damage::Lost;
+use crate::formats::storage;
 
 /// A longer member is not read into memory.
 const MAX_MEMBER_BYTES: u64 = 512 << 20;
 
 /// A shard where it is.
 #[derive(Debug)]
-pub(super) enum Shard {
+pub(crate) enum Shard {
     File(PathBuf),
     #[cfg(feature = "object-store")]
     Object(storage::Object),
@@ -38,9 +40,6 @@ impl Shard {
     }
 }
 
-/// Nobody takes samples any more.
-pub(super) struct Stopped;
-
 /// How reading headers ended.
 enum Ending {
     Whole,
@@ -52,27 +51,42 @@ enum Ending {
     Unreadable(io::Error),
 }
 
-pub(super) fn read_tar(shard: &Shard, from: u64, group: &mut Group<'_>) -> Result<(), Stopped> {
+/// Reads a shard's records from front to back, as far as they are taken.
+/// - field: the extension of the member that belongs to each image.
+/// - from: 0, or where an earlier item said that the next one begins.
+/// - give: takes an item; `false` ends the reading.
+pub(crate) fn read_tar(
+    shard: &Shard,
+    field: &str,
+    from: u64,
+    give: &mut dyn FnMut(TarItem) -> bool,
+) {
+    let mut group = Group::new(Wanted { field }, from, give);
+    // Once nothing is taken any more, nothing is left to report.
+    let _: Result<(), Stopped> = read_all(shard, from, &mut group);
+}
+
+fn read_all(shard: &Shard, from: u64, group: &mut Group<'_>) -> Result<(), Stopped> {
     let mut start = from;
     loop {
         let ending = read_members(shard, start, group)?;
-        let end = group.behind;
+        let end = group.end;
         group.flush()?;
         let rest = |key: String, message: String| Loss {
             key,
             message,
             lost: Lost::Rest,
-            behind: u64::MAX,
+            next: u64::MAX,
         };
         let unreadable = |error: io::Error| {
             let place = match end {
                 0 => WHOLE_SHARD.into(),
-                end => format!("behind byte {end}"),
+                end => format!("after byte {end}"),
             };
             rest(place, format!("the shard cannot be read: {error}"))
         };
-        // Blocks of zeros end a tar file; what stands behind them was cut off by them.
-        let (behind, is_zeros) = match ending {
+        // Blocks of zeros end a tar file; what follows them was cut off by them.
+        let (after, is_zeros) = match ending {
             Ending::Whole if from == 0 && end == 0 => {
                 return group.fail(rest(WHOLE_SHARD.into(), NO_FILES.into()));
             }
@@ -81,7 +95,7 @@ pub(super) fn read_tar(shard: &Shard, from: u64, group: &mut Group<'_>) -> Resul
             Ending::Whole => (end, true),
             Ending::Broken => (end + BLOCK, false),
         };
-        let found = (shard.open(behind)).and_then(|bytes| next_header(bytes, behind));
+        let found = (shard.open(after)).and_then(|bytes| next_header(bytes, after));
         let place = format!("byte {end}");
         match found {
             Ok((None, _)) | Err(_) if is_zeros => return Ok(()),
@@ -104,7 +118,7 @@ pub(super) fn read_tar(shard: &Shard, from: u64, group: &mut Group<'_>) -> Resul
                     key: place,
                     message,
                     lost: Lost::part(next - end, len),
-                    behind: next,
+                    next,
                 })?;
                 start = next;
             }
@@ -112,19 +126,9 @@ pub(super) fn read_tar(shard: &Shard, from: u64, group: &mut Group<'_>) -> Resul
     }
 }
 
-/// What a shard's damage costs.
-pub(super) struct Loss {
-    /// The member, or the place.
-    pub key: String,
-    pub message: String,
-    pub lost: Lost,
-    /// Where reading goes on.
-    pub behind: u64,
-}
-
-/// Members up to the end or to what is damaged, behind which is `group.behind`.
+/// Members up to the end or to the damage, which `group.end` is before.
 fn read_members(shard: &Shard, start: u64, group: &mut Group<'_>) -> Result<Ending, Stopped> {
-    group.behind = start;
+    group.end = start;
     if start == u64::MAX {
         return Ok(Ending::Whole);
     }
@@ -158,11 +162,11 @@ fn read_members(shard: &Shard, start: u64, group: &mut Group<'_>) -> Result<Endi
             return Ok(Ending::Cut(path));
         };
         let part = if member.header().entry_type().is_file() {
-            group.wants(&path)
+            group.part(&path)
         } else {
             None
         };
-        // Read before the sample before it is given: its end is the place to go on from.
+        // Read before the record before it is given: its end is where reading goes on.
         let read = match &part {
             Some(_) if size > MAX_MEMBER_BYTES => {
                 let len = io::copy(&mut member, &mut io::sink());
@@ -177,10 +181,10 @@ fn read_members(shard: &Shard, start: u64, group: &mut Group<'_>) -> Result<Endi
         };
         match read {
             Ok((len, bytes)) if len == size => {
-                if let Some((key, part)) = part {
-                    group.add(key, part, bytes)?;
+                if let Some(part) = part {
+                    group.add(part, bytes)?;
                 }
-                group.behind = end;
+                group.end = end;
             }
             _ => return ending(Ending::Cut(path)),
         }

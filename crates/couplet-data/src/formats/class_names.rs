@@ -1,0 +1,89 @@
+//! What the classes of a dataset are called.
+
+use std::path::Path;
+
+use super::error::DataError;
+use super::lines::read_lines_if_present;
+
+/// Names of the classes in a dataset's folder, one a line, in class order.
+pub const CLASS_NAMES_FILE: &str = "classnames.txt";
+
+/// The name of a class that is stored as a folder, a label or a feature's value: underscores are
+/// spaces, as prompts want them.
+pub fn class_name_of(stored: &str) -> String {
+    stored.replace('_', " ")
+}
+
+/// The names of a dataset's classes, in class order: those that are given, else the lines of
+/// `classnames.txt` in its folder, else those that the storage has. Where the first two are the
+/// stored names in another order, they are matched by name: labels count in the storage's order.
+/// - stored: the storage's own names ([`class_name_of`]), in class order.
+/// - returns `None` if nothing names the classes.
+///
+/// # Errors
+/// If `classnames.txt` cannot be read.
+pub fn class_names(
+    given: Option<Vec<String>>,
+    folder: Option<&Path>,
+    stored: Option<&[String]>,
+) -> Result<Option<Vec<String>>, DataError> {
+    let listed = match (given, folder) {
+        (Some(given), _) => Some(given),
+        (None, Some(folder)) => read_lines_if_present(&folder.join(CLASS_NAMES_FILE))?,
+        (None, None) => None,
+    };
+    Ok(match (listed, stored) {
+        (Some(listed), Some(stored)) => Some(in_stored_order(&listed, stored).unwrap_or(listed)),
+        (Some(listed), None) => Some(listed),
+        (None, stored) => stored.map(<[String]>::to_vec),
+    })
+}
+
+/// The listed names in the order of the stored ones, if both are the same names.
+fn in_stored_order(listed: &[String], stored: &[String]) -> Option<Vec<String>> {
+    let mut left: Vec<&String> = listed.iter().collect();
+    let mut ordered = Vec::with_capacity(stored.len());
+    for name in stored {
+        let wanted = class_name_of(name);
+        let at = (left.iter()).position(|listed| class_name_of(listed) == wanted)?;
+        ordered.push(left.swap_remove(at).clone());
+    }
+    left.is_empty().then_some(ordered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn given_names_come_before_the_file_and_the_file_before_the_storage() {
+        let folder = tempfile::tempdir().unwrap();
+        let stored = names(&["big cat", "dog"]);
+        let read = |given: Option<Vec<String>>| {
+            class_names(given, Some(folder.path()), Some(&stored))
+                .unwrap()
+                .unwrap()
+        };
+        assert_eq!(read(None), stored);
+        std::fs::write(
+            folder.path().join(CLASS_NAMES_FILE),
+            "\u{feff}tiger\n\nhound\n",
+        )
+        .unwrap();
+        assert_eq!(read(None), ["tiger", "hound"]);
+        assert_eq!(read(Some(names(&["a", "b"]))), ["a", "b"]);
+        assert_eq!(class_names(None, None, None).unwrap(), None);
+    }
+
+    #[test]
+    fn the_stored_names_in_another_order_are_matched_by_name() {
+        let stored = names(&["big cat", "dog"]);
+        let given = |given: &[&str]| class_names(Some(names(given)), None, Some(&stored)).unwrap();
+        assert_eq!(given(&["dog", "big_cat"]).unwrap(), ["big_cat", "dog"]);
+        assert_eq!(given(&["dog", "tiger"]).unwrap(), ["dog", "tiger"]);
+    }
+}

@@ -1,0 +1,71 @@
+//! Captions as COCO has them: one JSON file for all images.
+//!
+//! Source: Chen et al. 2015, "Microsoft COCO Captions: Data Collection and Evaluation Server".
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::error::DataError;
+
+/// An image file's name with all captions of it, trimmed, in the file's order.
+pub(crate) struct CocoImage {
+    pub file_name: String,
+    pub captions: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Document {
+    images: Vec<Image>,
+    annotations: Vec<Annotation>,
+}
+
+#[derive(Deserialize)]
+struct Image {
+    id: u64,
+    file_name: String,
+}
+
+#[derive(Deserialize)]
+struct Annotation {
+    image_id: u64,
+    caption: String,
+}
+
+/// Reads an annotation file.
+///
+/// # Errors
+/// If it cannot be read, an image has no caption, or a caption no image.
+pub(crate) fn read(path: &Path) -> Result<Vec<CocoImage>, DataError> {
+    let bytes = std::fs::read(path).map_err(DataError::io(path))?;
+    let document: Document = serde_json::from_slice(&bytes).map_err(DataError::format(path))?;
+    let invalid = |message: String| DataError::invalid(path, message);
+    let mut captions: HashMap<u64, Vec<String>> = HashMap::new();
+    for annotation in document.annotations {
+        let caption = annotation.caption.trim().to_string();
+        captions
+            .entry(annotation.image_id)
+            .or_default()
+            .push(caption);
+    }
+    let mut images = Vec::new();
+    for Image { id, file_name } in document.images {
+        let captions = captions
+            .remove(&id)
+            .ok_or_else(|| invalid(format!("{file_name} has no caption")))?;
+        images.push(CocoImage {
+            file_name,
+            captions,
+        });
+    }
+    if let Some(id) = captions.keys().next() {
+        return Err(invalid(format!(
+            "captions of an image {id} that is not listed"
+        )));
+    }
+    if images.is_empty() {
+        return Err(invalid("no images are listed".into()));
+    }
+    Ok(images)
+}

@@ -1,0 +1,216 @@
+//! CSV and TSV tables whose first row names their columns: an image file and one other cell per row.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use csv::{ByteRecord, Reader, ReaderBuilder};
+
+use super::error::DataError;
+use super::image_files::ImagePaths;
+use crate::sample::{SampleError, SkipCause};
+
+/// A table that is open, read up to its first row of data.
+struct CsvFile {
+    reader: Reader<File>,
+    names: Vec<String>,
+}
+
+/// Which columns are read of a table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CsvColumns<'a> {
+    pub image: &'a str,
+    /// The other column, with the config key that names it.
+    pub value: (&'a str, &'a str),
+    /// One ASCII character; by default a tab for `.tsv` files and a comma for others.
+    pub separator: Option<char>,
+    /// Where relative image paths start from.
+    pub root: Option<&'a Path>,
+}
+
+/// A row of a table.
+#[derive(Debug)]
+pub(crate) struct CsvRow {
+    /// Where the row begins, from 1.
+    pub line: u64,
+    /// The image's path and the other cell.
+    pub cells: Result<(PathBuf, String), SampleError>,
+}
+
+impl CsvColumns<'_> {
+    /// Whether the table and its columns are there.
+    pub fn check(&self, path: &Path) -> Result<(), DataError> {
+        self.open(path).map(|_| ())
+    }
+
+    /// Reads all rows; the images stay on disk.
+    ///
+    /// # Errors
+    /// If the table cannot be read, or has no such columns or no rows. A row that cannot be used
+    /// is no error: it says so itself.
+    pub fn rows(&self, path: &Path) -> Result<Vec<CsvRow>, DataError> {
+        let (mut file, [image, value]) = self.open(path)?;
+        let paths = ImagePaths::new(self.root, path);
+        let mut rows = Vec::new();
+        let mut record = ByteRecord::new();
+        loop {
+            let line = file.reader.position().line();
+            match file.reader.read_byte_record(&mut record) {
+                Ok(false) => break,
+                Ok(true) => rows.push(CsvRow {
+                    line: record.position().map_or(line, csv::Position::line),
+                    cells: self.cells(&record, [image, value], &paths, file.names.len()),
+                }),
+                Err(error) if error.is_io_error() => return Err(DataError::format(path)(error)),
+                Err(error) => rows.push(CsvRow {
+                    line,
+                    cells: Err(SampleError::new(SkipCause::InvalidCaption, error)),
+                }),
+            }
+        }
+        if rows.is_empty() {
+            return Err(DataError::invalid(
+                path,
+                "the table has a header but no rows",
+            ));
+        }
+        Ok(rows)
+    }
+
+    /// The table behind its header, with the positions of the image and the other column.
+    fn open(&self, path: &Path) -> Result<(CsvFile, [usize; 2]), DataError> {
+        let file = CsvFile::open(path, self.separator).map_err(DataError::format(path))?;
+        let find = |wanted: &str, key: &str| {
+            let column = file.column(wanted, key);
+            column.map_err(|message| DataError::invalid(path, message))
+        };
+        let columns = [
+            find(self.image, "image_column")?,
+            find(self.value.0, self.value.1)?,
+        ];
+        Ok((file, columns))
+    }
+
+    fn cells(
+        &self,
+        record: &ByteRecord,
+        [image, value]: [usize; 2],
+        paths: &ImagePaths,
+        columns: usize,
+    ) -> Result<(PathBuf, String), SampleError> {
+        if record.len() > columns {
+            let message = format!(
+                "{} cells, the header has {columns}; quote cells that contain the separator",
+                record.len()
+            );
+            return Err(SampleError::new(SkipCause::InvalidCaption, message));
+        }
+        let missing = |cause, name: &str| SampleError::new(cause, format!("no `{name}`"));
+        let name = record.get(image).filter(|name| !name.is_empty());
+        let name = name.ok_or_else(|| missing(SkipCause::MissingImage, self.image))?;
+        let name = std::str::from_utf8(name)
+            .map_err(|error| SampleError::new(SkipCause::MissingImage, error))?;
+        let cell =
+            (record.get(value)).ok_or_else(|| missing(SkipCause::MissingCaption, self.value.0))?;
+        let cell = std::str::from_utf8(cell)
+            .map_err(|error| SampleError::new(SkipCause::InvalidCaption, error))?
+            .trim();
+        if cell.is_empty() {
+            let message = format!("`{}` is empty", self.value.0);
+            return Err(SampleError::new(SkipCause::EmptyCaption, message));
+        }
+        Ok((paths.resolve(name), cell.to_string()))
+    }
+}
+
+impl CsvFile {
+    fn open(path: &Path, separator: Option<char>) -> Result<Self, csv::Error> {
+        let is_tsv = path
+            .extension()
+            .is_some_and(|end| end.eq_ignore_ascii_case("tsv"));
+        let separator = separator.unwrap_or(if is_tsv { '\t' } else { ',' });
+        let mut reader = ReaderBuilder::new()
+            .delimiter(u8::try_from(separator).unwrap_or(b','))
+            .flexible(true)
+            .from_path(path)?;
+        let name = |bytes: &[u8]| {
+            let name = String::from_utf8_lossy(bytes);
+            name.trim_start_matches('\u{feff}').trim().to_string()
+        };
+        let names = reader.byte_headers()?.iter().map(name).collect();
+        Ok(Self { reader, names })
+    }
+
+    /// The position of a column; spaces around its name do not count.
+    /// - key: the config key that names it.
+    fn column(&self, wanted: &str, key: &str) -> Result<usize, String> {
+        let found = self.names.iter().position(|name| name == wanted.trim());
+        found.ok_or_else(|| {
+            let available = self.names.join("`, `");
+            format!("no column `{wanted}` among `{available}`; set {key} or separator")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn columns<'a>(image: &'a str, value: &'a str) -> CsvColumns<'a> {
+        CsvColumns {
+            image,
+            value: (value, "caption_column"),
+            separator: None,
+            root: None,
+        }
+    }
+
+    #[test]
+    fn columns_are_found_by_their_names_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = |name: &str, text: &str, columns: CsvColumns| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            let mut rows = columns.rows(&path).map_err(|error| error.to_string())?;
+            Ok::<_, String>(rows.remove(0).cells.unwrap().1)
+        };
+        let text = "\u{feff}image, caption\na.png,red\n";
+        let found = first("a.csv", text, columns("image", " caption"));
+        assert_eq!(found.unwrap(), "red");
+        let missing = first("a.csv", text, columns("image", "title")).unwrap_err();
+        assert!(missing.contains("`title` among `image`, `caption`; set caption_column"));
+        let text = "image\tcaption, long\na\tb, c\n";
+        let found = first("a.TSV", text, columns("image", "caption, long"));
+        assert_eq!(found.unwrap(), "b, c");
+        let semicolons = CsvColumns {
+            separator: Some(';'),
+            ..columns("image", "caption")
+        };
+        let found = first("b.tsv", "image;caption\na;b\tc\n", semicolons);
+        assert_eq!(found.unwrap(), "b\tc");
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_used_says_so_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.csv");
+        let text = b"image,caption\na,b\na,\xff\na\na,b,c\n,b\na, \n\"a,x\",\"b\nc\"\nd,e\n";
+        std::fs::write(&path, text).unwrap();
+        let rows = columns("image", "caption").rows(&path).unwrap();
+        let causes: Vec<_> = (rows.iter())
+            .map(|row| (row.line, row.cells.as_ref().err().map(|error| error.cause)))
+            .collect();
+        let wanted = [
+            (2, None),
+            (3, Some(SkipCause::InvalidCaption)),
+            (4, Some(SkipCause::MissingCaption)),
+            (5, Some(SkipCause::InvalidCaption)),
+            (6, Some(SkipCause::MissingImage)),
+            (7, Some(SkipCause::EmptyCaption)),
+            (8, None),
+            (10, None),
+        ];
+        assert_eq!(causes, wanted);
+        // Names of files are taken as they are, spaces and separators included.
+        assert_eq!(rows[6].cells.as_ref().unwrap().0, Path::new("a,x"));
+    }
+}

@@ -1,0 +1,95 @@
+//! Why data could not be opened.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What an error is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A file or folder.
+    Path(PathBuf),
+    /// An object in an object store or on a web server.
+    Url(String),
+    /// A config key, relative to the table of the source.
+    Key(&'static str),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => path.display().fmt(f),
+            Self::Url(url) => f.write_str(url),
+            Self::Key(key) => f.write_str(key),
+        }
+    }
+}
+
+/// Why a dataset could not be opened: which file or key, and what is wrong with it.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The file or folder cannot be read or written.
+    #[error("{}", path.display())]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// A library that reads the format refused the file.
+    #[error("{}", path.display())]
+    Format {
+        path: PathBuf,
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The content is not what it should be.
+    #[error("{place}: {message}")]
+    Invalid { place: Place, message: String },
+}
+
+impl DataError {
+    /// An error of the file system at `path`, for `map_err`.
+    pub(crate) fn io(path: &Path) -> impl Fn(io::Error) -> Self + use<> {
+        let path = path.to_path_buf();
+        move |source| Self::Io {
+            path: path.clone(),
+            source,
+        }
+    }
+
+    /// An error of a format's library at `path`, for `map_err`.
+    pub(crate) fn format<E: Error + Send + Sync + 'static>(
+        path: &Path,
+    ) -> impl Fn(E) -> Self + use<E> {
+        let path = path.to_path_buf();
+        move |source| Self::Format {
+            path: path.clone(),
+            source: Box::new(source),
+        }
+    }
+
+    /// Content of a file or folder that is not what it should be.
+    pub(crate) fn invalid(path: &Path, message: impl fmt::Display) -> Self {
+        Self::Invalid {
+            place: Place::Path(path.to_path_buf()),
+            message: message.to_string(),
+        }
+    }
+
+    /// A config key whose value cannot be used.
+    pub(crate) fn key(key: &'static str, message: impl fmt::Display) -> Self {
+        Self::Invalid {
+            place: Place::Key(key),
+            message: message.to_string(),
+        }
+    }
+
+    /// An object that cannot be used.
+    pub(crate) fn url(url: &str, message: impl fmt::Display) -> Self {
+        Self::Invalid {
+            place: Place::Url(url.to_string()),
+            message: message.to_string(),
+        }
+    }
+}

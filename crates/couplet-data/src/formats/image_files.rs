@@ -1,0 +1,77 @@
+//! Image files on disk, and where the relative paths in tables start from.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::sample::{SampleError, SkipCause};
+
+/// How image paths in a table become paths of files: relative to `root` if it is set, else to the
+/// table's own folder, else (for an image that is not there) to the working directory, as open_clip
+/// takes them. Absolute paths stay.
+#[derive(Debug, Clone)]
+pub(crate) struct ImagePaths {
+    folder: PathBuf,
+    has_root: bool,
+}
+
+impl ImagePaths {
+    /// - table: the file that names the images.
+    pub fn new(root: Option<&Path>, table: &Path) -> Self {
+        let folder = root.or(table.parent()).unwrap_or(Path::new(""));
+        Self {
+            folder: folder.to_path_buf(),
+            has_root: root.is_some(),
+        }
+    }
+
+    /// The path of an image that the table names.
+    pub fn resolve(&self, name: &str) -> PathBuf {
+        let path = self.folder.join(name);
+        if !self.has_root && !path.exists() {
+            return PathBuf::from(name);
+        }
+        path
+    }
+}
+
+/// What is wrong with the `root` key, if it is set.
+pub(crate) fn root_problem(root: Option<&PathBuf>) -> Option<(&'static str, String)> {
+    let root = root.filter(|root| !root.is_dir())?;
+    Some(("root", format!("{} is not a folder", root.display())))
+}
+
+/// What is wrong with the `path` key of a folder.
+pub(crate) fn folder_problem(path: &Path) -> Option<(&'static str, String)> {
+    (!path.is_dir()).then(|| ("path", format!("{} is not a folder", path.display())))
+}
+
+/// The bytes of an image file.
+pub(crate) fn read_image(path: &Path) -> Result<Vec<u8>, SampleError> {
+    fs::read(path).map_err(|error| {
+        let cause = if error.kind() == io::ErrorKind::NotFound {
+            SkipCause::MissingImage
+        } else {
+            SkipCause::Unreadable
+        };
+        SampleError::new(cause, format!("{}: {error}", path.display()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relative_paths_start_from_the_root_or_the_tables_folder_or_the_working_directory() {
+        let folder = tempfile::tempdir().unwrap();
+        let table = folder.path().join("t.csv");
+        fs::write(folder.path().join("a.png"), b"image").unwrap();
+        let paths = ImagePaths::new(None, &table);
+        assert_eq!(paths.resolve("a.png"), folder.path().join("a.png"));
+        assert_eq!(paths.resolve("Cargo.toml"), Path::new("Cargo.toml"));
+        let rooted = ImagePaths::new(Some(Path::new("images")), &table);
+        assert_eq!(rooted.resolve("a.png"), Path::new("images/a.png"));
+        assert_eq!(rooted.resolve("/x/a.png"), Path::new("/x/a.png"));
+    }
+}

@@ -1,0 +1,27 @@
+//! Lists in text files, one entry a line: class names and templates.
+
+use std::fs;
+use std::path::Path;
+
+use super::error::DataError;
+
+/// The lines of a text file, trimmed; blank lines and a byte order mark do not count.
+///
+/// # Errors
+/// If the file cannot be read or is not UTF-8.
+pub fn read_lines(path: &Path) -> Result<Vec<String>, DataError> {
+    let text = fs::read_to_string(path).map_err(DataError::io(path))?;
+    let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
+    Ok(lines
+        .filter(|line| !line.is_empty())
+        .map(str::to_string)
+        .collect())
+}
+
+/// As [`read_lines`], `None` if there is no such file.
+pub(crate) fn read_lines_if_present(path: &Path) -> Result<Option<Vec<String>>, DataError> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    read_lines(path).map(Some)
+}

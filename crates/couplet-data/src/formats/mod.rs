@@ -1,0 +1,34 @@
+//! File formats: everything that knows how images, captions and labels are laid out in files.
+//!
+//! A format gives records: a key, the image's bytes or where they are, and the named field next to
+//! it (a tar member by its extension, a table's cell by its column). It knows nothing of epochs, of
+//! drawing one of several captions, or of labels. Two views are built on it: [`crate::source`]
+//! (image-text pairs) and [`crate::labelled`] (images with targets).
+//!
+//! What both views must answer the same way is decided here, once: the names of classes
+//! ([`class_names`]), how templates are filled ([`templates`]), and where a relative image path
+//! starts from ([`image_files`]).
+
+mod brace;
+pub(crate) mod caption_files;
+pub(crate) mod class_folder;
+pub mod class_names;
+pub(crate) mod coco;
+pub(crate) mod csv;
+pub(crate) mod damage;
+pub(crate) mod error;
+pub(crate) mod image_files;
+pub(crate) mod lines;
+pub(crate) mod npy;
+#[cfg(feature = "parquet")]
+pub(crate) mod parquet;
+pub(crate) mod patterns;
+pub(crate) mod pixels;
+pub(crate) mod storage;
+pub(crate) mod tar;
+pub mod templates;
+
+pub use damage::{Damage, Lost};
+pub use error::{DataError, Place};
+pub use lines::read_lines;
+pub use patterns::Patterns;

@@ -1,0 +1,251 @@
+//! Parquet files with a column of images and another one: each row read on its own, for which the page
+//! that holds it is decompressed, or row groups from front to back.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::DataType;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
+};
+use parquet::file::metadata::PageIndexPolicy;
+
+use super::values::{image_bytes, is_image_type};
+use crate::formats::error::DataError;
+use crate::formats::image_files::ImagePaths;
+use crate::sample::{SampleError, SkipCause};
+
+/// Bytes of a row group's images above which its rows are not read at random: decoding so large a
+/// page takes about as long as decoding the image.
+const MAX_RANDOM_GROUP: i64 = 2 << 20;
+/// Rows that are decoded at once when a group is read from front to back.
+const ROWS: usize = 16;
+
+/// Which columns are read, each with the config key that names it, and where relative image paths
+/// start from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ParquetColumns<'a> {
+    pub image: (&'a str, &'a str),
+    pub value: (&'a str, &'a str),
+    pub root: Option<&'a Path>,
+}
+
+/// One file's rows.
+pub(crate) struct ParquetFile {
+    pub path: PathBuf,
+    metadata: ArrowReaderMetadata,
+    /// The two columns that are read.
+    projection: ProjectionMask,
+    image_column: String,
+    value_column: String,
+    /// The type of the other column.
+    pub value_type: DataType,
+    paths: ImagePaths,
+    /// The number of its first row among those of all files.
+    pub first: usize,
+    pub rows: usize,
+}
+
+/// The rows of several files, one after the other.
+pub(crate) struct ParquetFiles(pub Vec<ParquetFile>);
+
+impl ParquetFiles {
+    /// Reads the files' footers.
+    ///
+    /// # Errors
+    /// If a file cannot be read or lacks a column, or there are no rows.
+    pub fn open(paths: Vec<PathBuf>, columns: ParquetColumns) -> Result<Self, DataError> {
+        let mut files: Vec<ParquetFile> = Vec::new();
+        for path in paths {
+            let first = files.last().map_or(0, |last| last.first + last.rows);
+            files.push(ParquetFile::open(&path, first, columns)?);
+        }
+        let files = Self(files);
+        if files.len() == 0 {
+            return Err(DataError::key("files", "the tables have no rows"));
+        }
+        Ok(files)
+    }
+
+    /// Rows of all files.
+    pub fn len(&self) -> usize {
+        self.0.last().map_or(0, |last| last.first + last.rows)
+    }
+
+    /// The file of a row.
+    pub fn find(&self, index: usize) -> &ParquetFile {
+        let at = (self.0).partition_point(|file| file.first + file.rows <= index);
+        &self.0[at]
+    }
+
+    /// A row's file and its key there.
+    pub fn locate(&self, index: usize) -> (String, String) {
+        let file = self.find(index);
+        let row = index - file.first;
+        (file.path.display().to_string(), format!("row {row}"))
+    }
+
+    /// Whether reading rows at random would mostly decode others.
+    pub fn has_large_groups(&self) -> bool {
+        self.0.iter().any(ParquetFile::has_large_groups)
+    }
+}
+
+impl ParquetFile {
+    fn open(path: &Path, first: usize, columns: ParquetColumns) -> Result<Self, DataError> {
+        let invalid = |message: String| DataError::invalid(path, message);
+        let file = File::open(path).map_err(DataError::io(path))?;
+        // Arrow's own note of the types would bring dictionaries and views back.
+        let options = ArrowReaderOptions::new()
+            .with_page_index_policy(PageIndexPolicy::Optional)
+            .with_skip_arrow_metadata(true);
+        let metadata =
+            ArrowReaderMetadata::load(&file, options).map_err(DataError::format(path))?;
+        let fields = metadata.schema().fields();
+        let find = |(wanted, key): (&str, &str)| {
+            let found = fields.iter().position(|field| field.name() == wanted);
+            found.ok_or_else(|| {
+                let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+                let names = names.join("`, `");
+                invalid(format!("no column `{wanted}` among `{names}`; set {key}"))
+            })
+        };
+        let places = [find(columns.image)?, find(columns.value)?];
+        let [image_type, value_type] = places.map(|place| fields[place].data_type().clone());
+        if !is_image_type(&image_type) {
+            let (name, key) = columns.image;
+            return Err(invalid(format!(
+                "the column `{name}` holds {image_type}, neither image files nor their paths; set {key}"
+            )));
+        }
+        let projection = ProjectionMask::roots(metadata.parquet_schema(), places);
+        let rows = metadata.metadata().file_metadata().num_rows();
+        Ok(Self {
+            path: path.to_path_buf(),
+            projection,
+            image_column: columns.image.0.to_string(),
+            value_column: columns.value.0.to_string(),
+            value_type,
+            paths: ImagePaths::new(columns.root, path),
+            first,
+            rows: usize::try_from(rows).map_err(|error| invalid(error.to_string()))?,
+            metadata,
+        })
+    }
+
+    /// What the file's writer noted under a key.
+    pub fn note(&self, key: &str) -> Option<&str> {
+        let notes = self
+            .metadata
+            .metadata()
+            .file_metadata()
+            .key_value_metadata()?;
+        let note = notes.iter().find(|note| note.key == key)?;
+        note.value.as_deref()
+    }
+
+    /// All rows of the other column.
+    pub fn values(&self) -> Result<Vec<ArrayRef>, DataError> {
+        let file = File::open(&self.path).map_err(DataError::io(&self.path))?;
+        let columns =
+            ProjectionMask::columns(self.metadata.parquet_schema(), [self.value_column.as_str()]);
+        let batches =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+                .with_projection(columns)
+                .build()
+                .map_err(DataError::format(&self.path))?;
+        let column = |batch: Result<RecordBatch, _>| match batch {
+            Ok(batch) => Ok(batch.column(0).clone()),
+            Err(error) => Err(DataError::format(&self.path)(error)),
+        };
+        batches.map(column).collect()
+    }
+
+    /// The bytes of a row's image.
+    /// - batch: rows of the two columns; at: which of them.
+    pub fn image(&self, batch: &RecordBatch, at: usize) -> Result<Vec<u8>, SampleError> {
+        image_bytes(&cell(batch, &self.image_column, at)?, &self.paths)
+    }
+
+    /// A row's other cell, as a column of one row.
+    /// - batch: rows of the two columns; at: which of them.
+    pub fn value(&self, batch: &RecordBatch, at: usize) -> Result<ArrayRef, SampleError> {
+        cell(batch, &self.value_column, at)
+    }
+
+    pub fn groups(&self) -> usize {
+        self.metadata.metadata().num_row_groups()
+    }
+
+    pub fn rows_of(&self, group: usize) -> usize {
+        let rows = self.metadata.metadata().row_group(group).num_rows();
+        usize::try_from(rows).unwrap_or(0)
+    }
+
+    /// The row group of a row, and the row's number in it.
+    pub fn place(&self, index: usize) -> (usize, usize) {
+        let mut row = index - self.first;
+        let mut group = 0;
+        while row >= self.rows_of(group) {
+            row -= self.rows_of(group);
+            group += 1;
+        }
+        (group, row)
+    }
+
+    /// Whether reading rows at random would mostly decode others.
+    fn has_large_groups(&self) -> bool {
+        self.metadata.metadata().row_groups().iter().any(|group| {
+            let columns = group.columns().iter().enumerate();
+            let read = columns.filter(|(at, _)| self.projection.leaf_included(*at));
+            read.map(|(_, column)| column.uncompressed_size())
+                .sum::<i64>()
+                > MAX_RANDOM_GROUP
+        })
+    }
+
+    /// Rows of a group from one on.
+    pub fn read(
+        &self,
+        group: usize,
+        skip: usize,
+        rows: usize,
+    ) -> Result<ParquetRecordBatchReader, String> {
+        let selection =
+            RowSelection::from(vec![RowSelector::skip(skip), RowSelector::select(rows)]);
+        // A file of its own: clones of one share their position.
+        let file = File::open(&self.path).map_err(|error| error.to_string())?;
+        ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+            .with_projection(self.projection.clone())
+            .with_row_groups(vec![group])
+            .with_row_selection(selection)
+            .with_batch_size(rows.min(ROWS))
+            .build()
+            .map_err(|error| error.to_string())
+    }
+
+    /// The row's values of the two columns, by name.
+    pub fn row(&self, index: usize) -> Result<RecordBatch, SampleError> {
+        let unreadable =
+            |error: &dyn std::fmt::Display| SampleError::new(SkipCause::Unreadable, error);
+        let (group, row) = self.place(index);
+        let mut rows = self
+            .read(group, row, 1)
+            .map_err(|error| unreadable(&error))?;
+        let batch = rows.next();
+        let batch = batch.ok_or_else(|| unreadable(&"the row group has no such row"))?;
+        batch.map_err(|error| unreadable(&error))
+    }
+}
+
+fn cell(batch: &RecordBatch, column: &str, at: usize) -> Result<ArrayRef, SampleError> {
+    let found = batch.column_by_name(column);
+    let cell = found.map(|values| values.slice(at, 1));
+    cell.ok_or_else(|| {
+        let message = format!("the row group has no column `{column}`");
+        SampleError::new(SkipCause::Unreadable, message)
+    })
+}

@@ -1,0 +1,16 @@
+//! Tar shards, as webdataset and CLIP_benchmark have them: the members of one record share a key.
+
+pub(crate) mod group;
+mod headers;
+pub(crate) mod index;
+pub(crate) mod reader;
+pub(crate) mod records;
+
+/// A member's key and extension: the path up to the first dot of its file name, and what follows
+/// the dot. Source: webdataset's `base_plus_ext`.
+fn split_member(path: &str) -> Option<(&str, &str)> {
+    let name_at = path.rfind('/').map_or(0, |slash| slash + 1);
+    let name = &path[name_at..];
+    let dot = name.find('.').filter(|dot| *dot > 0)?;
+    Some((&path[..name_at + dot], &name[dot + 1..]))
+}

@@ -1,0 +1,67 @@
+//! Sentences with a placeholder for the name of a class.
+
+/// What stands for the class name in a template: open_clip's and CLIP_benchmark's.
+const PLACEHOLDERS: [&str; 2] = ["{}", "{c}"];
+/// The template of a dataset that has none. Source: Radford et al. 2021, section 3.1.4.
+pub const DEFAULT_TEMPLATE: &str = "a photo of a {}.";
+
+/// The sentence of a class: `{}` and `{c}` in the template are its name. A name that contains such
+/// a placeholder itself is taken as it is.
+pub fn fill_template(template: &str, name: &str) -> String {
+    let mut sentence = String::with_capacity(template.len() + name.len());
+    let mut rest = template;
+    while let Some((at, placeholder)) = first_placeholder(rest) {
+        sentence.push_str(&rest[..at]);
+        sentence.push_str(name);
+        rest = &rest[at + placeholder.len()..];
+    }
+    sentence.push_str(rest);
+    sentence
+}
+
+fn first_placeholder(text: &str) -> Option<(usize, &'static str)> {
+    let found = PLACEHOLDERS.iter().filter_map(|one| {
+        let at = text.find(one)?;
+        Some((at, *one))
+    });
+    found.min_by_key(|(at, _)| *at)
+}
+
+/// What is wrong with a list of templates, if anything.
+pub fn template_problem(templates: &[String]) -> Option<String> {
+    if templates.is_empty() {
+        return Some("the list is empty".into());
+    }
+    let template = (templates.iter()).find(|template| first_placeholder(template).is_none())?;
+    Some(format!(
+        "`{template}` has no placeholder for the class name; write {{}} or {{c}} where it goes"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_placeholders_are_filled_once_in_any_order() {
+        assert_eq!(fill_template("a {} or a {c}.", "cat"), "a cat or a cat.");
+        assert_eq!(fill_template("a {c} or a {}.", "cat"), "a cat or a cat.");
+        // Names are never filled again, whichever placeholder they look like.
+        for template in ["the {}", "the {c}"] {
+            assert_eq!(fill_template(template, "set {}"), "the set {}");
+            assert_eq!(fill_template(template, "set {c}"), "the set {c}");
+        }
+        assert_eq!(fill_template("none", "cat"), "none");
+    }
+
+    #[test]
+    fn a_template_without_a_placeholder_is_named() {
+        let problem = |templates: &[&str]| {
+            let templates: Vec<String> = templates.iter().map(ToString::to_string).collect();
+            template_problem(&templates)
+        };
+        assert_eq!(problem(&["a {}", "{c}"]), None);
+        assert!(problem(&["a {}", "a {d}"]).unwrap().starts_with("`a {d}`"));
+        assert!(problem(&[]).unwrap().contains("empty"));
+    }
+}

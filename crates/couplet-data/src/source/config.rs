@@ -1,0 +1,153 @@
+//! The tables of `[data.train]` and `[data.val]`, which may nest as a mix.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::class_folder::ClassFolderConfig;
+use super::csv::CsvConfig;
+use super::dataset::PairDataset;
+use super::folder::FolderConfig;
+use super::mix::{MixPairs, MixShards};
+use super::parquet::ParquetConfig;
+use super::shapes::ShapesConfig;
+use super::webdataset::WebdatasetConfig;
+use crate::formats::DataError;
+
+/// The source's part of `[data.train]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "source", rename_all = "kebab-case")]
+pub enum SourceConfig {
+    /// Pictures of coloured shapes, drawn by Couplet itself.
+    Shapes(ShapesConfig),
+    /// Tar files of images with captions beside them.
+    Webdataset(WebdatasetConfig),
+    /// A table that names image files and their captions.
+    Csv(CsvConfig),
+    /// Tables with images or their paths in one column, captions in another. Needs the
+    /// feature `parquet`.
+    Parquet(ParquetConfig),
+    /// Images with a text file beside each.
+    Folder(FolderConfig),
+    /// Images in one sub-folder a class, captions from templates.
+    ClassFolder(ClassFolderConfig),
+    /// Several of these, each with its share.
+    Mix(MixConfig),
+    /// The training images of `[classify]`'s dataset, each with its class. The default
+    /// where there is a `[classify]`.
+    Dataset(DatasetImagesConfig),
+}
+
+/// `source = "dataset"`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetImagesConfig {}
+
+impl SourceConfig {
+    /// What is wrong with the values, each with its key; missing files included.
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Shapes(table) => table.problems(),
+            Self::Webdataset(table) => table.problems(),
+            Self::Csv(table) => table.problems(),
+            Self::Parquet(table) => table.problems(),
+            Self::Folder(table) => table.problems(),
+            Self::ClassFolder(table) => table.problems(),
+            Self::Mix(table) => table.problems(),
+            Self::Dataset(_) => Vec::new(),
+        }
+    }
+
+    /// Opens and indexes the set.
+    /// - seed: what pictures, or one of several captions, are drawn from.
+    /// - image_size: side of the pictures that are drawn, in pixels.
+    ///
+    /// # Errors
+    /// If a file is missing or not of the kind it should be. Single bad samples are no
+    /// errors here: [`MapDataset::read`] reports them.
+    pub fn open(&self, seed: u64, image_size: u32) -> Result<PairDataset, DataError> {
+        match self {
+            Self::Shapes(table) => Ok(table.open(seed, image_size)),
+            Self::Webdataset(table) => table.open(seed),
+            Self::Csv(table) => table.open(),
+            Self::Parquet(table) => table.open(seed),
+            Self::Folder(table) => table.open(seed),
+            Self::ClassFolder(table) => table.open(seed),
+            Self::Mix(table) => table.open(seed, image_size),
+            Self::Dataset(_) => Err(DataError::key(
+                "source",
+                "`dataset` stands for the images of [classify], which is missing",
+            )),
+        }
+    }
+}
+
+/// `source = "mix"`, with a `[[data.train.mix]]` for each set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MixConfig {
+    pub mix: Vec<MixEntry>,
+}
+
+/// One set of a mix: its weight, and the source's own keys in the same table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MixEntry {
+    /// How often a sample of this set is taken, beside the others: 2 shows each twice as
+    /// often as 1 does.
+    #[serde(default = "one")]
+    pub weight: f64,
+    #[serde(flatten)]
+    pub source: SourceConfig,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl MixConfig {
+    pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        if self.mix.is_empty() {
+            problems.push(("mix", "the list is empty".to_string()));
+        }
+        for (at, entry) in self.mix.iter().enumerate() {
+            if !(entry.weight.is_finite() && entry.weight > 0.0) {
+                problems.push(("mix", format!("[{at}].weight: must be a positive number")));
+            }
+            if matches!(entry.source, SourceConfig::Mix(_)) {
+                problems.push((
+                    "mix",
+                    format!("[{at}].source: a mix of mixes; write one list"),
+                ));
+                continue;
+            }
+            for (key, message) in entry.source.problems() {
+                problems.push(("mix", format!("[{at}].{key}: {message}")));
+            }
+        }
+        problems
+    }
+}
+
+impl MixConfig {
+    /// - seed: what pictures, or one of several captions, are drawn from.
+    /// - image_size: side of the pictures that are drawn, in pixels.
+    pub(super) fn open(&self, seed: u64, image_size: u32) -> Result<PairDataset, DataError> {
+        let (mut sources, mut streams) = (Vec::new(), Vec::new());
+        for entry in &self.mix {
+            match entry.source.open(seed, image_size)? {
+                PairDataset::Indexed(source) => sources.push((source, entry.weight)),
+                PairDataset::Stream(shards) => streams.push((shards, entry.weight)),
+            }
+        }
+        match (sources.is_empty(), streams.is_empty()) {
+            (false, false) => Err(DataError::key(
+                "mix",
+                "streamed and indexed datasets cannot be mixed: set stream = true for all of them, \
+                 or for none",
+            )),
+            (_, true) => Ok(PairDataset::indexed(MixPairs::new(sources, seed))),
+            (true, _) => Ok(PairDataset::Stream(Arc::new(MixShards(streams)))),
+        }
+    }
+}

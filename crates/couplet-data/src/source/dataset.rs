@@ -1,0 +1,158 @@
+//! Opened datasets of image-text pairs: read by index, or shard by shard.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::sample::{Sample, SampleError, SkipCause, Skipped};
+use crate::stream::{ShardOrder, ShardedDataset, StreamSample, Walk};
+
+/// A map-style dataset: image-text pairs that can be read in any order, from any thread.
+pub trait MapDataset: Send + Sync {
+    /// Samples in the dataset, unusable ones included.
+    fn len(&self) -> usize;
+
+    /// Whether the dataset holds no samples.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Reads one sample. `epoch` matters to datasets that show another view in each epoch.
+    ///
+    /// # Errors
+    /// If the sample is unusable; the dataset stays readable.
+    fn read(&self, index: usize, epoch: u64) -> Result<Sample, SampleError>;
+
+    /// The file that holds the sample that [`Self::read`] gives, and its key inside it.
+    fn locate(&self, index: usize, epoch: u64) -> (String, String);
+
+    /// The datasets that this one draws from, where an epoch does not show all of them.
+    fn parts(&self) -> Vec<Arc<dyn MapDataset>> {
+        Vec::new()
+    }
+}
+
+/// An opened dataset of image-text pairs.
+#[derive(Clone)]
+pub enum PairDataset {
+    Indexed(Arc<dyn MapDataset>),
+    Stream(Arc<dyn ShardedDataset>),
+}
+
+impl PairDataset {
+    /// Samples in the dataset, unusable ones included, if that is known.
+    pub fn samples(&self) -> Option<usize> {
+        match self {
+            Self::Indexed(dataset) => Some(dataset.len()),
+            Self::Stream(shards) => shards.samples(),
+        }
+    }
+
+    pub(crate) fn indexed(dataset: impl MapDataset + 'static) -> Self {
+        Self::Indexed(Arc::new(dataset))
+    }
+}
+
+/// A sample of a set, to be read by whoever works on it.
+pub(crate) enum Item {
+    Index(usize),
+    /// With its shard.
+    StreamSample(usize, StreamSample),
+}
+
+/// Reads the sample that is worked on.
+pub(crate) type Read<'a> = Box<dyn FnOnce() -> Result<Sample, SampleError> + 'a>;
+
+impl PairDataset {
+    /// Does what one sample needs. A fault, or a decoder that panics on damaged bytes, costs
+    /// the sample and not the run.
+    pub(crate) fn attempt<T>(
+        &self,
+        item: Item,
+        epoch: u64,
+        work: impl FnOnce(Read<'_>) -> Result<T, SampleError>,
+    ) -> Result<T, Skipped> {
+        let guarded = |read: Read<'_>| {
+            catch_unwind(AssertUnwindSafe(|| work(read))).unwrap_or_else(|_| {
+                Err(SampleError::new(
+                    SkipCause::CorruptImage,
+                    "the decoder panicked",
+                ))
+            })
+        };
+        match (self, item) {
+            (Self::Indexed(source), Item::Index(index)) => {
+                guarded(Box::new(|| source.read(index, epoch)))
+                    .map_err(|fault| fault.at(epoch, source.locate(index, epoch)))
+            }
+            (Self::Stream(shards), Item::StreamSample(shard, streamed)) => {
+                let StreamSample { key, sample, .. } = streamed;
+                guarded(Box::new(move || sample))
+                    .map_err(|fault| fault.at(epoch, (shards.name(shard), key)))
+            }
+            _ => unreachable!("an item of another kind of set"),
+        }
+    }
+
+    /// Every usable sample, in the set's order.
+    #[cfg(test)]
+    pub(crate) fn read_all(&self) -> Vec<Sample> {
+        let mut samples = Vec::new();
+        let all: Result<(), std::convert::Infallible> = self.for_each_chunk(
+            8,
+            |read| read(),
+            |read| {
+                samples.extend(read.into_iter().flatten());
+                Ok(())
+            },
+        );
+        let Ok(()) = all;
+        samples
+    }
+
+    /// Works on every sample of the set in its own order, in parallel by `chunk` samples.
+    /// - take: gets the outcomes of a chunk in order.
+    pub(crate) fn for_each_chunk<T: Send, E>(
+        &self,
+        chunk: usize,
+        work: impl Fn(Read<'_>) -> Result<T, SampleError> + Sync,
+        mut take: impl FnMut(Vec<Result<T, Skipped>>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if let Self::Indexed(source) = self {
+            let parts = source.parts();
+            for part in &parts {
+                let part = Self::Indexed(part.clone());
+                part.for_each_item(chunk, &work, &mut take)?;
+            }
+            if !parts.is_empty() {
+                return Ok(());
+            }
+        }
+        self.for_each_item(chunk, &work, &mut take)
+    }
+
+    fn for_each_item<T: Send, E>(
+        &self,
+        chunk: usize,
+        work: &(impl Fn(Read<'_>) -> Result<T, SampleError> + Sync),
+        take: &mut impl FnMut(Vec<Result<T, Skipped>>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut items: Box<dyn Iterator<Item = Item>> = match self {
+            Self::Indexed(source) => Box::new((0..source.len()).map(Item::Index)),
+            Self::Stream(shards) => {
+                let mut walk = Walk::new(shards.clone(), ShardOrder::Listed, (0, None), None);
+                let samples = std::iter::from_fn(move || walk.next());
+                Box::new(samples.map(|(shard, streamed)| Item::StreamSample(shard, streamed)))
+            }
+        };
+        loop {
+            let some: Vec<Item> = items.by_ref().take(chunk).collect();
+            if some.is_empty() {
+                return Ok(());
+            }
+            let outcomes = some.into_par_iter().map(|item| self.attempt(item, 0, work));
+            take(outcomes.collect())?;
+        }
+    }
+}

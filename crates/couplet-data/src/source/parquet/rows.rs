@@ -1,0 +1,206 @@
+//! Rows of Parquet files by index.
+
+use std::path::PathBuf;
+
+use arrow_array::{Array, RecordBatch};
+
+use super::super::captions::{CaptionRule, caption_text};
+use super::super::dataset::MapDataset;
+use crate::formats::DataError;
+use crate::formats::parquet::file::{ParquetColumns, ParquetFile, ParquetFiles};
+use crate::formats::parquet::values::{is_text_column, list_of, text_of};
+use crate::sample::{ImageData, Sample, SampleError, SkipCause};
+
+/// Rows of several files, indexed by their footers.
+pub(super) struct ParquetPairs {
+    pub files: ParquetFiles,
+    captions: CaptionRule,
+}
+
+impl ParquetPairs {
+    /// - seed: what one of several captions is drawn from.
+    pub fn open(
+        paths: Vec<PathBuf>,
+        columns: ParquetColumns,
+        seed: u64,
+    ) -> Result<Self, DataError> {
+        let files = ParquetFiles::open(paths, columns)?;
+        let is_wrong = |file: &&ParquetFile| !is_text_column(&file.value_type);
+        if let Some(wrong) = files.0.iter().find(is_wrong) {
+            let (name, key) = columns.value;
+            let message = format!(
+                "the column `{name}` holds {}, neither texts nor lists of texts; set {key}",
+                wrong.value_type
+            );
+            return Err(DataError::invalid(&wrong.path, message));
+        }
+        Ok(Self {
+            files,
+            captions: CaptionRule {
+                seed,
+                ..CaptionRule::default()
+            },
+        })
+    }
+
+    /// The sample in a row.
+    /// - batch: rows of the two columns; at: which of them.
+    /// - index: of the row among those of all files.
+    pub fn sample(
+        &self,
+        file: &ParquetFile,
+        (batch, at): (&RecordBatch, usize),
+        index: usize,
+        epoch: u64,
+    ) -> Result<Sample, SampleError> {
+        let image = file.image(batch, at)?;
+        let caption = file.value(batch, at)?;
+        let missing = || SampleError::new(SkipCause::MissingCaption, "the caption is null");
+        let caption = if let Some(list) = list_of(&caption) {
+            let texts = (0..list.len()).filter_map(|at| text_of(&list, at));
+            self.captions.one_of(texts.collect(), index as u64, epoch)?
+        } else {
+            caption_text(text_of(&caption, 0).ok_or_else(missing)?.into_bytes())?
+        };
+        Ok(Sample {
+            label: None,
+            picture: ImageData::Encoded(image),
+            caption,
+        })
+    }
+}
+
+impl MapDataset for ParquetPairs {
+    fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    fn read(&self, index: usize, epoch: u64) -> Result<Sample, SampleError> {
+        let file = self.files.find(index);
+        self.sample(file, (&file.row(index)?, 0), index, epoch)
+    }
+
+    fn locate(&self, index: usize, _epoch: u64) -> (String, String) {
+        self.files.locate(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ParquetConfig;
+    use super::*;
+    use crate::formats::Patterns;
+    use crate::source::PairDataset;
+
+    fn fixture(name: &str) -> String {
+        format!(
+            "{}/tests/fixtures/{name}.parquet",
+            env!("CARGO_MANIFEST_DIR")
+        )
+    }
+
+    fn table(name: &str, image: &str, caption: &str) -> ParquetConfig {
+        ParquetConfig {
+            files: Patterns::One(fixture(name)),
+            image_column: image.into(),
+            caption_column: caption.into(),
+            root: None,
+            stream: Some(false),
+            shuffle_buffer: 8,
+        }
+    }
+
+    fn open(name: &str, caption: &str) -> ParquetPairs {
+        let table = table(name, "image", caption);
+        assert_eq!(table.problems(), []);
+        table.rows(0).unwrap()
+    }
+
+    fn bytes(sample: Sample) -> Vec<u8> {
+        match sample.picture {
+            ImageData::Encoded(bytes) => bytes,
+            ImageData::Pixels(_) => unreachable!("tables hold files"),
+        }
+    }
+
+    /// Made by `tests/fixtures/make_parquet.py`: 50 rows in groups of 20, pages of a few.
+    #[test]
+    fn every_row_is_found_in_its_page() {
+        let source = open("bytes", "caption");
+        assert_eq!(source.len(), 50);
+        for index in (0..50).rev() {
+            if index == 13 {
+                let fault = source.read(index, 0).unwrap_err();
+                assert_eq!(fault.cause, SkipCause::MissingCaption);
+                continue;
+            }
+            let sample = source.read(index, 0).unwrap();
+            assert_eq!(sample.caption, format!("caption {index}"));
+            let wanted = format!("image {index} ").repeat(40);
+            assert_eq!(bytes(sample), wanted.into_bytes());
+        }
+        assert_eq!(source.locate(31, 0).1, "row 31");
+    }
+
+    #[test]
+    fn hugging_faces_images_and_lists_of_captions() {
+        let source = open("hugging_face", "captions");
+        let drawn: std::collections::BTreeSet<String> = (0..40)
+            .map(|epoch| source.read(2, epoch).unwrap().caption)
+            .collect();
+        assert_eq!(
+            drawn.into_iter().collect::<Vec<_>>(),
+            ["first 2", "second 2"]
+        );
+        assert_eq!(bytes(source.read(2, 0).unwrap()), b"image 2");
+        // Row 3 has a path to nowhere in place of bytes.
+        assert_eq!(
+            source.read(3, 0).unwrap_err().cause,
+            SkipCause::MissingImage
+        );
+    }
+
+    #[test]
+    fn columns_that_cannot_be_read_are_refused_with_their_names() {
+        let error = |image, caption| {
+            let table = table("bytes", image, caption);
+            table.open(0).err().unwrap().to_string()
+        };
+        let missing = error("jpg", "caption");
+        assert!(
+            missing.contains("no column `jpg` among `image`, `caption`"),
+            "{missing}"
+        );
+        let wrong = error("image", "image");
+        assert!(wrong.contains("`image` holds Binary"), "{wrong}");
+    }
+
+    #[test]
+    fn a_stream_has_every_row_and_goes_on_from_any() {
+        let table = ParquetConfig {
+            stream: Some(true),
+            ..table("bytes", "image", "caption")
+        };
+        let PairDataset::Stream(shards) = table.open(0).unwrap() else {
+            unreachable!("it was asked for a stream");
+        };
+        assert_eq!((shards.len(), shards.samples()), (3, Some(50)));
+        let read = |shard, from| {
+            let mut keys = Vec::new();
+            shards.read(shard, from, 0, &mut |sample| {
+                assert_eq!(sample.sample.is_err(), sample.key == "row 13");
+                keys.push((sample.key, sample.next));
+                true
+            });
+            keys
+        };
+        let all: Vec<_> = (0..3).flat_map(|shard| read(shard, 0)).collect();
+        let rows: Vec<String> = (0..50).map(|row| format!("row {row}")).collect();
+        assert_eq!(
+            all.iter().map(|(key, _)| key).collect::<Vec<_>>(),
+            rows.iter().collect::<Vec<_>>()
+        );
+        assert_eq!(read(1, 17), all[37..40]);
+        assert!(read(2, 10).is_empty());
+    }
+}
