@@ -33,3 +33,6 @@ pub use zero_shot::{
     Classification, Classifier, EvalError, EvalOptions, PromptMode, class_metrics, classification,
     zero_shot, zero_shot_by,
 };
+
+#[cfg(test)]
+mod reference_tests;

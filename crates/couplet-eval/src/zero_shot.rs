@@ -410,7 +410,7 @@ fn rank_of(scores: &[f32], label: usize) -> usize {
 /// Source: CLIP_benchmark `average_precision_per_class`.
 /// - scores: `[images][classes]`; truth: of each image, whether it shows each class.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-fn mean_average_precision(scores: &[f32], truth: &[&[bool]], classes: usize) -> f64 {
+pub(crate) fn mean_average_precision(scores: &[f32], truth: &[&[bool]], classes: usize) -> f64 {
     let mut sum = 0.0;
     for class in 0..classes {
         let score = |image: usize| scores[image * classes + class];
