@@ -9,6 +9,7 @@ mod brace;
 mod csv_table;
 mod decode;
 mod draw;
+mod error;
 pub mod labelled;
 pub mod loader;
 pub mod order;
@@ -26,6 +27,7 @@ mod transform;
 
 pub use augment::{Augment, ColorJitter, RandomErasing, RandomResizedCrop};
 pub use decode::{DEFAULT_MAX_IMAGE_PIXELS, IMAGE_EXTENSIONS, decode, decode_exact, is_image_name};
+pub use error::{LastCause, with_causes};
 pub use pack::{PackError, PackFormat, PackOptions, Packed, pack};
 pub use sample::{ImageData, Sample, SampleError, SkipCause, Skipped};
 pub use stages::{Stage, StageTimes};

@@ -74,30 +74,33 @@ pub enum Task {
 /// Why a dataset could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
-    #[error("{}: {source}", path.display())]
+    #[error("{}: cannot be read", path.display())]
     Io {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("{}: {}", path.display(), source.to_string().trim_end())]
+    #[error("{}: not a dataset's TOML file", path.display())]
     Toml {
         path: PathBuf,
         source: Box<toml::de::Error>,
     },
     #[error("{}: {message}", path.display())]
     Unsound { path: PathBuf, message: String },
-    #[error("{error}{}", had_from(origin.as_deref()))]
+    #[error("the {split} images of `{name}` cannot be opened{}", available(origin.as_deref()))]
     Images {
-        error: LabelledError,
+        name: String,
+        /// `training` or `test`.
+        split: &'static str,
+        source: LabelledError,
         origin: Option<String>,
     },
     #[error("{name}: {message}")]
     Unfit { name: String, message: String },
 }
 
-fn had_from(origin: Option<&str>) -> String {
+fn available(origin: Option<&str>) -> String {
     origin.map_or(String::new(), |origin| {
-        format!("; the set is had from {origin}")
+        format!("; the dataset is available from {origin}")
     })
 }
 
@@ -108,8 +111,10 @@ impl Dataset {
     /// If the set has none, or they cannot be opened.
     pub fn train_images(&self) -> Result<LabelledDataset, DatasetError> {
         let opened = self.table.open(Split::Train, self.image_size);
-        opened.map_err(|error| DatasetError::Images {
-            error,
+        opened.map_err(|source| DatasetError::Images {
+            name: self.name.clone(),
+            split: "training",
+            source,
             origin: None,
         })
     }
@@ -203,8 +208,10 @@ impl DatasetConfig {
     /// If the images, the class names or the templates are missing or do not fit together.
     pub fn open(&self, image_size: u32) -> Result<Dataset, DatasetError> {
         let opened = self.source.open(Split::Test, image_size);
-        let images = opened.map_err(|error| DatasetError::Images {
-            error,
+        let images = opened.map_err(|source| DatasetError::Images {
+            name: self.name.clone(),
+            split: "test",
+            source,
             origin: self.origin.clone(),
         })?;
         if images.is_empty() {

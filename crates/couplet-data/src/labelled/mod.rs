@@ -72,7 +72,7 @@ pub enum Split {
 /// Why a labelled set could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum LabelledError {
-    #[error("{}: {source}", path.display())]
+    #[error("{}: cannot be read", path.display())]
     Io {
         path: PathBuf,
         source: std::io::Error,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use couplet_data::source::{PairDataset, SourceConfig};
+use couplet_data::with_causes;
 use couplet_eval::{DatasetConfig, fill_template};
 use couplet_loss::Loss;
 use serde::{Deserialize, Serialize};
@@ -81,8 +82,8 @@ impl Check<'_> {
             return None;
         }
         let opened = DatasetConfig::read(&table.dataset).and_then(|set| set.open(image_size));
-        let found = opened.map_err(|error| error.to_string()).and_then(|set| {
-            let (class_names, templates) = set.classes().map_err(|error| error.to_string())?;
+        let found = opened.map_err(|error| with_causes(&error)).and_then(|set| {
+            let (class_names, templates) = set.classes().map_err(|error| with_causes(&error))?;
             if class_names.len() < 2 {
                 return Err("there is one class only: nothing to tell apart".to_string());
             }
@@ -92,7 +93,7 @@ impl Check<'_> {
             let captions = captions.collect();
             let images = set
                 .train_images()
-                .map_err(|error| format!("{error}: [classify] trains on them"))?;
+                .map_err(|error| format!("[classify] trains on them: {}", with_causes(&error)))?;
             if let Some(own) = images.class_names()
                 && let Some(judged) = set.images.class_names()
                 && own != judged
@@ -119,7 +120,8 @@ impl Check<'_> {
                 class_names: class_names.to_vec(),
                 templates: templates.to_vec(),
             };
-            let set = PairDataset::labelled(images, captions).map_err(|error| error.to_string())?;
+            let set =
+                PairDataset::labelled(images, captions).map_err(|error| with_causes(&error))?;
             Ok((set, classes))
         });
         found
