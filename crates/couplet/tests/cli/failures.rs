@@ -6,6 +6,7 @@ use std::io;
 use couplet_model::open_clip;
 
 use crate::models::{couplet, scene};
+use crate::training::{tiny, train};
 use crate::workspace::fail;
 
 /// What the system says of a file that is not there.
@@ -70,20 +71,29 @@ fn a_missing_dataset_says_what_is_missing_and_where_to_get_it() {
         "name = 'gone'\nsource = 'idx'\npath = 'nowhere'\norigin = 'afar'\n",
     )
     .unwrap();
-    let zero_shot = |dataset: &str| {
-        let arguments = format!("eval zero-shot --model model --dataset {dataset}");
-        fail(couplet(&place, &arguments), 1)
-    };
+    let said = fail(
+        couplet(&place, "eval zero-shot --model model --dataset gone.toml"),
+        1,
+    );
     let cause = not_found();
     assert_eq!(
-        zero_shot("gone.toml"),
+        said,
         format!(
             "error: the test images of `gone` cannot be opened; the dataset is available from \
              afar\n\nCaused by:\n  nowhere/t10k-images-idx3-ubyte: cannot be read\n  {cause}\n"
         )
     );
+}
+
+#[test]
+fn a_configs_problems_bring_their_causes_along() {
+    let place = tiny();
+    let set = ["--set", "eval.0.dataset=none.toml"];
+    let cause = not_found();
     assert_eq!(
-        zero_shot("none.toml"),
-        format!("error: none.toml: cannot be read\n\nCaused by:\n  {cause}\n")
+        fail(train(&place, "run", &set), 2),
+        format!(
+            "error: tiny.toml: 1 problem\n  eval[0].dataset: none.toml: cannot be read: {cause}\n"
+        )
     );
 }
