@@ -7,6 +7,7 @@ mod augment;
 pub mod batch;
 mod decode;
 mod draw;
+mod error;
 pub mod formats;
 pub mod labelled;
 pub mod loader;
@@ -25,6 +26,7 @@ mod transform;
 
 pub use augment::{Augment, ColorJitter, RandomErasing, RandomResizedCrop};
 pub use decode::{DEFAULT_MAX_IMAGE_PIXELS, IMAGE_EXTENSIONS, decode, decode_exact, is_image_name};
+pub use error::{LastCause, with_causes};
 pub use pack::{PackError, PackFormat, PackOptions, Packed, pack};
 pub use resample::Interpolation;
 pub use sample::{ImageData, Sample, SampleError, SkipCause, Skipped};

@@ -75,21 +75,23 @@ pub enum Task {
 /// Why a dataset could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
-    #[error("{}: {source}", path.display())]
+    #[error("{}: cannot be read", path.display())]
     Io {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("{}: {}", path.display(), source.to_string().trim_end())]
+    #[error("{}: not a dataset's TOML file", path.display())]
     Toml {
         path: PathBuf,
         source: Box<toml::de::Error>,
     },
     #[error("{}: {message}", path.display())]
     Unsound { path: PathBuf, message: String },
-    #[error("the images cannot be opened{}", download_hint(origin.as_deref()))]
+    #[error("the {split} images of `{name}` cannot be opened{}", available(origin.as_deref()))]
     Images {
-        #[source]
+        name: String,
+        /// `training` or `test`.
+        split: &'static str,
         source: DataError,
         origin: Option<String>,
     },
@@ -99,7 +101,7 @@ pub enum DatasetError {
     Unfit { name: String, message: String },
 }
 
-fn download_hint(origin: Option<&str>) -> String {
+fn available(origin: Option<&str>) -> String {
     origin.map_or(String::new(), |origin| {
         format!("; the dataset is available from {origin}")
     })
@@ -114,6 +116,8 @@ impl Dataset {
     pub fn train_images(&self) -> Result<LabelledDataset, DatasetError> {
         let opened = self.config.open(Split::Train, self.image_size);
         let train = opened.map_err(|source| DatasetError::Images {
+            name: self.name.clone(),
+            split: "training",
             source,
             origin: None,
         })?;
@@ -235,6 +239,8 @@ impl DatasetConfig {
     pub fn open(&self, image_size: u32) -> Result<Dataset, DatasetError> {
         let opened = self.source.open(Split::Test, image_size);
         let images = opened.map_err(|source| DatasetError::Images {
+            name: self.name.clone(),
+            split: "test",
             source,
             origin: self.origin.clone(),
         })?;

@@ -11,8 +11,8 @@ use couplet_data::{
     batch, labelled,
 };
 use couplet_model::{
-    ClassifierHead, Clip, FolderError, Interpolation, ModelSource, ModelSpec, PreprocessSpec,
-    ResizeMode, TokenizerSpec, l2_normalize,
+    ClassifierHead, Clip, FolderError, Interpolation, ModelSource, ModelSpec, PreprocessError,
+    PreprocessSpec, ResizeMode, TokenizerSpec, l2_normalize,
 };
 use rayon::prelude::*;
 
@@ -71,7 +71,7 @@ pub struct MissingTokenizer {
 /// Why a model could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("{}: {source}", path.display())]
+    #[error("{}: cannot be read", path.display())]
     Io {
         path: PathBuf,
         source: std::io::Error,
@@ -80,8 +80,10 @@ pub enum OpenError {
     Folder(#[from] FolderError),
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    #[error("{0}")]
-    Preprocess(String),
+    #[error(transparent)]
+    Preprocess(#[from] PreprocessError),
+    #[error("`preprocess.{key}` {message}")]
+    UnsoundPreprocess { key: &'static str, message: String },
     #[error("the tokenizer has {tokenizer} ids, but the text tower's vocabulary is {vocab_size}")]
     Vocabulary { tokenizer: usize, vocab_size: usize },
 }
@@ -89,7 +91,7 @@ pub enum OpenError {
 /// Why an image could not be encoded.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    #[error("{}: {source}", path.display())]
+    #[error("{}: cannot be read", path.display())]
     Io {
         path: PathBuf,
         source: std::io::Error,
@@ -165,10 +167,10 @@ impl Encoder {
             ..
         } = loaded.source;
         for (key, value) in &options.preprocess {
-            preprocess = preprocess.with(key, value).map_err(OpenError::Preprocess)?;
+            preprocess = preprocess.with(key, value)?;
         }
         if let Some((key, message)) = preprocess.problems().into_iter().next() {
-            return Err(OpenError::Preprocess(format!("preprocess.{key} {message}")));
+            return Err(OpenError::UnsoundPreprocess { key, message });
         }
         let tokens = match open_tokenizer(&tokenizer)? {
             Ok(tokenizer) => Ok(token_options(&spec, tokenizer)?),

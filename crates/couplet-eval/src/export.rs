@@ -21,7 +21,7 @@ pub enum Format {
 /// Why a model could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    #[error("{}: {source}", path.display())]
+    #[error("{}: cannot be written", path.display())]
     Io {
         path: PathBuf,
         source: std::io::Error,

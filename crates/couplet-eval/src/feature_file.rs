@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use couplet_model::weights::HostTensor;
+use couplet_model::weights::{HostTensor, SafetensorsError};
 use safetensors::{Dtype, SafeTensors};
 
 use crate::features::IMAGE_FEATURES;
@@ -27,10 +27,19 @@ pub struct FeatureFile {
 
 /// Why a file of features could not be read.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {message}", path.display())]
-pub struct FeatureFileError {
-    path: PathBuf,
-    message: String,
+pub enum FeatureFileError {
+    #[error("{}: cannot be read", path.display())]
+    Io {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{}: not a readable safetensors file", path.display())]
+    Format {
+        path: PathBuf,
+        source: SafetensorsError,
+    },
+    #[error("{}: {message}", path.display())]
+    Tensor { path: PathBuf, message: String },
 }
 
 impl FeatureFile {
@@ -40,13 +49,18 @@ impl FeatureFile {
     /// # Errors
     /// If the file cannot be read, or a tensor has another type or shape.
     pub fn read(path: &Path) -> Result<Self, FeatureFileError> {
-        let fail = |message: String| FeatureFileError {
+        let bytes = fs::read(path).map_err(|source| FeatureFileError::Io {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|error| FeatureFileError::Format {
+            path: path.to_path_buf(),
+            source: SafetensorsError(error),
+        })?;
+        let fail = |message: String| FeatureFileError::Tensor {
             path: path.to_path_buf(),
             message,
         };
-        let bytes = fs::read(path).map_err(|error| fail(error.to_string()))?;
-        let file = SafeTensors::deserialize(&bytes)
-            .map_err(|error| fail(format!("not a safetensors file: {error}")))?;
         Ok(Self {
             image_features: matrix(&file, IMAGE_FEATURES).map_err(fail)?,
             text_features: matrix(&file, TEXT_FEATURES).map_err(fail)?,

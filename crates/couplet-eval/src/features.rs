@@ -8,8 +8,8 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use burn::tensor::{Tensor, TensorData};
-use couplet_data::Skipped;
 use couplet_data::labelled::LabelledDataset;
+use couplet_data::{Skipped, with_causes};
 use couplet_model::weights::{self, HostTensor, NamedTensors};
 
 use crate::Encoder;
@@ -208,7 +208,8 @@ impl FeatureCache {
             Ok(())
         };
         if let Err(error) = write() {
-            tracing::warn!(folder = %self.folder.display(), %error, "features are not kept");
+            let error = with_causes(&*error);
+            tracing::warn!(folder = %self.folder.display(), error, "features are not kept");
         }
     }
 }

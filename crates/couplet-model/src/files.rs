@@ -11,8 +11,13 @@ use crate::weights::WeightsError;
 /// Why a model could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
-    #[error("{}: {source}", path.display())]
-    Io {
+    #[error("{}: cannot be read", path.display())]
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{}: cannot be written", path.display())]
+    Write {
         path: PathBuf,
         source: std::io::Error,
     },
@@ -24,7 +29,7 @@ pub enum FolderError {
     NoModel { path: PathBuf },
     #[error("{}: no weights here; expected {expected}", path.display())]
     NoWeights { path: PathBuf, expected: String },
-    #[error("{}: not a config of {kind} that Couplet reads: {source}", path.display())]
+    #[error("{}: not a config of {kind} that Couplet reads", path.display())]
     Config {
         path: PathBuf,
         kind: &'static str,
@@ -60,7 +65,7 @@ impl FolderError {
 }
 
 pub(crate) fn read_text(path: &Path) -> Result<String, FolderError> {
-    fs::read_to_string(path).map_err(|source| FolderError::Io {
+    fs::read_to_string(path).map_err(|source| FolderError::Read {
         path: path.to_path_buf(),
         source,
     })
@@ -80,7 +85,7 @@ pub(crate) fn write_synced(path: &Path, text: &str) -> Result<(), FolderError> {
         fs::write(path, text)?;
         fs::File::open(path)?.sync_all()
     };
-    write().map_err(|source| FolderError::Io {
+    write().map_err(|source| FolderError::Write {
         path: path.to_path_buf(),
         source,
     })

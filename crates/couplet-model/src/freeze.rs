@@ -33,6 +33,11 @@ pub enum Freeze {
     AllButLast(usize),
 }
 
+/// A text that does not say how much of a tower is frozen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}`: write \"none\", \"all\" or \"all but last 2 blocks\"")]
+pub struct ParseFreezeError(String);
+
 impl FreezeConfig {
     /// What does not fit the model, each with its key.
     pub fn problems(&self, spec: &ModelSpec) -> Vec<(&'static str, String)> {
@@ -121,9 +126,9 @@ impl ParameterMapper for Still {
 }
 
 impl FromStr for Freeze {
-    type Err = String;
+    type Err = ParseFreezeError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, ParseFreezeError> {
         let last = |text: &str| -> Option<usize> {
             let rest = text.strip_prefix("all but last ")?;
             let number = rest.strip_suffix("blocks").or(rest.strip_suffix("block"))?;
@@ -132,9 +137,7 @@ impl FromStr for Freeze {
         match text {
             "none" => Ok(Self::Nothing),
             "all" => Ok(Self::All),
-            _ => last(text).map(Self::AllButLast).ok_or_else(|| {
-                format!("`{text}`: write \"none\", \"all\" or \"all but last 2 blocks\"")
-            }),
+            _ => (last(text).map(Self::AllButLast)).ok_or_else(|| ParseFreezeError(text.into())),
         }
     }
 }

@@ -46,7 +46,7 @@ pub use clip::{BatchStatistics, Clip, ForwardContext, ImageTower, MAX_LOGIT_SCAL
 pub use cost::{ModelCost, TowerCost, TrainableParameters};
 pub use depth::{BlockCount, Layer, LayerId};
 pub use files::FolderError;
-pub use freeze::{Freeze, FreezeConfig};
+pub use freeze::{Freeze, FreezeConfig, ParseFreezeError};
 pub use head::ClassifierHead;
 pub use layers::is_buffer;
 pub use load::{
@@ -59,8 +59,8 @@ pub use precision::Precision;
 pub use resnet::ModifiedResNet;
 pub use spec::{
     Activation, AttentionPoolSpec, ImagePool, ImagePositions, ImageTowerSpec, Interpolation,
-    ModelSpec, PreprocessSpec, ResNetSpec, ResizeMode, SpecProblem, TextPool, TextProjection,
-    TextTowerSpec, VitSpec, clip_init_logit_scale,
+    ModelSpec, PreprocessError, PreprocessSpec, ResNetSpec, ResizeMode, SpecProblem, TextPool,
+    TextProjection, TextTowerSpec, VitSpec, clip_init_logit_scale,
 };
 pub use text::TextTower;
 pub use vit::VisionTransformer;

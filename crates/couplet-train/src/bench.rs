@@ -1,5 +1,6 @@
 //! How fast a device takes training steps, on data that needs no disk.
 
+use std::error::Error;
 use std::ops::Range;
 use std::time::Instant;
 
@@ -85,6 +86,7 @@ impl StepBenchSettings {
 pub struct StepBenchError {
     pub argument: &'static str,
     pub message: String,
+    pub source: Option<Box<dyn Error + Send + Sync>>,
 }
 
 /// What was measured. Times are in seconds.
@@ -161,7 +163,8 @@ fn steps(settings: &StepBenchSettings, plain: &Device) -> Result<(Clip, Vec<f64>
         lanes: lanes(settings.device, spec, settings.micro.unwrap_or(*batch)).map_err(|error| {
             StepBenchError {
                 argument: "--device",
-                message: error.to_string(),
+                message: "cannot start its threads".to_string(),
+                source: Some(error.into()),
             }
         })?,
         objective: Objective::new(settings.loss, settings.classes.is_some()),
@@ -209,11 +212,23 @@ fn steps(settings: &StepBenchSettings, plain: &Device) -> Result<(Clip, Vec<f64>
 }
 
 fn check(settings: &StepBenchSettings) -> Result<Device, StepBenchError> {
-    let fail = |argument, message: String| Err(StepBenchError { argument, message });
+    let fail = |argument, message: String| {
+        Err(StepBenchError {
+            argument,
+            message,
+            source: None,
+        })
+    };
     let spec = &settings.spec;
     let device = match settings.device.open() {
         Ok(device) => device,
-        Err(error) => return fail("--device", error.to_string()),
+        Err(error) => {
+            return Err(StepBenchError {
+                argument: "--device",
+                message: format!("cannot use {}", settings.device),
+                source: Some(error.into()),
+            });
+        }
     };
     if let Some(dtype) = settings.precision.dtype()
         && !device.supports_dtype(dtype)

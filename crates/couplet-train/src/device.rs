@@ -189,10 +189,15 @@ fn list(found: &[DeviceSetting]) -> String {
     names.join(", ")
 }
 
-impl FromStr for DeviceSetting {
-    type Err = String;
+/// A text that names no device.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no device; there are auto, flex, cuda:N, rocm:N, metal, vulkan and wgpu")]
+pub struct ParseDeviceError(String);
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for DeviceSetting {
+    type Err = ParseDeviceError;
+
+    fn from_str(text: &str) -> Result<Self, ParseDeviceError> {
         let (kind, index) = match text.split_once(':') {
             Some((kind, index)) => (kind, index.parse().ok()),
             None => (text, Some(0)),
@@ -205,12 +210,7 @@ impl FromStr for DeviceSetting {
             ("wgpu", _, false) => Self::Wgpu,
             ("cuda", Some(index), _) => Self::Cuda(index),
             ("rocm", Some(index), _) => Self::Rocm(index),
-            _ => {
-                return Err(format!(
-                    "`{text}` is no device; there are auto, flex, cuda:N, rocm:N, metal, vulkan \
-                     and wgpu"
-                ));
-            }
+            _ => return Err(ParseDeviceError(text.to_string())),
         })
     }
 }

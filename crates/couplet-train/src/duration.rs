@@ -66,16 +66,19 @@ impl Duration {
     }
 }
 
-impl FromStr for Duration {
-    type Err = String;
+/// A text that is no number with a unit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not a length: write a number and a unit, such as \"2000 steps\", \"1 epoch\", \
+     \"1M samples\", \"3 %\" or \"10 minutes\""
+)]
+pub struct ParseDurationError(String);
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let expected = || {
-            format!(
-                "`{text}` is not a length: write a number and a unit, such as \"2000 steps\", \
-                 \"1 epoch\", \"1M samples\", \"3 %\" or \"10 minutes\""
-            )
-        };
+impl FromStr for Duration {
+    type Err = ParseDurationError;
+
+    fn from_str(text: &str) -> Result<Self, ParseDurationError> {
+        let expected = || ParseDurationError(text.to_string());
         let text_start = text.trim();
         let unit_at = text_start
             .find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '_'))
@@ -177,6 +180,7 @@ mod tests {
             assert!(
                 text.parse::<Duration>()
                     .unwrap_err()
+                    .to_string()
                     .contains("\"1 epoch\""),
                 "{text}"
             );

@@ -35,8 +35,8 @@ mod trainer;
 pub use bench::{StepBench, StepBenchError, StepBenchSettings, bench_step};
 pub use checkpoint::{Checkpoint, CheckpointError, RunFolder};
 pub use config::{ConfigError, ConfigIssue, DeviceCheck, ResolvedData, ResolvedRun, RunConfig};
-pub use device::{DeviceError, DeviceSetting};
-pub use duration::{Duration, Unit};
+pub use device::{DeviceError, DeviceSetting, ParseDeviceError};
+pub use duration::{Duration, ParseDurationError, Unit};
 pub use ema::EmaConfig;
 pub use log::{LogError, TrainLine};
 pub use observer::{

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 /// A log that could not be written.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {source}", path.display())]
+#[error("{}: cannot be written", path.display())]
 pub struct LogError {
     pub path: PathBuf,
     pub source: std::io::Error,
@@ -151,6 +151,7 @@ impl JsonLines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use couplet_data::with_causes;
 
     #[test]
     fn lines_are_cut_back_and_grow_again() {
@@ -164,7 +165,7 @@ mod tests {
         let mut log = JsonLines::open(&path, len).unwrap();
         log.write(&3).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n3\n");
-        let error = JsonLines::open(&path, 99).unwrap_err().to_string();
+        let error = with_causes(&JsonLines::open(&path, 99).unwrap_err());
         assert!(error.contains("shorter than the 99 bytes"), "{error}");
     }
 }

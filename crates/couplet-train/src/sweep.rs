@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use couplet_data::with_causes;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -89,25 +90,54 @@ enum Scale {
 /// Why a sweep cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
-    #[error("{}: {source}", path.display())]
+    #[error("{}: cannot be read or written", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("{}: {message}", path.display())]
-    Table { path: PathBuf, message: String },
-    #[error("{trial}: {source}")]
+    Table {
+        path: PathBuf,
+        message: String,
+        source: Option<Box<toml::de::Error>>,
+    },
+    #[error("{trial}: cannot use the config")]
     Config {
         trial: String,
         source: Box<ConfigError>,
     },
-    #[error("{trial}: {source}")]
+    #[error("{trial}: cannot use the run's folder")]
     Folder {
         trial: String,
         source: Box<CheckpointError>,
     },
-    #[error("{trial}: {source}")]
+    #[error("{trial}: the run failed")]
     Train {
         trial: String,
         source: Box<TrainError>,
     },
+}
+
+/// What is wrong with a sweep's table.
+#[derive(Debug)]
+struct Problem {
+    message: String,
+    source: Option<Box<toml::de::Error>>,
+}
+
+impl Problem {
+    fn caused_by(message: &str, source: toml::de::Error) -> Self {
+        Self {
+            message: message.to_string(),
+            source: Some(Box::new(source)),
+        }
+    }
+}
+
+impl<T: Into<String>> From<T> for Problem {
+    fn from(message: T) -> Self {
+        Self {
+            message: message.into(),
+            source: None,
+        }
+    }
 }
 
 /// One run of a sweep.
@@ -163,12 +193,13 @@ impl Sweep {
             path: path.to_path_buf(),
             source,
         })?;
-        let unsound = |message: String| SweepError::Table {
+        let unsound = |problem: Problem| SweepError::Table {
             path: path.to_path_buf(),
-            message,
+            message: problem.message,
+            source: problem.source,
         };
-        let table: SweepConfig =
-            toml::from_str(&text).map_err(|error| unsound(error.to_string().trim_end().into()))?;
+        let table: SweepConfig = toml::from_str(&text)
+            .map_err(|error| unsound(Problem::caused_by("not a sweep's TOML file", error)))?;
         let trials = table.trials().map_err(unsound)?;
         let folder = folder.map_or_else(|| Path::new("runs").join(&table.name), Path::to_path_buf);
         let sweep = Self {
@@ -180,9 +211,9 @@ impl Sweep {
             let names = sweep.config(trial)?.metric_names();
             if !names.contains(&sweep.table.metric) {
                 let (metric, there_are) = (&sweep.table.metric, names.join(", "));
-                return Err(unsound(format!(
-                    "metric: `{metric}` is never measured; there are {there_are}"
-                )));
+                let message =
+                    format!("metric: `{metric}` is never measured; there are {there_are}");
+                return Err(unsound(message.into()));
             }
         }
         Ok(sweep)
@@ -230,7 +261,7 @@ impl Sweep {
             Ok(outcome) if outcome.ending == StopReason::Interrupted => return Ok(None),
             Ok(outcome) => (outcome.seconds, None),
             Err(error @ (TrainError::NotFinite { .. } | TrainError::F16Exhausted { .. })) => {
-                (0.0, Some(error.to_string()))
+                (0.0, Some(with_causes(&error)))
             }
             Err(source) => {
                 let trial = trial.name.clone();
@@ -310,7 +341,7 @@ impl Sweep {
 }
 
 impl SweepConfig {
-    fn trials(&self) -> Result<Vec<Trial>, String> {
+    fn trials(&self) -> Result<Vec<Trial>, Problem> {
         if self.name.trim_matches(['.', ' ']).is_empty() || self.name.contains(['/', '\\']) {
             return Err("name: must be a plain name: the sweep's folder is called so".into());
         }
@@ -337,11 +368,11 @@ impl SweepConfig {
     }
 
     /// Every combination, the last key changing first.
-    fn grid(&self) -> Result<Vec<Vec<String>>, String> {
+    fn grid(&self) -> Result<Vec<Vec<String>>, Problem> {
         let mut sets: Vec<Vec<String>> = vec![Vec::new()];
         for (key, values) in &self.keys {
             let Value::Array(values) = values else {
-                return Err(format!("keys.\"{key}\": a grid takes a list of values"));
+                return Err(format!("keys.\"{key}\": a grid takes a list of values").into());
             };
             sets = sets
                 .iter()
@@ -357,7 +388,7 @@ impl SweepConfig {
         Ok(sets)
     }
 
-    fn draw(&self, seed: u64, trial: u64) -> Result<Vec<String>, String> {
+    fn draw(&self, seed: u64, trial: u64) -> Result<Vec<String>, Problem> {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         bytes[8..16].copy_from_slice(&trial.to_le_bytes());
@@ -370,8 +401,9 @@ impl SweepConfig {
                     values[rng.random_range(0..values.len())].clone()
                 }
                 Value::Table(_) => {
-                    let range: Range = (values.clone().try_into())
-                        .map_err(|error| format!("keys.\"{key}\": {error}"))?;
+                    let range: Range = values.clone().try_into().map_err(|error| {
+                        Problem::caused_by(&format!("keys.\"{key}\": not a range"), error)
+                    })?;
                     Value::Float(
                         range
                             .at(rng.random())
@@ -382,7 +414,8 @@ impl SweepConfig {
                     return Err(format!(
                         "keys.\"{key}\": a list of values, or a range such as \
                          {{ min = 1e-4, max = 1e-2, scale = \"log\" }}"
-                    ));
+                    )
+                    .into());
                 }
             };
             set.push(assignment(key, &value));
@@ -495,7 +528,7 @@ mod tests {
             ),
         ] {
             let error = table(more).trials().unwrap_err();
-            assert!(error.contains(message), "{error}");
+            assert!(error.message.contains(message), "{error:?}");
         }
     }
 }

@@ -14,6 +14,7 @@ mod commands;
 mod dashboard;
 mod data_arguments;
 mod eval_arguments;
+mod failure;
 mod memory;
 mod progress;
 
@@ -347,7 +348,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("error: {}", describe(&error));
+            failure::print(&error);
             let is_usage = error.is::<ConfigError>()
                 || matches!(
                     error.downcast_ref(),
@@ -370,17 +371,4 @@ fn above_zero(text: &str) -> Result<f64, String> {
         Ok(number) if number > 0.0 && f64::is_finite(number) => Ok(number),
         _ => Err("a number above 0".into()),
     }
-}
-
-/// The error with its causes, each said once: many of ours quote their cause themselves.
-fn describe(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if text.is_empty() {
-            text = cause;
-        } else if !text.contains(cause.trim_end()) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::error::LastCause;
+
 /// What an error is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
@@ -29,15 +31,15 @@ impl fmt::Display for Place {
 /// Why a dataset could not be opened: which file or key, and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// The file or folder cannot be read or written.
-    #[error("{}", path.display())]
+    /// The file or folder cannot be read.
+    #[error("{}: cannot be read", path.display())]
     Io {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
     /// A library that reads the format refused the file.
-    #[error("{}", path.display())]
+    #[error("{}: cannot be read", path.display())]
     Format {
         path: PathBuf,
         #[source]
@@ -65,7 +67,7 @@ impl DataError {
         let path = path.to_path_buf();
         move |source| Self::Format {
             path: path.clone(),
-            source: Box::new(source),
+            source: Box::new(LastCause(source)),
         }
     }
 

@@ -21,7 +21,7 @@ use crate::sample::{SampleError, SkipCause, Skipped};
 use crate::source::{Item, PairDataset};
 use crate::stages::{Stage, StageClock, StageTimes};
 use crate::stream::{BlockShuffle, NoSamples, StreamState};
-use crate::{Transform, decode};
+use crate::{LastCause, Transform, decode, with_causes};
 
 mod batch;
 
@@ -153,7 +153,7 @@ impl Loader {
             .num_threads(options.threads)
             .thread_name(|at| format!("loader-{at}"))
             .build()
-            .map_err(std::io::Error::other)?;
+            .map_err(|error| std::io::Error::other(LastCause(error)))?;
         let clock = Arc::new(StageClock::default());
         let maker = BatchMaker {
             set,
@@ -424,7 +424,7 @@ impl BatchMaker {
             let transform = || (options.transform).apply_reduced(&image, size, &mut rng, pixels);
             clock
                 .run(Stage::Transform, transform)
-                .map_err(|error| SampleError::new(SkipCause::CorruptImage, error))?;
+                .map_err(|error| SampleError::new(SkipCause::CorruptImage, with_causes(&error)))?;
             let encode = || options.tokens.encode(&sample.caption);
             Ok(Row {
                 tokens: clock.run(Stage::Tokenize, encode),

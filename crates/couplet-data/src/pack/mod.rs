@@ -60,7 +60,7 @@ pub struct Packed {
 
 /// A set that could not be written.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {source}", path.display())]
+#[error("{}: cannot be written", path.display())]
 pub struct PackError {
     pub path: PathBuf,
     pub source: io::Error,

@@ -11,6 +11,7 @@ use parquet::file::properties::WriterProperties;
 
 use super::writer::{at, publish, unfinished};
 use super::{PackError, Pair};
+use crate::LastCause;
 
 /// Rows of a row group, as Hugging Face writes images: so few that any can be read without
 /// decoding many others.
@@ -66,7 +67,8 @@ impl Tables {
             [("image", Arc::new(images)), ("caption", Arc::new(captions))];
         let batch = RecordBatch::try_from_iter(columns).expect("two columns of one length");
         let path = unfinished(&self.folder, &self.name());
-        let failed = |error: parquet::errors::ParquetError| at(&path)(io::Error::other(error));
+        let failed =
+            |error: parquet::errors::ParquetError| at(&path)(io::Error::other(LastCause(error)));
         if self.open.is_none() {
             let file = File::create(&path).map_err(at(&path))?;
             // Image files do not get smaller.
@@ -90,7 +92,7 @@ impl Tables {
         };
         let file = writer
             .into_inner()
-            .map_err(|error| at(&path)(io::Error::other(error)))?;
+            .map_err(|error| at(&path)(io::Error::other(LastCause(error))))?;
         publish(&file, &path, &self.folder.join(self.name()))?;
         self.files += 1;
         self.rows = 0;

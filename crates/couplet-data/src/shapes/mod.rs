@@ -18,6 +18,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::LastCause;
 use crate::draw::{Purpose, stream};
 use crate::sample::ImageData;
 
@@ -78,7 +79,7 @@ pub fn write_class_folder(
         fs::create_dir_all(&class)?;
         let pixels = paint::paint(&scene, image_size, &mut rng);
         let path = class.join(format!("{index:08}.png"));
-        pixels.save(&path).map_err(io::Error::other)?;
+        (pixels.save(&path)).map_err(|error| io::Error::other(LastCause(error)))?;
         progress(done.fetch_add(1, Ordering::Relaxed) + 1);
         Ok(())
     })

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::dataset::{MapDataset, PairDataset};
+use crate::error::with_causes;
 use crate::formats::DataError;
 use crate::formats::csv::{CsvColumns, CsvRow};
 use crate::formats::image_files::{read_image, root_problem};
@@ -52,7 +53,7 @@ impl CsvConfig {
         } else if problems.is_empty()
             && let Err(error) = self.columns().check(&self.path)
         {
-            problems.push(("path", error.to_string()));
+            problems.push(("path", with_causes(&error)));
         }
         problems
     }

@@ -17,6 +17,7 @@ use tokenizers::{
 
 use super::TokenizerError;
 use super::clip::{self, END_OF_WORD, WORDS};
+use crate::LastCause;
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
 const CONFIG_FILE: &str = "tokenizer_config.json";
@@ -25,21 +26,17 @@ const START_OF_TEXT: &str = "<|startoftext|>";
 const END_OF_TEXT: &str = "<|endoftext|>";
 
 pub(super) fn read(path: &Path) -> Result<tokenizers::Tokenizer, TokenizerError> {
-    let format = |reason: &dyn std::fmt::Display| TokenizerError::Format {
+    let format = |error| TokenizerError::Format {
         path: path.to_path_buf(),
-        reason: reason.to_string(),
+        source: LastCause(error),
     };
-    let text = fs::read_to_string(path).map_err(|source| TokenizerError::Io {
+    let text = fs::read_to_string(path).map_err(|source| TokenizerError::Read {
         path: path.to_path_buf(),
         source,
     })?;
-    let mut tokenizer: tokenizers::Tokenizer = text
-        .parse()
-        .map_err(|error: tokenizers::Error| format(&error))?;
+    let mut tokenizer: tokenizers::Tokenizer = text.parse().map_err(format)?;
     // Length and padding are the model's, not the file's.
-    tokenizer
-        .with_truncation(None)
-        .map_err(|error| format(&error))?;
+    tokenizer.with_truncation(None).map_err(format)?;
     Ok(tokenizer)
 }
 
@@ -107,10 +104,7 @@ pub(super) fn save_clip(folder: &Path, context_length: usize) -> Result<(), Toke
         tokenizer.save(folder.join(TOKENIZER_FILE), true)?;
         Ok(tokenizer)
     };
-    build().map_err(|error| TokenizerError::Format {
-        path: folder.join(TOKENIZER_FILE),
-        reason: error.to_string(),
-    })?;
+    build().map_err(cannot_write(&folder.join(TOKENIZER_FILE)))?;
     let config = json!({
         "tokenizer_class": "CLIPTokenizer",
         "bos_token": START_OF_TEXT,
@@ -133,19 +127,10 @@ pub(super) fn copy(
     context_length: usize,
 ) -> Result<(), TokenizerError> {
     let target = folder.join(TOKENIZER_FILE);
-    fs::copy(path, &target).map_err(|source| TokenizerError::Io {
-        path: path.to_path_buf(),
-        source,
-    })?;
+    copy_file(path, &target)?;
     let beside = path.with_file_name(CONFIG_FILE);
     if beside.is_file() {
-        let target = folder.join(CONFIG_FILE);
-        return fs::copy(&beside, target)
-            .map(|_| ())
-            .map_err(|source| TokenizerError::Io {
-                path: beside,
-                source,
-            });
+        return copy_file(&beside, &folder.join(CONFIG_FILE));
     }
     let mut config = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -161,5 +146,23 @@ pub(super) fn copy(
 fn write_config(folder: &Path, config: &Value) -> Result<(), TokenizerError> {
     let path = folder.join(CONFIG_FILE);
     let text = serde_json::to_string_pretty(config).expect("plain values serialise");
-    fs::write(&path, text + "\n").map_err(|source| TokenizerError::Io { path, source })
+    fs::write(&path, text + "\n").map_err(|error| cannot_write(&path)(error.into()))
+}
+
+fn copy_file(from: &Path, to: &Path) -> Result<(), TokenizerError> {
+    match fs::copy(from, to) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(TokenizerError::Copy {
+            from: from.to_path_buf(),
+            to: to.to_path_buf(),
+            source,
+        }),
+    }
+}
+
+pub(super) fn cannot_write(path: &Path) -> impl Fn(tokenizers::Error) -> TokenizerError {
+    |error| TokenizerError::Write {
+        path: path.to_path_buf(),
+        source: LastCause(error),
+    }
 }

@@ -21,6 +21,8 @@ pub use train::{TrainOptions, train};
 
 use clip::ClipBpe;
 
+use crate::LastCause;
+
 /// Text to token ids. Cheap to share behind an `Arc`, between threads too.
 pub struct Tokenizer {
     model: Model,
@@ -40,15 +42,31 @@ enum Model {
 /// Why a tokenizer could not be read, trained or written.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
-    #[error("{}: {source}", path.display())]
-    Io {
+    #[error("{}: cannot be read", path.display())]
+    Read {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("{}: not a tokenizer.json that can be read: {reason}", path.display())]
-    Format { path: PathBuf, reason: String },
-    #[error("cannot train a tokenizer: {0}")]
-    Train(String),
+    #[error("{}: not a tokenizer.json that Couplet reads", path.display())]
+    Format {
+        path: PathBuf,
+        source: LastCause<tokenizers::Error>,
+    },
+    #[error("{}: cannot be written", path.display())]
+    Write {
+        path: PathBuf,
+        source: LastCause<tokenizers::Error>,
+    },
+    #[error("{}: cannot be copied to {}", from.display(), to.display())]
+    Copy {
+        from: PathBuf,
+        to: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("a vocabulary of {vocab_size} has no room for the bytes; give at least {smallest}")]
+    VocabularyTooSmall { vocab_size: usize, smallest: usize },
+    #[error("the tokenizer cannot be trained")]
+    Train(#[source] LastCause<tokenizers::Error>),
 }
 
 impl fmt::Debug for Tokenizer {

@@ -8,8 +8,9 @@ use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, PaddingParams, PaddingStrategy, TokenizerBuilder, TokenizerImpl};
 
 use super::clip::{END_OF_WORD, WORDS};
-use super::hugging_face::{clip_normalizer, clip_pre_tokenizer};
+use super::hugging_face::{cannot_write, clip_normalizer, clip_pre_tokenizer};
 use super::{Clean, TokenizerError};
+use crate::LastCause;
 
 const START_OF_TEXT: &str = "<start_of_text>";
 const END_OF_TEXT: &str = "<end_of_text>";
@@ -39,10 +40,10 @@ pub fn train<T: AsRef<str> + Send + Sync>(
     // Every byte, and every byte at the end of a word.
     let smallest = 2 * ByteLevel::alphabet().len() + SPECIAL;
     if options.vocab_size < smallest {
-        return Err(TokenizerError::Train(format!(
-            "a vocabulary of {} has no room for the bytes; give at least {smallest}",
-            options.vocab_size
-        )));
+        return Err(TokenizerError::VocabularyTooSmall {
+            vocab_size: options.vocab_size,
+            smallest,
+        });
     }
     let learn = || -> tokenizers::Result<tokenizers::Tokenizer> {
         let bpe = BPE::builder()
@@ -60,14 +61,8 @@ pub fn train<T: AsRef<str> + Send + Sync>(
         learner.train(&mut trainer, cleaned)?;
         finished(learner.get_model())
     };
-    let failed = |error: tokenizers::Error| TokenizerError::Train(error.to_string());
-    let tokenizer = learn().map_err(failed)?;
-    tokenizer
-        .save(out, true)
-        .map_err(|error| TokenizerError::Format {
-            path: out.to_path_buf(),
-            reason: error.to_string(),
-        })?;
+    let tokenizer = learn().map_err(|error| TokenizerError::Train(LastCause(error)))?;
+    tokenizer.save(out, true).map_err(cannot_write(out))?;
     Ok(tokenizer.get_vocab_size(true))
 }
 

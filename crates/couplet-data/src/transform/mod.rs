@@ -7,6 +7,7 @@ use image::RgbImage;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
+use crate::LastCause;
 use crate::augment::{Augment, RandomResizedCrop};
 use crate::resample::{Interpolation, Window, resize};
 
@@ -34,11 +35,11 @@ pub enum ResizeMode {
 /// Why an image could not be transformed.
 #[derive(Debug, thiserror::Error)]
 pub enum TransformError {
-    #[error("cannot resize a {width}x{height} image: {reason}")]
+    #[error("cannot resize a {width}x{height} image")]
     Resize {
         width: u32,
         height: u32,
-        reason: String,
+        source: LastCause<Box<dyn std::error::Error + Send + Sync>>,
     },
 }
 
@@ -300,27 +301,27 @@ fn resize_fast(
     side: u32,
     out: &mut [u8],
 ) -> Result<(), TransformError> {
-    let failed = |reason: &dyn std::fmt::Display| TransformError::Resize {
+    let failed = |error| TransformError::Resize {
         width: image.width(),
         height: image.height(),
-        reason: reason.to_string(),
+        source: LastCause(error),
     };
     // Typed views: the untyped ones would compile the resizer for every pixel format.
     let source = TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image.as_raw())
-        .map_err(|error| failed(&error))?;
+        .map_err(|error| failed(error.into()))?;
     let source = TypedCroppedImage::from_ref(&source, area.left, area.top, area.width, area.height)
-        .map_err(|error| failed(&error))?;
+        .map_err(|error| failed(error.into()))?;
     let mut columns = TypedImage::<U8x3>::new(side, area.height);
     let mut target =
-        TypedImage::<U8x3>::from_buffer(side, side, out).map_err(|error| failed(&error))?;
+        TypedImage::<U8x3>::from_buffer(side, side, out).map_err(|error| failed(error.into()))?;
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
     let mut resizer = Resizer::new();
     resizer
         .resize_typed(&source, &mut columns, &options)
-        .map_err(|error| failed(&error))?;
+        .map_err(|error| failed(error.into()))?;
     resizer
         .resize_typed(&columns, &mut target, &options)
-        .map_err(|error| failed(&error))
+        .map_err(|error| failed(error.into()))
 }
 
 #[cfg(test)]

@@ -55,23 +55,33 @@ impl Default for PreprocessSpec {
     }
 }
 
+/// A key of the preprocessing that cannot be set to a value.
+#[derive(Debug, thiserror::Error)]
+#[error("`preprocess.{key}` cannot be set to `{value}`")]
+pub struct PreprocessError {
+    pub key: String,
+    pub value: String,
+    pub source: Box<toml::de::Error>,
+}
+
 impl PreprocessSpec {
     /// One value replaced.
     /// - value: as in TOML; a bare word is text.
     ///
     /// # Errors
     /// If there is no such key, or the value does not fit it.
-    pub fn with(&self, key: &str, value: &str) -> Result<Self, String> {
+    pub fn with(&self, key: &str, value: &str) -> Result<Self, PreprocessError> {
         let mut table = toml::Table::try_from(self).expect("plain values serialise");
         let parsed = format!("value = {value}")
             .parse::<toml::Table>()
             .ok()
             .and_then(|mut table| table.remove("value"));
-        let value = parsed.unwrap_or_else(|| value.into());
-        table.insert(key.to_string(), value);
-        table
-            .try_into()
-            .map_err(|error: toml::de::Error| format!("preprocess.{key}: {}", error.message()))
+        table.insert(key.to_string(), parsed.unwrap_or_else(|| value.into()));
+        table.try_into().map_err(|source| PreprocessError {
+            key: key.to_string(),
+            value: value.to_string(),
+            source: Box::new(source),
+        })
     }
 
     /// What is wrong with the values, each with its key.
@@ -99,7 +109,8 @@ mod tests {
         assert_eq!(spec.resize_mode, ResizeMode::Squash);
         assert_eq!(spec.mean, [0.5; 3]);
         let error = spec.with("resize_mode", "stretch").unwrap_err();
-        assert!(error.contains("squash"), "{error}");
-        assert!(spec.with("meen", "1").unwrap_err().contains("meen"));
+        assert!(error.source.message().contains("squash"), "{error:?}");
+        let error = spec.with("meen", "1").unwrap_err();
+        assert_eq!(error.to_string(), "`preprocess.meen` cannot be set to `1`");
     }
 }

@@ -44,21 +44,54 @@ const GRID_POSITIONS: [&str; 2] = [
 ];
 const TEXT_POSITIONS: &str = "positional_embedding";
 
+/// What the safetensors crate says. Its text quotes its own cause, so there is no `source()`.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct SafetensorsError(pub safetensors::SafeTensorError);
+
+/// What is wrong with a PyTorch file. The texts of `zip` and `pytorch-reader` quote their own
+/// causes, so the chain ends with them.
+#[derive(Debug, thiserror::Error)]
+pub enum TorchError {
+    #[error("{0}")]
+    Archive(std::io::Error),
+    #[error("{0}")]
+    Content(pytorch_reader::PytorchError),
+    #[error("tensor {name} cannot be read")]
+    Tensor { name: String, source: TensorError },
+    #[error("it holds no weights")]
+    Empty,
+}
+
+/// What is wrong with one tensor of a PyTorch file.
+#[derive(Debug, thiserror::Error)]
+pub enum TensorError {
+    #[error("{0}")]
+    Content(std::io::Error),
+    #[error("it is cut off")]
+    CutOff,
+}
+
 /// Why weights could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
-    #[error("{}: {source}", path.display())]
-    Io {
+    #[error("{}: cannot be read", path.display())]
+    Read {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("{}: not a readable safetensors file: {source}", path.display())]
+    #[error("{}: cannot be written", path.display())]
+    Write {
+        path: PathBuf,
+        source: SafetensorsError,
+    },
+    #[error("{}: not a readable safetensors file", path.display())]
     Safetensors {
         path: PathBuf,
-        source: safetensors::SafeTensorError,
+        source: SafetensorsError,
     },
-    #[error("{}: not a readable PyTorch file: {message}", path.display())]
-    Torch { path: PathBuf, message: String },
+    #[error("{}: not a readable PyTorch file", path.display())]
+    Torch { path: PathBuf, source: TorchError },
     #[error("{}: tensor {name} has dtype {dtype}; f32, f16, bf16 and f64 are read", path.display())]
     Dtype {
         path: PathBuf,
@@ -105,7 +138,7 @@ fn kind_of(path: &Path) -> std::io::Result<Kind> {
 /// # Errors
 /// If the file cannot be read, is damaged, or holds weights of another dtype.
 pub fn read(path: &Path) -> Result<WeightsFile, WeightsError> {
-    let kind = kind_of(path).map_err(|source| WeightsError::Io {
+    let kind = kind_of(path).map_err(|source| WeightsError::Read {
         path: path.to_path_buf(),
         source,
     })?;

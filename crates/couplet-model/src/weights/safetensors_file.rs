@@ -5,10 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::DType;
-use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use super::{HostTensor, NamedTensors, WeightsError, widened};
+use super::{HostTensor, NamedTensors, SafetensorsError, WeightsError, widened};
 
 /// Writes tensors to a safetensors file and syncs it to disk.
 ///
@@ -28,15 +27,9 @@ pub fn save_with(
     metadata: BTreeMap<String, String>,
 ) -> Result<(), WeightsError> {
     let metadata = (!metadata.is_empty()).then(|| metadata.into_iter().collect());
-    let format = |source| match source {
-        SafeTensorError::IoError(source) => WeightsError::Io {
-            path: path.to_path_buf(),
-            source,
-        },
-        source => WeightsError::Safetensors {
-            path: path.to_path_buf(),
-            source,
-        },
+    let cannot_write = |error| WeightsError::Write {
+        path: path.to_path_buf(),
+        source: SafetensorsError(error),
     };
     let bytes: Vec<(&String, &Vec<usize>, Vec<u8>)> = tensors
         .iter()
@@ -52,14 +45,11 @@ pub fn save_with(
             Ok(((*name).clone(), view))
         })
         .collect::<Result<Vec<_>, _>>()
-        .map_err(format)?;
-    safetensors::serialize_to_file(views, metadata, path).map_err(format)?;
+        .map_err(cannot_write)?;
+    safetensors::serialize_to_file(views, metadata, path).map_err(cannot_write)?;
     fs::File::open(path)
         .and_then(|file| file.sync_all())
-        .map_err(|source| WeightsError::Io {
-            path: path.to_path_buf(),
-            source,
-        })
+        .map_err(|error| cannot_write(error.into()))
 }
 
 /// Reads all floating-point tensors, widened to f32.
@@ -67,13 +57,13 @@ pub fn save_with(
 /// # Errors
 /// If the file cannot be read, is damaged, or holds floats of another dtype.
 pub(super) fn read(path: &Path) -> Result<NamedTensors, WeightsError> {
-    let bytes = fs::read(path).map_err(|source| WeightsError::Io {
+    let bytes = fs::read(path).map_err(|source| WeightsError::Read {
         path: path.to_path_buf(),
         source,
     })?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|source| WeightsError::Safetensors {
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| WeightsError::Safetensors {
         path: path.to_path_buf(),
-        source,
+        source: SafetensorsError(error),
     })?;
     let mut tensors = NamedTensors::new();
     for (name, view) in file.iter() {
@@ -112,14 +102,14 @@ pub(super) fn read(path: &Path) -> Result<NamedTensors, WeightsError> {
 /// # Errors
 /// If the file cannot be read or is damaged.
 pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>, WeightsError> {
-    let bytes = fs::read(path).map_err(|source| WeightsError::Io {
+    let bytes = fs::read(path).map_err(|source| WeightsError::Read {
         path: path.to_path_buf(),
         source,
     })?;
     let (_, header) =
-        SafeTensors::read_metadata(&bytes).map_err(|source| WeightsError::Safetensors {
+        SafeTensors::read_metadata(&bytes).map_err(|error| WeightsError::Safetensors {
             path: path.to_path_buf(),
-            source,
+            source: SafetensorsError(error),
         })?;
     let texts = header.metadata().clone().unwrap_or_default();
     Ok(texts.into_iter().collect())

@@ -7,7 +7,7 @@ use pytorch_reader::{PytorchReader, Tensor};
 use tempfile::NamedTempFile;
 
 use super::torch_script;
-use super::{NamedTensors, WeightsError, widened};
+use super::{NamedTensors, TensorError, TorchError, WeightsError, widened};
 
 /// Where a training checkpoint keeps its model.
 const STATE_DICT: &str = "state_dict.";
@@ -21,14 +21,17 @@ const OPENAI_CONSTANTS: [&str; 3] = ["input_resolution", "context_length", "voca
 /// # Errors
 /// If the file cannot be read, is damaged, or holds floats of another dtype.
 pub(super) fn read(path: &Path) -> Result<(NamedTensors, bool), WeightsError> {
-    let failed = |message: String| WeightsError::Torch {
+    read_tensors(path).map_err(|source| WeightsError::Torch {
         path: path.to_path_buf(),
-        message,
-    };
-    let archive = torch_script::as_state_dict(path).map_err(|error| failed(error.to_string()))?;
+        source,
+    })
+}
+
+fn read_tensors(path: &Path) -> Result<(NamedTensors, bool), TorchError> {
+    let archive = torch_script::as_state_dict(path).map_err(TorchError::Archive)?;
     let is_torch_script = archive.is_some();
     let readable = archive.as_ref().map_or(path, NamedTempFile::path);
-    let reader = PytorchReader::new(readable).map_err(|error| failed(error.to_string()))?;
+    let reader = PytorchReader::new(readable).map_err(TorchError::Content)?;
     let all = reader.into_tensors();
     let is_checkpoint = all.keys().any(|name| name.starts_with(STATE_DICT));
     let mut is_openai = is_torch_script;
@@ -47,15 +50,16 @@ pub(super) fn read(path: &Path) -> Result<(NamedTensors, bool), WeightsError> {
         let Some(dtype) = float_type(tensor) else {
             continue;
         };
-        let bytes = tensor
-            .read()
-            .map_err(|error| failed(format!("tensor {name}: {error}")))?;
-        let tensor = widened(bytes, tensor.shape(), dtype)
-            .ok_or_else(|| failed(format!("tensor {name} is cut off")))?;
+        let tensor = (tensor.read().map_err(TensorError::Content))
+            .and_then(|bytes| widened(bytes, tensor.shape(), dtype).ok_or(TensorError::CutOff))
+            .map_err(|source| TorchError::Tensor {
+                name: name.to_string(),
+                source,
+            })?;
         tensors.insert(name.to_string(), tensor);
     }
     if tensors.is_empty() {
-        return Err(failed("it holds no weights".into()));
+        return Err(TorchError::Empty);
     }
     Ok((tensors, is_openai))
 }

@@ -3,6 +3,7 @@
 //! checkpoint that can be seen is whole.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -44,7 +45,7 @@ const UNFINISHED: &str = ".unfinished-";
 /// Why a run's folder or a checkpoint could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    #[error("{}: {source}", path.display())]
+    #[error("{}: cannot be read or written", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error(
         "{} already holds a run; continue it with --resume, replace it with --overwrite, or \
@@ -59,7 +60,11 @@ pub enum CheckpointError {
     )]
     Changed { path: PathBuf, changes: Vec<String> },
     #[error("{}: {message}", path.display())]
-    Damaged { path: PathBuf, message: String },
+    Damaged {
+        path: PathBuf,
+        message: String,
+        source: Option<Box<dyn Error + Send + Sync>>,
+    },
     #[error(transparent)]
     Model(#[from] FolderError),
     #[error(transparent)]
@@ -171,15 +176,13 @@ impl RunFolder {
         }
         let config_path = path.join(CONFIG);
         let text = fs::read_to_string(&config_path).map_err(io_at(&config_path))?;
-        let damaged = |message: String| CheckpointError::Damaged {
+        let damaged = |error: toml::de::Error| CheckpointError::Damaged {
             path: config_path.clone(),
-            message,
+            message: "not a TOML file".to_string(),
+            source: Some(error.into()),
         };
-        let before: Table = text.parse().map_err(|error| damaged(format!("{error}")))?;
-        let now: Table = config
-            .to_toml()
-            .parse()
-            .map_err(|error| damaged(format!("{error}")))?;
+        let before: Table = text.parse().map_err(damaged)?;
+        let now: Table = config.to_toml().parse().map_err(damaged)?;
         let trains_norms = matches!(config.model.image, ImageTowerSpec::ResNet(_))
             && config.freeze.image != Freeze::All;
         let (harmless, changes) = changes(&before, &now, trains_norms);
@@ -246,6 +249,7 @@ impl RunFolder {
             _ => Err(CheckpointError::Damaged {
                 path,
                 message: format!("names {}, which is no checkpoint", folder.display()),
+                source: None,
             }),
         }
     }
@@ -293,7 +297,8 @@ impl RunFolder {
         let state: TrainerState =
             serde_json::from_slice(&bytes).map_err(|error| CheckpointError::Damaged {
                 path: state_path,
-                message: error.to_string(),
+                message: "not the state of a trainer".to_string(),
+                source: Some(error.into()),
             })?;
         let moments_path = trainer.join(OPTIMIZER);
         let moments = weights::read(&moments_path)?.tensors;
@@ -302,6 +307,7 @@ impl RunFolder {
             .map_err(|message| CheckpointError::Damaged {
                 path: moments_path,
                 message,
+                source: None,
             })?;
         for later in self
             .list()?

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use couplet_data::formats::templates::fill_template;
 use couplet_data::source::{PairDataset, SourceConfig, labelled_pairs};
+use couplet_data::with_causes;
 use couplet_eval::DatasetConfig;
 use couplet_loss::Loss;
 use serde::{Deserialize, Serialize};
@@ -82,8 +83,8 @@ impl Check<'_> {
             return None;
         }
         let opened = DatasetConfig::read(&table.dataset).and_then(|set| set.open(image_size));
-        let found = opened.map_err(|error| error.to_string()).and_then(|set| {
-            let (class_names, templates) = set.classes().map_err(|error| error.to_string())?;
+        let found = opened.map_err(|error| with_causes(&error)).and_then(|set| {
+            let (class_names, templates) = set.classes().map_err(|error| with_causes(&error))?;
             if class_names.len() < 2 {
                 return Err("there is one class only: nothing to tell apart".to_string());
             }
@@ -93,13 +94,13 @@ impl Check<'_> {
             let captions = captions.collect();
             let images = set
                 .train_images()
-                .map_err(|error| format!("{error}: [classify] trains on them"))?;
+                .map_err(|error| format!("[classify] trains on them: {}", with_causes(&error)))?;
             let classes = Classes {
                 head: table.head,
                 class_names: class_names.to_vec(),
                 templates: templates.to_vec(),
             };
-            let set = labelled_pairs(images, captions).map_err(|error| error.to_string())?;
+            let set = labelled_pairs(images, captions).map_err(|error| with_causes(&error))?;
             Ok((set, classes))
         });
         found

@@ -39,12 +39,12 @@ impl fmt::Display for ConfigIssue {
 /// Why a config cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("{}: {source}", path.display())]
+    #[error("{}: cannot be read", path.display())]
     Io {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("{}: not a TOML file:\n{}", path.display(), source.to_string().trim_end())]
+    #[error("{}: not a TOML file", path.display())]
     Syntax {
         path: PathBuf,
         source: Box<toml::de::Error>,

@@ -8,6 +8,7 @@ use std::thread;
 use burn::module::Param;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
+use couplet_data::LastCause;
 use couplet_model::{
     Clip, ForwardContext, ImageTowerSpec, ModelSpec, ParameterMapper, ParameterVisitor,
     map_parameters, visit_parameters,
@@ -40,7 +41,7 @@ impl LanePools {
             let pool = ThreadPoolBuilder::new()
                 .num_threads(cores / lanes)
                 .thread_name(move |thread| format!("lane-{at}-{thread}"));
-            pool.build().map_err(std::io::Error::other)
+            (pool.build()).map_err(|error| std::io::Error::other(LastCause(error)))
         };
         (0..lanes).map(pool).collect::<Result<_, _>>().map(Self)
     }

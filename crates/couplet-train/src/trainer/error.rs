@@ -16,27 +16,30 @@ pub enum TrainError {
     Data(#[from] LoaderError),
     #[error("fewer than two pairs of [data.val] can be used{}", example(.0.as_ref()))]
     NothingHeldOut(Option<Skipped>),
-    #[error("cannot start the data loader: {0}")]
-    Threads(std::io::Error),
+    #[error("cannot start the threads of the data loader")]
+    Threads(#[source] std::io::Error),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error(
-        "step {step} could not be saved: {source}; {}. Make room and go on with --resume",
+        "step {step} could not be saved; {}. Make room and go on with --resume",
         standing(last_good.as_deref())
     )]
     NotSaved {
         step: u64,
-        source: CheckpointError,
+        source: Box<CheckpointError>,
         last_good: Option<String>,
     },
     #[error(transparent)]
     Log(#[from] LogError),
-    #[error("{source}; {}. Make room and go on with --resume", standing(last_good.as_deref()))]
+    #[error(
+        "the run's log could not be written; {}. Make room and go on with --resume",
+        standing(last_good.as_deref())
+    )]
     NotLogged {
         source: LogError,
         last_good: Option<String>,
     },
-    #[error("device: {0}")]
+    #[error("`device` cannot be used")]
     Device(#[from] DeviceError),
     #[error(transparent)]
     Weights(#[from] FolderError),

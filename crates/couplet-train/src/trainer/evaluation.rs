@@ -1,12 +1,13 @@
 //! Evaluations between steps, and what they decide.
 
+use std::error::Error;
 use std::time::Instant;
 
 use burn::module::Module;
-use couplet_data::Skipped;
+use couplet_data::{Skipped, with_causes};
 use couplet_eval::{
-    Classification, Encoder, EvalError, EvalOptions, FeatureCache, Report, classification,
-    retrieval, zero_shot,
+    Classification, Encoder, EvalOptions, FeatureCache, Report, classification, retrieval,
+    zero_shot,
 };
 
 use super::{Run, TrainError, Window};
@@ -38,8 +39,9 @@ impl Run<'_> {
             let judged = (&encoder, head.as_ref());
             let (report, skipped) = match self.evaluate_one(eval, judged, observer) {
                 Ok(outcome) => outcome,
-                Err(message) => {
-                    let text = format!("step {step}: {} was not evaluated: {message}", eval.name());
+                Err(error) => {
+                    let (name, causes) = (eval.name(), with_causes(&*error));
+                    let text = format!("step {step}: {name} was not evaluated: {causes}");
                     observer.event(Event::Warning(&text));
                     continue;
                 }
@@ -69,7 +71,7 @@ impl Run<'_> {
         eval: &ResolvedEval,
         (encoder, head): (&Encoder, Option<&ClassifierHead>),
         observer: &mut dyn Observer,
-    ) -> Result<(Report, Vec<Skipped>), String> {
+    ) -> Result<(Report, Vec<Skipped>), Box<dyn Error>> {
         // A text tower that stays as it is gives the same classes each time.
         let cache = (!self.context.trains_text())
             .then(|| FeatureCache::of_texts(&self.folder.cache(), encoder));
@@ -84,28 +86,27 @@ impl Run<'_> {
                 images,
             });
         };
-        let told = |error: EvalError| error.to_string();
         let both = |found: Classification| (found.report, found.skipped);
         match &eval.target {
             EvalTarget::ZeroShot(dataset) => {
                 let images = dataset.images.len();
-                let found = zero_shot(encoder, dataset, options, |done| tell(done, images));
-                found.map(both).map_err(told)
+                let tell = |done| tell(done, images);
+                Ok(both(zero_shot(encoder, dataset, options, tell)?))
             }
             EvalTarget::Classification(dataset) => {
                 let images = dataset.images.len();
                 let head = head.ok_or("the model has no head")?;
                 let tell = |done| tell(done, images);
-                let found = classification(encoder, head, dataset, options, tell);
-                found.map(both).map_err(told)
+                Ok(both(classification(encoder, head, dataset, options, tell)?))
             }
             EvalTarget::Retrieval(dataset) => {
                 let images = dataset.images.len();
-                retrieval(encoder, dataset, options, |done| tell(done, images)).map_err(told)
+                let tell = |done| tell(done, images);
+                Ok(retrieval(encoder, dataset, options, tell)?)
             }
             EvalTarget::HeldOut(data) => {
                 let (loss, chunk) = (self.checked.config.loss, self.context.micro_batch);
-                held_out(encoder, data, loss, chunk, tell).map_err(|error| error.to_string())
+                Ok(held_out(encoder, data, loss, chunk, tell)?)
             }
         }
     }

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use burn::module::Module;
-use couplet_data::StageTimes;
 use couplet_data::loader::{HostBatch, Loader, LoaderError};
+use couplet_data::{StageTimes, with_causes};
 use couplet_loss::Loss;
 use couplet_model::{Clip, ForwardContext, ImageTowerSpec, ModelSpec, Precision, PreprocessSpec};
 use serde::Serialize;
@@ -339,7 +339,10 @@ impl Run<'_> {
         let written = self.events.as_mut().map(|events| events.write(&line));
         if let Some(Err(error)) = written {
             self.events = None;
-            let text = format!("no more TensorBoard events are written: {error}");
+            let text = format!(
+                "no more TensorBoard events are written: {}",
+                with_causes(&error)
+            );
             observer.event(Event::Warning(&text));
         }
         Ok(())
@@ -421,7 +424,7 @@ impl Run<'_> {
         let saved = self.folder.save(&contents, keep);
         let checkpoint = saved.map_err(|source| TrainError::NotSaved {
             step: self.state.step,
-            source,
+            source: Box::new(source),
             last_good: self.last_good(),
         })?;
         observer.event(Event::Saved(&checkpoint));

@@ -1,7 +1,8 @@
 //! `couplet classify`.
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use burn::tensor::Tensor;
+use couplet_data::LastCause;
 use couplet_eval::{Classifier, Encoder};
 
 use super::{image_files, open_model};
@@ -23,7 +24,7 @@ pub(crate) fn run(arguments: &ClassifyArguments) -> anyhow::Result<u8> {
         let logits: Vec<f32> = logits(encoder.encode_images(chunk)?)
             .into_data()
             .try_to_vec()
-            .map_err(|error| anyhow!("{error:?}"))?;
+            .map_err(LastCause)?;
         for (image, logits) in chunk.iter().zip(logits.chunks_exact(labels.len())) {
             println!("{}", image.display());
             for (label, share) in ranked(&labels, logits).into_iter().take(arguments.top) {

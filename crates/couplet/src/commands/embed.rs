@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: &EmbedArguments) -> anyhow::Result<u8> {
     if is_npy {
         for tensor in tensors.values() {
             write_npy(&arguments.out, tensor)
-                .with_context(|| arguments.out.display().to_string())?;
+                .with_context(|| format!("{}: cannot be written", arguments.out.display()))?;
         }
     } else {
         weights::save_with(&arguments.out, &tensors, metadata)?;

@@ -1,6 +1,7 @@
 //! The binary from outside, on tiny models.
 
 mod evaluation;
+mod failures;
 mod fine_tuning;
 mod models;
 #[cfg(feature = "object-store")]

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use couplet_data::Augment;
 use couplet_data::loader::TokenOptions;
+use couplet_data::{Augment, with_causes};
 use couplet_eval::{Dataset, DatasetConfig, RETRIEVAL_METRICS, Task, class_metrics};
 use couplet_model::PreprocessSpec;
 
@@ -131,7 +131,9 @@ impl Check<'_> {
         }
         let image_size = u32::try_from(config.model.image.image_size()).unwrap_or(u32::MAX);
         let opened = DatasetConfig::read(path).and_then(|table| table.open(image_size));
-        let dataset = opened.map_err(|error| self.fail(key, error)).ok()?;
+        let dataset = opened
+            .map_err(|error| self.fail(key, with_causes(&error)))
+            .ok()?;
         let (has_captions, wanted) = match (&dataset.task, retrieves) {
             (Task::Retrieve, true) | (Task::Classify { .. }, false) => return Some(dataset),
             (Task::Retrieve, false) => ("captions", "kind = \"retrieval\""),
@@ -184,7 +186,9 @@ impl Check<'_> {
         let seed = config.seed.wrapping_add(1);
         let image_size = u32::try_from(config.model.image.image_size()).unwrap_or(u32::MAX);
         let opened = val.source.open(seed, image_size);
-        let set = opened.map_err(|error| self.fail("data.val", error)).ok()?;
+        let set = opened
+            .map_err(|error| self.fail("data.val", with_causes(&error)))
+            .ok()?;
         let Some(known) = set.samples().or(val.max_samples) else {
             let message = "is missing: nobody has counted the stream's pairs; say how many of them \
                            are judged, at most all";

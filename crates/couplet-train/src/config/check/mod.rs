@@ -10,7 +10,7 @@ use std::sync::Arc;
 use couplet_data::loader::TokenOptions;
 use couplet_data::shapes::MIN_IMAGE_SIZE;
 use couplet_data::source::{PairDataset, SourceConfig};
-use couplet_data::{Clean, Tokenizer};
+use couplet_data::{Clean, Tokenizer, with_causes};
 use couplet_eval::{find_model, open_tokenizer, token_options};
 use couplet_model::{ImageTowerSpec, ModelSource, PreprocessSpec, inspect_as};
 
@@ -206,8 +206,8 @@ impl<'a> Check<'a> {
         }
         let weights = model.weights.as_ref()?;
         let source = find_model(weights)
-            .map_err(|error| error.to_string())
-            .and_then(|path| inspect_as(&path, &spec).map_err(|error| error.to_string()));
+            .and_then(|path| Ok(inspect_as(&path, &spec)?))
+            .map_err(|error| with_causes(&error));
         match source {
             Ok(source) => Some(source),
             Err(message) => {
@@ -237,14 +237,14 @@ impl<'a> Check<'a> {
                 return None;
             }
             Err(error) => {
-                self.fail("model.tokenizer", error);
+                self.fail("model.tokenizer", with_causes(&error));
                 return None;
             }
         };
         match token_options(&model.spec(), tokenizer) {
             Ok(options) => Some(options),
             Err(error) => {
-                self.fail("model.text.vocab_size", error);
+                self.fail("model.text.vocab_size", with_causes(&error));
                 None
             }
         }
@@ -308,7 +308,7 @@ impl<'a> Check<'a> {
         }
         let opened = train.source.open(seed, image_size);
         let set = opened
-            .map_err(|error| self.fail("data.train", error))
+            .map_err(|error| self.fail("data.train", with_causes(&error)))
             .ok()?;
         Some((set, None))
     }

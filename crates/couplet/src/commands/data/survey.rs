@@ -42,7 +42,7 @@ pub(crate) fn check(arguments: &DataCheckArguments) -> anyhow::Result<u8> {
             }
             file.flush()
         };
-        write().with_context(|| path.display().to_string())?;
+        write().with_context(|| format!("{}: cannot be written", path.display()))?;
     }
     print_counts(&survey);
     Ok(if survey.skipped.is_empty() {

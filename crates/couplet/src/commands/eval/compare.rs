@@ -87,7 +87,7 @@ pub(super) fn run(arguments: &CompareArguments) -> anyhow::Result<u8> {
                 text.push_str(&format!("{name},{metric},{value},{step}\n"));
             }
         }
-        fs::write(file, text).with_context(|| file.display().to_string())?;
+        fs::write(file, text).with_context(|| format!("{}: cannot be written", file.display()))?;
     }
     Ok(0)
 }

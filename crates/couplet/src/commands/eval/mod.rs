@@ -221,7 +221,11 @@ fn open_optional(arguments: &OptionalModel) -> anyhow::Result<Encoder> {
 }
 
 fn open_device(arguments: &OptionalModel) -> anyhow::Result<burn::tensor::Device> {
-    arguments.rest.device.open().context("--device")
+    arguments
+        .rest
+        .device
+        .open()
+        .context("--device cannot be used")
 }
 
 /// All of them, before the first is evaluated: a wrong name should not cost an hour.
@@ -285,18 +289,19 @@ fn write_details(
     let Some(folder) = folder else {
         return Ok(());
     };
-    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    fs::create_dir_all(folder)
+        .with_context(|| format!("{}: cannot be written", folder.display()))?;
     for (end, text) in [
         ("classes.csv", confusion.to_csv()),
         ("confusion.svg", confusion.to_svg()),
     ] {
         let path = folder.join(format!("{name}-{end}"));
-        fs::write(&path, text).with_context(|| path.display().to_string())?;
+        fs::write(&path, text).with_context(|| format!("{}: cannot be written", path.display()))?;
     }
     Ok(())
 }
 
 fn write_json(file: &Path, value: &impl serde::Serialize) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(value)?;
-    fs::write(file, text + "\n").with_context(|| file.display().to_string())
+    fs::write(file, text + "\n").with_context(|| format!("{}: cannot be written", file.display()))
 }

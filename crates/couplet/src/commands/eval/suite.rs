@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
+use couplet_data::with_causes;
 use couplet_eval::{
     Dataset, Encoder, EvalOptions, ProbeData, ProbeSettings, Report, SolverOptions, Task, knn,
     linear_probe, retrieval, zero_shot,
@@ -11,6 +12,7 @@ use couplet_eval::{
 use super::{open_cache, open_datasets, open_model, options, tell_skipped, write_json};
 use crate::EXIT_FAILED;
 use crate::eval_arguments::{ExtraProtocol, SuiteArguments};
+use crate::failure;
 use crate::progress::{Progress, Screen, print_reports};
 
 const NEIGHBOURS: usize = 20;
@@ -32,30 +34,35 @@ pub(super) fn run(arguments: &SuiteArguments) -> anyhow::Result<u8> {
                 }) =>
             {
                 let name = &opened[0].name;
-                failures.push(format!(
+                failures.push(anyhow!(
                     "{}: a second dataset is named `{name}`",
                     path.display()
                 ));
             }
             Ok(opened) => datasets.extend(opened),
-            Err(error) => failures.push(format!("{}: {error:#}", path.display())),
+            Err(error) => {
+                failures.push(error.context(format!("{}: cannot be opened", path.display())));
+            }
         }
     }
     for dataset in &datasets {
         match evaluate(&encoder, dataset, &arguments.also, options(cache.as_ref())) {
             Ok(found) => reports.extend(found),
-            Err(error) => failures.push(format!("{}: {error:#}", dataset.name)),
+            Err(error) => {
+                failures.push(error.context(format!("{}: cannot be evaluated", dataset.name)));
+            }
         }
     }
     print_reports(&reports);
     for failure in &failures {
-        eprintln!("error: {failure}");
+        failure::print(failure);
     }
     if let Some(file) = &arguments.json {
         write_json(file, &reports)?;
     }
     if let Some(file) = &arguments.csv {
-        fs::write(file, csv(&reports)).with_context(|| file.display().to_string())?;
+        fs::write(file, csv(&reports))
+            .with_context(|| format!("{}: cannot be written", file.display()))?;
     }
     Ok(if failures.is_empty() { 0 } else { EXIT_FAILED })
 }
@@ -83,7 +90,7 @@ fn evaluate(
         return Ok(reports);
     }
     if let Err(error) = dataset.train_images() {
-        eprintln!("{}: no probe: {error}", dataset.name);
+        eprintln!("{}: no probe: {}", dataset.name, with_causes(&error));
         return Ok(reports);
     }
     let mut progress = Progress::new();

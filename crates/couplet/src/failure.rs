@@ -1,0 +1,33 @@
+//! What a command that failed prints: the error, and its causes behind `Caused by:`.
+
+/// Prints an error with its causes to standard error.
+pub(crate) fn print(error: &anyhow::Error) {
+    eprintln!("error: {}", text(error));
+}
+
+fn text(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for (at, cause) in error.chain().skip(1).enumerate() {
+        if at == 0 {
+            text.push_str("\n\nCaused by:");
+        }
+        // Parsers point into the file in lines of their own.
+        for line in cause.to_string().trim_end().lines() {
+            text.push_str(&format!("\n  {line}"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    #[test]
+    fn causes_follow_the_error_from_the_last_to_the_first() {
+        let error = anyhow!("a\n  |\n1 | x\n").context("b").context("c");
+        assert_eq!(text(&error), "c\n\nCaused by:\n  b\n  a\n    |\n  1 | x");
+        assert_eq!(text(&anyhow!("a alone")), "a alone");
+    }
+}

@@ -1,0 +1,99 @@
+//! What the binary prints when it fails: each sentence of the chain of causes once.
+
+use std::fs;
+use std::io;
+
+use couplet_model::open_clip;
+
+use crate::models::{couplet, scene};
+use crate::training::{tiny, train};
+use crate::workspace::fail;
+
+/// What the system says of a file that is not there.
+fn not_found() -> io::Error {
+    io::Error::from_raw_os_error(2)
+}
+
+#[test]
+fn a_missing_file_is_named_before_its_cause() {
+    let place = scene("ViT-Ti-8-32");
+    let said = fail(couplet(&place, "tokenize --texts nowhere.txt"), 1);
+    let cause = not_found();
+    assert_eq!(
+        said,
+        format!("error: nowhere.txt: cannot be read\n\nCaused by:\n  {cause}\n")
+    );
+}
+
+#[test]
+fn a_damaged_safetensors_file_is_named_before_its_cause() {
+    let place = scene("ViT-Ti-8-32");
+    let weights = place.path("model").join(open_clip::WEIGHTS_FILE);
+    let header = b"{no JSON";
+    let length = (header.len() as u64).to_le_bytes();
+    fs::write(&weights, [&length[..], header].concat()).unwrap();
+    let said = fail(
+        couplet(&place, "embed --model model --texts texts.txt --out o.npy"),
+        1,
+    );
+    let file = format!("model/{}", open_clip::WEIGHTS_FILE);
+    assert_eq!(
+        said,
+        format!(
+            "error: {file}: not a readable safetensors file\n\nCaused by:\n  \
+             invalid JSON in header: key must be a string at line 1 column 2\n"
+        )
+    );
+}
+
+#[test]
+fn a_line_that_is_no_toml_is_shown_once() {
+    let place = scene("ViT-Ti-8-32");
+    fs::write(place.path("bad.toml"), "name = \"x\"\nseed = = 1\n").unwrap();
+    let said = fail(couplet(&place, "train bad.toml"), 2);
+    let start = "error: bad.toml: not a TOML file\n\nCaused by:\n  TOML parse error at line 2";
+    assert!(said.starts_with(start), "{said}");
+    for once in [
+        "bad.toml",
+        "not a TOML file",
+        "TOML parse error",
+        "seed = = 1",
+    ] {
+        assert_eq!(said.matches(once).count(), 1, "{once}: {said}");
+    }
+}
+
+#[test]
+fn a_missing_dataset_says_what_is_missing_and_where_to_get_it() {
+    let place = scene("ViT-Ti-8-32");
+    fs::write(
+        place.path("gone.toml"),
+        "name = 'gone'\nsource = 'idx'\npath = 'nowhere'\norigin = 'afar'\n",
+    )
+    .unwrap();
+    let said = fail(
+        couplet(&place, "eval zero-shot --model model --dataset gone.toml"),
+        1,
+    );
+    let cause = not_found();
+    assert_eq!(
+        said,
+        format!(
+            "error: the test images of `gone` cannot be opened; the dataset is available from \
+             afar\n\nCaused by:\n  nowhere/t10k-images-idx3-ubyte: cannot be read\n  {cause}\n"
+        )
+    );
+}
+
+#[test]
+fn a_configs_problems_bring_their_causes_along() {
+    let place = tiny();
+    let set = ["--set", "eval.0.dataset=none.toml"];
+    let cause = not_found();
+    assert_eq!(
+        fail(train(&place, "run", &set), 2),
+        format!(
+            "error: tiny.toml: 1 problem\n  eval[0].dataset: none.toml: cannot be read: {cause}\n"
+        )
+    );
+}
