@@ -11,7 +11,7 @@ pub const CLASS_NAMES_FILE: &str = "classnames.txt";
 /// The name of a class that is stored as a folder, a label or a feature's value: underscores are
 /// spaces, as prompts want them.
 pub fn class_name_of(stored: &str) -> String {
-    stored.replace('_', " ")
+    stored.split('_').collect::<Vec<_>>().join(" ")
 }
 
 /// The names of a dataset's classes, in class order: those that are given, else the lines of
@@ -41,14 +41,13 @@ pub fn class_names(
 
 /// The listed names in the order of the stored ones, if both are the same names.
 fn in_stored_order(listed: &[String], stored: &[String]) -> Option<Vec<String>> {
-    let mut left: Vec<&String> = listed.iter().collect();
-    let mut ordered = Vec::with_capacity(stored.len());
-    for name in stored {
-        let wanted = class_name_of(name);
-        let at = (left.iter()).position(|listed| class_name_of(listed) == wanted)?;
-        ordered.push(left.swap_remove(at).clone());
+    if listed.len() != stored.len() {
+        return None;
     }
-    left.is_empty().then_some(ordered)
+    let words: Vec<String> = listed.iter().map(|name| class_name_of(name)).collect();
+    let find = |name: &String| words.iter().position(|word| *word == class_name_of(name));
+    let places: Vec<usize> = stored.iter().map(find).collect::<Option<_>>()?;
+    Some(places.into_iter().map(|at| listed[at].clone()).collect())
 }
 
 #[cfg(test)]
