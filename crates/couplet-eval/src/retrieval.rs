@@ -5,27 +5,34 @@ use couplet_data::Skipped;
 use couplet_model::l2_normalize;
 use rayon::prelude::*;
 
-use crate::report::{Metrics, Protocol, Report};
-use crate::zero_shot::read_features;
-use crate::{Dataset, Encoder, EvalError, EvalOptions, FeatureFile};
+use crate::dataset::Dataset;
+use crate::encoder::Encoder;
+use crate::feature_file::FeatureFile;
+use crate::metric::{
+    IMAGE_TO_TEXT_MEDIAN_RANK, IMAGE_TO_TEXT_RECALL_1, IMAGE_TO_TEXT_RECALL_5,
+    IMAGE_TO_TEXT_RECALL_10, MetricInfo, Metrics, TEXT_TO_IMAGE_MEDIAN_RANK,
+    TEXT_TO_IMAGE_RECALL_1, TEXT_TO_IMAGE_RECALL_5, TEXT_TO_IMAGE_RECALL_10,
+};
+use crate::protocol::{EvalError, EvalOptions, read_features};
+use crate::report::{Protocol, Report};
 
 /// Rows and columns of the matrix of similarities that exist at once.
 const ROWS: usize = 512;
 const COLUMNS: usize = 8192;
 
-/// The names of a retrieval report's metrics.
-pub const RETRIEVAL_METRICS: [&str; 8] = [
-    "image_to_text_recall@1",
-    "image_to_text_recall@5",
-    "image_to_text_recall@10",
-    "image_to_text_median_rank",
-    "text_to_image_recall@1",
-    "text_to_image_recall@5",
-    "text_to_image_recall@10",
-    "text_to_image_median_rank",
+/// The metrics of a retrieval report.
+pub const RETRIEVAL_METRICS: [MetricInfo; 8] = [
+    IMAGE_TO_TEXT_RECALL_1,
+    IMAGE_TO_TEXT_RECALL_5,
+    IMAGE_TO_TEXT_RECALL_10,
+    IMAGE_TO_TEXT_MEDIAN_RANK,
+    TEXT_TO_IMAGE_RECALL_1,
+    TEXT_TO_IMAGE_RECALL_5,
+    TEXT_TO_IMAGE_RECALL_10,
+    TEXT_TO_IMAGE_MEDIAN_RANK,
 ];
 
-/// Judges by an image's captions: finding one of them counts.
+/// Evaluates by an image's captions: finding one of them counts.
 /// - progress: told how many images are done.
 ///
 /// # Errors
@@ -146,7 +153,8 @@ pub fn retrieval_metrics(
         let found = |within: usize| recall(&ranks, within);
         [found(1), found(5), found(10), median_rank(&ranks)]
     });
-    Metrics(RETRIEVAL_METRICS.into_iter().zip(values).collect())
+    let metrics = RETRIEVAL_METRICS.into_iter().zip(values);
+    Metrics(metrics.map(|(metric, value)| metric.of(value)).collect())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
