@@ -26,7 +26,7 @@ pub struct Classification {
 }
 
 /// Classifies every image of `dataset` by a head that was trained for its classes.
-/// - progress: told how many images are done.
+/// - progress: called with the number of images that are done.
 ///
 /// # Errors
 /// If the set has captions or other classes, or no image can be read.
@@ -43,7 +43,7 @@ pub fn classification(
     let (class_names, _) = dataset.classes()?;
     let (own, wanted) = (head.classes(), class_names.len());
     if own != wanted {
-        let message = format!("has {wanted} classes, the model's head tells {own}");
+        let message = format!("has {wanted} classes, the model's head has {own}");
         return Err(dataset.unfit(&message).into());
     }
     let features = read_features(encoder, dataset, options, progress)?;

@@ -50,7 +50,7 @@ pub struct FeatureCache {
 impl Features {
     /// Computes the features of every image of a set.
     /// - max_image_pixels: larger images are skipped.
-    /// - progress: told how many images are done.
+    /// - progress: called with the number of images that are done.
     ///
     /// # Panics
     /// If the device fails.
@@ -114,7 +114,7 @@ impl Features {
             };
         }
         let features = Self::encode(encoder, images, max_image_pixels, progress);
-        // What was skipped is told each time, so such sets are read each time.
+        // Skipped images are reported each time, so such datasets are read each time.
         if let (Some(cache), Some(key), true) = (cache, key, features.skipped.is_empty()) {
             let shape = vec![features.len(), embed_dim];
             let values = features.values.clone();
@@ -203,11 +203,11 @@ impl FeatureCache {
     /// A cache that cannot be written is done without.
     pub(crate) fn write(&self, key: u64, name: &str, tensor: HostTensor) {
         let path = self.path(key);
-        let beside = path.with_extension(format!("{}.new", std::process::id()));
+        let unfinished = path.with_extension(format!("{}.new", std::process::id()));
         let write = || -> Result<(), Box<dyn std::error::Error>> {
             fs::create_dir_all(&self.folder)?;
-            weights::save(&beside, &NamedTensors::from([(name.into(), tensor)]))?;
-            fs::rename(&beside, &path)?;
+            weights::save(&unfinished, &NamedTensors::from([(name.into(), tensor)]))?;
+            fs::rename(&unfinished, &path)?;
             Ok(())
         };
         if let Err(error) = write() {

@@ -170,7 +170,7 @@ impl MetricInfo {
 }
 
 impl Unit {
-    /// What stands behind a value, without a space: `%`, `samples/s`.
+    /// As a unit is written after a value: `%`, `samples/s`.
     pub fn symbol(self) -> Option<&'static str> {
         match self {
             Self::Share => Some("%"),

@@ -46,7 +46,7 @@ pub struct Probe {
 
 impl ProbeData {
     /// Computes a dataset's features, or takes them from the cache.
-    /// - progress: told which part is read, how many of its images are done, and of how many.
+    /// - progress: called with what is read, how many of its images are done, and of how many.
     ///
     /// # Errors
     /// If the set has no single class an image, or no training images.
@@ -182,7 +182,7 @@ impl ProbeData {
 }
 
 /// Fits logistic regression to the features as the tower made them.
-/// - progress: told each strength of the sweep and its accuracy on the validation images.
+/// - progress: called with each strength of the sweep and its accuracy on the validation images.
 ///
 /// # Panics
 /// If the device fails.

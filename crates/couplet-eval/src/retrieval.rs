@@ -33,7 +33,7 @@ pub const RETRIEVAL_METRICS: [MetricInfo; 8] = [
 ];
 
 /// Evaluates by an image's captions: finding one of them counts.
-/// - progress: told how many images are done.
+/// - progress: called with the number of images that are done.
 ///
 /// # Errors
 /// If the set has classes, no image can be read, or the model's tokenizer is not on disk.
@@ -130,7 +130,7 @@ pub fn retrieval_of_features(
 
 /// Recalls at 1, 5 and 10 and the median rank, both ways. A query finds what it looks for at
 /// the rank of the best of its positives, counted from 1; of equal similarities the earlier
-/// index stands first. An image without a caption counts nowhere.
+/// index comes first. An image without a caption counts nowhere.
 /// - image_features: `[images, embed_dim]`; text_features: `[texts, embed_dim]`; both
 ///   L2-normalised.
 /// - image_of_text: the image of each text.
@@ -177,7 +177,7 @@ fn median_rank(ranks: &[usize]) -> f64 {
     1.0 + (low + high) as f64 / 2.0
 }
 
-/// For each query that has positives, how many candidates stand before the best of them.
+/// For each query that has positives, how many candidates come before the best of them.
 /// The matrix of similarities exists in pieces only.
 fn ranks(queries: &Tensor<2>, candidates: &Tensor<2>, positives: &[Vec<usize>]) -> Vec<usize> {
     let (query_count, candidate_count) = (queries.dims()[0], candidates.dims()[0]);
@@ -229,7 +229,7 @@ fn ranks(queries: &Tensor<2>, candidates: &Tensor<2>, positives: &[Vec<usize>]) 
     all
 }
 
-/// Candidates that stand before the positive at `at`; all, if its similarity is no number.
+/// Candidates that come before the positive at `at`; all, if its similarity is no number.
 fn count_before(scores: &[f32], first: usize, own: f32, at: usize) -> usize {
     if own.is_nan() {
         return scores.len();
@@ -313,12 +313,16 @@ mod tests {
             labels: None,
             image_of_text: owners,
         };
-        let judge = |file: &FeatureFile| {
+        let evaluate = |file: &FeatureFile| {
             retrieval_of_features("f", file, None, &Device::flex()).map_err(|e| e.to_string())
         };
-        assert_eq!(judge(&file(6, None)).unwrap().targets, 6);
-        assert!(judge(&file(5, None)).unwrap_err().contains("image_of_text"));
-        assert!(judge(&file(5, Some(vec![0, 1, 2, 2, 1]))).is_ok());
-        assert!(judge(&file(5, Some(vec![0, 1, 2, 2, 3]))).is_err());
+        assert_eq!(evaluate(&file(6, None)).unwrap().targets, 6);
+        assert!(
+            evaluate(&file(5, None))
+                .unwrap_err()
+                .contains("image_of_text")
+        );
+        assert!(evaluate(&file(5, Some(vec![0, 1, 2, 2, 1]))).is_ok());
+        assert!(evaluate(&file(5, Some(vec![0, 1, 2, 2, 3]))).is_err());
     }
 }

@@ -88,7 +88,7 @@ fn rank_of(scores: &[f32], label: usize) -> usize {
 }
 
 /// The mean over classes of the average precision of their images' ranking; of equal scores
-/// the earlier image stands first. A class that no image shows counts as 0.
+/// the earlier image comes first. A class that no image shows counts as 0.
 /// Source: CLIP_benchmark `average_precision_per_class`.
 /// - scores: `[images][classes]`; truth: of each image, whether it shows each class.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]

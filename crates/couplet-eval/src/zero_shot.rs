@@ -9,7 +9,7 @@ use crate::encoder::Encoder;
 use crate::protocol::{EvalError, EvalOptions, read_features};
 use crate::report::Protocol;
 
-/// The sentences that stand for a class.
+/// The prompts of a class.
 /// Source: Radford et al. 2021, figure 4 compares them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PromptMode {
@@ -45,7 +45,7 @@ impl std::fmt::Display for PromptMode {
 }
 
 /// Classifies every image of `dataset` by its whole ensemble.
-/// - progress: told how many images are done.
+/// - progress: called with the number of images that are done.
 ///
 /// # Errors
 /// If the set has captions, no image can be read, or the model's tokenizer is not on disk.

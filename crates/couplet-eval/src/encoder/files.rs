@@ -21,7 +21,7 @@ pub const EMA_HEAD_FILE: &str = "head_ema.safetensors";
 /// Names which of a checkpoint's weights its evaluations used, where there are two.
 pub const EVAL_WEIGHTS_FILE: &str = "eval_weights";
 
-/// What tells classes in a fine-tuned model.
+/// The classification head of a fine-tuned model.
 #[derive(Debug, Clone)]
 pub struct Head {
     pub classifier: ClassifierHead,

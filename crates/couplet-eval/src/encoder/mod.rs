@@ -135,7 +135,7 @@ impl Encoder {
         self
     }
 
-    /// What tells classes, if the model was fine-tuned to.
+    /// The classification head, if the model was fine-tuned.
     pub fn head(&self) -> Option<&Head> {
         self.head.as_ref()
     }

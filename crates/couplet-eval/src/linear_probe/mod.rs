@@ -138,7 +138,7 @@ impl LinearProbe {
     /// Fits with the regularisation that does best on every fifth image, and then to all:
     /// the paper's sweep over 96 steps from 1e-6 to 1e6, first every sixteenth, then ever
     /// closer around the best.
-    /// - progress: told each strength and its accuracy on the validation images.
+    /// - progress: called with each strength and its accuracy on the validation images.
     ///
     /// # Panics
     /// As [`Self::fit`].
