@@ -7,7 +7,7 @@ use couplet_data::{Tokenizer, TokenizerError};
 use couplet_model::open_clip::ForeignTokenizer;
 use couplet_model::{FolderError, TOKENIZER_FILE, hugging_face, open_clip};
 
-use crate::{Encoder, HEAD_FILE};
+use crate::encoder::{Encoder, HEAD_FILE};
 
 /// Whose files and names a model is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

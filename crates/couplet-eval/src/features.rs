@@ -2,17 +2,18 @@
 //! other protocols; and the features of its classes.
 
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::Hasher;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use burn::tensor::{Tensor, TensorData};
 use couplet_data::labelled::LabelledDataset;
-use couplet_data::{Skipped, with_causes};
+use couplet_data::{Fingerprint, Skipped, with_causes};
 use couplet_model::weights::{self, HostTensor, NamedTensors};
+use serde::Serialize;
 
-use crate::Encoder;
+use crate::encoder::Encoder;
 
 /// What files of features call them; as `couplet embed` does.
 pub(crate) const IMAGE_FEATURES: &str = "image_features";
@@ -20,6 +21,10 @@ pub(crate) const IMAGE_FEATURES: &str = "image_features";
 const IMAGE_BATCH: usize = 64;
 /// Decoded batches that wait for the model.
 const AHEAD: usize = 2;
+/// What keys are made of. Features under the keys of another format are not found again.
+const KEY_FORMAT: &str = "couplet features 2";
+/// Weights that are hashed at once.
+const HASHED: usize = 1 << 14;
 
 /// Features of images, as the tower makes them.
 #[derive(Debug, Clone)]
@@ -45,7 +50,7 @@ pub struct FeatureCache {
 impl Features {
     /// Computes the features of every image of a set.
     /// - max_image_pixels: larger images are skipped.
-    /// - progress: told how many images are done.
+    /// - progress: called with the number of images that are done.
     ///
     /// # Panics
     /// If the device fails.
@@ -109,7 +114,7 @@ impl Features {
             };
         }
         let features = Self::encode(encoder, images, max_image_pixels, progress);
-        // What was skipped is told each time, so such sets are read each time.
+        // Skipped images are reported each time, so such datasets are read each time.
         if let (Some(cache), Some(key), true) = (cache, key, features.skipped.is_empty()) {
             let shape = vec![features.len(), embed_dim];
             let values = features.values.clone();
@@ -163,21 +168,19 @@ impl FeatureCache {
         images: &LabelledDataset,
         max_image_pixels: u64,
     ) -> Option<u64> {
-        let mut hasher = DefaultHasher::new();
-        self.model?.hash(&mut hasher);
-        max_image_pixels.hash(&mut hasher);
-        format!("{:?} {:?}", encoder.spec(), encoder.preprocess()).hash(&mut hasher);
-        images.fingerprint(&mut hasher);
-        Some(hasher.finish())
+        let mut key = Fingerprint::new(KEY_FORMAT);
+        key.write_u64(self.model?);
+        key.write_u64(max_image_pixels);
+        key.write_text(&as_text(encoder.spec()));
+        key.write_text(&as_text(encoder.preprocess()));
+        images.fingerprint(&mut key);
+        Some(key.finish())
     }
 
-    /// - classes: what else the features depend on.
-    pub(crate) fn text_key(&self, encoder: &Encoder, classes: &impl Hash) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.text.hash(&mut hasher);
-        format!("{:?}", encoder.spec().text).hash(&mut hasher);
-        classes.hash(&mut hasher);
-        hasher.finish()
+    /// - ids: of the texts of all classes, as the tokenizer makes them.
+    pub(crate) fn text_key(&self, encoder: &Encoder, classes: usize, ids: &[Vec<u32>]) -> u64 {
+        let spec = as_text(&encoder.spec().text);
+        key_of_texts(self.text, &spec, classes, ids)
     }
 
     fn path(&self, key: u64) -> PathBuf {
@@ -200,11 +203,11 @@ impl FeatureCache {
     /// A cache that cannot be written is done without.
     pub(crate) fn write(&self, key: u64, name: &str, tensor: HostTensor) {
         let path = self.path(key);
-        let beside = path.with_extension(format!("{}.new", std::process::id()));
+        let unfinished = path.with_extension(format!("{}.new", std::process::id()));
         let write = || -> Result<(), Box<dyn std::error::Error>> {
             fs::create_dir_all(&self.folder)?;
-            weights::save(&beside, &NamedTensors::from([(name.into(), tensor)]))?;
-            fs::rename(&beside, &path)?;
+            weights::save(&unfinished, &NamedTensors::from([(name.into(), tensor)]))?;
+            fs::rename(&unfinished, &path)?;
             Ok(())
         };
         if let Err(error) = write() {
@@ -218,13 +221,68 @@ fn is_texts(name: &str) -> bool {
     !name.starts_with("visual.") && !name.starts_with("logit_")
 }
 
-fn hash_of(tensors: &NamedTensors, counts: fn(&str) -> bool) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for (name, tensor) in tensors.iter().filter(|(name, _)| counts(name)) {
-        name.hash(&mut hasher);
-        for value in &tensor.values {
-            hasher.write_u32(value.to_bits());
+/// A spec as it travels with weights: `Debug` may change with any release.
+fn as_text(spec: &impl Serialize) -> String {
+    toml::to_string(spec).expect("specs have a TOML form")
+}
+
+fn key_of_texts(weights: u64, spec: &str, classes: usize, ids: &[Vec<u32>]) -> u64 {
+    let mut key = Fingerprint::new(KEY_FORMAT);
+    key.write_u64(weights);
+    key.write_text(spec);
+    key.write_usize(classes);
+    key.write_usize(ids.len());
+    for text in ids {
+        key.write_usize(text.len());
+        for id in text {
+            key.write_u32(*id);
         }
     }
-    hasher.finish()
+    key.finish()
+}
+
+fn hash_of(tensors: &NamedTensors, counts: fn(&str) -> bool) -> u64 {
+    let mut hash = Fingerprint::new(KEY_FORMAT);
+    let mut bytes = Vec::new();
+    for (name, tensor) in tensors.iter().filter(|(name, _)| counts(name)) {
+        hash.write_text(name);
+        hash.write_usize(tensor.values.len());
+        for values in tensor.values.chunks(HASHED) {
+            bytes.clear();
+            bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            hash.write(&bytes);
+        }
+    }
+    hash.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Worked out by another implementation of XXH64: a key that changes loses every kept feature.
+    #[test]
+    fn keys_are_those_of_every_release() {
+        let tensor = |values: &[f32]| HostTensor {
+            shape: vec![values.len()],
+            values: values.to_vec(),
+        };
+        let tensors = NamedTensors::from([
+            ("text_projection".to_string(), tensor(&[1.0, -2.5])),
+            ("visual.proj".to_string(), tensor(&[3.0])),
+        ]);
+        let texts = hash_of(&tensors, is_texts);
+        assert_eq!(texts, 0xb58b_9899_386f_bd69);
+        assert_ne!(texts, hash_of(&tensors, |_| true));
+        let ids = [vec![49406, 7], vec![49407]];
+        assert_eq!(
+            key_of_texts(texts, "width = 8\n", 2, &ids),
+            0x97a2_7733_3820_6377
+        );
+        let joined = [vec![49406], vec![7, 49407]];
+        assert_ne!(
+            key_of_texts(texts, "width = 8\n", 2, &joined),
+            0x97a2_7733_3820_6377
+        );
+    }
 }

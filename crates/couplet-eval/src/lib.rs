@@ -1,6 +1,8 @@
 //! Evaluation protocols over a model, its transform and its tokenizer. Evaluation takes
 //! a model and datasets, never a trainer.
 
+mod classification;
+mod classifier;
 mod confusion;
 mod dataset;
 mod encoder;
@@ -9,11 +11,16 @@ mod feature_file;
 mod features;
 mod knn;
 mod linear_probe;
+pub mod metric;
 mod probe;
+mod protocol;
 mod report;
 mod retrieval;
+mod scoring;
 mod zero_shot;
 
+pub use classification::{Classification, classification};
+pub use classifier::Classifier;
 pub use confusion::{ClassResult, ConfusionMatrix};
 pub use dataset::{Dataset, DatasetConfig, DatasetError, ListOrFile, Task};
 pub use encoder::{
@@ -26,13 +33,13 @@ pub use feature_file::{FeatureFile, FeatureFileError};
 pub use features::{FeatureCache, Features};
 pub use knn::nearest_neighbours;
 pub use linear_probe::{LabelledFeatures, LinearProbe, SolverOptions};
+pub use metric::{Better, Metric, MetricInfo, Metrics, Unit};
 pub use probe::{Probe, ProbeData, ProbeSettings, knn, linear_probe};
-pub use report::{Metrics, Protocol, Report};
+pub use protocol::{EvalError, EvalOptions};
+pub use report::{Protocol, Report};
 pub use retrieval::{RETRIEVAL_METRICS, retrieval, retrieval_metrics, retrieval_of_features};
-pub use zero_shot::{
-    Classification, Classifier, EvalError, EvalOptions, PromptMode, class_metrics, classification,
-    zero_shot, zero_shot_by,
-};
+pub use scoring::class_metrics;
+pub use zero_shot::{PromptMode, zero_shot, zero_shot_by};
 
 #[cfg(test)]
 mod reference_tests;

@@ -1,4 +1,4 @@
-//! What is fitted to a set's training images is judged by its test images.
+//! Probes: classifiers that are fitted to a dataset's training images and evaluated on its test images.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use couplet_data::Skipped;
@@ -6,10 +6,16 @@ use couplet_data::labelled::{LabelledDataset, Targets};
 use couplet_model::l2_normalize;
 
 use crate::confusion::ConfusionMatrix;
+use crate::dataset::Dataset;
+use crate::encoder::Encoder;
+use crate::feature_file::FeatureFile;
+use crate::features::Features;
+use crate::knn::nearest_neighbours;
 use crate::linear_probe::{LabelledFeatures, LinearProbe, SolverOptions};
-use crate::report::{Metrics, Protocol, Report};
-use crate::zero_shot::judge_classes;
-use crate::{Dataset, Encoder, EvalError, EvalOptions, FeatureFile, Features, nearest_neighbours};
+use crate::metric::{C, MEAN_PER_CLASS, Metrics, TOP1};
+use crate::protocol::{EvalError, EvalOptions};
+use crate::report::{Protocol, Report};
+use crate::scoring::score_classes;
 
 /// Features of training and test images with their classes.
 #[derive(Debug)]
@@ -40,7 +46,7 @@ pub struct Probe {
 
 impl ProbeData {
     /// Computes a dataset's features, or takes them from the cache.
-    /// - progress: told which part is read, how many of its images are done, and of how many.
+    /// - progress: called with what is read, how many of its images are done, and of how many.
     ///
     /// # Errors
     /// If the set has no single class an image, or no training images.
@@ -176,7 +182,7 @@ impl ProbeData {
 }
 
 /// Fits logistic regression to the features as the tower made them.
-/// - progress: told each strength of the sweep and its accuracy on the validation images.
+/// - progress: called with each strength of the sweep and its accuracy on the validation images.
 ///
 /// # Panics
 /// If the device fails.
@@ -191,8 +197,8 @@ pub fn linear_probe(
         None => LinearProbe::sweep(&data.train, classes, settings.search, progress),
     };
     let scores = classifier.scores(&data.test.features);
-    let (mut metrics, confusion) = judge_classes(&scores, &data.test.labels, &data.class_names);
-    metrics.0.push(("c", classifier.c));
+    let (mut metrics, confusion) = score_classes(&scores, &data.test.labels, &data.class_names);
+    metrics.0.push(C.of(classifier.c));
     Probe {
         report: data.report(Protocol::LinearProbe, metrics),
         confusion,
@@ -212,8 +218,8 @@ pub fn knn(data: &ProbeData, k: usize) -> (Report, ConfusionMatrix) {
         confusion.add(*label, Some(class));
     }
     let metrics = Metrics(vec![
-        ("top1", confusion.accuracy()),
-        ("mean_per_class", confusion.mean_per_class()),
+        TOP1.of(confusion.accuracy()),
+        MEAN_PER_CLASS.of(confusion.mean_per_class()),
     ]);
     (data.report(Protocol::Knn, metrics), confusion)
 }

@@ -1,8 +1,10 @@
-//! What every protocol gives: numbers by name.
+//! What every protocol gives: metrics of a model on a dataset.
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-/// How a model did on one dataset by one protocol. Shares are in [0, 1].
+use crate::metric::Metrics;
+
+/// How a model did on one dataset by one protocol. Shares are from 0 to 1.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     pub dataset: String,
@@ -16,17 +18,17 @@ pub struct Report {
     pub skipped: usize,
 }
 
-/// A way of judging a model.
+/// A way of evaluating a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
     ZeroShot,
-    /// By a head that was trained for the classes.
+    /// By a head trained for the classes.
     Classification,
     Retrieval,
     LinearProbe,
     Knn,
-    /// The training loss over pairs that were not trained on.
+    /// The training loss over pairs that are not trained on.
     HeldOut,
 }
 
@@ -40,23 +42,5 @@ impl std::fmt::Display for Protocol {
             Self::Knn => "k-NN",
             Self::HeldOut => "held-out",
         })
-    }
-}
-
-/// Numbers by name, in the order in which they are shown.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Metrics(pub Vec<(&'static str, f64)>);
-
-impl Metrics {
-    /// A number by its name.
-    pub fn get(&self, name: &str) -> Option<f64> {
-        let found = self.0.iter().find(|(known, _)| *known == name);
-        found.map(|(_, value)| *value)
-    }
-}
-
-impl Serialize for Metrics {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().copied())
     }
 }

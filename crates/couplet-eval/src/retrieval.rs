@@ -5,28 +5,35 @@ use couplet_data::Skipped;
 use couplet_model::l2_normalize;
 use rayon::prelude::*;
 
-use crate::report::{Metrics, Protocol, Report};
-use crate::zero_shot::read_features;
-use crate::{Dataset, Encoder, EvalError, EvalOptions, FeatureFile};
+use crate::dataset::Dataset;
+use crate::encoder::Encoder;
+use crate::feature_file::FeatureFile;
+use crate::metric::{
+    IMAGE_TO_TEXT_MEDIAN_RANK, IMAGE_TO_TEXT_RECALL_1, IMAGE_TO_TEXT_RECALL_5,
+    IMAGE_TO_TEXT_RECALL_10, MetricInfo, Metrics, TEXT_TO_IMAGE_MEDIAN_RANK,
+    TEXT_TO_IMAGE_RECALL_1, TEXT_TO_IMAGE_RECALL_5, TEXT_TO_IMAGE_RECALL_10,
+};
+use crate::protocol::{EvalError, EvalOptions, read_features};
+use crate::report::{Protocol, Report};
 
 /// Rows and columns of the matrix of similarities that exist at once.
 const ROWS: usize = 512;
 const COLUMNS: usize = 8192;
 
-/// The names of a retrieval report's metrics.
-pub const RETRIEVAL_METRICS: [&str; 8] = [
-    "image_to_text_recall@1",
-    "image_to_text_recall@5",
-    "image_to_text_recall@10",
-    "image_to_text_median_rank",
-    "text_to_image_recall@1",
-    "text_to_image_recall@5",
-    "text_to_image_recall@10",
-    "text_to_image_median_rank",
+/// The metrics of a retrieval report.
+pub const RETRIEVAL_METRICS: [MetricInfo; 8] = [
+    IMAGE_TO_TEXT_RECALL_1,
+    IMAGE_TO_TEXT_RECALL_5,
+    IMAGE_TO_TEXT_RECALL_10,
+    IMAGE_TO_TEXT_MEDIAN_RANK,
+    TEXT_TO_IMAGE_RECALL_1,
+    TEXT_TO_IMAGE_RECALL_5,
+    TEXT_TO_IMAGE_RECALL_10,
+    TEXT_TO_IMAGE_MEDIAN_RANK,
 ];
 
-/// Judges by an image's captions: finding one of them counts.
-/// - progress: told how many images are done.
+/// Evaluates by an image's captions: finding one of them counts.
+/// - progress: called with the number of images that are done.
 ///
 /// # Errors
 /// If the set has classes, no image can be read, or the model's tokenizer is not on disk.
@@ -123,7 +130,7 @@ pub fn retrieval_of_features(
 
 /// Recalls at 1, 5 and 10 and the median rank, both ways. A query finds what it looks for at
 /// the rank of the best of its positives, counted from 1; of equal similarities the earlier
-/// index stands first. An image without a caption counts nowhere.
+/// index comes first. An image without a caption counts nowhere.
 /// - image_features: `[images, embed_dim]`; text_features: `[texts, embed_dim]`; both
 ///   L2-normalised.
 /// - image_of_text: the image of each text.
@@ -146,7 +153,8 @@ pub fn retrieval_metrics(
         let found = |within: usize| recall(&ranks, within);
         [found(1), found(5), found(10), median_rank(&ranks)]
     });
-    Metrics(RETRIEVAL_METRICS.into_iter().zip(values).collect())
+    let metrics = RETRIEVAL_METRICS.into_iter().zip(values);
+    Metrics(metrics.map(|(metric, value)| metric.of(value)).collect())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
@@ -169,7 +177,7 @@ fn median_rank(ranks: &[usize]) -> f64 {
     1.0 + (low + high) as f64 / 2.0
 }
 
-/// For each query that has positives, how many candidates stand before the best of them.
+/// For each query that has positives, how many candidates come before the best of them.
 /// The matrix of similarities exists in pieces only.
 fn ranks(queries: &Tensor<2>, candidates: &Tensor<2>, positives: &[Vec<usize>]) -> Vec<usize> {
     let (query_count, candidate_count) = (queries.dims()[0], candidates.dims()[0]);
@@ -221,7 +229,7 @@ fn ranks(queries: &Tensor<2>, candidates: &Tensor<2>, positives: &[Vec<usize>]) 
     all
 }
 
-/// Candidates that stand before the positive at `at`; all, if its similarity is no number.
+/// Candidates that come before the positive at `at`; all, if its similarity is no number.
 fn count_before(scores: &[f32], first: usize, own: f32, at: usize) -> usize {
     if own.is_nan() {
         return scores.len();
@@ -305,12 +313,16 @@ mod tests {
             labels: None,
             image_of_text: owners,
         };
-        let judge = |file: &FeatureFile| {
+        let evaluate = |file: &FeatureFile| {
             retrieval_of_features("f", file, None, &Device::flex()).map_err(|e| e.to_string())
         };
-        assert_eq!(judge(&file(6, None)).unwrap().targets, 6);
-        assert!(judge(&file(5, None)).unwrap_err().contains("image_of_text"));
-        assert!(judge(&file(5, Some(vec![0, 1, 2, 2, 1]))).is_ok());
-        assert!(judge(&file(5, Some(vec![0, 1, 2, 2, 3]))).is_err());
+        assert_eq!(evaluate(&file(6, None)).unwrap().targets, 6);
+        assert!(
+            evaluate(&file(5, None))
+                .unwrap_err()
+                .contains("image_of_text")
+        );
+        assert!(evaluate(&file(5, Some(vec![0, 1, 2, 2, 1]))).is_ok());
+        assert!(evaluate(&file(5, Some(vec![0, 1, 2, 2, 3]))).is_err());
     }
 }

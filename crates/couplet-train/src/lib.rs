@@ -26,6 +26,7 @@ mod optimizer;
 #[cfg(test)]
 mod parity;
 mod plan;
+mod ranking;
 mod schedule;
 mod step;
 mod sweep;

@@ -4,7 +4,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use couplet_eval::Report;
+use couplet_eval::metric::{
+    DATA_WAIT, GRAD_NORM, IMAGES, LOGIT_SCALE, LOSS, LR, SAMPLES_PER_SECOND, SKIPPED,
+};
+use couplet_eval::{Metric, MetricInfo, Report};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -42,6 +45,30 @@ pub struct TrainLine {
     pub loss_scale: Option<f64>,
 }
 
+/// The metrics of a training line, in its order.
+pub(crate) const TRAIN_METRICS: [MetricInfo; 6] = [
+    LOSS,
+    LR,
+    LOGIT_SCALE,
+    GRAD_NORM,
+    SAMPLES_PER_SECOND,
+    DATA_WAIT,
+];
+
+impl TrainLine {
+    /// Its metrics, in the order of the line.
+    pub fn metrics(&self) -> [Metric; 6] {
+        [
+            LOSS.of(self.loss),
+            LR.of(self.lr),
+            LOGIT_SCALE.of(self.logit_scale),
+            GRAD_NORM.of(self.grad_norm),
+            SAMPLES_PER_SECOND.of(self.samples_per_second),
+            DATA_WAIT.of(self.data_wait),
+        ]
+    }
+}
+
 /// The line of `metrics.jsonl` for a step that was tried and skipped.
 /// - loss_scale: of the next try.
 pub(crate) fn skipped_line(line: &LineHead, loss_scale: f64) -> Value {
@@ -54,17 +81,12 @@ pub(crate) fn skipped_line(line: &LineHead, loss_scale: f64) -> Value {
 /// An evaluation line of `metrics.jsonl`.
 pub(crate) fn eval_line(line: &LineHead, report: &Report) -> Value {
     let mut map = line.map();
-    for (metric, value) in &report.metrics.0 {
-        map.insert(format!("eval/{}/{metric}", report.dataset), (*value).into());
+    let dataset = &report.dataset;
+    for metric in &report.metrics.0 {
+        map.insert(metric.info.logged_as(dataset), metric.value.into());
     }
-    map.insert(
-        format!("eval/{}/images", report.dataset),
-        report.images.into(),
-    );
-    map.insert(
-        format!("eval/{}/skipped", report.dataset),
-        report.skipped.into(),
-    );
+    map.insert(IMAGES.logged_as(dataset), report.images.into());
+    map.insert(SKIPPED.logged_as(dataset), report.skipped.into());
     Value::Object(map)
 }
 
@@ -152,6 +174,28 @@ impl JsonLines {
 mod tests {
     use super::*;
     use couplet_data::with_causes;
+
+    #[test]
+    fn a_training_line_holds_the_metrics_that_describe_it() {
+        let line = TrainLine {
+            step: 1,
+            epoch: 1,
+            samples_seen: 8,
+            time: 0.5,
+            loss: 2.0,
+            lr: 3.0,
+            logit_scale: 4.0,
+            grad_norm: 5.0,
+            samples_per_second: 6.0,
+            data_wait: 7.0,
+            loss_scale: None,
+        };
+        let logged = serde_json::to_value(line).unwrap();
+        for (metric, info) in line.metrics().into_iter().zip(TRAIN_METRICS) {
+            assert_eq!(metric.info, info);
+            assert_eq!(logged[info.name], metric.value, "{}", info.name);
+        }
+    }
 
     #[test]
     fn lines_are_cut_back_and_grow_again() {

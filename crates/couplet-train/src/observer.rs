@@ -95,6 +95,7 @@ pub struct EpochSummary {
 /// The best value of the metric that `checkpoint.best` names.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BestMetric {
+    /// As `metrics.jsonl` has it.
     pub metric: String,
     pub value: f64,
     pub step: u64,

@@ -8,12 +8,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use couplet_data::with_causes;
+use couplet_eval::{Better, MetricInfo};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use serde_json::Value as Json;
 use toml::{Table, Value};
 
+use crate::ranking::Ranking;
 use crate::{
     CheckpointError, ConfigError, Observer, ResolvedRun, RunConfig, RunFolder, StopReason,
     StopSignal, TrainError, train,
@@ -31,11 +32,12 @@ pub struct SweepConfig {
     pub name: String,
     /// The config of every trial.
     pub config: PathBuf,
-    /// The number of `metrics.jsonl` that ranks, such as `eval/shapes/top1`: a trial's
-    /// best one counts.
+    /// The metric of `metrics.jsonl` that ranks, such as `eval/shapes/top1`. Of an evaluation a
+    /// trial's best value counts, of a training step the mean over the last tenth of its lines.
     pub metric: String,
+    /// Whether the highest or the lowest values rank first, if not as the metric says.
     #[serde(default)]
-    pub goal: Goal,
+    pub goal: Option<Goal>,
     #[serde(default)]
     pub search: Search,
     /// Keys that every trial sets, as `--set` takes them.
@@ -45,13 +47,21 @@ pub struct SweepConfig {
     pub keys: Table,
 }
 
-/// Which values are good.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+/// Which values rank first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Goal {
-    #[default]
     Max,
     Min,
+}
+
+impl From<Goal> for Better {
+    fn from(goal: Goal) -> Self {
+        match goal {
+            Goal::Max => Self::Higher,
+            Goal::Min => Self::Lower,
+        }
+    }
 }
 
 /// How trials are chosen.
@@ -164,9 +174,9 @@ struct Done {
 pub struct TrialResult {
     pub trial: String,
     pub set: Vec<String>,
-    /// The best value of the metric; none if the numbers broke.
+    /// What the metric reached; none if the numbers broke.
     pub value: Option<f64>,
-    /// When it was reached.
+    /// The step of it.
     pub step: Option<u64>,
     pub seconds: f64,
     /// Why there is no value.
@@ -179,6 +189,7 @@ pub struct Sweep {
     table: SweepConfig,
     folder: PathBuf,
     trials: Vec<Trial>,
+    ranking: Ranking,
 }
 
 impl Sweep {
@@ -202,21 +213,17 @@ impl Sweep {
             .map_err(|error| unsound(Problem::caused_by("not a sweep's TOML file", error)))?;
         let trials = table.trials().map_err(unsound)?;
         let folder = folder.map_or_else(|| Path::new("runs").join(&table.name), Path::to_path_buf);
-        let sweep = Self {
+        let mut ranking = None;
+        for trial in &trials {
+            let own = table.ranking(&table.resolve(trial)?).map_err(unsound)?;
+            ranking.get_or_insert(own);
+        }
+        Ok(Self {
+            ranking: ranking.expect("there is a trial"),
             table,
             folder,
             trials,
-        };
-        for trial in &sweep.trials {
-            let names = sweep.config(trial)?.metric_names();
-            if !names.contains(&sweep.table.metric) {
-                let (metric, there_are) = (&sweep.table.metric, names.join(", "));
-                let message =
-                    format!("metric: `{metric}` is never measured; there are {there_are}");
-                return Err(unsound(message.into()));
-            }
-        }
-        Ok(sweep)
+        })
     }
 
     /// The trials in the order in which they run.
@@ -229,9 +236,29 @@ impl Sweep {
         &self.folder
     }
 
-    /// The metric that ranks.
+    /// The name of the metric that ranks, as `metrics.jsonl` has it.
     pub fn metric(&self) -> &str {
-        &self.table.metric
+        self.ranking.name()
+    }
+
+    /// What the metric is.
+    pub fn metric_info(&self) -> MetricInfo {
+        self.ranking.info()
+    }
+
+    /// What a user should know before the first trial.
+    pub fn warning(&self) -> Option<String> {
+        let metric = self.metric();
+        self.ranking.is_reversed().then(|| {
+            let (goal, own) = match self.ranking.info().better {
+                Some(Better::Lower) => ("max", "lower"),
+                _ => ("min", "higher"),
+            };
+            format!(
+                "goal = \"{goal}\" ranks the worst trials first: of {metric}, {own} is better; take \
+                 goal out to rank the best first"
+            )
+        })
     }
 
     /// Runs one trial to its end, or goes on with it; one that is done is only read.
@@ -246,7 +273,7 @@ impl Sweep {
         observer: &mut dyn Observer,
     ) -> Result<Option<TrialResult>, SweepError> {
         let folder = self.folder.join(&trial.name);
-        let checked = self.config(trial)?;
+        let checked = self.table.resolve(trial)?;
         let config = checked.config.to_toml();
         let done_path = folder.join(DONE);
         if let Some(done) = read_done(&done_path).filter(|done| done.config == config) {
@@ -280,15 +307,20 @@ impl Sweep {
 
     /// What a finished trial reached.
     fn result(&self, trial: &Trial, folder: &Path, done: Done) -> Result<TrialResult, SweepError> {
-        let best = match done.error {
-            None => self.best_value(&RunFolder::metrics_of(folder))?,
+        let reached = match done.error {
+            None => {
+                let path = RunFolder::metrics_of(folder);
+                let log =
+                    fs::read_to_string(&path).map_err(|source| SweepError::Io { path, source })?;
+                self.ranking.value(&log)
+            }
             Some(_) => None,
         };
         Ok(TrialResult {
             trial: trial.name.clone(),
             set: trial.set.clone(),
-            value: best.map(|(value, _)| value),
-            step: best.map(|(_, step)| step),
+            value: reached.map(|(value, _)| value),
+            step: reached.map(|(_, step)| step),
             seconds: done.seconds,
             error: done.error,
         })
@@ -300,47 +332,41 @@ impl Sweep {
     /// # Errors
     /// If the file cannot be written.
     pub fn rank(&self, results: &mut [TrialResult]) -> Result<PathBuf, SweepError> {
-        let key = |result: &TrialResult| match (result.value, self.table.goal) {
-            (Some(value), Goal::Max) => -value,
-            (Some(value), Goal::Min) => value,
-            (None, _) => f64::INFINITY,
-        };
-        results.sort_by(|a, b| key(a).total_cmp(&key(b)));
+        self.ranking.sort(results, |result| result.value);
         let path = self.folder.join(RANKING);
         write_json(&path, &results)?;
         Ok(path)
     }
+}
 
-    fn config(&self, trial: &Trial) -> Result<ResolvedRun, SweepError> {
-        let set = [&self.table.set[..], &trial.set].concat();
-        RunConfig::read(&self.table.config, &set).map_err(|source| SweepError::Config {
+impl SweepConfig {
+    /// The whole config of a trial.
+    fn resolve(&self, trial: &Trial) -> Result<ResolvedRun, SweepError> {
+        let set = [&self.set[..], &trial.set].concat();
+        RunConfig::read(&self.config, &set).map_err(|source| SweepError::Config {
             trial: trial.name.clone(),
             source: Box::new(source),
         })
     }
 
-    /// The best value of the metric in a run's log, and its step.
-    fn best_value(&self, metrics: &Path) -> Result<Option<(f64, u64)>, SweepError> {
-        let text = fs::read_to_string(metrics).map_err(|source| SweepError::Io {
-            path: metrics.to_path_buf(),
-            source,
-        })?;
-        let values = text.lines().filter_map(|line| {
-            let line: Json = serde_json::from_str(line).ok()?;
-            let value = line.get(&self.table.metric)?.as_f64()?;
-            Some((value, line.get("step")?.as_u64()?))
-        });
-        Ok(values.reduce(|best, next| {
-            let better = match self.table.goal {
-                Goal::Max => next.0 > best.0,
-                Goal::Min => next.0 < best.0,
-            };
-            if better { next } else { best }
-        }))
+    fn ranking(&self, run: &ResolvedRun) -> Result<Ranking, Problem> {
+        let metrics = run.metrics();
+        let Some(metric) = metrics.iter().find(|metric| metric.name == self.metric) else {
+            let names: Vec<&str> = metrics.iter().map(|metric| &metric.name[..]).collect();
+            let (metric, there_are) = (&self.metric, names.join(", "));
+            let message = format!("metric: `{metric}` is never measured; there are {there_are}");
+            return Err(message.into());
+        };
+        Ranking::new(metric.clone(), self.goal.map(Better::from)).map_err(|metric| {
+            let name = metric.name;
+            let message = format!(
+                "goal: is required for `{name}`, of which neither high nor low values are better: \
+                 \"max\" or \"min\""
+            );
+            message.into()
+        })
     }
-}
 
-impl SweepConfig {
     fn trials(&self) -> Result<Vec<Trial>, Problem> {
         if self.name.trim_matches(['.', ' ']).is_empty() || self.name.contains(['/', '\\']) {
             return Err("name: must be a plain name: the sweep's folder is called so".into());

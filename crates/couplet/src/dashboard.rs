@@ -9,6 +9,7 @@ use burn_train::metric::{
 };
 use burn_train::renderer::tui::TuiMetricsRendererWrapper;
 use burn_train::renderer::{MetricState, MetricsRenderer, MetricsRendererTraining};
+use couplet_eval::{Better, Metric};
 use couplet_train::{EpochSummary, Event, Observer, RunSizes, StopSignal, TrainLine};
 
 use crate::progress::Screen;
@@ -71,15 +72,8 @@ impl Dashboard {
                 renderer.start_split("train", steps);
             }
         }
-        for (name, value, higher_is_better) in [
-            ("Loss", line.loss, false),
-            ("Learning rate", line.lr, true),
-            ("Logit scale", line.logit_scale, true),
-            ("Gradient norm", line.grad_norm, false),
-            ("Samples per second", line.samples_per_second, true),
-            ("Data wait", line.data_wait, false),
-        ] {
-            self.show(Split::Train, name, value, higher_is_better);
+        for metric in line.metrics() {
+            self.show(Split::Train, metric.info.name, metric);
         }
         let within_epoch = (line.step - 1) % self.steps_per_epoch + 1;
         if let Some(renderer) = &mut self.renderer {
@@ -109,11 +103,12 @@ impl Dashboard {
         }
     }
 
-    fn show(&mut self, split: Split, name: &str, value: f64, higher_is_better: bool) {
+    fn show(&mut self, split: Split, name: &str, metric: Metric) {
         let Some(renderer) = &mut self.renderer else {
             return;
         };
         let metric_id = MetricId::new(Arc::new(name.to_string()));
+        let Metric { info, value } = metric;
         if !self.known.iter().any(|known| known == name) {
             self.known.push(name.to_string());
             renderer.register_metric(MetricDefinition {
@@ -121,15 +116,16 @@ impl Dashboard {
                 name: Arc::new(name.to_string()),
                 description: None,
                 attributes: NumericAttributes {
-                    unit: None,
-                    higher_is_better,
+                    unit: info.unit.symbol().map(str::to_string),
+                    // burn-train's default, where neither direction is better.
+                    higher_is_better: info.better != Some(Better::Lower),
                 }
                 .into(),
             });
         }
-        let text = SerializedEntry::new(format!("{value:.4e}"), value.to_string());
+        let text = SerializedEntry::new(metric.to_string(), value.to_string());
         let entry = MetricEntry::new(metric_id, text);
-        let state = MetricState::Numeric(entry, Some(NumericEntry::Value(value)));
+        let state = MetricState::Numeric(entry, Some(NumericEntry::Value(info.unit.shown(value))));
         match split {
             Split::Train => renderer.update_train(state),
             Split::Valid => renderer.update_valid(state),
@@ -144,9 +140,9 @@ impl Observer for Dashboard {
             Event::Step(line) => self.step(line),
             Event::Evaluating { done, images, .. } => self.evaluating(done, images),
             Event::Evaluated { report, .. } => {
-                for (metric, value) in &report.metrics.0 {
-                    let name = format!("{}/{metric}", report.dataset);
-                    self.show(Split::Valid, &name, *value, true);
+                for metric in &report.metrics.0 {
+                    let name = format!("{}/{}", report.dataset, metric.info.name);
+                    self.show(Split::Valid, &name, *metric);
                 }
             }
             Event::Epoch(summary) => self.epoch(summary),

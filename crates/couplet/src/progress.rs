@@ -2,7 +2,8 @@
 
 use std::io::IsTerminal;
 
-use couplet_eval::Report;
+use couplet_eval::metric::{LOSS, LR, SAMPLES_PER_SECOND};
+use couplet_eval::{Metric, MetricInfo, Report};
 use couplet_train::{EpochSummary, Event, Observer, RunSizes, TrainLine};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -16,7 +17,7 @@ pub(crate) trait Screen: Observer {
 pub(crate) struct Progress {
     /// Over a run's steps.
     bar: Option<ProgressBar>,
-    /// Over a set's images, outside a run.
+    /// Over a dataset's images, outside a run.
     evaluation: Option<ProgressBar>,
     is_terminal: bool,
     total_steps: u64,
@@ -83,18 +84,20 @@ impl Progress {
                 n => format!("  {n} skipped"),
             };
             bar.set_message(format!(
-                "epoch {}  loss {:.4}  {:.0} samples/s{skipped}",
-                line.epoch, line.loss, line.samples_per_second
+                "epoch {}  loss {}  {}{skipped}",
+                line.epoch,
+                LOSS.of(line.loss),
+                SAMPLES_PER_SECOND.of(line.samples_per_second)
             ));
         } else if line.step.is_multiple_of(self.log_steps) || line.step == self.total_steps {
             println!(
-                "step {}/{}  epoch {}  loss {:.4}  lr {:.2e}  {:.0} samples/s  {} left",
+                "step {}/{}  epoch {}  loss {}  lr {}  {}  {} left",
                 line.step,
                 self.total_steps,
                 line.epoch,
-                line.loss,
-                line.lr,
-                line.samples_per_second,
+                LOSS.of(line.loss),
+                LR.of(line.lr),
+                SAMPLES_PER_SECOND.of(line.samples_per_second),
                 self.left(line)
             );
         }
@@ -130,8 +133,11 @@ impl Progress {
     fn epoch(&self, summary: &EpochSummary) {
         let epochs = self.total_steps.div_ceil(self.steps_per_epoch);
         let mut text = format!(
-            "epoch {}/{epochs}  step {}  mean loss {:.4}  {:.1} s",
-            summary.epoch, summary.step, summary.loss, summary.seconds
+            "epoch {}/{epochs}  step {}  mean loss {}  {:.1} s",
+            summary.epoch,
+            summary.step,
+            LOSS.of(summary.loss),
+            summary.seconds
         );
         if !summary.reports.is_empty() {
             text.push('\n');
@@ -160,7 +166,7 @@ impl Observer for Progress {
                 images,
             } => self.evaluating(dataset, done, images),
             Event::Evaluated { step, report } => {
-                // An epoch's own evaluations stand in its table.
+                // An epoch's own evaluations are in its table.
                 if !step.is_multiple_of(self.steps_per_epoch) && step != self.total_steps {
                     self.print(&format!(
                         "step {step}\n{}",
@@ -190,21 +196,22 @@ fn table(reports: &[Report]) -> String {
         .max()
         .unwrap_or(0)
         .max(7);
-    let names = |report: &Report| -> Vec<&'static str> {
-        report.metrics.0.iter().map(|(name, _)| *name).collect()
+    let columns = |report: &Report| -> Vec<MetricInfo> {
+        let metrics = report.metrics.0.iter();
+        metrics.map(|metric| metric.info).collect()
     };
     let mut text = String::new();
-    let mut head: Option<(couplet_eval::Protocol, Vec<&str>)> = None;
+    let mut head: Option<(couplet_eval::Protocol, Vec<MetricInfo>)> = None;
     for report in reports {
-        let own = (report.protocol, names(report));
+        let own = (report.protocol, columns(report));
         if head.as_ref() != Some(&own) {
             if head.is_some() {
                 text.push('\n');
             }
             let protocol = report.protocol.to_string();
             text.push_str(&format!("  {protocol:width$}  {:>7}", "images"));
-            for name in &own.1 {
-                text.push_str(&format!("  {:>6}", column(name)));
+            for info in &own.1 {
+                text.push_str(&format!("  {:>6}", info.label));
             }
             head = Some(own);
         }
@@ -212,15 +219,9 @@ fn table(reports: &[Report]) -> String {
             "\n  {:width$}  {:>7}",
             report.dataset, report.images
         ));
-        for (name, value) in &report.metrics.0 {
-            let width = column(name).chars().count().max(6);
-            let value = match *name {
-                "loss" => format!("{value:.4}"),
-                "c" => format!("{value:.2e}"),
-                name if name.ends_with("rank") => format!("{value:.1}"),
-                _ => format!("{:.2}%", value * 100.0),
-            };
-            text.push_str(&format!("  {value:>width$}"));
+        for metric in &report.metrics.0 {
+            let width = width_of(metric);
+            text.push_str(&format!("  {metric:>width$}"));
         }
         if report.skipped > 0 {
             text.push_str(&format!("  ({} skipped)", report.skipped));
@@ -229,13 +230,9 @@ fn table(reports: &[Report]) -> String {
     text
 }
 
-/// A metric's name as a table has room for it.
-fn column(name: &str) -> String {
-    name.replace("image_to_text_recall", "i→t R")
-        .replace("text_to_image_recall", "t→i R")
-        .replace("image_to_text_median_rank", "i→t rank")
-        .replace("text_to_image_median_rank", "t→i rank")
-        .replace('_', " ")
+/// Of a metric's column: of its head, or of a value with its unit.
+fn width_of(metric: &Metric) -> usize {
+    metric.info.label.chars().count().max(6)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rounded number for people")]

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{DOUBLE_PRECISION, Expected};
-use crate::zero_shot::{judge_classes, mean_average_precision};
+use crate::scoring::{mean_average_precision, score_classes};
 
 #[derive(Deserialize)]
 struct Fixture {
@@ -54,7 +54,7 @@ fn flat(scores_8ths: &[Vec<f32>]) -> Vec<f32> {
 fn accuracies_and_mean_per_class_are_those_of_clip_benchmark() {
     for case in fixture().single_label {
         let names: Vec<String> = (0..case.classes).map(|class| class.to_string()).collect();
-        let (metrics, _) = judge_classes(&flat(&case.scores_8ths), &case.labels, &names);
+        let (metrics, _) = score_classes(&flat(&case.scores_8ths), &case.labels, &names);
         assert_eq!(metrics.0.len(), case.metrics.len());
         for expected in &case.metrics {
             let ours = metrics.get(&expected.metric).unwrap();

@@ -25,7 +25,7 @@ use crate::{DeviceSetting, EmaConfig, OptimizerConfig};
 
 pub(crate) use changes::changes;
 pub use check::ResolvedRun;
-pub(crate) use check::{EvalTarget, HELD_OUT, LOSS, ResolvedEval};
+pub(crate) use check::{EvalTarget, HELD_OUT, LoggedMetric, ResolvedEval};
 pub(crate) use classify::Classes;
 pub use classify::{ClassifyConfig, HeadStart};
 pub use data::ResolvedData;
@@ -287,8 +287,8 @@ pub struct CheckpointConfig {
     /// Latest checkpoints to keep, beside the best one.
     #[serde(default = "default_keep")]
     pub keep: usize,
-    /// The metric whose highest value makes a checkpoint the best, such as
-    /// `eval/shapes/top1`.
+    /// The metric whose best value makes a checkpoint the best, such as `eval/shapes/top1`:
+    /// the lowest of losses and ranks, the highest of all others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best: Option<String>,
 }

@@ -6,8 +6,8 @@ use std::time::Instant;
 use burn::module::Module;
 use couplet_data::{Skipped, with_causes};
 use couplet_eval::{
-    Classification, Encoder, EvalOptions, FeatureCache, Report, classification, retrieval,
-    zero_shot,
+    Better, Classification, Encoder, EvalOptions, FeatureCache, Metric, Report, classification,
+    retrieval, zero_shot,
 };
 
 use super::{Run, TrainError, Window};
@@ -18,9 +18,6 @@ use crate::config::{EvalTarget, EvalWeights, ResolvedEval};
 use crate::log::eval_line;
 use crate::observer::{EpochSummary, Event, Observer};
 use crate::trainer::held_out::held_out;
-
-/// Ends of the names of metrics of which less is better.
-const LESS_IS_BETTER: [&str; 2] = ["loss", "median_rank"];
 
 impl Run<'_> {
     /// Runs the evaluations that are due after this step. One that fails costs its numbers,
@@ -36,8 +33,8 @@ impl Run<'_> {
         let mut reports = Vec::new();
         for eval in checked.evals.iter().filter(|eval| is_due(eval.every_steps)) {
             let (encoder, head) = self.encoder(eval.weights)?;
-            let judged = (&encoder, head.as_ref());
-            let (report, skipped) = match self.evaluate_one(eval, judged, observer) {
+            let model = (&encoder, head.as_ref());
+            let (report, skipped) = match self.evaluate_one(eval, model, observer) {
                 Ok(outcome) => outcome,
                 Err(error) => {
                     let (name, causes) = (eval.name(), with_causes(&*error));
@@ -130,23 +127,20 @@ impl Run<'_> {
         let Some(wanted) = &self.checked.config.checkpoint.best else {
             return false;
         };
-        let value = reports.iter().find_map(|report| {
+        let metric = reports.iter().find_map(|report| {
             let mut metrics = report.metrics.0.iter();
-            metrics.find(|(metric, _)| format!("eval/{}/{metric}", report.dataset) == *wanted)
+            metrics.find(|metric| metric.info.logged_as(&report.dataset) == *wanted)
         });
-        let Some((_, value)) = value.copied() else {
+        let Some(&Metric { info, value }) = metric else {
             return false;
         };
-        let is_less = LESS_IS_BETTER.iter().any(|end| wanted.ends_with(end));
-        let is_no_better = |best: f64| {
-            if is_less {
-                best <= value
-            } else {
-                best >= value
-            }
-        };
         let best = self.state.best.as_ref();
-        if best.is_some_and(|best| best.metric == *wanted && is_no_better(best.value)) {
+        let best = best.filter(|best| best.metric == *wanted);
+        let is_better = |better: Better| {
+            // A checkpoint without a number is not the best, even if it is the first.
+            !value.is_nan() && best.is_none_or(|best| better.is_better(value, best.value))
+        };
+        if !info.better.is_some_and(is_better) {
             return false;
         }
         self.state.best = Some(BestState {

@@ -4,12 +4,13 @@ use burn::module::Param;
 use burn::tensor::Tensor;
 use couplet_data::Skipped;
 use couplet_data::loader::LoaderState;
+use couplet_eval::metric::LOSS;
 use couplet_eval::{Encoder, Metrics, Protocol, Report, retrieval_metrics};
 use couplet_loss::{Features, Loss, default_chunk};
 use couplet_model::l2_normalize;
 
 use super::TrainError;
-use crate::config::ResolvedData;
+use crate::config::{HELD_OUT, ResolvedData};
 
 /// Reads the pairs in batches as large as in training, without augmentation, each once and
 /// in an order that is the same each time; the last batch is as large as what is left. As in
@@ -68,9 +69,9 @@ pub(super) fn held_out(
     let retrieval = retrieval_metrics(&Tensor::cat(images, 0), &Tensor::cat(texts, 0), &each);
     #[expect(clippy::cast_precision_loss, reason = "pairs are few")]
     let mean = sum / pairs as f64;
-    let metrics = [vec![(crate::config::LOSS, mean)], retrieval.0].concat();
+    let metrics = [vec![LOSS.of(mean)], retrieval.0].concat();
     let report = Report {
-        dataset: crate::config::HELD_OUT.into(),
+        dataset: HELD_OUT.into(),
         protocol: Protocol::HeldOut,
         metrics: Metrics(metrics),
         images: pairs,

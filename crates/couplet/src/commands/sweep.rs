@@ -1,5 +1,6 @@
 //! `couplet sweep`.
 
+use couplet_eval::Unit;
 use couplet_train::{Sweep, TrialResult};
 
 use super::train::stop_on_signals;
@@ -10,6 +11,10 @@ pub(crate) fn run(arguments: &SweepArguments) -> anyhow::Result<u8> {
     let sweep = Sweep::read(&arguments.sweep, arguments.run_dir.as_deref())?;
     let trials = sweep.trials();
     println!("{} trials in {}", trials.len(), sweep.folder().display());
+    if let Some(warning) = sweep.warning() {
+        eprintln!("warning: {warning}");
+    }
+    let (metric, unit) = (sweep.metric(), sweep.metric_info().unit);
     let stop = stop_on_signals()?;
     let mut results = Vec::new();
     for (at, trial) in trials.iter().enumerate() {
@@ -28,32 +33,32 @@ pub(crate) fn run(arguments: &SweepArguments) -> anyhow::Result<u8> {
             );
             return Ok(EXIT_INTERRUPTED);
         };
-        println!("{}", in_words(&result, sweep.metric()));
+        println!("{}", in_words(&result, metric, unit));
         results.push(result);
         sweep.rank(&mut results)?;
     }
     let path = sweep.rank(&mut results)?;
-    println!("\n{}", table(&results, sweep.metric()));
+    println!("\n{}", table(&results, metric, unit));
     println!("ranking    {}", path.display());
     let all_failed = results.iter().all(|result| result.value.is_none());
     Ok(if all_failed { EXIT_FAILED } else { 0 })
 }
 
-fn in_words(result: &TrialResult, metric: &str) -> String {
+fn in_words(result: &TrialResult, metric: &str, unit: Unit) -> String {
     match (result.value, result.step, &result.error) {
-        (Some(value), Some(step), _) => format!("{metric} = {value:.4} at step {step}"),
+        (Some(value), Some(step), _) => {
+            format!("{metric} = {} at step {step}", unit.format(value))
+        }
         (_, _, Some(error)) => format!("no result: {error}"),
         _ => "no result".to_string(),
     }
 }
 
-fn table(results: &[TrialResult], metric: &str) -> String {
+fn table(results: &[TrialResult], metric: &str, unit: Unit) -> String {
     let width = metric.len().max(8);
     let mut text = format!("rank  {metric:>width$}  {:>6}  trial      set", "step");
     for (at, result) in results.iter().enumerate() {
-        let value = result
-            .value
-            .map_or("-".into(), |value| format!("{value:.4}"));
+        let value = result.value.map_or("-".into(), |value| unit.format(value));
         let step = result.step.map_or("-".into(), |step| step.to_string());
         text.push_str(&format!(
             "\n{:4}  {value:>width$}  {step:>6}  {}  {}",

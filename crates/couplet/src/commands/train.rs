@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
+use couplet_eval::MetricInfo;
 use couplet_train::{Outcome, RunConfig, RunFolder, StopReason, StopSignal};
 
 use crate::progress::{Progress, Screen};
@@ -109,10 +110,10 @@ fn print_outcome(arguments: &TrainArguments, config: &RunConfig, path: &Path, ou
         StopReason::Interrupted => println!("\nstopped after step {}", outcome.steps),
     }
     if let Some(best) = &outcome.best {
-        println!(
-            "best       {} = {:.4} at step {}",
-            best.metric, best.value, best.step
-        );
+        let (metric, step) = (&best.metric, best.step);
+        let info = MetricInfo::of_logged(metric);
+        let value = info.map_or(best.value.to_string(), |info| info.unit.format(best.value));
+        println!("best       {metric} = {value} at step {step}");
     } else if let Some(wanted) = &config.checkpoint.best
         && outcome.ending != StopReason::Interrupted
     {

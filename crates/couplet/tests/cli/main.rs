@@ -9,5 +9,6 @@ mod object_store;
 mod resuming;
 #[cfg(feature = "object-store")]
 mod servers;
+mod sweeps;
 mod training;
 mod workspace;

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use couplet_data::loader::TokenOptions;
 use couplet_data::{Augment, with_causes};
-use couplet_eval::{Dataset, DatasetConfig, RETRIEVAL_METRICS, Task, class_metrics};
+use couplet_eval::metric::LOSS;
+use couplet_eval::{Dataset, DatasetConfig, MetricInfo, RETRIEVAL_METRICS, Task, class_metrics};
 use couplet_model::PreprocessSpec;
 
 use super::super::{
@@ -17,14 +18,21 @@ use crate::duration::Sizes;
 pub(crate) const HELD_OUT: &str = "val";
 /// Pairs that are judged unless the config says how many.
 const DEFAULT_PAIRS: usize = 10_000;
-/// The metric of a held-out evaluation, beside retrieval's.
-pub(crate) const LOSS: &str = "loss";
 
 /// An entry of `[[eval]]` with its dataset opened.
 pub(crate) struct ResolvedEval {
     pub target: EvalTarget,
     pub every_steps: u64,
     pub weights: EvalWeights,
+}
+
+/// A metric by its name in `metrics.jsonl`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LoggedMetric {
+    pub name: String,
+    pub info: MetricInfo,
+    /// Of an evaluation, not of a training step.
+    pub is_evaluation: bool,
 }
 
 /// What an evaluation reads.
@@ -46,20 +54,21 @@ impl ResolvedEval {
         }
     }
 
-    /// The names of its numbers in `metrics.jsonl`.
-    pub fn metric_names(&self) -> Vec<String> {
-        let metrics: Vec<&str> = match &self.target {
+    /// What it writes to `metrics.jsonl`.
+    pub fn metrics(&self) -> Vec<LoggedMetric> {
+        let metrics = match &self.target {
             EvalTarget::ZeroShot(dataset) | EvalTarget::Classification(dataset) => {
                 class_metrics(dataset).to_vec()
             }
             EvalTarget::Retrieval(_) => RETRIEVAL_METRICS.to_vec(),
             EvalTarget::HeldOut(_) => [&[LOSS][..], &RETRIEVAL_METRICS].concat(),
         };
-        let name = self.name();
-        metrics
-            .iter()
-            .map(|metric| format!("eval/{name}/{metric}"))
-            .collect()
+        let logged = |info: MetricInfo| LoggedMetric {
+            name: info.logged_as(self.name()),
+            info,
+            is_evaluation: true,
+        };
+        metrics.into_iter().map(logged).collect()
     }
 }
 

@@ -14,13 +14,14 @@ use couplet_data::{Clean, Tokenizer, with_causes};
 use couplet_eval::{find_model, open_tokenizer, token_options};
 use couplet_model::{ImageTowerSpec, ModelSource, PreprocessSpec, inspect_as};
 
-pub(crate) use evals::{EvalTarget, HELD_OUT, LOSS, ResolvedEval};
+pub(crate) use evals::{EvalTarget, HELD_OUT, LoggedMetric, ResolvedEval};
 
 use super::{
     Classes, ClassifyConfig, ConfigIssue, DataConfig, DeviceCheck, EvalWeights, ModelConfig,
     ResolvedData, RunConfig,
 };
 use crate::duration::{Sizes, Unit};
+use crate::log::TRAIN_METRICS;
 use crate::schedule::Schedule;
 
 /// A sound config with what it names, opened.
@@ -44,18 +45,15 @@ impl ResolvedRun {
         eval.map_or(EvalWeights::Ema, |eval| eval.weights)
     }
 
-    /// The names of all numbers that the run writes to `metrics.jsonl`.
-    pub fn metric_names(&self) -> Vec<String> {
-        let train = [
-            "loss",
-            "lr",
-            "logit_scale",
-            "grad_norm",
-            "samples_per_second",
-            "data_wait",
-        ];
-        let evals = self.evals.iter().flat_map(ResolvedEval::metric_names);
-        train.iter().map(ToString::to_string).chain(evals).collect()
+    /// All metrics that the run writes to `metrics.jsonl`.
+    pub(crate) fn metrics(&self) -> Vec<LoggedMetric> {
+        let train = TRAIN_METRICS.map(|info| LoggedMetric {
+            name: info.name.into(),
+            info,
+            is_evaluation: false,
+        });
+        let evals = self.evals.iter().flat_map(ResolvedEval::metrics);
+        train.into_iter().chain(evals).collect()
     }
 
     /// Steps between two lines of `metrics.jsonl`.
@@ -408,7 +406,8 @@ impl<'a> Check<'a> {
         let (Some(best), Some(evals)) = (&table.best, evals) else {
             return;
         };
-        let metrics: Vec<String> = evals.iter().flat_map(ResolvedEval::metric_names).collect();
+        let metrics = evals.iter().flat_map(ResolvedEval::metrics);
+        let metrics: Vec<String> = metrics.map(|metric| metric.name).collect();
         if !metrics.contains(best) {
             let there_are = if metrics.is_empty() {
                 "there is no [[eval]]".to_string()

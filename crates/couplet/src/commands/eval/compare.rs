@@ -1,73 +1,27 @@
 //! `couplet eval compare`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use couplet_eval::metric::EVALUATION;
+use couplet_eval::{MetricInfo, Unit};
 use serde_json::Value;
 
 use super::write_json;
 use crate::eval_arguments::CompareArguments;
 
-/// What the numbers of evaluations begin with in a run's log.
-const EVALUATION: &str = "eval/";
-/// Counts, which are no results.
-const COUNTS: [&str; 2] = ["/images", "/skipped"];
-
-/// A run's evaluations: of each number the last, and the step that it stands at.
+/// A run's evaluations: of each metric, `DATASET/METRIC`, the last value and its step.
 type Results = BTreeMap<String, (f64, u64)>;
 
-/// The last numbers of each run side by side.
+/// The last values of each run, run by run.
 pub(super) fn run(arguments: &CompareArguments) -> anyhow::Result<u8> {
-    let runs = arguments.runs.iter().map(|run| {
-        let results = read(run)?;
-        let name = run.file_name().unwrap_or(run.as_os_str()).to_string_lossy();
-        Ok((name.into_owned(), results))
-    });
-    let mut runs: Vec<(String, Results)> = runs.collect::<anyhow::Result<_>>()?;
-    let mut names: Vec<String> = runs.iter().map(|(name, _)| name.clone()).collect();
-    names.sort();
-    if names.windows(2).any(|pair| pair[0] == pair[1]) {
-        // Folders of one name are told apart by their paths.
-        for ((name, _), path) in runs.iter_mut().zip(&arguments.runs) {
-            *name = path.display().to_string();
-        }
-    }
+    let runs = read_all(&arguments.runs)?;
     if runs.iter().all(|(_, results)| results.is_empty()) {
         bail!("none of the runs has been evaluated");
     }
-    let mut names: Vec<&String> = runs
-        .iter()
-        .flat_map(|(_, results)| results.keys())
-        .collect();
-    names.sort();
-    names.dedup();
-    let width = names.iter().map(|name| name.len()).max().unwrap_or(0);
-    let column = runs
-        .iter()
-        .map(|(name, _)| name.len())
-        .max()
-        .unwrap_or(0)
-        .max(10);
-    let head: Vec<String> = (runs.iter())
-        .map(|(name, _)| format!("  {name:>column$}"))
-        .collect();
-    println!("{:width$}{}", "", head.concat());
-    for name in &names {
-        let cell = |results: &Results| match results.get(*name) {
-            Some((value, _)) => format!("  {value:>column$.4}"),
-            None => format!("  {:>column$}", "–"),
-        };
-        let cells: String = runs.iter().map(|(_, results)| cell(results)).collect();
-        println!("{name:width$}{cells}");
-    }
-    let steps = runs.iter().map(|(_, results)| {
-        let last = results.values().map(|(_, step)| *step).max();
-        let last = last.map_or("–".into(), |step| step.to_string());
-        format!("  {last:>column$}")
-    });
-    println!("{:width$}{}", "at step", steps.collect::<String>());
+    println!("{}", table(&runs));
     if let Some(file) = &arguments.json {
         let runs = runs.iter().map(|(name, results)| {
             let values = results.iter().map(|(metric, (value, step))| {
@@ -92,6 +46,69 @@ pub(super) fn run(arguments: &CompareArguments) -> anyhow::Result<u8> {
     Ok(0)
 }
 
+/// The runs by their folders' names, or by their paths where two names are the same.
+fn read_all(folders: &[PathBuf]) -> anyhow::Result<Vec<(String, Results)>> {
+    let runs = folders.iter().map(|run| {
+        let name = run.file_name().unwrap_or(run.as_os_str()).to_string_lossy();
+        Ok((name.into_owned(), read(run)?))
+    });
+    let mut runs: Vec<(String, Results)> = runs.collect::<anyhow::Result<_>>()?;
+    let names: BTreeSet<&String> = runs.iter().map(|(name, _)| name).collect();
+    if names.len() < runs.len() {
+        for ((name, _), path) in runs.iter_mut().zip(folders) {
+            *name = path.display().to_string();
+        }
+    }
+    Ok(runs)
+}
+
+/// A row for each metric and a column for each run; where there are several runs, the best value
+/// of a row is marked.
+fn table(runs: &[(String, Results)]) -> String {
+    let names: BTreeSet<&String> = runs
+        .iter()
+        .flat_map(|(_, results)| results.keys())
+        .collect();
+    let width = names.iter().map(|name| name.len()).max().unwrap_or(0);
+    let heads = runs.iter().map(|(name, _)| name.chars().count());
+    let column = heads.max().unwrap_or(0).max(10);
+    let cell = |text: &str, mark: char| format!("  {text:>column$}{mark}");
+    let row = |head: &str, cells: &mut dyn Iterator<Item = String>| {
+        let cells: String = cells.collect();
+        format!("{head:width$}{}", cells.trim_end()) + "\n"
+    };
+    let mut text = row("", &mut runs.iter().map(|(name, _)| cell(name, ' ')));
+    for name in names {
+        let info = info_of(name);
+        let values = || runs.iter().map(|(_, results)| results.get(name).copied());
+        let best = info.and_then(|info| best(info, values().flatten().map(|(value, _)| value)));
+        let mut cells = values().map(|value| match value {
+            Some((value, _)) => {
+                let is_best = runs.len() > 1 && best == Some(value);
+                let unit = info.map_or(Unit::Factor, |info| info.unit);
+                cell(&unit.format(value), if is_best { '*' } else { ' ' })
+            }
+            None => cell("–", ' '),
+        });
+        text.push_str(&row(name, &mut cells));
+    }
+    let steps = runs.iter().map(|(_, results)| {
+        let last = results.values().map(|(_, step)| *step).max();
+        cell(&last.map_or("–".into(), |step| step.to_string()), ' ')
+    });
+    text + row("at step", &mut { steps }).trim_end()
+}
+
+/// The best of a row's values, if one direction is better.
+fn best(info: MetricInfo, values: impl Iterator<Item = f64>) -> Option<f64> {
+    let better = info.better?;
+    values.min_by(|a, b| better.compare(*a, *b))
+}
+
+fn info_of(metric: &str) -> Option<MetricInfo> {
+    MetricInfo::of_logged(&format!("{EVALUATION}{metric}"))
+}
+
 fn read(run: &Path) -> anyhow::Result<Results> {
     let path = run.join("metrics.jsonl");
     let text = fs::read_to_string(&path)
@@ -104,7 +121,7 @@ fn read(run: &Path) -> anyhow::Result<Results> {
     {
         let step = line["step"].as_u64().unwrap_or(0);
         for (name, value) in line.as_object().into_iter().flatten() {
-            let is_count = COUNTS.iter().any(|end| name.ends_with(end));
+            let is_count = MetricInfo::of_logged(name).is_some_and(|info| info.unit == Unit::Count);
             if let Some(value) = value.as_f64()
                 && let Some(metric) = name.strip_prefix(EVALUATION)
                 && !is_count
@@ -117,4 +134,43 @@ fn read(run: &Path) -> anyhow::Result<Results> {
         eprintln!("{}: holds no evaluation yet", path.display());
     }
     Ok(results)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_show_units_and_mark_the_best_in_the_metrics_own_direction() {
+        let results = |top1: f64, rank: f64, loss: f64| {
+            let values = [
+                ("set/top1", top1),
+                ("set/text_to_image_median_rank", rank),
+                ("val/loss", loss),
+                ("val/of_a_later_version", 0.25),
+            ];
+            let pairs = values.map(|(name, value)| (name.to_string(), (value, 7)));
+            Results::from(pairs)
+        };
+        let mut second = results(0.75, 3.5, 1.25);
+        second.remove("val/loss");
+        let runs = [
+            ("a".to_string(), results(0.5, 2.0, 1.5)),
+            ("b".to_string(), second),
+        ];
+        let text = table(&runs);
+        let row = |name: &str| -> Vec<String> {
+            let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+            line[name.len()..]
+                .split_whitespace()
+                .map(str::to_string)
+                .collect()
+        };
+        assert_eq!(row("set/top1"), ["50.00%", "75.00%*"]);
+        assert_eq!(row("set/text_to_image_median_rank"), ["2.0*", "3.5"]);
+        assert_eq!(row("val/loss"), ["1.5000*", "–"]);
+        assert_eq!(row("val/of_a_later_version"), ["0.2500", "0.2500"]);
+        assert_eq!(row("at step"), ["7", "7"]);
+        assert!(!table(&runs[..1]).contains('*'));
+    }
 }

@@ -175,12 +175,14 @@ fn classify(arguments: &ClassificationArguments) -> anyhow::Result<u8> {
 
 /// The ways of prompting side by side.
 fn print_prompts(name: &str, rows: &[(PromptMode, Report)]) {
-    let names: Vec<&str> = rows[0].1.metrics.0.iter().map(|(name, _)| *name).collect();
-    let head: Vec<String> = names.iter().map(|name| format!("  {name:>14}")).collect();
+    let metrics = rows[0].1.metrics.0.iter();
+    let head: Vec<String> = metrics
+        .map(|metric| format!("  {:>14}", metric.info.name))
+        .collect();
     println!("{name:18}{}", head.concat());
     for (prompts, report) in rows {
-        let values = report.metrics.0.iter().map(|(_, value)| 100.0 * value);
-        let values: Vec<String> = values.map(|value| format!("  {value:>13.2}%")).collect();
+        let metrics = report.metrics.0.iter();
+        let values: Vec<String> = metrics.map(|metric| format!("  {metric:>14}")).collect();
         println!("  {:16}{}", prompts.to_string(), values.concat());
     }
     println!();

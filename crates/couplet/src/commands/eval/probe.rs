@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use couplet_eval::metric::TOP1;
 use couplet_eval::{
     ConfusionMatrix, FeatureFile, LinearProbe, ProbeData, ProbeSettings, Report, SolverOptions,
     knn, linear_probe,
@@ -26,9 +27,9 @@ pub(super) fn linear(arguments: &LinearProbeArguments) -> anyhow::Result<u8> {
     judge(&arguments.probe, |data| {
         let probe = linear_probe(data, settings, |c, accuracy| {
             eprintln!(
-                "{}: C = {c:.3e}: {:.2}% of the validation images",
+                "{}: C = {c:.3e}: {} of the validation images",
                 data.name,
-                100.0 * accuracy
+                TOP1.of(accuracy)
             );
         });
         if !probe.classifier.converged {

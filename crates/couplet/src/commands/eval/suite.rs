@@ -5,8 +5,8 @@ use std::fs;
 use anyhow::{Context, anyhow};
 use couplet_data::with_causes;
 use couplet_eval::{
-    Dataset, Encoder, EvalOptions, ProbeData, ProbeSettings, Report, SolverOptions, Task, knn,
-    linear_probe, retrieval, zero_shot,
+    Dataset, Encoder, EvalOptions, Metric, ProbeData, ProbeSettings, Report, SolverOptions, Task,
+    knn, linear_probe, retrieval, zero_shot,
 };
 
 use super::{open_cache, open_datasets, open_model, options, tell_skipped, write_json};
@@ -118,8 +118,9 @@ fn evaluate(
 fn csv(reports: &[Report]) -> String {
     let mut text = "dataset,protocol,metric,value,images\n".to_string();
     for report in reports {
-        for (metric, value) in &report.metrics.0 {
+        for Metric { info, value } in &report.metrics.0 {
             let (name, protocol, images) = (&report.dataset, report.protocol, report.images);
+            let metric = info.name;
             text.push_str(&format!("{name},{protocol},{metric},{value},{images}\n"));
         }
     }

@@ -1,35 +1,28 @@
 //! The one place that joins model, transform and tokenizer.
 
+mod error;
+mod files;
+mod tokens;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
 use couplet_data::loader::TokenOptions;
-use couplet_data::{
-    Clean, DEFAULT_MAX_IMAGE_PIXELS, ImageData, SampleError, Tokenizer, TokenizerError, Transform,
-    batch, labelled,
-};
+use couplet_data::{DEFAULT_MAX_IMAGE_PIXELS, ImageData, Tokenizer, Transform, batch, labelled};
 use couplet_model::{
-    ClassifierHead, Clip, FolderError, Interpolation, ModelSource, ModelSpec, PreprocessError,
-    PreprocessSpec, ResizeMode, TokenizerSpec, l2_normalize,
+    Clip, Interpolation, ModelSource, ModelSpec, PreprocessSpec, ResizeMode, l2_normalize,
 };
 use rayon::prelude::*;
 
+pub use error::{ImageError, MissingTokenizer, OpenError};
+use files::head_of;
+pub use files::{EMA_HEAD_FILE, EMA_WEIGHTS_FILE, EVAL_WEIGHTS_FILE, HEAD_FILE, Head, find_model};
+pub use tokens::{open_tokenizer, token_options};
+
 /// Texts whose features are computed at once.
 const TEXT_BATCH: usize = 256;
-/// A run's pointers to its checkpoints, the preferred one first.
-const POINTERS: [&str; 2] = ["best", "latest"];
-
-/// Averaged weights beside a checkpoint's own.
-pub const EMA_WEIGHTS_FILE: &str = "open_clip_model_ema.safetensors";
-
-/// A fine-tuned model's classifier beside its weights, and that of averaged weights.
-pub const HEAD_FILE: &str = "head.safetensors";
-pub const EMA_HEAD_FILE: &str = "head_ema.safetensors";
-
-/// Names which of a checkpoint's weights its evaluations judged, where there are two.
-pub const EVAL_WEIGHTS_FILE: &str = "eval_weights";
 
 /// A model that takes images and text.
 #[derive(Debug, Clone)]
@@ -42,14 +35,7 @@ pub struct Encoder {
     head: Option<Head>,
 }
 
-/// What tells classes in a fine-tuned model.
-#[derive(Debug, Clone)]
-pub struct Head {
-    pub classifier: ClassifierHead,
-    pub class_names: Vec<String>,
-}
-
-/// How a model is opened, beside its path.
+/// How a model is opened, besides its path.
 #[derive(Debug, Clone, Default)]
 pub struct OpenOptions {
     /// For weights that do not say which architecture they are of: a preset's name or an
@@ -57,50 +43,6 @@ pub struct OpenOptions {
     pub arch: Option<String>,
     /// Keys and values that replace those of the model's preprocessing.
     pub preprocess: Vec<(String, String)>,
-}
-
-/// A model whose tokenizer is not on disk takes images only.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error(
-    "this model's tokenizer, {name}, is not there: put its tokenizer.json beside the model's config"
-)]
-pub struct MissingTokenizer {
-    name: String,
-}
-
-/// Why a model could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error("{}: cannot be read", path.display())]
-    Io {
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    #[error(transparent)]
-    Folder(#[from] FolderError),
-    #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
-    #[error(transparent)]
-    Preprocess(#[from] PreprocessError),
-    #[error("`preprocess.{key}` {message}")]
-    UnsoundPreprocess { key: &'static str, message: String },
-    #[error("the tokenizer has {tokenizer} ids, but the text tower's vocabulary is {vocab_size}")]
-    Vocabulary { tokenizer: usize, vocab_size: usize },
-}
-
-/// Why an image could not be encoded.
-#[derive(Debug, thiserror::Error)]
-pub enum ImageError {
-    #[error("{}: cannot be read", path.display())]
-    Io {
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    #[error(
-        "{}: {}: {}; expected a JPEG, PNG, WebP, GIF, BMP or TIFF image",
-        path.display(), fault.cause, fault.detail
-    )]
-    Unusable { path: PathBuf, fault: SampleError },
 }
 
 impl Encoder {
@@ -182,7 +124,7 @@ impl Encoder {
             spec,
             preprocess,
             tokens,
-            head: head_beside(&weights, device)?,
+            head: head_of(&weights, device)?,
         })
     }
 
@@ -193,7 +135,7 @@ impl Encoder {
         self
     }
 
-    /// What tells classes, if the model was fine-tuned to.
+    /// The classification head, if the model was fine-tuned.
     pub fn head(&self) -> Option<&Head> {
         self.head.as_ref()
     }
@@ -357,130 +299,5 @@ pub fn eval_transform(spec: &ModelSpec, preprocess: &PreprocessSpec) -> Transfor
     Transform::eval(image_size, fit, filter)
 }
 
-/// How a text tower of this spec takes a tokenizer's ids.
-///
-/// # Errors
-/// If the tokenizer has ids that the tower does not know.
-pub fn token_options(
-    spec: &ModelSpec,
-    tokenizer: Arc<Tokenizer>,
-) -> Result<TokenOptions, OpenError> {
-    let text = &spec.text;
-    if tokenizer.vocab_size() > text.vocab_size {
-        return Err(OpenError::Vocabulary {
-            tokenizer: tokenizer.vocab_size(),
-            vocab_size: text.vocab_size,
-        });
-    }
-    // A tokenizer of Hugging Face pads with its own token, whatever the config says.
-    let own = tokenizer.file().and_then(|_| tokenizer.pad_id());
-    Ok(TokenOptions {
-        pad_id: own.unwrap_or(text.pad_id),
-        context_length: text.context_length,
-        cut: text.reads_no_padding(),
-        tokenizer,
-    })
-}
-
-/// Reads the tokenizer that a model names, if it is there.
-///
-/// # Errors
-/// If it is there and cannot be read.
-pub fn open_tokenizer(
-    spec: &TokenizerSpec,
-) -> Result<Result<Arc<Tokenizer>, MissingTokenizer>, TokenizerError> {
-    match spec {
-        TokenizerSpec::Clip => Ok(Ok(Tokenizer::clip())),
-        TokenizerSpec::File { path, clean } => {
-            let clean = Clean::from_name(clean).unwrap_or_default();
-            Ok(Ok(Arc::new(Tokenizer::from_file(path, clean)?)))
-        }
-        TokenizerSpec::Missing { name } => Ok(Err(MissingTokenizer { name: name.clone() })),
-    }
-}
-
-/// What `path` stands for: a run's folder for one of its checkpoints, anything else for
-/// itself.
-///
-/// # Errors
-/// If a run's pointer cannot be read.
-pub fn find_model(path: &Path) -> Result<PathBuf, OpenError> {
-    let mut path = path.to_path_buf();
-    for pointer in POINTERS {
-        let file = path.join(pointer);
-        if !file.is_file() {
-            continue;
-        }
-        let name =
-            fs::read_to_string(&file).map_err(|source| OpenError::Io { path: file, source })?;
-        let checkpoint = path.join("checkpoints").join(name.trim());
-        if checkpoint.is_dir() {
-            path = checkpoint;
-            break;
-        }
-    }
-    let judged = path.join(EVAL_WEIGHTS_FILE);
-    if !judged.is_file() {
-        return Ok(path);
-    }
-    let name = fs::read_to_string(&judged).map_err(|source| OpenError::Io {
-        path: judged,
-        source,
-    })?;
-    Ok(path.join(name.trim()))
-}
-
-/// The classifier that belongs to a file of weights, if it has one.
-fn head_beside(weights: &Path, device: &Device) -> Result<Option<Head>, FolderError> {
-    let is_average = weights.file_name() == Some(EMA_WEIGHTS_FILE.as_ref());
-    let name = if is_average { EMA_HEAD_FILE } else { HEAD_FILE };
-    let path = weights.with_file_name(name);
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let (classifier, class_names) = ClassifierHead::load(&path, device)?;
-    Ok(Some(Head {
-        classifier,
-        class_names,
-    }))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use couplet_model::{open_clip, presets};
-
-    #[test]
-    fn a_runs_folder_opens_at_its_best_checkpoint() {
-        let run = tempfile::tempdir().unwrap();
-        let device = Device::flex();
-        let spec = presets::find("ViT-Ti-8-32").unwrap();
-        for (name, seed) in [("step-1", 1), ("step-2", 2)] {
-            let folder = run.path().join("checkpoints").join(name);
-            std::fs::create_dir_all(&folder).unwrap();
-            let model = Clip::init(&spec, seed, &device);
-            open_clip::save(&folder, &model, &spec, &PreprocessSpec::default(), None).unwrap();
-        }
-        std::fs::write(run.path().join("latest"), "step-2\n").unwrap();
-        std::fs::write(run.path().join("best"), "step-1\n").unwrap();
-        let features = |path: &Path| {
-            let encoder = Encoder::open(path, &device).unwrap();
-            let features = encoder.encode_texts(&["a word"]).unwrap();
-            features.into_data().try_to_vec::<f32>().unwrap()
-        };
-        let best = features(run.path());
-        assert_eq!(best, features(&run.path().join("checkpoints/step-1")));
-        assert_ne!(best, features(&run.path().join("checkpoints/step-2")));
-        let norm: f32 = best.iter().map(|v| v * v).sum();
-        assert!((norm - 1.0).abs() < 1e-5);
-    }
-
-    #[test]
-    fn a_folder_without_a_model_says_what_may_stand_there() {
-        let folder = tempfile::tempdir().unwrap();
-        let error = Encoder::open(folder.path(), &Device::flex())
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("open_clip_config.json"), "{error}");
-    }
-}
+mod tests;

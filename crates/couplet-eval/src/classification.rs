@@ -1,0 +1,102 @@
+//! Classification by a trained head, and what it shares with zero-shot classification.
+
+use burn::tensor::{Device, Tensor};
+use couplet_data::Skipped;
+use couplet_model::{ClassifierHead, l2_normalize};
+
+use crate::confusion::ConfusionMatrix;
+use crate::dataset::Dataset;
+use crate::encoder::Encoder;
+use crate::features::Features;
+use crate::protocol::{EvalError, EvalOptions, read_features};
+use crate::report::{Protocol, Report};
+use crate::scoring::score;
+
+/// Images that are scored at once.
+const SCORED: usize = 1024;
+
+/// What an evaluation by classes found.
+#[derive(Debug)]
+pub struct Classification {
+    pub report: Report,
+    /// Which classes were taken for which; of a set where an image has one class.
+    pub confusion: Option<ConfusionMatrix>,
+    /// Images that could not be read.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Classifies every image of `dataset` by a head that was trained for its classes.
+/// - progress: called with the number of images that are done.
+///
+/// # Errors
+/// If the set has captions or other classes, or no image can be read.
+///
+/// # Panics
+/// If the device fails.
+pub fn classification(
+    encoder: &Encoder,
+    head: &ClassifierHead,
+    dataset: &Dataset,
+    options: EvalOptions,
+    progress: impl FnMut(usize),
+) -> Result<Classification, EvalError> {
+    let (class_names, _) = dataset.classes()?;
+    let (own, wanted) = (head.classes(), class_names.len());
+    if own != wanted {
+        let message = format!("has {wanted} classes, the model's head has {own}");
+        return Err(dataset.unfit(&message).into());
+    }
+    let features = read_features(encoder, dataset, options, progress)?;
+    let scores = score_all(
+        |features| head.forward(features),
+        &features,
+        &encoder.model().device(),
+    );
+    Ok(classified(
+        Protocol::Classification,
+        &scores,
+        class_names,
+        &features,
+        dataset,
+    ))
+}
+
+/// The report of a dataset's scores, `[images][classes]`.
+pub(crate) fn classified(
+    protocol: Protocol,
+    scores: &[f32],
+    class_names: &[String],
+    features: &Features,
+    dataset: &Dataset,
+) -> Classification {
+    let (metrics, confusion) = score(scores, class_names, &features.indices, dataset);
+    Classification {
+        report: Report {
+            dataset: dataset.name.clone(),
+            protocol,
+            metrics,
+            images: features.len(),
+            targets: class_names.len(),
+            skipped: features.skipped.len(),
+        },
+        confusion,
+        skipped: features.skipped.clone(),
+    }
+}
+
+/// The scores of features as the tower made them, `[images][classes]`, rows first.
+/// - classifier: from image features `[batch, embed_dim]`, L2-normalised, to scores `[batch, classes]`.
+pub(crate) fn score_all(
+    classifier: impl Fn(Tensor<2>) -> Tensor<2>,
+    features: &Features,
+    device: &Device,
+) -> Vec<f32> {
+    let all = l2_normalize(features.tensor(device));
+    let mut scores = Vec::new();
+    for start in (0..features.len()).step_by(SCORED) {
+        let end = features.len().min(start + SCORED);
+        let some = classifier(all.clone().narrow(0, start, end - start)).into_data();
+        scores.extend(some.try_to_vec::<f32>().expect("scores are f32"));
+    }
+    scores
+}

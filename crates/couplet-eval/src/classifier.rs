@@ -1,0 +1,125 @@
+//! Classifiers made of prompts.
+//!
+//! Source: Radford et al. 2021, section 3.1.4; open_clip `build_zero_shot_classifier`.
+
+use burn::tensor::{Tensor, TensorData};
+use couplet_data::formats::templates::fill_template;
+use couplet_model::l2_normalize;
+use couplet_model::weights::HostTensor;
+
+use crate::encoder::{Encoder, MissingTokenizer};
+use crate::features::FeatureCache;
+
+/// What a file of a classifier calls it.
+const CLASSIFIER: &str = "classifier";
+
+/// One text feature a class: the mean of its templates' features, renormalised.
+#[derive(Debug, Clone)]
+pub struct Classifier {
+    /// `[classes, embed_dim]`, L2-normalised.
+    weights: Tensor<2>,
+}
+
+impl Classifier {
+    /// Embeds every class in every template.
+    ///
+    /// # Errors
+    /// If the model's tokenizer is not on disk.
+    ///
+    /// # Panics
+    /// If there are no classes or no templates.
+    pub fn new(
+        encoder: &Encoder,
+        class_names: &[String],
+        templates: &[String],
+    ) -> Result<Self, MissingTokenizer> {
+        let texts: Vec<String> = texts_of(class_names, templates).collect();
+        let features = encoder.encode_texts(&texts)?;
+        let embed_dim = features.dims()[1];
+        let mean = features
+            .reshape([class_names.len(), templates.len(), embed_dim])
+            .mean_dim(1)
+            .squeeze_dim::<2>(1);
+        Ok(Self {
+            weights: l2_normalize(mean),
+        })
+    }
+
+    /// As [`Self::new`], from the cache if it is there, and into it if not.
+    pub(crate) fn cached(
+        encoder: &Encoder,
+        class_names: &[String],
+        templates: &[String],
+        cache: Option<&FeatureCache>,
+    ) -> Result<Self, MissingTokenizer> {
+        let Some(cache) = cache else {
+            return Self::new(encoder, class_names, templates);
+        };
+        let tokens = encoder.tokens()?;
+        // A tokenizer shows in what it makes of the texts.
+        let ids: Vec<Vec<u32>> = texts_of(class_names, templates)
+            .map(|text| tokens.encode(&text))
+            .collect();
+        let key = cache.text_key(encoder, class_names.len(), &ids);
+        let embed_dim = encoder.spec().embed_dim;
+        if let Some((values, rows)) = cache.read(key, CLASSIFIER, embed_dim) {
+            let data = TensorData::new(values, [rows, embed_dim]);
+            let weights = Tensor::from_data(data, &encoder.model().device());
+            return Ok(Self { weights });
+        }
+        let classifier = Self::new(encoder, class_names, templates)?;
+        let weights = HostTensor::from_tensor(classifier.weights.clone());
+        cache.write(key, CLASSIFIER, weights);
+        Ok(classifier)
+    }
+
+    /// - image_features: `[batch, embed_dim]`, L2-normalised.
+    /// - returns cosine similarities `[batch, classes]`.
+    pub fn scores(&self, image_features: Tensor<2>) -> Tensor<2> {
+        image_features.matmul(self.weights.clone().transpose())
+    }
+
+    /// `[classes, embed_dim]`, L2-normalised.
+    pub fn into_weights(self) -> Tensor<2> {
+        self.weights
+    }
+}
+
+/// Every class in every template, class by class.
+fn texts_of(class_names: &[String], templates: &[String]) -> impl Iterator<Item = String> {
+    class_names.iter().flat_map(|name| {
+        templates
+            .iter()
+            .map(move |template| fill_template(template, name))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, Int};
+    use couplet_data::Tokenizer;
+    use couplet_model::{Clip, PreprocessSpec, presets};
+
+    #[test]
+    fn a_class_is_the_mean_of_its_normalised_templates() {
+        let device = Device::flex();
+        let spec = presets::find("ViT-Ti-8-32").unwrap();
+        let model = Clip::init(&spec, 0, &device);
+        let encoder =
+            Encoder::new(model, &spec, &PreprocessSpec::default(), Tokenizer::clip()).unwrap();
+        let names = ["dog".to_string(), "cat".to_string()];
+        let templates = ["a {c}".to_string(), "the {}".to_string()];
+        let classifier = Classifier::new(&encoder, &names, &templates).unwrap();
+        let cat = encoder
+            .encode_texts(&["a cat", "the cat"])
+            .unwrap()
+            .sum_dim(0);
+        let expected = l2_normalize(cat);
+        let row = classifier
+            .weights
+            .select(0, Tensor::<1, Int>::from_ints([1], &device));
+        let gap: f32 = (row - expected).abs().max().into_scalar();
+        assert!(gap < 1e-6, "{gap}");
+    }
+}

@@ -1,0 +1,45 @@
+//! Why a model could not be opened, or an image or a text not be encoded.
+
+use std::io;
+use std::path::PathBuf;
+
+use couplet_data::{SampleError, TokenizerError};
+use couplet_model::{FolderError, PreprocessError};
+
+/// A model whose tokenizer is not on disk takes images only.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(
+    "the model's tokenizer, {name}, is missing: put its tokenizer.json next to the model's config"
+)]
+pub struct MissingTokenizer {
+    pub(super) name: String,
+}
+
+/// Why a model could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("{}: cannot be read", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    #[error(transparent)]
+    Preprocess(#[from] PreprocessError),
+    #[error("`preprocess.{key}` {message}")]
+    UnsoundPreprocess { key: &'static str, message: String },
+    #[error("the tokenizer has {tokenizer} ids, but the text tower's vocabulary is {vocab_size}")]
+    Vocabulary { tokenizer: usize, vocab_size: usize },
+}
+
+/// Why an image could not be encoded.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    #[error("{}: cannot be read", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error(
+        "{}: {}: {}; expected a JPEG, PNG, WebP, GIF, BMP or TIFF image",
+        path.display(), fault.cause, fault.detail
+    )]
+    Unusable { path: PathBuf, fault: SampleError },
+}

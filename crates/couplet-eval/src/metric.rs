@@ -1,0 +1,287 @@
+//! The one description of every metric: its name, its unit, and which values are better.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// What a metric is, whatever its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MetricInfo {
+    /// As logs, JSON and `checkpoint.best` have it.
+    pub name: &'static str,
+    /// The name, short enough for the head of a table.
+    pub label: &'static str,
+    pub unit: Unit,
+    /// Which values are better; `None` where it depends, as for a learning rate.
+    pub better: Option<Better>,
+}
+
+/// What the values of a metric are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// From 0 to 1, shown as a percentage.
+    Share,
+    /// A place in a ranking, counted from 1.
+    Rank,
+    Count,
+    /// A loss by natural logarithms.
+    Nats,
+    SamplesPerSecond,
+    /// Without a unit, of the order of 1.
+    Factor,
+    /// Without a unit, of any order of magnitude.
+    Scale,
+}
+
+/// Which of two values is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Better {
+    Higher,
+    Lower,
+}
+
+/// A metric with its value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Metric {
+    pub info: MetricInfo,
+    pub value: f64,
+}
+
+/// The metrics of one evaluation, in the order in which they are shown. As JSON, values by name.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Metrics(pub Vec<Metric>);
+
+/// What the names of evaluations' metrics begin with in logs.
+pub const EVALUATION: &str = "eval/";
+
+/// The share of images whose class scores highest.
+pub const TOP1: MetricInfo = share("top1", "top1");
+/// The share of images whose class is among the five that score highest.
+pub const TOP5: MetricInfo = share("top5", "top5");
+/// The mean over classes of each class's `top1`.
+pub const MEAN_PER_CLASS: MetricInfo = share("mean_per_class", "mean per class");
+/// The mean over classes of the average precision.
+pub const MAP: MetricInfo = share("map", "map");
+
+pub const IMAGE_TO_TEXT_RECALL_1: MetricInfo = share("image_to_text_recall@1", "i→t R@1");
+pub const IMAGE_TO_TEXT_RECALL_5: MetricInfo = share("image_to_text_recall@5", "i→t R@5");
+pub const IMAGE_TO_TEXT_RECALL_10: MetricInfo = share("image_to_text_recall@10", "i→t R@10");
+pub const IMAGE_TO_TEXT_MEDIAN_RANK: MetricInfo = rank("image_to_text_median_rank", "i→t rank");
+pub const TEXT_TO_IMAGE_RECALL_1: MetricInfo = share("text_to_image_recall@1", "t→i R@1");
+pub const TEXT_TO_IMAGE_RECALL_5: MetricInfo = share("text_to_image_recall@5", "t→i R@5");
+pub const TEXT_TO_IMAGE_RECALL_10: MetricInfo = share("text_to_image_recall@10", "t→i R@10");
+pub const TEXT_TO_IMAGE_MEDIAN_RANK: MetricInfo = rank("text_to_image_median_rank", "t→i rank");
+
+/// The loss of a training step, or over held-out pairs.
+pub const LOSS: MetricInfo = info("loss", Unit::Nats, Some(Better::Lower));
+/// The inverse strength of a linear probe's regularization.
+pub const C: MetricInfo = info("c", Unit::Scale, None);
+
+/// The learning rate of a step.
+pub const LR: MetricInfo = info("lr", Unit::Scale, None);
+/// The factor on cosine similarities, not its log.
+pub const LOGIT_SCALE: MetricInfo = info("logit_scale", Unit::Factor, None);
+/// The global norm of the gradients, before clipping.
+pub const GRAD_NORM: MetricInfo = info("grad_norm", Unit::Factor, Some(Better::Lower));
+pub const SAMPLES_PER_SECOND: MetricInfo = info(
+    "samples_per_second",
+    Unit::SamplesPerSecond,
+    Some(Better::Higher),
+);
+/// The share of the time that training waits for data.
+pub const DATA_WAIT: MetricInfo = info("data_wait", Unit::Share, Some(Better::Lower));
+
+/// Images that an evaluation read.
+pub const IMAGES: MetricInfo = info("images", Unit::Count, None);
+/// Images that an evaluation could not read.
+pub const SKIPPED: MetricInfo = info("skipped", Unit::Count, None);
+
+/// Every metric that evaluations and training log.
+const ALL: [MetricInfo; 21] = [
+    TOP1,
+    TOP5,
+    MEAN_PER_CLASS,
+    MAP,
+    IMAGE_TO_TEXT_RECALL_1,
+    IMAGE_TO_TEXT_RECALL_5,
+    IMAGE_TO_TEXT_RECALL_10,
+    IMAGE_TO_TEXT_MEDIAN_RANK,
+    TEXT_TO_IMAGE_RECALL_1,
+    TEXT_TO_IMAGE_RECALL_5,
+    TEXT_TO_IMAGE_RECALL_10,
+    TEXT_TO_IMAGE_MEDIAN_RANK,
+    LOSS,
+    C,
+    LR,
+    LOGIT_SCALE,
+    GRAD_NORM,
+    SAMPLES_PER_SECOND,
+    DATA_WAIT,
+    IMAGES,
+    SKIPPED,
+];
+
+const fn info(name: &'static str, unit: Unit, better: Option<Better>) -> MetricInfo {
+    MetricInfo {
+        name,
+        label: name,
+        unit,
+        better,
+    }
+}
+
+const fn share(name: &'static str, label: &'static str) -> MetricInfo {
+    MetricInfo {
+        label,
+        ..info(name, Unit::Share, Some(Better::Higher))
+    }
+}
+
+const fn rank(name: &'static str, label: &'static str) -> MetricInfo {
+    MetricInfo {
+        label,
+        ..info(name, Unit::Rank, Some(Better::Lower))
+    }
+}
+
+impl MetricInfo {
+    /// The metric of this name.
+    pub fn find(name: &str) -> Option<Self> {
+        ALL.into_iter().find(|info| info.name == name)
+    }
+
+    /// The metric of a log's name, such as `loss` or `eval/shapes/top1`.
+    pub fn of_logged(name: &str) -> Option<Self> {
+        let of_dataset = name.strip_prefix(EVALUATION);
+        let of_dataset = of_dataset.and_then(|name| name.rsplit_once('/'));
+        Self::find(of_dataset.map_or(name, |(_, metric)| metric))
+    }
+
+    /// The metric with a value.
+    pub fn of(self, value: f64) -> Metric {
+        Metric { info: self, value }
+    }
+
+    /// The name of a dataset's metric in logs, `eval/DATASET/METRIC`.
+    pub fn logged_as(self, dataset: &str) -> String {
+        format!("{EVALUATION}{dataset}/{}", self.name)
+    }
+}
+
+impl Unit {
+    /// As a unit is written after a value: `%`, `samples/s`.
+    pub fn symbol(self) -> Option<&'static str> {
+        match self {
+            Self::Share => Some("%"),
+            Self::Nats => Some("nats"),
+            Self::SamplesPerSecond => Some("samples/s"),
+            Self::Rank | Self::Count | Self::Factor | Self::Scale => None,
+        }
+    }
+
+    /// A value as it is shown: a share in percent.
+    pub fn shown(self, value: f64) -> f64 {
+        match self {
+            Self::Share => 100.0 * value,
+            _ => value,
+        }
+    }
+
+    /// A value in words, with as many digits as it is known to, and the unit of a share or a speed.
+    pub fn format(self, value: f64) -> String {
+        let shown = self.shown(value);
+        match self {
+            Self::Share => format!("{shown:.2}%"),
+            Self::Rank => format!("{shown:.1}"),
+            Self::Count => format!("{shown:.0}"),
+            Self::Nats | Self::Factor => format!("{shown:.4}"),
+            Self::SamplesPerSecond => format!("{shown:.0} samples/s"),
+            Self::Scale => format!("{shown:.2e}"),
+        }
+    }
+}
+
+impl Better {
+    /// Orders values, the best first; NaN is worse than any number.
+    pub fn compare(self, a: f64, b: f64) -> Ordering {
+        match self {
+            _ if a.is_nan() || b.is_nan() => a.is_nan().cmp(&b.is_nan()),
+            Self::Higher => b.total_cmp(&a),
+            Self::Lower => a.total_cmp(&b),
+        }
+    }
+
+    /// Whether `value` is better than `other`: as good is not, nor is NaN.
+    pub fn is_better(self, value: f64, other: f64) -> bool {
+        !value.is_nan() && value != other && self.compare(value, other).is_lt()
+    }
+}
+
+/// The value, with the unit of a share or a speed.
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.info.unit.format(self.value))
+    }
+}
+
+impl Metrics {
+    /// A value by its metric's name.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        let found = self.0.iter().find(|metric| metric.info.name == name);
+        found.map(|metric| metric.value)
+    }
+}
+
+impl Serialize for Metrics {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let pairs = self.0.iter().map(|metric| (metric.info.name, metric.value));
+        serializer.collect_map(pairs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_finds_its_own_metric() {
+        for info in ALL {
+            assert_eq!(MetricInfo::find(info.name), Some(info));
+            for name in [info.name, &info.logged_as("a-set")] {
+                assert_eq!(MetricInfo::of_logged(name), Some(info));
+            }
+        }
+        assert_eq!(MetricInfo::find("top"), None);
+        assert_eq!(MetricInfo::of_logged("eval/top1"), None);
+    }
+
+    #[test]
+    fn nan_is_never_better_and_always_last() {
+        for better in [Better::Higher, Better::Lower] {
+            assert!(!better.is_better(f64::NAN, 1.0) && better.is_better(1.0, f64::NAN));
+            assert!(!better.is_better(f64::NAN, f64::NAN) && !better.is_better(0.0, -0.0));
+            let mut values = [f64::NAN, 1.0, -f64::NAN, 2.0];
+            values.sort_by(|a, b| better.compare(*a, *b));
+            assert!(values[2].is_nan() && values[3].is_nan(), "{values:?}");
+        }
+        assert!(Better::Higher.is_better(2.0, 1.0) && !Better::Higher.is_better(1.0, 1.0));
+        assert!(Better::Lower.is_better(1.0, 2.0) && !Better::Lower.is_better(2.0, 1.0));
+    }
+
+    #[test]
+    fn values_are_shown_in_their_unit() {
+        let shown = [
+            TOP1.of(0.1234),
+            TEXT_TO_IMAGE_MEDIAN_RANK.of(2.5),
+            LOSS.of(1.0),
+            LR.of(8e-4),
+            SAMPLES_PER_SECOND.of(225.6),
+            IMAGES.of(40.0),
+        ];
+        let shown: Vec<String> = shown.iter().map(ToString::to_string).collect();
+        let wanted = ["12.34%", "2.5", "1.0000", "8.00e-4", "226 samples/s", "40"];
+        assert_eq!(shown, wanted);
+        assert_eq!(format!("{:>8}", TOP1.of(0.5)), "  50.00%");
+    }
+}

@@ -1,0 +1,160 @@
+//! Metrics of classes' scores.
+
+use couplet_data::labelled::Targets;
+
+use crate::confusion::ConfusionMatrix;
+use crate::dataset::Dataset;
+use crate::metric::{MAP, MEAN_PER_CLASS, MetricInfo, Metrics, TOP1, TOP5};
+
+/// What `top5` counts.
+const TOP: usize = 5;
+
+/// The metrics of a report by classes, for logs and `checkpoint.best`.
+pub fn class_metrics(dataset: &Dataset) -> &'static [MetricInfo] {
+    match dataset.images.targets() {
+        Targets::MultiLabel(_) => &[MAP],
+        _ => &[TOP1, TOP5, MEAN_PER_CLASS],
+    }
+}
+
+/// - scores: `[images][classes]`; indices: which of the set's images they are of.
+pub(crate) fn score(
+    scores: &[f32],
+    class_names: &[String],
+    indices: &[usize],
+    dataset: &Dataset,
+) -> (Metrics, Option<ConfusionMatrix>) {
+    let classes = class_names.len();
+    match dataset.images.targets() {
+        Targets::MultiLabel(rows) => {
+            let truth: Vec<&[bool]> = indices.iter().map(|index| &rows[*index][..]).collect();
+            let value = mean_average_precision(scores, &truth, classes);
+            (Metrics(vec![MAP.of(value)]), None)
+        }
+        Targets::Classes(labels) => {
+            let labels: Vec<usize> = indices.iter().map(|index| labels[*index]).collect();
+            let (metrics, confusion) = score_classes(scores, &labels, class_names);
+            (metrics, Some(confusion))
+        }
+        Targets::Captions(_) => unreachable!("the set has classes"),
+    }
+}
+
+/// Top-1, top-5 and the mean over classes of each class's own top-1, classes without images
+/// left out. With fewer than 5 classes top-5 is 1.
+/// - scores: `[images][classes]`.
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+pub(crate) fn score_classes(
+    scores: &[f32],
+    labels: &[usize],
+    class_names: &[String],
+) -> (Metrics, ConfusionMatrix) {
+    let mut confusion = ConfusionMatrix::new(class_names);
+    let mut top5 = 0;
+    for (row, label) in scores.chunks_exact(class_names.len()).zip(labels) {
+        top5 += usize::from(rank_of(row, *label) < TOP);
+        confusion.add(*label, best(row));
+    }
+    let metrics = Metrics(vec![
+        TOP1.of(confusion.accuracy()),
+        TOP5.of(top5 as f64 / labels.len().max(1) as f64),
+        MEAN_PER_CLASS.of(confusion.mean_per_class()),
+    ]);
+    (metrics, confusion)
+}
+
+/// The class with the highest score; of equal ones the first, as in `argmax`.
+fn best(scores: &[f32]) -> Option<usize> {
+    let numbers = scores
+        .iter()
+        .enumerate()
+        .filter(|(_, score)| !score.is_nan());
+    let best = numbers.reduce(|best, one| if one.1 > best.1 { one } else { best });
+    best.map(|(class, _)| class)
+}
+
+/// How many classes score above the right one. Of equal scores the first class wins, as
+/// in `argmax`; a score that is no number never counts as right.
+fn rank_of(scores: &[f32], label: usize) -> usize {
+    let own = scores[label];
+    if own.is_nan() {
+        return scores.len();
+    }
+    scores
+        .iter()
+        .enumerate()
+        .filter(|(class, score)| **score > own || (**score == own && *class < label))
+        .count()
+}
+
+/// The mean over classes of the average precision of their images' ranking; of equal scores
+/// the earlier image comes first. A class that no image shows counts as 0.
+/// Source: CLIP_benchmark `average_precision_per_class`.
+/// - scores: `[images][classes]`; truth: of each image, whether it shows each class.
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+pub(crate) fn mean_average_precision(scores: &[f32], truth: &[&[bool]], classes: usize) -> f64 {
+    let mut sum = 0.0;
+    for class in 0..classes {
+        let score = |image: usize| scores[image * classes + class];
+        let mut order: Vec<usize> = (0..truth.len()).collect();
+        order.sort_by(|a, b| score(*b).total_cmp(&score(*a)));
+        let (mut hits, mut precisions) = (0_usize, 0.0);
+        for (at, image) in order.into_iter().enumerate() {
+            if truth[image][class] {
+                hits += 1;
+                precisions += hits as f64 / (at + 1) as f64;
+            }
+        }
+        sum += precisions / hits.max(1) as f64;
+    }
+    sum / classes.max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_worked_out_by_hand() {
+        let scores = [
+            [0.9, 0.1, 0.0, 0.2, 0.3, 0.4],
+            [0.9, 0.8, 0.0, 0.2, 0.3, 0.4],
+            [0.9, 0.8, 0.7, 0.6, 0.5, 0.4],
+            [0.1, 0.1, 0.7, 0.6, 0.5, 0.4],
+        ]
+        .concat();
+        let names: Vec<String> = (0..6).map(|class| class.to_string()).collect();
+        let (metrics, confusion) = score_classes(&scores, &[0, 0, 5, 2], &names);
+        assert_eq!(metrics.get("top1"), Some(0.75));
+        assert_eq!(metrics.get("top5"), Some(0.75));
+        // Class 0: 2 of 2, class 5: 0 of 1, class 2: 1 of 1.
+        let mean = metrics.get("mean_per_class").unwrap();
+        assert!((mean - 2.0 / 3.0).abs() < 1e-12);
+        assert_eq!(confusion.worst(3), [(5, 0, 1)]);
+    }
+
+    #[test]
+    fn equal_and_missing_scores_never_flatter() {
+        assert_eq!(rank_of(&[0.5, 0.5, 0.5], 0), 0);
+        assert_eq!(rank_of(&[0.5, 0.5, 0.5], 2), 2);
+        assert_eq!(rank_of(&[0.1, f32::NAN], 1), 2);
+        assert_eq!(best(&[0.5, 0.5]), Some(0));
+        assert_eq!(best(&[f32::NAN, -1.0]), Some(1));
+        assert_eq!(best(&[f32::NAN]), None);
+    }
+
+    #[test]
+    fn average_precision_worked_out_by_hand() {
+        // Class 0: images 2, 0, 1 by score, of which 2 and 1 show it: (1/1 + 2/3) / 2.
+        // Class 1: no image shows it. Class 2: all equal, image 1 shows it: 1/2.
+        let scores = [0.5, 0.1, 0.3, 0.2, 0.1, 0.3, 0.9, 0.1, 0.3];
+        let truth: [&[bool]; 3] = [
+            &[false, false, false],
+            &[true, false, true],
+            &[true, false, false],
+        ];
+        let value = mean_average_precision(&scores, &truth, 3);
+        let wanted = (5.0 / 6.0 + 0.0 + 0.5) / 3.0;
+        assert!((value - wanted).abs() < 1e-12, "{value}");
+    }
+}
