@@ -32,11 +32,11 @@ pub fn class_names(
         (None, Some(folder)) => read_lines_if_present(&folder.join(CLASS_NAMES_FILE))?,
         (None, None) => None,
     };
-    Ok(match (listed, stored) {
-        (Some(listed), Some(stored)) => Some(in_stored_order(&listed, stored).unwrap_or(listed)),
-        (Some(listed), None) => Some(listed),
-        (None, stored) => stored.map(<[String]>::to_vec),
-    })
+    let Some(listed) = listed else {
+        return Ok(stored.map(<[String]>::to_vec));
+    };
+    let ordered = stored.and_then(|stored| in_stored_order(&listed, stored));
+    Ok(Some(ordered.unwrap_or(listed)))
 }
 
 /// The listed names in the order of the stored ones, if both are the same names.
