@@ -5,28 +5,28 @@ use std::sync::OnceLock;
 
 use mimalloc::MiMalloc;
 
-/// mimalloc, which says so where the system has no memory left.
+/// mimalloc, with a callback for allocations that fail.
 pub struct Allocator;
 
 static WHEN_OUT: OnceLock<fn()> = OnceLock::new();
 
-/// Calls `tell` at every allocation that fails, most of which end the program. It must not
-/// allocate. The first one stays.
-pub fn when_out_of_memory(tell: fn()) {
-    let _ = WHEN_OUT.set(tell);
+/// Registers `report`, which is called for every allocation that fails; most of them end the
+/// program. It must not allocate. Only the first registration counts.
+pub fn when_out_of_memory(report: fn()) {
+    let _ = WHEN_OUT.set(report);
 }
 
 fn checked(pointer: *mut u8) -> *mut u8 {
     if pointer.is_null()
-        && let Some(tell) = WHEN_OUT.get()
+        && let Some(report) = WHEN_OUT.get()
     {
-        tell();
+        report();
     }
     pointer
 }
 
 #[expect(unsafe_code, reason = "an allocator's contract is unsafe")]
-// SAFETY: every call is handed to mimalloc as it came, and its pointer back as it is.
+// SAFETY: every call is passed to mimalloc unchanged, and so is the pointer that it returns.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         checked(unsafe { MiMalloc.alloc(layout) })
@@ -45,25 +45,26 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// `mi_option_purge_delay` of mimalloc 2 and 3: milliseconds until memory that nobody uses
-/// goes back to the system.
+/// `mi_option_purge_delay` of mimalloc 2 and 3: milliseconds until unused memory returns to the
+/// system.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-/// What mimalloc 3 has unless the environment says otherwise.
-const ITS_OWN: std::ffi::c_long = 1000;
+/// mimalloc 3's default.
+const DEFAULT_DELAY: std::ffi::c_long = 1000;
 /// Longer than any step.
-const OURS: std::ffi::c_long = 60_000;
+const LONG_DELAY: std::ffi::c_long = 60_000;
 
-/// Keeps freed memory for a minute rather than a second: a step on the CPU asks for all of it
-/// again, and the system clears every page that it gives. `MIMALLOC_PURGE_DELAY` in the
-/// environment goes first.
+/// Keeps freed memory for a minute instead of a second: the next step on the CPU allocates all
+/// of it again, and the system clears every page that it hands out. `MIMALLOC_PURGE_DELAY` in the
+/// environment takes precedence.
 pub fn keep_freed_memory() {
     #[expect(unsafe_code, reason = "mimalloc's settings are C functions")]
     // SAFETY: both read or write one integer inside mimalloc; called before other threads
-    // begin, as they ask.
+    // start, as mimalloc requires.
     unsafe {
-        // Another value: the environment's, or another release with other numbers.
-        if libmimalloc_sys::mi_option_get(PURGE_DELAY) == ITS_OWN {
-            libmimalloc_sys::mi_option_set(PURGE_DELAY, OURS);
+        // Any other value comes from the environment, or from a release that numbers its
+        // options differently.
+        if libmimalloc_sys::mi_option_get(PURGE_DELAY) == DEFAULT_DELAY {
+            libmimalloc_sys::mi_option_set(PURGE_DELAY, LONG_DELAY);
         }
     }
 }
@@ -74,13 +75,13 @@ mod tests {
 
     #[test]
     #[expect(unsafe_code, reason = "mimalloc's settings are C functions")]
-    fn the_option_is_the_one_that_is_meant() {
+    fn the_option_is_the_purge_delay() {
         // SAFETY: reads one integer inside mimalloc.
         let get = || unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) };
         if std::env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
-            assert_eq!(get(), ITS_OWN);
+            assert_eq!(get(), DEFAULT_DELAY);
             keep_freed_memory();
-            assert_eq!(get(), OURS);
+            assert_eq!(get(), LONG_DELAY);
         }
     }
 }

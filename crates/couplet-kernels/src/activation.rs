@@ -8,13 +8,13 @@ use crate::graph::{Kernel, apply, is_supported};
 use crate::math::{normal, sigmoid, tanh, wide};
 use crate::values::{CHUNK, Dense, tensor};
 
-/// `x Φ(x)` with the normal distribution's exact Φ; returns the shape of `x`.
+/// `x Φ(x)` with the exact Φ of the normal distribution; returns the shape of `x`.
 /// Source: Hendrycks and Gimpel 2016, "Gaussian Error Linear Units".
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     run(Activation::Gelu, x, activation::gelu)
 }
 
-/// GELU by its approximation with tanh; returns the shape of `x`.
+/// The tanh approximation of GELU; returns the shape of `x`.
 pub fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     run(Activation::GeluTanh, x, activation::gelu_approximate)
 }
@@ -31,12 +31,12 @@ const QUICK: f32 = 1.702;
 fn run<const D: usize>(
     kernel: Activation,
     x: Tensor<D>,
-    elsewhere: impl FnOnce(Tensor<D>) -> Tensor<D>,
+    fallback: impl FnOnce(Tensor<D>) -> Tensor<D>,
 ) -> Tensor<D> {
     if is_supported(&x) {
         apply(kernel, [x.into_dispatch()]).0
     } else {
-        elsewhere(x)
+        fallback(x)
     }
 }
 
@@ -62,8 +62,8 @@ impl Activation {
         );
     }
 
-    /// - gradient: of the output; becomes that of `x`.
-    fn map_back(self, x: &[f32], gradient: &mut [f32]) {
+    /// - gradient: of the output on entry, of `x` on return.
+    fn map_gradient(self, x: &[f32], gradient: &mut [f32]) {
         let pairs = gradient.iter_mut().zip(x);
         wide(
             #[inline(always)]
@@ -110,7 +110,7 @@ impl Kernel<1> for Activation {
         let mut gradient = Dense::new(gradient).into_values();
         let chunks = gradient.par_chunks_mut(CHUNK);
         let chunks = chunks.zip(x.values().par_chunks(CHUNK));
-        chunks.for_each(|(gradient, x)| self.map_back(x, gradient));
+        chunks.for_each(|(gradient, x)| self.map_gradient(x, gradient));
         [Some(tensor(gradient, x.shape()))]
     }
 }

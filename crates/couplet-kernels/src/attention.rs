@@ -1,6 +1,6 @@
 //! Self-attention.
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, FloatDType, Tensor, activation};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
@@ -9,30 +9,61 @@ use crate::math::{dot, exp, max, sum, wide};
 use crate::product::{Before, Matrix, product};
 use crate::values::{Dense, tensor};
 
-/// Scaled dot-product attention of every token to all of its sequence, softmax in f32.
-/// - qkv: queries, keys and values of all heads side by side, `[batch, tokens, 3 * width]`.
-/// - mask: added to the scores, `[1, 1, tokens, tokens]`.
-/// - returns `[batch, tokens, width]`, or nothing where no kernel takes the tensors.
+/// Scaled dot-product attention of every token to all tokens of its sequence, with the softmax
+/// in f32 at least.
+/// - qkv: packed queries, keys and values, `[batch, tokens, 3 * width]`; heads follow one
+///   another in each of the three.
+/// - mask: added to the scores, `[batch or 1, 1, tokens, tokens]`; no gradient reaches it.
+/// - returns `[batch, tokens, width]`.
 ///
 /// # Panics
 /// If the width is not a multiple of `heads`.
-pub fn self_attention(
-    qkv: &Tensor<3>,
-    heads: usize,
-    mask: Option<&Tensor<4>>,
-) -> Option<Tensor<3>> {
-    if !is_supported(qkv) {
-        return None;
+pub fn self_attention(qkv: Tensor<3>, heads: usize, mask: Option<&Tensor<4>>) -> Tensor<3> {
+    let [_, tokens, packed] = qkv.dims();
+    assert!(packed.is_multiple_of(3 * heads), "heads divide the width");
+    let is_shared = |mask: &Tensor<4>| mask.dims() == [1, 1, tokens, tokens];
+    if !is_supported(&qkv) || mask.is_some_and(|mask| !is_supported(mask) || !is_shared(mask)) {
+        let qkv = split_heads(qkv, 3 * heads);
+        let part = |at: usize| qkv.clone().narrow(1, at * heads, heads);
+        return merge_heads(attention(part(0), part(1), part(2), mask));
     }
-    let [_, tokens, width] = qkv.dims();
-    assert!(width.is_multiple_of(3 * heads), "heads divide the width");
-    let mask = mask.map(|mask| {
-        let values = mask.to_data().try_to_vec().expect("a mask is f32");
-        assert_eq!(values.len(), tokens * tokens, "one mask for all");
-        values
-    });
+    let mask = mask.map(|mask| mask.to_data().try_to_vec().expect("the mask is f32"));
     let kernel = SelfAttention { heads, mask };
-    Some(apply(kernel, [qkv.clone().into_dispatch()]).0)
+    apply(kernel, [qkv.into_dispatch()]).0
+}
+
+/// Scaled dot-product attention of any queries to any keys, with the softmax in f32 at least.
+/// It has no kernel: every tensor takes Burn's operations.
+/// - q: `[batch, heads, queries, head_width]`; returns the same shape and dtype.
+/// - k, v: `[batch, heads, tokens, head_width]`.
+/// - mask: added to the scores, `[batch or 1, 1, queries, tokens]`.
+#[expect(clippy::cast_precision_loss, reason = "heads are far below 2^24")]
+pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: Option<&Tensor<4>>) -> Tensor<4> {
+    let scale = (q.dims()[3] as f32).powf(-0.5);
+    let scores_bhqk = q.mul_scalar(scale).matmul(k.swap_dims(2, 3));
+    let mut scores_bhqk = match scores_bhqk.dtype() {
+        DType::BF16 | DType::F16 => scores_bhqk.cast(FloatDType::F32),
+        _ => scores_bhqk,
+    };
+    if let Some(mask) = mask {
+        scores_bhqk = scores_bhqk + mask.clone();
+    }
+    let weights_bhqk = activation::softmax(scores_bhqk, 3).cast(v.dtype());
+    weights_bhqk.matmul(v)
+}
+
+/// - x: `[batch, tokens, heads * head_width]`; returns `[batch, heads, tokens, head_width]`.
+pub fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
+    let [batch, tokens, width] = x.dims();
+    x.reshape([batch, tokens, heads, width / heads])
+        .swap_dims(1, 2)
+}
+
+/// The inverse of [`split_heads`].
+pub fn merge_heads(x: Tensor<4>) -> Tensor<3> {
+    let [batch, heads, tokens, head_width] = x.dims();
+    x.swap_dims(1, 2)
+        .reshape([batch, tokens, heads * head_width])
 }
 
 #[derive(Debug, Clone)]
@@ -48,7 +79,7 @@ struct Saved {
     weights: Dense,
 }
 
-/// Where one head's parts lie in a sequence's `[tokens, 3 * width]`.
+/// Where one head's parts are in a sequence's `[tokens, 3 * width]`.
 #[derive(Clone, Copy)]
 struct HeadPlace {
     at: usize,

@@ -1,4 +1,4 @@
-//! Batch normalisation, and the rectifiers of residual networks.
+//! Batch normalisation, and the ReLUs of residual networks.
 
 use burn::tensor::{Tensor, activation, module};
 use burn_flex::FlexTensor;
@@ -8,21 +8,21 @@ use crate::graph::{Kernel, apply, is_supported};
 use crate::math::{dot_from, squares, sum, wide};
 use crate::values::{CHUNK, Dense, tensor};
 
-/// What [`batch_norm`] gives.
+/// The result of [`batch_norm`].
 #[derive(Debug, Clone)]
 pub struct BatchNormOutput {
     /// The shape of its input.
     pub output: Tensor<4>,
-    /// Of the batch, `[channels]`, without a graph.
+    /// The batch's mean, `[channels]`, without a graph.
     pub mean: Tensor<1>,
-    /// Of the batch, biased, `[channels]`, without a graph.
+    /// The batch's biased variance, `[channels]`, without a graph.
     pub variance: Tensor<1>,
 }
 
 /// Normalises each channel by the batch's own mean and variance.
 /// - x: `[batch, channels, height, width]`; gain, bias: `[channels]`.
 /// - eps: added to the variance.
-/// - rectify: whether what is below 0 becomes 0 in the end.
+/// - rectify: whether a ReLU follows.
 pub fn batch_norm(
     x: Tensor<4>,
     gain: Tensor<1>,
@@ -30,7 +30,7 @@ pub fn batch_norm(
     eps: f64,
     rectify: bool,
 ) -> BatchNormOutput {
-    if !is_supported(&x) {
+    if !is_supported(&x) || !is_supported(&gain) || !is_supported(&bias) {
         let normed = module::batch_norm_train(x, gain, bias, eps);
         return BatchNormOutput {
             output: if rectify {
@@ -72,7 +72,7 @@ fn without_graph(x: Tensor<1>) -> Tensor<1> {
 
 /// `max(a + b, 0)`, elementwise.
 pub fn add_relu(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
-    if is_supported(&a) && is_supported(&b) {
+    if is_supported(&a) && is_supported(&b) && a.dims() == b.dims() {
         apply(AddRelu, [a.into_dispatch(), b.into_dispatch()]).0
     } else {
         activation::relu(a + b)
@@ -100,10 +100,10 @@ struct Channel {
 }
 
 impl Channel {
-    /// - images: this channel of each.
+    /// - images: this channel of every image.
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     #[expect(clippy::cast_possible_truncation, reason = "as wide as the values")]
-    fn of(images: &[&[f32]]) -> Self {
+    fn from_images(images: &[&[f32]]) -> Self {
         let count = images.iter().map(|image| image.len()).sum::<usize>() as f64;
         wide(
             #[inline(always)]
@@ -130,7 +130,7 @@ impl Channel {
     }
 }
 
-/// Each channel's part of each image.
+/// The pixels of every image, by channel.
 fn by_channel(values: &[f32], channels: usize, pixels: usize) -> Vec<Vec<&[f32]>> {
     let mut parts = vec![Vec::new(); channels];
     for (at, part) in values.chunks_exact(pixels).enumerate() {
@@ -167,7 +167,7 @@ impl Kernel<3> for BatchNorm {
             .zip(gain.values())
             .zip(bias.values());
         let seen = tasks.map(|(((images, outs), gain), bias)| {
-            let channel = Channel::of(&images);
+            let channel = Channel::from_images(&images);
             let (mean, slope) = channel.line(self.eps, *gain);
             let lowest = if self.rectify { 0.0 } else { f32::NEG_INFINITY };
             for (out, image) in outs.into_iter().zip(images) {
@@ -222,7 +222,7 @@ impl Kernel<3> for BatchNorm {
             let (mean, slope) = seen.line(self.eps, *gain);
             let inverse = (seen.variance + self.eps).sqrt().recip();
             let mut gradients = gradients;
-            // Of the gradient, and of the gradient times the distance from the mean.
+            // Sums of the gradient, and of the gradient times the distance from the mean.
             let (mut total, mut along) = (0.0f64, 0.0f64);
             for (gradient, x) in gradients.iter_mut().zip(&images) {
                 wide(
@@ -240,7 +240,8 @@ impl Kernel<3> for BatchNorm {
                 );
             }
             if wants_x {
-                // The gradient less its mean and less its share along the normalised values.
+                // The gradient without its mean and without its component along the
+                // normalised values.
                 let count = (batch * pixels) as f64;
                 let of_distance = -f64::from(slope) * along * inverse * inverse / count;
                 let constant = -f64::from(slope) * total / count;

@@ -6,20 +6,21 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use crate::graph::{Kernel, apply, is_supported};
-use crate::linear::add;
+use crate::linear::add_to;
 use crate::product::{Before, Matrix, product};
 use crate::values::{Dense, tensor};
 
-/// Output pixels of one matrix product, about: wide enough for it to run at full speed, few
+/// About how many output pixels one matrix product computes: enough to run at full speed, few
 /// enough for its columns to stay in the cache.
 const TILE: usize = 1024;
 
-/// A convolution with square kernels, without bias.
+/// A convolution without bias.
 /// - x: `[batch, in, height, width]`; weight: `[out, in, kernel, kernel]`.
-/// - padding: zeros on each side.
+/// - padding: zeros on each side, in pixels.
 /// - returns `[batch, out, (height + 2 padding - kernel) / stride + 1, …]`.
 pub fn conv2d(x: Tensor<4>, weight: Tensor<4>, stride: usize, padding: usize) -> Tensor<4> {
-    if !is_supported(&x) {
+    let [_, _, height, width] = weight.dims();
+    if !is_supported(&x) || !is_supported(&weight) || height != width {
         let options = ConvOptions::new([stride; 2], [padding; 2], [1; 2], 1);
         return module::conv2d(x, weight, None, options);
     }
@@ -95,13 +96,13 @@ impl Sizes {
         self.kernel == 1 && self.stride == 1 && self.padding == 0
     }
 
-    /// Images that one task takes: at most as many tasks as there are cores. A single image is
+    /// Images of one task, so that there are at most as many tasks as cores. A single image is
     /// divided within its products.
     fn share(&self) -> usize {
         self.batch.div_ceil(rayon::current_num_threads()).max(1)
     }
 
-    /// The tiles of so many images.
+    /// The tiles of `images` images.
     fn tiles(&self, images: usize) -> Vec<Tile> {
         let [height, width] = self.to;
         if self.output_pixels() <= TILE {
@@ -133,8 +134,8 @@ impl Sizes {
         tile.images * tile.rows * self.to[1]
     }
 
-    /// The patches of a tile's pixels, side by side: `[patch, columns]`.
-    /// - x: of the images that the tile counts from.
+    /// im2col: the patches of a tile's pixels, one in each column, `[patch, columns]`.
+    /// - x: the images that `tile.image` counts from.
     fn gather(&self, x: &[f32], tile: &Tile, columns: &mut [f32]) {
         let count = self.columns(tile);
         let planes = columns.chunks_exact_mut(self.kernel * self.kernel * count);
@@ -153,7 +154,7 @@ impl Sizes {
     }
 
     /// One line of one tap.
-    /// - y: with the padding counted.
+    /// - y: counted from the top of the padding.
     fn gather_line(&self, plane: &[f32], y: usize, right: usize, to: &mut [f32]) {
         let [height, width] = self.from;
         if y < self.padding || y >= height + self.padding {
@@ -177,7 +178,7 @@ impl Sizes {
         }
     }
 
-    /// The output columns whose tap lies in the image.
+    /// The output columns whose tap is inside the image.
     fn inside(&self, right: usize, columns: usize) -> std::ops::Range<usize> {
         let start = self.padding.saturating_sub(right).div_ceil(self.stride);
         let end = (self.from[1] + self.padding)
@@ -187,7 +188,7 @@ impl Sizes {
         start.min(end)..end
     }
 
-    /// The way back of [`Self::gather`]: adds to `x` what each patch holds.
+    /// col2im, the inverse of [`Self::gather`]: adds each patch to its pixels of `x`.
     fn scatter(&self, columns: &[f32], tile: &Tile, x: &mut [f32]) {
         let [height, width] = self.from;
         let count = self.columns(tile);
@@ -210,7 +211,7 @@ impl Sizes {
                     let to = &mut x[plane + (y - self.padding) * width + first..];
                     let from = &from[inside.clone()];
                     if self.stride == 1 {
-                        add(&mut to[..from.len()], from);
+                        add_to(&mut to[..from.len()], from);
                     } else {
                         let to = to.iter_mut().step_by(self.stride);
                         to.zip(from).for_each(|(to, from)| *to += from);
@@ -220,16 +221,21 @@ impl Sizes {
         }
     }
 
-    /// The pixels of a tile where they lie, `[channels, columns]`, if they are of one image.
-    fn of_one<'a>(&self, values: &'a [f32], channels: usize, tile: &Tile) -> Option<Matrix<'a>> {
+    /// A tile's pixels in place, `[channels, columns]`, if they belong to one image.
+    fn view_one_image<'a>(
+        &self,
+        values: &'a [f32],
+        channels: usize,
+        tile: &Tile,
+    ) -> Option<Matrix<'a>> {
         let pixels = self.output_pixels();
         let start = tile.image * channels * pixels + tile.row * self.to[1];
         let columns = self.columns(tile);
         (tile.images == 1).then(|| Matrix::strided(&values[start..], channels, columns, pixels))
     }
 
-    /// The same side by side, of several images.
-    fn side_by_side(&self, values: &[f32], channels: usize, tile: &Tile, to: &mut [f32]) {
+    /// Copies a tile's pixels of several images to `[channels, columns]`.
+    fn pack(&self, values: &[f32], channels: usize, tile: &Tile, to: &mut [f32]) {
         let (pixels, count) = (self.output_pixels(), self.columns(tile));
         for (channel, row) in to.chunks_exact_mut(count).enumerate() {
             for (image, part) in row.chunks_exact_mut(pixels).enumerate() {
@@ -239,8 +245,8 @@ impl Sizes {
         }
     }
 
-    /// The way back of [`Self::side_by_side`].
-    fn apart(&self, from: &[f32], channels: usize, tile: &Tile, values: &mut [f32]) {
+    /// The inverse of [`Self::pack`].
+    fn unpack(&self, from: &[f32], channels: usize, tile: &Tile, values: &mut [f32]) {
         let (pixels, count) = (self.output_pixels(), self.columns(tile));
         for (channel, row) in from.chunks_exact(count).enumerate() {
             for (image, part) in row.chunks_exact(pixels).enumerate() {
@@ -250,8 +256,8 @@ impl Sizes {
         }
     }
 
-    /// A matrix of so many channels by the tile's columns, copied into `buffer` only where
-    /// it must.
+    /// A tile's pixels as `[channels, columns]`, copied into `buffer` only if they belong to
+    /// several images.
     fn pixels<'a>(
         &self,
         values: &'a [f32],
@@ -259,16 +265,16 @@ impl Sizes {
         tile: &Tile,
         buffer: &'a mut Vec<f32>,
     ) -> Matrix<'a> {
-        if let Some(matrix) = self.of_one(values, channels, tile) {
+        if let Some(matrix) = self.view_one_image(values, channels, tile) {
             return matrix;
         }
         let count = self.columns(tile);
         buffer.resize(channels * count, 0.0);
-        self.side_by_side(values, channels, tile, buffer);
+        self.pack(values, channels, tile, buffer);
         Matrix::new(buffer, channels, count)
     }
 
-    /// [`Self::gather`], into `buffer` only where it must.
+    /// [`Self::gather`], copied into `buffer` only if a patch is more than a pixel.
     fn patches<'a>(&self, x: &'a [f32], tile: &Tile, buffer: &'a mut Vec<f32>) -> Matrix<'a> {
         if self.is_pointwise() {
             return self.pixels(x, self.inputs, tile, buffer);
@@ -279,7 +285,7 @@ impl Sizes {
         Matrix::new(buffer, self.patch(), count)
     }
 
-    /// `left right` where a tile's pixels lie in `values`.
+    /// Writes `left right` to a tile's pixels in `values`.
     fn put(
         &self,
         values: &mut [f32],
@@ -296,7 +302,7 @@ impl Sizes {
         }
         buffer.resize(channels * count, 0.0);
         product(buffer, count, Before::Overwrite, left, right);
-        self.apart(buffer, channels, tile, values);
+        self.unpack(buffer, channels, tile, values);
     }
 }
 
@@ -376,7 +382,7 @@ impl Kernel<2> for Conv {
         });
         let of_weights: Vec<Vec<f32>> = of_weight.collect();
         let of_weight = of_weights.into_iter().reduce(|mut sum, part| {
-            add(&mut sum, &part);
+            add_to(&mut sum, &part);
             sum
         });
         [

@@ -14,16 +14,16 @@ use burn::backend::{
 use burn::tensor::{DType, Tensor};
 use burn_flex::FlexTensor;
 
-/// An operation, whole, with its own way back.
+/// A fused operation of `N` inputs with its backward pass.
 pub(crate) trait Kernel<const N: usize>: Debug + Clone + Send + 'static {
-    /// What the way back reads.
+    /// What the backward pass reads.
     type Saved: Debug + Clone + Send + 'static;
 
     fn forward(&self, inputs: [FlexTensor; N]) -> (FlexTensor, Self::Saved);
 
     /// - gradient: of the output.
-    /// - wanted: the inputs whose gradients somebody reads.
-    /// - returns those.
+    /// - wanted: the inputs whose gradients are needed.
+    /// - returns at least those.
     fn backward(
         &self,
         saved: Self::Saved,
@@ -32,12 +32,21 @@ pub(crate) trait Kernel<const N: usize>: Debug + Clone + Send + 'static {
     ) -> [Option<FlexTensor>; N];
 }
 
-/// Whether kernels take a tensor: f32 on the CPU backend, unless `COUPLET_KERNELS=0` is in the
-/// environment.
+/// Whether kernels take a tensor: f32 on the CPU backend, with or without a graph, unless
+/// `COUPLET_KERNELS=0` is in the environment.
 pub fn is_supported<const D: usize>(tensor: &Tensor<D>) -> bool {
     static IS_ON: LazyLock<bool> =
         LazyLock::new(|| std::env::var_os("COUPLET_KERNELS").is_none_or(|value| value != "0"));
     *IS_ON && tensor.dtype() == DType::F32 && is_flex(&tensor.clone().into_dispatch().kind)
+}
+
+/// Whether the tensor is on an autodiff device.
+pub(crate) fn has_graph<const D: usize>(tensor: &Tensor<D>) -> bool {
+    is_autodiff(&tensor.clone().into_dispatch())
+}
+
+fn is_autodiff(tensor: &DispatchTensor) -> bool {
+    matches!(tensor.kind, DispatchTensorKind::Autodiff(_))
 }
 
 fn is_flex(kind: &DispatchTensorKind) -> bool {
@@ -68,7 +77,7 @@ impl<K: Kernel<N>, const N: usize> Backward<Flex, N> for KernelBackward<K> {
 }
 
 /// Runs a kernel, in the graph if its inputs have one.
-/// - inputs: all such that [`is_supported`] holds; those without a graph are constants.
+/// - inputs: supported ones; those without a graph are constants.
 /// - returns the output, of rank `D`, and what the kernel saved.
 #[expect(
     clippy::redundant_closure_for_method_calls,
@@ -79,16 +88,15 @@ pub(crate) fn apply<K: Kernel<N>, const N: usize, const D: usize>(
     inputs: [DispatchTensor; N],
 ) -> (Tensor<D>, K::Saved) {
     type Graph = Autodiff<Flex, NoCheckpointing>;
-    let has_graph = |input: &DispatchTensor| matches!(input.kind, DispatchTensorKind::Autodiff(_));
-    if !inputs.iter().any(has_graph) {
-        let (output, saved) = kernel.forward(inputs.map(of::<Flex>));
+    if !inputs.iter().any(is_autodiff) {
+        let (output, saved) = kernel.forward(inputs.map(into_primitive::<Flex>));
         return (Tensor::from_primitive::<Flex>(output), saved);
     }
     let inputs = inputs.map(|input| {
-        if has_graph(&input) {
-            of::<Graph>(input)
+        if is_autodiff(&input) {
+            into_primitive::<Graph>(input)
         } else {
-            Graph::from_inner(of::<Flex>(input))
+            Graph::from_inner(into_primitive::<Flex>(input))
         }
     });
     let nodes = inputs.each_ref().map(|input| input.node());
@@ -103,7 +111,7 @@ pub(crate) fn apply<K: Kernel<N>, const N: usize, const D: usize>(
 }
 
 /// The tensor as its backend has it.
-fn of<B: burn::backend::Backend>(tensor: DispatchTensor) -> B::FloatTensorPrimitive
+fn into_primitive<B: burn::backend::Backend>(tensor: DispatchTensor) -> B::FloatTensorPrimitive
 where
     DispatchTensor: DispatchKindConversion<B>,
 {

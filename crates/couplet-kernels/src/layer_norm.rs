@@ -5,7 +5,7 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use crate::graph::{Kernel, apply, is_supported};
-use crate::linear::add;
+use crate::linear::add_to;
 use crate::math::{dot, squares, sum, wide};
 use crate::values::{Dense, tensor};
 
@@ -21,7 +21,7 @@ pub fn layer_norm<const D: usize>(
     bias: Tensor<1>,
     eps: f64,
 ) -> Tensor<D> {
-    if !is_supported(&x) {
+    if !is_supported(&x) || !is_supported(&gain) || !is_supported(&bias) {
         return module::layer_norm(x, gain, Some(bias), eps);
     }
     #[expect(clippy::cast_possible_truncation, reason = "as wide as the values")]
@@ -43,7 +43,7 @@ struct LayerNorm {
 struct Saved {
     x: Dense,
     gain: Dense,
-    /// Of each row: mean and inverse standard deviation.
+    /// Mean and inverse standard deviation of each row.
     rows: Vec<(f32, f32)>,
 }
 
@@ -132,8 +132,8 @@ impl Kernel<3> for LayerNorm {
         let parts: Vec<_> = parts.collect();
         let (mut of_gain, mut of_bias) = (vec![0.0; width], vec![0.0; width]);
         for (gain, bias) in &parts {
-            add(&mut of_gain, gain);
-            add(&mut of_bias, bias);
+            add_to(&mut of_gain, gain);
+            add_to(&mut of_bias, bias);
         }
         [
             wants_x.then(|| tensor(of_x, x.shape())),

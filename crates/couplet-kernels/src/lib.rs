@@ -1,9 +1,17 @@
-//! The operations of CLIP's towers for the CPU: each one whole, with its own way back, on
-//! the cores of the thread pool it runs in. Burn's CPU backend builds them from many, most
-//! of them on one core, each of which writes what the next reads.
+//! The operations of CLIP's towers and of AdamW on the CPU, each fused and with a hand-written
+//! backward pass. They run on all cores of the thread pool that calls them. Burn's CPU backend
+//! composes each of many operations, most of which run on one core and write what the next one
+//! reads.
 //!
-//! Tensors of other backends, and of other dtypes than f32, take Burn's operations; results
-//! are the same to rounding.
+//! # The contract
+//!
+//! Every public function takes any tensors, whatever their backend and dtype. It runs its kernel
+//! where [`is_supported`] holds for all of them (f32 on the CPU backend), and Burn's own
+//! operations elsewhere. Both compute the same to rounding, so callers never ask which one ran.
+//! `COUPLET_KERNELS=0` in the environment turns all kernels off.
+//!
+//! Shapes that Burn would reject panic here too. Sums add in an order that depends on the number
+//! of cores alone, so results repeat bit for bit.
 
 mod activation;
 mod attention;
@@ -18,13 +26,13 @@ mod update;
 mod values;
 
 pub use activation::{gelu, gelu_tanh, quick_gelu};
-pub use attention::self_attention;
+pub use attention::{attention, merge_heads, self_attention, split_heads};
 pub use batch_norm::{BatchNormOutput, add_relu, batch_norm};
 pub use conv::conv2d;
 pub use graph::is_supported;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
-pub use update::{AdamW, AdamWState, add, sum_of_squares};
+pub use update::{AdamW, AdamWState, SumOfSquares, add};
 
 #[cfg(test)]
 mod tests;

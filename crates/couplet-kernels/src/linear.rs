@@ -9,7 +9,7 @@ use crate::math::wide;
 use crate::product::{Before, Matrix, product};
 use crate::values::{Dense, tensor};
 
-/// Rows that one task adds up or adds to.
+/// Rows that one task sums or adds to.
 const ROWS: usize = 64;
 
 /// `y = x Wᵀ + b`.
@@ -19,7 +19,7 @@ pub fn linear<const D: usize>(
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
 ) -> Tensor<D> {
-    if !is_supported(&x) {
+    if !is_supported(&x) || !is_supported(&weight) || !bias.as_ref().is_none_or(is_supported) {
         return module::linear(x, weight.transpose(), bias);
     }
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
@@ -45,7 +45,7 @@ impl Linear {
         out
     }
 
-    fn back(
+    fn gradients(
         x: &Dense,
         weight: &Dense,
         gradient: &Dense,
@@ -89,7 +89,7 @@ impl Kernel<2> for Linear {
         gradient: FlexTensor,
         wanted: [bool; 2],
     ) -> [Option<FlexTensor>; 2] {
-        Self::back(&x, &weight, &Dense::new(gradient), wanted)
+        Self::gradients(&x, &weight, &Dense::new(gradient), wanted)
     }
 }
 
@@ -128,7 +128,7 @@ impl Kernel<3> for Linear {
         [wants_x, wants_weight, wants_bias]: [bool; 3],
     ) -> [Option<FlexTensor>; 3] {
         let gradient = Dense::new(gradient);
-        let [of_x, of_weight] = Self::back(&x, &weight, &gradient, [wants_x, wants_weight]);
+        let [of_x, of_weight] = Self::gradients(&x, &weight, &gradient, [wants_x, wants_weight]);
         let of_bias = wants_bias.then(|| {
             let outputs = gradient.width();
             tensor(sum_of_rows(gradient.values(), outputs), &[outputs])
@@ -143,7 +143,7 @@ fn shape(x: &Dense, weight: &Dense) -> Vec<usize> {
     shape
 }
 
-/// Added in the same order whatever the number of cores.
+/// The sum of all rows; the order of additions does not depend on the number of cores.
 /// - values: rows of `width`.
 pub(crate) fn sum_of_rows(values: &[f32], width: usize) -> Vec<f32> {
     let parts: Vec<Vec<f32>> = (values.par_chunks(ROWS * width))
@@ -153,7 +153,7 @@ pub(crate) fn sum_of_rows(values: &[f32], width: usize) -> Vec<f32> {
                 #[inline(always)]
                 || {
                     for row in rows.chunks_exact(width) {
-                        add(&mut sum, row);
+                        add_to(&mut sum, row);
                     }
                 },
             );
@@ -162,13 +162,14 @@ pub(crate) fn sum_of_rows(values: &[f32], width: usize) -> Vec<f32> {
         .collect();
     let mut sum = vec![0.0; width];
     for part in &parts {
-        add(&mut sum, part);
+        add_to(&mut sum, part);
     }
     sum
 }
 
+/// Adds `part` to `sum`, value by value.
 #[inline(always)]
-pub(crate) fn add(sum: &mut [f32], part: &[f32]) {
+pub(crate) fn add_to(sum: &mut [f32], part: &[f32]) {
     sum.iter_mut()
         .zip(part)
         .for_each(|(sum, part)| *sum += part);

@@ -1,17 +1,17 @@
-//! Arithmetic that compilers turn into vector instructions: no branches, no calls.
+//! Arithmetic without branches or calls, which compilers turn into vector instructions.
 
 use std::f32::consts::LOG2_E;
 
-/// Runs `work`, which is inlined, with the widest vectors that this machine has.
+/// Runs `work`, which must be inlined, with the widest vectors of this machine.
 #[inline]
 pub(crate) fn wide<R>(work: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(work)
 }
 
-/// Values that a sum adds to at once: enough for four of the widest vectors.
+/// Partial sums at a time: enough for four of the widest vectors.
 const LANES: usize = 64;
 
-/// The sum of `of(a, b)` over pairs, always in the same order.
+/// The sum of `of(a, b)` over pairs, in a fixed order.
 #[inline(always)]
 fn sum_of(a: &[f32], b: &[f32], of: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
@@ -55,7 +55,7 @@ pub(crate) fn dot_from(a: &[f32], b: &[f32], from: f32) -> f32 {
     sum_of(a, b, |a, b| a * (b - from))
 }
 
-/// The largest value; minus infinity of none.
+/// The largest value; minus infinity if there is none.
 #[inline(always)]
 pub(crate) fn max(values: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
@@ -71,11 +71,11 @@ pub(crate) fn max(values: &[f32]) -> f32 {
     lanes.into_iter().fold(rest, larger)
 }
 
-/// eˣ within 2e-7 of its value; 0 below -87, where f32 has no full precision left, and
-/// infinite above 88.3.
+/// eˣ to a relative error of 2e-7; 0 below -87, where f32 loses precision, and infinite above
+/// 88.3.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
-    /// Added and taken away, it rounds to an integer, which stands in the low bits.
+    /// Adding and subtracting it rounds to an integer, which is then in the low bits.
     const ROUND: f32 = 12_582_912.0;
     /// ln 2 and [`LN_2_LOW`], exact in products with small integers.
     const LN_2_HIGH: f32 = 0.693_359_4;
@@ -106,8 +106,8 @@ pub(crate) fn exp(x: f32) -> f32 {
     }
 }
 
-/// The share of the standard normal distribution below `x`, within 2e-7 and, in the lower tail,
-/// within 5e-6 of its value; and its density there.
+/// The standard normal distribution's cumulative probability at `x`, to an absolute error of
+/// 2e-7 and, in the lower tail, a relative error of 5e-6; and its density there.
 ///
 /// The tail is `exp(-x²/2) t P(t)` with `t = 1 / (1 + 0.3 |x|)`, the form of Abramowitz and
 /// Stegun 26.2.17; `P` is fitted to a relative error of 4e-9 over `|x| < 14`.
@@ -169,7 +169,7 @@ mod tests {
         assert!(exp(f32::NAN).is_nan());
     }
 
-    /// By its series below 3, by its continued fraction above (Abramowitz and Stegun 7.1.5,
+    /// The upper tail by its series below 3, by its continued fraction above (Abramowitz and Stegun 7.1.5,
     /// 26.2.14), in f64.
     fn tail(x: f64) -> f64 {
         let density = (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt();

@@ -1,6 +1,6 @@
-//! Matrix products into slices, by the crate `gemm`, which burn-flex multiplies with too.
+//! Matrix products into slices, by the crate `gemm`, which burn-flex uses too.
 
-/// Rows and columns somewhere in a slice.
+/// A strided matrix in a slice.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Matrix<'a> {
     values: &'a [f32],
@@ -11,7 +11,7 @@ pub(crate) struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// Row after row.
+    /// Rows one after the other.
     pub fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
         Self::strided(values, rows, columns, columns)
     }
@@ -38,21 +38,21 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// What becomes of the values before.
+/// What happens to the values that `out` holds before the product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Before {
     Overwrite,
     Add,
 }
 
-/// Products of fewer multiplications run on one core: dividing them costs more than it gives.
+/// Products of fewer multiplications run on one core: dividing them costs more than it saves.
 const WORTH_DIVIDING: usize = 192 * 192 * 192;
 
 /// `out = left right`, or `out += left right`.
 /// - out: `[left.rows, right.columns]`, rows `out_stride` values after one another.
 ///
 /// # Panics
-/// If a matrix does not lie in its slice, or the sides do not fit.
+/// If a matrix is larger than its slice, or the sides do not match.
 pub(crate) fn product(
     out: &mut [f32],
     out_stride: usize,
@@ -88,7 +88,7 @@ pub(crate) fn product(
     };
     let stride = |stride: usize| isize::try_from(stride).expect("slices are shorter");
     #[expect(unsafe_code, reason = "gemm takes pointers")]
-    // SAFETY: the assertions above hold the last value of each matrix in its slice, strides
+    // SAFETY: the assertions above keep the last value of each matrix in its slice, strides
     // are not negative, and rows of `out` do not overlap.
     unsafe {
         gemm::gemm(
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_may_lie_apart_and_matrices_on_their_side() {
+    fn rows_may_have_gaps_and_matrices_may_be_transposed() {
         let left = [1.0, 2.0, 9.0, 3.0, 4.0, 9.0];
         let right = [5.0, 7.0, 6.0, 8.0];
         let left = Matrix::strided(&left, 2, 2, 3);
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "right of a product")]
-    fn a_matrix_outside_its_slice_is_refused() {
+    fn a_matrix_larger_than_its_slice_is_rejected() {
         let values = [0.0; 6];
         let left = Matrix::new(&values, 2, 3);
         let right = Matrix::new(&values[..5], 3, 2);

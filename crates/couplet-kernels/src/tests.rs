@@ -1,9 +1,17 @@
-//! Each kernel in f32 beside Burn's own operations in f64, which no kernel takes: outputs,
-//! and the gradients of a sum that weighs every output differently.
+//! The contract: every public function gives the same numbers by its kernel, in f32, and by
+//! Burn's operations, in f64, which no kernel takes. Compared are outputs, and the gradients of a
+//! sum that weights every output differently.
 
-use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData, module};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData, module};
 
-use crate::*;
+use crate::activation::{gelu, gelu_tanh, quick_gelu};
+use crate::attention::self_attention;
+use crate::batch_norm::{add_relu, batch_norm};
+use crate::conv::conv2d;
+use crate::graph::is_supported;
+use crate::layer_norm::layer_norm;
+use crate::linear::linear;
+use crate::update::{AdamW, AdamWState, SumOfSquares, add};
 
 /// Outputs and the gradient of each input.
 type Results = Vec<Vec<f64>>;
@@ -41,10 +49,9 @@ fn results(
     let of_inputs = inputs
         .iter()
         .map(|input| input.grad(&gradients).expect("every input is read"));
-    let as_f64 = |x: Tensor<1>| x.into_data().convert::<f64>().try_to_vec::<f64>().unwrap();
     std::iter::once(output.inner())
         .chain(of_inputs)
-        .map(as_f64)
+        .map(to_f64)
         .collect()
 }
 
@@ -87,7 +94,7 @@ fn linear_layers_with_and_without_bias() {
     check(&[3600, 960], |i| {
         linear(x(i), weight(i), None).flatten(0, 2)
     });
-    // A weight that lies on its side, a part of x, and a product worth dividing.
+    // A transposed weight, a part of x, and a product worth dividing.
     check(&[300 * 200, 160 * 150], |i| {
         let x = i[0].clone().reshape([300, 200]).narrow(1, 20, 160);
         let weight = i[1].clone().reshape([160, 150]).transpose();
@@ -105,25 +112,6 @@ fn layer_norms() {
     }
 }
 
-/// By Burn's operations in every dtype.
-fn attention_in_parts(qkv: &Tensor<3>, heads: usize, mask: Option<&Tensor<4>>) -> Tensor<3> {
-    let [batch, tokens, width] = qkv.dims();
-    let width = width / 3;
-    let part = |at: usize| {
-        let part = qkv.clone().narrow(2, at * width, width);
-        part.reshape([batch, tokens, heads, width / heads])
-            .swap_dims(1, 2)
-    };
-    #[expect(clippy::cast_precision_loss, reason = "a small width")]
-    let scale = (width as f64 / heads as f64).sqrt().recip();
-    let mut scores = part(0).matmul(part(1).swap_dims(2, 3)).mul_scalar(scale);
-    if let Some(mask) = mask {
-        scores = scores + mask.clone();
-    }
-    let out = burn::tensor::activation::softmax(scores, 3).matmul(part(2));
-    out.swap_dims(1, 2).reshape([batch, tokens, width])
-}
-
 #[test]
 fn attention_with_and_without_mask() {
     for (tokens, heads, width) in [(1, 2, 8), (17, 3, 24), (77, 2, 128)] {
@@ -139,14 +127,7 @@ fn attention_with_and_without_mask() {
                     let dtype: FloatDType = qkv.dtype().into();
                     Tensor::<4>::from_data(data, &qkv.device()).cast(dtype)
                 });
-                let attended = match self_attention(&qkv, heads, mask.as_ref()) {
-                    Some(attended) => {
-                        assert_eq!(qkv.dtype(), DType::F32);
-                        attended
-                    }
-                    None => attention_in_parts(&qkv, heads, mask.as_ref()),
-                };
-                attended.flatten(0, 2)
+                self_attention(qkv, heads, mask.as_ref()).flatten(0, 2)
             };
             check(&[2 * tokens * 3 * width], run);
         }
@@ -163,7 +144,7 @@ fn convolutions_of_every_tiling() {
         [1, 3, 4, 3, 1, 1, 1, 1],
         [5, 6, 8, 1, 1, 0, 7, 7],
         [2, 6, 8, 1, 2, 0, 7, 7],
-        // Rows of one image by turns.
+        // Some rows of one image at a time.
         [2, 2, 3, 3, 1, 1, 45, 40],
         [2, 4, 3, 1, 1, 0, 45, 40],
         [2, 2, 3, 3, 2, 1, 90, 80],
@@ -228,7 +209,7 @@ fn rectified_sums() {
 }
 
 #[test]
-fn an_input_without_gradient_is_passed_over() {
+fn an_input_that_needs_no_gradient_gets_none() {
     let device = Device::flex().autodiff();
     let x = Tensor::<4>::ones([1, 2, 4, 4], &device);
     let weight = Tensor::<4>::ones([3, 2, 3, 3], &device).require_grad();
@@ -250,34 +231,125 @@ fn a_step_of_adamw_by_hand() {
         betas: [0.9, 0.99],
         eps: 0.0,
         weight_decay: 0.5,
-        time: 1,
-        factor: 0.5,
+        step: 1,
+        grad_scale: 0.5,
     };
-    let moved = AdamWState {
+    let state = AdamWState {
         parameter: tensor([1.0, -2.0]),
         first: tensor([0.0; 2]),
         second: tensor([0.0; 2]),
     };
-    let moved = settings.step(moved, tensor([4.0, -8.0]));
+    let state = settings.step(state, tensor([4.0, -8.0]));
     let values = |x: Tensor<1>| x.into_data().try_to_vec::<f32>().unwrap();
     // The first step is as long as the learning rate, whatever the gradient.
-    let parameter = values(moved.parameter);
+    let parameter = values(state.parameter);
     assert!((parameter[0] - (0.95 - 0.1)).abs() < 1e-6, "{parameter:?}");
     assert!((parameter[1] - (-1.9 + 0.1)).abs() < 1e-6, "{parameter:?}");
-    let (first, second) = (values(moved.first), values(moved.second));
+    let (first, second) = (values(state.first), values(state.second));
     assert!((first[0] - 0.2).abs() < 1e-6 && (second[1] - 0.16).abs() < 1e-6);
+}
+
+/// Values, a gradient and moments after two steps, by one path.
+fn two_steps_of_adamw(device: &Device, dtype: FloatDType) -> [Vec<f64>; 3] {
+    let tensor = |seed: usize| {
+        let data = TensorData::new(values(seed, 20_000), [100, 200]);
+        Tensor::<2>::from_data(data, device).cast(dtype)
+    };
+    let zeros = || tensor(0).zeros_like();
+    let mut state = AdamWState {
+        parameter: tensor(0),
+        first: zeros(),
+        second: zeros(),
+    };
+    for step in 1..=2 {
+        let adamw = AdamW {
+            lr: 0.01,
+            betas: [0.9, 0.98],
+            eps: 1e-6,
+            weight_decay: 0.2,
+            step,
+            grad_scale: 0.5,
+        };
+        state = adamw.step(state, tensor(step));
+    }
+    [state.parameter, state.first, state.second].map(to_f64)
+}
+
+fn to_f64<const D: usize>(x: Tensor<D>) -> Vec<f64> {
+    x.into_data().convert::<f64>().try_to_vec().unwrap()
+}
+
+#[test]
+fn adamw_without_a_kernel_has_the_same_steps() {
+    let kernel = two_steps_of_adamw(&Device::flex(), FloatDType::F32);
+    let in_f64 = two_steps_of_adamw(&Device::flex(), FloatDType::F64);
+    // No kernel takes a tensor that has a graph.
+    let in_graph = two_steps_of_adamw(&Device::flex().autodiff(), FloatDType::F32);
+    for other in [in_f64, in_graph] {
+        for (ours, theirs) in kernel.iter().flatten().zip(other.iter().flatten()) {
+            assert!((ours - theirs).abs() < 2e-6, "{ours} instead of {theirs}");
+        }
+    }
 }
 
 #[test]
 fn sums_of_many_values() {
+    let sum_of_squares = |tensors: &[Tensor<1>]| {
+        let mut sum = SumOfSquares::default();
+        for tensor in tensors {
+            sum.add(tensor);
+        }
+        sum.total()
+    };
     let x = Tensor::<1>::ones([100_000], &Device::flex());
-    assert_eq!(sum_of_squares(&x), Some(100_000.0));
-    let sum = add(x.clone(), x.mul_scalar(2.0));
-    assert_eq!(sum_of_squares(&sum), Some(900_000.0));
+    assert_eq!(sum_of_squares(std::slice::from_ref(&x)), 100_000.0);
+    let sum = add(x.clone(), x.clone().mul_scalar(2.0));
+    assert_eq!(sum_of_squares(std::slice::from_ref(&sum)), 900_000.0);
+    // By Burn's operations, of two dtypes and of a tensor with a graph.
+    let wide = x.clone().cast(FloatDType::F64);
+    let in_graph = Tensor::<1>::ones([100_000], &Device::flex().autodiff());
+    assert!(!is_supported(&wide) && is_supported(&in_graph));
+    let sum = add(wide.clone(), wide.clone().mul_scalar(2.0));
+    assert_eq!(sum_of_squares(&[sum, in_graph.clone(), x]), 1_100_000.0);
+    let leaf = in_graph.require_grad();
+    let gradients = add(leaf.clone(), leaf.clone()).sum().backward();
+    assert_eq!(to_f64(leaf.grad(&gradients).unwrap()), vec![2.0; 100_000]);
 }
 
 #[test]
-fn what_has_no_graph_is_a_constant_beside_what_has_one() {
+fn shapes_that_no_kernel_takes_are_left_to_burn() {
+    let device = Device::flex();
+    let column = Tensor::<2>::ones([3, 1], &device);
+    let row = Tensor::<2>::ones([1, 4], &device);
+    assert_eq!(add(column, row).dims(), [3, 4]);
+    let (image, pixel) = ([1, 2, 4, 4], [1, 2, 1, 1]);
+    let sum = add_relu(Tensor::ones(image, &device), Tensor::ones(pixel, &device));
+    assert_eq!(sum.dims(), image);
+    let oblong = Tensor::<4>::ones([3, 2, 1, 3], &device);
+    let convolved = conv2d(Tensor::ones(image, &device), oblong, 1, 0);
+    assert_eq!(convolved.dims(), [1, 3, 4, 2]);
+    // A mask for each sequence: the first sees all, the second its first token alone.
+    let data = TensorData::new(values(0, 2 * 2 * 12), [2, 2, 12]);
+    let qkv = Tensor::<3>::from_data(data, &device);
+    let hidden = f32::NEG_INFINITY;
+    let mask = Tensor::<4>::from_floats(
+        [[[[0.0, 0.0], [0.0, 0.0]]], [[[0.0, hidden], [0.0, hidden]]]],
+        &device,
+    );
+    let both = self_attention(qkv.clone(), 2, Some(&mask));
+    let first = self_attention(qkv.clone().narrow(0, 0, 1), 2, None);
+    let expected = [
+        to_f64(first),
+        to_f64(qkv.narrow(0, 1, 1).narrow(1, 0, 1).narrow(2, 8, 4)),
+    ];
+    let expected = [&expected[0][..], &expected[1], &expected[1]].concat();
+    for (ours, theirs) in to_f64(both).into_iter().zip(expected) {
+        assert!((ours - theirs).abs() < 1e-6, "{ours} instead of {theirs}");
+    }
+}
+
+#[test]
+fn a_tensor_without_a_graph_is_a_constant_in_one() {
     let plain = Device::flex();
     let weight = Tensor::<2>::ones([2, 3], &plain.clone().autodiff()).require_grad();
     let x = Tensor::<2>::from_floats([[1.0, 2.0, 3.0]], &plain);

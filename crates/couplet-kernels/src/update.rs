@@ -1,55 +1,65 @@
-//! What a step does to parameters and their gradients, outside of any graph.
+//! What a training step does to parameters and their gradients, outside of any graph.
 
 use burn::backend::Flex;
+use burn::optim::{self, AdamWConfig, AdaptiveMomentumState, Optimizer};
 use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use crate::graph::is_supported;
+use crate::graph::{has_graph, is_supported};
+use crate::linear::add_to;
 use crate::math::{squares, wide};
 use crate::values::{CHUNK, Dense, tensor};
 
-/// AdamW's settings at one step. Source: Loshchilov and Hutter 2017, "Decoupled Weight Decay
-/// Regularization".
+/// One step of AdamW over one parameter. Source: Loshchilov and Hutter 2017, "Decoupled Weight
+/// Decay Regularization"; `torch.optim.AdamW`.
 #[derive(Debug, Clone, Copy)]
 pub struct AdamW {
     pub lr: f64,
     pub betas: [f64; 2],
+    /// Added to the root of the second moment.
     pub eps: f64,
     pub weight_decay: f64,
-    /// Updates so far, this one included.
-    pub time: usize,
-    /// On the gradient.
-    pub factor: f64,
+    /// The number of this update, counted from 1.
+    pub step: usize,
+    /// The factor on the gradient.
+    pub grad_scale: f64,
 }
 
 /// A parameter and its two moments, of one shape.
 #[derive(Debug, Clone)]
 pub struct AdamWState<const D: usize> {
     pub parameter: Tensor<D>,
+    /// `exp_avg`; zeros before the first step.
     pub first: Tensor<D>,
+    /// `exp_avg_sq`; zeros before the first step.
     pub second: Tensor<D>,
 }
 
 impl AdamW {
-    /// One update, in place where nobody else holds the tensors.
+    /// Returns the state after the update. Works in place where the tensors have no other
+    /// owner.
     ///
     /// # Panics
-    /// If kernels do not take the tensors ([`is_supported`]), or they have a graph.
-    pub fn step<const D: usize>(self, moved: AdamWState<D>, gradient: Tensor<D>) -> AdamWState<D> {
-        let shape = moved.parameter.dims();
-        for part in [&moved.first, &moved.second, &gradient] {
-            assert_eq!(part.dims(), shape, "an update's tensors are of one shape");
+    /// If the tensors differ in shape.
+    pub fn step<const D: usize>(self, state: AdamWState<D>, gradient: Tensor<D>) -> AdamWState<D> {
+        let shape = state.parameter.dims();
+        for part in [&state.first, &state.second, &gradient] {
+            assert_eq!(part.dims(), shape, "an update's tensors have one shape");
+        }
+        let tensors = [&state.parameter, &state.first, &state.second, &gradient];
+        if !tensors.into_iter().all(is_plain) {
+            return self.burn_step(state, gradient);
         }
         let [mut parameter, mut first, mut second] =
-            [moved.parameter, moved.first, moved.second].map(|part| dense(part).into_values());
+            [state.parameter, state.first, state.second].map(|part| dense(part).into_values());
         let gradient = dense(gradient);
         let tasks = (parameter.par_chunks_mut(CHUNK))
             .zip(first.par_chunks_mut(CHUNK))
             .zip(second.par_chunks_mut(CHUNK))
             .zip(gradient.values().par_chunks(CHUNK));
         tasks.for_each(|(((parameter, first), second), gradient)| {
-            self.move_chunk(parameter, first, second, gradient);
+            self.update_chunk(parameter, first, second, gradient);
         });
         let back = |values| Tensor::from_primitive::<Flex>(tensor(values, &shape));
         AdamWState {
@@ -59,28 +69,56 @@ impl AdamW {
         }
     }
 
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "Burn's optimisers take f32 settings"
+    )]
+    fn burn_step<const D: usize>(self, state: AdamWState<D>, gradient: Tensor<D>) -> AdamWState<D> {
+        let [beta_1, beta_2] = self.betas.map(|beta| beta as f32);
+        let adamw = AdamWConfig::new()
+            .with_beta_1(beta_1)
+            .with_beta_2(beta_2)
+            .with_epsilon(self.eps as f32)
+            .with_weight_decay(self.weight_decay as f32)
+            .build();
+        let gradient = if self.grad_scale == 1.0 {
+            gradient
+        } else {
+            gradient.mul_scalar(self.grad_scale)
+        };
+        let before = AdaptiveMomentumState::new(self.step - 1, state.first, state.second);
+        let before = optim::AdamWState::new(before);
+        let (parameter, after) = adamw.step(self.lr, state.parameter, gradient, Some(before));
+        let after = after.expect("AdamW returns its state").momentum;
+        AdamWState {
+            parameter,
+            first: after.moment_1,
+            second: after.moment_2,
+        }
+    }
+
     #[expect(clippy::cast_possible_truncation, reason = "as wide as the values")]
-    fn move_chunk(
+    fn update_chunk(
         &self,
         parameter: &mut [f32],
         first: &mut [f32],
         second: &mut [f32],
         gradient: &[f32],
     ) {
-        let time = i32::try_from(self.time).unwrap_or(i32::MAX);
+        let step = i32::try_from(self.step).unwrap_or(i32::MAX);
         let [beta_1, beta_2] = self.betas.map(|beta| beta as f32);
         let [new_1, new_2] = self.betas.map(|beta| (1.0 - beta) as f32);
-        let [bias_1, bias_2] = self.betas.map(|beta| 1.0 - beta.powi(time));
+        let [bias_1, bias_2] = self.betas.map(|beta| 1.0 - beta.powi(step));
         let rate = (self.lr / bias_1) as f32;
         let root = bias_2.sqrt().recip() as f32;
         let kept = (1.0 - self.lr * self.weight_decay) as f32;
-        let (eps, factor) = (self.eps as f32, self.factor as f32);
+        let (eps, grad_scale) = (self.eps as f32, self.grad_scale as f32);
         let values = (parameter.iter_mut().zip(first).zip(second)).zip(gradient);
         wide(
             #[inline(always)]
             || {
                 for (((parameter, first), second), gradient) in values {
-                    let gradient = gradient * factor;
+                    let gradient = gradient * grad_scale;
                     *first = beta_1 * *first + new_1 * gradient;
                     *second = beta_2 * *second + new_2 * gradient * gradient;
                     *parameter = *parameter * kept - rate * *first / (second.sqrt() * root + eps);
@@ -90,12 +128,47 @@ impl AdamW {
     }
 }
 
-/// The sum of squares, in the same order whatever the number of cores.
-pub fn sum_of_squares<const D: usize>(x: &Tensor<D>) -> Option<f64> {
-    if !is_supported(x) {
-        return None;
+/// The sum of the squares of several tensors. The order of additions does not depend on the
+/// number of cores.
+#[derive(Debug, Default)]
+pub struct SumOfSquares {
+    /// Of the tensors that the kernel takes.
+    sum: f64,
+    /// `[1]` each, left on their device so that all are read at once.
+    on_device: Vec<Tensor<1>>,
+}
+
+impl SumOfSquares {
+    /// Adds the squares of all values of `x`.
+    pub fn add<const D: usize>(&mut self, x: &Tensor<D>) {
+        if is_plain(x) {
+            self.sum += sum_of_squares(&dense(x.clone()));
+        } else {
+            // Rows first, then the vector: on the CPU, Burn's plain sum of a large tensor adds
+            // in an order that depends on scheduling.
+            let rows = x.clone().square().sum_dim(D - 1);
+            self.on_device.push(rows.sum());
+        }
     }
-    let x = dense(x.clone());
+
+    /// Waits for the devices and returns the sum.
+    ///
+    /// # Panics
+    /// If a device fails.
+    pub fn total(self) -> f64 {
+        let is_alike =
+            |a: &Tensor<1>, b: &Tensor<1>| a.dtype() == b.dtype() && a.device() == b.device();
+        let read = |sums: &[Tensor<1>]| -> f64 {
+            let sums = Tensor::cat(sums.to_vec(), 0).into_data().convert::<f64>();
+            let sums = sums.try_to_vec::<f64>().expect("sums are f64");
+            sums.into_iter().sum()
+        };
+        let on_device: f64 = self.on_device.chunk_by(is_alike).map(read).sum();
+        self.sum + on_device
+    }
+}
+
+fn sum_of_squares(x: &Dense) -> f64 {
     let chunks = x.values().par_chunks(CHUNK);
     let sums: Vec<f64> = chunks
         .map(|chunk| {
@@ -105,16 +178,15 @@ pub fn sum_of_squares<const D: usize>(x: &Tensor<D>) -> Option<f64> {
             ))
         })
         .collect();
-    Some(sums.into_iter().sum())
+    sums.into_iter().sum()
 }
 
-/// `a + b`, of one shape, in place where nobody else holds `a`.
+/// `a + b`. Works in place where `a` has no other owner.
 pub fn add<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
-    if !is_supported(&a) || !is_supported(&b) {
+    if !is_plain(&a) || !is_plain(&b) || a.dims() != b.dims() {
         return a + b;
     }
     let shape = a.dims();
-    assert_eq!(shape, b.dims(), "sides of a sum");
     let (mut sum, part) = (dense(a).into_values(), dense(b));
     let tasks = sum
         .par_chunks_mut(CHUNK)
@@ -122,13 +194,18 @@ pub fn add<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
     tasks.for_each(|(sum, part)| {
         wide(
             #[inline(always)]
-            || crate::linear::add(sum, part),
+            || add_to(sum, part),
         );
     });
     Tensor::from_primitive::<Flex>(tensor(sum, &shape))
 }
 
+/// Whether a kernel takes the tensor and no graph would miss the operation.
+fn is_plain<const D: usize>(x: &Tensor<D>) -> bool {
+    is_supported(x) && !has_graph(x)
+}
+
 fn dense<const D: usize>(x: Tensor<D>) -> Dense {
-    let x: FlexTensor = (x.try_into_primitive::<Flex>()).expect("updates have no graph");
+    let x: FlexTensor = (x.try_into_primitive::<Flex>()).expect("the tensor has no graph");
     Dense::new(x)
 }

@@ -1,4 +1,4 @@
-//! Tensors of the CPU backend as slices, and back.
+//! Tensors of the CPU backend as slices.
 
 use burn::tensor::{Bytes, DType, Shape};
 use burn_flex::{FlexTensor, Layout};
@@ -6,7 +6,7 @@ use burn_flex::{FlexTensor, Layout};
 /// Values that one task of an elementwise operation computes.
 pub(crate) const CHUNK: usize = 1 << 14;
 
-/// A tensor whose values lie one after the other.
+/// A contiguous tensor.
 #[derive(Debug, Clone)]
 pub(crate) struct Dense {
     tensor: FlexTensor,
@@ -15,13 +15,13 @@ pub(crate) struct Dense {
 }
 
 impl Dense {
-    /// Copies only what does not lie in order.
+    /// Copies the values only if they are not contiguous.
     pub fn new(tensor: FlexTensor) -> Self {
         let tensor = match tensor.layout().contiguous_offsets() {
             Some(_) => tensor,
             None => tensor.to_contiguous(),
         };
-        let (start, end) = (tensor.layout().contiguous_offsets()).expect("a copy lies in order");
+        let (start, end) = (tensor.layout().contiguous_offsets()).expect("a copy is contiguous");
         Self {
             start,
             len: end - start,
@@ -42,14 +42,14 @@ impl Dense {
         self.shape().last().copied().unwrap_or(1)
     }
 
-    /// In place if nobody else reads them.
+    /// Copies the values only if the tensor has other owners.
     pub fn into_values(self) -> Vec<f32> {
         let data = self.tensor.into_data();
         data.try_into_vec().expect("kernels take f32")
     }
 }
 
-/// - values: in order, as many as `shape` holds.
+/// - values: contiguous, as many as `shape` holds.
 pub(crate) fn tensor(values: Vec<f32>, shape: &[usize]) -> FlexTensor {
     let shape = Shape::from(shape.to_vec());
     assert_eq!(values.len(), shape.num_elements(), "values of {shape:?}");

@@ -11,15 +11,16 @@ use serde::{Deserialize, Serialize};
 pub enum Loss {
     /// Symmetric InfoNCE over the batch.
     Softmax(SoftmaxLoss),
-    /// Each pair by itself, matching or not: SigLIP's. The model needs a `logit_bias`.
+    /// SigLIP's: each pair of an image and a text is classified as matching or not. The model needs
+    /// a `logit_bias`.
     Sigmoid(SigmoidLoss),
 }
 
-/// `kind = "softmax"`
+/// `kind = "softmax"`: symmetric InfoNCE.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SoftmaxLoss {
-    /// The share of each target that is spread evenly over the whole batch, in [0, 1).
+    /// The share of each target that is spread evenly over the whole batch, from 0 to below 1.
     #[serde(default)]
     pub label_smoothing: f32,
 }
@@ -35,7 +36,7 @@ impl Default for Loss {
     }
 }
 
-/// What a loss reads: matching rows, and how similarities become logits.
+/// The inputs of a loss: features whose rows match, and how similarities become logits.
 #[derive(Debug, Clone)]
 pub struct Features {
     /// `[batch, embed_dim]`, L2-normalised.
@@ -48,7 +49,7 @@ pub struct Features {
     pub logit_bias: Option<Tensor<1>>,
 }
 
-/// A loss and its gradient with respect to everything it reads, without a graph.
+/// A loss and its gradients with respect to its inputs, without a graph.
 #[derive(Debug, Clone)]
 pub struct FeatureGradients {
     /// `[1]`
@@ -67,8 +68,8 @@ impl Loss {
         self.forward_rows(0..batch, features)
     }
 
-    /// What the pairs `rows` add to the loss of the whole batch, `[1]`: over disjoint rows
-    /// that cover the batch the parts add up to it. No matrix has more rows than these.
+    /// The part of the pairs `rows` in the loss of the whole batch, `[1]`. The parts of disjoint rows
+    /// that cover the batch sum to its loss. No matrix has more rows than these.
     pub fn forward_rows(&self, rows: Range<usize>, features: Features) -> Tensor<1> {
         match self {
             Self::Softmax(softmax) => symmetric_info_nce(rows, features, softmax.label_smoothing),
@@ -118,7 +119,7 @@ impl Loss {
         matches!(self, Self::Sigmoid(_))
     }
 
-    /// What is wrong with the settings, each with its key.
+    /// Every invalid setting, with its key.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::Softmax(softmax) if !(0.0..1.0).contains(&softmax.label_smoothing) => {
@@ -148,14 +149,14 @@ fn leaf<const D: usize>(x: &Tensor<D>) -> Tensor<D> {
     Tensor::from_inner(x.clone()).require_grad()
 }
 
-/// The gradient of a leaf; 0 where the loss does not read it.
+/// The gradient of a leaf; 0 if the loss does not read it.
 fn grad<const D: usize>(leaf: &Tensor<D>, grads: &Gradients) -> Tensor<D> {
     let zeros = || leaf.clone().inner().zeros_like();
     leaf.grad(grads).unwrap_or_else(zeros)
 }
 
-/// Rows of a logits matrix that exist at once unless a config says otherwise: few enough
-/// to weigh nothing beside a tower's activations, enough to keep a device busy.
+/// The default number of rows of a logits matrix that exist at once: few enough to take little
+/// memory next to a tower's activations, enough to keep a device busy.
 pub fn default_chunk(batch: usize) -> usize {
     const LOGITS: usize = 1 << 16;
     const LEAST_ROWS: usize = 64;
@@ -164,7 +165,7 @@ pub fn default_chunk(batch: usize) -> usize {
 
 /// Over the pairs `rows`, the mean of both directions' cross-entropies, where row i's
 /// class is column i, divided by the size of the whole batch.
-/// - label_smoothing: the share of the target that every column has an equal part of.
+/// - label_smoothing: the share of the target that is spread evenly over all columns.
 /// - returns `[1]`.
 ///
 /// Source: Radford et al. 2021, figure 3; open_clip `ClipLoss`;
@@ -211,7 +212,7 @@ pub struct LogitGradients {
 
 /// The cross-entropy of some rows of a batch, divided by the size of the whole batch.
 /// - logits: `[rows, classes]`, without a graph; labels: `[rows]`.
-/// - label_smoothing: the share of each target that every class has an equal part of.
+/// - label_smoothing: the share of each target that is spread evenly over all classes.
 ///
 /// Source: `torch.nn.functional.cross_entropy`.
 pub fn class_cross_entropy(
@@ -255,9 +256,9 @@ pub fn pairwise_sigmoid(rows: Range<usize>, features: Features) -> Tensor<1> {
         logits = logits + bias.clone().unsqueeze();
         matching = matching + bias.mul_scalar(size(rows.len()));
     }
-    // -ln σ(x) = softplus(x) - x and -ln σ(-x) = softplus(x): the matching logits are
-    // all that a mask would have picked out. Rows are summed before their sums, since a
-    // plain sum of a large matrix adds in an order that depends on scheduling.
+    // -ln σ(x) = softplus(x) - x and -ln σ(-x) = softplus(x): subtracting the matching logits
+    // replaces a mask. Rows are summed first, since a plain sum of a large matrix adds in an
+    // order that depends on scheduling.
     let apart = activation::softplus(logits, 1.0).sum_dim(1).sum();
     (apart - matching).div_scalar(size(batch))
 }

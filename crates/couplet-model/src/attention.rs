@@ -1,13 +1,14 @@
-//! Attention, and the modules that are attention and nothing else.
+//! The towers' attention modules.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, activation};
+use burn::tensor::Tensor;
+use couplet_kernels::{attention, merge_heads, self_attention, split_heads};
 
-use crate::AttentionPoolSpec;
 use crate::init::{Initializer, inverse_sqrt};
 use crate::layers::{LayerNorm, Linear, linear};
 use crate::precision::{Precision, widen};
-use crate::transformer::Token;
+use crate::spec::AttentionPoolSpec;
+use crate::token::Token;
 
 /// Multi-head self-attention with PyTorch's packed input projection.
 #[derive(Module, Debug)]
@@ -29,13 +30,8 @@ impl Attention {
     ) -> Tensor<3> {
         let (weight, bias) = (self.in_proj_weight.val(), self.in_proj_bias.val());
         let qkv = linear(x, weight, Some(bias), precision);
-        if let Some(attended) = couplet_kernels::self_attention(&qkv, self.heads, mask) {
-            return self.out_proj.forward(attended, precision);
-        }
-        let qkv = split_heads(qkv, 3 * self.heads);
-        let part = |i: usize| qkv.clone().narrow(1, i * self.heads, self.heads);
-        let attended = attention(part(0), part(1), part(2), mask);
-        self.out_proj.forward(merge_heads(attended), precision)
+        let attended = self_attention(qkv, self.heads, mask);
+        self.out_proj.forward(attended, precision)
     }
 
     /// The attention's output for one token of each sequence.
@@ -107,7 +103,7 @@ struct CrossAttention {
 
 impl AttentionPool {
     /// Queries N(0, 1), everything else PyTorch's defaults.
-    /// - width: of queries and answers; context_width: of the tokens.
+    /// - width: of queries and outputs; context_width: of the tokens.
     pub fn init(
         spec: AttentionPoolSpec,
         width: usize,
@@ -181,44 +177,10 @@ impl CrossAttention {
             let weight = match (weight, &self.in_proj_weight) {
                 (Some(weight), _) => weight.val(),
                 (None, Some(packed)) => packed.val().narrow(0, at * width, width),
-                (None, None) => unreachable!("one or the other is initialised"),
+                (None, None) => unreachable!("init makes one or the other"),
             };
             let bias = self.in_proj_bias.val().narrow(0, at * width, width);
             split_heads(linear(source, weight, Some(bias), precision), self.heads)
         })
     }
-}
-
-/// - x: `[batch, tokens, heads * head_width]`; returns `[batch, heads, tokens, head_width]`.
-pub(crate) fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
-    let [batch, tokens, width] = x.dims();
-    x.reshape([batch, tokens, heads, width / heads])
-        .swap_dims(1, 2)
-}
-
-/// The inverse of [`split_heads`].
-pub(crate) fn merge_heads(x: Tensor<4>) -> Tensor<3> {
-    let [batch, heads, tokens, head_width] = x.dims();
-    x.swap_dims(1, 2)
-        .reshape([batch, tokens, heads * head_width])
-}
-
-/// Scaled dot-product attention; the one place that decides how it is computed. The
-/// softmax is in f32 at least.
-/// - q: `[batch, heads, queries, head_width]`; returns the same shape and dtype.
-/// - k, v: `[batch, heads, tokens, head_width]`.
-/// - mask: added to the scores, `[batch or 1, 1, queries, tokens]`.
-pub(crate) fn attention(
-    q: Tensor<4>,
-    k: Tensor<4>,
-    v: Tensor<4>,
-    mask: Option<&Tensor<4>>,
-) -> Tensor<4> {
-    let scale = inverse_sqrt(q.dims()[3]);
-    let mut scores_bhqk = widen(q.mul_scalar(scale).matmul(k.swap_dims(2, 3)));
-    if let Some(mask) = mask {
-        scores_bhqk = scores_bhqk + mask.clone();
-    }
-    let weights_bhqk = activation::softmax(scores_bhqk, 3).cast(v.dtype());
-    weights_bhqk.matmul(v)
 }

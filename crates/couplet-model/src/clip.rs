@@ -1,14 +1,15 @@
-//! The two towers joined.
+//! The two towers and what joins them.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor};
 
+use crate::forward::ForwardContext;
+use crate::head::ClassifierHead;
+use crate::image::{BatchStatistics, ImageTower};
 use crate::init::Initializer;
-use crate::layers::ChannelStatistics;
 use crate::precision::Precision;
-use crate::{
-    ClassifierHead, ImageTowerSpec, ModelSpec, ModifiedResNet, TextTower, VisionTransformer,
-};
+use crate::spec::ModelSpec;
+use crate::text::TextTower;
 
 /// `exp(logit_scale)` is kept at or below this. Source: Radford et al. 2021, section 2.5.
 pub const MAX_LOGIT_SCALE: f32 = 100.0;
@@ -26,38 +27,11 @@ pub struct Clip {
     /// Added to the scaled similarities, `[1]`. Source: Zhai et al. 2023, "Sigmoid Loss
     /// for Language Image Pre-Training".
     pub logit_bias: Option<Param<Tensor<1>>>,
-    /// Of a model that is fine-tuned to tell classes.
+    /// Of a model that is fine-tuned for classification.
     pub(crate) head: Option<ClassifierHead>,
     #[module(skip)]
     precision: Precision,
 }
-
-/// The image tower, by kind.
-#[derive(Module, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one image tower in a process, not a list of them"
-)]
-pub enum ImageTower {
-    Vit(VisionTransformer),
-    ResNet(ModifiedResNet),
-}
-
-/// Which pass of training this is: every draw is a pure function of it, so that a pass
-/// that is repeated draws the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ForwardContext {
-    /// The run's seed.
-    pub seed: u64,
-    /// The optimiser step, from 0.
-    pub step: u64,
-    /// Index in the step's batch of the first image of this pass.
-    pub first_row: u64,
-}
-
-/// What the batch norms saw in one training pass; empty for a ViT.
-#[derive(Debug, Clone, Default)]
-pub struct BatchStatistics(Vec<ChannelStatistics>);
 
 impl Clip {
     /// A model with CLIP's initial weights, drawn on the host as a pure function of
@@ -69,26 +43,17 @@ impl Clip {
         Self::build(spec, Some(seed), device)
     }
 
-    /// A model that is to be filled from a file at once: nothing is drawn.
+    /// A model of zeros, to be filled from a file: nothing is drawn.
     pub(crate) fn blank(spec: &ModelSpec, device: &Device) -> Self {
         Self::build(spec, None, device)
     }
 
     fn build(spec: &ModelSpec, seed: Option<u64>, device: &Device) -> Self {
-        assert_eq!(spec.problems(), [], "a model spec must be sound");
+        assert_eq!(spec.problems(), [], "the model spec has no problems");
         let init = Initializer { seed, device };
-        let (activation, embed_dim) = (spec.activation, spec.embed_dim);
-        let visual = match &spec.image {
-            ImageTowerSpec::Vit(vit) => {
-                ImageTower::Vit(VisionTransformer::init(vit, embed_dim, activation, &init))
-            }
-            ImageTowerSpec::ResNet(resnet) => {
-                ImageTower::ResNet(ModifiedResNet::init(resnet, embed_dim, &init))
-            }
-        };
         Self {
-            visual,
-            text: TextTower::init(&spec.text, embed_dim, activation, &init),
+            visual: ImageTower::init(spec, &init),
+            text: TextTower::init(&spec.text, spec.embed_dim, spec.activation, &init),
             logit_scale: init.constant([1], spec.init_logit_scale),
             logit_bias: spec.init_logit_bias.map(|bias| init.constant([1], bias)),
             head: None,
@@ -96,7 +61,7 @@ impl Clip {
         }
     }
 
-    /// The same weights, multiplied in another dtype from now on. Features stay f32.
+    /// The same weights with another dtype for matrix products. Features stay f32.
     #[must_use]
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
@@ -111,48 +76,54 @@ impl Clip {
     /// - images: `[batch, 3, image_size, image_size]`, normalised.
     /// - returns image features `[batch, embed_dim]`, not L2-normalised.
     pub fn encode_image(&self, images: Tensor<4>) -> Tensor<2> {
-        match &self.visual {
-            ImageTower::Vit(vit) => vit.forward(images, None, self.precision),
-            ImageTower::ResNet(resnet) => resnet.forward(images, self.precision),
-        }
+        self.visual.forward(images, self.precision)
     }
 
-    /// As in training: batch norms use this batch's statistics, patches are dropped where
-    /// the model's spec says so.
+    /// As in training: batch norms use this batch's statistics, and patches are dropped if the
+    /// model's spec says so.
     /// - images: `[batch, 3, image_size, image_size]`, normalised.
-    /// - returns image features `[batch, embed_dim]`, not L2-normalised, and what
-    ///   [`Self::update_statistics`] takes once a pass.
+    /// - returns image features `[batch, embed_dim]`, not L2-normalised, and the statistics for
+    ///   [`Self::update_statistics`].
     pub fn encode_image_train(
         &self,
         images: Tensor<4>,
-        pass: &ForwardContext,
+        context: &ForwardContext,
     ) -> (Tensor<2>, BatchStatistics) {
-        match &self.visual {
-            ImageTower::Vit(vit) => {
-                let features = vit.forward(images, Some(pass), self.precision);
-                (features, BatchStatistics::default())
-            }
-            ImageTower::ResNet(resnet) => {
-                let (features, seen) = resnet.forward_train(images, self.precision);
-                (features, BatchStatistics(seen))
-            }
-        }
+        self.visual.forward_train(images, context, self.precision)
     }
 
     /// Moves the running statistics of the batch norms towards those of one pass.
     #[must_use]
-    pub fn update_statistics(mut self, seen: BatchStatistics) -> Self {
-        if let ImageTower::ResNet(resnet) = &mut self.visual {
-            resnet.update(seen.0);
-        }
+    pub fn update_statistics(mut self, statistics: BatchStatistics) -> Self {
+        self.visual.update_statistics(statistics);
         self
     }
 
-    /// - tokens: `[batch, tokens]`, start and end tokens included, `tokens` at most
-    ///   `context_length` (all of it where the tower reads its padding).
+    /// - tokens: `[batch, tokens]`, start and end tokens included, at most
+    ///   `context_length` tokens (exactly as many if the tower reads its padding).
     /// - returns text features `[batch, embed_dim]`, not L2-normalised.
     pub fn encode_text(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
         self.text.forward(tokens, self.precision)
+    }
+
+    /// The same model with a classifier, whose parameters are then visited as `head.weight`
+    /// and `head.bias`.
+    #[must_use]
+    pub fn with_head(mut self, head: ClassifierHead) -> Self {
+        self.head = Some(head);
+        self
+    }
+
+    /// The same model without a classifier, and the classifier.
+    #[must_use]
+    pub fn split_head(mut self) -> (Self, Option<ClassifierHead>) {
+        let head = self.head.take();
+        (self, head)
+    }
+
+    /// The classifier, if it has one.
+    pub fn head(&self) -> Option<&ClassifierHead> {
+        self.head.as_ref()
     }
 
     /// The device that holds the weights.
@@ -168,4 +139,41 @@ impl Clip {
 pub fn l2_normalize(features: Tensor<2>) -> Tensor<2> {
     let norm = features.clone().square().sum_dim(1).sqrt();
     features / norm.clamp_min(NORMALIZE_EPS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::presets;
+    use crate::spec::ImageTowerSpec;
+    use burn::tensor::TensorData;
+
+    #[test]
+    fn patches_are_dropped_in_training_only() {
+        let device = Device::flex();
+        let context = ForwardContext {
+            seed: 3,
+            step: 5,
+            first_row: 0,
+        };
+        let values = |tensor: Tensor<2>| tensor.into_data().try_to_vec::<f32>().unwrap();
+        let mut spec = presets::find("ViT-Ti-16-64").unwrap();
+        let whole = Clip::init(&spec, 0, &device);
+        if let ImageTowerSpec::Vit(vit) = &mut spec.image {
+            vit.patch_dropout = 0.5;
+        }
+        let dropping = Clip::init(&spec, 0, &device);
+        let images = || {
+            Tensor::<4>::from_data(
+                TensorData::new([0.0f32, 1.0, 2.0, 3.0].repeat(3 * 64 * 16), [1, 3, 64, 64]),
+                &device,
+            )
+        };
+        let expected = values(whole.encode_image(images()));
+        assert_eq!(values(dropping.encode_image(images())), expected);
+        let (trained, _) = dropping.encode_image_train(images(), &context);
+        assert_ne!(values(trained), expected);
+        let (trained, _) = whole.encode_image_train(images(), &context);
+        assert_eq!(values(trained), expected);
+    }
 }

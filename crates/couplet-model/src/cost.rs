@@ -1,36 +1,37 @@
-//! What a model costs: parameters and arithmetic of each tower.
+//! The cost of a model: parameters and arithmetic of each tower.
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor};
 
+use crate::clip::Clip;
+use crate::depth::{BlockCount, LayerId};
+use crate::freeze::FreezeConfig;
+use crate::layers::is_buffer;
 use crate::names::{ParameterVisitor, visit_parameters};
-use crate::{
-    BlockCount, Clip, FreezeConfig, ImageTowerSpec, LayerId, ModelSpec, ResNetSpec, VitSpec,
-    is_buffer,
-};
+use crate::spec::{ImageTowerSpec, ModelSpec, ResNetSpec, TextPool, TextProjection, VitSpec};
 
-/// Costs by tower.
+/// The cost of each tower.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ModelCost {
     pub image: TowerCost,
     pub text: TowerCost,
 }
 
-/// What one tower costs.
+/// The cost of one tower.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct TowerCost {
     pub parameters: u64,
     /// Floating-point operations of one forward pass over one sample: two for each
-    /// multiplication of its matrix products and convolutions, attention included; the
-    /// text tower over its whole context length. As the reference computes it: the exact
-    /// savings of this crate are not subtracted.
+    /// multiplication of its matrix products and convolutions, attention included; the text tower
+    /// over its whole context length. This counts the reference's work, without the exact savings
+    /// of this crate.
     pub flops: f64,
 }
 
 const VISUAL: &str = "visual.";
 
 impl ModelSpec {
-    /// Parameters and arithmetic of both towers; the temperature and a classifier count to neither.
+    /// Parameters and arithmetic of both towers; neither includes the temperature or a classifier.
     ///
     /// # Panics
     /// If `self.problems()` is not empty.
@@ -38,14 +39,14 @@ impl ModelSpec {
         self.cost_of(&Clip::blank(self, &Device::flex()))
     }
 
-    /// [`Self::cost`] of a model that is there already.
+    /// [`Self::cost`] of a model that exists already.
     pub fn cost_of(&self, model: &Clip) -> ModelCost {
         let mut count = Count::default();
         visit_parameters(model, &mut count);
         ModelCost {
             image: TowerCost {
                 parameters: count.image,
-                flops: image_flops(self),
+                flops: image_flops(self, false),
             },
             text: TowerCost {
                 parameters: count.text,
@@ -61,30 +62,28 @@ impl ModelSpec {
     pub fn forward_flops(&self, tokens: usize) -> f64 {
         let mut cut = self.clone();
         cut.text.context_length = tokens;
-        image_flops(self) + text_flops(&cut)
+        image_flops(self, false) + text_flops(&cut)
     }
 
-    /// Of one forward pass over one image.
+    /// Floating-point operations of one forward pass over one image.
     pub fn image_flops(&self) -> f64 {
-        image_flops(self)
+        image_flops(self, false)
     }
 
-    /// Of one forward pass over one image in training, less the patches that are left out.
+    /// Floating-point operations of one forward pass over one image in training, without the
+    /// patches that are dropped.
     pub fn image_train_flops(&self) -> f64 {
-        match &self.image {
-            ImageTowerSpec::Vit(vit) => vit_flops(vit, vit.trained_patches(), self.embed_dim),
-            ImageTowerSpec::ResNet(_) => image_flops(self),
-        }
+        image_flops(self, true)
     }
 }
 
 impl ModelSpec {
-    /// Parameters that a run with this freezing trains, by where they stand.
+    /// The number of parameters that a run with this freezing trains.
     ///
     /// # Panics
     /// If the spec or the table has problems.
     pub fn trained_parameters(&self, freeze: FreezeConfig) -> TrainableParameters {
-        // Elsewhere nothing asks for a gradient.
+        // On other devices nothing requires a gradient.
         let device = Device::flex().autodiff();
         self.trained_of(&Clip::blank(self, &device).freeze(freeze, self))
     }
@@ -148,7 +147,7 @@ impl ParameterVisitor for Count {
     }
 }
 
-/// Two operations a multiplication.
+/// Two operations for each multiplication.
 #[expect(
     clippy::cast_precision_loss,
     reason = "counts of operations need no last digit"
@@ -170,14 +169,21 @@ fn pooling(queries: usize, tokens: usize, width: usize, context_width: usize) ->
         + product(&[2, queries, tokens, width])
 }
 
-fn image_flops(spec: &ModelSpec) -> f64 {
+fn image_flops(spec: &ModelSpec, drops_patches: bool) -> f64 {
     match &spec.image {
-        ImageTowerSpec::Vit(vit) => vit_flops(vit, vit.patches(), spec.embed_dim),
+        ImageTowerSpec::Vit(vit) => {
+            let kept = if drops_patches {
+                vit.trained_patches()
+            } else {
+                vit.patches()
+            };
+            vit_flops(vit, kept, spec.embed_dim)
+        }
         ImageTowerSpec::ResNet(resnet) => resnet_flops(resnet, spec.embed_dim),
     }
 }
 
-/// - kept: patches that the blocks see.
+/// - kept: patches that the blocks read.
 fn vit_flops(vit: &VitSpec, kept: usize, embed_dim: usize) -> f64 {
     let tokens = kept + 1;
     let pixels = 3 * vit.patch_size * vit.patch_size;
@@ -214,7 +220,7 @@ fn resnet_flops(spec: &ResNetSpec, embed_dim: usize) -> f64 {
         }
     }
     let channels = spec.feature_width();
-    // The reference lets every cell ask, and keeps the mean's answer.
+    // The reference computes a query for every cell, and keeps the mean's output.
     let tokens = side * side + 1;
     let projections = product(&[3, tokens, channels, channels]);
     let attention = product(&[2, tokens, tokens, channels]);
@@ -225,11 +231,11 @@ fn text_flops(spec: &ModelSpec) -> f64 {
     let text = &spec.text;
     let tokens = text.context_length;
     let pool = match text.pool {
-        crate::TextPool::Map { .. } => pooling(1, tokens, text.width, text.width),
+        TextPool::Map { .. } => pooling(1, tokens, text.width, text.width),
         _ => 0.0,
     };
     let head = match text.projection {
-        crate::TextProjection::None => 0.0,
+        TextProjection::None => 0.0,
         _ => product(&[text.width, spec.embed_dim]),
     };
     blocks(tokens, text.width, text.mlp_width(), text.layers) + pool + head
@@ -238,7 +244,8 @@ fn text_flops(spec: &ModelSpec) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Freeze, presets};
+    use crate::freeze::Freeze;
+    use crate::presets;
 
     #[test]
     fn what_is_frozen_is_not_trained() {

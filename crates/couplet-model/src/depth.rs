@@ -1,11 +1,11 @@
-//! Where in its tower a parameter stands, by its open_clip name.
+//! The layer that a parameter belongs to, by its open_clip name.
 
-use crate::{ImageTowerSpec, ModelSpec};
+use crate::spec::ModelSpec;
 
-/// How many residual blocks the towers have.
+/// The number of residual blocks in both towers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockCount {
-    /// By stage; a ViT has one.
+    /// In each stage; a ViT has one stage.
     image: Vec<usize>,
     text: usize,
 }
@@ -15,18 +15,18 @@ pub struct BlockCount {
 pub enum LayerId {
     Image(Layer),
     Text(Layer),
-    /// `logit_scale`, `logit_bias`, and a classifier behind the image tower.
+    /// `logit_scale`, `logit_bias`, and a classifier on the image tower.
     Joint,
 }
 
-/// A parameter's place in its tower.
+/// A parameter's layer in its tower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layer {
     /// Before the first block: patches, embeddings, positions.
     Stem,
     /// A residual block, counted from 0 over all stages.
     Block(usize),
-    /// Behind the last block: the last norm, pooling, projection.
+    /// After the last block: the last norm, pooling, projection.
     Head,
 }
 
@@ -34,13 +34,9 @@ const IMAGE_HEAD: [&str; 4] = ["ln_post.", "proj", "attn_pool.", "attnpool."];
 const TEXT_HEAD: [&str; 3] = ["ln_final.", "text_projection", "attn_pool."];
 
 impl BlockCount {
-    /// Those of a model.
     pub fn new(spec: &ModelSpec) -> Self {
         Self {
-            image: match &spec.image {
-                ImageTowerSpec::Vit(vit) => vec![vit.layers],
-                ImageTowerSpec::ResNet(resnet) => resnet.layers.to_vec(),
-            },
+            image: spec.image.block_counts(),
             text: spec.text.layers,
         }
     }
@@ -55,7 +51,7 @@ impl BlockCount {
         self.text
     }
 
-    /// Where the parameter of this open_clip name stands.
+    /// The tower and layer of the parameter with this open_clip name.
     pub fn layer_id(&self, name: &str) -> LayerId {
         if name.starts_with("logit_") || name.starts_with("head.") {
             LayerId::Joint
@@ -66,8 +62,8 @@ impl BlockCount {
         }
     }
 
-    /// How many layers lie between a parameter and the end of its tower, each block and
-    /// the stem being one: 0 for the head, the number of blocks + 1 for the stem.
+    /// The number of layers between a parameter and the end of its tower, where each block and the
+    /// stem are a layer: 0 for the head, the number of blocks + 1 for the stem.
     pub fn layers_above(&self, name: &str) -> usize {
         let above = |depth, blocks| match depth {
             Layer::Head => 0,

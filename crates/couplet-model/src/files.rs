@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use crate::ModelSpec;
+use crate::spec::ModelSpec;
 use crate::weights::WeightsError;
 
-/// Why a model could not be read or written.
+/// An error of reading or writing a model.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     #[error("{}: cannot be read", path.display())]
@@ -38,9 +38,9 @@ pub enum FolderError {
     #[error("{}: {problems}", path.display())]
     Unsound { path: PathBuf, problems: String },
     #[error(
-        "{}: nothing says which architecture these weights are of; name it, activation \
-         included, by --arch: a preset such as ViT-B-32 or ViT-B-32-quickgelu (`couplet model \
-         list`), or a file of an open_clip config",
+        "{}: the weights do not name their architecture; name it, activation included, with \
+         --arch: a preset such as ViT-B-32 or ViT-B-32-quickgelu (`couplet model \
+         list`) or an open_clip config file",
         path.display()
     )]
     UnknownArchitecture { path: PathBuf },
@@ -91,7 +91,7 @@ pub(crate) fn write_synced(path: &Path, text: &str) -> Result<(), FolderError> {
     })
 }
 
-/// An error that lists everything unsound in a spec that was read from `path`.
+/// Fails with all problems of a spec that was read from `path`.
 pub(crate) fn check(path: &Path, spec: &ModelSpec) -> Result<(), FolderError> {
     let problems = spec.problems();
     if problems.is_empty() {

@@ -1,4 +1,4 @@
-//! Which parts of a model a run leaves as they are.
+//! Which parts of a model a run does not train.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,8 +7,10 @@ use burn::module::Param;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::clip::Clip;
 use crate::depth::{BlockCount, Layer, LayerId};
-use crate::{Clip, ImageTower, ModelSpec, ParameterMapper, map_parameters};
+use crate::names::{ParameterMapper, map_parameters};
+use crate::spec::ModelSpec;
 
 /// The `[freeze]` table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +41,7 @@ pub enum Freeze {
 pub struct ParseFreezeError(String);
 
 impl FreezeConfig {
-    /// What does not fit the model, each with its key.
+    /// Every setting that does not fit the model, with its key.
     pub fn problems(&self, spec: &ModelSpec) -> Vec<(&'static str, String)> {
         let blocks = BlockCount::new(spec);
         let towers = [
@@ -58,7 +60,7 @@ impl FreezeConfig {
         if self.image == Freeze::All && self.text == Freeze::All {
             problems.push((
                 "text",
-                "with both towers frozen nothing is left to train".into(),
+                "both towers are frozen, so nothing is trained".into(),
             ));
         }
         problems
@@ -66,7 +68,7 @@ impl FreezeConfig {
 }
 
 impl Freeze {
-    /// BlockCount that are frozen, from the first, of a tower that has `blocks`.
+    /// The number of frozen blocks, from the first, of a tower with `blocks` blocks.
     pub fn frozen_blocks(self, blocks: usize) -> usize {
         match self {
             Self::Nothing => 0,
@@ -86,31 +88,50 @@ impl Freeze {
 }
 
 impl Clip {
-    /// The same model, of which nothing that `table` freezes asks for a gradient; frozen
-    /// batch norms keep their running statistics and normalise with them.
+    /// The same model, without gradients for everything that `table` freezes. Frozen batch norms
+    /// keep their running statistics and normalise with them.
     /// - spec: the model's.
     ///
     /// # Panics
     /// If `table.problems(spec)` is not empty.
     #[must_use]
     pub fn freeze(mut self, table: FreezeConfig, spec: &ModelSpec) -> Self {
-        assert_eq!(table.problems(spec), [], "what is frozen must be there");
+        assert_eq!(table.problems(spec), [], "the freeze table fits the model");
         let blocks = BlockCount::new(spec);
-        if let ImageTower::ResNet(resnet) = &mut self.visual
-            && table.image != Freeze::Nothing
-        {
-            resnet.freeze_norms(table.image.frozen_blocks(blocks.image()));
+        if table.image != Freeze::Nothing {
+            let frozen = table.image.frozen_blocks(blocks.image());
+            self.visual.freeze_norms(frozen);
         }
-        map_parameters(self, &mut Still { table, blocks })
+        map_parameters(self, &mut FreezeParameters { table, blocks })
+    }
+
+    /// The same model, trained in the image tower and the classifier only.
+    #[must_use]
+    pub fn freeze_all_but_classifier(self) -> Self {
+        struct FreezeOthers;
+        impl ParameterMapper for FreezeOthers {
+            fn map<const D: usize>(
+                &mut self,
+                name: &str,
+                param: Param<Tensor<D>>,
+            ) -> Param<Tensor<D>> {
+                if name.starts_with("visual.") || name.starts_with("head.") {
+                    param
+                } else {
+                    param.set_require_grad(false)
+                }
+            }
+        }
+        map_parameters(self, &mut FreezeOthers)
     }
 }
 
-struct Still {
+struct FreezeParameters {
     table: FreezeConfig,
     blocks: BlockCount,
 }
 
-impl ParameterMapper for Still {
+impl ParameterMapper for FreezeParameters {
     fn map<const D: usize>(&mut self, name: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let frozen = match self.blocks.layer_id(name) {
             LayerId::Image(depth) => self.table.image.holds(depth, self.blocks.image()),
@@ -170,7 +191,9 @@ impl<'de> Deserialize<'de> for Freeze {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ParameterVisitor, presets, visit_parameters};
+    use crate::head::ClassifierHead;
+    use crate::names::{ParameterVisitor, visit_parameters};
+    use crate::presets;
     use burn::tensor::Device;
 
     struct Trained(Vec<String>);
@@ -212,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_cannot_be_frozen() {
+    fn more_blocks_than_there_are_cannot_be_frozen() {
         let spec = presets::find("ViT-Ti-16-64").unwrap();
         let table = FreezeConfig {
             image: Freeze::AllButLast(9),
@@ -230,5 +253,28 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Freeze>().unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn only_the_image_tower_and_the_head_are_trained() {
+        struct Trained(Vec<String>);
+        impl ParameterVisitor for Trained {
+            fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
+                if param.is_require_grad() {
+                    self.0.push(name.into());
+                }
+            }
+        }
+        let device = Device::flex().autodiff();
+        let spec = presets::find("ViT-Ti-8-32").unwrap();
+        let head = ClassifierHead::new(Tensor::zeros([3, spec.embed_dim], &device));
+        let model = Clip::init(&spec, 0, &device).with_head(head);
+        let mut trained = Trained(Vec::new());
+        visit_parameters(&model.freeze_all_but_classifier(), &mut trained);
+        assert!(
+            trained.0.contains(&"head.weight".into()) && trained.0.contains(&"head.bias".into())
+        );
+        let is_part = |name: &String| name.starts_with("visual.") || name.starts_with("head.");
+        assert!(trained.0.len() > 20 && trained.0.iter().all(is_part));
     }
 }

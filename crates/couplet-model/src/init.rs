@@ -1,4 +1,4 @@
-//! Initial values: each parameter's draw is a pure function of (seed, its name).
+//! Initial values. Each parameter's draw is a pure function of the seed and its name.
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -9,7 +9,7 @@ use rand_distr::{Distribution, StandardNormal};
 /// Makes parameters on one device. Draws are made on the host, so that every backend
 /// starts from the same weights.
 pub(crate) struct Initializer<'a> {
-    /// `None` for a model that is about to be filled: nothing is drawn, all is zero.
+    /// `None` for a model that will be filled from a file: all values are zero.
     pub seed: Option<u64>,
     pub device: &'a Device,
 }
@@ -86,7 +86,7 @@ pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     })
 }
 
-/// `width^-½`, the scale most of CLIP's rules share.
+/// `width^-½`, the scale of most of CLIP's initialisation rules.
 #[expect(clippy::cast_precision_loss, reason = "widths are far below 2^24")]
 pub(crate) fn inverse_sqrt(width: usize) -> f32 {
     (width as f32).powf(-0.5)

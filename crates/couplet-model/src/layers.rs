@@ -4,9 +4,9 @@ use burn::module::{Module, Param};
 use burn::tensor::activation;
 use burn::tensor::{Tensor, module};
 
-use crate::Activation;
 use crate::init::{Initializer, inverse_sqrt};
 use crate::precision::{Precision, widen};
+use crate::spec::Activation;
 
 /// `y = x Wᵀ + b` with `weight` as PyTorch keeps it, `[out, in]`.
 #[derive(Module, Debug)]
@@ -110,8 +110,8 @@ impl Conv {
 }
 
 /// Batch normalisation over all but the channels, with PyTorch's momentum and epsilon.
-/// In training the batch's own statistics normalise; the running ones are not touched
-/// here but by [`Self::update`].
+/// In training the batch's own statistics normalise; only [`Self::update`] changes the running
+/// ones.
 #[derive(Module, Debug)]
 pub(crate) struct BatchNorm {
     weight: Param<Tensor<1>>,
@@ -121,8 +121,8 @@ pub(crate) struct BatchNorm {
     frozen: bool,
 }
 
-/// Of one batch-norm layer in one pass: mean and biased variance, `[channels]`, and how
-/// many values each was taken over.
+/// One batch norm's statistics of one pass: mean and biased variance, `[channels]`, and the
+/// number of values behind each.
 #[derive(Debug, Clone)]
 pub(crate) struct ChannelStatistics {
     mean: Tensor<1>,
@@ -148,13 +148,13 @@ impl BatchNorm {
 
     /// Computed in f32 at least.
     /// - x: `[batch, channels, height, width]`; returns the same shape and dtype.
-    /// - seen: in training, takes up the batch's statistics. Without it, or if the layer
-    ///   is frozen, the running statistics normalise.
+    /// - seen: in training, receives the batch's statistics. Without it, or if the layer is
+    ///   frozen, the running statistics normalise.
     pub fn forward(&self, x: Tensor<4>, seen: Option<&mut Vec<ChannelStatistics>>) -> Tensor<4> {
         self.normalize(x, seen, false)
     }
 
-    /// [`Self::forward`], and then what is below 0 becomes 0.
+    /// [`Self::forward`] with a ReLU.
     pub fn forward_relu(
         &self,
         x: Tensor<4>,
@@ -197,12 +197,12 @@ impl BatchNorm {
         output.cast(dtype)
     }
 
-    /// Keeps the running statistics as they are, and normalises with them in training too.
+    /// Stops updates of the running statistics, and normalises with them in training too.
     pub fn freeze(&mut self) {
         self.frozen = true;
     }
 
-    /// Whether a pass in training takes up this layer's statistics.
+    /// Whether a training pass updates this layer's running statistics.
     pub fn is_trained(&self) -> bool {
         !self.frozen
     }

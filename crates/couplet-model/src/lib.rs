@@ -1,5 +1,5 @@
-//! CLIP's two towers on Burn: specs, presets, initialisation, forward passes and
-//! weights in open_clip's layout.
+//! CLIP's two towers on Burn: specs, presets, initialisation, forward passes, and weights in
+//! open_clip's, Hugging Face's and OpenAI's layouts.
 //!
 //! Source: Radford et al. 2021, "Learning Transferable Visual Models From Natural
 //! Language Supervision"; reference implementation open_clip_torch 3.3.0.
@@ -21,9 +21,12 @@ mod clip;
 mod cost;
 mod depth;
 mod files;
+mod forward;
 mod freeze;
 mod head;
+mod head_file;
 pub mod hugging_face;
+mod image;
 mod init;
 mod layers;
 mod load;
@@ -36,27 +39,31 @@ mod positions;
 mod precision;
 pub mod presets;
 mod resnet;
+mod source;
 mod spec;
+mod tensors;
 mod text;
+mod token;
 mod transformer;
 mod vit;
 pub mod weights;
 
-pub use clip::{BatchStatistics, Clip, ForwardContext, ImageTower, MAX_LOGIT_SCALE, l2_normalize};
+pub use clip::{Clip, MAX_LOGIT_SCALE, l2_normalize};
 pub use cost::{ModelCost, TowerCost, TrainableParameters};
 pub use depth::{BlockCount, Layer, LayerId};
 pub use files::FolderError;
+pub use forward::ForwardContext;
 pub use freeze::{Freeze, FreezeConfig, ParseFreezeError};
 pub use head::ClassifierHead;
+pub use image::{BatchStatistics, ImageTower};
 pub use layers::is_buffer;
-pub use load::{
-    Layout, Loaded, ModelSource, TOKENIZER_FILE, TokenizerSpec, inspect, inspect_as, load, load_as,
-};
+pub use load::{Loaded, inspect, inspect_as, load, load_as};
 pub use memory::PassMemory;
 pub use names::{ParameterMapper, ParameterVisitor, map_parameters, visit_parameters};
 pub use parts::TowerParts;
 pub use precision::Precision;
 pub use resnet::ModifiedResNet;
+pub use source::{Layout, ModelSource, TOKENIZER_FILE, TokenizerSpec};
 pub use spec::{
     Activation, AttentionPoolSpec, ImagePool, ImagePositions, ImageTowerSpec, Interpolation,
     ModelSpec, PreprocessError, PreprocessSpec, ResNetSpec, ResizeMode, SpecProblem, TextPool,

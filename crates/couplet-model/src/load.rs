@@ -1,48 +1,21 @@
-//! Which kind of model stands at a path, found out and read.
+//! Detecting the layout of the model at a path, and reading it.
 
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 
+use crate::clip::Clip;
 use crate::files::{FolderError, read_text};
+use crate::hugging_face;
+use crate::open_clip;
+use crate::openai;
+use crate::presets;
+use crate::source::{Layout, ModelSource, TokenizerSpec, find_tokenizer};
+use crate::spec::{Activation, ModelSpec, PreprocessSpec};
 use crate::weights::{self, WeightsFile};
-use crate::{
-    Activation, Clip, ModelSpec, PreprocessSpec, hugging_face, open_clip, openai, presets,
-};
 
-/// What a training run of open_clip writes about itself, one folder above its checkpoints.
+/// The settings of a training run of open_clip, one folder above its checkpoints.
 const OPEN_CLIP_PARAMS: &str = "params.txt";
-
-/// A model on disk: everything but its weights.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ModelSource {
-    pub spec: ModelSpec,
-    pub preprocess: PreprocessSpec,
-    pub tokenizer: TokenizerSpec,
-    pub layout: Layout,
-    /// The file of weights, or the index of several.
-    pub weights: PathBuf,
-}
-
-/// Which text becomes which ids.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TokenizerSpec {
-    /// CLIP's, which every program brings along.
-    Clip,
-    /// A `tokenizer.json`, and what is done to a text before: open_clip's `none`,
-    /// `whitespace`, `lower` or `canonicalize`.
-    File { path: PathBuf, clean: String },
-    /// One that is not on disk; texts cannot be encoded.
-    Missing { name: String },
-}
-
-/// Whose names and shapes the tensors have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
-    OpenClip,
-    HuggingFace,
-    OpenAi,
-}
 
 /// A model read from disk.
 #[derive(Debug)]
@@ -51,21 +24,21 @@ pub struct Loaded {
     pub source: ModelSource,
 }
 
-/// Reads a model onto `device`: an open_clip folder or file of weights, a Hugging Face
-/// CLIP folder, or OpenAI's own file.
-/// - arch: for weights that do not say which architecture they are of: a preset's name or
-///   an open_clip config file.
+/// Reads a model onto `device`: an open_clip folder or weights file, a Hugging Face CLIP folder,
+/// or OpenAI's own file.
+/// - arch: the architecture of weights that do not name theirs: a preset's name or an open_clip
+///   config file.
 ///
 /// # Errors
-/// As [`inspect`]; and if any tensor is missing, surplus or misshapen.
+/// As [`inspect`]; and if a tensor is missing, superfluous or of the wrong shape.
 pub fn load(path: &Path, arch: Option<&str>, device: &Device) -> Result<Loaded, FolderError> {
     let (source, file) = find(path, arch.map_or(Arch::Unknown, Arch::Named))?;
     load_found(source, file, None, device)
 }
 
-/// As [`load`] of a model that is to go on as `spec`: position embeddings are resized to
-/// its image size and context length.
-/// - returns what was resized too, in words.
+/// As [`load`], for a model that continues as `spec`: position embeddings are resized to its
+/// image size and context length.
+/// - returns the model, and a description of each resized tensor.
 ///
 /// # Errors
 /// As [`load`].
@@ -81,19 +54,19 @@ pub fn load_as(
     Ok((loaded, resized))
 }
 
-/// What stands at `path`, without its weights.
+/// Describes the model at `path` without reading its weights where its files allow.
 ///
 /// # Errors
-/// If no model is found there, or it is of a kind that Couplet does not build.
+/// If there is no model, or one that Couplet does not build.
 pub fn inspect(path: &Path, arch: Option<&str>) -> Result<ModelSource, FolderError> {
     Ok(find(path, arch.map_or(Arch::Unknown, Arch::Named))?.0)
 }
 
-/// As [`inspect`] of weights that are to go on as `spec`, which names the architecture
-/// where nothing else does.
+/// As [`inspect`], for weights that continue as `spec`, which is their architecture if nothing
+/// else names one.
 ///
 /// # Errors
-/// As [`inspect`]; and if the weights are of another architecture, with what differs.
+/// As [`inspect`]; and if the weights have another architecture, with the differences.
 pub fn inspect_as(path: &Path, spec: &ModelSpec) -> Result<ModelSource, FolderError> {
     let (source, _) = find(path, Arch::OrElse(spec))?;
     check_fits(path, &source.spec, spec)?;
@@ -108,19 +81,19 @@ fn check_fits(path: &Path, found: &ModelSpec, wanted: &ModelSpec) -> Result<(), 
     Err(FolderError::unsound(
         path,
         &[format!(
-            "these weights are of another architecture: {}",
+            "the weights have another architecture: {}",
             differences.join("; ")
         )],
     ))
 }
 
-/// What is known of an architecture before the weights are seen.
+/// What the caller knows about the architecture before the weights are read.
 #[derive(Clone, Copy)]
 enum Arch<'a> {
     Unknown,
     /// A preset's name, or an open_clip config file.
     Named(&'a str),
-    /// This one, where the weights do not say.
+    /// This one, if the weights do not name theirs.
     OrElse(&'a ModelSpec),
 }
 
@@ -144,8 +117,8 @@ fn load_found(
     Ok(Loaded { model, source })
 }
 
-/// The model at `path`; with its weights where they had to be read to know it. An
-/// architecture that is named must be the one that the files tell.
+/// The model at `path`, and its weights if they had to be read to describe it. A named
+/// architecture must match the files.
 fn find(path: &Path, arch: Arch) -> Result<(ModelSource, Option<WeightsFile>), FolderError> {
     let found = locate(path, arch)?;
     if let Arch::Named(name) = arch {
@@ -161,7 +134,7 @@ fn locate(path: &Path, arch: Arch) -> Result<(ModelSource, Option<WeightsFile>),
     if path.join(open_clip::CONFIG_FILE).is_file() {
         let config = open_clip::read_config(&path.join(open_clip::CONFIG_FILE))?;
         let weights = open_clip::find_weights(path)?;
-        return Ok((of_open_clip(config, path, weights), None));
+        return Ok((open_clip_source(config, path, weights), None));
     }
     if path.join(hugging_face::CONFIG_FILE).is_file() {
         return Ok((hugging_face::inspect(path)?, None));
@@ -171,9 +144,9 @@ fn locate(path: &Path, arch: Arch) -> Result<(ModelSource, Option<WeightsFile>),
     })
 }
 
-fn of_open_clip(config: open_clip::Config, folder: &Path, weights: PathBuf) -> ModelSource {
+fn open_clip_source(config: open_clip::Config, folder: &Path, weights: PathBuf) -> ModelSource {
     ModelSource {
-        tokenizer: tokenizer(
+        tokenizer: find_tokenizer(
             folder,
             &config.spec,
             config.foreign_tokenizer,
@@ -186,53 +159,18 @@ fn of_open_clip(config: open_clip::Config, folder: &Path, weights: PathBuf) -> M
     }
 }
 
-/// The tokenizer of a folder: its `tokenizer.json` unless the vocabulary is CLIP's.
-/// - foreign: one that is known not to be CLIP's.
-/// - clean: what is done to texts where the folder does not say.
-pub(crate) fn tokenizer(
-    folder: &Path,
-    spec: &ModelSpec,
-    foreign: Option<open_clip::ForeignTokenizer>,
-    clean: &str,
-) -> TokenizerSpec {
-    let path = folder.join(TOKENIZER_FILE);
-    // With more ids than CLIP's there is room to spare; all of CLIP's are there.
-    let is_clips = foreign.is_none()
-        && (spec.text.vocab_size == CLIP_VOCABULARY
-            || (spec.text.vocab_size > CLIP_VOCABULARY && !path.is_file()));
-    if is_clips {
-        return TokenizerSpec::Clip;
-    }
-    let (name, own_clean) =
-        foreign.map_or((None, None), |foreign| (Some(foreign.name), foreign.clean));
-    if path.is_file() {
-        return TokenizerSpec::File {
-            path,
-            clean: own_clean.unwrap_or_else(|| clean.to_string()),
-        };
-    }
-    TokenizerSpec::Missing {
-        name: name.unwrap_or_else(|| TOKENIZER_FILE.to_string()),
-    }
-}
-
-/// A tokenizer's file in a model folder.
-pub const TOKENIZER_FILE: &str = "tokenizer.json";
-/// Tokens of CLIP's vocabulary.
-const CLIP_VOCABULARY: usize = 49_408;
-
 fn find_file(path: &Path, arch: Arch) -> Result<(ModelSource, Option<WeightsFile>), FolderError> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let beside = folder.join(open_clip::CONFIG_FILE);
-    let told = if beside.is_file() {
-        Some(open_clip::read_config(&beside)?)
+    let config_path = folder.join(open_clip::CONFIG_FILE);
+    let found = if config_path.is_file() {
+        Some(open_clip::read_config(&config_path)?)
     } else {
-        of_open_clip_run(folder)?
+        read_training_params(folder)?
     };
-    let config = match (told, arch) {
+    let config = match (found, arch) {
         (Some(config), _) => Some(config),
         (None, Arch::Named(name)) => Some(architecture(name)?),
-        (None, Arch::OrElse(spec)) => Some(of_preset(spec.clone())),
+        (None, Arch::OrElse(spec)) => Some(preset_config(spec.clone())),
         (None, Arch::Unknown) => None,
     };
     let file = weights::read(path)?;
@@ -249,13 +187,16 @@ fn find_file(path: &Path, arch: Arch) -> Result<(ModelSource, Option<WeightsFile
     let config = config.ok_or_else(|| FolderError::UnknownArchitecture {
         path: path.to_path_buf(),
     })?;
-    Ok((of_open_clip(config, folder, path.to_path_buf()), Some(file)))
+    Ok((
+        open_clip_source(config, folder, path.to_path_buf()),
+        Some(file),
+    ))
 }
 
 /// - name: a preset's, or the path of an open_clip config.
 fn architecture(name: &str) -> Result<open_clip::Config, FolderError> {
     if let Some(spec) = presets::find(name) {
-        return Ok(of_preset(spec));
+        return Ok(preset_config(spec));
     }
     let path = Path::new(name);
     if path.is_file() {
@@ -264,7 +205,7 @@ fn architecture(name: &str) -> Result<open_clip::Config, FolderError> {
     Err(FolderError::UnknownName { name: name.into() })
 }
 
-fn of_preset(spec: ModelSpec) -> open_clip::Config {
+fn preset_config(spec: ModelSpec) -> open_clip::Config {
     open_clip::Config {
         spec,
         preprocess: PreprocessSpec::default(),
@@ -272,8 +213,8 @@ fn of_preset(spec: ModelSpec) -> open_clip::Config {
     }
 }
 
-/// The architecture that open_clip's training noted above its folder of checkpoints.
-fn of_open_clip_run(checkpoints: &Path) -> Result<Option<open_clip::Config>, FolderError> {
+/// The architecture of the open_clip training run that wrote these checkpoints, if there is one.
+fn read_training_params(checkpoints: &Path) -> Result<Option<open_clip::Config>, FolderError> {
     let params = checkpoints.join("..").join(OPEN_CLIP_PARAMS);
     if !params.is_file() {
         return Ok(None);
@@ -293,5 +234,33 @@ fn of_open_clip_run(checkpoints: &Path) -> Result<Option<open_clip::Config>, Fol
     if let Some(size) = value("force_image_size").and_then(|size| size.parse().ok()) {
         spec.image.set_image_size(size);
     }
-    Ok(Some(of_preset(spec)))
+    Ok(Some(preset_config(spec)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_saved_folder_reads_back_bit_for_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let device = Device::flex();
+        let spec = presets::find("ViT-Ti-16-64").unwrap();
+        let model = Clip::init(&spec, 3, &device);
+        open_clip::save(
+            folder.path(),
+            &model,
+            &spec,
+            &PreprocessSpec::default(),
+            None,
+        )
+        .unwrap();
+        let loaded = load(folder.path(), None, &device).unwrap();
+        assert_eq!(loaded.source.spec, spec);
+        assert_eq!(loaded.source.preprocess, PreprocessSpec::default());
+        assert_eq!(
+            weights::parameters(&loaded.model),
+            weights::parameters(&model)
+        );
+    }
 }

@@ -1,17 +1,19 @@
-//! What a training pass keeps in memory until its way back.
+//! What a training pass keeps in memory for its backward pass.
 
 use crate::depth::BlockCount;
-use crate::{Freeze, FreezeConfig, ImageTowerSpec, ModelSpec, Precision, ResNetSpec};
+use crate::freeze::{Freeze, FreezeConfig};
+use crate::precision::Precision;
+use crate::spec::{ImageTowerSpec, ModelSpec, ResNetSpec};
 
-/// What the activations of a pass depend on, beside the model.
+/// What the size of a pass's activations depends on, besides the model.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PassMemory {
     /// Tokens of the longest caption, start and end included.
     pub tokens: usize,
     pub precision: Precision,
-    /// Whether the device is the CPU, whose operations are whole: `couplet-kernels`.
+    /// Whether the device runs the fused operations of `couplet-kernels`: the CPU does.
     pub has_kernels: bool,
-    /// Whether only what goes into each block is kept, and computed from there again.
+    /// Whether only the input of each block is kept, and the rest computed again.
     pub recompute_blocks: bool,
     pub freeze: FreezeConfig,
 }
@@ -20,7 +22,7 @@ pub struct PassMemory {
 const WIDE: f64 = 4.0;
 
 impl PassMemory {
-    /// Bytes of what products read.
+    /// Bytes of each value that matrix products read.
     fn narrow(&self) -> f64 {
         match self.precision {
             Precision::F32 => WIDE,
@@ -28,15 +30,15 @@ impl PassMemory {
         }
     }
 
-    fn is_whole(&self) -> bool {
+    fn is_fused(&self) -> bool {
         self.has_kernels && self.precision == Precision::F32
     }
 }
 
 impl ModelSpec {
     /// About how many bytes each pair of a micro-batch keeps between forward and backward, by
-    /// tower: `[image, text]`. Counted from what each layer's way back reads, without what
-    /// the way back itself allocates.
+    /// tower: `[image, text]`. Counts what each layer's backward pass reads, not what it
+    /// allocates.
     pub fn activation_bytes(&self, pass: &PassMemory) -> [f64; 2] {
         let blocks = BlockCount::new(self);
         let image = match &self.image {
@@ -51,7 +53,7 @@ impl ModelSpec {
                 };
                 let pixels = count(3 * vit.image_size * vit.image_size);
                 let patches = all * count(3 * vit.patch_size * vit.patch_size);
-                // The first layer's way back reads them.
+                // The first layer's backward pass reads them.
                 let start = match pass.freeze.image {
                     Freeze::Nothing => WIDE * (pixels + patches),
                     Freeze::All | Freeze::AllButLast(_) => 0.0,
@@ -59,7 +61,7 @@ impl ModelSpec {
                 start + tower.bytes(pass.freeze.image, blocks.image(), pass)
             }
             ImageTowerSpec::ResNet(resnet) => {
-                // As if blocks were alike: the last ones are the smaller.
+                // As if all blocks were alike; the last ones are smaller.
                 let share = trained(pass.freeze.image, blocks.image()) / count(blocks.image());
                 share * resnet_bytes(resnet, pass)
             }
@@ -88,7 +90,7 @@ fn scaled(layer_scale: Option<f64>) -> f64 {
     if layer_scale.is_some() { 2.0 } else { 0.0 }
 }
 
-/// BlockCount that keep something.
+/// The number of blocks that keep something.
 fn trained(freeze: Freeze, blocks: usize) -> f64 {
     count(blocks - freeze.frozen_blocks(blocks))
 }
@@ -98,7 +100,7 @@ struct Transformer {
     width: f64,
     mlp_width: f64,
     heads: f64,
-    /// Times the width, what gains of the branches read.
+    /// What the gains of the residual branches read, in multiples of the width.
     scaled: f64,
 }
 
@@ -108,19 +110,19 @@ impl Transformer {
         if !pass.recompute_blocks || freeze == Freeze::All {
             return layers * self.block(pass);
         }
-        // The end, which the last block belongs to, is gone back through in any case.
+        // The head, which includes the last block, always has a backward pass.
         let inputs = WIDE * self.tokens * self.width * layers.max(1.0);
         inputs + self.block(pass) * layers.min(1.0)
     }
 
-    /// Both norms read the residual stream; four products read what goes into them; attention
-    /// and activation read what the product before gave.
+    /// Both norms read the residual stream, four products read their inputs, attention and
+    /// activation read the output of the product before them.
     fn block(&self, pass: &PassMemory) -> f64 {
         let narrow = pass.narrow();
         let stream = (2.0 + self.scaled) * WIDE * self.width;
         let products = narrow * (6.0 * self.width + 2.0 * self.mlp_width);
         let scores = self.heads * self.tokens;
-        let apart = if pass.is_whole() {
+        let apart = if pass.is_fused() {
             WIDE * scores
         } else {
             // Scaled queries, and weights in both dtypes.
@@ -130,11 +132,11 @@ impl Transformer {
     }
 }
 
-/// Each norm reads what its convolution gave, each convolution what the norm before it gave.
+/// Each norm reads its convolution's output, each convolution the output of the norm before it.
 fn resnet_bytes(spec: &ResNetSpec, pass: &PassMemory) -> f64 {
-    // Norms compute in f32; elsewhere than on the CPU rectifiers read something of their own.
+    // Norms compute in f32; unfused ReLUs read their own output.
     let into_norm = WIDE;
-    let into_conv = if pass.is_whole() {
+    let into_conv = if pass.is_fused() {
         WIDE
     } else {
         pass.narrow() + WIDE
@@ -185,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tower_keeps_what_its_way_back_reads() {
+    fn a_tower_keeps_what_its_backward_pass_reads() {
         let spec = presets::find("ViT-B-32").unwrap();
         let [image, text] = spec.activation_bytes(&pass());
         // 50 tokens of 8 * 768 + 2 * 3072 values and 12 * 50 weights in 12 blocks, pixels and
@@ -226,7 +228,7 @@ mod tests {
             spec.activation_bytes(&pass)[0]
         };
         assert!(again(Freeze::Nothing) < spec.activation_bytes(&pass())[0] / 4.0);
-        // 50 tokens of 768 values go into each block that is kept.
+        // Each kept block has an input of 50 tokens of 768 values.
         let input = 4.0 * 50.0 * 768.0;
         let last = |blocks| again(Freeze::AllButLast(blocks));
         assert_eq!(last(3) - last(2), input);

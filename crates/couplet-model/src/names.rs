@@ -1,25 +1,24 @@
-//! Parameters under open_clip's state-dict names. Field names of the modules are
-//! open_clip's; what differs is only that our text tower is a module of its own and
-//! that an enum's variant shows up in the path.
+//! Parameters under open_clip's state-dict names. The modules' fields have open_clip's names;
+//! their paths differ only by the module `text` and by the variants of enums.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 
-use crate::{Clip, ImageTowerSpec, ModelSpec};
+use crate::clip::Clip;
+use crate::spec::ModelSpec;
 
-/// What to do with each float parameter, given its open_clip name.
+/// Visits each float parameter with its open_clip name.
 pub trait ParameterVisitor {
     fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>);
 }
 
-/// What to replace each float parameter with, given its open_clip name.
+/// Replaces each float parameter, given its open_clip name.
 pub trait ParameterMapper {
     fn map<const D: usize>(&mut self, name: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>>;
 }
 
 impl ModelSpec {
-    /// The open_clip names of all parameters and buffers, known without the memory that
-    /// the model would take.
+    /// The open_clip names of all parameters and buffers, without allocating the whole model.
     ///
     /// # Panics
     /// If `self.problems()` is not empty.
@@ -33,9 +32,7 @@ impl ModelSpec {
         // Names do not depend on widths.
         let mut narrow = self.clone();
         narrow.text.width = 4 * narrow.text.heads;
-        if let ImageTowerSpec::Vit(vit) = &mut narrow.image {
-            vit.width = 4 * vit.heads;
-        }
+        narrow.image = narrow.image.narrowed();
         if !narrow.problems().is_empty() {
             narrow = self.clone();
         }

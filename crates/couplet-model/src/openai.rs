@@ -6,20 +6,20 @@ use std::path::Path;
 
 use crate::files::{FolderError, check};
 use crate::spec::clip_init_logit_scale;
-use crate::weights::NamedTensors;
-use crate::{
+use crate::spec::{
     Activation, ImagePool, ImagePositions, ImageTowerSpec, ModelSpec, ResNetSpec, TextPool,
     TextProjection, TextTowerSpec, VitSpec,
 };
+use crate::weights::NamedTensors;
 
 /// All of OpenAI's towers have heads of this width.
 const HEAD_WIDTH: usize = 64;
 
-/// The model that these tensors are of.
-/// - path: where they come from, for errors.
+/// Derives the spec of the model that these tensors belong to.
+/// - path: the tensors' file, for errors.
 ///
 /// # Errors
-/// If they are not those of a CLIP model.
+/// If they are not a CLIP model's.
 pub(crate) fn spec(path: &Path, tensors: &NamedTensors) -> Result<ModelSpec, FolderError> {
     let shapes = Shapes(tensors);
     let spec = shapes.spec().map_err(|name| {

@@ -1,103 +1,113 @@
-//! Towers run block by block: for a backward pass that keeps what goes into each block
-//! and computes the rest again.
+//! Towers that run block by block, for gradient checkpointing: a backward pass that keeps the
+//! input of each block and computes the rest again.
 
 use burn::tensor::{Int, Tensor};
 
-use crate::{Clip, ForwardContext, ImageTower};
+use crate::clip::Clip;
+use crate::forward::ForwardContext;
+use crate::precision::Precision;
+use crate::text::TextTower;
+use crate::vit::VisionTransformer;
 
-/// One tower of a model in parts: the start, every block but the last, and the end, which
-/// is the last block with all that follows it. One after the other they are what
+/// One tower of a model in parts: the stem, every block but the last, and the head, which is the
+/// last block with everything after it. One after the other they compute what
 /// [`Clip::encode_image_train`] and [`Clip::encode_text`] compute.
 #[derive(Debug)]
 pub struct TowerParts<'a> {
-    model: &'a Clip,
     input: Input<'a>,
+    precision: Precision,
 }
 
 #[derive(Debug)]
 enum Input<'a> {
-    Images(Option<Tensor<4>>, &'a ForwardContext),
-    Tokens(Tensor<2, Int>),
+    Images {
+        tower: &'a VisionTransformer,
+        images: Option<Tensor<4>>,
+        context: &'a ForwardContext,
+    },
+    Tokens {
+        tower: &'a TextTower,
+        tokens: Tensor<2, Int>,
+    },
 }
 
 impl Clip {
-    /// The image tower's parts for a batch in training; `None` for a ResNet, whose batch
-    /// norms would see every batch twice.
-    /// - images, pass: as [`Self::encode_image_train`] takes them; no images where the start
-    ///   is not run.
+    /// The image tower's parts for a batch in training; `None` for a tower without
+    /// [`has_blocks`](crate::ImageTowerSpec::has_blocks).
+    /// - images, context: as [`Self::encode_image_train`] takes them; images may be left out if
+    ///   the stem does not run.
     pub fn image_parts<'a>(
         &'a self,
         images: Option<Tensor<4>>,
-        pass: &'a ForwardContext,
+        context: &'a ForwardContext,
     ) -> Option<TowerParts<'a>> {
-        match &self.visual {
-            ImageTower::Vit(_) => Some(TowerParts {
-                model: self,
-                input: Input::Images(images, pass),
-            }),
-            ImageTower::ResNet(_) => None,
-        }
+        let tower = self.visual.as_blocks()?;
+        Some(TowerParts {
+            input: Input::Images {
+                tower,
+                images,
+                context,
+            },
+            precision: self.precision(),
+        })
     }
 
     /// The text tower's parts for a batch.
     /// - tokens: as [`Self::encode_text`] takes them.
     pub fn text_parts(&self, tokens: Tensor<2, Int>) -> TowerParts<'_> {
         TowerParts {
-            model: self,
-            input: Input::Tokens(tokens),
+            input: Input::Tokens {
+                tower: &self.text,
+                tokens,
+            },
+            precision: self.precision(),
         }
     }
 }
 
 impl TowerParts<'_> {
-    /// How many blocks stand between the start and the end.
+    /// The number of blocks between the stem and the head.
     pub fn blocks(&self) -> usize {
-        let all = match (&self.input, &self.model.visual) {
-            (Input::Images(..), ImageTower::Vit(vit)) => vit.blocks(),
-            (Input::Images(..), ImageTower::ResNet(_)) => 0,
-            (Input::Tokens(_), _) => self.model.text.blocks(),
+        let all = match &self.input {
+            Input::Images { tower, .. } => tower.blocks(),
+            Input::Tokens { tower, .. } => tower.blocks(),
         };
         all.saturating_sub(1)
     }
 
-    /// What the first block reads, `[batch, tokens, width]`.
+    /// The input of the first block, `[batch, tokens, width]`.
     ///
     /// # Panics
-    /// If an image tower was given no images.
-    pub fn start(&self) -> Tensor<3> {
+    /// If the images were left out.
+    pub fn stem(&self) -> Tensor<3> {
         match &self.input {
-            Input::Images(images, pass) => {
-                let precision = self.model.precision();
-                let images = images.clone().expect("the start reads images");
-                self.vit().start(images, Some(pass), precision)
+            Input::Images {
+                tower,
+                images,
+                context,
+            } => {
+                let images = images.clone().expect("the stem reads images");
+                tower.stem(images, Some(context), self.precision)
             }
-            Input::Tokens(tokens) => self.model.text.start(tokens.clone()),
+            Input::Tokens { tower, tokens } => tower.stem(tokens.clone()),
         }
     }
 
-    /// One block's answer to `[batch, tokens, width]`, of the same shape.
+    /// The output of block `at`; x and output are `[batch, tokens, width]`.
     pub fn block(&self, at: usize, x: Tensor<3>) -> Tensor<3> {
-        let precision = self.model.precision();
         match &self.input {
-            Input::Images(..) => self.vit().block(at, x, precision),
-            Input::Tokens(_) => self.model.text.block(at, x, precision),
+            Input::Images { tower, .. } => tower.block(at, x, self.precision),
+            Input::Tokens { tower, .. } => tower.block(at, x, self.precision),
         }
     }
 
-    /// Features `[batch, embed_dim]`, not L2-normalised, of what the last block reads.
-    pub fn end(&self, x: Tensor<3>) -> Tensor<2> {
-        let precision = self.model.precision();
+    /// Features `[batch, embed_dim]`, not L2-normalised.
+    /// - x: the input of the last block, `[batch, tokens, width]`.
+    pub fn head(&self, x: Tensor<3>) -> Tensor<2> {
         let last = self.blocks();
         match &self.input {
-            Input::Images(..) => self.vit().end(last, x, precision),
-            Input::Tokens(tokens) => self.model.text.end(last, x, tokens.clone(), precision),
-        }
-    }
-
-    fn vit(&self) -> &crate::VisionTransformer {
-        match &self.model.visual {
-            ImageTower::Vit(vit) => vit,
-            ImageTower::ResNet(_) => unreachable!("a ResNet has no parts"),
+            Input::Images { tower, .. } => tower.head(last, x, self.precision),
+            Input::Tokens { tower, tokens } => tower.head(last, x, tokens.clone(), self.precision),
         }
     }
 }

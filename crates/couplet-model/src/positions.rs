@@ -32,10 +32,10 @@ fn angle(position: usize, at: usize, quarter: usize) -> f64 {
     position as f64 / 10_000f64.powf(at as f64 / quarter as f64)
 }
 
-/// A grid's position embeddings for another grid: bicubic and antialiased, the first row
-/// (the class token's, or the mean's) as it is.
-/// - tensor: `[1 + from², width]`; returns `[1 + to², width]`, or `None` where the tensor is
-///   not that of a square grid.
+/// Resizes a grid's position embeddings, bicubic and antialiased. The first row (the class
+/// token's, or the mean's) is unchanged.
+/// - tensor: `[1 + from², width]`; returns `[1 + to², width]`, or `None` if the tensor is not
+///   that of a square grid.
 ///
 /// Source: open_clip `resize_pos_embed`.
 pub(crate) fn resize_grid(tensor: &HostTensor, to: usize) -> Option<HostTensor> {
@@ -61,8 +61,8 @@ pub(crate) fn resize_grid(tensor: &HostTensor, to: usize) -> Option<HostTensor> 
     })
 }
 
-/// A text's position embeddings for another context length, linearly.
-/// - tensor: `[from, width]`; returns `[to, width]`, or `None` where it has another rank.
+/// Resizes a text's position embeddings to another context length, linearly.
+/// - tensor: `[from, width]`; returns `[to, width]`, or `None` if it has another rank.
 ///
 /// Source: open_clip `resize_text_pos_embed`.
 pub(crate) fn resize_context(tensor: &HostTensor, to: usize) -> Option<HostTensor> {
@@ -148,8 +148,8 @@ mod tests {
     use super::*;
     use serde::Deserialize;
 
-    /// Made by `tests/fixtures/make_positions.py`; each case is the new size, what was and
-    /// what became of it, of width 3.
+    /// Made by `tests/fixtures/make_positions.py`. Each case is the new size, the values before and
+    /// after, of width 3.
     #[derive(Deserialize)]
     struct Fixture {
         grids: Vec<(usize, Vec<f32>, Vec<f32>)>,
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_square_grid_stays() {
+    fn only_square_grids_are_resized() {
         assert!(resize_grid(&tensor(vec![0.0; 3 * 6]), 4).is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! In which dtype the towers multiply.
+//! The dtype of the towers' matrix products.
 
 use burn::tensor::{DType, FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// The dtype that a device must know; `None` for the parameters' own.
+    /// The dtype that a device must support; `None` for the parameters' own.
     pub fn dtype(self) -> Option<DType> {
         match self {
             Self::F32 => None,
@@ -29,7 +29,7 @@ impl Precision {
         }
     }
 
-    /// `x` as products take it.
+    /// Casts `x` for a matrix product.
     pub(crate) fn narrow<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::F32 => x,
@@ -39,7 +39,7 @@ impl Precision {
     }
 }
 
-/// `x` as sums, norms and softmax take it: half precision becomes f32.
+/// Casts half precision to f32, for sums, norms and softmax.
 pub(crate) fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     match x.dtype() {
         DType::BF16 | DType::F16 => x.cast(FloatDType::F32),

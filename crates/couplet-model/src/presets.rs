@@ -1,7 +1,7 @@
-//! Models by name, as data files under `presets/`, named as open_clip names them.
-//! The `Ti` presets are ours: small enough to train on a CPU.
+//! Specs by open_clip's model names, as data files under `presets/`. The `Ti` presets are
+//! Couplet's own: small enough to train on a CPU.
 
-use crate::ModelSpec;
+use crate::spec::ModelSpec;
 
 /// Each name with its file.
 macro_rules! presets {

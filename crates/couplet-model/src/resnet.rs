@@ -4,12 +4,12 @@
 use burn::module::{Module, Param};
 use burn::tensor::ops::AvgPoolOptions;
 use burn::tensor::{Tensor, module};
+use couplet_kernels::{attention, merge_heads, split_heads};
 
-use crate::ResNetSpec;
-use crate::attention::{attention, merge_heads, split_heads};
 use crate::init::{Initializer, inverse_sqrt};
 use crate::layers::{BatchNorm, ChannelStatistics, Conv, Linear};
 use crate::precision::{Precision, widen};
+use crate::spec::ResNetSpec;
 
 /// Channels of a bottleneck's output over those between its convolutions.
 const EXPANSION: usize = 4;
@@ -44,7 +44,7 @@ struct Bottleneck {
     stride: usize,
 }
 
-/// What a pass in training has seen, layer by layer; `None` in evaluation.
+/// Collects the statistics of a training pass, layer by layer; `None` in evaluation.
 type Seen<'a> = Option<&'a mut Vec<ChannelStatistics>>;
 
 impl ModifiedResNet {
@@ -258,7 +258,7 @@ impl AttentionPool2d {
             .swap_dims(1, 2);
         let mean = cells.clone().mean_dim(1);
         let x = Tensor::cat(vec![mean, cells], 1) + self.positional_embedding.val().unsqueeze();
-        // Nothing reads the other tokens' answers.
+        // Nothing reads the other tokens' outputs.
         let query = x.clone().narrow(1, 0, 1);
         let attended = attention(
             split_heads(self.q_proj.forward(query, precision), self.heads),

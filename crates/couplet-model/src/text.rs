@@ -7,8 +7,9 @@ use crate::attention::AttentionPool;
 use crate::init::{Initializer, inverse_sqrt};
 use crate::layers::{LayerNorm, Linear};
 use crate::precision::{Precision, widen};
-use crate::transformer::{BlockSpec, BlockStd, Token, Transformer, causal_mask};
-use crate::{Activation, AttentionPoolSpec, TextPool, TextProjection, TextTowerSpec};
+use crate::spec::{Activation, AttentionPoolSpec, TextPool, TextProjection, TextTowerSpec};
+use crate::token::Token;
+use crate::transformer::{BlockSpec, BlockStd, Transformer, causal_mask};
 
 /// CLIP's text tower: token and position embeddings, blocks, pooling, and a projection
 /// into the joint space.
@@ -61,7 +62,7 @@ impl TextTower {
                 0.01,
             ),
             transformer: Transformer::init(
-                &BlockSpec::of_text(spec, activation),
+                &BlockSpec::from_text(spec, activation),
                 Some(&std),
                 "transformer",
                 init,
@@ -92,13 +93,13 @@ impl TextTower {
     /// # Panics
     /// If a tower that reads its padding is given less than `context_length` tokens.
     pub(crate) fn forward(&self, tokens: Tensor<2, Int>, precision: Precision) -> Tensor<2> {
-        let x = self.start(tokens.clone());
-        self.end(0, x, tokens, precision)
+        let x = self.stem(tokens.clone());
+        self.head(0, x, tokens, precision)
     }
 
-    /// What the first block reads: `[batch, tokens, width]`.
+    /// The input of the first block, `[batch, tokens, width]`.
     /// - tokens: as [`Self::forward`] takes them.
-    pub(crate) fn start(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+    pub(crate) fn stem(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         let [_, length] = tokens.dims();
         assert!(
             self.reads_no_padding || length == self.positional_embedding.dims()[0],
@@ -108,16 +109,16 @@ impl TextTower {
         module::embedding(self.token_embedding.weight.val(), tokens) + positions.unsqueeze()
     }
 
-    /// One block's answer to `[batch, tokens, width]`, of the same shape.
+    /// The output of block `at`; x and output are `[batch, tokens, width]`.
     pub(crate) fn block(&self, at: usize, x: Tensor<3>, precision: Precision) -> Tensor<3> {
         let mask = self.mask(&x);
         self.transformer.block(at, x, mask.as_ref(), precision)
     }
 
-    /// BlockCount from `first` on, pooling, the last norm and the projection.
+    /// The blocks from `first` on, pooling, the last norm and the projection.
     /// - x: `[batch, tokens, width]`; tokens: as [`Self::forward`] takes them.
     /// - returns `[batch, embed_dim]`.
-    pub(crate) fn end(
+    pub(crate) fn head(
         &self,
         first: usize,
         x: Tensor<3>,
@@ -144,7 +145,7 @@ impl TextTower {
         }
     }
 
-    /// How many residual blocks there are.
+    /// The number of residual blocks.
     pub(crate) fn blocks(&self) -> usize {
         self.transformer.resblocks.len()
     }

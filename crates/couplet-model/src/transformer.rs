@@ -3,13 +3,14 @@
 //! Source: open_clip `ResidualAttentionBlock` and `Transformer`.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::attention::Attention;
 use crate::init::{Initializer, inverse_sqrt};
 use crate::layers::{LayerNorm, Linear};
 use crate::precision::{Precision, widen};
-use crate::{Activation, TextTowerSpec, VitSpec};
+use crate::spec::{Activation, TextTowerSpec, VitSpec};
+use crate::token::Token;
 
 /// A stack of residual attention blocks.
 #[derive(Module, Debug)]
@@ -42,15 +43,14 @@ pub(crate) struct Mlp {
     activation: Activation,
 }
 
-/// Standard deviations of the normal draws, where a tower does not leave PyTorch's
-/// defaults as they are.
+/// Standard deviations of the normal draws of a tower that does not use PyTorch's defaults.
 pub(crate) struct BlockStd {
     pub attn_in: f32,
     pub residual_out: f32,
     pub mlp_in: f32,
 }
 
-/// What all blocks of a tower have in common.
+/// The sizes and settings that all blocks of a tower share.
 pub(crate) struct BlockSpec {
     width: usize,
     layers: usize,
@@ -62,8 +62,8 @@ pub(crate) struct BlockSpec {
 }
 
 impl BlockSpec {
-    /// - activation: the model's, where the tower does not name its own.
-    pub fn of_vit(spec: &VitSpec, activation: Activation) -> Self {
+    /// - activation: the model's, for a tower that does not name its own.
+    pub fn from_vit(spec: &VitSpec, activation: Activation) -> Self {
         Self {
             width: spec.width,
             layers: spec.layers,
@@ -75,8 +75,8 @@ impl BlockSpec {
         }
     }
 
-    /// - activation: the model's, where the tower does not name its own.
-    pub fn of_text(spec: &TextTowerSpec, activation: Activation) -> Self {
+    /// - activation: the model's, for a tower that does not name its own.
+    pub fn from_text(spec: &TextTowerSpec, activation: Activation) -> Self {
         Self {
             width: spec.width,
             layers: spec.layers,
@@ -125,7 +125,7 @@ impl Transformer {
         blocks.fold(x, |x, block| block.forward(x, mask, precision))
     }
 
-    /// One block's answer to `[batch, tokens, width]`, of the same shape.
+    /// The output of block `at`; x and output are `[batch, tokens, width]`.
     pub fn block(
         &self,
         at: usize,
@@ -136,9 +136,8 @@ impl Transformer {
         self.resblocks[at].forward(x, mask, precision)
     }
 
-    /// One token of each sequence, after all blocks from `first` on. Nothing reads the other tokens of
-    /// the last block, so it serves that one alone: the same features and gradients for
-    /// less work.
+    /// One token of each sequence, after all blocks from `first` on. Nothing reads the last block's
+    /// other tokens, so it computes that one alone: the same features and gradients for less work.
     /// - x: `[batch, tokens, width]`.
     /// - mask: added to the attention scores, `[1, 1, tokens, tokens]`.
     /// - returns `[batch, width]`.
@@ -256,7 +255,7 @@ impl ResidualAttentionBlock {
     }
 }
 
-/// A branch as the residual stream takes it: in f32 at least.
+/// Scales a residual branch, in f32 at least.
 fn scaled(branch: Tensor<3>, scale: Option<&LayerScale>) -> Tensor<3> {
     let branch = widen(branch);
     match scale {
@@ -265,52 +264,7 @@ fn scaled(branch: Tensor<3>, scale: Option<&LayerScale>) -> Tensor<3> {
     }
 }
 
-/// Which token of a sequence pools it.
-#[expect(clippy::large_enum_variant, reason = "made once a forward pass")]
-pub(crate) enum Token {
-    /// The first of every sequence.
-    First,
-    /// The last of every sequence.
-    Last,
-    /// Of each sequence its own, `[batch]`.
-    At(Tensor<1, Int>),
-}
-
-impl Token {
-    /// - x: `[batch, tokens, width]`; returns `[batch, 1, width]`.
-    pub fn pick(&self, x: Tensor<3>) -> Tensor<3> {
-        let [batch, tokens, width] = x.dims();
-        match self {
-            Self::First => x.narrow(1, 0, 1),
-            Self::Last => x.narrow(1, tokens - 1, 1),
-            Self::At(token_b) => {
-                let rows = i64::try_from(batch * tokens).expect("a batch's tokens fit in i64");
-                let options = (&x.device(), token_b.dtype());
-                let first_b = Tensor::<1, Int>::arange_step(0..rows, tokens, options);
-                x.reshape([batch * tokens, width])
-                    .select(0, first_b + token_b.clone())
-                    .reshape([batch, 1, width])
-            }
-        }
-    }
-
-    /// The mask's row of each sequence's token, `[batch or 1, 1, 1, tokens]`.
-    pub fn pick_mask(&self, mask: &Tensor<4>) -> Tensor<4> {
-        let tokens = mask.dims()[3];
-        match self {
-            Self::First => mask.clone().narrow(2, 0, 1),
-            Self::Last => mask.clone().narrow(2, tokens - 1, 1),
-            Self::At(token_b) => {
-                let batch = token_b.dims()[0];
-                let rows = mask.clone().reshape([tokens, tokens]);
-                rows.select(0, token_b.clone())
-                    .reshape([batch, 1, 1, tokens])
-            }
-        }
-    }
-}
-
-/// Minus infinity where a token would look ahead, else 0: `[1, 1, tokens, tokens]`.
+/// Minus infinity above the diagonal, else 0: `[1, 1, tokens, tokens]`.
 pub(crate) fn causal_mask(tokens: usize, device: &Device) -> Tensor<4> {
     let values: Vec<f32> = (0..tokens * tokens)
         .map(|at| {

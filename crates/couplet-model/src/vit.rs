@@ -5,13 +5,14 @@ use burn::tensor::{Int, Tensor, TensorData};
 use rand::seq::index::sample;
 
 use crate::attention::AttentionPool;
-use crate::clip::ForwardContext;
+use crate::forward::ForwardContext;
 use crate::init::{Initializer, fnv1a, inverse_sqrt, stream};
 use crate::layers::{LayerNorm, linear};
 use crate::positions::sin_cos_2d;
 use crate::precision::{Precision, widen};
-use crate::transformer::{BlockSpec, Token, Transformer};
-use crate::{Activation, ImagePool, ImagePositions, VitSpec};
+use crate::spec::{Activation, ImagePool, ImagePositions, VitSpec};
+use crate::token::Token;
+use crate::transformer::{BlockSpec, Transformer};
 
 /// CLIP's ViT: patches, a class token, positions, pre-norm blocks, pooling, and a
 /// projection into the joint space.
@@ -28,7 +29,7 @@ pub struct VisionTransformer {
     #[module(skip)]
     pool: ImagePool,
     norm_after_pool: bool,
-    /// Patches of each image that a training step keeps.
+    /// The number of patches of each image that a training step keeps.
     trained_patches: usize,
 }
 
@@ -52,7 +53,7 @@ impl VisionTransformer {
         let patch = spec.patch_size;
         let std = inverse_sqrt(w);
         let tokens = spec.patches() + 1;
-        // The attention pool answers in the joint space already.
+        // The attention pool's output has the joint space's width already.
         let pooled = if spec.attention_pool.is_some() {
             embed_dim
         } else {
@@ -77,7 +78,7 @@ impl VisionTransformer {
                 .pre_norm
                 .then(|| LayerNorm::init(w, spec.norm_eps, init)),
             transformer: Transformer::init(
-                &BlockSpec::of_vit(spec, activation),
+                &BlockSpec::from_vit(spec, activation),
                 None,
                 "visual.transformer",
                 init,
@@ -96,23 +97,23 @@ impl VisionTransformer {
     }
 
     /// - images: `[batch, 3, image_size, image_size]`, normalised.
-    /// - pass: in training, what patch dropout draws from.
+    /// - context: in training, what patch dropout draws from.
     /// - returns image features `[batch, embed_dim]`, not L2-normalised.
     pub(crate) fn forward(
         &self,
         images: Tensor<4>,
-        pass: Option<&ForwardContext>,
+        context: Option<&ForwardContext>,
         precision: Precision,
     ) -> Tensor<2> {
-        self.end(0, self.start(images, pass, precision), precision)
+        self.head(0, self.stem(images, context, precision), precision)
     }
 
-    /// What the first block reads.
-    /// - images, pass: as [`Self::forward`] takes them; returns `[batch, tokens, width]`.
-    pub(crate) fn start(
+    /// The input of the first block.
+    /// - images, context: as [`Self::forward`] takes them; returns `[batch, tokens, width]`.
+    pub(crate) fn stem(
         &self,
         images: Tensor<4>,
-        pass: Option<&ForwardContext>,
+        context: Option<&ForwardContext>,
         precision: Precision,
     ) -> Tensor<3> {
         let patches = widen(self.conv1.forward(images, precision));
@@ -123,8 +124,8 @@ impl VisionTransformer {
             .reshape([1, 1, width])
             .expand([batch, 1, width]);
         let x = Tensor::cat(vec![class, patches], 1) + self.positional_embedding.val().unsqueeze();
-        let x = match pass {
-            Some(pass) => keep_some(x, self.trained_patches, pass),
+        let x = match context {
+            Some(context) => drop_patches(x, self.trained_patches, context),
             None => x,
         };
         match &self.ln_pre {
@@ -133,30 +134,30 @@ impl VisionTransformer {
         }
     }
 
-    /// One block's answer to `[batch, tokens, width]`, of the same shape.
+    /// The output of block `at`; x and output are `[batch, tokens, width]`.
     pub(crate) fn block(&self, at: usize, x: Tensor<3>, precision: Precision) -> Tensor<3> {
         self.transformer.block(at, x, None, precision)
     }
 
-    /// BlockCount from `first` on, pooling, the last norm and the projection.
+    /// The blocks from `first` on, pooling, the last norm and the projection.
     /// - x: `[batch, tokens, width]`; returns `[batch, embed_dim]`.
-    pub(crate) fn end(&self, first: usize, x: Tensor<3>, precision: Precision) -> Tensor<2> {
+    pub(crate) fn head(&self, first: usize, x: Tensor<3>, precision: Precision) -> Tensor<2> {
         let pooled = precision.narrow(self.pooled(first, x, precision));
         widen(pooled.matmul(precision.narrow(self.proj.val())))
     }
 
-    /// How many residual blocks there are.
+    /// The number of residual blocks.
     pub(crate) fn blocks(&self) -> usize {
         self.transformer.resblocks.len()
     }
 
-    /// BlockCount from `first` on, pooling and the last norm.
+    /// The blocks from `first` on, pooling and the last norm.
     /// - x: `[batch, tokens, width]`; returns `[batch, width or embed_dim]`.
     fn pooled(&self, first: usize, x: Tensor<3>, precision: Precision) -> Tensor<2> {
         if let Some(attn_pool) = &self.attn_pool {
             let tokens = self.transformer.forward(first, x, None, precision);
-            let answers = attn_pool.forward(tokens, precision);
-            return self.pick(self.ln_post.forward(answers));
+            let pooled = attn_pool.forward(tokens, precision);
+            return self.pick(self.ln_post.forward(pooled));
         }
         match self.pool {
             ImagePool::Class => {
@@ -206,11 +207,11 @@ impl PatchEmbedding {
     }
 }
 
-/// The first token and so many of the others, drawn for each image by itself.
+/// Keeps the first token and `kept` of the others, drawn for each image independently.
 /// - x: `[batch, tokens, width]`; returns `[batch, 1 + kept, width]`.
 ///
 /// Source: open_clip `PatchDropout`.
-fn keep_some(x: Tensor<3>, kept: usize, pass: &ForwardContext) -> Tensor<3> {
+fn drop_patches(x: Tensor<3>, kept: usize, context: &ForwardContext) -> Tensor<3> {
     let [batch, tokens, width] = x.dims();
     let patches = tokens - 1;
     if kept == patches {
@@ -219,7 +220,12 @@ fn keep_some(x: Tensor<3>, kept: usize, pass: &ForwardContext) -> Tensor<3> {
     let purpose = fnv1a(b"patch_dropout");
     let mut rows: Vec<i32> = Vec::with_capacity(batch * (1 + kept));
     for image in 0..batch {
-        let mut rng = stream([pass.seed, purpose, pass.step, pass.first_row + image as u64]);
+        let mut rng = stream([
+            context.seed,
+            purpose,
+            context.step,
+            context.first_row + image as u64,
+        ]);
         let mut chosen = sample(&mut rng, patches, kept).into_vec();
         chosen.sort_unstable();
         let first = image * tokens;
@@ -236,7 +242,8 @@ fn keep_some(x: Tensor<3>, kept: usize, pass: &ForwardContext) -> Tensor<3> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Clip, ImageTowerSpec, presets};
+    use crate::presets;
+    use crate::spec::ImageTowerSpec;
     use burn::tensor::Device;
 
     const PASS: ForwardContext = ForwardContext {
@@ -257,25 +264,25 @@ mod tests {
             let two = TensorData::new([row.clone(), row.clone()].concat(), [2, 9, 1]);
             Tensor::<3>::from_data(two, &Device::flex())
         };
-        let kept = keep_some(x(), 4, &PASS);
+        let kept = drop_patches(x(), 4, &PASS);
         assert_eq!(kept.dims(), [2, 5, 1]);
         let kept = values(kept);
         for image in kept.chunks_exact(5) {
             assert_eq!(image[0], 0.0, "the class token stays");
             assert!(image.windows(2).all(|pair| pair[0] < pair[1]), "{image:?}");
         }
-        assert_eq!(kept, values(keep_some(x(), 4, &PASS)));
+        assert_eq!(kept, values(drop_patches(x(), 4, &PASS)));
         // A batch in two passes draws as in one.
         let second = ForwardContext {
             first_row: 1,
             ..PASS
         };
-        let alone = keep_some(x().narrow(0, 0, 1), 4, &second);
+        let alone = drop_patches(x().narrow(0, 0, 1), 4, &second);
         assert_eq!(kept[5..], values(alone));
     }
 
     #[test]
-    fn a_share_of_the_patches_is_left_out_and_one_is_kept() {
+    fn a_share_of_the_patches_is_dropped_and_at_least_one_is_kept() {
         let ImageTowerSpec::Vit(mut vit) = presets::find("ViT-Ti-16-64").unwrap().image else {
             unreachable!("a ViT");
         };
@@ -283,28 +290,5 @@ mod tests {
             vit.patch_dropout = dropout;
             assert_eq!(vit.trained_patches(), kept, "{dropout}");
         }
-    }
-
-    #[test]
-    fn patches_are_dropped_in_training_only() {
-        let device = Device::flex();
-        let mut spec = presets::find("ViT-Ti-16-64").unwrap();
-        let whole = Clip::init(&spec, 0, &device);
-        if let ImageTowerSpec::Vit(vit) = &mut spec.image {
-            vit.patch_dropout = 0.5;
-        }
-        let dropping = Clip::init(&spec, 0, &device);
-        let images = || {
-            Tensor::<4>::from_data(
-                TensorData::new([0.0f32, 1.0, 2.0, 3.0].repeat(3 * 64 * 16), [1, 3, 64, 64]),
-                &device,
-            )
-        };
-        let expected = values(whole.encode_image(images()));
-        assert_eq!(values(dropping.encode_image(images())), expected);
-        let (trained, _) = dropping.encode_image_train(images(), &PASS);
-        assert_ne!(values(trained), expected);
-        let (trained, _) = whole.encode_image_train(images(), &PASS);
-        assert_eq!(values(trained), expected);
     }
 }

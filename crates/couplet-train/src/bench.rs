@@ -8,27 +8,26 @@ use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
 use couplet_data::batch;
 use couplet_data::loader::{HostBatch, TOKEN_MULTIPLE};
-use couplet_loss::{Loss, default_chunk};
+use couplet_loss::Loss;
 use couplet_model::{
     ClassifierHead, Clip, ForwardContext, FreezeConfig, ModelSpec, Precision, PreprocessSpec,
 };
 
-use crate::comm::Solo;
 use crate::memory;
 use crate::optimizer::ModelOptimizer;
-use crate::step::{Encoding, Objective, StepContext, lanes, step};
+use crate::step::{StepContext, StepOptions, StepSettings, step};
 use crate::{DeviceSetting, OptimizerConfig, OptimizerSettings};
 
-/// Sides of the square matrices whose product is the device's peak: the first that takes so
-/// many seconds, or the last.
+/// Sides of the square matrices whose product gives the device's peak: the first that takes at
+/// least [`MATMUL_SECONDS`], or the last.
 const MATMUL: Range<usize> = 2048..16_384;
 const MATMUL_SECONDS: f64 = 0.005;
-/// Seconds after which no further round is begun.
+/// Seconds after which no further round starts.
 const MATMUL_PATIENCE: f64 = 5.0;
 const MATMUL_ROUNDS: usize = 5;
 const LEARNING_RATE: f64 = 1e-5;
 
-/// What is measured.
+/// What to measure.
 #[derive(Debug, Clone)]
 pub struct StepBenchSettings {
     pub spec: ModelSpec,
@@ -42,13 +41,13 @@ pub struct StepBenchSettings {
     pub recompute_blocks: bool,
     pub optimizer: OptimizerConfig,
     pub loss: Loss,
-    /// So many classes are told by a head on the image tower, without captions.
+    /// The classes of a classifier on the image tower, which replaces the captions.
     pub classes: Option<usize>,
-    /// Rows of the logits matrix that exist at once; by default as many as a run takes.
+    /// Rows of the logits matrix that exist at once; by default as in a run.
     pub logit_rows: Option<usize>,
     /// Tokens of each caption, start and end included; by default the whole context.
     pub caption_tokens: Option<usize>,
-    /// Steps that count, after `warm_up` that do not.
+    /// Measured steps, after `warm_up` steps that are not.
     pub steps: usize,
     pub warm_up: usize,
 }
@@ -80,7 +79,7 @@ impl StepBenchSettings {
     }
 }
 
-/// Why a bench cannot be run: the argument, and what is wrong.
+/// Why a measurement cannot run: the argument, and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
 #[error("{argument}: {message}")]
 pub struct StepBenchError {
@@ -89,7 +88,7 @@ pub struct StepBenchError {
     pub source: Option<Box<dyn Error + Send + Sync>>,
 }
 
-/// What was measured. Times are in seconds.
+/// The results. Times are in seconds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepBench {
     /// Of each step: forward, loss, backward, clipping and update.
@@ -103,18 +102,18 @@ pub struct StepBench {
     pub forward_flops: f64,
     /// Floating-point operations a second of a large matrix product at this precision.
     pub matmul_flops: f64,
-    /// The process's most bytes in memory, where the system tells; of the CPU alone.
+    /// The process's peak memory in bytes, where the system reports it; on the CPU only.
     pub peak_memory: Option<u64>,
     pub tokens: usize,
 }
 
-/// Runs steps on random pictures.
+/// Measures steps on random images.
 ///
 /// # Errors
-/// If the device is not there, the precision is none of its own, or a size is impossible.
+/// If the device is unavailable or does not support the precision, or a size is impossible.
 ///
 /// # Panics
-/// If the device fails, or classes are to be told by the sigmoid loss.
+/// If the device fails, or a classifier has the sigmoid loss.
 pub fn bench_step(settings: &StepBenchSettings) -> Result<StepBench, StepBenchError> {
     let device = check(settings)?;
     let StepBenchSettings { spec, batch, .. } = settings;
@@ -133,7 +132,7 @@ pub fn bench_step(settings: &StepBenchSettings) -> Result<StepBench, StepBenchEr
     })
 }
 
-/// The median of a step's seconds, and nothing else.
+/// The median time of a step, in seconds.
 ///
 /// # Errors
 /// As [`bench_step`].
@@ -143,7 +142,7 @@ pub(crate) fn step_seconds(settings: &StepBenchSettings) -> Result<f64, StepBenc
     Ok(seconds[seconds.len() / 2])
 }
 
-/// The model after the steps, and the seconds of those that count.
+/// The model after the steps, and the seconds of the measured ones.
 fn steps(settings: &StepBenchSettings, plain: &Device) -> Result<(Clip, Vec<f64>), StepBenchError> {
     let device = plain.clone().autodiff();
     let StepBenchSettings {
@@ -152,26 +151,24 @@ fn steps(settings: &StepBenchSettings, plain: &Device) -> Result<(Clip, Vec<f64>
         precision,
         ..
     } = settings;
-    let context = StepContext {
-        encoding: Encoding {
-            device: device.clone(),
-            recompute_blocks: settings.recompute_blocks,
-            freeze: settings.freeze,
-            preprocess: PreprocessSpec::default(),
-            image_size: spec.image.image_size(),
-        },
-        lanes: lanes(settings.device, spec, settings.micro.unwrap_or(*batch)).map_err(|error| {
-            StepBenchError {
-                argument: "--device",
-                message: "cannot start its threads".to_string(),
-                source: Some(error.into()),
-            }
-        })?,
-        objective: Objective::new(settings.loss, settings.classes.is_some()),
-        logit_rows: settings.logit_rows.unwrap_or_else(|| default_chunk(*batch)),
-        micro_batch: settings.micro.unwrap_or(*batch),
-        comm: Box::new(Solo),
-    };
+    let context = StepContext::new(StepOptions {
+        spec,
+        preprocess: PreprocessSpec::default(),
+        device: settings.device,
+        autodiff: device.clone(),
+        freeze: settings.freeze,
+        recompute_blocks: settings.recompute_blocks,
+        loss: settings.loss,
+        classifies: settings.classes.is_some(),
+        batch: *batch,
+        micro_batch: settings.micro,
+        logit_rows: settings.logit_rows,
+    });
+    let context = context.map_err(|error| StepBenchError {
+        argument: "--device",
+        message: "cannot start its threads".to_string(),
+        source: Some(error.into()),
+    })?;
     let mut optimizer = ModelOptimizer::new(&settings.optimizer, spec);
     let mut model =
         (Clip::init(spec, 0, &device).freeze(settings.freeze, spec)).with_precision(*precision);
@@ -180,6 +177,10 @@ fn steps(settings: &StepBenchSettings, plain: &Device) -> Result<(Clip, Vec<f64>
         model = model.with_head(head).freeze_all_but_classifier();
     }
     let (pixels, tokens) = (pixels(settings), captions(settings));
+    let step_settings = StepSettings {
+        lr: LEARNING_RATE,
+        loss_scale: 1.0,
+    };
     let mut steps = Vec::new();
     for at in 0..settings.warm_up + settings.steps {
         let lengths = vec![settings.tokens(); *batch];
@@ -194,15 +195,7 @@ fn steps(settings: &StepBenchSettings, plain: &Device) -> Result<(Clip, Vec<f64>
             first_row: 0,
         };
         let start = Instant::now();
-        (model, _) = step(
-            model,
-            &mut optimizer,
-            host,
-            &pass,
-            LEARNING_RATE,
-            1.0,
-            &context,
-        );
+        (model, _) = step(model, &mut optimizer, host, &pass, step_settings, &context);
         wait_for(plain);
         if at >= settings.warm_up {
             steps.push(start.elapsed().as_secs_f64());
@@ -266,7 +259,7 @@ fn check(settings: &StepBenchSettings) -> Result<Device, StepBenchError> {
     Ok(device)
 }
 
-/// Pixels without a pattern.
+/// Random pixels.
 fn pixels(settings: &StepBenchSettings) -> Vec<u8> {
     let side = settings.spec.image.image_size();
     let mut state = 0x9e37_79b9_u32;
@@ -280,7 +273,7 @@ fn pixels(settings: &StepBenchSettings) -> Vec<u8> {
     pixels.collect()
 }
 
-/// Captions of so many tokens, padded as the loader pads them.
+/// Captions of `settings.tokens()` tokens, padded as the loader pads them.
 fn captions(settings: &StepBenchSettings) -> Vec<i32> {
     let spec = &settings.spec;
     let length = settings.tokens();
@@ -308,8 +301,7 @@ pub(crate) fn padded(spec: &ModelSpec, longest: usize) -> usize {
     }
 }
 
-/// Until all that was asked of the device is computed: reading a tensor whose values nobody
-/// looks at does not wait.
+/// Waits until the device has computed everything: dropping a tensor does not wait.
 fn wait_for(device: &Device) {
     device.sync().expect("the device computes");
 }

@@ -1,32 +1,32 @@
-//! What the ranks of a run tell each other: the only file that knows how.
+//! Communication between the ranks of a run. No other file knows how they communicate.
 
 use burn::tensor::Tensor;
 
-/// The one door between ranks. Every rank calls the same methods in the same order; sums
-/// are taken in the order of ranks, so that all ranks hold the same bits.
+/// Collective operations. Every rank calls the same methods in the same order. Sums add in the
+/// order of the ranks, so that all ranks hold the same bits.
 pub(crate) trait Comm: Send {
     /// This rank, from 0.
     fn rank(&self) -> usize;
 
-    /// How many there are.
+    /// The number of ranks.
     fn ranks(&self) -> usize;
 
-    /// The rows of all ranks, in the order of ranks.
-    /// - rows: `[rows, width]`, as many on every rank; returns `[ranks * rows, width]`.
+    /// All-gather: the rows of all ranks, in their order.
+    /// - rows: `[rows, width]`, the same shape on every rank; returns `[ranks * rows, width]`.
     fn gather_rows(&self, rows: Tensor<2>) -> Tensor<2>;
 
-    /// The sum over ranks.
-    /// - values: `[len]`, as many on every rank; returns the same shape.
+    /// All-reduce: the sum over ranks.
+    /// - values: `[len]`, the same shape on every rank; returns that shape.
     fn sum(&self, values: Tensor<1>) -> Tensor<1>;
 
     /// The sum over ranks.
     fn count(&self, local: u64) -> u64;
 
-    /// Whether any rank says yes.
+    /// Whether `local` is true on any rank.
     fn any(&self, local: bool) -> bool;
 }
 
-/// A run of one rank: nobody to talk to.
+/// A run of one rank.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Solo;
 
@@ -64,7 +64,7 @@ pub(crate) mod threads {
 
     use super::{Comm, Tensor};
 
-    /// One of several threads that share a table with a place for each.
+    /// One of several threads that share a table with an entry for each.
     pub struct Threads {
         rank: usize,
         table: Arc<Table>,
@@ -72,15 +72,15 @@ pub(crate) mod threads {
 
     struct Table {
         barrier: Barrier,
-        places: Mutex<Vec<Option<Tensor<2>>>>,
+        entries: Mutex<Vec<Option<Tensor<2>>>>,
     }
 
     impl Threads {
-        /// As many as `ranks`, to be handed to a thread each.
+        /// One for each of `ranks` threads.
         pub fn team(ranks: usize) -> Vec<Self> {
             let table = Arc::new(Table {
                 barrier: Barrier::new(ranks),
-                places: Mutex::new(vec![None; ranks]),
+                entries: Mutex::new(vec![None; ranks]),
             });
             (0..ranks)
                 .map(|rank| Self {
@@ -90,14 +90,14 @@ pub(crate) mod threads {
                 .collect()
         }
 
-        /// Everyone's tensor, in the order of ranks.
+        /// The tensors of all ranks, in their order.
         fn exchange(&self, own: Tensor<2>) -> Vec<Tensor<2>> {
-            self.table.places.lock().unwrap()[self.rank] = Some(own);
+            self.table.entries.lock().unwrap()[self.rank] = Some(own);
             self.table.barrier.wait();
-            let all: Option<Vec<_>> = self.table.places.lock().unwrap().iter().cloned().collect();
-            // Nobody lays down the next one before all have read this one.
+            let all: Option<Vec<_>> = self.table.entries.lock().unwrap().iter().cloned().collect();
+            // No thread writes its next tensor before all have read this one.
             self.table.barrier.wait();
-            all.expect("every rank has laid down its own")
+            all.expect("every rank has written its own")
         }
 
         fn scalar(&self, local: f32) -> Vec<f32> {
@@ -114,7 +114,7 @@ pub(crate) mod threads {
         }
 
         fn ranks(&self) -> usize {
-            self.table.places.lock().unwrap().len()
+            self.table.entries.lock().unwrap().len()
         }
 
         fn gather_rows(&self, rows: Tensor<2>) -> Tensor<2> {

@@ -14,7 +14,7 @@ use couplet_model::{
     l2_normalize, map_parameters, open_clip, visit_parameters,
 };
 
-use crate::optimizer::{ModelOptimizer, global_norm};
+use crate::optimizer::{ModelOptimizer, OptimizerStep, global_norm};
 use crate::{OptimizerConfig, OptimizerSettings};
 
 const FEATURES: f64 = 1e-5;
@@ -177,12 +177,16 @@ impl Case {
         let mut optimizer = ModelOptimizer::new(&table, &self.spec);
         let mut model = self.model.clone();
         let mut first_norm = 0.0;
-        for step in 0..3 {
+        for at in 0..3 {
             let (_, grads, statistics) = self.grads(&model);
             model = model.update_statistics(statistics);
             let norm = global_norm(&model, &grads);
-            model = optimizer.step(model, grads, 1e-3, norm, 1.0);
-            if step == 0 {
+            let step = OptimizerStep {
+                lr: 1e-3,
+                grad_scale: optimizer.clip_factor(norm),
+            };
+            model = optimizer.step(model, grads, step);
+            if at == 0 {
                 first_norm = norm;
             }
         }

@@ -2,8 +2,7 @@
 
 use couplet_loss::default_chunk;
 use couplet_model::{
-    BlockCount, Clip, Freeze, ImageTowerSpec, ModelCost, ModelSpec, PassMemory, Precision,
-    TrainableParameters,
+    BlockCount, Clip, Freeze, ModelCost, ModelSpec, PassMemory, Precision, TrainableParameters,
 };
 
 use crate::bench::{padded, step_seconds};
@@ -225,9 +224,10 @@ impl ResolvedRun {
             .map(|part| part.bytes)
             .sum();
         let needed = plan.bytes(false) + plan.bytes(true) - there;
-        let help = match spec.image {
-            ImageTowerSpec::Vit(_) => "lower batch.micro or set batch.recompute_blocks = true",
-            ImageTowerSpec::ResNet(_) => "lower batch.global",
+        let help = if spec.image.has_blocks() {
+            "lower batch.micro or set batch.recompute_blocks = true"
+        } else {
+            "lower batch.global"
         };
         memory_warning(needed, crate::memory::free()?, plan.tokens, help)
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::spec::mlp_ratio;
-use crate::{
+use crate::spec::{
     Activation, ImagePool, ImagePositions, ImageTowerSpec, Interpolation, ModelSpec,
     PreprocessSpec, ResizeMode, TextPool, TextProjection, TextTowerSpec, VitSpec,
 };
@@ -134,7 +134,7 @@ fn activation_name(activation: Activation) -> String {
 }
 
 impl ConfigFile {
-    /// The spec, or everything the config asks for that is not built here.
+    /// The spec, or every setting of the config that Couplet does not support.
     pub fn spec(&self) -> Result<ModelSpec, Vec<String>> {
         let mut problems = Vec::new();
         if self.model_type != MODEL_TYPE {
@@ -154,7 +154,7 @@ impl ConfigFile {
         let image_activation = activation("vision_config", &vision.hidden_act, &mut problems);
         let pool = match text.eos_token_id {
             None | Some(LEGACY_EOS) => TextPool::Argmax,
-            // The last id is the highest: the same rule, told as open_clip does.
+            // The last id is the highest, so open_clip's rule gives the same token.
             Some(id) if id as usize + 1 == text.vocab_size => TextPool::Argmax,
             Some(id) => TextPool::Eos { id },
         };
@@ -326,7 +326,7 @@ const RESAMPLE_BILINEAR: u32 = 2;
 const RESAMPLE_BICUBIC: u32 = 3;
 
 impl ProcessorFile {
-    /// The spec, or everything the file asks for that is not built here.
+    /// The spec, or every setting of the file that Couplet does not support.
     pub fn spec(&self) -> Result<PreprocessSpec, Vec<String>> {
         let mut problems = Vec::new();
         for (key, on) in [

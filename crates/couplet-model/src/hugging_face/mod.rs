@@ -10,17 +10,19 @@ use std::path::{Path, PathBuf};
 use config::{ConfigFile, ProcessorFile};
 use serde::{Deserialize, Serialize};
 
+use crate::clip::Clip;
 use crate::files::{FolderError, check, parse_json, read_text, write_synced};
-use crate::load::{Layout, ModelSource, tokenizer};
-use crate::weights::{self, NamedTensors};
-use crate::{Clip, ModelSpec, PreprocessSpec};
+use crate::source::{Layout, ModelSource, find_tokenizer};
+use crate::spec::{ModelSpec, PreprocessSpec};
+use crate::tensors::NamedTensors;
+use crate::weights;
 
 /// The config's file name inside a model folder.
 pub const CONFIG_FILE: &str = "config.json";
 /// The weights' file name inside a model folder.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
 const PROCESSOR_FILE: &str = "preprocessor_config.json";
-/// What large models are saved as: names to one of several files.
+/// The index of a model in several files: tensor names to file names.
 const INDEX_END: &str = ".index.json";
 const WEIGHTS_FILES: [&str; 4] = [
     WEIGHTS_FILE,
@@ -29,10 +31,10 @@ const WEIGHTS_FILES: [&str; 4] = [
     "pytorch_model.bin.index.json",
 ];
 
-/// What stands in `folder`, without its weights.
+/// Describes the model in `folder` without reading its weights.
 ///
 /// # Errors
-/// If it is no CLIP model, or one that Couplet does not build.
+/// If it is not a CLIP model, or one that Couplet does not build.
 pub(crate) fn inspect(folder: &Path) -> Result<ModelSource, FolderError> {
     let path = folder.join(CONFIG_FILE);
     let config: ConfigFile = parse_json(&path, &read_text(&path)?)?;
@@ -56,7 +58,7 @@ pub(crate) fn inspect(folder: &Path) -> Result<ModelSource, FolderError> {
             expected: "model.safetensors or pytorch_model.bin".into(),
         })?;
     Ok(ModelSource {
-        tokenizer: tokenizer(folder, &spec, None, "none"),
+        tokenizer: find_tokenizer(folder, &spec, None, "none"),
         spec,
         preprocess,
         layout: Layout::HuggingFace,
@@ -68,13 +70,13 @@ pub(crate) fn inspect(folder: &Path) -> Result<ModelSource, FolderError> {
 /// - path: a file of weights, or the index of several.
 pub(crate) fn read_weights(path: &Path, spec: &ModelSpec) -> Result<NamedTensors, FolderError> {
     let mut tensors = NamedTensors::new();
-    for file in files_of(path)? {
+    for file in list_files(path)? {
         tensors.extend(weights::read(&file)?.tensors);
     }
     Ok(names::to_open_clip(tensors, spec))
 }
 
-fn files_of(path: &Path) -> Result<Vec<PathBuf>, FolderError> {
+fn list_files(path: &Path) -> Result<Vec<PathBuf>, FolderError> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
@@ -89,10 +91,10 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>, FolderError> {
     Ok(names.iter().map(|name| path.with_file_name(name)).collect())
 }
 
-/// Whether `CLIPModel` and `CLIPImageProcessor` can be such a model.
+/// Checks that `CLIPModel` and `CLIPImageProcessor` can represent such a model.
 ///
 /// # Errors
-/// If not, with every reason.
+/// If they cannot, with every reason.
 pub fn check_writable(spec: &ModelSpec, preprocess: &PreprocessSpec) -> Result<(), FolderError> {
     files(spec, preprocess).map(|_| ())
 }

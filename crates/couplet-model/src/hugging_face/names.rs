@@ -1,6 +1,7 @@
 //! Hugging Face's names and shapes of CLIP's tensors, and open_clip's.
 
-use crate::ModelSpec;
+use crate::depth::BlockCount;
+use crate::spec::ModelSpec;
 use crate::weights::{HostTensor, NamedTensors};
 
 /// Hugging Face's name, open_clip's, and whether the matrix is transposed between them.
@@ -62,7 +63,7 @@ const OUTSIDE_BLOCKS: [(&str, &str, bool); 15] = [
     ("visual_projection.weight", "visual.proj", true),
     ("logit_bias", "logit_bias", false),
 ];
-/// What stands before a block's number.
+/// The prefixes of a block's number.
 const TOWERS: [(&str, &str); 2] = [
     ("text_model.encoder.layers.", "transformer.resblocks."),
     (
@@ -83,7 +84,7 @@ const PACKED: [&str; 3] = ["q_proj", "k_proj", "v_proj"];
 const KINDS: [&str; 2] = ["weight", "bias"];
 
 /// Hugging Face's tensors under open_clip's names. What has none keeps its own, and is
-/// told as surplus later.
+/// reported as superfluous later.
 pub(super) fn to_open_clip(mut theirs: NamedTensors, spec: &ModelSpec) -> NamedTensors {
     let mut ours = NamedTensors::new();
     for (name, our_name, transposed) in OUTSIDE_BLOCKS {
@@ -96,10 +97,7 @@ pub(super) fn to_open_clip(mut theirs: NamedTensors, spec: &ModelSpec) -> NamedT
             ours.insert(our_name.into(), tensor);
         }
     }
-    let image_layers = match &spec.image {
-        crate::ImageTowerSpec::Vit(vit) => vit.layers,
-        crate::ImageTowerSpec::ResNet(_) => 0,
-    };
+    let image_layers = BlockCount::new(spec).image();
     for ((their_tower, our_tower), layers) in
         TOWERS.into_iter().zip([spec.text.layers, image_layers])
     {
@@ -192,7 +190,7 @@ fn unpack(packed: &HostTensor) -> Vec<HostTensor> {
         .collect()
 }
 
-/// Rows and columns exchanged; a tensor of another rank stays, and is told as misshapen
+/// Swaps rows and columns. A tensor of another rank is unchanged; it is reported as misshapen
 /// later.
 fn transpose(tensor: HostTensor) -> HostTensor {
     let &[rows, columns] = tensor.shape.as_slice() else {
@@ -211,8 +209,9 @@ fn transpose(tensor: HostTensor) -> HostTensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clip::Clip;
+    use crate::presets;
     use crate::weights::parameters;
-    use crate::{Clip, presets};
     use burn::tensor::Device;
 
     #[test]

@@ -1,17 +1,14 @@
 //! `open_clip_config.json`, key by key. Source: open_clip `CLIPVisionCfg`, `CLIPTextCfg`,
 //! `CLIP.__init__`.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
-use super::ForeignTokenizer;
 use super::preprocess::PreprocessCfg;
+use super::refused::{Others, Refused, is_false};
 use super::text::TextCfg;
-use super::vision::{Side, VisionCfg};
-use crate::spec::DEFAULT_NORM_EPS;
-use crate::{Activation, ModelSpec};
+use super::vision::VisionCfg;
+use crate::source::ForeignTokenizer;
+use crate::spec::{Activation, ModelSpec};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct ConfigFile {
@@ -35,25 +32,6 @@ pub(super) struct ModelCfg {
     others: Others,
 }
 
-/// Keys that are read only to refuse what they ask for.
-pub(super) type Others = BTreeMap<String, Value>;
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde asks for references"
-)]
-pub(super) fn is_false(value: &bool) -> bool {
-    !value
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde asks for references"
-)]
-pub(super) fn is_zero(value: &f64) -> bool {
-    *value == 0.0
-}
-
 /// Keys that change nothing in what a model computes.
 const MODEL_IGNORED: [&str; 4] = [
     "custom_text",
@@ -62,96 +40,8 @@ const MODEL_IGNORED: [&str; 4] = [
     "output_dict",
 ];
 
-/// What a config asks for and is not built here.
-pub(super) struct Refused(pub Vec<String>);
-
-impl Refused {
-    pub fn others(&mut self, table: &str, others: &Others, ignored: &[&str]) {
-        for (key, value) in others {
-            let unset = match value {
-                Value::Null => true,
-                Value::Bool(on) => !on,
-                Value::String(text) => text.is_empty() || text == "default",
-                _ => false,
-            };
-            if ignored.contains(&key.as_str()) || unset {
-                continue;
-            }
-            // Details of a foreign tower that is refused by its name already.
-            let foreign = |prefix: &str, name: &str| key.starts_with(prefix) && key != name;
-            if foreign("timm_", "timm_model_name") || foreign("hf_", "hf_model_name") {
-                continue;
-            }
-            let reason = match key.as_str() {
-                "timm_model_name" => "a tower of timm; Couplet builds open_clip's own towers only",
-                "hf_model_name" => {
-                    "a tower of Hugging Face transformers; Couplet builds open_clip's own only"
-                }
-                "multimodal_cfg" => "CoCa's captioning decoder is not built here",
-                _ => "not built here",
-            };
-            self.0.push(format!("{table}{key} = {value}: {reason}"));
-        }
-    }
-
-    pub fn side(&mut self, key: &str, side: Side) -> usize {
-        match side {
-            Side::One(side) => side,
-            Side::Two([height, width]) => {
-                if height != width {
-                    self.0.push(format!(
-                        "{key} = [{height}, {width}]: only squares are built here"
-                    ));
-                }
-                height
-            }
-        }
-    }
-
-    pub fn unknown(&mut self, key: &str, value: &str, known: &str) {
-        self.0.push(format!("{key} = {value:?}: expected {known}"));
-    }
-
-    /// The activation that `act_kwargs` make of GELU, if not the model's.
-    pub fn activation(
-        &mut self,
-        table: &str,
-        kwargs: Option<&Map<String, Value>>,
-        quick_gelu: bool,
-    ) -> Option<Activation> {
-        let kwargs = kwargs.filter(|kwargs| !kwargs.is_empty())?;
-        match kwargs.get("approximate").and_then(Value::as_str) {
-            Some("tanh") if kwargs.len() == 1 && !quick_gelu => Some(Activation::GeluTanh),
-            Some("none") if kwargs.len() == 1 && !quick_gelu => None,
-            _ => {
-                let value = Value::Object(kwargs.clone());
-                self.0.push(format!(
-                    "{table}.act_kwargs = {value}: expected {{\"approximate\": \"tanh\"}} with GELU"
-                ));
-                None
-            }
-        }
-    }
-
-    pub fn norm_eps(&mut self, table: &str, kwargs: Option<&Map<String, Value>>) -> f64 {
-        let Some(kwargs) = kwargs.filter(|kwargs| !kwargs.is_empty()) else {
-            return DEFAULT_NORM_EPS;
-        };
-        match kwargs.get("eps").and_then(Value::as_f64) {
-            Some(eps) if kwargs.len() == 1 => eps,
-            _ => {
-                let value = Value::Object(kwargs.clone());
-                self.0.push(format!(
-                    "{table}.norm_kwargs = {value}: expected {{\"eps\": a number}}"
-                ));
-                DEFAULT_NORM_EPS
-            }
-        }
-    }
-}
-
 impl ModelCfg {
-    /// The spec, or everything the config asks for that is not built here.
+    /// The spec, or every setting of the config that Couplet does not support.
     pub fn spec(&self) -> Result<ModelSpec, Vec<String>> {
         let mut refused = Refused(Vec::new());
         refused.others("", &self.others, &MODEL_IGNORED);
@@ -201,18 +91,4 @@ impl From<&ModelSpec> for ModelCfg {
             others: Others::new(),
         }
     }
-}
-
-pub(super) fn act_kwargs(activation: Activation) -> Option<Map<String, Value>> {
-    let tanh = || {
-        [("approximate".to_string(), "tanh".into())]
-            .into_iter()
-            .collect()
-    };
-    (activation == Activation::GeluTanh).then(tanh)
-}
-
-pub(super) fn norm_kwargs(eps: f64) -> Option<Map<String, Value>> {
-    let kwargs = || [("eps".to_string(), eps.into())].into_iter().collect();
-    (eps != DEFAULT_NORM_EPS).then(kwargs)
 }

@@ -1,8 +1,9 @@
-//! open_clip's model folder: `open_clip_config.json` beside
+//! open_clip's model folder: `open_clip_config.json` with
 //! `open_clip_model.safetensors` or `open_clip_pytorch_model.bin`.
 
 mod config;
 mod preprocess;
+mod refused;
 mod text;
 mod vision;
 
@@ -10,9 +11,11 @@ use std::path::{Path, PathBuf};
 
 use config::{ConfigFile, ModelCfg};
 
+use crate::clip::Clip;
 use crate::files::{FolderError, parse_json, read_text, write_synced};
+pub use crate::source::ForeignTokenizer;
+use crate::spec::{ModelSpec, PreprocessSpec, TextPool};
 use crate::weights;
-use crate::{Clip, ModelSpec, PreprocessSpec, TextPool};
 
 /// The config's file name inside a model folder.
 pub const CONFIG_FILE: &str = "open_clip_config.json";
@@ -31,7 +34,7 @@ pub const WEIGHTS_FILES: [&str; 8] = [
     "model.pth",
 ];
 
-/// What a config says of a model.
+/// A config read from a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     pub spec: ModelSpec,
@@ -39,20 +42,11 @@ pub struct Config {
     pub foreign_tokenizer: Option<ForeignTokenizer>,
 }
 
-/// A tokenizer of Hugging Face, where the model's is not CLIP's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ForeignTokenizer {
-    /// The hub's name of it. open_clip reads the files beside the config all the same.
-    pub name: String,
-    /// What is done to a text before: `none`, `whitespace`, `lower` or `canonicalize`.
-    pub clean: Option<String>,
-}
-
-/// What open_clip does to a text before a foreign tokenizer gets it.
+/// How open_clip cleans a text for a foreign tokenizer unless the config says.
 pub const DEFAULT_CLEAN: &str = "whitespace";
 
 /// Writes `model` into the existing folder `folder`, each file synced to disk.
-/// - tokenizer: where it is not CLIP's; its own files are not written here.
+/// - tokenizer: if it is not CLIP's; its own files are not written here.
 ///
 /// # Errors
 /// If a file cannot be written; the message names it.
@@ -73,8 +67,8 @@ pub fn save(
     Ok(())
 }
 
-/// Why open_clip could not build the model, if so: checkpoints of such a model are read
-/// by Couplet alone.
+/// Why open_clip cannot build the model, if it cannot: only Couplet reads checkpoints of such a
+/// model.
 pub fn obstacle(spec: &ModelSpec) -> Option<String> {
     match spec.text.pool {
         TextPool::Map { .. } => Some("open_clip's text tower has no MAP pooling".into()),
@@ -86,7 +80,7 @@ pub fn obstacle(spec: &ModelSpec) -> Option<String> {
 /// model configs.
 ///
 /// # Errors
-/// If the file is missing, is of a kind that Couplet does not build, or is unsound.
+/// If the file is missing or invalid, or Couplet does not build such a model.
 pub fn read_config(path: &Path) -> Result<Config, FolderError> {
     let mut value: serde_json::Value = parse_json(path, &read_text(path)?)?;
     if value.get("model_cfg").is_none() && value.get("vision_cfg").is_some() {
@@ -127,31 +121,8 @@ pub fn find_weights(folder: &Path) -> Result<PathBuf, FolderError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Activation, TextProjection, load, presets};
-    use burn::tensor::Device;
-
-    #[test]
-    fn a_saved_folder_reads_back_bit_for_bit() {
-        let folder = tempfile::tempdir().unwrap();
-        let device = Device::flex();
-        let spec = presets::find("ViT-Ti-16-64").unwrap();
-        let model = Clip::init(&spec, 3, &device);
-        save(
-            folder.path(),
-            &model,
-            &spec,
-            &PreprocessSpec::default(),
-            None,
-        )
-        .unwrap();
-        let loaded = load(folder.path(), None, &device).unwrap();
-        assert_eq!(loaded.source.spec, spec);
-        assert_eq!(loaded.source.preprocess, PreprocessSpec::default());
-        assert_eq!(
-            weights::parameters(&loaded.model),
-            weights::parameters(&model)
-        );
-    }
+    use crate::presets;
+    use crate::spec::{Activation, TextProjection};
 
     #[test]
     fn every_preset_survives_the_round_trip_through_open_clips_config() {
@@ -169,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_towers_are_refused_by_name() {
+    fn foreign_towers_are_rejected_by_name() {
         let error = config(
             r#"{"embed_dim": 8, "vision_cfg": {"timm_model_name": "vit_b", "timm_pool": "map"},
                 "text_cfg": {"hf_model_name": "roberta-base"}}"#,
@@ -182,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_is_refused_by_key() {
+    fn unsupported_settings_are_rejected_by_key() {
         let error = config(
             r#"{"embed_dim": 8, "vision_cfg": {"qk_norm": true, "image_size": [224, 160]},
                 "text_cfg": {"embed_cls": true, "pool_type": "mean", "scale_fc": false}}"#,
@@ -195,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_siglip_style_config_keeps_all_it_says() {
+    fn a_siglip_style_config_keeps_every_setting() {
         let read = config(
             r#"{"embed_dim": 16, "init_logit_bias": -10, "custom_text": true,
                 "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 64, "layers": 1,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Interpolation, PreprocessSpec, ResizeMode};
+use crate::spec::{Interpolation, PreprocessSpec, ResizeMode};
 
 #[derive(Serialize, Deserialize)]
 #[serde(default)]
@@ -42,7 +42,7 @@ impl From<PreprocessCfg> for PreprocessSpec {
         Self {
             mean: cfg.mean,
             std: cfg.std,
-            // open_clip resizes by the bicubic filter whatever else stands here.
+            // open_clip uses the bicubic filter for every other value.
             interpolation: if cfg.interpolation == "bilinear" {
                 Interpolation::Bilinear
             } else {

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::ForeignTokenizer;
-use super::config::{Others, Refused, act_kwargs, is_false, norm_kwargs};
-use crate::{Activation, TextPool, TextProjection, TextTowerSpec};
+use super::refused::{Others, Refused, act_kwargs, is_false, norm_kwargs};
+use crate::source::ForeignTokenizer;
+use crate::spec::{Activation, TextPool, TextProjection, TextTowerSpec};
 
 const TOKENIZER_NAME: &str = "hf_tokenizer_name";
 const TOKENIZER_KWARGS: &str = "tokenizer_kwargs";
@@ -87,7 +87,7 @@ fn is_zero_id(value: &u32) -> bool {
 }
 
 impl TextCfg {
-    /// The tower's spec; what is not built here goes to `refused`.
+    /// The tower's spec; unsupported settings are added to `refused`.
     pub fn spec(&self, quick_gelu: bool, refused: &mut Refused) -> TextTowerSpec {
         refused.others("text_cfg.", &self.others, &IGNORED);
         TextTowerSpec {

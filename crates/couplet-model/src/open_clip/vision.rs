@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::config::{Others, Refused, act_kwargs, is_false, is_zero, norm_kwargs};
-use crate::{
+use super::refused::{Others, Refused, Side, act_kwargs, is_false, is_zero, norm_kwargs};
+use crate::spec::{
     Activation, AttentionPoolSpec, ImagePool, ImagePositions, ImageTowerSpec, ResNetSpec, VitSpec,
 };
 
-/// `head_width` where a config does not name one.
+/// `head_width` of a config that does not name one.
 const DEFAULT_HEAD_WIDTH: usize = 64;
 /// The attention pool's heads share `width * 32` channels.
 const RESNET_EXPANSION: usize = 32;
@@ -76,14 +76,6 @@ impl Default for VisionCfg {
     }
 }
 
-/// A square's side, given once or as height and width.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected a number of pixels or [height, width]")]
-pub(super) enum Side {
-    One(usize),
-    Two([usize; 2]),
-}
-
 /// A transformer's blocks, or those of a ResNet's stages.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[serde(
@@ -100,7 +92,7 @@ fn is_absent(value: &Value) -> bool {
 }
 
 impl VisionCfg {
-    /// The tower's spec; what is not built here goes to `refused`.
+    /// The tower's spec; unsupported settings are added to `refused`.
     pub fn spec(&self, quick_gelu: bool, refused: &mut Refused) -> ImageTowerSpec {
         refused.others("vision_cfg.", &self.others, &IGNORED);
         let image_size = refused.side("vision_cfg.image_size", self.image_size);

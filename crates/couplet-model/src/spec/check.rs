@@ -1,10 +1,10 @@
-//! Every value of a model spec that cannot make a model.
+//! Validation of a model spec.
 
 use super::{
     Activation, ImageTowerSpec, ModelSpec, ResNetSpec, TextPool, TextProjection, VitSpec, mlp_width,
 };
 
-/// What is wrong with one field of a spec.
+/// An invalid field of a spec.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpecProblem {
     /// Path of the field inside the spec, such as `image.heads`.
@@ -13,7 +13,7 @@ pub struct SpecProblem {
 }
 
 impl ModelSpec {
-    /// Every value that cannot make a model, all at once.
+    /// All invalid values of the spec.
     pub fn problems(&self) -> Vec<SpecProblem> {
         let mut check = Check(Vec::new());
         check.positive("embed_dim", self.embed_dim);
@@ -145,14 +145,14 @@ impl Check {
         }
     }
 
-    /// A file says QuickGELU of both towers or of none.
+    /// open_clip's config has one `quick_gelu` for both towers.
     fn activations(&mut self, spec: &ModelSpec) {
-        let image = match &spec.image {
-            ImageTowerSpec::Vit(vit) => vit.activation,
-            ImageTowerSpec::ResNet(_) => None,
-        };
         let is_quick = |activation| activation == Activation::QuickGelu;
-        for (tower, own) in [("image", image), ("text", spec.text.activation)] {
+        let towers = [
+            ("image", spec.image_activation()),
+            ("text", Some(spec.text_activation())),
+        ];
+        for (tower, own) in towers {
             if own.is_some_and(|own| is_quick(own) != is_quick(spec.activation)) {
                 self.fail(
                     &format!("{tower}.activation"),
@@ -208,7 +208,7 @@ mod tests {
     use crate::presets;
 
     #[test]
-    fn all_problems_of_a_spec_come_together() {
+    fn all_problems_of_a_spec_are_reported_together() {
         let mut spec = presets::find("ViT-Ti-16-64").unwrap();
         let ImageTowerSpec::Vit(vit) = &mut spec.image else {
             panic!("a ViT preset");

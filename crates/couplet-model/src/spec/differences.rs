@@ -1,13 +1,13 @@
-//! Whether weights of one spec can go on as another.
+//! Whether weights of one spec can continue as another.
 
 use std::fmt::Debug;
 
 use super::{Activation, ImageTowerSpec, ModelSpec, ResNetSpec, TextTowerSpec, VitSpec};
 
 impl ModelSpec {
-    /// What keeps weights of this spec from going on as `wanted`, in words. Image size and
-    /// context length may differ (position embeddings are resized), and so may what
-    /// concerns training alone: initial values and patch dropout.
+    /// The differences that keep weights of this spec from continuing as `wanted`. Image size and
+    /// context length may differ, since position embeddings are resized, and so may settings of
+    /// training: initial values and patch dropout.
     pub fn differences(&self, wanted: &Self) -> Vec<String> {
         let mut list = Differences(Vec::new());
         list.add("embed_dim", self.embed_dim, wanted.embed_dim);
@@ -31,8 +31,9 @@ impl ModelSpec {
             (ImageTowerSpec::ResNet(ours), ImageTowerSpec::ResNet(wanted)) => {
                 list.resnet(ours, wanted);
             }
-            (ImageTowerSpec::Vit(_), _) => list.add("image.kind", "vit", "modified-resnet"),
-            (ImageTowerSpec::ResNet(_), _) => list.add("image.kind", "modified-resnet", "vit"),
+            (ImageTowerSpec::Vit(_) | ImageTowerSpec::ResNet(_), _) => {
+                list.add("image.kind", self.image.kind(), wanted.image.kind());
+            }
         }
         list.text(&self.text, &wanted.text);
         list.0

@@ -14,13 +14,13 @@ pub fn clip_init_logit_scale() -> f32 {
     (1.0f32 / 0.07).ln()
 }
 
-/// A CLIP model: two towers and the joint space they end in.
+/// A CLIP model: two towers and their joint embedding space.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
     /// Width of the joint image-text space.
     pub embed_dim: usize,
-    /// Activation of every MLP in both towers, where a tower does not name its own.
+    /// Activation of every MLP in both towers, unless a tower names its own.
     #[serde(default)]
     pub activation: Activation,
     /// Initial `logit_scale`, stored as its log.
@@ -80,7 +80,7 @@ pub struct VitSpec {
     /// Hidden width of the MLP as a multiple of `width`.
     #[serde(default = "default_mlp_ratio")]
     pub mlp_ratio: f64,
-    /// In place of the model's.
+    /// Replaces the model's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation: Option<Activation>,
     /// Epsilon of the layer norms.
@@ -93,19 +93,19 @@ pub struct VitSpec {
     /// Source: Touvron et al. 2021, "Going deeper with Image Transformers".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer_scale: Option<f64>,
-    /// Whether a layer norm stands before the first block.
+    /// Whether there is a layer norm before the first block.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub pre_norm: bool,
     #[serde(default, skip_serializing_if = "is_default")]
     pub positions: ImagePositions,
-    /// Share of the patches that a training step leaves out, drawn per image.
+    /// Share of the patches that a training step drops, drawn for each image.
     /// Source: Li et al. 2022, "Scaling Language-Image Pre-training via Masking".
     #[serde(default, skip_serializing_if = "is_default")]
     pub patch_dropout: f64,
-    /// Learned queries that attend to the last block's tokens, before `pool`.
+    /// Learned queries over the last block's tokens, before `pool`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attention_pool: Option<AttentionPoolSpec>,
-    /// What of the tokens (or of the attention pool's answers) becomes the feature.
+    /// Which of the tokens (or of the attention pool's outputs) become the feature.
     #[serde(default, skip_serializing_if = "is_default")]
     pub pool: ImagePool,
     /// Whether the last norm follows pooling. No difference for the class token.
@@ -113,18 +113,18 @@ pub struct VitSpec {
     pub norm_after_pool: bool,
 }
 
-/// What becomes of a ViT's tokens.
+/// How a ViT pools its tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ImagePool {
-    /// The class token (with an attention pool: the first query's answer).
+    /// The class token (with an attention pool: the first query's output).
     #[default]
     Class,
-    /// The mean of all but that one.
+    /// The mean of all others.
     Mean,
 }
 
-/// A ViT's position embeddings.
+/// The position embeddings of a ViT.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ImagePositions {
@@ -152,9 +152,9 @@ pub struct AttentionPoolSpec {
 pub struct ResNetSpec {
     /// Side of the square input, in pixels.
     pub image_size: usize,
-    /// Bottleneck blocks of each of the four stages.
+    /// The number of bottleneck blocks in each of the four stages.
     pub layers: [usize; 4],
-    /// Channels after the stem; the last stage ends in 32 times as many.
+    /// Channels after the stem; the last stage has 32 times as many.
     pub width: usize,
     /// Heads of the attention pool.
     pub heads: usize,
@@ -172,7 +172,7 @@ pub struct TextTowerSpec {
     /// Hidden width of the MLP as a multiple of `width`.
     #[serde(default = "default_mlp_ratio")]
     pub mlp_ratio: f64,
-    /// In place of the model's.
+    /// Replaces the model's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation: Option<Activation>,
     /// Epsilon of the layer norms.
@@ -184,12 +184,12 @@ pub struct TextTowerSpec {
     /// Initial gain of each residual branch; without it branches have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer_scale: Option<f64>,
-    /// Whether a token sees only those before it.
+    /// Whether a token attends only to earlier ones.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub causal: bool,
     #[serde(default, skip_serializing_if = "is_default")]
     pub pool: TextPool,
-    /// The id that fills a text up to `context_length`.
+    /// The id that pads a text to `context_length`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub pad_id: u32,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -210,14 +210,14 @@ pub enum TextPool {
     Eos {
         id: u32,
     },
-    /// One learned query's answer over all tokens. Not one of open_clip's.
+    /// A learned query over all tokens. open_clip's text tower does not have it.
     /// Source: Zhai et al. 2022, "Scaling Vision Transformers", MAP head.
     Map {
         heads: usize,
     },
 }
 
-/// How a text's pooled token enters the joint space.
+/// How a text's pooled token is projected into the joint space.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TextProjection {
@@ -225,7 +225,7 @@ pub enum TextProjection {
     #[default]
     Linear,
     LinearBias,
-    /// As it is; `width` is `embed_dim`.
+    /// Not at all; `width` is `embed_dim`.
     None,
 }
 
@@ -281,6 +281,83 @@ impl ImageTowerSpec {
         }
     }
 
+    /// The kind, as configs write it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Vit(_) => "vit",
+            Self::ResNet(_) => "modified-resnet",
+        }
+    }
+
+    /// Whether the tower has batch norms: its pairs read one another, and it carries running
+    /// statistics.
+    pub fn has_batch_norm(&self) -> bool {
+        match self {
+            Self::Vit(_) => false,
+            Self::ResNet(_) => true,
+        }
+    }
+
+    /// Whether the tower can run block by block (`TowerParts`), as gradient checkpointing needs.
+    /// Batch norms rule it out: they would count every batch twice.
+    pub fn has_blocks(&self) -> bool {
+        match self {
+            Self::Vit(_) => true,
+            Self::ResNet(_) => false,
+        }
+    }
+
+    /// The number of residual blocks in each stage; a ViT has one stage.
+    pub fn block_counts(&self) -> Vec<usize> {
+        match self {
+            Self::Vit(vit) => vec![vit.layers],
+            Self::ResNet(resnet) => resnet.layers.to_vec(),
+        }
+    }
+
+    /// Side of a square patch, in pixels, if the tower cuts the image into patches.
+    pub fn patch_size(&self) -> Option<usize> {
+        match self {
+            Self::Vit(vit) => Some(vit.patch_size),
+            Self::ResNet(_) => None,
+        }
+    }
+
+    /// Width of the tokens, or channels after the stem.
+    pub fn width(&self) -> usize {
+        match self {
+            Self::Vit(vit) => vit.width,
+            Self::ResNet(resnet) => resnet.width,
+        }
+    }
+
+    /// The activation of the tower's MLPs, if it has MLPs.
+    /// - default: the model's, for a tower that does not name its own.
+    pub fn activation(&self, default: Activation) -> Option<Activation> {
+        match self {
+            Self::Vit(vit) => Some(vit.activation.unwrap_or(default)),
+            Self::ResNet(_) => None,
+        }
+    }
+
+    /// open_clip's name of the position embeddings, which depend on the image size.
+    pub(crate) fn positions_name(&self) -> &'static str {
+        match self {
+            Self::Vit(_) => "visual.positional_embedding",
+            Self::ResNet(_) => "visual.attnpool.positional_embedding",
+        }
+    }
+
+    /// A tower with the same parameter names and less memory.
+    pub(crate) fn narrowed(mut self) -> Self {
+        match &mut self {
+            Self::Vit(vit) => vit.width = 4 * vit.heads,
+            // Small enough as it is.
+            Self::ResNet(_) => {}
+        }
+        self
+    }
+
     /// Cells along one side of the grid that has position embeddings.
     pub fn grid(&self) -> usize {
         match self {
@@ -301,7 +378,7 @@ impl VitSpec {
         self.grid() * self.grid()
     }
 
-    /// Patches of an image that a training step does not leave out, one at least.
+    /// Patches of an image that a training step keeps, at least one.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -319,7 +396,7 @@ impl VitSpec {
 }
 
 impl ResNetSpec {
-    /// Pixels that become one cell of the last stage along each side.
+    /// Pixels along each side of one cell of the last stage.
     pub const STRIDE: usize = 32;
 
     /// Cells along one side of the last stage's output.
@@ -339,20 +416,17 @@ impl TextTowerSpec {
         mlp_width(self.width, self.mlp_ratio)
     }
 
-    /// Whether a batch may be cut to its longest text: nothing after the end token
-    /// reaches the feature.
+    /// Whether nothing after the end token reaches the feature, so that a batch may be cut to its
+    /// longest text.
     pub fn reads_no_padding(&self) -> bool {
         self.causal && !matches!(self.pool, TextPool::Last | TextPool::Map { .. })
     }
 }
 
 impl ModelSpec {
-    /// The activation of the image tower's MLPs; `None` for a ResNet, which has none.
+    /// The activation of the image tower's MLPs, if it has MLPs.
     pub fn image_activation(&self) -> Option<Activation> {
-        match &self.image {
-            ImageTowerSpec::Vit(vit) => Some(vit.activation.unwrap_or(self.activation)),
-            ImageTowerSpec::ResNet(_) => None,
-        }
+        self.image.activation(self.activation)
     }
 
     /// The activation of the text tower's MLPs.
@@ -371,7 +445,7 @@ fn mlp_width(width: usize, ratio: f64) -> usize {
     (width as f64 * ratio) as usize
 }
 
-/// A ratio from which a width of `mlp_width` follows exactly.
+/// A ratio that gives exactly this MLP width.
 #[expect(clippy::cast_precision_loss, reason = "widths are far below 2^52")]
 pub(crate) fn mlp_ratio(width: usize, mlp: usize) -> f64 {
     let exact = mlp as f64 / width as f64;

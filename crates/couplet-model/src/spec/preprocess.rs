@@ -1,8 +1,8 @@
-//! What images went through before a model saw them.
+//! How images are preprocessed for a model.
 
 use serde::{Deserialize, Serialize};
 
-/// From any image to the model's square input.
+/// How an image becomes the model's square input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PreprocessSpec {
@@ -12,7 +12,7 @@ pub struct PreprocessSpec {
     pub std: [f32; 3],
     pub interpolation: Interpolation,
     pub resize_mode: ResizeMode,
-    /// Grey level, 0 to 255, beside an image that does not fill the square.
+    /// Grey level, from 0 to 255, around an image that does not fill the square.
     pub fill_color: u8,
 }
 
@@ -29,10 +29,10 @@ pub enum Interpolation {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ResizeMode {
-    /// Its shorter side fills the square, the rest is cut off.
+    /// The shorter side fills the square; the rest is cropped.
     #[default]
     Shortest,
-    /// Its longer side fills the square, the rest is `fill_color`.
+    /// The longer side fills the square; the rest is `fill_color`.
     Longest,
     /// Both sides fill it.
     Squash,
@@ -43,7 +43,7 @@ pub enum ResizeMode {
     reason = "the constants as open_clip writes them"
 )]
 impl Default for PreprocessSpec {
-    /// OpenAI's constants, which open_clip uses unless told otherwise.
+    /// OpenAI's constants, which are open_clip's defaults.
     fn default() -> Self {
         Self {
             mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
@@ -65,11 +65,11 @@ pub struct PreprocessError {
 }
 
 impl PreprocessSpec {
-    /// One value replaced.
-    /// - value: as in TOML; a bare word is text.
+    /// A copy with one value replaced.
+    /// - value: in TOML; a bare word is a string.
     ///
     /// # Errors
-    /// If there is no such key, or the value does not fit it.
+    /// If there is no such key, or the value has the wrong type.
     pub fn with(&self, key: &str, value: &str) -> Result<Self, PreprocessError> {
         let mut table = toml::Table::try_from(self).expect("plain values serialise");
         let parsed = format!("value = {value}")
@@ -84,7 +84,7 @@ impl PreprocessSpec {
         })
     }
 
-    /// What is wrong with the values, each with its key.
+    /// Every invalid value, with its key.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         if !self.mean.iter().all(|mean| mean.is_finite()) {

@@ -7,7 +7,8 @@ use std::path::Path;
 use burn::tensor::DType;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use super::{HostTensor, NamedTensors, SafetensorsError, WeightsError, widened};
+use super::error::{SafetensorsError, WeightsError};
+use crate::tensors::{HostTensor, NamedTensors};
 
 /// Writes tensors to a safetensors file and syncs it to disk.
 ///
@@ -90,7 +91,7 @@ pub(super) fn read(path: &Path) -> Result<NamedTensors, WeightsError> {
                 });
             }
         };
-        let tensor: HostTensor = widened(view.data().to_vec(), view.shape(), dtype)
+        let tensor: HostTensor = HostTensor::from_bytes(view.data().to_vec(), view.shape(), dtype)
             .expect("safetensors checks each tensor's length");
         tensors.insert(name.to_string(), tensor);
     }

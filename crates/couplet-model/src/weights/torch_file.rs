@@ -6,12 +6,13 @@ use burn::tensor::DType;
 use pytorch_reader::{PytorchReader, Tensor};
 use tempfile::NamedTempFile;
 
+use super::error::{TensorError, TorchError, WeightsError};
 use super::torch_script;
-use super::{NamedTensors, TensorError, TorchError, WeightsError, widened};
+use crate::tensors::{HostTensor, NamedTensors};
 
 /// Where a training checkpoint keeps its model.
 const STATE_DICT: &str = "state_dict.";
-/// Constants that OpenAI's state dicts carry beside the weights.
+/// Constants that OpenAI's state dicts hold besides the weights.
 const OPENAI_CONSTANTS: [&str; 3] = ["input_resolution", "context_length", "vocab_size"];
 
 /// Reads all floating-point tensors, widened to f32; of a training checkpoint those of its
@@ -51,7 +52,9 @@ fn read_tensors(path: &Path) -> Result<(NamedTensors, bool), TorchError> {
             continue;
         };
         let tensor = (tensor.read().map_err(TensorError::Content))
-            .and_then(|bytes| widened(bytes, tensor.shape(), dtype).ok_or(TensorError::CutOff))
+            .and_then(|bytes| {
+                HostTensor::from_bytes(bytes, tensor.shape(), dtype).ok_or(TensorError::CutOff)
+            })
             .map_err(|source| TorchError::Tensor {
                 name: name.to_string(),
                 source,

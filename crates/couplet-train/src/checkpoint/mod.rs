@@ -13,7 +13,7 @@ use couplet_data::TokenizerError;
 use couplet_data::loader::LoaderState;
 use couplet_eval::EMA_WEIGHTS_FILE;
 use couplet_model::weights::{self, WeightsError};
-use couplet_model::{ClassifierHead, Clip, FolderError, Freeze, ImageTowerSpec};
+use couplet_model::{ClassifierHead, Clip, FolderError, Freeze};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
@@ -183,8 +183,8 @@ impl RunFolder {
         };
         let before: Table = text.parse().map_err(damaged)?;
         let now: Table = config.to_toml().parse().map_err(damaged)?;
-        let trains_norms = matches!(config.model.image, ImageTowerSpec::ResNet(_))
-            && config.freeze.image != Freeze::All;
+        let trains_norms =
+            config.model.image.has_batch_norm() && config.freeze.image != Freeze::All;
         let (harmless, changes) = changes(&before, &now, trains_norms);
         if !changes.is_empty() {
             return Err(CheckpointError::Changed {

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use burn::module::Param;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
+use couplet_kernels::SumOfSquares;
 use couplet_model::weights::{HostTensor, NamedTensors};
 use couplet_model::{
     BlockCount, Clip, MAX_LOGIT_SCALE, ModelSpec, ParameterMapper, ParameterVisitor,
@@ -20,6 +21,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use crate::comm::Comm;
 use rule::{Moments, Rule};
 
+pub(crate) use rule::OptimizerStep;
 pub use table::{OptimizerConfig, OptimizerSettings, ParamGroupConfig};
 
 /// Steps a model's parameters; keeps the moments of each under its open_clip name.
@@ -79,26 +81,21 @@ impl ModelOptimizer {
         }
     }
 
-    /// One update with gradients clipped to the global norm, `logit_scale` clamped.
-    /// - grads: times `loss_scale`; norm: their global norm without it.
-    pub fn step(
-        &mut self,
-        model: Clip,
-        grads: GradientsParams,
-        lr: f64,
-        norm: f64,
-        loss_scale: f64,
-    ) -> Clip {
-        let clipped = match self.clip_norm {
-            // As torch.nn.utils.clip_grad_norm_ has it.
+    /// The factor that clips gradients of this global norm.
+    /// Source: `torch.nn.utils.clip_grad_norm_`.
+    pub fn clip_factor(&self, norm: f64) -> f64 {
+        match self.clip_norm {
             Some(max) if norm > max => max / (norm + 1e-6),
             _ => 1.0,
-        };
+        }
+    }
+
+    /// Updates every parameter that has a gradient, and clamps `logit_scale`.
+    pub fn step(&mut self, model: Clip, grads: GradientsParams, step: OptimizerStep) -> Clip {
         let mut update = Update {
             optimizer: self,
             grads,
-            lr,
-            factor: clipped / loss_scale,
+            step,
         };
         map_parameters(model, &mut update)
     }
@@ -178,9 +175,7 @@ fn globs(patterns: &[String]) -> GlobSet {
 struct Update<'a> {
     optimizer: &'a mut ModelOptimizer,
     grads: GradientsParams,
-    lr: f64,
-    /// What clipping and the loss scale put on each gradient.
-    factor: f64,
+    step: OptimizerStep,
 }
 
 impl ParameterMapper for Update<'_> {
@@ -194,10 +189,13 @@ impl ParameterMapper for Update<'_> {
                 .expect("a parameter's rank never changes")
         });
         let (rule, lr_scale) = self.optimizer.rule(name, D);
-        let lr = self.lr * lr_scale;
+        let step = OptimizerStep {
+            lr: self.step.lr * lr_scale,
+            ..self.step
+        };
         let mut after = None;
         let stepped = param.map(|tensor| {
-            let (updated, moments) = rule.step(lr, tensor.inner(), grad, self.factor, moments);
+            let (updated, moments) = rule.step(step, tensor.inner(), grad, moments);
             after = Some(moments);
             let updated = if name == "logit_scale" {
                 updated.clamp(0.0, MAX_LOGIT_SCALE.ln())
@@ -218,36 +216,21 @@ impl ParameterMapper for Update<'_> {
 pub(crate) fn global_norm(model: &Clip, grads: &GradientsParams) -> f64 {
     struct Norm<'a> {
         grads: &'a GradientsParams,
-        sum: f64,
-        /// On the device, to be read at once.
-        sums: Vec<Tensor<1>>,
+        sum: SumOfSquares,
     }
     impl ParameterVisitor for Norm<'_> {
         fn visit<const D: usize>(&mut self, _name: &str, param: &Param<Tensor<D>>) {
             if let Some(grad) = self.grads.get::<D>(param.id) {
-                match couplet_kernels::sum_of_squares(&grad) {
-                    Some(sum) => self.sum += sum,
-                    // Rows first, then the vector: a plain sum of a large tensor adds in an
-                    // order that depends on scheduling.
-                    None => self.sums.push(grad.square().sum_dim(D - 1).sum()),
-                }
+                self.sum.add(&grad);
             }
         }
     }
     let mut norm = Norm {
         grads,
-        sum: 0.0,
-        sums: Vec::new(),
+        sum: SumOfSquares::default(),
     };
     visit_parameters(model, &mut norm);
-    if norm.sums.is_empty() {
-        return norm.sum.sqrt();
-    }
-    let sums: Vec<f32> = Tensor::cat(norm.sums, 0)
-        .into_data()
-        .try_to_vec()
-        .expect("gradients are f32");
-    (norm.sum + sums.iter().map(|sum| f64::from(*sum)).sum::<f64>()).sqrt()
+    norm.sum.total().sqrt()
 }
 
 /// The sum of every rank's gradients.

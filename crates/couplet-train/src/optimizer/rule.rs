@@ -1,23 +1,30 @@
-//! Burn's optimisers behind one update with one kind of state.
+//! AdamW, LAMB and Lion behind one update with one kind of state.
 
-use burn::optim::{
-    AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, Lamb, LambConfig, LambState, Lion,
-    LionConfig, LionState, Optimizer,
-};
+use burn::optim::{Lamb, LambConfig, LambState, Lion, LionConfig, LionState, Optimizer};
 use burn::tensor::Tensor;
+use couplet_kernels::{AdamW, AdamWState};
 
 use super::table::{DEFAULT_EPS, OptimizerConfig};
 
+/// The settings of one update.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OptimizerStep {
+    /// Before the scales of groups and layers.
+    pub lr: f64,
+    /// The factor on every gradient: of clipping, and the inverse of the loss scale.
+    pub grad_scale: f64,
+}
+
 /// How a gradient becomes an update.
 pub(super) enum Rule {
-    AdamW(AdamW, Settings),
+    AdamW(AdamWSettings),
     Lamb(Lamb),
     Lion(Lion),
 }
 
-/// Those of AdamW's kernel on the CPU.
+/// The settings of AdamW that do not change from step to step.
 #[derive(Clone, Copy)]
-pub(super) struct Settings {
+pub(super) struct AdamWSettings {
     betas: [f64; 2],
     eps: f64,
     weight_decay: f64,
@@ -71,24 +78,16 @@ impl Rule {
         weight_decay: f64,
         by_layer: bool,
     ) -> Self {
-        let settings = Settings {
+        let eps = eps.unwrap_or(DEFAULT_EPS);
+        let settings = AdamWSettings {
             betas,
-            eps: eps.unwrap_or(DEFAULT_EPS),
+            eps,
             weight_decay,
         };
         let [beta_1, beta_2] = betas.map(|beta| beta as f32);
-        let eps = settings.eps as f32;
-        let weight_decay = weight_decay as f32;
+        let (eps, weight_decay) = (eps as f32, weight_decay as f32);
         match kind {
-            OptimizerConfig::AdamW(_) => {
-                let adamw = AdamWConfig::new()
-                    .with_beta_1(beta_1)
-                    .with_beta_2(beta_2)
-                    .with_epsilon(eps)
-                    .with_weight_decay(weight_decay)
-                    .build();
-                Self::AdamW(adamw, settings)
-            }
+            OptimizerConfig::AdamW(_) => Self::AdamW(settings),
             OptimizerConfig::Lamb(_) => Self::Lamb(
                 LambConfig::new()
                     .with_beta_1(beta_1)
@@ -114,50 +113,35 @@ impl Rule {
     }
 
     /// One update.
-    /// - factor: on the gradient.
     /// - returns the parameter and its moments after it.
     pub fn step<const D: usize>(
         &self,
-        lr: f64,
+        step: OptimizerStep,
         tensor: Tensor<D>,
         grad: Tensor<D>,
-        factor: f64,
         moments: Option<Moments<D>>,
     ) -> (Tensor<D>, Moments<D>) {
-        if let Self::AdamW(_, settings) = self
-            && couplet_kernels::is_supported(&tensor)
-        {
-            return settings.step(lr, tensor, grad, factor, moments);
-        }
-        let grad = if factor == 1.0 {
-            grad
-        } else {
-            grad.mul_scalar(factor)
+        let OptimizerStep { lr, grad_scale } = step;
+        let scaled = |grad: Tensor<D>| match grad_scale {
+            1.0 => grad,
+            _ => grad.mul_scalar(grad_scale),
         };
         match self {
-            Self::AdamW(adamw, _) => {
-                let state = moments.map(|m| {
-                    let second = m.second.expect("AdamW keeps two moments");
-                    AdamWState::new(AdaptiveMomentumState::new(m.time, m.first, second))
-                });
-                let (tensor, state) = adamw.step(lr, tensor, grad, state);
-                let AdamWState { momentum: m } = state.expect("AdamW keeps its state");
-                (tensor, Moments::two(m.time, m.moment_1, m.moment_2))
-            }
+            Self::AdamW(settings) => settings.step(step, tensor, grad, moments),
             Self::Lamb(lamb) => {
                 let state = moments.map(|m| LambState {
                     time: m.time,
                     moment_1: m.first,
                     moment_2: m.second.expect("LAMB keeps two moments"),
                 });
-                let (tensor, state) = lamb.step(lr, tensor, grad, state);
+                let (tensor, state) = lamb.step(lr, tensor, scaled(grad), state);
                 let m = state.expect("LAMB keeps its state");
                 (tensor, Moments::two(m.time, m.moment_1, m.moment_2))
             }
             Self::Lion(lion) => {
                 let time = moments.as_ref().map_or(0, |m| m.time) + 1;
                 let state = moments.map(|m| LionState::new(m.first));
-                let (tensor, state) = lion.step(lr, tensor, grad, state);
+                let (tensor, state) = lion.step(lr, tensor, scaled(grad), state);
                 let moments = Moments {
                     time,
                     first: state.expect("Lion keeps its state").momentum,
@@ -169,35 +153,33 @@ impl Rule {
     }
 }
 
-impl Settings {
-    /// AdamW on the CPU: in one pass over memory, on all cores.
+impl AdamWSettings {
     fn step<const D: usize>(
         self,
-        lr: f64,
+        step: OptimizerStep,
         tensor: Tensor<D>,
         grad: Tensor<D>,
-        factor: f64,
         moments: Option<Moments<D>>,
     ) -> (Tensor<D>, Moments<D>) {
         let (time, first, second) = match moments {
             Some(m) => (m.time, m.first, m.second.expect("AdamW keeps two moments")),
             None => (0, tensor.zeros_like(), tensor.zeros_like()),
         };
-        let step = couplet_kernels::AdamW {
-            lr,
+        let adamw = AdamW {
+            lr: step.lr,
             betas: self.betas,
             eps: self.eps,
             weight_decay: self.weight_decay,
-            time: time + 1,
-            factor,
+            step: time + 1,
+            grad_scale: step.grad_scale,
         };
-        let moved = couplet_kernels::AdamWState {
+        let state = AdamWState {
             parameter: tensor,
             first,
             second,
         };
-        let moved = step.step(moved, grad);
-        let moments = Moments::two(time + 1, moved.first, moved.second);
-        (moved.parameter, moments)
+        let state = adamw.step(state, grad);
+        let moments = Moments::two(time + 1, state.first, state.second);
+        (state.parameter, moments)
     }
 }

@@ -34,7 +34,11 @@ fn model() -> Clip {
 fn update(optimizer: &mut ModelOptimizer, model: Clip) -> (Clip, f64) {
     let grads = grads(&model);
     let norm = global_norm(&model, &grads);
-    (optimizer.step(model, grads, 1e-3, norm, 1.0), norm)
+    let step = OptimizerStep {
+        lr: 1e-3,
+        grad_scale: optimizer.clip_factor(norm),
+    };
+    (optimizer.step(model, grads, step), norm)
 }
 
 fn grads(model: &Clip) -> GradientsParams {

@@ -1,67 +1,73 @@
-//! The gradients of a classification batch. Rows do not read each other, so every
-//! micro-batch goes forward and back once.
+//! The gradients of a classification batch. Its rows do not read each other, so each
+//! micro-batch has one forward and one backward pass.
 
 use burn::tensor::{Tensor, TensorData};
 use couplet_data::loader::HostBatch;
 use couplet_loss::class_cross_entropy;
-use couplet_model::{Clip, ForwardContext};
+use couplet_model::Clip;
 
-use super::lanes::Lanes;
-use super::{BatchGradients, StepContext, micro_batches};
+use super::context::StepContext;
+use super::gradients::BatchGradients;
+use super::lanes::StepLanes;
 use crate::optimizer::exchange;
 
-/// - host: this rank's images with their classes.
-/// - label_smoothing: the share of each target that all classes have an equal part of.
+/// The settings of the classes' cross-entropy.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ClassLoss {
+    /// The share of each target that is spread evenly over all classes.
+    pub label_smoothing: f32,
+    /// The factor on all gradients.
+    pub scale: f64,
+}
+
+/// - batch: this rank's images with their labels.
 ///
 /// # Panics
-/// If the model has no head, or an image no class.
+/// If the model has no classifier, or an image no label.
 pub(super) fn gradients(
+    mut lanes: StepLanes,
     model: &Clip,
-    mut host: HostBatch,
-    pass: &ForwardContext,
-    loss_scale: f64,
-    label_smoothing: f32,
+    mut batch: HostBatch,
+    loss: ClassLoss,
     context: &StepContext,
 ) -> BatchGradients {
-    assert!(
-        model.head().is_some(),
-        "a model that tells classes has a head"
-    );
-    assert_eq!(host.labels.len(), host.len(), "every image has a class");
+    assert!(model.head().is_some(), "the model has a classifier");
+    assert_eq!(batch.labels.len(), batch.len(), "every image has a label");
     let without_graph = context.encoding.device_without_graph();
-    let batch = host.len() * context.comm.ranks();
+    let batch_size = batch.len() * context.comm.ranks();
     let trains_image = context.trains_image();
-    let mut lanes = Lanes::new(model, pass, &context.encoding, &context.lanes);
-    let (mut loss, mut statistics) = (Tensor::zeros([1], &without_graph), Vec::new());
-    for rows in micro_batches(host.len(), context.micro_batch) {
+    let (mut sum, mut statistics) = (Tensor::zeros([1], &without_graph), Vec::new());
+    for rows in lanes.micro_batches() {
         let parts = lanes.run(&rows, |lane, rows| {
-            let labels = TensorData::new(host.labels[rows.clone()].to_vec(), [rows.len()]);
+            let labels = TensorData::new(batch.labels[rows.clone()].to_vec(), [rows.len()]);
             let labels = Tensor::from_data(labels, &without_graph);
-            let images = trains_image.then(|| lane.passes.encode_images(&host, &rows));
+            let images = trains_image.then(|| lane.passes.encode_images(&batch, &rows));
             let features = match &images {
                 Some(images) => Tensor::from_inner(images.features.clone()).require_grad(),
-                None => Tensor::from_inner(lane.passes.image_features(&host, &rows)),
+                None => Tensor::from_inner(lane.passes.image_features(&batch, &rows)),
             };
             let logits = lane.passes.logits(features.clone());
-            let part = class_cross_entropy(logits.clone().inner(), labels, label_smoothing, batch);
-            let grads = lane.sum.add(logits, part.logits.mul_scalar(loss_scale));
+            let smoothing = loss.label_smoothing;
+            let part = class_cross_entropy(logits.clone().inner(), labels, smoothing, batch_size);
+            let grads = (lane.sum).backward(logits, part.logits.mul_scalar(loss.scale));
             let seen = images.map(|images| {
                 let gradient = grads.and_then(|grads| features.grad(&grads));
-                let seen = images.seen.clone();
-                let gradient = gradient.expect("the head reads the features");
+                let seen = images.statistics.clone();
+                let gradient = gradient.expect("the classifier reads the features");
                 images.backward(gradient, &mut lane.sum);
                 seen
             });
             (part.loss, seen)
         });
-        host.release_pixels(rows.end);
+        batch.release_pixels(rows.end);
         for (part, seen) in parts {
-            loss = loss + part;
+            sum = sum + part;
             statistics.extend(seen);
         }
     }
+    let sum = context.comm.sum(sum).into_scalar::<f32>();
     BatchGradients {
-        loss: f64::from(context.comm.sum(loss).into_scalar::<f32>()),
+        loss: f64::from(sum),
         params: exchange(model, lanes.into_params(model), context.comm.as_ref()),
         statistics,
     }

@@ -1,9 +1,8 @@
-//! Encoding some pairs of a batch as in training, and the way back.
+//! Encoding some pairs of a batch as in training, and the backward pass from their features.
 
 use std::ops::Range;
 
 use burn::module::Module;
-use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Gradients, Int, Tensor};
 use couplet_data::batch;
 use couplet_data::loader::HostBatch;
@@ -12,13 +11,15 @@ use couplet_model::{
     l2_normalize,
 };
 
+use super::gradients::GradientSum;
+
 /// How pairs are encoded.
 #[derive(Debug, Clone)]
 pub(crate) struct Encoding {
     pub device: Device,
-    /// Whether a pass keeps only what each block reads, and computes the rest again.
+    /// Whether a pass keeps only the input of each block, and computes the rest again.
     pub recompute_blocks: bool,
-    /// What the model was frozen with.
+    /// How the model is frozen.
     pub freeze: FreezeConfig,
     pub preprocess: PreprocessSpec,
     pub image_size: usize,
@@ -30,81 +31,88 @@ impl Encoding {
     }
 }
 
-/// One step's passes over its pairs.
+/// The passes of one lane over its pairs.
 pub(super) struct Passes {
     model: Clip,
     /// The same weights without autodiff.
     without_graph: Clip,
     /// Of the batch's first pair.
-    pass: ForwardContext,
+    forward: ForwardContext,
     encoding: Encoding,
 }
 
-/// Features, and how to get from their gradient to those of the parameters.
+/// Features, and what their backward pass needs.
 pub(super) struct Encoded {
     /// `[rows, embed_dim]`, normalised, without a graph.
     pub features: Tensor<2>,
-    /// What the batch norms saw.
-    pub seen: BatchStatistics,
-    way_back: BackwardPlan,
+    /// Of the batch norms.
+    pub statistics: BatchStatistics,
+    plan: BackwardPlan,
 }
 
 #[expect(clippy::large_enum_variant, reason = "there are two in a step")]
 enum BackwardPlan {
     /// The features with their graph.
     Graph(Tensor<2>),
-    /// What the blocks read from the first that is trained on, and the end: the rest is
-    /// computed again.
-    BlockCount(Box<TowerInput>, Freeze, Vec<Tensor<3>>),
+    /// Block by block, computed again.
+    Recompute(Box<KeptInputs>),
     /// Nothing before the features is trained.
-    Nowhere,
+    Nothing,
 }
 
-/// What a tower reads.
+/// What a backward pass starts from that computes each block again.
+struct KeptInputs {
+    tower: TowerInput,
+    freeze: Freeze,
+    /// The inputs of the trained blocks, in their order, and of the head.
+    blocks: Vec<Tensor<3>>,
+}
+
+/// The input of a tower.
 enum TowerInput {
-    /// No images where the start is not run again.
+    /// No images if the stem does not run again.
     Images(Option<Tensor<4>>, ForwardContext),
     Tokens(Tensor<2, Int>),
 }
 
 impl Passes {
-    pub fn new(model: Clip, pass: &ForwardContext, encoding: &Encoding) -> Self {
+    pub fn new(model: Clip, forward: &ForwardContext, encoding: &Encoding) -> Self {
         Self {
             without_graph: model.valid(),
             model,
-            pass: *pass,
+            forward: *forward,
             encoding: encoding.clone(),
         }
     }
 
-    /// Normalised features of some images, `[rows, embed_dim]`, and nothing else.
+    /// Normalised features of some images, `[rows, embed_dim]`, without a graph.
     pub fn image_features(&self, host: &HostBatch, rows: &Range<usize>) -> Tensor<2> {
         let images = self.images(host, rows, &self.encoding.device_without_graph());
-        let pass = self.pass_of(rows);
-        let (features, _) = self.without_graph.encode_image_train(images, &pass);
+        let forward = self.forward_context(rows);
+        let (features, _) = self.without_graph.encode_image_train(images, &forward);
         l2_normalize(features)
     }
 
-    /// Normalised features of some captions, `[rows, embed_dim]`, and nothing else.
+    /// Normalised features of some captions, `[rows, embed_dim]`, without a graph.
     pub fn text_features(&self, host: &HostBatch, rows: &Range<usize>) -> Tensor<2> {
         let tokens = tokens(host, rows, &self.encoding.device_without_graph());
         l2_normalize(self.without_graph.encode_text(tokens))
     }
 
-    /// Some images, to be gone back from.
+    /// Encodes some images for a backward pass.
     pub fn encode_images(&self, host: &HostBatch, rows: &Range<usize>) -> Encoded {
-        let pass = self.pass_of(rows);
+        let forward = self.forward_context(rows);
         if self.encoding.recompute_blocks {
             let images = self.images(host, rows, &self.encoding.device_without_graph());
             let freeze = self.encoding.freeze.image;
-            return self.encode_blocks(TowerInput::Images(Some(images), pass), freeze);
+            return self.encode_blocks(TowerInput::Images(Some(images), forward), freeze);
         }
         let images = self.images(host, rows, &self.encoding.device);
-        let (features, seen) = self.model.encode_image_train(images, &pass);
-        Encoded::of_graph(l2_normalize(features), seen)
+        let (features, statistics) = self.model.encode_image_train(images, &forward);
+        Encoded::from_graph(l2_normalize(features), statistics)
     }
 
-    /// Some captions, to be gone back from.
+    /// Encodes some captions for a backward pass.
     pub fn encode_texts(&self, host: &HostBatch, rows: &Range<usize>) -> Encoded {
         if self.encoding.recompute_blocks {
             let tokens = tokens(host, rows, &self.encoding.device_without_graph());
@@ -112,50 +120,51 @@ impl Passes {
         }
         let tokens = tokens(host, rows, &self.encoding.device);
         let features = l2_normalize(self.model.encode_text(tokens));
-        Encoded::of_graph(features, BatchStatistics::default())
+        Encoded::from_graph(features, BatchStatistics::default())
     }
 
-    /// Keeps what the way back reads, and nothing of what is frozen.
+    /// Keeps the inputs of all trained blocks.
     fn encode_blocks(&self, input: TowerInput, freeze: Freeze) -> Encoded {
         let parts = input.parts(&self.without_graph);
-        let first = first_part(&parts, freeze);
-        let mut stream = parts.start();
-        let mut inputs = Vec::new();
+        let first = first_trained(&parts, freeze);
+        let mut stream = parts.stem();
+        let mut blocks = Vec::new();
         for at in 0..parts.blocks() {
             let next = parts.block(at, stream.clone());
             if at >= first {
-                inputs.push(stream);
+                blocks.push(stream);
             }
             stream = next;
         }
-        let features = parts.end(stream.clone());
-        inputs.push(stream);
+        let features = parts.head(stream.clone());
+        blocks.push(stream);
         Encoded {
             features: l2_normalize(features),
-            seen: BatchStatistics::default(),
-            way_back: match freeze {
-                Freeze::All => BackwardPlan::Nowhere,
-                _ => BackwardPlan::BlockCount(Box::new(input.for_way_back(freeze)), freeze, inputs),
+            statistics: BatchStatistics::default(),
+            plan: match freeze {
+                Freeze::All => BackwardPlan::Nothing,
+                _ => BackwardPlan::Recompute(Box::new(KeptInputs {
+                    tower: input.into_backward(freeze),
+                    freeze,
+                    blocks,
+                })),
             },
         }
     }
 
-    /// What the head makes of normalised features: `[rows, classes]`, with its graph.
+    /// The classifier's logits, `[rows, classes]`, with their graph.
     ///
     /// # Panics
-    /// If the model has no head.
+    /// If the model has no classifier.
     pub fn logits(&self, features: Tensor<2>) -> Tensor<2> {
-        let head = self
-            .model
-            .head()
-            .expect("a model that tells classes has a head");
-        head.forward(features)
+        let head = self.model.head();
+        head.expect("the model has a classifier").forward(features)
     }
 
-    fn pass_of(&self, rows: &Range<usize>) -> ForwardContext {
+    fn forward_context(&self, rows: &Range<usize>) -> ForwardContext {
         ForwardContext {
-            first_row: self.pass.first_row + rows.start as u64,
-            ..self.pass
+            first_row: self.forward.first_row + rows.start as u64,
+            ..self.forward
         }
     }
 
@@ -173,21 +182,22 @@ fn tokens(host: &HostBatch, rows: &Range<usize>, device: &Device) -> Tensor<2, I
 
 impl TowerInput {
     /// # Panics
-    /// If the tower is a ResNet, which the config refuses.
+    /// If the tower has no blocks, which the config rejects.
     fn parts<'a>(&'a self, model: &'a Clip) -> TowerParts<'a> {
         match self {
-            Self::Images(images, pass) => (model.image_parts(images.clone(), pass))
-                .expect("a tower whose blocks are computed again has parts"),
+            Self::Images(images, forward) => {
+                (model.image_parts(images.clone(), forward)).expect("the tower has blocks")
+            }
             Self::Tokens(tokens) => model.text_parts(tokens.clone()),
         }
     }
 
-    /// What is read again, by a model on an autodiff device: images by the start alone.
-    fn for_way_back(self, freeze: Freeze) -> Self {
+    /// The input of the backward pass, on the autodiff device. Only the stem reads images.
+    fn into_backward(self, freeze: Freeze) -> Self {
         match self {
-            Self::Images(images, pass) => {
+            Self::Images(images, forward) => {
                 let images = images.filter(|_| freeze == Freeze::Nothing);
-                Self::Images(images.map(Tensor::from_inner), pass)
+                Self::Images(images.map(Tensor::from_inner), forward)
             }
             Self::Tokens(tokens) => Self::Tokens(Tensor::from_inner(tokens)),
         }
@@ -195,119 +205,78 @@ impl TowerInput {
 }
 
 impl Encoded {
-    fn of_graph(features: Tensor<2>, seen: BatchStatistics) -> Self {
+    fn from_graph(features: Tensor<2>, statistics: BatchStatistics) -> Self {
         Self {
             features: features.clone().inner(),
-            seen,
-            way_back: BackwardPlan::Graph(features),
+            statistics,
+            plan: BackwardPlan::Graph(features),
         }
     }
 
     /// Adds the gradients of all parameters before these features.
     /// - gradient: of the features, `[rows, embed_dim]`, without a graph.
     pub fn backward(self, gradient: Tensor<2>, sum: &mut GradientSum) {
-        match self.way_back {
+        match self.plan {
             BackwardPlan::Graph(features) => {
-                sum.add(features, gradient);
+                sum.backward(features, gradient);
             }
-            BackwardPlan::BlockCount(input, freeze, inputs) => {
-                let model = sum.model.clone();
-                backward_by_block(&input.parts(&model), freeze, inputs, gradient, sum);
-            }
-            BackwardPlan::Nowhere => {}
+            BackwardPlan::Recompute(kept) => kept.backward(gradient, sum),
+            BackwardPlan::Nothing => {}
         }
     }
 }
 
-/// The first block to go back through, or the number of blocks if that is the end alone.
-fn first_part(parts: &TowerParts, freeze: Freeze) -> usize {
-    // The last block belongs to the end.
+/// The first trained block, or the number of blocks if only the head is trained.
+fn first_trained(parts: &TowerParts, freeze: Freeze) -> usize {
+    // The head includes the last block.
     freeze.frozen_blocks(parts.blocks() + 1).min(parts.blocks())
 }
 
-/// From the end to the first block that is trained, or to the start, one block's graph at a
-/// time.
-/// - inputs: of those blocks, and of the end.
-fn backward_by_block(
-    parts: &TowerParts,
-    freeze: Freeze,
-    inputs: Vec<Tensor<3>>,
-    gradient: Tensor<2>,
-    sum: &mut GradientSum,
-) {
-    let first = first_part(parts, freeze);
-    let leaf = |at: usize, input: Tensor<3>| {
-        let input = Tensor::from_inner(input);
-        if at > first || freeze == Freeze::Nothing {
-            input.require_grad()
-        } else {
-            input
-        }
-    };
-    let of_input =
-        |input: &Tensor<3>, grads: Option<Gradients>| grads.and_then(|grads| input.grad(&grads));
-    let mut inputs = (first..=parts.blocks()).rev().zip(inputs.into_iter().rev());
-    let (at, input) = inputs.next().expect("the end's input was kept");
-    let input = leaf(at, input);
-    let grads = sum.add(l2_normalize(parts.end(input.clone())), gradient);
-    let mut gradient = of_input(&input, grads);
-    for (at, input) in inputs {
+impl KeptInputs {
+    /// From the head to the first trained block, or to the stem, one block's graph at a time.
+    /// - gradient: of the features, `[rows, embed_dim]`, without a graph.
+    fn backward(self, gradient: Tensor<2>, sum: &mut GradientSum) {
+        let model = sum.model.clone();
+        let parts = self.tower.parts(&model);
+        let freeze = self.freeze;
+        let first = first_trained(&parts, freeze);
+        let leaf = |at: usize, input: Tensor<3>| {
+            let input = Tensor::from_inner(input);
+            if at > first || freeze == Freeze::Nothing {
+                input.require_grad()
+            } else {
+                input
+            }
+        };
+        let gradient_of = |input: &Tensor<3>, grads: Option<Gradients>| {
+            grads.and_then(|grads| input.grad(&grads))
+        };
+        let blocks = self.blocks.into_iter().rev();
+        let mut inputs = (first..=parts.blocks()).rev().zip(blocks);
+        let (at, input) = inputs.next().expect("the head's input was kept");
         let input = leaf(at, input);
-        let of_output = gradient.expect("a block reads its input");
-        let grads = sum.add(parts.block(at, input.clone()), of_output);
-        gradient = of_input(&input, grads);
-    }
-    // None where the start is frozen.
-    if let Some(gradient) = gradient {
-        sum.add(parts.start(), gradient);
-    }
-}
-
-/// The gradients of a model's parameters, added up.
-pub(super) struct GradientSum {
-    model: Clip,
-    accumulator: GradientsAccumulator<Clip>,
-}
-
-impl GradientSum {
-    pub fn new(model: Clip) -> Self {
-        Self {
-            model,
-            accumulator: GradientsAccumulator::new(),
+        let grads = sum.backward(l2_normalize(parts.head(input.clone())), gradient);
+        let mut gradient = gradient_of(&input, grads);
+        for (at, input) in inputs {
+            let input = leaf(at, input);
+            let of_output = gradient.expect("a block reads its input");
+            let grads = sum.backward(parts.block(at, input.clone()), of_output);
+            gradient = gradient_of(&input, grads);
         }
-    }
-
-    /// Goes back from `outputs`, given the gradient of each.
-    /// - returns the gradients of leaves that are no parameters; `None` if nothing before
-    ///   the outputs is trained.
-    pub fn add<const D: usize>(
-        &mut self,
-        outputs: Tensor<D>,
-        gradient: Tensor<D>,
-    ) -> Option<Gradients> {
-        let surrogate = (outputs * Tensor::from_inner(gradient)).sum();
-        if !surrogate.is_tracked() {
-            return None;
+        // `None` if the stem is frozen.
+        if let Some(gradient) = gradient {
+            sum.backward(parts.stem(), gradient);
         }
-        let mut grads = surrogate.backward();
-        let params = GradientsParams::from_module(&mut grads, &self.model);
-        self.accumulator.accumulate(&self.model, params);
-        Some(grads)
-    }
-
-    /// The sums so far.
-    pub fn into_params(mut self) -> GradientsParams {
-        self.accumulator.grads()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::step::tests::{PASS, encoding, pairs, spec};
+    use crate::step::fixtures::{PASS, SIZE, pairs, spec};
     use couplet_model::BlockCount;
 
-    /// Whether the pixels are kept, and the inputs of how many blocks.
+    /// Whether the pixels are kept, and how many inputs of blocks.
     fn kept(image: Freeze) -> Option<(bool, usize)> {
         let model = Clip::init(&spec(), 0, &Device::flex().autodiff());
         let freeze = FreezeConfig {
@@ -315,17 +284,19 @@ mod tests {
             ..FreezeConfig::default()
         };
         let encoding = Encoding {
+            device: Device::flex().autodiff(),
             recompute_blocks: true,
             freeze,
-            ..encoding()
+            preprocess: PreprocessSpec::default(),
+            image_size: SIZE,
         };
         let passes = Passes::new(model.freeze(freeze, &spec()), &PASS, &encoding);
-        match passes.encode_images(&pairs(0..2), &(0..2)).way_back {
-            BackwardPlan::BlockCount(input, _, inputs) => Some((
-                matches!(*input, TowerInput::Images(Some(_), _)),
-                inputs.len(),
+        match passes.encode_images(&pairs(0..2), &(0..2)).plan {
+            BackwardPlan::Recompute(kept) => Some((
+                matches!(kept.tower, TowerInput::Images(Some(_), _)),
+                kept.blocks.len(),
             )),
-            BackwardPlan::Nowhere => None,
+            BackwardPlan::Nothing => None,
             BackwardPlan::Graph(_) => unreachable!("blocks are computed again"),
         }
     }
@@ -336,7 +307,7 @@ mod tests {
         assert_eq!(kept(Freeze::Nothing), Some((true, blocks)));
         assert_eq!(kept(Freeze::AllButLast(blocks)), Some((false, blocks)));
         assert_eq!(kept(Freeze::AllButLast(2)), Some((false, 2)));
-        // The last block belongs to the end.
+        // The head includes the last block.
         assert_eq!(kept(Freeze::AllButLast(0)), Some((false, 1)));
         assert_eq!(kept(Freeze::All), None);
     }

@@ -1,6 +1,5 @@
-//! Parts of a batch that are encoded side by side, each on cores of its own: what a CPU's
-//! elementwise operations leave idle. Each has a graph of its own, and their gradients are
-//! added in the order of the rows.
+//! The lanes of one step: parts of each micro-batch, each with a graph of its own. Their
+//! gradients are added in the order of the rows.
 
 use std::ops::Range;
 use std::thread;
@@ -8,121 +7,141 @@ use std::thread;
 use burn::module::Param;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
-use couplet_data::LastCause;
-use couplet_model::{
-    Clip, ForwardContext, ImageTowerSpec, ModelSpec, ParameterMapper, ParameterVisitor,
-    map_parameters, visit_parameters,
-};
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use couplet_data::loader::HostBatch;
+use couplet_loss::FeatureGradients;
+use couplet_model::{BatchStatistics, Clip, ForwardContext, ParameterMapper, map_parameters};
+use rayon::ThreadPool;
 
-use super::encode::{Encoded, Encoding, GradientSum, Passes};
-use crate::DeviceSetting;
-
-/// Each lane has gradients of all parameters.
-const MOST: usize = 4;
-/// Rows of a micro-batch that are worth a lane.
-const LEAST_ROWS: usize = 4;
-
-/// The threads of each lane; empty where a batch is not divided.
-#[derive(Debug, Default)]
-pub(crate) struct LanePools(Vec<ThreadPool>);
-
-impl LanePools {
-    /// Those for micro-batches of `rows` on a CPU with so many cores.
-    ///
-    /// # Errors
-    /// If the system gives no threads.
-    pub fn new(spec: &ModelSpec, rows: usize, cores: usize) -> std::io::Result<Self> {
-        let lanes = count(spec, rows, cores);
-        if lanes < 2 {
-            return Ok(Self::default());
-        }
-        let pool = |at| {
-            let pool = ThreadPoolBuilder::new()
-                .num_threads(cores / lanes)
-                .thread_name(move |thread| format!("lane-{at}-{thread}"));
-            (pool.build()).map_err(|error| std::io::Error::other(LastCause(error)))
-        };
-        (0..lanes).map(pool).collect::<Result<_, _>>().map(Self)
-    }
-}
-
-fn count(spec: &ModelSpec, rows: usize, cores: usize) -> usize {
-    // The batch norms of a ResNet read the whole micro-batch.
-    if matches!(spec.image, ImageTowerSpec::ResNet(_)) {
-        return 1;
-    }
-    MOST.min(cores).min(rows / LEAST_ROWS).max(1)
-}
-
-/// How many lanes a run has: a GPU runs one pass at a time.
-/// - rows: of a micro-batch.
-pub(crate) fn lane_count(device: DeviceSetting, spec: &ModelSpec, rows: usize) -> usize {
-    match device.resolved() {
-        DeviceSetting::Flex => count(spec, rows, cores()),
-        _ => 1,
-    }
-}
-
-fn cores() -> usize {
-    thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
-/// Those of a run.
-/// - rows: of a micro-batch.
-///
-/// # Errors
-/// If the system gives no threads.
-pub(crate) fn lanes(
-    device: DeviceSetting,
-    spec: &ModelSpec,
-    rows: usize,
-) -> std::io::Result<LanePools> {
-    if device.resolved() != DeviceSetting::Flex {
-        return Ok(LanePools::default());
-    }
-    LanePools::new(spec, rows, cores())
-}
+use super::context::StepContext;
+use super::encode::{Encoded, Passes};
+use super::gradients::{GradientSum, add};
 
 /// One part's passes and gradients.
 pub(super) struct Lane {
     pub passes: Passes,
     pub sum: GradientSum,
-    /// Images and texts whose graphs are kept until their gradient is known.
-    pub kept: Option<(Encoded, Encoded)>,
+    trains_image: bool,
+    trains_text: bool,
+    /// Whether [`Self::encode`] keeps its graph for [`Self::backward`]: with a single
+    /// micro-batch, one pass serves both.
+    keeps_graph: bool,
+    /// Images and texts whose graphs are kept.
+    kept: Option<(Encoded, Encoded)>,
+}
+
+impl Lane {
+    /// Features of images and texts, `[rows, embed_dim]`, normalised, without a graph.
+    fn encode(&mut self, batch: &HostBatch, rows: &Range<usize>) -> (Tensor<2>, Tensor<2>) {
+        if !self.keeps_graph {
+            let images = self.passes.image_features(batch, rows);
+            return (images, self.passes.text_features(batch, rows));
+        }
+        let images = self.passes.encode_images(batch, rows);
+        let texts = self.passes.encode_texts(batch, rows);
+        let features = (images.features.clone(), texts.features.clone());
+        self.kept = Some((images, texts));
+        features
+    }
+
+    /// Adds the gradients of all parameters before the features, one tower's graph at a time.
+    /// - gradients: of the features of all rows.
+    /// - returns the batch norms' statistics if the image tower is trained.
+    fn backward(
+        &mut self,
+        batch: &HostBatch,
+        rows: &Range<usize>,
+        gradients: &FeatureGradients,
+    ) -> Option<BatchStatistics> {
+        let part = |all: &Tensor<2>| all.clone().slice([rows.clone()]);
+        let (images, texts) = self.kept.take().unzip();
+        let mut statistics = None;
+        if self.trains_image {
+            let images = images.unwrap_or_else(|| self.passes.encode_images(batch, rows));
+            statistics = Some(images.statistics.clone());
+            images.backward(part(&gradients.image), &mut self.sum);
+        }
+        if self.trains_text {
+            let texts = texts.unwrap_or_else(|| self.passes.encode_texts(batch, rows));
+            texts.backward(part(&gradients.text), &mut self.sum);
+        }
+        statistics
+    }
 }
 
 /// The lanes of one step.
-pub(super) struct Lanes<'a> {
+pub(super) struct StepLanes<'a> {
     pools: &'a [ThreadPool],
     lanes: Vec<Lane>,
+    micro_batches: Vec<Range<usize>>,
 }
 
-impl<'a> Lanes<'a> {
+impl<'a> StepLanes<'a> {
+    /// - forward: of the batch's first pair; rows: in this rank's batch.
     pub fn new(
         model: &Clip,
-        pass: &ForwardContext,
-        encoding: &Encoding,
-        pools: &'a LanePools,
+        forward: &ForwardContext,
+        rows: usize,
+        context: &'a StepContext,
     ) -> Self {
-        let lanes = (0..pools.0.len().max(1)).map(|at| {
-            // Leaves that two graphs share would make one graph of them.
+        let micro_batches: Vec<_> = (0..rows)
+            .step_by(context.micro_batch)
+            .map(|start| start..rows.min(start + context.micro_batch))
+            .collect();
+        let pools = context.lanes.pools();
+        let lanes = (0..pools.len().max(1)).map(|at| {
+            // Leaves that two graphs share would join the graphs.
             let model = if at == 0 { model.clone() } else { copy(model) };
             Lane {
-                passes: Passes::new(model.clone(), pass, encoding),
+                passes: Passes::new(model.clone(), forward, &context.encoding),
                 sum: GradientSum::new(model),
+                trains_image: context.trains_image(),
+                trains_text: context.trains_text(),
+                keeps_graph: micro_batches.len() == 1,
                 kept: None,
             }
         });
         Self {
-            pools: &pools.0,
             lanes: lanes.collect(),
+            pools,
+            micro_batches,
         }
     }
 
-    /// Does the work on each lane's part of the rows, all at once.
-    /// - work: gets the lane and its rows, of which there may be none.
-    /// - returns what it gave, in the order of the rows.
+    /// The rows of each micro-batch.
+    pub fn micro_batches(&self) -> Vec<Range<usize>> {
+        self.micro_batches.clone()
+    }
+
+    /// The features of a micro-batch, part by part in the order of its rows.
+    pub fn encode(
+        &mut self,
+        batch: &mut HostBatch,
+        rows: &Range<usize>,
+    ) -> Vec<(Tensor<2>, Tensor<2>)> {
+        let features = self.run(rows, |lane, rows| lane.encode(batch, &rows));
+        if self.lanes.iter().all(|lane| lane.keeps_graph) {
+            batch.release_pixels(rows.end);
+        }
+        features
+    }
+
+    /// The backward pass of a micro-batch, from the gradients of all features. It releases the
+    /// micro-batch's pixels.
+    /// - returns the statistics of the batch norms, if the image tower is trained.
+    pub fn backward(
+        &mut self,
+        batch: &mut HostBatch,
+        rows: &Range<usize>,
+        gradients: &FeatureGradients,
+    ) -> impl Iterator<Item = BatchStatistics> + use<> {
+        let statistics = self.run(rows, |lane, rows| lane.backward(batch, &rows, gradients));
+        batch.release_pixels(rows.end);
+        statistics.into_iter().flatten()
+    }
+
+    /// Runs `work` on each lane's part of the rows, all at the same time.
+    /// - work: takes the lane and its rows, of which there may be none.
+    /// - returns the results in the order of the rows.
     pub fn run<T: Send>(
         &mut self,
         rows: &Range<usize>,
@@ -151,7 +170,7 @@ impl<'a> Lanes<'a> {
         vec![work(lane, rows.clone())]
     }
 
-    /// The sums of all lanes' gradients.
+    /// The gradients of all lanes, summed.
     pub fn into_params(self, model: &Clip) -> GradientsParams {
         let sums = self.lanes.into_iter().map(|lane| lane.sum.into_params());
         sums.reduce(|sum, part| add(model, sum, part))
@@ -159,7 +178,7 @@ impl<'a> Lanes<'a> {
     }
 }
 
-/// The same weights as other leaves, under the same ids.
+/// The same weights as new leaves under the same ids.
 fn copy(model: &Clip) -> Clip {
     struct Copy;
     impl ParameterMapper for Copy {
@@ -175,28 +194,4 @@ fn copy(model: &Clip) -> Clip {
         }
     }
     map_parameters(model.clone(), &mut Copy)
-}
-
-fn add(model: &Clip, sum: GradientsParams, part: GradientsParams) -> GradientsParams {
-    struct Add {
-        sum: GradientsParams,
-        part: GradientsParams,
-    }
-    impl ParameterVisitor for Add {
-        fn visit<const D: usize>(&mut self, _name: &str, param: &Param<Tensor<D>>) {
-            let (sum, part) = (
-                self.sum.remove::<D>(param.id),
-                self.part.remove::<D>(param.id),
-            );
-            let sum = match (sum, part) {
-                (Some(sum), Some(part)) => couplet_kernels::add(sum, part),
-                (Some(one), None) | (None, Some(one)) => one,
-                (None, None) => return,
-            };
-            self.sum.register(param.id, sum);
-        }
-    }
-    let mut add = Add { sum, part };
-    visit_parameters(model, &mut add);
-    add.sum
 }

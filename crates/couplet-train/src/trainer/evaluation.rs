@@ -10,7 +10,7 @@ use couplet_eval::{
     retrieval, zero_shot,
 };
 
-use super::{Run, TrainError, Window};
+use super::{TrainError, Trainer, Window};
 use couplet_model::ClassifierHead;
 
 use crate::checkpoint::BestState;
@@ -19,7 +19,7 @@ use crate::log::eval_line;
 use crate::observer::{EpochSummary, Event, Observer};
 use crate::trainer::held_out::held_out;
 
-impl Run<'_> {
+impl Trainer<'_> {
     /// Runs the evaluations that are due after this step. One that fails costs its numbers,
     /// not the run.
     pub(super) fn evaluate(
@@ -44,7 +44,10 @@ impl Run<'_> {
                 }
             };
             for sample in &skipped {
-                if self.told.insert((sample.shard.clone(), sample.key.clone())) {
+                if self
+                    .reported_unreadable
+                    .insert((sample.shard.clone(), sample.key.clone()))
+                {
                     observer.event(Event::Warning(&format!("not evaluated: {sample}")));
                 }
             }

@@ -7,7 +7,7 @@ use burn::module::Module;
 use couplet_data::loader::{HostBatch, Loader, LoaderError};
 use couplet_data::{StageTimes, with_causes};
 use couplet_loss::Loss;
-use couplet_model::{Clip, ForwardContext, ImageTowerSpec, ModelSpec, Precision, PreprocessSpec};
+use couplet_model::{Clip, ForwardContext, ModelSpec, Precision, PreprocessSpec};
 use serde::Serialize;
 
 use crate::checkpoint::{Checkpoint, Contents, RunFolder, TrainerState};
@@ -18,7 +18,7 @@ use crate::ema::Ema;
 use crate::log::{JsonLines, LineHead, LogError, TrainLine, skipped_line};
 use crate::observer::{BestMetric, Event, Observer, Outcome, RunSizes, StopReason, StopSignal};
 use crate::optimizer::ModelOptimizer;
-use crate::step::{Objective, StepContext, StepReport, step};
+use crate::step::{Objective, StepContext, StepReport, StepSettings, step};
 use crate::tensorboard::EventFile;
 
 mod classes;
@@ -29,36 +29,36 @@ mod open;
 
 pub use error::TrainError;
 
-/// Trains until the schedule ends or `stop` asks. A folder with a checkpoint is continued
-/// from it.
+/// Trains until the schedule ends or `stop` is set. Continues from the folder's checkpoint if there
+/// is one.
 ///
 /// # Errors
-/// If data, disk or arithmetic fail; the last checkpoint stays as it is.
+/// If data, disk or arithmetic fail; the last checkpoint is unchanged.
 pub fn train(
     checked: &ResolvedRun,
     folder: &RunFolder,
     stop: &StopSignal,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, TrainError> {
-    let mut run = Run::open(checked, folder)?;
-    let loader = checked.data.start_loader(run.state.position.clone());
+    let mut trainer = Trainer::open(checked, folder)?;
+    let loader = checked.data.start_loader(trainer.state.position.clone());
     let loader = loader.map_err(TrainError::Threads)?;
-    observer.event(Event::Started(&run.sizes()));
-    for note in &run.notes {
+    observer.event(Event::Started(&trainer.sizes()));
+    for note in &trainer.notes {
         observer.event(Event::Note(note));
     }
-    run.warn_of_micro_batches(observer);
-    if run.state.step >= checked.schedule.total_steps {
-        return Ok(run.outcome(StopReason::AlreadyFinished));
+    trainer.warn_of_micro_batches(observer);
+    if trainer.state.step >= checked.schedule.total_steps {
+        return Ok(trainer.outcome(StopReason::AlreadyFinished));
     }
-    if let Some(warning) = checked.memory_warning(run.model(), run.checkpoint.is_some()) {
+    if let Some(warning) = checked.memory_warning(trainer.model(), trainer.checkpoint.is_some()) {
         observer.event(Event::Warning(&warning));
     }
-    let outcome = run.finish(&loader, stop, observer);
+    let outcome = trainer.run(&loader, stop, observer);
     outcome.map_err(|error| match error {
         TrainError::Log(source) => TrainError::NotLogged {
             source,
-            last_good: run.last_good(),
+            last_good: trainer.last_good(),
         },
         error => error,
     })
@@ -81,13 +81,13 @@ impl Window {
     }
 }
 
-struct Run<'a> {
+struct Trainer<'a> {
     checked: &'a ResolvedRun,
     folder: &'a RunFolder,
     spec: ModelSpec,
     preprocess: PreprocessSpec,
     context: StepContext,
-    /// Taken out while a step replaces it.
+    /// `None` while a step replaces it.
     model: Option<Clip>,
     optimizer: ModelOptimizer,
     ema: Option<Ema>,
@@ -97,14 +97,14 @@ struct Run<'a> {
     skipped: JsonLines,
     state: TrainerState,
     checkpoint: Option<Checkpoint>,
-    /// What was done to the weights that the run starts from.
+    /// How the initial weights were changed.
     notes: Vec<String>,
-    /// Samples that no evaluation could read, and that were told.
-    told: HashSet<(String, String)>,
+    /// Samples that an evaluation could not read, each of which is reported once.
+    reported_unreadable: HashSet<(String, String)>,
     window: Window,
-    /// What the loader's threads had spent at the last batch.
+    /// The time that the loader's threads had spent at the last batch.
     loading: StageTimes,
-    /// And when the last line was written.
+    /// The same when the last line was written.
     loading_before: StageTimes,
     /// Seconds of training before this process, and when it began.
     time_before: f64,
@@ -113,9 +113,9 @@ struct Run<'a> {
     saved_at: Instant,
 }
 
-impl Run<'_> {
-    /// Step after step until the schedule ends or `stop` asks.
-    fn finish(
+impl Trainer<'_> {
+    /// The training loop: steps until the schedule ends or `stop` is set.
+    fn run(
         &mut self,
         loader: &Loader,
         stop: &StopSignal,
@@ -158,7 +158,7 @@ impl Run<'_> {
         }
     }
 
-    /// The epoch that the last step belongs to, counted from 1.
+    /// The epoch of the last step, counted from 1.
     fn epoch(&self) -> u64 {
         self.state.step.saturating_sub(1) / self.checked.sizes.steps_per_epoch + 1
     }
@@ -196,27 +196,22 @@ impl Run<'_> {
     fn step(&mut self, batch: HostBatch, observer: &mut dyn Observer) -> Result<bool, TrainError> {
         let lr = self.checked.schedule.learning_rate(self.state.step);
         let model = self.model.take().expect("there is a model between steps");
-        let pass = ForwardContext {
+        let forward = ForwardContext {
             seed: self.checked.config.seed,
             step: self.state.step,
             first_row: (self.context.comm.rank() * batch.len()) as u64,
         };
-        let loss_scale = self.loss_scale().unwrap_or(1.0);
+        let settings = StepSettings {
+            lr,
+            loss_scale: self.loss_scale().unwrap_or(1.0),
+        };
         let next = batch.next.clone();
         let copied_captions = match self.context.objective {
             Objective::Contrast(_) => copied_captions(&batch),
             Objective::Classify { .. } => 0.0,
         };
         let optimizer = &mut self.optimizer;
-        let (model, report) = step(
-            model,
-            optimizer,
-            batch,
-            &pass,
-            lr,
-            loss_scale,
-            &self.context,
-        );
+        let (model, report) = step(model, optimizer, batch, &forward, settings, &self.context);
         self.model = Some(model);
         self.state.position = next;
         self.state.loss_scale.note(report.updated);
@@ -251,8 +246,8 @@ impl Run<'_> {
         is_f16.then_some(self.state.loss_scale.scale)
     }
 
-    /// A step whose numbers are not finite: in f16 the next one tries a smaller loss
-    /// scale, and neither schedule nor average advance; elsewhere the run ends.
+    /// Handles a step whose numbers are not finite. In f16 the next step has a smaller loss scale,
+    /// and neither schedule nor average advance; in other precisions the run ends.
     fn overflowed(
         &mut self,
         report: StepReport,
@@ -315,11 +310,10 @@ impl Run<'_> {
         }
     }
 
-    /// Batch norms see a micro-batch, not the batch.
+    /// Batch norms read a micro-batch, not the batch.
     fn warn_of_micro_batches(&self, observer: &mut dyn Observer) {
         let (micro, batch) = (self.context.micro_batch, self.checked.config.batch.global);
-        let has_norms = matches!(self.spec.image, ImageTowerSpec::ResNet(_));
-        if has_norms && self.context.trains_image() && micro < batch {
+        if self.spec.image.has_batch_norm() && self.context.trains_image() && micro < batch {
             observer.event(Event::Warning(&format!(
                 "the ResNet's batch norms see batch.micro = {micro} images at once: gradients are \
                  those of a batch of {batch} but for their statistics"
@@ -327,8 +321,8 @@ impl Run<'_> {
         }
     }
 
-    /// Appends a line to `metrics.jsonl` and its numbers to the event file, which a run can
-    /// do without.
+    /// Appends a line to `metrics.jsonl` and its numbers to the event file. An error of the event
+    /// file does not end the run.
     fn write_metrics(
         &mut self,
         line: &impl Serialize,
@@ -403,7 +397,7 @@ impl Run<'_> {
     fn save(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let is_saved = |checkpoint: &Checkpoint| checkpoint.step == self.state.step;
         if self.checkpoint.as_ref().is_some_and(is_saved) {
-            // Only batches that f16 skipped lie behind it; a resumed run skips them again.
+            // Only batches that f16 skipped came since; a resumed run skips them again.
             return Ok(());
         }
         self.state.time = self.seconds();

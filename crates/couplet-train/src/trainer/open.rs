@@ -6,22 +6,20 @@ use std::time::Instant;
 use burn::module::Module;
 use couplet_data::StageTimes;
 use couplet_eval::{EMA_HEAD_FILE, HEAD_FILE, find_model};
-use couplet_loss::default_chunk;
 use couplet_model::{Clip, load_as};
 
 use super::classes::first_head;
-use super::{Run, TrainError, Window};
+use super::{TrainError, Trainer, Window};
 use crate::checkpoint::{RunFolder, TrainerState};
-use crate::comm::Solo;
 use crate::config::ResolvedRun;
 use crate::diagnosis::Diagnosis;
 use crate::ema::Ema;
 use crate::log::JsonLines;
 use crate::optimizer::ModelOptimizer;
-use crate::step::{Encoding, Objective, StepContext, lanes};
+use crate::step::{StepContext, StepOptions};
 use crate::tensorboard::EventFile;
 
-impl<'a> Run<'a> {
+impl<'a> Trainer<'a> {
     pub(super) fn open(
         checked: &'a ResolvedRun,
         folder: &'a RunFolder,
@@ -73,26 +71,24 @@ impl<'a> Run<'a> {
         let events = (config.log.tensorboard)
             .then(|| EventFile::create(&folder.tensorboard(), state.step))
             .transpose()?;
-        let batch = config.batch.global;
+        let context = StepContext::new(StepOptions {
+            spec: &spec,
+            preprocess: preprocess.clone(),
+            device: config.device,
+            autodiff: device,
+            freeze: config.freeze,
+            recompute_blocks: config.batch.recompute_blocks,
+            loss: config.loss,
+            classifies: config.classify.is_some(),
+            batch: config.batch.global,
+            micro_batch: config.batch.micro,
+            logit_rows: config.batch.logit_rows,
+        });
         let now = Instant::now();
         Ok(Self {
             metrics: JsonLines::open(&folder.metrics(), state.metrics_len)?,
             skipped: JsonLines::open(&folder.skipped(), state.skipped_len)?,
-            context: StepContext {
-                encoding: Encoding {
-                    device,
-                    recompute_blocks: config.batch.recompute_blocks,
-                    freeze: config.freeze,
-                    preprocess: preprocess.clone(),
-                    image_size: spec.image.image_size(),
-                },
-                lanes: lanes(config.device, &spec, config.batch.micro.unwrap_or(batch))
-                    .map_err(TrainError::Threads)?,
-                objective: Objective::new(config.loss, config.classify.is_some()),
-                logit_rows: (config.batch.logit_rows).unwrap_or_else(|| default_chunk(batch)),
-                micro_batch: config.batch.micro.unwrap_or(batch),
-                comm: Box::new(Solo),
-            },
+            context: context.map_err(TrainError::Threads)?,
             time_before: state.time,
             checked,
             folder,
@@ -106,7 +102,7 @@ impl<'a> Run<'a> {
             state,
             checkpoint,
             notes,
-            told: HashSet::new(),
+            reported_unreadable: HashSet::new(),
             window: Window::new(),
             loading: StageTimes::default(),
             loading_before: StageTimes::default(),

@@ -19,20 +19,11 @@ pub(crate) fn list() -> anyhow::Result<u8> {
     );
     for name in presets::names() {
         let spec = presets::find(name).ok_or_else(|| anyhow!("preset {name} is gone"))?;
-        let (patch, vision) = match &spec.image {
-            ImageTowerSpec::Vit(vit) => (
-                vit.patch_size.to_string(),
-                format!("{}x{}", vit.layers, vit.width),
-            ),
-            ImageTowerSpec::ResNet(resnet) => (
-                "-".to_string(),
-                format!(
-                    "{}x{}",
-                    resnet.layers.map(|n| n.to_string()).join(","),
-                    resnet.width
-                ),
-            ),
-        };
+        let patch = spec.image.patch_size();
+        let patch = patch.map_or("-".to_string(), |size| size.to_string());
+        let blocks = spec.image.block_counts();
+        let blocks: Vec<String> = blocks.iter().map(usize::to_string).collect();
+        let vision = format!("{}x{}", blocks.join(","), spec.image.width());
         println!(
             "{name:24} {:>5} {patch:>7} {vision:>14} {:>8} {:>5}  {}",
             spec.image.image_size(),

@@ -12,7 +12,7 @@ use couplet_data::shapes::MIN_IMAGE_SIZE;
 use couplet_data::source::{PairDataset, SourceConfig};
 use couplet_data::{Clean, Tokenizer, with_causes};
 use couplet_eval::{find_model, open_tokenizer, token_options};
-use couplet_model::{ImageTowerSpec, ModelSource, PreprocessSpec, inspect_as};
+use couplet_model::{ModelSource, PreprocessSpec, inspect_as};
 
 pub(crate) use evals::{EvalTarget, HELD_OUT, LoggedMetric, ResolvedEval};
 
@@ -342,8 +342,7 @@ impl<'a> Check<'a> {
                 format!("{micro} does not divide batch.global = {global} into equal parts"),
             );
         }
-        let is_resnet = matches!(config.model.image, ImageTowerSpec::ResNet(_));
-        if config.batch.recompute_blocks && is_resnet {
+        if config.batch.recompute_blocks && !config.model.image.has_blocks() {
             self.fail(
                 "batch.recompute_blocks",
                 "a ResNet's batch norms would see each batch twice: set batch.micro instead",

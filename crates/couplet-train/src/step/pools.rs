@@ -1,0 +1,80 @@
+//! The threads of lanes: the parts of a micro-batch that are computed at the same time, each on
+//! cores of its own. They use the cores that single-threaded operations on the CPU leave idle.
+
+use std::thread;
+
+use couplet_data::LastCause;
+use couplet_model::ModelSpec;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::DeviceSetting;
+
+/// More lanes would cost memory: each has gradients of all parameters.
+const MAX_LANES: usize = 4;
+/// The fewest rows of a micro-batch that are worth a lane.
+const MIN_ROWS: usize = 4;
+
+/// A thread pool for each lane; empty if micro-batches are not divided.
+#[derive(Debug, Default)]
+pub(crate) struct LanePools(Vec<ThreadPool>);
+
+impl LanePools {
+    /// The pools of a run on `device`: a GPU runs one pass at a time.
+    /// - rows: of a micro-batch.
+    ///
+    /// # Errors
+    /// If the system cannot start threads.
+    pub fn for_device(
+        device: DeviceSetting,
+        spec: &ModelSpec,
+        rows: usize,
+    ) -> std::io::Result<Self> {
+        match device.resolved() {
+            DeviceSetting::Flex => Self::new(spec, rows, cores()),
+            _ => Ok(Self::default()),
+        }
+    }
+
+    /// The pools for micro-batches of `rows` rows on a CPU with `cores` cores.
+    ///
+    /// # Errors
+    /// If the system cannot start threads.
+    pub fn new(spec: &ModelSpec, rows: usize, cores: usize) -> std::io::Result<Self> {
+        let lanes = count(spec, rows, cores);
+        if lanes < 2 {
+            return Ok(Self::default());
+        }
+        let pool = |at| {
+            let pool = ThreadPoolBuilder::new()
+                .num_threads(cores / lanes)
+                .thread_name(move |thread| format!("lane-{at}-{thread}"));
+            (pool.build()).map_err(|error| std::io::Error::other(LastCause(error)))
+        };
+        (0..lanes).map(pool).collect::<Result<_, _>>().map(Self)
+    }
+
+    pub(super) fn pools(&self) -> &[ThreadPool] {
+        &self.0
+    }
+}
+
+/// The number of lanes of a run on `device`.
+/// - rows: of a micro-batch.
+pub(crate) fn lane_count(device: DeviceSetting, spec: &ModelSpec, rows: usize) -> usize {
+    match device.resolved() {
+        DeviceSetting::Flex => count(spec, rows, cores()),
+        _ => 1,
+    }
+}
+
+fn count(spec: &ModelSpec, rows: usize, cores: usize) -> usize {
+    // Batch norms read the whole micro-batch.
+    if spec.image.has_batch_norm() {
+        return 1;
+    }
+    MAX_LANES.min(cores).min(rows / MIN_ROWS).max(1)
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}

@@ -1,0 +1,96 @@
+//! Steps of a classifier.
+
+use burn::tensor::{Device, Tensor};
+use couplet_data::loader::HostBatch;
+use couplet_loss::Loss;
+use couplet_model::{ClassifierHead, Clip, Freeze};
+
+use super::{assert_same, context, encoding, named, norm};
+use crate::comm::Solo;
+use crate::step::encode::Encoding;
+use crate::step::fixtures::{PASS, pairs, spec};
+use crate::step::pools::LanePools;
+use crate::step::{Objective, StepContext, gradients};
+
+/// A model with a classifier, and a batch of 12 images of three classes.
+fn classifier() -> (Clip, HostBatch) {
+    let device = Device::flex().autodiff();
+    let spec = spec();
+    let weight = Tensor::<1>::from_floats([0.3, -0.2, 0.5, 0.1, 0.7, -0.4], &device);
+    let weight = weight
+        .repeat(&[spec.embed_dim / 2])
+        .reshape([3, spec.embed_dim]);
+    let model = Clip::init(&spec, 3, &device).with_head(ClassifierHead::new(weight));
+    let mut host = pairs(0..12);
+    host.labels = (0..12).map(|at| at % 3).collect();
+    (model.freeze_all_but_classifier(), host)
+}
+
+fn classify(micro_batch: usize) -> StepContext {
+    StepContext {
+        objective: Objective::Classify {
+            label_smoothing: 0.1,
+        },
+        ..context(Loss::default(), micro_batch, Box::new(Solo))
+    }
+}
+
+#[test]
+fn a_classification_batch_in_parts_has_the_gradients_of_the_whole() {
+    let of = |context: &StepContext| {
+        let (model, host) = classifier();
+        let batch = gradients(&model, host, &PASS, 8.0, context);
+        (batch.loss, named(&model, &batch))
+    };
+    let (loss, whole) = of(&classify(12));
+    assert!(whole.contains_key("head.weight") && whole.contains_key("head.bias"));
+    assert!(
+        whole
+            .keys()
+            .all(|name| name.starts_with("visual.") || name.starts_with("head."))
+    );
+    for micro in [5, 4, 1] {
+        let (part_loss, parts) = of(&classify(micro));
+        assert!((part_loss - loss).abs() < 1e-6, "{part_loss} for {loss}");
+        assert_same(&parts, &whole);
+    }
+    let by_block = StepContext {
+        encoding: Encoding {
+            recompute_blocks: true,
+            ..encoding()
+        },
+        ..classify(12)
+    };
+    assert_same(&of(&by_block).1, &whole);
+    // The head alone.
+    let mut head_only = classify(5);
+    head_only.encoding.freeze.image = Freeze::All;
+    let (_, head) = of(&head_only);
+    assert_eq!(head.len(), 2);
+    for (name, gradient) in &head {
+        let gap = norm(
+            gradient
+                .values
+                .iter()
+                .zip(&whole[name].values)
+                .map(|(a, b)| a - b),
+        );
+        assert!(
+            gap < 1e-5 * norm(whole[name].values.iter().copied()),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn lanes_have_the_gradients_of_the_whole_classification_batch() {
+    let classes = |cores: usize| {
+        let (model, host) = classifier();
+        let context = StepContext {
+            lanes: LanePools::new(&spec(), 12, cores).unwrap(),
+            ..classify(12)
+        };
+        named(&model, &gradients(&model, host, &PASS, 8.0, &context))
+    };
+    assert_same(&classes(3), &classes(1));
+}

@@ -1,0 +1,108 @@
+//! Whole steps, with their updates.
+
+use burn::tensor::Device;
+use couplet_model::{Clip, Freeze, FreezeConfig, ImageTowerSpec, ModelSpec, ResNetSpec, presets};
+
+use super::{LOSSES, context};
+use crate::comm::Solo;
+use crate::optimizer::ModelOptimizer;
+use crate::step::fixtures::{PASS, SIZE, pairs, spec};
+use crate::step::{StepSettings, step};
+
+fn settings(loss_scale: f64) -> StepSettings {
+    StepSettings {
+        lr: 1e-3,
+        loss_scale,
+    }
+}
+
+/// A ResNet with one narrow block in each stage.
+fn resnet() -> ModelSpec {
+    let mut spec = presets::find("RN50").unwrap();
+    spec.image = ImageTowerSpec::ResNet(ResNetSpec {
+        image_size: SIZE,
+        layers: [1; 4],
+        width: 8,
+        heads: 4,
+    });
+    spec.text = presets::find("ViT-Ti-8-32").unwrap().text;
+    spec
+}
+
+#[test]
+fn frozen_norms_stay_as_they_are_and_the_others_follow_every_micro_batch() {
+    let device = Device::flex().autodiff();
+    let table = FreezeConfig {
+        image: Freeze::AllButLast(2),
+        text: Freeze::Nothing,
+    };
+    let model = Clip::init(&resnet(), 0, &device).freeze(table, &resnet());
+    let before = couplet_model::weights::parameters(&model);
+    let optimizer: crate::OptimizerSettings = serde_json::from_str(r#"{"lr": 1e-3}"#).unwrap();
+    let table = crate::OptimizerConfig::AdamW(optimizer);
+    let mut optimizer = ModelOptimizer::new(&table, &resnet());
+    let context = context(LOSSES[0], 2, Box::new(Solo));
+    let (model, report) = step(
+        model,
+        &mut optimizer,
+        pairs(0..8),
+        &PASS,
+        settings(1.0),
+        &context,
+    );
+    assert!(report.updated);
+    let after = couplet_model::weights::parameters(&model);
+    for (name, tensor) in &before {
+        let is_frozen = ["conv", "bn", "layer1.", "layer2."].iter().any(|part| {
+            name.strip_prefix("visual.")
+                .is_some_and(|name| name.starts_with(part))
+        });
+        // Two gains and shifts behind a zero gain have no gradient at the first step.
+        let must_move = name.contains("running_") || name.starts_with("visual.attnpool.");
+        if is_frozen {
+            assert_eq!(&after[name], tensor, "{name}");
+        } else if must_move && !name.ends_with("k_proj.bias") {
+            assert_ne!(&after[name], tensor, "{name}");
+        }
+    }
+}
+
+#[test]
+fn an_overflow_leaves_the_model_as_it_was() {
+    use crate::{OptimizerConfig, OptimizerSettings};
+    let table = OptimizerConfig::AdamW(OptimizerSettings {
+        lr: 1e-3,
+        betas: [0.9, 0.98],
+        eps: None,
+        weight_decay: 0.2,
+        no_decay: Vec::new(),
+        clip_norm: None,
+        layer_decay: None,
+        group: Vec::new(),
+    });
+    let mut optimizer = ModelOptimizer::new(&table, &spec());
+    let model = Clip::init(&spec(), 0, &Device::flex().autodiff());
+    let before = couplet_model::weights::parameters(&model);
+    let context = context(LOSSES[0], 8, Box::new(Solo));
+    let huge = f64::from(f32::MAX) * 2.0;
+    let (model, report) = step(
+        model,
+        &mut optimizer,
+        pairs(0..8),
+        &PASS,
+        settings(huge),
+        &context,
+    );
+    assert!(!report.updated);
+    assert_eq!(couplet_model::weights::parameters(&model), before);
+    let (model, report) = step(
+        model,
+        &mut optimizer,
+        pairs(0..8),
+        &PASS,
+        settings(1.0),
+        &context,
+    );
+    assert!(report.updated);
+    assert_ne!(couplet_model::weights::parameters(&model), before);
+}
