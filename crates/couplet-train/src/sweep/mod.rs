@@ -3,89 +3,29 @@
 //! Source: Radford et al. 2021, section 2.5: "a combination of grid searches, random
 //! search, and manual tuning" on a small model.
 
+mod config;
+#[cfg(test)]
+mod tests;
+mod trials;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use couplet_data::with_causes;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
-use toml::{Table, Value};
 
-use crate::{
-    CheckpointError, ConfigError, Observer, ResolvedRun, RunConfig, RunFolder, StopReason,
-    StopSignal, TrainError, train,
-};
+pub use self::config::{Goal, Search, SweepConfig};
+pub use self::trials::Trial;
+use crate::checkpoint::{CheckpointError, RunFolder};
+use crate::config::{ConfigError, ResolvedRun, RunConfig};
+use crate::observer::{Observer, StopReason, StopSignal};
+use crate::trainer::{TrainError, train};
 
 /// What a finished trial leaves in its folder.
 const DONE: &str = "trial.json";
 /// The results so far, the best first.
 const RANKING: &str = "ranking.json";
-
-/// A sweep's TOML file.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SweepConfig {
-    pub name: String,
-    /// The config of every trial.
-    pub config: PathBuf,
-    /// The number of `metrics.jsonl` that ranks, such as `eval/shapes/top1`: a trial's
-    /// best one counts.
-    pub metric: String,
-    #[serde(default)]
-    pub goal: Goal,
-    #[serde(default)]
-    pub search: Search,
-    /// Keys that every trial sets, as `--set` takes them.
-    #[serde(default)]
-    pub set: Vec<String>,
-    /// What is tried of each key: a list of values, or for random search a range.
-    pub keys: Table,
-}
-
-/// Which values are good.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Goal {
-    #[default]
-    Max,
-    Min,
-}
-
-/// How trials are chosen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Search {
-    /// Every combination.
-    #[default]
-    Grid,
-    /// So many draws, each a pure function of seed, trial and key.
-    Random {
-        trials: usize,
-        #[serde(default)]
-        seed: u64,
-    },
-}
-
-/// `{ min, max, scale }`: drawn evenly between, or evenly between the logarithms.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Range {
-    min: f64,
-    max: f64,
-    #[serde(default)]
-    scale: Scale,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Scale {
-    #[default]
-    Linear,
-    Log,
-}
 
 /// Why a sweep cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -113,40 +53,6 @@ pub enum SweepError {
         trial: String,
         source: Box<TrainError>,
     },
-}
-
-/// What is wrong with a sweep's table.
-#[derive(Debug)]
-struct Problem {
-    message: String,
-    source: Option<Box<toml::de::Error>>,
-}
-
-impl Problem {
-    fn caused_by(message: &str, source: toml::de::Error) -> Self {
-        Self {
-            message: message.to_string(),
-            source: Some(Box::new(source)),
-        }
-    }
-}
-
-impl<T: Into<String>> From<T> for Problem {
-    fn from(message: T) -> Self {
-        Self {
-            message: message.into(),
-            source: None,
-        }
-    }
-}
-
-/// One run of a sweep.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Trial {
-    /// Its folder within the sweep's.
-    pub name: String,
-    /// What it sets, as `--set` takes it.
-    pub set: Vec<String>,
 }
 
 /// What a finished trial notes beside its run: what it was, so that a changed sweep runs
@@ -340,120 +246,6 @@ impl Sweep {
     }
 }
 
-impl SweepConfig {
-    fn trials(&self) -> Result<Vec<Trial>, Problem> {
-        if self.name.trim_matches(['.', ' ']).is_empty() || self.name.contains(['/', '\\']) {
-            return Err("name: must be a plain name: the sweep's folder is called so".into());
-        }
-        if self.keys.is_empty() {
-            return Err("keys: names nothing to try".into());
-        }
-        let sets = match self.search {
-            Search::Grid => self.grid()?,
-            Search::Random { trials: 0, .. } => {
-                return Err("search.trials: must be at least 1".into());
-            }
-            Search::Random { trials, seed } => (0..trials)
-                .map(|trial| self.draw(seed, trial as u64))
-                .collect::<Result<_, _>>()?,
-        };
-        let mut trials: Vec<Trial> = Vec::new();
-        for set in sets {
-            let name = trial_name(&set);
-            if trials.iter().all(|trial| trial.name != name) {
-                trials.push(Trial { name, set });
-            }
-        }
-        Ok(trials)
-    }
-
-    /// Every combination, the last key changing first.
-    fn grid(&self) -> Result<Vec<Vec<String>>, Problem> {
-        let mut sets: Vec<Vec<String>> = vec![Vec::new()];
-        for (key, values) in &self.keys {
-            let Value::Array(values) = values else {
-                return Err(format!("keys.\"{key}\": a grid takes a list of values").into());
-            };
-            sets = sets
-                .iter()
-                .flat_map(|set| {
-                    let with = |value| [&set[..], &[assignment(key, value)]].concat();
-                    values.iter().map(with)
-                })
-                .collect();
-        }
-        if sets.is_empty() {
-            return Err("keys: a list is empty".into());
-        }
-        Ok(sets)
-    }
-
-    fn draw(&self, seed: u64, trial: u64) -> Result<Vec<String>, Problem> {
-        let mut bytes = [0; 32];
-        bytes[..8].copy_from_slice(&seed.to_le_bytes());
-        bytes[8..16].copy_from_slice(&trial.to_le_bytes());
-        // One stream a trial: keys draw in their order.
-        let mut rng = ChaCha8Rng::from_seed(bytes);
-        let mut set = Vec::new();
-        for (key, values) in &self.keys {
-            let value = match values {
-                Value::Array(values) if !values.is_empty() => {
-                    values[rng.random_range(0..values.len())].clone()
-                }
-                Value::Table(_) => {
-                    let range: Range = values.clone().try_into().map_err(|error| {
-                        Problem::caused_by(&format!("keys.\"{key}\": not a range"), error)
-                    })?;
-                    Value::Float(
-                        range
-                            .at(rng.random())
-                            .map_err(|message| format!("keys.\"{key}\": {message}"))?,
-                    )
-                }
-                _ => {
-                    return Err(format!(
-                        "keys.\"{key}\": a list of values, or a range such as \
-                         {{ min = 1e-4, max = 1e-2, scale = \"log\" }}"
-                    )
-                    .into());
-                }
-            };
-            set.push(assignment(key, &value));
-        }
-        Ok(set)
-    }
-}
-
-impl Range {
-    /// - share: of the way from `min` to `max`, in [0, 1).
-    fn at(self, share: f64) -> Result<f64, &'static str> {
-        if !(self.min.is_finite() && self.max.is_finite() && self.min < self.max) {
-            return Err("min must be below max");
-        }
-        match self.scale {
-            Scale::Linear => Ok(self.min + share * (self.max - self.min)),
-            Scale::Log if self.min > 0.0 => Ok(self.min * (self.max / self.min).powf(share)),
-            Scale::Log => Err("a logarithmic range needs a positive min"),
-        }
-    }
-}
-
-/// Of what the trial sets, so that a sweep can grow: what was done keeps its folder.
-fn trial_name(set: &[String]) -> String {
-    // 64-bit FNV-1a, which stays the same in every release.
-    let hash = set
-        .join("\n")
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-    format!("trial-{:08x}", hash >> 32)
-}
-
-fn assignment(key: &str, value: &Value) -> String {
-    format!("{key}={value}")
-}
-
 fn read_done(path: &Path) -> Option<Done> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
@@ -467,68 +259,4 @@ fn write_json(path: &Path, value: &(impl Serialize + ?Sized)) -> Result<(), Swee
             path: path.to_path_buf(),
             source,
         })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn table(more: &str) -> SweepConfig {
-        let text = format!("name = \"s\"\nconfig = \"c.toml\"\nmetric = \"loss\"\n{more}");
-        toml::from_str(&text).unwrap()
-    }
-
-    #[test]
-    fn a_grid_has_every_combination() {
-        let grid = table("[keys]\n\"optimizer.lr\" = [1e-3, 1e-4]\nseed = [0, 1, 2]");
-        let trials = grid.trials().unwrap();
-        assert_eq!(trials.len(), 6);
-        let larger = table("[keys]\nseed = [0, 1]\n").trials().unwrap();
-        let small = table("[keys]\nseed = [1]\n").trials().unwrap();
-        assert_eq!(larger[1], small[0]);
-        assert_eq!(trials[1].set, ["optimizer.lr=0.001", "seed=1"]);
-        assert_eq!(trials[5].set, ["optimizer.lr=0.0001", "seed=2"]);
-    }
-
-    #[test]
-    fn draws_lie_in_their_range_and_repeat() {
-        let table = table(
-            "search = { kind = \"random\", trials = 40, seed = 3 }\n[keys]\n\
-             \"optimizer.lr\" = { min = 1e-4, max = 1e-2, scale = \"log\" }\n\
-             \"loss.kind\" = [\"softmax\", \"sigmoid\"]",
-        );
-        let trials = table.trials().unwrap();
-        assert_eq!(trials, table.trials().unwrap());
-        let rates: Vec<f64> = (trials.iter())
-            .map(|trial| {
-                trial.set[0]
-                    .strip_prefix("optimizer.lr=")
-                    .unwrap()
-                    .parse()
-                    .unwrap()
-            })
-            .collect();
-        assert!(rates.iter().all(|rate| (1e-4..1e-2).contains(rate)));
-        // Half of a logarithmic range lies below its geometric mean.
-        let low = rates.iter().filter(|rate| **rate < 1e-3).count();
-        assert!((10..30).contains(&low), "{low}");
-        let kinds: std::collections::HashSet<_> = trials.iter().map(|t| &t.set[1]).collect();
-        assert_eq!(kinds.len(), 2);
-    }
-
-    #[test]
-    fn what_cannot_be_searched_is_named() {
-        for (more, message) in [
-            ("[keys]", "names nothing"),
-            ("[keys]\nseed = { min = 1, max = 2 }", "a grid takes a list"),
-            ("[keys]\nseed = []", "a list is empty"),
-            (
-                "search = { kind = \"random\", trials = 2 }\n[keys]\nlr = { min = 0.0, max = 1.0, scale = \"log\" }",
-                "needs a positive min",
-            ),
-        ] {
-            let error = table(more).trials().unwrap_err();
-            assert!(error.message.contains(message), "{error:?}");
-        }
-    }
 }

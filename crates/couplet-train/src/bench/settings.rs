@@ -1,0 +1,114 @@
+//! What a bench of training steps measures.
+
+use burn::tensor::Device;
+use couplet_loss::Loss;
+use couplet_model::{FreezeConfig, ModelSpec, Precision};
+
+use crate::device::DeviceSetting;
+use crate::optimizer::{OptimizerConfig, OptimizerSettings};
+
+pub(super) const LEARNING_RATE: f64 = 1e-5;
+
+/// What is measured.
+#[derive(Debug, Clone)]
+pub struct StepBenchSettings {
+    pub spec: ModelSpec,
+    /// Pairs in a step.
+    pub batch: usize,
+    /// Pairs in one pass; by default all.
+    pub micro: Option<usize>,
+    pub precision: Precision,
+    pub device: DeviceSetting,
+    pub freeze: FreezeConfig,
+    pub recompute_blocks: bool,
+    pub optimizer: OptimizerConfig,
+    pub loss: Loss,
+    /// So many classes are told by a head on the image tower, without captions.
+    pub classes: Option<usize>,
+    /// Rows of the logits matrix that exist at once; by default as many as a run takes.
+    pub logit_rows: Option<usize>,
+    /// Tokens of each caption, start and end included; by default the whole context.
+    pub caption_tokens: Option<usize>,
+    /// Steps that count, after `warm_up` that do not.
+    pub steps: usize,
+    pub warm_up: usize,
+}
+
+impl StepBenchSettings {
+    /// A few steps on the CPU, in f32, as the paper trains a ViT.
+    pub fn new(spec: ModelSpec, batch: usize) -> Self {
+        Self {
+            spec,
+            batch,
+            micro: None,
+            precision: Precision::F32,
+            device: DeviceSetting::Flex,
+            freeze: FreezeConfig::default(),
+            recompute_blocks: false,
+            optimizer: OptimizerConfig::AdamW(OptimizerSettings::paper(LEARNING_RATE)),
+            loss: Loss::default(),
+            classes: None,
+            logit_rows: None,
+            caption_tokens: None,
+            steps: 3,
+            warm_up: 1,
+        }
+    }
+
+    /// Of each caption.
+    pub(super) fn tokens(&self) -> usize {
+        (self.caption_tokens).unwrap_or(self.spec.text.context_length)
+    }
+}
+
+/// Why a bench cannot be run: the argument, and what is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{argument}: {message}")]
+pub struct StepBenchError {
+    pub argument: &'static str,
+    pub message: String,
+}
+
+/// Opens the device, unless a setting is impossible.
+pub(super) fn check(settings: &StepBenchSettings) -> Result<Device, StepBenchError> {
+    let fail = |argument, message: String| Err(StepBenchError { argument, message });
+    let spec = &settings.spec;
+    let device = match settings.device.open() {
+        Ok(device) => device,
+        Err(error) => return fail("--device", error.to_string()),
+    };
+    if let Some(dtype) = settings.precision.dtype()
+        && !device.supports_dtype(dtype)
+    {
+        let name = settings.device.resolved();
+        return fail(
+            "--precision",
+            format!("{name} does not compute in {dtype:?}"),
+        );
+    }
+    if settings.batch < 2 && settings.classes.is_none() {
+        return fail(
+            "--batch",
+            "a contrastive batch needs at least 2 pairs".into(),
+        );
+    }
+    if let Some(micro) = settings.micro
+        && (micro == 0 || !settings.batch.is_multiple_of(micro))
+    {
+        let batch = settings.batch;
+        return fail(
+            "--micro",
+            format!("{micro} does not divide the batch of {batch}"),
+        );
+    }
+    let context = spec.text.context_length;
+    if let Some(tokens) = settings.caption_tokens
+        && !(2..=context).contains(&tokens)
+    {
+        return fail(
+            "--caption-tokens",
+            format!("{tokens} is not between 2 and {context}"),
+        );
+    }
+    Ok(device)
+}
