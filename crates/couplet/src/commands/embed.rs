@@ -3,19 +3,40 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use burn::tensor::Tensor;
+use clap::Args;
 use couplet_model::weights::{self, HostTensor, NamedTensors};
 
-use super::{image_files, open_model, read_lines};
-use crate::EmbedArguments;
+use super::inputs::{image_files, read_lines};
+use super::model_arguments::ModelArguments;
+use crate::exit_code;
 use crate::progress::{Progress, Screen};
 
-/// Images that are read and encoded at once.
+#[derive(Debug, Args)]
+pub(crate) struct EmbedArguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    /// Image files, or folders of images
+    #[arg(long, num_args = 1.., value_name = "PATH")]
+    images: Vec<PathBuf>,
+    /// File with one text per line, or - for standard input
+    #[arg(long, value_name = "FILE")]
+    texts: Option<PathBuf>,
+    /// File to write: .safetensors with image_features, text_features and their names, or .npy
+    /// with one of the two
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Write the towers' outputs without L2 normalization
+    #[arg(long)]
+    raw: bool,
+}
+
+/// Images per forward pass.
 const IMAGE_BATCH: usize = 32;
-/// Texts whose features are computed between two looks at the progress bar.
+/// Texts encoded between two updates of the progress bar.
 const TEXT_BATCH: usize = 256;
 
 pub(crate) fn run(arguments: &EmbedArguments) -> anyhow::Result<u8> {
@@ -23,7 +44,7 @@ pub(crate) fn run(arguments: &EmbedArguments) -> anyhow::Result<u8> {
         Some("npy") => true,
         Some("safetensors") => false,
         _ => bail!(
-            "{}: --out ends in .safetensors or .npy",
+            "--out {}: expected a name that ends in .safetensors or .npy",
             arguments.out.display()
         ),
     };
@@ -33,14 +54,14 @@ pub(crate) fn run(arguments: &EmbedArguments) -> anyhow::Result<u8> {
         None => Vec::new(),
     };
     if images.is_empty() && texts.is_empty() {
-        bail!("there is nothing to embed: give --images, --texts or both");
+        bail!("nothing to embed; give --images, --texts or both");
     }
     if is_npy && !images.is_empty() && !texts.is_empty() {
         bail!(
-            "a .npy file holds one array: embed images and texts one by one, or use .safetensors"
+            "--out: a .npy file holds one array; embed images and texts separately or write .safetensors"
         );
     }
-    let model = open_model(&arguments.model)?;
+    let model = arguments.model.open()?;
     let mut tensors = NamedTensors::new();
     let mut metadata = BTreeMap::new();
     let mut progress = Progress::new();
@@ -86,7 +107,7 @@ pub(crate) fn run(arguments: &EmbedArguments) -> anyhow::Result<u8> {
     for (name, tensor) in &tensors {
         println!("{name} {:?} in {}", tensor.shape, arguments.out.display());
     }
-    Ok(0)
+    Ok(exit_code::DONE)
 }
 
 fn on_host(features: Vec<Tensor<2>>) -> HostTensor {

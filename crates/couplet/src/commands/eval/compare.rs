@@ -2,23 +2,37 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use clap::Args;
 use serde_json::Value;
 
-use super::write_json;
-use crate::eval_arguments::CompareArguments;
+use super::result_arguments::write_json;
+use crate::exit_code;
 
-/// What the numbers of evaluations begin with in a run's log.
+#[derive(Debug, Args)]
+pub(crate) struct CompareArguments {
+    /// Run folders to compare
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// Write the table to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(super) json: Option<PathBuf>,
+    /// Write the table to this file as CSV
+    #[arg(long, value_name = "FILE")]
+    pub(super) csv: Option<PathBuf>,
+}
+
+/// Prefix of an evaluation's metrics in a run's log.
 const EVALUATION: &str = "eval/";
-/// Counts, which are no results.
+/// Counts, which are not compared.
 const COUNTS: [&str; 2] = ["/images", "/skipped"];
 
-/// A run's evaluations: of each number the last, and the step that it stands at.
+/// The last value of each metric of a run, and its step.
 type Results = BTreeMap<String, (f64, u64)>;
 
-/// The last numbers of each run side by side.
+/// Prints the last value of each metric, with a column per run.
 pub(super) fn run(arguments: &CompareArguments) -> anyhow::Result<u8> {
     let runs = arguments.runs.iter().map(|run| {
         let results = read(run)?;
@@ -29,13 +43,13 @@ pub(super) fn run(arguments: &CompareArguments) -> anyhow::Result<u8> {
     let mut names: Vec<String> = runs.iter().map(|(name, _)| name.clone()).collect();
     names.sort();
     if names.windows(2).any(|pair| pair[0] == pair[1]) {
-        // Folders of one name are told apart by their paths.
+        // Folders with the same name are shown with their paths.
         for ((name, _), path) in runs.iter_mut().zip(&arguments.runs) {
             *name = path.display().to_string();
         }
     }
     if runs.iter().all(|(_, results)| results.is_empty()) {
-        bail!("none of the runs has been evaluated");
+        bail!("none of the runs has logged an evaluation");
     }
     let mut names: Vec<&String> = runs
         .iter()
@@ -89,7 +103,7 @@ pub(super) fn run(arguments: &CompareArguments) -> anyhow::Result<u8> {
         }
         fs::write(file, text).with_context(|| format!("{}: cannot be written", file.display()))?;
     }
-    Ok(0)
+    Ok(exit_code::DONE)
 }
 
 fn read(run: &Path) -> anyhow::Result<Results> {
@@ -97,7 +111,7 @@ fn read(run: &Path) -> anyhow::Result<Results> {
     let text = fs::read_to_string(&path)
         .with_context(|| format!("{}: not a run's log", path.display()))?;
     let mut results = Results::new();
-    // The last line of a run that goes on may be half written.
+    // The last line of a run in progress may be incomplete.
     for line in text
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
@@ -114,7 +128,7 @@ fn read(run: &Path) -> anyhow::Result<Results> {
         }
     }
     if results.is_empty() {
-        eprintln!("{}: holds no evaluation yet", path.display());
+        eprintln!("warning: {}: contains no evaluation yet", path.display());
     }
     Ok(results)
 }
