@@ -14,8 +14,7 @@ use couplet_model::{
     l2_normalize, map_parameters, open_clip, visit_parameters,
 };
 
-use crate::optimizer::{ModelOptimizer, global_norm};
-use crate::{OptimizerConfig, OptimizerSettings};
+use crate::optimizer::{ModelOptimizer, OptimizerConfig, OptimizerSettings, global_norm};
 
 const FEATURES: f64 = 1e-5;
 const GRADIENTS: f64 = 1e-4;

@@ -43,9 +43,9 @@ use crate::commands::{
 #[global_allocator]
 static ALLOCATOR: couplet_alloc::Allocator = couplet_alloc::Allocator;
 
-/// Train and evaluate contrastive image-text models (CLIP) from one TOML file
+/// Train, evaluate and use contrastive image-text models (CLIP); a run is one TOML file
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(version, max_term_width = 100)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -5,7 +5,7 @@ use couplet_model::ModelSpec;
 
 use super::settings::StepBenchSettings;
 
-/// Pixels without a pattern.
+/// Random pixels.
 pub(super) fn pixels(settings: &StepBenchSettings) -> Vec<u8> {
     let side = settings.spec.image.image_size();
     let mut state = 0x9e37_79b9_u32;
@@ -19,7 +19,7 @@ pub(super) fn pixels(settings: &StepBenchSettings) -> Vec<u8> {
     pixels.collect()
 }
 
-/// Captions of so many tokens, padded as the loader pads them.
+/// Captions of the settings' length, padded as the loader pads them.
 pub(super) fn captions(settings: &StepBenchSettings) -> Vec<i32> {
     let spec = &settings.spec;
     let length = settings.tokens();

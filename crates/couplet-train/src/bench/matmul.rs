@@ -8,15 +8,16 @@ use couplet_model::Precision;
 
 use super::wait_for;
 
-/// Sides of the square matrices whose product is the device's peak: the first that takes so
-/// many seconds, or the last.
+/// Side lengths of the square matrices to multiply: the first whose product takes
+/// `MATMUL_SECONDS` counts, or the last.
 const MATMUL: Range<usize> = 2048..16_384;
 const MATMUL_SECONDS: f64 = 0.005;
-/// Seconds after which no further round is begun.
+/// Seconds after which no further round starts.
 const MATMUL_PATIENCE: f64 = 5.0;
 const MATMUL_ROUNDS: usize = 5;
 
-/// The rate of products of square matrices that are large enough to keep the device busy.
+/// Floating-point operations per second of a product of square matrices that are large enough to
+/// keep the device busy.
 pub(super) fn matmul_flops(device: &Device, precision: Precision) -> f64 {
     let mut side = MATMUL.start;
     loop {
@@ -29,8 +30,8 @@ pub(super) fn matmul_flops(device: &Device, precision: Precision) -> f64 {
     }
 }
 
-/// The best of several products. Their values are random: on equal ones a GPU draws less power
-/// and runs faster than on any real ones.
+/// The fastest of several products. Their values are random: with equal values a GPU draws less
+/// power and runs faster than on real data.
 fn matmul_seconds(device: &Device, precision: Precision, side: usize) -> f64 {
     let matrix = || {
         let values = Tensor::<2>::random([side, side], Distribution::Uniform(-1.0, 1.0), device);

@@ -1,4 +1,4 @@
-//! How fast a device takes training steps, on data that needs no disk.
+//! The speed of training steps on a device, on random data.
 
 mod batch;
 mod matmul;
@@ -28,29 +28,29 @@ use crate::step::{Encoding, Objective, StepContext, lanes, step};
 /// What was measured. Times are in seconds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepBench {
-    /// Of each step: forward, loss, backward, clipping and update.
+    /// Seconds of each step: forward, loss, backward, clipping and update.
     pub steps: Vec<f64>,
-    /// Of the image tower's forward pass over the batch, as in evaluation.
+    /// Seconds of the image tower's forward pass over the batch, as in evaluation.
     pub forward: Vec<f64>,
-    /// Floating-point operations of a contrastive step that trains everything: three forward
-    /// passes, nothing saved.
+    /// Floating-point operations of a contrastive step that trains everything, counted as three
+    /// forward passes.
     pub step_flops: f64,
-    /// Of the image tower's forward pass over the batch.
+    /// Floating-point operations of the image tower's forward pass over the batch.
     pub forward_flops: f64,
-    /// Floating-point operations a second of a large matrix product at this precision.
+    /// Floating-point operations per second of a large matrix product at this precision.
     pub matmul_flops: f64,
-    /// The process's most bytes in memory, where the system tells; of the CPU alone.
+    /// The process's peak memory in bytes, where the system reports it; on the CPU only.
     pub peak_memory: Option<u64>,
     pub tokens: usize,
 }
 
-/// Runs steps on random pictures.
+/// Times steps on random images.
 ///
 /// # Errors
-/// If the device is not there, the precision is none of its own, or a size is impossible.
+/// If the device is not available, does not support the precision, or a size is impossible.
 ///
 /// # Panics
-/// If the device fails, or classes are to be told by the sigmoid loss.
+/// If the device fails, or a classification head is combined with the sigmoid loss.
 pub fn bench_step(settings: &StepBenchSettings) -> Result<StepBench, StepBenchError> {
     let device = check(settings)?;
     let StepBenchSettings { spec, batch, .. } = settings;
@@ -69,7 +69,7 @@ pub fn bench_step(settings: &StepBenchSettings) -> Result<StepBench, StepBenchEr
     })
 }
 
-/// The median of a step's seconds, and nothing else.
+/// The median seconds of a step.
 ///
 /// # Errors
 /// As [`bench_step`].
@@ -79,7 +79,7 @@ pub(crate) fn step_seconds(settings: &StepBenchSettings) -> Result<f64, StepBenc
     Ok(seconds[seconds.len() / 2])
 }
 
-/// The model after the steps, and the seconds of those that count.
+/// The model after the steps, and the seconds of those that are timed.
 fn steps(settings: &StepBenchSettings, plain: &Device) -> Result<(Clip, Vec<f64>), StepBenchError> {
     let device = plain.clone().autodiff();
     let StepBenchSettings {
@@ -146,8 +146,7 @@ fn steps(settings: &StepBenchSettings, plain: &Device) -> Result<(Clip, Vec<f64>
     }
     Ok((model, steps))
 }
-/// Until all that was asked of the device is computed: reading a tensor whose values nobody
-/// looks at does not wait.
+/// Waits until the device has finished its work: reading an unused tensor does not wait.
 fn wait_for(device: &Device) {
     device.sync().expect("the device computes");
 }

@@ -1,4 +1,4 @@
-//! What a bench of training steps measures.
+//! The settings of a benchmark of training steps.
 
 use burn::tensor::Device;
 use couplet_loss::Loss;
@@ -9,13 +9,13 @@ use crate::optimizer::{OptimizerConfig, OptimizerSettings};
 
 pub(super) const LEARNING_RATE: f64 = 1e-5;
 
-/// What is measured.
+/// The step to measure.
 #[derive(Debug, Clone)]
 pub struct StepBenchSettings {
     pub spec: ModelSpec,
-    /// Pairs in a step.
+    /// Pairs per step.
     pub batch: usize,
-    /// Pairs in one pass; by default all.
+    /// Pairs per micro-batch; by default all.
     pub micro: Option<usize>,
     pub precision: Precision,
     pub device: DeviceSetting,
@@ -23,13 +23,13 @@ pub struct StepBenchSettings {
     pub recompute_blocks: bool,
     pub optimizer: OptimizerConfig,
     pub loss: Loss,
-    /// So many classes are told by a head on the image tower, without captions.
+    /// The number of classes of a head on the image tower; captions are not used then.
     pub classes: Option<usize>,
-    /// Rows of the logits matrix that exist at once; by default as many as a run takes.
+    /// Rows of the logits matrix that exist at once; by default as many as in a run.
     pub logit_rows: Option<usize>,
-    /// Tokens of each caption, start and end included; by default the whole context.
+    /// Tokens per caption, start and end tokens included; by default the context length.
     pub caption_tokens: Option<usize>,
-    /// Steps that count, after `warm_up` that do not.
+    /// Steps that are timed, after `warm_up` steps that are not.
     pub steps: usize,
     pub warm_up: usize,
 }
@@ -61,7 +61,7 @@ impl StepBenchSettings {
     }
 }
 
-/// Why a bench cannot be run: the argument, and what is wrong.
+/// An impossible setting: the argument, and what is wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("{argument}: {message}")]
 pub struct StepBenchError {
@@ -81,10 +81,7 @@ pub(super) fn check(settings: &StepBenchSettings) -> Result<Device, StepBenchErr
         && !device.supports_dtype(dtype)
     {
         let name = settings.device.resolved();
-        return fail(
-            "--precision",
-            format!("{name} does not compute in {dtype:?}"),
-        );
+        return fail("--precision", format!("{name} does not support {dtype:?}"));
     }
     if settings.batch < 2 && settings.classes.is_none() {
         return fail(
@@ -98,7 +95,7 @@ pub(super) fn check(settings: &StepBenchSettings) -> Result<Device, StepBenchErr
         let batch = settings.batch;
         return fail(
             "--micro",
-            format!("{micro} does not divide the batch of {batch}"),
+            format!("{micro} does not divide the batch of {batch} pairs"),
         );
     }
     let context = spec.text.context_length;

@@ -20,11 +20,11 @@ impl ResolvedRun {
         } else {
             spec.forward_flops(plan.tokens) - image
         };
-        // Where a batch is in parts, what is trained runs once for the features alone.
-        let is_encoded_before = plan.micro_batch < plan.batch && config.classify.is_none();
-        let passes = 1.0 + f64::from(u8::from(is_encoded_before));
-        // The way back costs two passes through what it goes through.
-        let way_back = 2.0 + f64::from(u8::from(config.batch.recompute_blocks));
+        // With several micro-batches, one more forward pass computes the features alone.
+        let has_feature_pass = plan.micro_batch < plan.batch && config.classify.is_none();
+        let passes = 1.0 + f64::from(u8::from(has_feature_pass));
+        // A backward pass costs two forward passes, and a third to recompute blocks.
+        let backward = 2.0 + f64::from(u8::from(config.batch.recompute_blocks));
         let blocks = BlockCount::new(spec);
         let of_tower = |forward: f64, trained: u64, freeze: Freeze, blocks: usize| {
             let share = match freeze {
@@ -32,7 +32,7 @@ impl ResolvedRun {
                 Freeze::AllButLast(last) => last as f64 / blocks as f64,
                 Freeze::Nothing | Freeze::All => 1.0,
             };
-            forward * (passes + way_back * share)
+            forward * (passes + backward * share)
         };
         plan.forward_flops = image + text;
         let image = spec.image_train_flops();

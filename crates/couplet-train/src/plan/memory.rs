@@ -1,4 +1,4 @@
-//! The memory that a run takes, by part.
+//! The memory of a run, by part.
 
 use couplet_loss::default_chunk;
 use couplet_model::{Clip, ImageTowerSpec, ModelSpec, PassMemory, Precision};
@@ -10,21 +10,22 @@ use crate::memory;
 use crate::optimizer::OptimizerConfig;
 use crate::step::lane_count;
 
-/// Memory of one kind.
+/// One part of the memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MemoryPart {
     pub name: &'static str,
     pub bytes: f64,
-    /// Whether it lies beside the processor, not on a GPU.
+    /// Whether it is in host memory, not on a GPU.
     pub on_host: bool,
 }
 
-const WIDE: f64 = 4.0;
+/// Bytes of an f32.
+const F32_BYTES: f64 = 4.0;
 const WEIGHTS: &str = "weights";
 const MOMENTS: &str = "moments";
 const AVERAGE: &str = "average of the weights";
-/// Copies of features, and of a chunk of logits, that the loss and its way back hold.
-const OF_LOSS: f64 = 6.0;
+/// Copies of the features and of a chunk of logits in the loss and its backward pass.
+const LOSS_COPIES: f64 = 6.0;
 
 impl ResolvedRun {
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
@@ -33,7 +34,7 @@ impl ResolvedRun {
         let parameters = (plan.model.image.parameters + plan.model.text.parameters) as f64;
         let trained = plan.trained_parameters as f64;
         let lanes = lane_count(config.device, spec, plan.micro_batch) as f64;
-        // A pass's own gradients are whole before they are added to those of the passes before.
+        // A micro-batch's gradients are complete before they are added to the sum.
         let passes = if plan.micro_batch < plan.batch {
             2.0
         } else {
@@ -61,7 +62,7 @@ impl ResolvedRun {
         };
         let rows = (config.batch.logit_rows).unwrap_or_else(|| default_chunk(plan.batch));
         let (batch, side) = (plan.batch as f64, spec.image.image_size() as f64);
-        let of_loss = match &self.data.classes {
+        let loss_values = match &self.data.classes {
             Some(classes) => plan.micro_batch * (spec.embed_dim + classes.class_names.len()),
             None => plan.batch * (2 * spec.embed_dim + rows.min(plan.batch)),
         };
@@ -76,7 +77,7 @@ impl ResolvedRun {
         };
         let part = |name, values: f64| MemoryPart {
             name,
-            bytes: WIDE * values,
+            bytes: F32_BYTES * values,
             on_host: false,
         };
         let mut memory = vec![
@@ -85,8 +86,11 @@ impl ResolvedRun {
             part("gradients", trained * lanes * passes),
             part(MOMENTS, trained * moments),
             part(AVERAGE, average),
-            part("activations", plan.micro_batch as f64 * activations / WIDE),
-            part("features and logits", OF_LOSS * of_loss as f64),
+            part(
+                "activations",
+                plan.micro_batch as f64 * activations / F32_BYTES,
+            ),
+            part("features and logits", LOSS_COPIES * loss_values as f64),
         ];
         memory.push(MemoryPart {
             name: "pixels of a batch",
@@ -97,25 +101,25 @@ impl ResolvedRun {
         plan.memory = memory;
     }
 
-    /// That the run may not fit into memory, and what helps; on the CPU, where the system ends
-    /// a process that takes too much without a word.
-    /// - model: the run's, in memory already, with its moments and average if it is `resumed`.
+    /// Warns that the run may not fit into memory and says what helps; on the CPU only, where the
+    /// system kills a process without an explanation.
+    /// - model: the run's, already in memory, with its moments and average if it is `resumed`.
     pub(crate) fn memory_warning(&self, model: &Clip, resumed: bool) -> Option<String> {
         if self.config.device.resolved() != DeviceSetting::Flex {
             return None;
         }
         let spec = self.config.model.spec();
         let plan = self.plan_of(spec.cost_of(model), spec.trained_of(model), None);
-        let is_there = |part: &&MemoryPart| {
+        let is_loaded = |part: &&MemoryPart| {
             part.name == WEIGHTS || resumed && [MOMENTS, AVERAGE].contains(&part.name)
         };
-        let there: f64 = plan
+        let loaded: f64 = plan
             .memory
             .iter()
-            .filter(is_there)
+            .filter(is_loaded)
             .map(|part| part.bytes)
             .sum();
-        let needed = plan.bytes(false) + plan.bytes(true) - there;
+        let needed = plan.bytes(false) + plan.bytes(true) - loaded;
         let help = match spec.image {
             ImageTowerSpec::Vit(_) => "lower batch.micro or set batch.recompute_blocks = true",
             ImageTowerSpec::ResNet(_) => "lower batch.global",
@@ -129,9 +133,8 @@ pub(super) fn memory_warning(needed: f64, free: u64, tokens: usize, help: &str) 
     let mib = |bytes: f64| bytes / f64::from(1 << 20);
     (needed > free as f64).then(|| {
         format!(
-            "with captions of {tokens} tokens the run needs about {:.0} MiB more, and {:.0} are free: \
-             if it is ended for that, {help}; \
-             `couplet plan` tells what each part takes",
+            "with captions of {tokens} tokens the run needs about {:.0} MiB more, but only {:.0} MiB are \
+             free; if it is killed, {help}; `couplet plan` prints the memory of each part",
             mib(needed),
             mib(free as f64)
         )

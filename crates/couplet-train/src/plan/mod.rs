@@ -1,4 +1,4 @@
-//! What a run will take, before it runs.
+//! Estimates of what a run needs: parameters, floating-point operations, memory and time.
 
 mod flops;
 mod memory;
@@ -18,15 +18,15 @@ pub struct RunPlan {
     pub device: DeviceSetting,
     pub precision: Precision,
     pub model: ModelCost,
-    /// Parameters that the run trains, the temperature and a classifier included.
+    /// Trained parameters, including the temperature and a classification head.
     pub trained_parameters: u64,
-    /// Tokens that the text tower runs on, which all below is for.
+    /// Caption length in tokens that the estimates below assume.
     pub tokens: usize,
     /// Floating-point operations of one forward pass over one pair.
     pub forward_flops: f64,
-    /// Of a training step, for each of its pairs: its forward passes, and two more for the
-    /// way back through what is trained, three where blocks are computed again. Without
-    /// patches that training leaves out, captions with `tokens`, nothing else saved.
+    /// Floating-point operations of a training step per pair: its forward passes, and the
+    /// backward pass at twice the forward pass of what is trained, three times where blocks are
+    /// recomputed. Dropped patches are not counted.
     pub step_flops: f64,
     pub batch: usize,
     pub micro_batch: usize,
@@ -35,13 +35,14 @@ pub struct RunPlan {
     pub total_steps: u64,
     pub memory: Vec<MemoryPart>,
 }
+
 impl RunPlan {
-    /// All samples of the run, repetitions included.
+    /// Samples of the run, counted once per epoch.
     pub fn samples(&self) -> u64 {
         self.total_steps * self.batch as u64
     }
 
-    /// Bytes on the device, or beside it.
+    /// Bytes on the host, or on the device.
     pub fn bytes(&self, on_host: bool) -> f64 {
         let parts = self.memory.iter().filter(|part| part.on_host == on_host);
         parts.map(|part| part.bytes).sum()
@@ -49,8 +50,8 @@ impl RunPlan {
 }
 
 impl ResolvedRun {
-    /// What the run will take.
-    /// - tokens: of its longest captions, start and end included; by default the whole context.
+    /// Estimates what the run needs.
+    /// - tokens: caption length, start and end tokens included; by default the context length.
     pub fn plan(&self, tokens: Option<usize>) -> RunPlan {
         let spec = self.config.model.spec();
         let mut trained = spec.trained_parameters(self.config.freeze);
@@ -91,12 +92,12 @@ impl ResolvedRun {
         plan
     }
 
-    /// Takes some of the run's steps on random data, of two micro-batches at most.
-    /// - returns samples a second.
+    /// Measures the run's speed with a few steps on random data, of at most two micro-batches.
+    /// - returns samples per second.
     ///
     /// # Errors
-    /// With the config's key, if the device is not on this machine or does not compute in
-    /// the run's precision.
+    /// With the config's key, if the device is not available or does not support the run's
+    /// precision.
     ///
     /// # Panics
     /// If the device fails.

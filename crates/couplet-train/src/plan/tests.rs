@@ -33,7 +33,7 @@ fn bytes(plan: &RunPlan, name: &str) -> f64 {
 }
 
 #[test]
-fn everything_is_trained_three_passes_long_by_default() {
+fn a_step_costs_three_forward_passes_by_default() {
     let plan = plan(&[]);
     let all = plan.model.image.parameters + plan.model.text.parameters;
     assert_eq!(plan.trained_parameters, all + 1);
@@ -47,7 +47,7 @@ fn everything_is_trained_three_passes_long_by_default() {
 }
 
 #[test]
-fn parts_of_a_batch_run_once_more_and_hold_less() {
+fn micro_batches_run_once_more_and_need_less_memory() {
     let (whole, parts) = (
         plan(&["batch.global=256"]),
         plan(&["batch.global=256", "batch.micro=64"]),
@@ -58,7 +58,7 @@ fn parts_of_a_batch_run_once_more_and_hold_less() {
     let again = plan(&["batch.recompute_blocks=true"]);
     assert!((again.step_flops / again.forward_flops - 4.0).abs() < 1e-9);
     assert!(bytes(&again, "activations") < bytes(&plan(&[]), "activations") / 2.0);
-    // Frozen blocks are not: of four, one is.
+    // Frozen blocks are not recomputed: only one of four is.
     let last = "freeze.image=all but last 1 block";
     let frozen = plan(&["batch.recompute_blocks=true", last]);
     let image = frozen.model.image.flops;
@@ -69,7 +69,7 @@ fn parts_of_a_batch_run_once_more_and_hold_less() {
 }
 
 #[test]
-fn patches_that_are_left_out_cost_nothing() {
+fn dropped_patches_cost_nothing() {
     let all = plan(&[]);
     let half = plan(&["model.image.patch_dropout=0.5"]);
     let text = all.forward_flops - all.model.image.flops;
@@ -80,13 +80,13 @@ fn patches_that_are_left_out_cost_nothing() {
     let expected = 3.0 * (spec.image_train_flops() + text);
     assert!((half.step_flops / expected - 1.0).abs() < 1e-9);
     assert_eq!(half.forward_flops, all.forward_flops);
-    // Of 1 + 16 tokens 1 + 8 are left, of all of which the embedding is computed still.
+    // 1 + 8 of 1 + 16 tokens remain, but all patches are embedded.
     let ratio = spec.image_train_flops() / spec.image_flops();
     assert!((9.0 / 17.0..0.6).contains(&ratio), "{ratio}");
 }
 
 #[test]
-fn a_run_elsewhere_is_planned_here() {
+fn a_run_on_another_machine_can_be_planned() {
     let set = ["device=cuda:999", "precision=bf16"];
     assert!(read(&set, DeviceCheck::Local).is_err());
     let checked = read(&set, DeviceCheck::Skip).unwrap();
@@ -96,7 +96,7 @@ fn a_run_elsewhere_is_planned_here() {
 }
 
 #[test]
-fn what_is_frozen_costs_its_forward_pass_alone() {
+fn a_frozen_tower_costs_only_its_forward_pass() {
     let frozen = plan(&[
         "freeze.image=all",
         "ema.decay=0.99",
@@ -115,10 +115,12 @@ fn what_is_frozen_costs_its_forward_pass_alone() {
 }
 
 #[test]
-fn too_little_memory_is_told_before_the_run() {
+fn too_little_memory_is_reported_before_the_run() {
     assert_eq!(memory_warning(1e9, 1_000_000_001, 77, ""), None);
-    let told = memory_warning(2.0 * 1024.0 * 1024.0, 1 << 20, 77, "lower batch.micro").unwrap();
-    assert!(told.contains("about 2 MiB more, and 1 are free") && told.contains("batch.micro"));
+    let warning = memory_warning(2.0 * 1024.0 * 1024.0, 1 << 20, 77, "lower batch.micro").unwrap();
+    assert!(
+        warning.contains("about 2 MiB more, but only 1 MiB") && warning.contains("batch.micro")
+    );
     let model = Clip::init(
         &checked(&[]).config.model.spec(),
         0,

@@ -19,10 +19,10 @@ pub struct SweepConfig {
     pub goal: Goal,
     #[serde(default)]
     pub search: Search,
-    /// Keys that every trial sets, as `--set` takes them.
+    /// Values that every trial sets, in the form of `--set`.
     #[serde(default)]
     pub set: Vec<String>,
-    /// What is tried of each key: a list of values, or for random search a range.
+    /// The values to try for each key: a list, or for random search a range.
     pub keys: Table,
 }
 
@@ -42,7 +42,7 @@ pub enum Search {
     /// Every combination.
     #[default]
     Grid,
-    /// So many draws, each a pure function of seed, trial and key.
+    /// This many draws, each a pure function of seed, trial and key.
     Random {
         trials: usize,
         #[serde(default)]
@@ -50,7 +50,7 @@ pub enum Search {
     },
 }
 
-/// `{ min, max, scale }`: drawn evenly between, or evenly between the logarithms.
+/// `{ min, max, scale }`: a uniform draw, or a uniform draw of the logarithm.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Range {
@@ -69,7 +69,7 @@ pub(super) enum Scale {
 }
 
 impl Range {
-    /// - share: of the way from `min` to `max`, in [0, 1).
+    /// - share: the position between `min` and `max`, in [0, 1).
     pub(super) fn at(self, share: f64) -> Result<f64, &'static str> {
         if !(self.min.is_finite() && self.max.is_finite() && self.min < self.max) {
             return Err("min must be below max");

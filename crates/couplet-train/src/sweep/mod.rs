@@ -1,4 +1,4 @@
-//! Many runs of one config with some keys set otherwise, ranked by one metric.
+//! Many runs of one config with different values of some keys, ranked by one metric.
 //!
 //! Source: Radford et al. 2021, section 2.5: "a combination of grid searches, random
 //! search, and manual tuning" on a small model.
@@ -22,12 +22,12 @@ use crate::config::{ConfigError, ResolvedRun, RunConfig};
 use crate::observer::{Observer, StopReason, StopSignal};
 use crate::trainer::{TrainError, train};
 
-/// What a finished trial leaves in its folder.
+/// The file that a finished trial writes to its folder.
 const DONE: &str = "trial.json";
-/// The results so far, the best first.
+/// The file of the results so far, the best first.
 const RANKING: &str = "ranking.json";
 
-/// Why a sweep cannot go on.
+/// Why a sweep cannot start or continue.
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
     #[error("{}: cannot be read or written", path.display())]
@@ -55,24 +55,23 @@ pub enum SweepError {
     },
 }
 
-/// What a finished trial notes beside its run: what it was, so that a changed sweep runs
-/// it again.
+/// What a finished trial records: its config, so that a changed sweep runs it again.
 #[derive(Debug, Serialize, Deserialize)]
 struct Done {
     config: String,
     seconds: f64,
-    /// Why its numbers broke, if they did.
+    /// Why it has no result, if it failed.
     error: Option<String>,
 }
 
-/// What came of a trial.
+/// The result of a trial.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TrialResult {
     pub trial: String,
     pub set: Vec<String>,
-    /// The best value of the metric; none if the numbers broke.
+    /// The best value of the metric; none if the run failed.
     pub value: Option<f64>,
-    /// When it was reached.
+    /// The step of that value.
     pub step: Option<u64>,
     pub seconds: f64,
     /// Why there is no value.
@@ -80,7 +79,7 @@ pub struct TrialResult {
     pub error: Option<String>,
 }
 
-/// A sweep whose configs have all been read.
+/// A sweep whose configs are all valid.
 pub struct Sweep {
     table: SweepConfig,
     folder: PathBuf,
@@ -116,10 +115,10 @@ impl Sweep {
         for trial in &sweep.trials {
             let names = sweep.config(trial)?.metric_names();
             if !names.contains(&sweep.table.metric) {
-                let (metric, there_are) = (&sweep.table.metric, names.join(", "));
-                let message =
-                    format!("metric: `{metric}` is never measured; there are {there_are}");
-                return Err(unsound(message.into()));
+                let (metric, available) = (&sweep.table.metric, names.join(", "));
+                return Err(unsound(format!(
+                    "metric: `{metric}` is never measured; the metrics are {available}"
+                )));
             }
         }
         Ok(sweep)
@@ -140,8 +139,8 @@ impl Sweep {
         &self.table.metric
     }
 
-    /// Runs one trial to its end, or goes on with it; one that is done is only read.
-    /// - returns `None` if `stop` asked before the end.
+    /// Runs one trial to its end or continues it; the result of a finished trial is read.
+    /// - returns `None` if `stop` was set before the end.
     ///
     /// # Errors
     /// If data or disk fail. A loss that is not finite is a result.

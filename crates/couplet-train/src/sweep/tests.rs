@@ -18,7 +18,7 @@ fn a_grid_has_every_combination() {
 }
 
 #[test]
-fn draws_lie_in_their_range_and_repeat() {
+fn draws_are_in_their_range_and_repeat() {
     let table = table(
         "search = { kind = \"random\", trials = 40, seed = 3 }\n[keys]\n\
          \"optimizer.lr\" = { min = 1e-4, max = 1e-2, scale = \"log\" }\n\
@@ -44,11 +44,11 @@ fn draws_lie_in_their_range_and_repeat() {
 }
 
 #[test]
-fn what_cannot_be_searched_is_named() {
+fn keys_that_cannot_be_searched_are_named() {
     for (more, message) in [
-        ("[keys]", "names nothing"),
-        ("[keys]\nseed = { min = 1, max = 2 }", "a grid takes a list"),
-        ("[keys]\nseed = []", "a list is empty"),
+        ("[keys]", "at least one key"),
+        ("[keys]\nseed = { min = 1, max = 2 }", "a grid needs a list"),
+        ("[keys]\nseed = []", "an empty list"),
         (
             "search = { kind = \"random\", trials = 2 }\n[keys]\nlr = { min = 0.0, max = 1.0, scale = \"log\" }",
             "needs a positive min",

@@ -9,19 +9,22 @@ use super::config::{Range, Search, SweepConfig};
 /// One run of a sweep.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trial {
-    /// Its folder within the sweep's.
+    /// The name of its folder in the sweep's folder.
     pub name: String,
-    /// What it sets, as `--set` takes it.
+    /// The values that it sets, in the form of `--set`.
     pub set: Vec<String>,
 }
 
 impl SweepConfig {
     pub(super) fn trials(&self) -> Result<Vec<Trial>, String> {
         if self.name.trim_matches(['.', ' ']).is_empty() || self.name.contains(['/', '\\']) {
-            return Err("name: must be a plain name: the sweep's folder is called so".into());
+            return Err(
+                "name: must be a plain name without `/` or `\\`; it names the sweep's folder"
+                    .into(),
+            );
         }
         if self.keys.is_empty() {
-            return Err("keys: names nothing to try".into());
+            return Err("keys: must list at least one key".into());
         }
         let sets = match self.search {
             Search::Grid => self.grid()?,
@@ -47,7 +50,7 @@ impl SweepConfig {
         let mut sets: Vec<Vec<String>> = vec![Vec::new()];
         for (key, values) in &self.keys {
             let Value::Array(values) = values else {
-                return Err(format!("keys.\"{key}\": a grid takes a list of values"));
+                return Err(format!("keys.\"{key}\": a grid needs a list of values"));
             };
             sets = sets
                 .iter()
@@ -58,7 +61,7 @@ impl SweepConfig {
                 .collect();
         }
         if sets.is_empty() {
-            return Err("keys: a list is empty".into());
+            return Err("keys: must not contain an empty list".into());
         }
         Ok(sets)
     }
@@ -67,7 +70,7 @@ impl SweepConfig {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         bytes[8..16].copy_from_slice(&trial.to_le_bytes());
-        // One stream a trial: keys draw in their order.
+        // One random stream per trial, from which the keys draw in order.
         let mut rng = ChaCha8Rng::from_seed(bytes);
         let mut set = Vec::new();
         for (key, values) in &self.keys {
@@ -86,7 +89,7 @@ impl SweepConfig {
                 }
                 _ => {
                     return Err(format!(
-                        "keys.\"{key}\": a list of values, or a range such as \
+                        "keys.\"{key}\": expected a list of values, or a range such as \
                          {{ min = 1e-4, max = 1e-2, scale = \"log\" }}"
                     ));
                 }
@@ -97,7 +100,8 @@ impl SweepConfig {
     }
 }
 
-/// Of what the trial sets, so that a sweep can grow: what was done keeps its folder.
+/// A name derived from the values that the trial sets, so that trials of a sweep that grows keep
+/// their folders.
 fn trial_name(set: &[String]) -> String {
     // 64-bit FNV-1a, which stays the same in every release.
     let hash = set

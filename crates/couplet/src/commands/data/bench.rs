@@ -16,7 +16,7 @@ use crate::exit_code;
 pub(crate) struct BenchArguments {
     #[command(flatten)]
     config: ConfigArguments,
-    /// How long to measure, after two batches of warm-up
+    /// How long to measure, in seconds, after two batches of warm-up
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
     /// Report whether a device with this throughput would have to wait for data

@@ -51,7 +51,7 @@ fn bar(count: Option<usize>, unit: &str) -> ProgressBar {
         Some(_) => format!("{{bar:24}} {{pos}}/{{len}} {unit}  {{per_sec}}  {{eta}} left"),
         None => format!("{{spinner}} {{pos}} {unit}  {{per_sec}}  {{elapsed}}"),
     };
-    let style = ProgressStyle::with_template(&template).expect("the template is sound");
+    let style = ProgressStyle::with_template(&template).expect("the template is valid");
     let bar = count.map_or_else(ProgressBar::new_spinner, |len| ProgressBar::new(len as u64));
     bar.with_style(style)
 }

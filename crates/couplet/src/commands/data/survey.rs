@@ -63,7 +63,7 @@ pub(crate) fn check(arguments: &CheckArguments) -> anyhow::Result<u8> {
     })
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a share for people")]
+#[expect(clippy::cast_precision_loss, reason = "a rounded number for display")]
 fn print_counts(survey: &DatasetStats) {
     let bad: usize = survey.causes().values().sum();
     let share = 100.0 * bad as f64 / survey.samples.max(1) as f64;
