@@ -44,22 +44,6 @@ impl ResolvedRun {
             OptimizerConfig::AdamW(_) | OptimizerConfig::Lamb(_) => 2.0,
             OptimizerConfig::Lion(_) => 1.0,
         };
-        let pass = PassMemory {
-            tokens: plan.tokens,
-            precision: config.precision,
-            has_kernels: plan.device == DeviceSetting::Flex,
-            recompute_blocks: config.batch.recompute_blocks,
-            freeze: config.freeze,
-        };
-        let [image, text] = spec.activation_bytes(&pass);
-        let activations = if config.classify.is_some() {
-            image
-        } else if plan.micro_batch < plan.batch {
-            // One tower's graph at a time.
-            image.max(text)
-        } else {
-            image + text
-        };
         let rows = (config.batch.logit_rows).unwrap_or_else(|| default_chunk(plan.batch));
         let (batch, side) = (plan.batch as f64, spec.image.image_size() as f64);
         let loss_values = match &self.data.classes {
@@ -88,7 +72,7 @@ impl ResolvedRun {
             part(AVERAGE, average),
             part(
                 "activations",
-                plan.micro_batch as f64 * activations / F32_BYTES,
+                plan.micro_batch as f64 * self.activations(spec, plan) / F32_BYTES,
             ),
             part("features and logits", LOSS_COPIES * loss_values as f64),
         ];
@@ -99,6 +83,27 @@ impl ResolvedRun {
         });
         memory.retain(|part| part.bytes > 0.0);
         plan.memory = memory;
+    }
+
+    /// Bytes of activations per pair of a micro-batch.
+    fn activations(&self, spec: &ModelSpec, plan: &RunPlan) -> f64 {
+        let config = &self.config;
+        let pass = PassMemory {
+            tokens: plan.tokens,
+            precision: config.precision,
+            has_kernels: plan.device == DeviceSetting::Flex,
+            recompute_blocks: config.batch.recompute_blocks,
+            freeze: config.freeze,
+        };
+        let [image, text] = spec.activation_bytes(&pass);
+        if config.classify.is_some() {
+            image
+        } else if plan.micro_batch < plan.batch {
+            // One tower's graph at a time.
+            image.max(text)
+        } else {
+            image + text
+        }
     }
 
     /// Warns that the run may not fit into memory and says what helps; on the CPU only, where the

@@ -1,5 +1,7 @@
 //! `couplet plan`.
 
+use std::fmt::Display;
+
 use clap::Args;
 use couplet_train::{DeviceCheck, RunConfig, RunPlan};
 
@@ -84,7 +86,6 @@ fn to_json(plan: &RunPlan, speed: Option<f64>) -> serde_json::Value {
 #[expect(clippy::cast_precision_loss, reason = "counts are printed in millions")]
 fn print(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) {
     let millions = |count: u64| count as f64 / 1e6;
-    let line = |name: &str, text: String| println!("  {name:12}{text}");
     let (image, text) = (plan.model.image.parameters, plan.model.text.parameters);
     println!(
         "{} on {}, {}\n",
@@ -92,7 +93,7 @@ fn print(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) {
         plan.device,
         format!("{:?}", plan.precision).to_lowercase()
     );
-    line(
+    print_line(
         "parameters",
         format!(
             "{:.2} M: image tower {:.2} M, text tower {:.2} M; {:.2} M are trained",
@@ -102,7 +103,7 @@ fn print(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) {
             millions(plan.trained_parameters)
         ),
     );
-    line(
+    print_line(
         "arithmetic",
         format!(
             "{} GFLOPs per sample forward, {} in a training step, with captions of {} tokens",
@@ -115,7 +116,7 @@ fn print(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) {
         1 => String::new(),
         parts => format!(" (in {parts} micro-batches of {})", plan.micro_batch),
     };
-    line(
+    print_line(
         "steps",
         format!(
             "{} of {} samples{parts}, {} per epoch of {} samples; {:.3} M samples in total",
@@ -126,9 +127,18 @@ fn print(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) {
             millions(plan.samples())
         ),
     );
-    line(
+    print_memory(plan);
+    print_line("time", time_in_words(arguments, plan, speed));
+}
+
+fn print_line(name: &str, text: impl Display) {
+    println!("  {name:12}{text}");
+}
+
+fn print_memory(plan: &RunPlan) {
+    print_line(
         "memory",
-        "estimated, in MiB, without the program itself and shuffle buffers".into(),
+        "estimated, in MiB, without the program itself and shuffle buffers",
     );
     for part in &plan.memory {
         let on_host = if part.on_host { ", on the host" } else { "" };
@@ -144,20 +154,19 @@ fn print(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) {
         "",
         (plan.bytes(false) + plan.bytes(true)) / MIB
     );
-    let time = match speed {
-        Some(speed) => format!(
-            "{} for all steps at {} samples/s{}",
-            in_words(seconds(plan, speed)),
-            rounded(speed),
-            if arguments.measure {
-                ", measured on random data"
-            } else {
-                ""
-            }
-        ),
-        None => "unknown; give --speed SAMPLES/S or --measure".into(),
+}
+
+fn time_in_words(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) -> String {
+    let Some(speed) = speed else {
+        return "unknown; give --speed SAMPLES/S or --measure".into();
     };
-    line("time", time);
+    let source = if arguments.measure {
+        ", measured on random data"
+    } else {
+        ""
+    };
+    let (time, speed) = (in_words(seconds(plan, speed)), rounded(speed));
+    format!("{time} for all steps at {speed} samples/s{source}")
 }
 
 /// To three significant digits.

@@ -143,7 +143,7 @@ fn probes_are_fitted_and_kept() {
     assert_eq!(report[0]["c"], 1.0);
     assert!(workspace.path("probe.safetensors").is_file());
     let (report, printed) = eval(&workspace, "linear-probe", &[]);
-    assert!(printed.contains("of the validation images"), "{printed}");
+    assert!(printed.contains("on the validation images"), "{printed}");
     assert!(report[0]["c"].as_f64().unwrap() > 0.0);
     let (report, _) = eval(&workspace, "knn", &["-k", "3"]);
     assert_eq!(report[0]["protocol"], "knn");
