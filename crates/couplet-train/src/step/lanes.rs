@@ -16,7 +16,7 @@ use couplet_model::{
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::encode::{Encoded, Encoding, GradientSum, Passes};
-use crate::DeviceSetting;
+use crate::device::DeviceSetting;
 
 /// Each lane has gradients of all parameters.
 const MOST: usize = 4;

@@ -270,8 +270,9 @@ fn frozen_norms_stay_as_they_are_and_the_others_follow_every_micro_batch() {
     };
     let model = Clip::init(&resnet(), 0, &device).freeze(table, &resnet());
     let before = couplet_model::weights::parameters(&model);
-    let settings: crate::OptimizerSettings = serde_json::from_str(r#"{"lr": 1e-3}"#).unwrap();
-    let table = crate::OptimizerConfig::AdamW(settings);
+    let settings: crate::optimizer::OptimizerSettings =
+        serde_json::from_str(r#"{"lr": 1e-3}"#).unwrap();
+    let table = crate::optimizer::OptimizerConfig::AdamW(settings);
     let mut optimizer = ModelOptimizer::new(&table, &resnet());
     let context = context(LOSSES[0], 2, Box::new(Solo));
     let (model, report) = step(
@@ -339,7 +340,7 @@ fn half_precision_gradients_point_the_same_way() {
 
 #[test]
 fn an_overflow_leaves_the_model_as_it_was() {
-    use crate::{OptimizerConfig, OptimizerSettings};
+    use crate::optimizer::{OptimizerConfig, OptimizerSettings};
     let table = OptimizerConfig::AdamW(OptimizerSettings {
         lr: 1e-3,
         betas: [0.9, 0.98],
