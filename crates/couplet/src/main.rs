@@ -13,6 +13,7 @@ mod commands;
 #[cfg(feature = "dashboard")]
 mod dashboard;
 mod exit_code;
+mod failure;
 mod memory;
 mod progress;
 
@@ -120,17 +121,4 @@ fn main() -> ExitCode {
             })
         }
     }
-}
-
-/// The error with its causes, each said once: many of ours quote their cause themselves.
-fn describe(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if text.is_empty() {
-            text = cause;
-        } else if !text.contains(cause.trim_end()) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
 }

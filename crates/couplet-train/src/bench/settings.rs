@@ -1,5 +1,7 @@
 //! The settings of a benchmark of training steps.
 
+use std::error::Error;
+
 use burn::tensor::Device;
 use couplet_loss::Loss;
 use couplet_model::{FreezeConfig, ModelSpec, Precision};
@@ -67,15 +69,28 @@ impl StepBenchSettings {
 pub struct StepBenchError {
     pub argument: &'static str,
     pub message: String,
+    pub source: Option<Box<dyn Error + Send + Sync>>,
 }
 
 /// Opens the device, unless a setting is impossible.
 pub(super) fn check(settings: &StepBenchSettings) -> Result<Device, StepBenchError> {
-    let fail = |argument, message: String| Err(StepBenchError { argument, message });
+    let fail = |argument, message: String| {
+        Err(StepBenchError {
+            argument,
+            message,
+            source: None,
+        })
+    };
     let spec = &settings.spec;
     let device = match settings.device.open() {
         Ok(device) => device,
-        Err(error) => return fail("--device", error.to_string()),
+        Err(error) => {
+            return Err(StepBenchError {
+                argument: "--device",
+                message: format!("cannot use {}", settings.device),
+                source: Some(error.into()),
+            });
+        }
     };
     if let Some(dtype) = settings.precision.dtype()
         && !device.supports_dtype(dtype)

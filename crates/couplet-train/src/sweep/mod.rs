@@ -4,6 +4,7 @@
 //! search, and manual tuning" on a small model.
 
 mod config;
+mod problem;
 #[cfg(test)]
 mod tests;
 mod trials;
@@ -12,10 +13,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use couplet_data::with_causes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 pub use self::config::{Goal, Search, SweepConfig};
+use self::problem::Problem;
 pub use self::trials::Trial;
 use crate::checkpoint::{CheckpointError, RunFolder};
 use crate::config::{ConfigError, ResolvedRun, RunConfig};
@@ -116,9 +119,9 @@ impl Sweep {
             let names = sweep.config(trial)?.metric_names();
             if !names.contains(&sweep.table.metric) {
                 let (metric, available) = (&sweep.table.metric, names.join(", "));
-                return Err(unsound(format!(
-                    "metric: `{metric}` is never measured; the metrics are {available}"
-                )));
+                let message =
+                    format!("metric: `{metric}` is never measured; the metrics are {available}");
+                return Err(unsound(message.into()));
             }
         }
         Ok(sweep)

@@ -55,6 +55,6 @@ fn keys_that_cannot_be_searched_are_named() {
         ),
     ] {
         let error = table(more).trials().unwrap_err();
-        assert!(error.contains(message), "{error}");
+        assert!(error.message.contains(message), "{error:?}");
     }
 }

@@ -5,6 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use toml::Value;
 
 use super::config::{Range, Search, SweepConfig};
+use super::problem::Problem;
 
 /// One run of a sweep.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,7 +17,7 @@ pub struct Trial {
 }
 
 impl SweepConfig {
-    pub(super) fn trials(&self) -> Result<Vec<Trial>, String> {
+    pub(super) fn trials(&self) -> Result<Vec<Trial>, Problem> {
         if self.name.trim_matches(['.', ' ']).is_empty() || self.name.contains(['/', '\\']) {
             return Err(
                 "name: must be a plain name without `/` or `\\`; it names the sweep's folder"
@@ -46,11 +47,11 @@ impl SweepConfig {
     }
 
     /// Every combination, the last key changing first.
-    fn grid(&self) -> Result<Vec<Vec<String>>, String> {
+    fn grid(&self) -> Result<Vec<Vec<String>>, Problem> {
         let mut sets: Vec<Vec<String>> = vec![Vec::new()];
         for (key, values) in &self.keys {
             let Value::Array(values) = values else {
-                return Err(format!("keys.\"{key}\": a grid needs a list of values"));
+                return Err(format!("keys.\"{key}\": a grid needs a list of values").into());
             };
             sets = sets
                 .iter()
@@ -66,7 +67,7 @@ impl SweepConfig {
         Ok(sets)
     }
 
-    fn draw(&self, seed: u64, trial: u64) -> Result<Vec<String>, String> {
+    fn draw(&self, seed: u64, trial: u64) -> Result<Vec<String>, Problem> {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         bytes[8..16].copy_from_slice(&trial.to_le_bytes());
@@ -79,8 +80,9 @@ impl SweepConfig {
                     values[rng.random_range(0..values.len())].clone()
                 }
                 Value::Table(_) => {
-                    let range: Range = (values.clone().try_into())
-                        .map_err(|error| format!("keys.\"{key}\": {error}"))?;
+                    let range: Range = values.clone().try_into().map_err(|error| {
+                        Problem::caused_by(&format!("keys.\"{key}\": not a range"), error)
+                    })?;
                     Value::Float(
                         range
                             .at(rng.random())
@@ -91,7 +93,8 @@ impl SweepConfig {
                     return Err(format!(
                         "keys.\"{key}\": expected a list of values, or a range such as \
                          {{ min = 1e-4, max = 1e-2, scale = \"log\" }}"
-                    ));
+                    )
+                    .into());
                 }
             };
             set.push(assignment(key, &value));

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use burn::tensor::Tensor;
 use clap::Args;
+use couplet_data::LastCause;
 use couplet_eval::{Classifier, Encoder};
 
 use super::inputs::image_files;

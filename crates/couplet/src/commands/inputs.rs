@@ -11,10 +11,10 @@ pub(crate) fn read_lines(path: &Path) -> anyhow::Result<Vec<String>> {
         let mut bytes = Vec::new();
         std::io::stdin()
             .read_to_end(&mut bytes)
-            .context("standard input")?;
+            .context("standard input cannot be read")?;
         bytes
     } else {
-        std::fs::read(path).with_context(|| path.display().to_string())?
+        std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?
     };
     let text = String::from_utf8(bytes).map_err(|error| {
         let sound = &error.as_bytes()[..error.utf8_error().valid_up_to()];
@@ -38,7 +38,7 @@ pub(crate) fn image_files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
                     .map(|entry| entry.map(|entry| entry.path()))
                     .collect::<Result<Vec<_>, _>>()
             })
-            .with_context(|| path.display().to_string())?;
+            .with_context(|| format!("{}: cannot be read", path.display()))?;
         inside.retain(|file| couplet_data::is_image_name(file));
         if inside.is_empty() {
             return Err(anyhow!(

@@ -62,14 +62,17 @@ impl OptionalModel {
 
     /// Opens the device alone.
     pub fn open_device(&self) -> anyhow::Result<burn::tensor::Device> {
-        self.options.device.open().context("--device")
+        self.options
+            .device
+            .open()
+            .context("--device cannot be used")
     }
 }
 
 impl ModelOptions {
     /// Opens the model at `path` with these options.
     pub fn open(&self, path: &Path) -> anyhow::Result<Encoder> {
-        let device = self.device.open().context("--device")?;
+        let device = self.device.open().context("--device cannot be used")?;
         let preprocess = self.set.iter().map(|entry| preprocess_value(entry));
         let options = OpenOptions {
             arch: self.arch.clone(),

@@ -50,7 +50,8 @@ fn train(arguments: &TokenizerTrainArguments) -> anyhow::Result<u8> {
         min_frequency: arguments.min_frequency,
     };
     if let Some(folder) = arguments.out.parent().filter(|f| !f.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("{}: cannot be written", folder.display()))?;
     }
     let size = train_tokenizer(captions.iter(), options, &arguments.out)?;
     println!(

@@ -52,10 +52,8 @@ pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<u8> {
     let mut screen = screen(arguments, &stop);
     let outcome = couplet_train::train(&checked, &folder, &stop, screen.as_mut());
     screen.finish();
-    let outcome = outcome.map_err(|error| {
-        let next = format!("the run folder is {}", path.display());
-        anyhow!(error).context(next)
-    })?;
+    let outcome = outcome
+        .map_err(|error| anyhow!(error).context(format!("{}: the run failed", path.display())))?;
     print_outcome(arguments, &checked.config, &path, &outcome);
     Ok(match outcome.ending {
         StopReason::Interrupted => exit_code::INTERRUPTED,

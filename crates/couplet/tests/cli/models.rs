@@ -9,7 +9,7 @@ use couplet_model::{Clip, PreprocessSpec, open_clip, presets, weights};
 use crate::workspace::{Workspace, fail, succeed};
 
 /// A folder with `model`, `image.png` and `texts.txt`.
-fn scene(preset: &str) -> Workspace {
+pub fn scene(preset: &str) -> Workspace {
     let workspace = Workspace::with(&[("texts.txt", "a red circle\na blue star\n")]);
     let spec = presets::find(preset).unwrap();
     let model = workspace.path("model");
@@ -25,7 +25,7 @@ fn scene(preset: &str) -> Workspace {
 }
 
 /// The binary with these arguments, none of which has a space.
-fn couplet(workspace: &Workspace, arguments: &str) -> Command {
+pub fn couplet(workspace: &Workspace, arguments: &str) -> Command {
     let arguments: Vec<&str> = arguments.split(' ').collect();
     workspace.couplet(&arguments)
 }

@@ -54,7 +54,7 @@ fn class_folder(arguments: &ShapesArguments) -> anyhow::Result<u8> {
     let bar = bar(Some(samples), "samples");
     let progress = |done: usize| bar.set_position(done as u64);
     write_class_folder(samples, arguments.seed, size, out, progress)
-        .with_context(|| out.display().to_string())?;
+        .with_context(|| format!("{}: cannot be written", out.display()))?;
     bar.finish_and_clear();
     println!(
         "wrote {samples} images to {}, one folder per class",

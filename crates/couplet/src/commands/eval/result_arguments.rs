@@ -25,13 +25,15 @@ impl ResultArguments {
         let Some(folder) = &self.details else {
             return Ok(());
         };
-        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        fs::create_dir_all(folder)
+            .with_context(|| format!("{}: cannot be written", folder.display()))?;
         for (end, text) in [
             ("classes.csv", confusion.to_csv()),
             ("confusion.svg", confusion.to_svg()),
         ] {
             let path = folder.join(format!("{dataset}-{end}"));
-            fs::write(&path, text).with_context(|| path.display().to_string())?;
+            fs::write(&path, text)
+                .with_context(|| format!("{}: cannot be written", path.display()))?;
         }
         Ok(())
     }
@@ -54,5 +56,5 @@ pub(super) fn check_folders(files: &[&Path]) -> anyhow::Result<()> {
 
 pub(super) fn write_json(file: &Path, value: &impl serde::Serialize) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(value)?;
-    fs::write(file, text + "\n").with_context(|| file.display().to_string())
+    fs::write(file, text + "\n").with_context(|| format!("{}: cannot be written", file.display()))
 }

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
+use couplet_data::with_causes;
 use couplet_eval::{
     Dataset, Encoder, EvalOptions, ProbeData, ProbeSettings, Report, SolverOptions, Task, knn,
     linear_probe, retrieval, zero_shot,
@@ -15,6 +16,7 @@ use super::result_arguments::write_json;
 use super::{open_datasets, options, print_skipped};
 use crate::commands::model_arguments::ModelOptions;
 use crate::exit_code;
+use crate::failure;
 use crate::progress::{Progress, Screen, print_reports};
 
 #[derive(Debug, Args)]
@@ -66,7 +68,7 @@ pub(super) fn run(arguments: &SuiteArguments) -> anyhow::Result<u8> {
                 }) =>
             {
                 let name = &opened[0].name;
-                failures.push(format!(
+                failures.push(anyhow!(
                     "{}: another dataset is named `{name}` too; rename one of them in its file",
                     path.display()
                 ));
@@ -126,7 +128,7 @@ fn evaluate(
         return Ok(reports);
     }
     if let Err(error) = dataset.train_images() {
-        eprintln!("{}: skipping --also: {error}", dataset.name);
+        eprintln!("{}: skipping --also: {}", dataset.name, with_causes(&error));
         return Ok(reports);
     }
     let mut progress = Progress::new();
