@@ -26,7 +26,6 @@ mod optimizer;
 #[cfg(test)]
 mod parity;
 mod plan;
-mod ranking;
 mod schedule;
 mod step;
 mod sweep;

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use couplet_eval::Report;
 
-use crate::{Checkpoint, TrainLine};
+use crate::checkpoint::Checkpoint;
+use crate::log::TrainLine;
 
 /// Asks a run to stop at the end of its step.
 #[derive(Debug, Clone, Default)]

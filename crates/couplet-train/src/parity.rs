@@ -14,8 +14,9 @@ use couplet_model::{
     l2_normalize, map_parameters, open_clip, visit_parameters,
 };
 
-use crate::optimizer::{ModelOptimizer, OptimizerStep, global_norm};
-use crate::{OptimizerConfig, OptimizerSettings};
+use crate::optimizer::{
+    ModelOptimizer, OptimizerConfig, OptimizerSettings, OptimizerStep, global_norm,
+};
 
 const FEATURES: f64 = 1e-5;
 const GRADIENTS: f64 = 1e-4;

@@ -14,22 +14,22 @@ use couplet_train::{EpochSummary, Event, Observer, RunSizes, StopSignal, TrainLi
 
 use crate::progress::Screen;
 
-/// Curves of a run in the terminal.
+/// Plots of a run in the terminal.
 pub(crate) struct Dashboard {
-    /// `None` once it is closed.
+    /// `None` once closed.
     renderer: Option<TuiMetricsRendererWrapper>,
     /// Set by the dashboard's own key for stopping.
     interrupter: Interrupter,
     stop: StopSignal,
-    /// Names of the metrics that the renderer knows.
+    /// Names of the registered metrics.
     known: Vec<String>,
     steps_per_epoch: u64,
     is_evaluating: bool,
-    /// Said when the terminal is itself again.
+    /// Printed once the terminal is restored.
     warnings: Vec<String>,
 }
 
-/// Which curve of a metric a value belongs to.
+/// The curve of a metric that a value belongs to.
 #[derive(Clone, Copy)]
 enum Split {
     Train,
@@ -38,7 +38,7 @@ enum Split {
 
 impl Dashboard {
     /// Takes over the terminal.
-    /// - stop: what the key for stopping sets.
+    /// - stop: set by the dashboard's own key for stopping.
     pub(crate) fn new(stop: StopSignal) -> Self {
         let interrupter = Interrupter::new();
         Self {

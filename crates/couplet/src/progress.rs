@@ -1,4 +1,4 @@
-//! What a person sees of a run: a bar on a terminal, plain lines elsewhere.
+//! The display of a run: a progress bar on a terminal, plain lines elsewhere.
 
 use std::io::IsTerminal;
 
@@ -7,17 +7,17 @@ use couplet_eval::{Metric, MetricInfo, Report};
 use couplet_train::{EpochSummary, Event, Observer, RunSizes, TrainLine};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Something that shows a run and can be taken away.
+/// A display of a run that can be closed.
 pub(crate) trait Screen: Observer {
-    /// Leaves the terminal as it was, so that what is printed next stands alone.
+    /// Restores the terminal, so that further lines are printed below.
     fn finish(&mut self);
 }
 
-/// Draws a run's events.
+/// Shows a run's events.
 pub(crate) struct Progress {
-    /// Over a run's steps.
+    /// The steps of a run.
     bar: Option<ProgressBar>,
-    /// Over a dataset's images, outside a run.
+    /// The images of a dataset, when evaluating without a run.
     evaluation: Option<ProgressBar>,
     is_terminal: bool,
     total_steps: u64,
@@ -53,7 +53,7 @@ impl Progress {
         self.steps_per_epoch = plan.steps_per_epoch;
         self.log_steps = plan.log_steps;
         println!(
-            "{:.2} M parameters on {}; {} samples an epoch in {} steps of {}; {} steps in all",
+            "{:.2} M parameters on {}; {} samples per epoch in {} steps of {}; {} steps in total",
             millions(plan.parameters),
             plan.device,
             plan.samples_per_epoch,
@@ -66,9 +66,9 @@ impl Progress {
         }
         if self.is_terminal {
             let style = ProgressStyle::with_template(
-                "{bar:24} step {pos}/{len}  {msg}  {elapsed} gone, {eta} left",
+                "{bar:24} step {pos}/{len}  {msg}  {elapsed} elapsed, {eta} left",
             )
-            .expect("the template is sound");
+            .expect("the template is valid");
             let bar = ProgressBar::new(plan.total_steps).with_style(style);
             bar.set_position(plan.done_steps);
             bar.reset_eta();
@@ -111,7 +111,7 @@ impl Progress {
         indicatif::HumanDuration(seconds).to_string()
     }
 
-    /// Shows how far an evaluation is, on a terminal.
+    /// Shows the progress of an evaluation on a terminal.
     pub(crate) fn evaluating(&mut self, dataset: &str, done: usize, images: usize) {
         if let Some(bar) = &self.bar {
             bar.set_message(format!("evaluating {dataset}: {done}/{images} images"));
@@ -123,7 +123,7 @@ impl Progress {
         let bar = self.evaluation.get_or_insert_with(|| {
             let style =
                 ProgressStyle::with_template("{msg}  {bar:24} {pos}/{len} images  {eta} left")
-                    .expect("the template is sound");
+                    .expect("the template is valid");
             ProgressBar::new(images as u64).with_style(style)
         });
         bar.set_message(dataset.to_string());
@@ -166,7 +166,7 @@ impl Observer for Progress {
                 images,
             } => self.evaluating(dataset, done, images),
             Event::Evaluated { step, report } => {
-                // An epoch's own evaluations are in its table.
+                // Evaluations at the end of an epoch are in its table.
                 if !step.is_multiple_of(self.steps_per_epoch) && step != self.total_steps {
                     self.print(&format!(
                         "step {step}\n{}",
@@ -188,7 +188,7 @@ pub(crate) fn print_reports(reports: &[Report]) {
     println!("{}", table(reports));
 }
 
-/// A table for each protocol's numbers.
+/// A table per protocol.
 fn table(reports: &[Report]) -> String {
     let width = reports
         .iter()
@@ -230,12 +230,12 @@ fn table(reports: &[Report]) -> String {
     text
 }
 
-/// Of a metric's column: of its head, or of a value with its unit.
+/// The width of a metric's column, for its head and its values.
 fn width_of(metric: &Metric) -> usize {
     metric.info.label.chars().count().max(6)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a rounded number for people")]
+#[expect(clippy::cast_precision_loss, reason = "a rounded number for display")]
 fn millions(count: usize) -> f64 {
     count as f64 / 1e6
 }

@@ -17,8 +17,7 @@ use couplet_model::{ClassifierHead, Clip, FolderError, Freeze};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
-use crate::RunConfig;
-use crate::config::changes;
+use crate::config::{RunConfig, changes};
 use crate::loss_scale::LossScale;
 use crate::optimizer::ModelOptimizer;
 

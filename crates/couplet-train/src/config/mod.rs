@@ -19,9 +19,11 @@ use couplet_model::{
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
+use crate::device::DeviceSetting;
 use crate::duration::{Duration, Unit};
+use crate::ema::EmaConfig;
+use crate::optimizer::OptimizerConfig;
 use crate::schedule::ScheduleConfig;
-use crate::{DeviceSetting, EmaConfig, OptimizerConfig};
 
 pub(crate) use changes::changes;
 pub use check::ResolvedRun;

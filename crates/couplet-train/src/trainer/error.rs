@@ -5,8 +5,8 @@ use couplet_data::loader::LoaderError;
 use couplet_eval::{MissingTokenizer, OpenError};
 use couplet_model::FolderError;
 
-use crate::DeviceError;
 use crate::checkpoint::CheckpointError;
+use crate::device::DeviceError;
 use crate::log::LogError;
 
 /// Why a run failed.

@@ -1,16 +1,67 @@
 //! `couplet bench`.
 
 use anyhow::anyhow;
+use clap::{Args, Subcommand, ValueEnum};
 use couplet_model::{Precision, presets};
-use couplet_train::{StepBench, StepBenchSettings, bench_step};
+use couplet_train::{DeviceSetting, StepBench, StepBenchSettings, bench_step};
 
-use crate::{BenchStepArguments, PrecisionName};
+use crate::exit_code;
 
-pub(crate) fn step(arguments: &BenchStepArguments) -> anyhow::Result<u8> {
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Time training steps and the image tower's forward pass on random data
+    Step(BenchStepArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchStepArguments {
+    /// Preset to measure, one of `couplet model list`
+    #[arg(long, value_name = "PRESET")]
+    model: String,
+    /// Pairs per step
+    #[arg(long, value_name = "N")]
+    batch: usize,
+    /// Pairs per micro-batch [default: the whole batch]
+    #[arg(long, value_name = "N")]
+    micro: Option<usize>,
+    /// Precision of matrix products and convolutions
+    #[arg(long, default_value = "f32")]
+    precision: PrecisionName,
+    /// Device to run on: auto, flex (the CPU), cuda:N, rocm:N, metal, vulkan or wgpu
+    #[arg(long, default_value = "auto")]
+    device: DeviceSetting,
+    /// Tokens per caption, start and end tokens included [default: the model's context length]
+    #[arg(long, value_name = "T")]
+    caption_tokens: Option<usize>,
+    /// Number of steps to time
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    steps: u32,
+    /// Number of steps to run before them
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    warm_up: usize,
+    /// Print the results as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum PrecisionName {
+    F32,
+    Bf16,
+    F16,
+}
+
+pub(crate) fn run(command: &BenchCommand) -> anyhow::Result<u8> {
+    match command {
+        BenchCommand::Step(arguments) => step(arguments),
+    }
+}
+
+fn step(arguments: &BenchStepArguments) -> anyhow::Result<u8> {
     let spec = presets::find(&arguments.model).ok_or_else(|| {
         let names: Vec<_> = presets::names().collect();
         anyhow!(
-            "--model {}: not a preset; there are {}",
+            "--model {}: not a preset; the presets are {}",
             arguments.model,
             names.join(", ")
         )
@@ -32,7 +83,7 @@ pub(crate) fn step(arguments: &BenchStepArguments) -> anyhow::Result<u8> {
     } else {
         print(arguments, &bench);
     }
-    Ok(0)
+    Ok(exit_code::DONE)
 }
 
 impl From<PrecisionName> for Precision {
@@ -45,7 +96,7 @@ impl From<PrecisionName> for Precision {
     }
 }
 
-/// The middle, the least and the most.
+/// The median, the minimum and the maximum.
 fn spread(seconds: &[f64]) -> [f64; 3] {
     let mut sorted = seconds.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -95,7 +146,7 @@ fn print(arguments: &BenchStepArguments, bench: &StepBench) {
     );
     println!(
         "  {:16}{:>10}{:>20}{:>12}{:>12}{:>9}",
-        "", "median", "least to most", "samples/s", "TFLOP/s", "of peak"
+        "", "median", "min to max", "samples/s", "TFLOP/s", "of peak"
     );
     for (name, seconds, flops) in [
         ("training step", &bench.steps, bench.step_flops),
@@ -111,12 +162,12 @@ fn print(arguments: &BenchStepArguments, bench: &StepBench) {
         );
     }
     println!(
-        "\n  peak: a matrix product's {:.3} TFLOP/s",
+        "\n  peak: {:.3} TFLOP/s, measured on large matrix products",
         bench.matmul_flops / 1e12
     );
     if let Some(bytes) = bench.peak_memory {
         println!(
-            "  memory: at most {:.0} MiB",
+            "  memory: {:.0} MiB at the peak",
             bytes as f64 / f64::from(1 << 20)
         );
     }

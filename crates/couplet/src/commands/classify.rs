@@ -1,24 +1,47 @@
 //! `couplet classify`.
 
+use std::path::PathBuf;
+
 use anyhow::bail;
 use burn::tensor::Tensor;
+use clap::Args;
 use couplet_data::LastCause;
 use couplet_eval::{Classifier, Encoder};
 
-use super::{image_files, open_model};
-use crate::ClassifyArguments;
+use super::inputs::image_files;
+use super::model_arguments::ModelArguments;
+use crate::exit_code;
 
-/// Images that are read and encoded at once.
+#[derive(Debug, Args)]
+pub(crate) struct ClassifyArguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    /// Labels to choose from, separated by commas; not needed for a fine-tuned model, which has
+    /// classes of its own
+    #[arg(long, value_delimiter = ',', value_name = "LABEL,LABEL…")]
+    labels: Vec<String>,
+    /// Prompt with {} in place of the label; repeat to average several [default: the label alone]
+    #[arg(long, value_name = "TEXT", requires = "labels")]
+    template: Vec<String>,
+    /// Number of labels to print per image
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    top: usize,
+    /// Image files, or folders of images
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<PathBuf>,
+}
+
+/// Images per forward pass.
 const IMAGE_BATCH: usize = 32;
-/// A text that is its label and nothing else.
+/// A template of the label alone.
 const LABEL_ONLY: &str = "{}";
 
 pub(crate) fn run(arguments: &ClassifyArguments) -> anyhow::Result<u8> {
     let images = image_files(&arguments.images)?;
     let (encoder, labels, logits) = if arguments.labels.is_empty() {
-        of_head(arguments)?
+        from_head(arguments)?
     } else {
-        of_labels(arguments)?
+        from_labels(arguments)?
     };
     for chunk in images.chunks(IMAGE_BATCH) {
         let logits: Vec<f32> = logits(encoder.encode_images(chunk)?)
@@ -32,34 +55,34 @@ pub(crate) fn run(arguments: &ClassifyArguments) -> anyhow::Result<u8> {
             }
         }
     }
-    Ok(0)
+    Ok(exit_code::DONE)
 }
 
 /// From normalised image features to `[images, labels]`.
 type Logits = Box<dyn Fn(Tensor<2>) -> Tensor<2>>;
 
-/// By the classes that the model was fine-tuned to tell.
-fn of_head(arguments: &ClassifyArguments) -> anyhow::Result<(Encoder, Vec<String>, Logits)> {
-    let encoder = open_model(&arguments.model)?;
+/// The classes that the model was fine-tuned to.
+fn from_head(arguments: &ClassifyArguments) -> anyhow::Result<(Encoder, Vec<String>, Logits)> {
+    let encoder = arguments.model.open()?;
     let Some(head) = encoder.head().cloned() else {
         bail!(
-            "{}: the model has no head of its own; say by --labels what the images may show",
-            arguments.model.model.display()
+            "{}: the model has no classification head; give the labels to choose from with --labels",
+            arguments.model.path.display()
         );
     };
     let logits = move |features| head.classifier.forward(features);
     Ok((encoder, head.class_names, Box::new(logits)))
 }
 
-/// By the texts that are given.
-fn of_labels(arguments: &ClassifyArguments) -> anyhow::Result<(Encoder, Vec<String>, Logits)> {
+/// The labels that are given, as a zero-shot classifier.
+fn from_labels(arguments: &ClassifyArguments) -> anyhow::Result<(Encoder, Vec<String>, Logits)> {
     let labels: Vec<String> = arguments
         .labels
         .iter()
         .map(|label| label.trim().to_string())
         .collect();
     if labels.len() < 2 || labels.iter().any(String::is_empty) {
-        bail!("--labels takes at least two, divided by commas, such as \"a dog,a cat\"");
+        bail!("--labels: expected at least two, separated by commas, such as \"a dog,a cat\"");
     }
     let templates = if arguments.template.is_empty() {
         vec![LABEL_ONLY.to_string()]
@@ -67,16 +90,16 @@ fn of_labels(arguments: &ClassifyArguments) -> anyhow::Result<(Encoder, Vec<Stri
         arguments.template.clone()
     };
     if let Some(template) = templates.iter().find(|template| !template.contains("{}")) {
-        bail!("--template \"{template}\" has no {{}} for the label");
+        bail!("--template \"{template}\": expected {{}} in place of the label");
     }
-    let encoder = open_model(&arguments.model)?;
+    let encoder = arguments.model.open()?;
     let classifier = Classifier::new(&encoder, &labels, &templates)?;
     let scale: f32 = encoder.model().logit_scale.val().exp().into_scalar();
     let logits = move |features| classifier.scores(features).mul_scalar(scale);
     Ok((encoder, labels, Box::new(logits)))
 }
 
-/// Labels by the softmax of their logits, the likeliest first.
+/// Labels with the softmax of their logits, the most likely first.
 fn ranked<'a>(labels: &'a [String], logits: &[f32]) -> Vec<(&'a str, f32)> {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weights: Vec<f32> = logits.iter().map(|logit| (logit - most).exp()).collect();

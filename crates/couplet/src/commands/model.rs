@@ -1,24 +1,87 @@
 //! `couplet model`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
+use clap::{Args, Subcommand, ValueEnum};
 use couplet_eval::{Format, find_model};
 use couplet_model::{
     ImagePool, ImageTowerSpec, Layout, ModelSource, ModelSpec, TextPool, TokenizerSpec, TowerCost,
     presets,
 };
+use couplet_train::DeviceSetting;
 
-use super::open_model;
-use crate::{ConvertArguments, DescribeArguments, ModelArguments};
+use super::model_arguments::ModelOptions;
+use crate::exit_code;
 
-pub(crate) fn list() -> anyhow::Result<u8> {
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// List the presets that `model.preset` accepts
+    List,
+    /// Print the architecture of a preset or a model, with parameters and GFLOPs per tower
+    Describe(DescribeArguments),
+    /// Convert a model to open_clip's or Hugging Face transformers' layout
+    Convert(ConvertArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DescribeArguments {
+    /// Preset, or model: a run's folder, a checkpoint, an open_clip or Hugging Face folder, or a
+    /// weights file (.pt, .bin, .safetensors)
+    model: PathBuf,
+    /// Architecture of weights that come without one: a preset or an open_clip config file
+    #[arg(long, value_name = "NAME|FILE")]
+    arch: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConvertArguments {
+    /// Model to convert: a run's folder, a checkpoint, an open_clip or Hugging Face folder, or a
+    /// weights file (.pt, .bin, .safetensors)
+    model: PathBuf,
+    /// Folder to create
+    out: PathBuf,
+    /// Layout to write
+    #[arg(long)]
+    format: FormatName,
+    /// Architecture of weights that come without one: a preset or an open_clip config file
+    #[arg(long, value_name = "NAME|FILE")]
+    arch: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum FormatName {
+    /// For `open_clip.create_model_and_transforms("local-dir:OUT")`
+    #[value(name = "open_clip", alias = "open-clip")]
+    OpenClip,
+    /// For `CLIPModel.from_pretrained` and `CLIPProcessor.from_pretrained`
+    Hf,
+}
+
+impl From<FormatName> for Format {
+    fn from(name: FormatName) -> Self {
+        match name {
+            FormatName::OpenClip => Self::OpenClip,
+            FormatName::Hf => Self::HuggingFace,
+        }
+    }
+}
+
+pub(crate) fn run(command: &ModelCommand) -> anyhow::Result<u8> {
+    match command {
+        ModelCommand::List => list(),
+        ModelCommand::Describe(arguments) => describe(arguments),
+        ModelCommand::Convert(arguments) => convert(arguments),
+    }
+}
+
+fn list() -> anyhow::Result<u8> {
     println!(
         "{:24} {:>5} {:>7} {:>14} {:>8} {:>5}  activation",
         "preset", "image", "patch", "vision", "text", "embed"
     );
     for name in presets::names() {
-        let spec = presets::find(name).ok_or_else(|| anyhow!("preset {name} is gone"))?;
+        let spec = presets::find(name).ok_or_else(|| anyhow!("preset {name} is missing"))?;
         let patch = spec.image.patch_size();
         let patch = patch.map_or("-".to_string(), |size| size.to_string());
         let blocks = spec.image.block_counts();
@@ -32,11 +95,11 @@ pub(crate) fn list() -> anyhow::Result<u8> {
             spec.activation.name(),
         );
     }
-    println!("\nvision and text: layers x width. All read CLIP's 49,408 tokens.");
-    Ok(0)
+    println!("\nvision and text: layers x width. The vocabulary is CLIP's, 49,408 tokens.");
+    Ok(exit_code::DONE)
 }
 
-pub(crate) fn describe(arguments: &DescribeArguments) -> anyhow::Result<u8> {
+fn describe(arguments: &DescribeArguments) -> anyhow::Result<u8> {
     let name = arguments.model.to_string_lossy();
     let path = find_model(&arguments.model)?;
     let preset = presets::find(&name).filter(|_| !path.exists());
@@ -45,7 +108,7 @@ pub(crate) fn describe(arguments: &DescribeArguments) -> anyhow::Result<u8> {
     } else {
         if !path.exists() {
             return Err(anyhow!(
-                "{name}: neither a preset (`couplet model list`) nor a path"
+                "{name}: neither a preset (see `couplet model list`) nor a path"
             ));
         }
         let source = couplet_model::inspect(&path, arguments.arch.as_deref())?;
@@ -55,7 +118,7 @@ pub(crate) fn describe(arguments: &DescribeArguments) -> anyhow::Result<u8> {
     if let Some(source) = source {
         print_source(&source);
     }
-    Ok(0)
+    Ok(exit_code::DONE)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are printed in millions")]
@@ -77,11 +140,7 @@ fn print_spec(name: &str, spec: &ModelSpec) {
         flops: cost.image.flops + cost.text.flops,
     };
     let bias = spec.init_logit_bias.map_or("", |_| ", with a logit bias");
-    tower(
-        "together",
-        both,
-        format!("for one image and one text{bias}"),
-    );
+    tower("total", both, format!("for one image and one text{bias}"));
 }
 
 fn image_in_words(spec: &ModelSpec) -> String {
@@ -150,7 +209,7 @@ fn print_source(source: &ModelSource) {
     let tokenizer = match &source.tokenizer {
         TokenizerSpec::Clip => "CLIP's".to_string(),
         TokenizerSpec::File { path, .. } => path.display().to_string(),
-        TokenizerSpec::Missing { name } => format!("{name}, which is not there"),
+        TokenizerSpec::Missing { name } => format!("{name}, which is missing"),
     };
     println!("  tokenizer      {tokenizer}");
     let preprocess = &source.preprocess;
@@ -160,19 +219,17 @@ fn print_source(source: &ModelSource) {
     );
 }
 
-pub(crate) fn convert(arguments: &ConvertArguments) -> anyhow::Result<u8> {
-    let encoder = open_model(&ModelArguments {
-        model: arguments.model.clone(),
-        rest: crate::eval_arguments::ModelRest {
-            arch: arguments.arch.clone(),
-            set: Vec::new(),
-            device: couplet_train::DeviceSetting::Flex,
-        },
-    })?;
+fn convert(arguments: &ConvertArguments) -> anyhow::Result<u8> {
+    let options = ModelOptions {
+        arch: arguments.arch.clone(),
+        set: Vec::new(),
+        device: DeviceSetting::Flex,
+    };
+    let encoder = options.open(&arguments.model)?;
     let format = arguments.format.into();
     encoder.save(&arguments.out, format)?;
     println!("{}", how_to_open(format, &arguments.out));
-    Ok(0)
+    Ok(exit_code::DONE)
 }
 
 fn how_to_open(format: Format, folder: &Path) -> String {

@@ -1,13 +1,40 @@
 //! `couplet plan`.
 
+use std::fmt::Display;
+
+use clap::Args;
 use couplet_train::{DeviceCheck, RunConfig, RunPlan};
 
-use crate::PlanArguments;
+use super::config_arguments::ConfigArguments;
+use super::numbers::{at_least_two, positive};
+use crate::exit_code;
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// Tokens per caption, start and end tokens included [default: the model's context length]
+    #[arg(long, value_name = "T", value_parser = at_least_two)]
+    caption_tokens: Option<usize>,
+    /// Estimate the time at this throughput
+    #[arg(long, value_name = "SAMPLES/S", conflicts_with = "measure", value_parser = positive)]
+    speed: Option<f64>,
+    /// Estimate the time from a few steps on random data
+    #[arg(long)]
+    measure: bool,
+    /// Print the plan as JSON
+    #[arg(long)]
+    json: bool,
+}
 
 const MIB: f64 = (1 << 20) as f64;
 
 pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<u8> {
-    let checked = RunConfig::read_for(&arguments.config, &arguments.set, DeviceCheck::Skip)?;
+    let checked = RunConfig::read_for(
+        &arguments.config.path,
+        &arguments.config.set,
+        DeviceCheck::Skip,
+    )?;
     let plan = checked.plan(arguments.caption_tokens);
     let speed = if arguments.measure {
         Some(checked.measure_speed(&plan)?)
@@ -19,7 +46,7 @@ pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<u8> {
     } else {
         print(arguments, &plan, speed);
     }
-    Ok(0)
+    Ok(exit_code::DONE)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
@@ -59,15 +86,14 @@ fn to_json(plan: &RunPlan, speed: Option<f64>) -> serde_json::Value {
 #[expect(clippy::cast_precision_loss, reason = "counts are printed in millions")]
 fn print(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) {
     let millions = |count: u64| count as f64 / 1e6;
-    let line = |name: &str, text: String| println!("  {name:12}{text}");
     let (image, text) = (plan.model.image.parameters, plan.model.text.parameters);
     println!(
         "{} on {}, {}\n",
-        arguments.config.display(),
+        arguments.config.path.display(),
         plan.device,
         format!("{:?}", plan.precision).to_lowercase()
     );
-    line(
+    print_line(
         "parameters",
         format!(
             "{:.2} M: image tower {:.2} M, text tower {:.2} M; {:.2} M are trained",
@@ -77,10 +103,10 @@ fn print(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) {
             millions(plan.trained_parameters)
         ),
     );
-    line(
+    print_line(
         "arithmetic",
         format!(
-            "{} GFLOPs a sample forward, {} in a training step, with captions of {} tokens",
+            "{} GFLOPs per sample forward, {} in a training step, with captions of {} tokens",
             rounded(plan.forward_flops / 1e9),
             rounded(plan.step_flops / 1e9),
             plan.tokens
@@ -88,12 +114,12 @@ fn print(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) {
     );
     let parts = match plan.batch / plan.micro_batch {
         1 => String::new(),
-        parts => format!(" (in {parts} parts of {})", plan.micro_batch),
+        parts => format!(" (in {parts} micro-batches of {})", plan.micro_batch),
     };
-    line(
+    print_line(
         "steps",
         format!(
-            "{} of {} samples{parts}, {} an epoch of {}; {:.3} M samples in all",
+            "{} of {} samples{parts}, {} per epoch of {} samples; {:.3} M samples in total",
             plan.total_steps,
             plan.batch,
             plan.steps_per_epoch,
@@ -101,41 +127,49 @@ fn print(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) {
             millions(plan.samples())
         ),
     );
-    line(
+    print_memory(plan);
+    print_line("time", time_in_words(arguments, plan, speed));
+}
+
+fn print_line(name: &str, text: impl Display) {
+    println!("  {name:12}{text}");
+}
+
+fn print_memory(plan: &RunPlan) {
+    print_line(
         "memory",
-        "about, in MiB, without the program and what a stream shuffles".into(),
+        "estimated, in MiB, without the program itself and shuffle buffers",
     );
     for part in &plan.memory {
-        let place = if part.on_host { ", on the host" } else { "" };
+        let on_host = if part.on_host { ", on the host" } else { "" };
         println!(
-            "  {:12}{:>10.1}  {}{place}",
+            "  {:12}{:>10.1}  {}{on_host}",
             "",
             part.bytes / MIB,
             part.name
         );
     }
     println!(
-        "  {:12}{:>10.1}  together",
+        "  {:12}{:>10.1}  total",
         "",
         (plan.bytes(false) + plan.bytes(true)) / MIB
     );
-    let time = match speed {
-        Some(speed) => format!(
-            "{} for the steps at {} samples/s{}",
-            in_words(seconds(plan, speed)),
-            rounded(speed),
-            if arguments.measure {
-                ", as measured on random data"
-            } else {
-                ""
-            }
-        ),
-        None => "unknown without a speed: --speed SAMPLES/S, or --measure".into(),
-    };
-    line("time", time);
 }
 
-/// Three digits that count.
+fn time_in_words(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) -> String {
+    let Some(speed) = speed else {
+        return "unknown; give --speed SAMPLES/S or --measure".into();
+    };
+    let source = if arguments.measure {
+        ", measured on random data"
+    } else {
+        ""
+    };
+    let (time, speed) = (in_words(seconds(plan, speed)), rounded(speed));
+    format!("{time} for all steps at {speed} samples/s{source}")
+}
+
+/// To three significant digits.
 fn rounded(number: f64) -> String {
     match number {
         n if n >= 100.0 => format!("{n:.0}"),
@@ -158,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_and_speeds_keep_the_digits_that_count() {
+    fn times_and_speeds_are_rounded_to_three_significant_digits() {
         assert_eq!(in_words(59.6), "60 s");
         assert_eq!(in_words(600.0), "10 min");
         assert_eq!(in_words(9_000.0), "2.5 h");

@@ -1,11 +1,23 @@
 //! `couplet sweep`.
 
+use std::path::PathBuf;
+
+use clap::Args;
 use couplet_eval::Unit;
 use couplet_train::{Sweep, TrialResult};
 
 use super::train::stop_on_signals;
+use crate::exit_code;
 use crate::progress::{Progress, Screen};
-use crate::{EXIT_FAILED, EXIT_INTERRUPTED, SweepArguments};
+
+#[derive(Debug, Args)]
+pub(crate) struct SweepArguments {
+    /// TOML file that describes the sweep; finished trials are not run again
+    sweep: PathBuf,
+    /// Folder for the trials and their ranking [default: runs/NAME]
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+}
 
 pub(crate) fn run(arguments: &SweepArguments) -> anyhow::Result<u8> {
     let sweep = Sweep::read(&arguments.sweep, arguments.run_dir.as_deref())?;
@@ -31,7 +43,7 @@ pub(crate) fn run(arguments: &SweepArguments) -> anyhow::Result<u8> {
                 trial.name,
                 arguments.sweep.display()
             );
-            return Ok(EXIT_INTERRUPTED);
+            return Ok(exit_code::INTERRUPTED);
         };
         println!("{}", in_words(&result, metric, unit));
         results.push(result);
@@ -41,7 +53,11 @@ pub(crate) fn run(arguments: &SweepArguments) -> anyhow::Result<u8> {
     println!("\n{}", table(&results, metric, unit));
     println!("ranking    {}", path.display());
     let all_failed = results.iter().all(|result| result.value.is_none());
-    Ok(if all_failed { EXIT_FAILED } else { 0 })
+    Ok(if all_failed {
+        exit_code::FAILED
+    } else {
+        exit_code::DONE
+    })
 }
 
 fn in_words(result: &TrialResult, metric: &str, unit: Unit) -> String {

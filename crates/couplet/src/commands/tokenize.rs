@@ -1,22 +1,39 @@
-//! `couplet tokenize` and `couplet tokenizer`.
+//! `couplet tokenize`.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
-use couplet_data::{Clean, Tokenizer, TrainOptions, train_tokenizer};
+use anyhow::bail;
+use clap::Args;
+use couplet_data::{Clean, Tokenizer};
 
-use super::read_lines;
-use crate::{TokenizeArguments, TokenizerTrainArguments};
+use super::inputs::read_lines;
+use super::numbers::at_least_two;
+use crate::exit_code;
 
-/// The name of CLIP's own tokenizer.
+#[derive(Debug, Args)]
+pub(crate) struct TokenizeArguments {
+    /// Tokenizer to use: clip, or a tokenizer.json
+    #[arg(long, default_value = CLIP, value_name = "clip|FILE")]
+    tokenizer: String,
+    /// Maximum number of ids per text, start and end tokens included; longer texts are truncated
+    #[arg(long, value_name = "N", default_value_t = 77, value_parser = at_least_two)]
+    context_length: usize,
+    /// File with one text per line, or - for standard input
+    #[arg(long, value_name = "FILE")]
+    texts: Option<PathBuf>,
+    /// Texts to tokenize
+    text: Vec<String>,
+}
+
+/// The name of CLIP's tokenizer.
 const CLIP: &str = "clip";
-/// Texts whose ids are printed at once.
+/// Texts encoded and printed at once.
 const BATCH: usize = 8192;
 
-pub(crate) fn tokenize(arguments: &TokenizeArguments) -> anyhow::Result<u8> {
+pub(crate) fn run(arguments: &TokenizeArguments) -> anyhow::Result<u8> {
     let tokenizer = if arguments.tokenizer == CLIP {
         Tokenizer::clip()
     } else {
@@ -30,7 +47,7 @@ pub(crate) fn tokenize(arguments: &TokenizeArguments) -> anyhow::Result<u8> {
         texts.extend(read_lines(path)?);
     }
     if texts.is_empty() {
-        bail!("there is no text: give texts, or a file with one a line by --texts");
+        bail!("no text to tokenize; give texts, or a file with one per line with --texts");
     }
     let mut out = std::io::stdout().lock();
     for chunk in texts.chunks(BATCH) {
@@ -44,38 +61,9 @@ pub(crate) fn tokenize(arguments: &TokenizeArguments) -> anyhow::Result<u8> {
             lines.push('\n');
         }
         if out.write_all(lines.as_bytes()).is_err() {
-            // Whoever reads has seen enough.
+            // The reader has closed the pipe.
             break;
         }
     }
-    Ok(0)
-}
-
-pub(crate) fn train(arguments: &TokenizerTrainArguments) -> anyhow::Result<u8> {
-    let mut captions = Vec::new();
-    for path in &arguments.texts {
-        captions.extend(read_lines(path)?);
-    }
-    if captions.is_empty() {
-        bail!("there are no captions in the files of --texts");
-    }
-    let options = TrainOptions {
-        vocab_size: arguments.vocab_size,
-        min_frequency: arguments.min_frequency,
-    };
-    if let Some(folder) = arguments.out.parent().filter(|f| !f.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("{}: cannot be written", folder.display()))?;
-    }
-    let size = train_tokenizer(captions.iter(), options, &arguments.out)?;
-    println!(
-        "{size} tokens from {} captions in {}",
-        captions.len(),
-        arguments.out.display()
-    );
-    println!(
-        "train with it:  model.tokenizer = \"{}\" and model.text.vocab_size = {size}",
-        arguments.out.display()
-    );
-    Ok(0)
+    Ok(exit_code::DONE)
 }

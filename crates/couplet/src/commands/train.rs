@@ -1,20 +1,41 @@
 //! `couplet train`.
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
+use clap::Args;
 use couplet_eval::MetricInfo;
+use couplet_train::config::EvalConfig;
 use couplet_train::{Outcome, RunConfig, RunFolder, StopReason, StopSignal};
 
+use super::config_arguments::ConfigArguments;
+use crate::exit_code;
 use crate::progress::{Progress, Screen};
-use crate::{EXIT_INTERRUPTED, TrainArguments};
 
-pub(crate) fn train(arguments: &TrainArguments) -> anyhow::Result<u8> {
+#[derive(Debug, Args)]
+pub(crate) struct TrainArguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// Folder for checkpoints and logs [default: runs/NAME]
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+    /// Continue from the run folder's latest checkpoint, or start if it has none
+    #[arg(long)]
+    resume: bool,
+    /// Delete the run that the folder contains and start again
+    #[arg(long, conflicts_with = "resume")]
+    overwrite: bool,
+    /// Plot the metrics in the terminal; press q to stop. Needs a build with `--features dashboard`
+    #[arg(long)]
+    dashboard: bool,
+}
+
+pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<u8> {
     if arguments.dashboard {
         check_dashboard()?;
     }
-    let checked = RunConfig::read(&arguments.config, &arguments.set)?;
+    let checked = RunConfig::read(&arguments.config.path, &arguments.config.set)?;
     let config = &checked.config;
     let default_path = || Path::new("runs").join(&config.name);
     let path = arguments.run_dir.clone().unwrap_or_else(default_path);
@@ -36,25 +57,25 @@ pub(crate) fn train(arguments: &TrainArguments) -> anyhow::Result<u8> {
         .map_err(|error| anyhow!(error).context(format!("{}: the run failed", path.display())))?;
     print_outcome(arguments, &checked.config, &path, &outcome);
     Ok(match outcome.ending {
-        StopReason::Interrupted => EXIT_INTERRUPTED,
-        StopReason::Finished | StopReason::AlreadyFinished => 0,
+        StopReason::Interrupted => exit_code::INTERRUPTED,
+        StopReason::Finished | StopReason::AlreadyFinished => exit_code::DONE,
     })
 }
 
-/// Whether the dashboard can be drawn, found out before a folder is made.
+/// Fails before a folder is created if the dashboard cannot be shown.
 fn check_dashboard() -> anyhow::Result<()> {
     if cfg!(not(feature = "dashboard")) {
         return Err(anyhow!(
-            "this binary was built without the dashboard; build it with `--features dashboard`"
+            "--dashboard: this binary was built without it; rebuild with `--features dashboard`"
         ));
     }
     if !std::io::stdout().is_terminal() {
-        return Err(anyhow!("--dashboard needs a terminal to draw in"));
+        return Err(anyhow!("--dashboard needs a terminal"));
     }
     Ok(())
 }
 
-/// A progress line, or the dashboard.
+/// A progress bar, or the dashboard.
 fn screen(arguments: &TrainArguments, stop: &StopSignal) -> Box<dyn Screen> {
     #[cfg(feature = "dashboard")]
     if arguments.dashboard {
@@ -71,21 +92,21 @@ pub(super) fn stop_on_signals() -> anyhow::Result<StopSignal> {
     let mut asked = false;
     ctrlc::set_handler(move || {
         if asked {
-            std::process::exit(i32::from(EXIT_INTERRUPTED));
+            std::process::exit(i32::from(exit_code::INTERRUPTED));
         }
         asked = true;
-        eprintln!("\nstopping after this step; once more to stop at once");
+        eprintln!("\nfinishing this step; press Ctrl-C again to stop immediately");
         signal.stop();
     })
-    .context("cannot listen for signals")?;
+    .context("cannot install the signal handler")?;
     Ok(stop)
 }
 
 fn print_outcome(arguments: &TrainArguments, config: &RunConfig, path: &Path, outcome: &Outcome) {
     let folder = path.display();
     let resume = || {
-        let mut command = format!("couplet train {}", arguments.config.display());
-        for set in &arguments.set {
+        let mut command = format!("couplet train {}", arguments.config.path.display());
+        for set in &arguments.config.set {
             command.push_str(&format!(" --set '{set}'"));
         }
         if let Some(run_dir) = &arguments.run_dir {
@@ -103,7 +124,7 @@ fn print_outcome(arguments: &TrainArguments, config: &RunConfig, path: &Path, ou
         }
         StopReason::AlreadyFinished => {
             println!(
-                "\nnothing to do: all {} steps are behind this run",
+                "\nnothing to do: the run has finished all {} steps",
                 outcome.steps
             );
         }
@@ -117,7 +138,7 @@ fn print_outcome(arguments: &TrainArguments, config: &RunConfig, path: &Path, ou
     } else if let Some(wanted) = &config.checkpoint.best
         && outcome.ending != StopReason::Interrupted
     {
-        println!("best       none: {wanted} was never measured; the warnings above say why");
+        println!("best       none: `{wanted}` was never measured; see the warnings above");
     }
     println!("run        {folder} (config.toml, metrics.jsonl, skipped.jsonl)");
     if let Some(checkpoint) = &outcome.checkpoint {
@@ -125,7 +146,7 @@ fn print_outcome(arguments: &TrainArguments, config: &RunConfig, path: &Path, ou
     }
     if outcome.ending == StopReason::Interrupted {
         println!("continue   {}", resume());
-    } else if let Some(couplet_train::config::EvalConfig::ZeroShot(eval)) = config.eval.first() {
+    } else if let Some(EvalConfig::ZeroShot(eval)) = config.eval.first() {
         println!(
             "next       couplet eval zero-shot --model {folder} --dataset {}",
             eval.dataset.display()

@@ -1,4 +1,4 @@
-//! `couplet eval` from outside, on a tiny model.
+//! `couplet eval` on a tiny model.
 
 use std::fs;
 
@@ -52,31 +52,31 @@ samples = 60
 
 /// A trained run and a dataset.
 fn trained() -> Workspace {
-    let place = Workspace::with(&[("config.toml", CONFIG), ("tiny.toml", DATASET)]);
-    succeed(place.couplet(&["train", "config.toml", "--run-dir", "run"]));
-    place
+    let workspace = Workspace::with(&[("config.toml", CONFIG), ("tiny.toml", DATASET)]);
+    succeed(workspace.couplet(&["train", "config.toml", "--run-dir", "run"]));
+    workspace
 }
 
-/// An evaluation's report as JSON, and what it printed.
-fn eval(place: &Workspace, protocol: &str, more: &[&str]) -> (Value, String) {
+/// An evaluation's report as JSON, and its output.
+fn eval(workspace: &Workspace, protocol: &str, more: &[&str]) -> (Value, String) {
     let of_run = ["--model", "run", "--dataset", "tiny.toml"];
-    let mut command = place.couplet(&["eval", protocol]);
+    let mut command = workspace.couplet(&["eval", protocol]);
     command.args(of_run).args(["--json", "report.json"]);
     let printed = succeed(command.args(more));
-    (place.json("report.json"), printed)
+    (workspace.json("report.json"), printed)
 }
 
 #[test]
-fn held_out_pairs_are_judged_and_choose_the_best_checkpoint() {
-    let place = trained();
-    let lines = place.metrics("run");
+fn held_out_pairs_are_evaluated_and_select_the_best_checkpoint() {
+    let workspace = trained();
+    let lines = workspace.metrics("run");
     let evals: Vec<&Value> = lines
         .iter()
         .filter(|line| line.get("eval/val/loss").is_some())
         .collect();
     assert_eq!(evals.len(), 2, "one an epoch");
     let loss = |line: &Value| line["eval/val/loss"].as_f64().unwrap();
-    // Chance among 16 pairs.
+    // The loss of chance among 16 pairs.
     assert!((1.0..16.0_f64.ln() + 2.0).contains(&loss(evals[0])));
     assert_eq!(
         evals[0]["eval/val/images"], 40,
@@ -93,57 +93,63 @@ fn held_out_pairs_are_judged_and_choose_the_best_checkpoint() {
     } else {
         "step-00000010"
     };
-    assert_eq!(place.read("run/best").trim(), wanted);
+    assert_eq!(workspace.read("run/best").trim(), wanted);
 
-    let printed = succeed(place.couplet(&["eval", "compare", "run"]));
+    let printed = succeed(workspace.couplet(&["eval", "compare", "run"]));
     assert!(printed.contains("val/loss"), "{printed}");
-    let output = place.couplet(&["eval", "compare", "cache"]).output();
-    let said = text(&output.unwrap());
-    assert!(said.contains("not a run's log"), "{said}");
+    let output = workspace.couplet(&["eval", "compare", "cache"]).output();
+    let printed = text(&output.unwrap());
+    assert!(printed.contains("not a run's log"), "{printed}");
 }
 
 #[test]
 fn zero_shot_tells_prompts_classes_and_confusions() {
-    let place = trained();
+    let workspace = trained();
     let more = ["--compare-prompts", "--details", "details"];
-    let (report, printed) = eval(&place, "zero-shot", &more);
+    let (report, printed) = eval(&workspace, "zero-shot", &more);
     let report = &report[0];
     assert_eq!(report["protocol"], "zero-shot");
     assert_eq!(report["prompts"]["ensemble"]["top1"], report["top1"]);
     assert!(report["prompts"]["class name only"]["top1"].is_number());
     assert!(printed.contains("single template"), "{printed}");
-    let table = place.read("details/tiny-classes.csv");
+    let table = workspace.read("details/tiny-classes.csv");
     assert_eq!(table.lines().count(), 9, "a head and eight classes");
     let images: u32 = (table.lines().skip(1))
         .map(|line| line.split(',').nth(1).unwrap().parse::<u32>().unwrap())
         .sum();
     assert_eq!(images, 60);
-    assert!(place.read("details/tiny-confusion.svg").starts_with("<svg"));
-    // Again, from kept features, and without any.
-    let kept = fs::read_dir(place.path("cache/couplet")).unwrap().count();
+    assert!(
+        workspace
+            .read("details/tiny-confusion.svg")
+            .starts_with("<svg")
+    );
+    // Again, with cached features and without.
+    let kept = fs::read_dir(workspace.path("cache/couplet"))
+        .unwrap()
+        .count();
     assert_eq!(kept, 3, "images, and their classes by template and by name");
-    let (again, _) = eval(&place, "zero-shot", &[]);
-    let (afresh, _) = eval(&place, "zero-shot", &["--no-cache"]);
+    let (again, _) = eval(&workspace, "zero-shot", &[]);
+    let (afresh, _) = eval(&workspace, "zero-shot", &["--no-cache"]);
     assert_eq!(again[0]["top1"], report["top1"]);
     assert_eq!(again, afresh);
 }
 
 #[test]
 fn probes_are_fitted_and_kept() {
-    let place = trained();
+    let workspace = trained();
     let more = ["-C", "1.0", "--out", "probe.safetensors"];
-    let (report, _) = eval(&place, "linear-probe", &more);
+    let (report, _) = eval(&workspace, "linear-probe", &more);
     assert!((0.0..=1.0).contains(&report[0]["top1"].as_f64().unwrap()));
     assert_eq!(report[0]["c"], 1.0);
-    assert!(place.path("probe.safetensors").is_file());
-    let (report, printed) = eval(&place, "linear-probe", &[]);
-    assert!(printed.contains("of the validation images"), "{printed}");
+    assert!(workspace.path("probe.safetensors").is_file());
+    let (report, printed) = eval(&workspace, "linear-probe", &[]);
+    assert!(printed.contains("on the validation images"), "{printed}");
     assert!(report[0]["c"].as_f64().unwrap() > 0.0);
-    let (report, _) = eval(&place, "knn", &["-k", "3"]);
+    let (report, _) = eval(&workspace, "knn", &["-k", "3"]);
     assert_eq!(report[0]["protocol"], "knn");
-    let mut suite = place.couplet(&["eval", "suite", "run", "tiny.toml"]);
+    let mut suite = workspace.couplet(&["eval", "suite", "run", "tiny.toml"]);
     succeed(suite.args(["--also", "linear-probe,knn", "--csv", "suite.csv"]));
-    let table = place.read("suite.csv");
+    let table = workspace.read("suite.csv");
     assert!(
         table.contains("tiny,linear-probe,top1,") && table.contains("tiny,k-NN,top1,"),
         "{table}"
@@ -152,30 +158,30 @@ fn probes_are_fitted_and_kept() {
 
 #[test]
 fn what_does_not_fit_is_named() {
-    let place = trained();
+    let workspace = trained();
     let fails = |protocol: &str, dataset: &str| {
-        let mut command = place.couplet(&["eval", protocol, "--dataset", dataset]);
+        let mut command = workspace.couplet(&["eval", protocol, "--dataset", dataset]);
         fail(command.args(["--model", "run"]), 1)
     };
-    let said = fails("retrieval", "tiny.toml");
-    assert!(said.contains("has classes, not captions"), "{said}");
+    let printed = fails("retrieval", "tiny.toml");
+    assert!(printed.contains("has classes, not captions"), "{printed}");
     fs::write(
-        place.path("gone.toml"),
+        workspace.path("gone.toml"),
         "name = 'g'\nsource = 'idx'\npath = 'nowhere'\norigin = 'afar'\n",
     )
     .unwrap();
-    let said = fails("zero-shot", "gone.toml");
+    let printed = fails("zero-shot", "gone.toml");
     assert!(
-        said.contains("nowhere/t10k-images-idx3-ubyte") && said.contains("afar"),
-        "{said}"
+        printed.contains("nowhere/t10k-images-idx3-ubyte") && printed.contains("afar"),
+        "{printed}"
     );
 }
 
 #[test]
 fn classes_of_a_text_tower_that_stays_as_it_is_are_embedded_once() {
-    let place = trained();
+    let workspace = trained();
     let eval = "[[eval]]\nkind = \"zero-shot\"\ndataset = \"tiny.toml\"\n";
-    fs::write(place.path("lit.toml"), CONFIG.to_string() + eval).unwrap();
+    fs::write(workspace.path("lit.toml"), CONFIG.to_string() + eval).unwrap();
     let lit = [
         "train",
         "lit.toml",
@@ -184,14 +190,14 @@ fn classes_of_a_text_tower_that_stays_as_it_is_are_embedded_once() {
         "--set",
         "freeze.text=all",
     ];
-    succeed(place.couplet(&lit));
-    let kept: Vec<_> = fs::read_dir(place.path("lit/cache")).unwrap().collect();
+    succeed(workspace.couplet(&lit));
+    let kept: Vec<_> = fs::read_dir(workspace.path("lit/cache")).unwrap().collect();
     assert_eq!(kept.len(), 1, "two evaluations of one text tower");
-    let metrics = place.metrics("lit");
+    let metrics = workspace.metrics("lit");
     let top1 = |line: &Value| line["eval/tiny/top1"].as_f64();
     let last = metrics.iter().filter_map(top1).next_back();
     let checkpoint = "lit/checkpoints/step-00000010";
-    let judge = [
+    let evaluate = [
         "eval",
         "zero-shot",
         "--model",
@@ -202,6 +208,6 @@ fn classes_of_a_text_tower_that_stays_as_it_is_are_embedded_once() {
         "lit.json",
         "--no-cache",
     ];
-    succeed(place.couplet(&judge));
-    assert_eq!(place.json("lit.json")[0]["top1"].as_f64(), last);
+    succeed(workspace.couplet(&evaluate));
+    assert_eq!(workspace.json("lit.json")[0]["top1"].as_f64(), last);
 }

@@ -16,29 +16,32 @@ fn not_found() -> io::Error {
 
 #[test]
 fn a_missing_file_is_named_before_its_cause() {
-    let place = scene("ViT-Ti-8-32");
-    let said = fail(couplet(&place, "tokenize --texts nowhere.txt"), 1);
+    let workspace = scene("ViT-Ti-8-32");
+    let printed = fail(couplet(&workspace, "tokenize --texts nowhere.txt"), 1);
     let cause = not_found();
     assert_eq!(
-        said,
+        printed,
         format!("error: nowhere.txt: cannot be read\n\nCaused by:\n  {cause}\n")
     );
 }
 
 #[test]
 fn a_damaged_safetensors_file_is_named_before_its_cause() {
-    let place = scene("ViT-Ti-8-32");
-    let weights = place.path("model").join(open_clip::WEIGHTS_FILE);
+    let workspace = scene("ViT-Ti-8-32");
+    let weights = workspace.path("model").join(open_clip::WEIGHTS_FILE);
     let header = b"{no JSON";
     let length = (header.len() as u64).to_le_bytes();
     fs::write(&weights, [&length[..], header].concat()).unwrap();
-    let said = fail(
-        couplet(&place, "embed --model model --texts texts.txt --out o.npy"),
+    let printed = fail(
+        couplet(
+            &workspace,
+            "embed --model model --texts texts.txt --out o.npy",
+        ),
         1,
     );
     let file = format!("model/{}", open_clip::WEIGHTS_FILE);
     assert_eq!(
-        said,
+        printed,
         format!(
             "error: {file}: not a readable safetensors file\n\nCaused by:\n  \
              invalid JSON in header: key must be a string at line 1 column 2\n"
@@ -48,36 +51,39 @@ fn a_damaged_safetensors_file_is_named_before_its_cause() {
 
 #[test]
 fn a_line_that_is_no_toml_is_shown_once() {
-    let place = scene("ViT-Ti-8-32");
-    fs::write(place.path("bad.toml"), "name = \"x\"\nseed = = 1\n").unwrap();
-    let said = fail(couplet(&place, "train bad.toml"), 2);
+    let workspace = scene("ViT-Ti-8-32");
+    fs::write(workspace.path("bad.toml"), "name = \"x\"\nseed = = 1\n").unwrap();
+    let printed = fail(couplet(&workspace, "train bad.toml"), 2);
     let start = "error: bad.toml: not a TOML file\n\nCaused by:\n  TOML parse error at line 2";
-    assert!(said.starts_with(start), "{said}");
+    assert!(printed.starts_with(start), "{printed}");
     for once in [
         "bad.toml",
         "not a TOML file",
         "TOML parse error",
         "seed = = 1",
     ] {
-        assert_eq!(said.matches(once).count(), 1, "{once}: {said}");
+        assert_eq!(printed.matches(once).count(), 1, "{once}: {printed}");
     }
 }
 
 #[test]
 fn a_missing_dataset_says_what_is_missing_and_where_to_get_it() {
-    let place = scene("ViT-Ti-8-32");
+    let workspace = scene("ViT-Ti-8-32");
     fs::write(
-        place.path("gone.toml"),
+        workspace.path("gone.toml"),
         "name = 'gone'\nsource = 'idx'\npath = 'nowhere'\norigin = 'afar'\n",
     )
     .unwrap();
-    let said = fail(
-        couplet(&place, "eval zero-shot --model model --dataset gone.toml"),
+    let printed = fail(
+        couplet(
+            &workspace,
+            "eval zero-shot --model model --dataset gone.toml",
+        ),
         1,
     );
     let cause = not_found();
     assert_eq!(
-        said,
+        printed,
         format!(
             "error: the test images of `gone` cannot be opened; the dataset is available from \
              afar\n\nCaused by:\n  nowhere/t10k-images-idx3-ubyte: cannot be read\n  {cause}\n"
@@ -87,11 +93,11 @@ fn a_missing_dataset_says_what_is_missing_and_where_to_get_it() {
 
 #[test]
 fn a_configs_problems_bring_their_causes_along() {
-    let place = tiny();
+    let workspace = tiny();
     let set = ["--set", "eval.0.dataset=none.toml"];
     let cause = not_found();
     assert_eq!(
-        fail(train(&place, "run", &set), 2),
+        fail(train(&workspace, "run", &set), 2),
         format!(
             "error: tiny.toml: 1 problem\n  eval[0].dataset: none.toml: cannot be read: {cause}\n"
         )

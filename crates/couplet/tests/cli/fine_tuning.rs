@@ -1,4 +1,4 @@
-//! Fine-tuning with a classification head, from the outside.
+//! Fine-tuning with a classification head.
 
 use std::fs;
 use std::process::Command;
@@ -40,28 +40,34 @@ samples = 192
 templates = ["a {}"]
 "#;
 
-fn place() -> Workspace {
+fn workspace() -> Workspace {
     Workspace::with(&[("fine.toml", CONFIG), ("set.toml", DATASET)])
 }
 
-fn train(place: &Workspace, run: &str) -> Command {
-    place.couplet(&["train", "fine.toml", "--run-dir", run])
+fn train(workspace: &Workspace, run: &str) -> Command {
+    workspace.couplet(&["train", "fine.toml", "--run-dir", run])
 }
 
 #[test]
-fn a_head_is_trained_judged_resumed_and_used() {
-    let place = place();
-    succeed(train(&place, "whole"));
-    let losses = place.losses("whole");
+fn a_head_is_trained_evaluated_resumed_and_used() {
+    let workspace = workspace();
+    succeed(train(&workspace, "whole"));
+    let losses = workspace.losses("whole");
     assert_eq!(losses.len(), 18);
     assert!(losses[17].1 < losses[0].1, "{losses:?}");
 
-    // Killed somewhere in the middle, the run ends the same.
-    place.kill_after(train(&place, "killed"), "killed", 6);
-    succeed(train(&place, "killed").arg("--resume"));
-    assert_eq!(place.losses("killed"), losses);
+    // A run that is killed and resumed ends the same.
+    workspace.kill_after(train(&workspace, "killed"), "killed", 6);
+    succeed(train(&workspace, "killed").arg("--resume"));
+    assert_eq!(workspace.losses("killed"), losses);
     let weights = |run: &str, file: &str| {
-        fs::read(place.path(run).join("checkpoints/step-00000018").join(file)).unwrap()
+        fs::read(
+            workspace
+                .path(run)
+                .join("checkpoints/step-00000018")
+                .join(file),
+        )
+        .unwrap()
     };
     for file in [
         "head.safetensors",
@@ -72,14 +78,14 @@ fn a_head_is_trained_judged_resumed_and_used() {
     }
     assert!(weights("whole", "head.safetensors") != weights("whole", "head_ema.safetensors"));
 
-    // Judged again, the model has the numbers that it had in training.
-    let metrics = place.metrics("whole");
+    // Evaluated again, the model has the accuracy that training logged.
+    let metrics = workspace.metrics("whole");
     let top1 = |line: &&Value| line["eval/set/top1"].as_f64();
     let best = metrics
         .iter()
         .filter_map(|line| top1(&line))
         .fold(0.0, f64::max);
-    succeed(place.couplet(&[
+    succeed(workspace.couplet(&[
         "eval",
         "classification",
         "--model",
@@ -92,12 +98,12 @@ fn a_head_is_trained_judged_resumed_and_used() {
         "--device",
         "flex",
     ]));
-    let report = place.json("out.json");
+    let report = workspace.json("out.json");
     assert_eq!(report[0]["protocol"], "classification");
     assert_eq!(report[0]["top1"].as_f64(), Some(best));
 
-    // The head names its classes, and the model is an open_clip folder still.
-    succeed(place.couplet(&[
+    // The head brings its class names, and the model is still an open_clip folder.
+    succeed(workspace.couplet(&[
         "data",
         "shapes",
         "pictures",
@@ -106,23 +112,24 @@ fn a_head_is_trained_judged_resumed_and_used() {
         "--samples",
         "2",
     ]));
-    let picture = fs::read_dir(place.path("pictures"))
+    let picture = fs::read_dir(workspace.path("pictures"))
         .unwrap()
         .map(|entry| entry.unwrap().path());
     let picture = picture
         .into_iter()
         .find(|path| path.extension().is_some_and(|e| e == "png"));
     let picture = picture.unwrap().display().to_string();
-    let told =
-        succeed(place.couplet(&["classify", "--model", "whole", "--device", "flex", &picture]));
-    assert!(told.matches(" %  ").count() == 5, "{told}");
+    let printed =
+        succeed(workspace.couplet(&["classify", "--model", "whole", "--device", "flex", &picture]));
+    assert!(printed.matches(" %  ").count() == 5, "{printed}");
     for format in ["open_clip", "hf"] {
-        succeed(place.couplet(&["model", "convert", "whole", format, "--format", format]));
-        let again =
-            succeed(place.couplet(&["classify", "--model", format, "--device", "flex", &picture]));
-        assert_eq!(again, told, "{format}");
+        succeed(workspace.couplet(&["model", "convert", "whole", format, "--format", format]));
+        let again = succeed(
+            workspace.couplet(&["classify", "--model", format, "--device", "flex", &picture]),
+        );
+        assert_eq!(again, printed, "{format}");
     }
-    succeed(place.couplet(&[
+    succeed(workspace.couplet(&[
         "eval",
         "zero-shot",
         "--model",
@@ -135,16 +142,16 @@ fn a_head_is_trained_judged_resumed_and_used() {
 
 #[test]
 fn a_zero_shot_head_starts_as_good_as_the_zero_shot_classifier() {
-    let place = place();
+    let workspace = workspace();
     let no_learning = [
         "--set",
         "optimizer.lr=1e-12",
         "--set",
         "schedule.length=1 step",
     ];
-    let mut command = train(&place, "first");
+    let mut command = train(&workspace, "first");
     succeed(command.args(no_learning).args(["--set", "ema="]));
-    succeed(place.couplet(&[
+    succeed(workspace.couplet(&[
         "eval",
         "zero-shot",
         "--model",
@@ -157,8 +164,8 @@ fn a_zero_shot_head_starts_as_good_as_the_zero_shot_classifier() {
         "--device",
         "flex",
     ]));
-    let zero = place.json("zero.json");
-    let metrics = place.metrics("first");
+    let zero = workspace.json("zero.json");
+    let metrics = workspace.metrics("first");
     let own = metrics
         .iter()
         .find_map(|line| line["eval/set/top1"].as_f64());
@@ -167,23 +174,26 @@ fn a_zero_shot_head_starts_as_good_as_the_zero_shot_classifier() {
 
 #[test]
 fn a_run_is_planned_and_measured_before_it_runs() {
-    let place = place();
+    let workspace = workspace();
     let set = ["--set", "batch.global=1", "--set", "optimizer.kind=lion"];
-    let mut command = place.couplet(&["plan", "fine.toml", "--measure", "--json"]);
-    let told = succeed(command.args(set));
-    let plan: Value = serde_json::from_str(&told).unwrap();
-    assert!(plan["samples_per_second"].as_f64().unwrap() > 0.0, "{told}");
+    let mut command = workspace.couplet(&["plan", "fine.toml", "--measure", "--json"]);
+    let printed = succeed(command.args(set));
+    let plan: Value = serde_json::from_str(&printed).unwrap();
+    assert!(
+        plan["samples_per_second"].as_f64().unwrap() > 0.0,
+        "{printed}"
+    );
     // An image tower, and a head of eight classes.
     let image = plan["parameters"]["image"].as_u64().unwrap();
     let head = plan["parameters"]["trained"].as_u64().unwrap() - image;
-    assert!(head > 8 && head.is_multiple_of(8), "{told}");
+    assert!(head > 8 && head.is_multiple_of(8), "{printed}");
 }
 
 #[test]
 fn what_does_not_fit_is_named() {
-    let place = place();
-    fs::create_dir_all(place.path("one/red")).unwrap();
-    fs::write(place.path("one/red/a.png"), b"").unwrap();
+    let workspace = workspace();
+    fs::create_dir_all(workspace.path("one/red")).unwrap();
+    fs::write(workspace.path("one/red/a.png"), b"").unwrap();
     for (set, message) in [
         ("classify.dataset=nowhere.toml", "classify.dataset"),
         ("classify.dataset=one", "one class only"),
@@ -197,27 +207,27 @@ fn what_does_not_fit_is_named() {
             "the name of no parameter",
         ),
     ] {
-        let said = fail(train(&place, "none").args(["--set", set]), 2);
-        assert!(said.contains(message), "{set}: {said}");
+        let printed = fail(train(&workspace, "none").args(["--set", set]), 2);
+        assert!(printed.contains(message), "{set}: {printed}");
     }
-    succeed(train(&place, "fine").args([
+    succeed(train(&workspace, "fine").args([
         "--set",
         "schedule.length=1 step",
         "--set",
         "optimizer.no_decay=[\"head.*\"]",
     ]));
     fs::write(
-        place.path("pairs.toml"),
+        workspace.path("pairs.toml"),
         DATASET.replace("\"shapes\"\nsamples", "\"pairs\"\nsamples"),
     )
     .unwrap();
-    let said_of = |dataset: &str, out: &str| {
-        let mut command = place.couplet(&["eval", "classification", "--model", "fine"]);
+    let printed_of = |dataset: &str, out: &str| {
+        let mut command = workspace.couplet(&["eval", "classification", "--model", "fine"]);
         command.args(["--dataset", dataset, "--json", out]);
         text(&command.output().unwrap())
     };
-    let said = said_of("pairs.toml", "out.json");
-    assert!(said.contains("its classes are"), "{said}");
-    let said = said_of("set.toml", "nowhere/out.json");
-    assert!(said.contains("there is no folder"), "{said}");
+    let printed = printed_of("pairs.toml", "out.json");
+    assert!(printed.contains("its classes are"), "{printed}");
+    let printed = printed_of("set.toml", "nowhere/out.json");
+    assert!(printed.contains("there is no folder"), "{printed}");
 }

@@ -1,4 +1,4 @@
-//! The binary from outside, on tiny models.
+//! The binary on tiny models: arguments, output, files and exit codes.
 
 mod evaluation;
 mod failures;

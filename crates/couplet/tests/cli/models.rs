@@ -10,35 +10,35 @@ use crate::workspace::{Workspace, fail, succeed};
 
 /// A folder with `model`, `image.png` and `texts.txt`.
 pub fn scene(preset: &str) -> Workspace {
-    let place = Workspace::with(&[("texts.txt", "a red circle\na blue star\n")]);
+    let workspace = Workspace::with(&[("texts.txt", "a red circle\na blue star\n")]);
     let spec = presets::find(preset).unwrap();
-    let model = place.path("model");
+    let model = workspace.path("model");
     fs::create_dir(&model).unwrap();
     let clip = Clip::init(&spec, 1, &Device::flex());
     open_clip::save(&model, &clip, &spec, &PreprocessSpec::default(), None).unwrap();
     image::RgbImage::from_fn(50, 40, |x, y| {
         [x, y, x * y].map(|v| u8::try_from(v % 256).unwrap()).into()
     })
-    .save(place.path("image.png"))
+    .save(workspace.path("image.png"))
     .unwrap();
-    place
+    workspace
 }
 
 /// The binary with these arguments, none of which has a space.
-pub fn couplet(place: &Workspace, arguments: &str) -> Command {
+pub fn couplet(workspace: &Workspace, arguments: &str) -> Command {
     let arguments: Vec<&str> = arguments.split(' ').collect();
-    place.couplet(&arguments)
+    workspace.couplet(&arguments)
 }
 
 #[test]
 fn a_model_embeds_the_same_after_a_journey_through_hugging_faces_layout() {
-    let place = scene("ViT-Ti-8-32");
-    let run = |arguments: &str| succeed(couplet(&place, arguments));
+    let workspace = scene("ViT-Ti-8-32");
+    let run = |arguments: &str| succeed(couplet(&workspace, arguments));
     let embed = |model: &str, out: &str| {
         run(&format!(
             "embed --model {model} --images image.png image.png --texts texts.txt --out {out}"
         ));
-        weights::read(&place.path(out)).unwrap().tensors
+        weights::read(&workspace.path(out)).unwrap().tensors
     };
     let first = embed("model", "first.safetensors");
     assert_eq!(first["image_features"].shape[0], 2);
@@ -53,11 +53,11 @@ fn a_model_embeds_the_same_after_a_journey_through_hugging_faces_layout() {
     for (model, out) in [("hf", "second.safetensors"), ("oc", "third.safetensors")] {
         assert_eq!(embed(model, out), first);
     }
-    let told = fail(couplet(&place, "model convert model hf --format hf"), 1);
-    assert!(told.contains("already holds"), "{told}");
+    let printed = fail(couplet(&workspace, "model convert model hf --format hf"), 1);
+    assert!(printed.contains("already holds"), "{printed}");
 
     run("embed --model model --texts texts.txt --out texts.npy");
-    let bytes = fs::read(place.path("texts.npy")).unwrap();
+    let bytes = fs::read(workspace.path("texts.npy")).unwrap();
     assert!(bytes.starts_with(b"\x93NUMPY"));
     let values = &first["text_features"].values;
     let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -66,47 +66,47 @@ fn a_model_embeds_the_same_after_a_journey_through_hugging_faces_layout() {
 
 #[test]
 fn a_resnet_is_described_and_kept_from_hugging_face_with_the_reason() {
-    let place = scene("ViT-Ti-8-64-siglip");
-    let told = succeed(couplet(&place, "model describe RN50"));
+    let workspace = scene("ViT-Ti-8-64-siglip");
+    let printed = succeed(couplet(&workspace, "model describe RN50"));
     assert!(
-        told.contains("38.32 M") && told.contains("modified ResNet"),
-        "{told}"
+        printed.contains("38.32 M") && printed.contains("modified ResNet"),
+        "{printed}"
     );
-    let told = fail(couplet(&place, "model convert model hf --format hf"), 1);
+    let printed = fail(couplet(&workspace, "model convert model hf --format hf"), 1);
     for part in ["text.causal", "image.attention_pool", "logit_bias"] {
-        assert!(told.contains(part), "{told}");
+        assert!(printed.contains(part), "{printed}");
     }
-    assert!(!place.path("hf").exists());
+    assert!(!workspace.path("hf").exists());
 }
 
 #[test]
 fn what_is_damaged_is_named() {
-    let place = scene("ViT-Ti-8-32");
-    let fails = |arguments: &str| fail(couplet(&place, arguments), 1);
-    let told = fails("embed --model model --images texts.txt --out o.npy");
+    let workspace = scene("ViT-Ti-8-32");
+    let fails = |arguments: &str| fail(couplet(&workspace, arguments), 1);
+    let printed = fails("embed --model model --images texts.txt --out o.npy");
     assert!(
-        told.contains("texts.txt") && told.contains("expected a JPEG"),
-        "{told}"
+        printed.contains("texts.txt") && printed.contains("expected a JPEG"),
+        "{printed}"
     );
 
-    let weights = place.path("model").join(open_clip::WEIGHTS_FILE);
+    let weights = workspace.path("model").join(open_clip::WEIGHTS_FILE);
     let bytes = fs::read(&weights).unwrap();
     fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
-    let told = fails("embed --model model --texts texts.txt --out o.npy");
-    assert!(told.contains(open_clip::WEIGHTS_FILE), "{told}");
+    let printed = fails("embed --model model --texts texts.txt --out o.npy");
+    assert!(printed.contains(open_clip::WEIGHTS_FILE), "{printed}");
 
-    let config = place.path("model").join(open_clip::CONFIG_FILE);
+    let config = workspace.path("model").join(open_clip::CONFIG_FILE);
     fs::write(config, "{\"model_cfg\": 3}").unwrap();
-    let told = fails("model describe model");
-    assert!(told.contains(open_clip::CONFIG_FILE), "{told}");
+    let printed = fails("model describe model");
+    assert!(printed.contains(open_clip::CONFIG_FILE), "{printed}");
 }
 
 #[test]
 fn labels_are_ranked_and_texts_become_ids() {
-    let place = scene("ViT-Ti-8-32");
-    let mut classify = couplet(&place, "classify --model model --labels");
-    let told = succeed(classify.args(["a dog,a cat", "image.png"]));
-    let shares: Vec<f64> = told
+    let workspace = scene("ViT-Ti-8-32");
+    let mut classify = couplet(&workspace, "classify --model model --labels");
+    let printed = succeed(classify.args(["a dog,a cat", "image.png"]));
+    let shares: Vec<f64> = printed
         .lines()
         .skip(1)
         .map(|line| line.split_whitespace().next().unwrap().parse().unwrap())
@@ -114,11 +114,11 @@ fn labels_are_ranked_and_texts_become_ids() {
     assert_eq!(shares.len(), 2);
     assert!(shares[0] >= shares[1] && (shares[0] + shares[1] - 100.0).abs() < 0.02);
 
-    let told = succeed(place.couplet(&["tokenize", "a photo of a cat"]));
-    assert_eq!(told, "49406 320 1125 539 320 2368 49407\n");
+    let printed = succeed(workspace.couplet(&["tokenize", "a photo of a cat"]));
+    assert_eq!(printed, "49406 320 1125 539 320 2368 49407\n");
     let train = "tokenizer train --texts texts.txt --vocab-size 520 --out own.json";
-    succeed(couplet(&place, train));
+    succeed(couplet(&workspace, train));
     let tokenize = "tokenize --tokenizer own.json --texts texts.txt";
-    let told = succeed(couplet(&place, tokenize));
-    assert_eq!(told.lines().count(), 2);
+    let printed = succeed(couplet(&workspace, tokenize));
+    assert_eq!(printed.lines().count(), 2);
 }

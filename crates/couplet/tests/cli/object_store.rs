@@ -47,15 +47,15 @@ every = "1 step"
 every = "3 steps"
 "#;
 
-/// Six shards of 50 samples, about 2 MB each: pictures of noise, so that they are read
-/// in several pieces once they are padded.
+/// Six shards of 50 noise images, about 2 MB each, padded so that they are read in several
+/// pieces.
 fn sharded() -> Workspace {
-    let place = Workspace::with(&[]);
+    let workspace = Workspace::with(&[]);
     let data = ["data", "shapes", "--samples", "300", "--image-size", "160"];
-    let mut command = place.couplet(&data);
+    let mut command = workspace.couplet(&data);
     succeed(command.args(["--samples-per-shard", "50", "shards"]));
     // Bytes that belong to no sample make a shard several pieces long.
-    for shard in fs::read_dir(place.path("shards")).unwrap() {
+    for shard in fs::read_dir(workspace.path("shards")).unwrap() {
         let path = shard.unwrap().path();
         let mut builder = tar::Builder::new(Vec::new());
         let mut old = tar::Archive::new(fs::File::open(&path).unwrap());
@@ -78,54 +78,56 @@ fn sharded() -> Workspace {
         }
         fs::write(&path, builder.into_inner().unwrap()).unwrap();
     }
-    place
+    workspace
 }
 
-fn train(place: &Workspace, run: &str, shards: &str) -> Command {
+fn train(workspace: &Workspace, run: &str, shards: &str) -> Command {
     let config = CONFIG.replace("SHARDS", shards);
-    fs::write(place.path("config.toml"), config).unwrap();
-    place.couplet(&["train", "config.toml", "--run-dir", run])
+    fs::write(workspace.path("config.toml"), config).unwrap();
+    workspace.couplet(&["train", "config.toml", "--run-dir", run])
 }
 
-fn losses_from_disk(place: &Workspace) -> Vec<(u64, f64)> {
-    succeed(train(place, "disk", "shards/{000000..000005}.tar"));
-    let losses = place.losses("disk");
+fn losses_from_disk(workspace: &Workspace) -> Vec<(u64, f64)> {
+    succeed(train(workspace, "disk", "shards/{000000..000005}.tar"));
+    let losses = workspace.losses("disk");
     assert_eq!(losses.len(), 20);
     losses
 }
 
 #[test]
 fn a_server_that_fails_gives_the_same_run_as_a_disk_also_after_a_kill() {
-    let place = sharded();
-    let from_disk = losses_from_disk(&place);
-    let (port, failures) = server(place.path("shards"), Manner::Flaky);
+    let workspace = sharded();
+    let from_disk = losses_from_disk(&workspace);
+    let (port, failures) = server(workspace.path("shards"), Manner::Flaky);
     let shards = format!("http://127.0.0.1:{port}/{{000000..000005}}.tar");
-    place.kill_after(train(&place, "http", &shards), "http", 5);
-    succeed(train(&place, "http", &shards).arg("--resume"));
-    assert_eq!(place.losses("http"), from_disk);
+    workspace.kill_after(train(&workspace, "http", &shards), "http", 5);
+    succeed(train(&workspace, "http", &shards).arg("--resume"));
+    assert_eq!(workspace.losses("http"), from_disk);
     assert!(failures.load(Ordering::Relaxed) > 5);
-    let skipped = place.read("http/skipped.jsonl");
+    let skipped = workspace.read("http/skipped.jsonl");
     assert_eq!(skipped, "");
 }
 
 #[test]
 fn answers_that_break_off_are_gone_on_with() {
-    let place = sharded();
-    let (port, failures) = server(place.path("shards"), Manner::Chops(700_000));
+    let workspace = sharded();
+    let (port, failures) = server(workspace.path("shards"), Manner::Chops(700_000));
     let shards = format!("http://127.0.0.1:{port}/{{000000..000005}}.tar");
-    succeed(train(&place, "chops", &shards));
-    assert_eq!(place.losses("chops"), losses_from_disk(&place));
+    succeed(train(&workspace, "chops", &shards));
+    assert_eq!(workspace.losses("chops"), losses_from_disk(&workspace));
     assert!(failures.load(Ordering::Relaxed) > 20);
 }
 
 #[test]
 fn a_server_that_falls_silent_costs_the_rest_of_the_shard_and_no_more_than_its_timeout() {
-    let place = sharded();
-    let len = fs::metadata(place.path("shards/000002.tar")).unwrap().len();
+    let workspace = sharded();
+    let len = fs::metadata(workspace.path("shards/000002.tar"))
+        .unwrap()
+        .len();
     let half = usize::try_from(len / 2).unwrap();
-    let (port, _) = server(place.path("shards"), Manner::Silent("2.tar", half));
+    let (port, _) = server(workspace.path("shards"), Manner::Silent("2.tar", half));
     let shards = format!("http://127.0.0.1:{port}/{{000000..000005}}.tar");
-    let mut command = train(&place, "silent", &shards);
+    let mut command = train(&workspace, "silent", &shards);
     command.args(["--set", "data.train.server_timeout=3"]);
     command.args(["--set", "data.train.samples_per_epoch=300"]);
     // About 25 of 300 samples are lost in each pass.
@@ -136,7 +138,7 @@ fn a_server_that_falls_silent_costs_the_rest_of_the_shard_and_no_more_than_its_t
         "{:?}",
         start.elapsed()
     );
-    let lines = place.json_lines("silent/skipped.jsonl");
+    let lines = workspace.json_lines("silent/skipped.jsonl");
     let rest = lines.iter().find(|line| line["cause"] == "unreadable");
     let rest = rest.expect("a line of the shard");
     assert!(
@@ -145,42 +147,42 @@ fn a_server_that_falls_silent_costs_the_rest_of_the_shard_and_no_more_than_its_t
     );
     let detail = rest["detail"].as_str().unwrap();
     assert!(detail.contains("without a byte within 3 s"), "{detail}");
-    // As many as the rest of a shard are too many here.
-    let mut command = train(&place, "strict", &shards);
+    // Losing the rest of a shard exceeds the limit here.
+    let mut command = train(&workspace, "strict", &shards);
     command.args(["--set", "data.train.server_timeout=3"]);
     command.args(["--set", "data.train.samples_per_epoch=300"]);
-    let said = fail(command.args(["--set", "data.max_skipped=0.05"]), 1);
-    assert!(said.contains("data.max_skipped"), "{said}");
+    let printed = fail(command.args(["--set", "data.max_skipped=0.05"]), 1);
+    assert!(printed.contains("data.max_skipped"), "{printed}");
 }
 
 #[test]
 fn what_is_not_there_is_named() {
-    let place = sharded();
-    let (port, _) = server(place.path("shards"), Manner::Flaky);
+    let workspace = sharded();
+    let (port, _) = server(workspace.path("shards"), Manner::Flaky);
     let nowhere = format!("http://127.0.0.1:{port}/nowhere.tar");
-    let said = fail(train(&place, "none", &nowhere), 2);
-    assert!(said.contains("nowhere.tar"), "{said}");
-    // One of several is a shard that cannot be read: it is listed, and the rest is trained.
+    let printed = fail(train(&workspace, "none", &nowhere), 2);
+    assert!(printed.contains("nowhere.tar"), "{printed}");
+    // One of several shards cannot be read: it is listed, and training uses the others.
     let shards = format!("http://127.0.0.1:{port}/{{000004..000006}}.tar");
-    let mut command = train(&place, "some", &shards);
+    let mut command = train(&workspace, "some", &shards);
     succeed(command.args(["--set", "data.max_skipped=0.4"]));
-    let skipped = place.read("some/skipped.jsonl");
+    let skipped = workspace.read("some/skipped.jsonl");
     assert!(
         skipped.contains("000006.tar") && skipped.contains("unreadable"),
         "{skipped}"
     );
     let glob = format!("http://127.0.0.1:{port}/*.tar");
-    let said = text(&train(&place, "glob", &glob).output().unwrap());
-    assert!(said.contains("cannot be listed"), "{said}");
+    let printed = text(&train(&workspace, "glob", &glob).output().unwrap());
+    assert!(printed.contains("cannot be listed"), "{printed}");
 }
 
-/// Python's own web server knows no ranges.
+/// Python's own web server does not support ranges.
 #[test]
 fn a_server_without_ranges_will_do() {
     let Some(python) = python_with("http.server") else {
         return;
     };
-    let place = sharded();
+    let workspace = sharded();
     let port = free_port();
     let mut command = Command::new(python);
     command.args([
@@ -190,20 +192,20 @@ fn a_server_without_ranges_will_do() {
         "127.0.0.1",
         &port.to_string(),
     ]);
-    command.arg("--directory").arg(place.path("shards"));
+    command.arg("--directory").arg(workspace.path("shards"));
     let _server = start(command, port);
     let shards = format!("http://127.0.0.1:{port}/{{000000..000005}}.tar");
-    succeed(train(&place, "plain", &shards));
-    assert_eq!(place.losses("plain"), losses_from_disk(&place));
+    succeed(train(&workspace, "plain", &shards));
+    assert_eq!(workspace.losses("plain"), losses_from_disk(&workspace));
 }
 
-/// moto stands in for Amazon's store.
+/// moto emulates Amazon's store.
 #[test]
 fn a_bucket_is_listed_and_read() {
     let Some(python) = python_with("moto.server, boto3") else {
         return;
     };
-    let place = sharded();
+    let workspace = sharded();
     let port = free_port();
     let mut command = Command::new(&python);
     command.args([
@@ -230,11 +232,11 @@ fn a_bucket_is_listed_and_read() {
             s3.upload_file(str(path), 'pairs', f'train/{path.name}')\n    \
             s3.upload_file(str(path), 'pairs', f'train/deeper/{path.name}')\n";
     let mut command = Command::new(&python);
-    command.args(["-c", upload]).arg(place.path("shards"));
+    command.args(["-c", upload]).arg(workspace.path("shards"));
     succeed(command.envs(keys));
-    succeed(train(&place, "s3", "s3://pairs/train/*.tar").envs(keys));
-    assert_eq!(place.losses("s3"), losses_from_disk(&place));
-    let mut command = train(&place, "none", "s3://pairs/test/*.tar");
-    let said = text(&command.envs(keys).output().unwrap());
-    assert!(said.contains("no object matches"), "{said}");
+    succeed(train(&workspace, "s3", "s3://pairs/train/*.tar").envs(keys));
+    assert_eq!(workspace.losses("s3"), losses_from_disk(&workspace));
+    let mut command = train(&workspace, "none", "s3://pairs/test/*.tar");
+    let printed = text(&command.envs(keys).output().unwrap());
+    assert!(printed.contains("no object matches"), "{printed}");
 }

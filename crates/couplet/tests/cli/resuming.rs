@@ -11,24 +11,24 @@ use crate::workspace::{fail, succeed};
 
 /// Kills a run at several moments and compares it with one that never stopped.
 fn killed_equals_whole(set: &[&str], kill_after_lines: &[usize], files: &[&str]) {
-    let place = tiny();
-    succeed(train(&place, "whole", set));
+    let workspace = tiny();
+    succeed(train(&workspace, "whole", set));
 
     let resume = [set, &["--resume"]].concat();
     for lines in kill_after_lines {
-        place.kill_after(train(&place, "broken", &resume), "broken", *lines);
+        workspace.kill_after(train(&workspace, "broken", &resume), "broken", *lines);
     }
-    succeed(train(&place, "broken", &resume));
-    assert_eq!(place.metrics("broken"), place.metrics("whole"));
+    succeed(train(&workspace, "broken", &resume));
+    assert_eq!(workspace.metrics("broken"), workspace.metrics("whole"));
     for file in files {
         let bytes = |run: &str| {
-            let checkpoint = place.path(run).join("checkpoints/step-00000030");
+            let checkpoint = workspace.path(run).join("checkpoints/step-00000030");
             fs::read(checkpoint.join(file)).unwrap()
         };
         assert!(bytes("broken") == bytes("whole"), "{file} differs");
     }
-    let said = succeed(train(&place, "broken", &resume));
-    assert!(said.contains("nothing to do"), "{said}");
+    let printed = succeed(train(&workspace, "broken", &resume));
+    assert!(printed.contains("nothing to do"), "{printed}");
 }
 
 #[test]
@@ -62,58 +62,57 @@ fn averages_half_precision_and_micro_batches_survive_being_killed() {
 #[cfg(unix)]
 #[test]
 fn a_run_stopped_before_its_first_update_can_go_on() {
-    let place = tiny();
-    // No loss scale helps: every step is skipped, until the stop or the end of patience.
+    let workspace = tiny();
+    // No loss scale helps: every step is skipped until the run is stopped or gives up.
     let set = [
         "--set",
         "precision=f16",
         "--set",
         "model.init_logit_scale=4.6",
     ];
-    let output = place.stop_after(train(&place, "run", &set), "run", 1);
+    let output = workspace.stop_after(train(&workspace, "run", &set), "run", 1);
     assert_eq!(output.status.code(), Some(130), "{}", text(&output));
-    let lines = place.metrics("run");
+    let lines = workspace.metrics("run");
     assert_eq!(lines[0]["skipped_step"], true, "{lines:?}");
     let resume = [&set[..], &["--resume"]].concat();
-    succeed(train(&place, "run", &resume));
-    succeed(train(&place, "whole", &set));
-    assert_eq!(place.metrics("run"), place.metrics("whole"));
+    succeed(train(&workspace, "run", &resume));
+    succeed(train(&workspace, "whole", &set));
+    assert_eq!(workspace.metrics("run"), workspace.metrics("whole"));
 }
 
 #[cfg(unix)]
 #[test]
 fn a_signal_ends_the_step_writes_a_checkpoint_and_says_how_to_go_on() {
-    let place = tiny();
+    let workspace = tiny();
     let endless = ["--set", "schedule.length=100000 steps"];
-    let output = place.stop_after(train(&place, "run", &endless), "run", 5);
+    let output = workspace.stop_after(train(&workspace, "run", &endless), "run", 5);
     assert_eq!(output.status.code(), Some(130), "{}", text(&output));
     assert!(text(&output).contains("--resume"), "{}", text(&output));
-    let last_step = place.metrics("run").last().unwrap()["step"].as_u64();
+    let last_step = workspace.metrics("run").last().unwrap()["step"].as_u64();
     let latest = format!("step-{:08}", last_step.unwrap());
-    assert_eq!(place.read("run/latest").trim(), latest);
+    assert_eq!(workspace.read("run/latest").trim(), latest);
 }
 
-/// A file system that is full, as far as the run can tell: the system lets it write no
-/// file of more than 512 KiB.
+/// A full file system, as the run sees it: the system rejects files of more than 512 KiB.
 #[cfg(unix)]
 #[test]
 fn a_checkpoint_that_cannot_be_written_leaves_the_last_good_one() {
-    let place = tiny();
-    succeed(train(&place, "whole", &[]));
-    place.kill_after(train(&place, "run", &[]), "run", 4);
-    let good = place.read("run/latest");
+    let workspace = tiny();
+    succeed(train(&workspace, "whole", &[]));
+    workspace.kill_after(train(&workspace, "run", &[]), "run", 4);
+    let good = workspace.read("run/latest");
 
-    let resume = train(&place, "run", &["--resume"]);
+    let resume = train(&workspace, "run", &["--resume"]);
     let mut full = Command::new("sh");
     full.args(["-c", "trap '' XFSZ; ulimit -f 1024; exec \"$0\" \"$@\""])
         .arg(resume.get_program())
         .args(resume.get_args())
-        .current_dir(place.path(""));
-    let said = fail(full, 1);
-    assert!(said.contains("could not be saved"), "{said}");
-    assert!(said.contains("last good checkpoint is"), "{said}");
-    assert_eq!(place.read("run/latest"), good);
-    let left: Vec<_> = fs::read_dir(place.path("run/checkpoints"))
+        .current_dir(workspace.path(""));
+    let printed = fail(full, 1);
+    assert!(printed.contains("could not be saved"), "{printed}");
+    assert!(printed.contains("last good checkpoint is"), "{printed}");
+    assert_eq!(workspace.read("run/latest"), good);
+    let left: Vec<_> = fs::read_dir(workspace.path("run/checkpoints"))
         .unwrap()
         .collect();
     let unfinished = |entry: &std::io::Result<fs::DirEntry>| {
@@ -122,21 +121,24 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_last_good_one() {
     };
     assert!(!left.iter().any(unfinished), "{left:?}");
 
-    succeed(train(&place, "run", &["--resume"]));
-    assert_eq!(place.metrics("run"), place.metrics("whole"));
+    succeed(train(&workspace, "run", &["--resume"]));
+    assert_eq!(workspace.metrics("run"), workspace.metrics("whole"));
 }
 
 #[test]
 fn a_resumed_run_says_what_changed_and_refuses_what_would_falsify_it() {
-    let place = tiny();
+    let workspace = tiny();
     let start = ["--set", "schedule.length=5 steps"];
-    succeed(train(&place, "run", &start));
+    succeed(train(&workspace, "run", &start));
     let resume = |set: &str| {
         let more = [&start[..], &["--resume", "--set", set]].concat();
-        train(&place, "run", &more)
+        train(&workspace, "run", &more)
     };
-    let said = succeed(resume("batch.micro=4"));
-    assert!(said.contains("batch.micro: unset became 4"), "{said}");
-    let said = fail(resume("optimizer.lr=1.0"), 1);
-    assert!(said.contains("optimizer.lr: 0.001 became 1.0"), "{said}");
+    let printed = succeed(resume("batch.micro=4"));
+    assert!(printed.contains("batch.micro: unset became 4"), "{printed}");
+    let printed = fail(resume("optimizer.lr=1.0"), 1);
+    assert!(
+        printed.contains("optimizer.lr: 0.001 became 1.0"),
+        "{printed}"
+    );
 }

@@ -14,11 +14,11 @@ use crate::workspace::Ended;
 /// How a server fails.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Manner {
-    /// It breaks off every third answer and refuses every fifth request.
+    /// Every third answer is cut off and every fifth request is refused.
     Flaky,
-    /// It breaks off every answer behind so many bytes.
+    /// Every answer is cut off after this many bytes.
     Chops(usize),
-    /// It says nothing more of a shard of this name behind so many bytes.
+    /// The server goes silent after this many bytes of the shard with this name.
     Silent(&'static str, usize),
 }
 
@@ -110,7 +110,7 @@ fn serve(
     Ok(())
 }
 
-/// Starts a server, which will listen on `port`.
+/// Starts a server and waits until it listens on `port`.
 pub fn start(mut command: Command, port: u16) -> Ended {
     let server = Ended(
         command

@@ -1,4 +1,4 @@
-//! Runs from the outside: what they write, and what they refuse.
+//! Training runs: the files they write and the configs they reject.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::workspace::{Workspace, fail, python_with, succeed, text};
 
-/// 10 steps an epoch, 30 in all.
+/// 10 steps per epoch, 30 in total.
 const CONFIG: &str = r#"
 name = "tiny"
 device = "flex"
@@ -69,29 +69,29 @@ classes = "shapes"
 samples = 40
 "#;
 
-/// A folder with a run's config and the dataset that it is judged on.
+/// A folder with a run's config and the dataset that it is evaluated on.
 pub fn tiny() -> Workspace {
     Workspace::with(&[("tiny.toml", CONFIG), ("tiny-set.toml", DATASET)])
 }
 
-/// - more: arguments beside the config and the run's folder.
-pub fn train(place: &Workspace, run: &str, more: &[&str]) -> Command {
-    let mut command = place.couplet(&["train", "tiny.toml", "--run-dir", run]);
+/// - more: arguments in addition to the config and the run's folder.
+pub fn train(workspace: &Workspace, run: &str, more: &[&str]) -> Command {
+    let mut command = workspace.couplet(&["train", "tiny.toml", "--run-dir", run]);
     command.args(more);
     command
 }
 
-/// What a model of the place, judged again, has on its dataset.
-fn top1(place: &Workspace, model: &Path) -> f64 {
-    let mut command = place.couplet(&["eval", "zero-shot", "--no-cache"]);
+/// A model's top-1 accuracy on the workspace's dataset, evaluated again.
+fn top1(workspace: &Workspace, model: &Path) -> f64 {
+    let mut command = workspace.couplet(&["eval", "zero-shot", "--no-cache"]);
     command.args(["--dataset", "tiny-set.toml", "--json", "report.json"]);
     succeed(command.arg("--model").arg(model));
-    place.json("report.json")[0]["top1"].as_f64().unwrap()
+    workspace.json("report.json")[0]["top1"].as_f64().unwrap()
 }
 
 #[test]
-fn the_weights_that_were_judged_are_those_that_open() {
-    let place = tiny();
+fn the_weights_that_were_evaluated_are_those_that_open() {
+    let workspace = tiny();
     for weights in ["ema", "raw"] {
         let eval = format!(
             "eval=[{{ kind = 'zero-shot', dataset = 'tiny-set.toml', weights = '{weights}' }}]"
@@ -104,24 +104,28 @@ fn the_weights_that_were_judged_are_those_that_open() {
             "--set",
             &eval,
         ];
-        succeed(train(&place, weights, &set));
-        let best = place.read(&format!("{weights}/best"));
+        succeed(train(&workspace, weights, &set));
+        let best = workspace.read(&format!("{weights}/best"));
         let step: u64 = best.trim().strip_prefix("step-").unwrap().parse().unwrap();
-        let metrics = place.metrics(weights);
+        let metrics = workspace.metrics(weights);
         let logged = metrics
             .iter()
             .filter(|line| line["step"] == step)
             .find_map(|line| line["eval/tiny/top1"].as_f64())
             .unwrap();
-        assert_eq!(top1(&place, &place.path(weights)), logged, "{weights}");
-        let checkpoints = place.path(weights).join("checkpoints");
+        assert_eq!(
+            top1(&workspace, &workspace.path(weights)),
+            logged,
+            "{weights}"
+        );
+        let checkpoints = workspace.path(weights).join("checkpoints");
         let file = |name: &str| checkpoints.join(best.trim()).join(name);
-        let judged = match weights {
+        let evaluated = match weights {
             "ema" => "open_clip_model_ema.safetensors",
             _ => "open_clip_model.safetensors",
         };
-        assert_eq!(top1(&place, &file(judged)), logged);
-        // The two differ, so that one cannot stand for the other.
+        assert_eq!(top1(&workspace, &file(evaluated)), logged);
+        // The two differ, so that one cannot pass for the other.
         assert_ne!(
             fs::read(file("open_clip_model_ema.safetensors")).unwrap(),
             fs::read(file("open_clip_model.safetensors")).unwrap()
@@ -129,23 +133,23 @@ fn the_weights_that_were_judged_are_those_that_open() {
     }
 }
 
-/// Read with TensorBoard's own package, where there is one.
+/// Reads the event files with TensorBoard's own package, if it is installed.
 #[test]
 fn tensorboard_reads_what_metrics_say() {
     let Some(python) = python_with("tensorboard") else {
         return;
     };
-    let place = tiny();
+    let workspace = tiny();
     // Killed and resumed: there are two files, whose steps overlap.
-    place.kill_after(train(&place, "run", &[]), "run", 8);
-    succeed(train(&place, "run", &["--resume"]));
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/outside/read_events.py");
+    workspace.kill_after(train(&workspace, "run", &[]), "run", 8);
+    succeed(train(&workspace, "run", &["--resume"]));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/read_events.py");
     let mut read = Command::new(python);
-    let read = read.arg(script).arg(place.path("run/tensorboard"));
+    let read = read.arg(script).arg(workspace.path("run/tensorboard"));
     let read = read.output().unwrap();
     assert!(read.status.success(), "{}", text(&read));
     let scalars: Value = serde_json::from_slice(&read.stdout).unwrap();
-    let losses: Vec<Value> = (place.losses("run").into_iter())
+    let losses: Vec<Value> = (workspace.losses("run").into_iter())
         .map(|(step, loss)| serde_json::json!([step, loss]))
         .collect();
     assert_eq!(losses.len(), 30);
@@ -155,24 +159,31 @@ fn tensorboard_reads_what_metrics_say() {
 
 #[test]
 fn a_finished_run_is_kept_and_can_be_evaluated() {
-    let place = tiny();
-    succeed(train(&place, "run", &["--set", "schedule.length=6 steps"]));
-    let logged = place.metrics("run");
+    let workspace = tiny();
+    succeed(train(
+        &workspace,
+        "run",
+        &["--set", "schedule.length=6 steps"],
+    ));
+    let logged = workspace.metrics("run");
     let last = logged.last().unwrap()["eval/tiny/top1"].as_f64();
-    assert_eq!(Some(top1(&place, &place.path("run"))), last);
+    assert_eq!(Some(top1(&workspace, &workspace.path("run"))), last);
 
-    let said = fail(train(&place, "run", &[]), 1);
-    assert!(said.contains("--overwrite"), "{said}");
-    assert_eq!(place.metrics("run"), logged);
+    let printed = fail(train(&workspace, "run", &[]), 1);
+    assert!(printed.contains("--overwrite"), "{printed}");
+    assert_eq!(workspace.metrics("run"), logged);
 
     let changed = ["--resume", "--set", "optimizer.lr=0.1"];
-    let said = fail(train(&place, "run", &changed), 1);
-    assert!(said.contains("optimizer.lr: 0.001 became 0.1"), "{said}");
+    let printed = fail(train(&workspace, "run", &changed), 1);
+    assert!(
+        printed.contains("optimizer.lr: 0.001 became 0.1"),
+        "{printed}"
+    );
 }
 
 #[test]
 fn a_bad_config_ends_with_all_its_problems_and_code_2() {
-    let place = tiny();
+    let workspace = tiny();
     let set = |pair: &'static str| ["--set", pair];
     let mistakes: Vec<&str> = [
         set("model.image.heads=3"),
@@ -185,7 +196,7 @@ fn a_bad_config_ends_with_all_its_problems_and_code_2() {
         set("eval.0.dataset=nowhere.toml"),
     ]
     .concat();
-    let shown = fail(train(&place, "run", &mistakes), 2);
+    let shown = fail(train(&workspace, "run", &mistakes), 2);
     for key in [
         "8 problems",
         "model.image.heads: ",
@@ -199,20 +210,20 @@ fn a_bad_config_ends_with_all_its_problems_and_code_2() {
     ] {
         assert!(shown.contains(key), "{key} is not in\n{shown}");
     }
-    assert!(!place.path("run").exists(), "no work starts");
+    assert!(!workspace.path("run").exists(), "no work starts");
 }
 
-/// A table of 100 pictures, `bad` of them no images.
-fn table(place: &Workspace, bad: usize) -> PathBuf {
-    let path = place.path("pairs.csv");
+/// A CSV table of 100 files, `bad` of which are not images.
+fn table(workspace: &Workspace, bad: usize) -> PathBuf {
+    let path = workspace.path("pairs.csv");
     let mut rows = String::from("filepath,title\n");
     for at in 0..100u8 {
         let file = format!("{at}.png");
         if usize::from(at) < bad {
-            fs::write(place.path(&file), b"no image").unwrap();
+            fs::write(workspace.path(&file), b"no image").unwrap();
         } else {
             let image = image::RgbImage::from_pixel(20, 20, [at, 2 * at, 9].into());
-            image.save(place.path(&file)).unwrap();
+            image.save(workspace.path(&file)).unwrap();
         }
         rows.push_str(&format!("{file},picture number {at}\n"));
     }
@@ -222,37 +233,37 @@ fn table(place: &Workspace, bad: usize) -> PathBuf {
 
 #[test]
 fn bad_images_are_listed_and_too_many_stop_the_run() {
-    let place = tiny();
+    let workspace = tiny();
     let on_table = |bad: usize, run: &str| {
-        let path = format!("data.train.path={}", table(&place, bad).display());
+        let path = format!("data.train.path={}", table(&workspace, bad).display());
         train(
-            &place,
+            &workspace,
             run,
             &["--set", "data.train.source=csv", "--set", &path],
         )
     };
     succeed(on_table(1, "few"));
-    let skipped = place.json_lines("few/skipped.jsonl");
+    let skipped = workspace.json_lines("few/skipped.jsonl");
     assert_eq!(skipped[0]["key"], "line 2");
     assert_eq!(skipped[0]["cause"], "corrupt-image");
 
-    let said = fail(on_table(5, "many"), 1);
+    let printed = fail(on_table(5, "many"), 1);
     assert!(
-        said.contains("5 corrupt image") || said.contains("2 corrupt image"),
-        "{said}"
+        printed.contains("5 corrupt image") || printed.contains("2 corrupt image"),
+        "{printed}"
     );
-    assert!(!place.read("many/skipped.jsonl").is_empty());
+    assert!(!workspace.read("many/skipped.jsonl").is_empty());
 }
 
 #[test]
 fn a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint() {
-    let place = tiny();
+    let workspace = tiny();
     let set = [
         "--set",
         "optimizer.lr=1e30",
         "--set",
         "optimizer.weight_decay=0.0",
     ];
-    let said = fail(train(&place, "run", &set), 1);
-    assert!(said.contains("lower optimizer.lr"), "{said}");
+    let printed = fail(train(&workspace, "run", &set), 1);
+    assert!(printed.contains("lower optimizer.lr"), "{printed}");
 }

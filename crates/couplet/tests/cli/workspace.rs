@@ -1,4 +1,4 @@
-//! A folder of a test's own, the binary run in it, and what it left there.
+//! A temporary folder for a test, the binary run in it, and the files it wrote.
 
 use std::borrow::BorrowMut;
 use std::fs;
@@ -16,11 +16,11 @@ impl Workspace {
     /// A folder with these files.
     pub fn with(files: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let place = Self { folder };
+        let workspace = Self { folder };
         for (name, text) in files {
-            fs::write(place.path(name), text).unwrap();
+            fs::write(workspace.path(name), text).unwrap();
         }
-        place
+        workspace
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -60,7 +60,7 @@ impl Workspace {
         self.metrics(run).iter().filter_map(loss).collect()
     }
 
-    /// The binary in this folder, which keeps features here too.
+    /// The binary in this folder, with its feature cache here too.
     pub fn couplet(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_couplet"));
         command
@@ -70,14 +70,14 @@ impl Workspace {
         command
     }
 
-    /// Starts a run and kills it once its log has so many lines: nothing of ours runs then.
+    /// Starts a run and kills it once its log has this many lines: no handler of ours runs.
     pub fn kill_after(&self, mut command: impl BorrowMut<Command>, run: &str, lines: usize) {
         let command = command.borrow_mut().stdout(Stdio::null());
         let mut child = Ended(command.spawn().unwrap());
         self.wait_for_lines(&mut child, run, lines);
     }
 
-    /// Starts a run and asks it to end once its log has so many lines.
+    /// Starts a run and asks it to end once its log has this many lines.
     #[cfg(unix)]
     pub fn stop_after(
         &self,
@@ -101,7 +101,7 @@ impl Workspace {
         }
     }
 
-    /// Until a run's log has so many lines, or the run has ended.
+    /// Waits until a run's log has this many lines, or the run has ended.
     fn wait_for_lines(&self, child: &mut Ended, run: &str, lines: usize) {
         let start = Instant::now();
         let metrics = self.path(run).join("metrics.jsonl");
@@ -113,7 +113,7 @@ impl Workspace {
     }
 }
 
-/// A process that does not outlive its test.
+/// A process that is killed when its test ends.
 pub struct Ended(pub Child);
 
 impl Drop for Ended {
@@ -123,27 +123,27 @@ impl Drop for Ended {
     }
 }
 
-/// What it printed, errors last.
+/// Standard output, then standard error.
 pub fn text(output: &Output) -> String {
     let both = [&output.stdout[..], &output.stderr[..]].concat();
     String::from_utf8_lossy(&both).into_owned()
 }
 
-/// - returns what it printed.
+/// - returns its output.
 pub fn succeed(mut command: impl BorrowMut<Command>) -> String {
     let output = command.borrow_mut().output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
     text(&output)
 }
 
-/// - returns what it printed.
+/// - returns its output.
 pub fn fail(mut command: impl BorrowMut<Command>, code: i32) -> String {
     let output = command.borrow_mut().output().unwrap();
     assert_eq!(output.status.code(), Some(code), "{}", text(&output));
     text(&output)
 }
 
-/// `COUPLET_PYTHON`, which must have the module, or `python3` if it has.
+/// `COUPLET_PYTHON`, which must have the module, or `python3` if it has it.
 pub fn python_with(module: &str) -> Option<String> {
     let named = std::env::var("COUPLET_PYTHON");
     let python = named.clone().unwrap_or_else(|_| "python3".into());

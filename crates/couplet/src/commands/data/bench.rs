@@ -3,17 +3,34 @@
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
+use clap::Args;
 use couplet_data::loader::LoaderState;
 use couplet_data::{Stage, StageTimes};
 use couplet_train::ResolvedData;
 
 use super::bar;
-use crate::data_arguments::DataBenchArguments;
+use crate::commands::config_arguments::ConfigArguments;
+use crate::exit_code;
 
-/// Batches before the clock starts: threads, page cache, the first shards.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// How long to measure, in seconds, after two batches of warm-up
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// Report whether a device with this throughput would have to wait for data
+    #[arg(long, value_name = "SAMPLES/S")]
+    device_speed: Option<f64>,
+    /// Print the results as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Batches that are not timed: they start threads and open the first shards.
 const WARM_UP: usize = 2;
 
-/// How fast a config's data comes.
+/// How fast a config's data loads.
 struct Bench {
     samples: usize,
     skipped: usize,
@@ -22,15 +39,15 @@ struct Bench {
     threads: usize,
 }
 
-pub(crate) fn run(arguments: &DataBenchArguments) -> anyhow::Result<u8> {
-    let data = ResolvedData::read(&arguments.config, &arguments.set)?;
+pub(crate) fn run(arguments: &BenchArguments) -> anyhow::Result<u8> {
+    let data = ResolvedData::read(&arguments.config.path, &arguments.config.set)?;
     let bench = measure(&data, Duration::from_secs_f64(arguments.seconds))?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&bench.to_json())?);
     } else {
         bench.print(arguments.device_speed);
     }
-    Ok(0)
+    Ok(exit_code::DONE)
 }
 
 fn measure(data: &ResolvedData, at_least: Duration) -> anyhow::Result<Bench> {
@@ -49,7 +66,7 @@ fn measure(data: &ResolvedData, at_least: Duration) -> anyhow::Result<Bench> {
     }
     bar.finish_and_clear();
     if samples == 0 {
-        return Err(anyhow!("--seconds leaves no time for a batch"));
+        return Err(anyhow!("--seconds: too short to load a batch"));
     }
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let threads = match data.table.threads {
@@ -71,7 +88,7 @@ impl Bench {
         self.samples as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// Of one sample, in one thread.
+    /// Per sample, in one thread.
     fn milliseconds(&self, stage: Stage) -> f64 {
         1e3 * self.times.get(stage).as_secs_f64() / self.samples as f64
     }
@@ -115,15 +132,15 @@ impl Bench {
         };
         if device > speed {
             println!(
-                "\na device that takes {device:.0} samples/s would wait {:.0}% of the time, mostly for \
-                 {}; it needs {:.0} threads like these",
+                "\na device at {device:.0} samples/s would wait {:.0}% of the time, mostly for {}; it needs \
+                 about {:.0} such threads",
                 100.0 * (1.0 - speed / device),
                 self.times.slowest(),
                 (device / speed * self.threads as f64).ceil()
             );
         } else {
             println!(
-                "\na device that takes {device:.0} samples/s would not wait: {:.1} times as many come",
+                "\na device at {device:.0} samples/s would not wait: data loads {:.1} times as fast",
                 speed / device
             );
         }

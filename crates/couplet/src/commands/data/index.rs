@@ -1,13 +1,20 @@
 //! `couplet data index`.
 
+use clap::Args;
 use couplet_data::formats::Damage;
 use couplet_data::source::index_shards;
 
 use super::bar;
-use crate::EXIT_FAILED;
-use crate::data_arguments::DataIndexArguments;
+use crate::exit_code;
 
-pub(crate) fn run(arguments: &DataIndexArguments) -> anyhow::Result<u8> {
+#[derive(Debug, Args)]
+pub(crate) struct IndexArguments {
+    /// Tar files; {0000..0127}, {a,b}, * and ? are expanded
+    #[arg(required = true, value_name = "SHARD")]
+    shards: Vec<String>,
+}
+
+pub(crate) fn run(arguments: &IndexArguments) -> anyhow::Result<u8> {
     let (mut shards, mut files, mut is_damaged) = (0, 0, false);
     let bar = bar(None, "shards");
     index_shards(&arguments.shards, |path, members, damage| {
@@ -20,6 +27,12 @@ pub(crate) fn run(arguments: &DataIndexArguments) -> anyhow::Result<u8> {
         bar.inc(1);
     })?;
     bar.finish_and_clear();
-    println!("{shards} shards with {files} files, an .index.json beside each");
-    Ok(if is_damaged { EXIT_FAILED } else { 0 })
+    println!(
+        "indexed {files} files in {shards} shards; each index is next to its shard, as .index.json"
+    );
+    Ok(if is_damaged {
+        exit_code::FAILED
+    } else {
+        exit_code::DONE
+    })
 }

@@ -1,21 +1,61 @@
-//! `couplet data pack` and `couplet data shapes`.
+//! `couplet data pack`, and what `couplet data shapes` shares with it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
-use couplet_data::shapes::{MIN_IMAGE_SIZE, write_class_folder};
-use couplet_data::source::{PairDataset, ShapesConfig, SourceConfig};
+use anyhow::anyhow;
+use clap::{Args, ValueEnum};
+use couplet_data::source::PairDataset;
 use couplet_data::{PackFormat, PackOptions, pack};
 use couplet_train::ResolvedData;
 
 use super::bar;
-use crate::data_arguments::{DataPackArguments, DataShapesArguments, PackFormatName, PackTarget};
+use crate::commands::config_arguments::ConfigArguments;
+use crate::exit_code;
 
-/// Bad samples that are printed.
+/// Maximum number of bad samples to print.
 const SHOWN: usize = 20;
 
-pub(crate) fn run(arguments: &DataPackArguments) -> anyhow::Result<u8> {
-    let data = ResolvedData::read(&arguments.config, &arguments.set)?;
+/// Where and how samples are written.
+#[derive(Debug, Args)]
+pub(super) struct PackTarget {
+    /// Folder to write to; it is created, or must be empty
+    pub out: PathBuf,
+    /// Format to write
+    #[arg(long, default_value = "webdataset")]
+    pub format: PackFormatName,
+    /// Samples per tar shard or Parquet file
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub samples_per_shard: u32,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum PackFormatName {
+    /// Tar shards with .txt captions
+    Webdataset,
+    /// Images and a pairs.csv with the columns filepath and title
+    Csv,
+    /// Images with a .txt caption next to each
+    Folder,
+    /// Parquet files with the columns image and caption (feature `parquet`)
+    Parquet,
+    /// One folder per class, without captions (`couplet data shapes` only)
+    ClassFolder,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PackArguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    #[command(flatten)]
+    target: PackTarget,
+    /// Resize images so that their shorter side is at most this long, and store them as JPEG of
+    /// quality 95
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..))]
+    resize: Option<u32>,
+}
+
+pub(crate) fn run(arguments: &PackArguments) -> anyhow::Result<u8> {
+    let data = ResolvedData::read(&arguments.config.path, &arguments.config.set)?;
     let options = PackOptions {
         format: arguments.target.format()?,
         shorter_side: arguments.resize,
@@ -24,66 +64,30 @@ pub(crate) fn run(arguments: &DataPackArguments) -> anyhow::Result<u8> {
     write(&data.set, &arguments.target.out, options)
 }
 
-pub(crate) fn shapes(arguments: &DataShapesArguments) -> anyhow::Result<u8> {
-    if arguments.image_size < MIN_IMAGE_SIZE {
-        return Err(anyhow!(
-            "--image-size: shapes cannot be told apart below {MIN_IMAGE_SIZE} pixels"
-        ));
-    }
-    let target = &arguments.target;
-    if matches!(target.format, PackFormatName::ClassFolder) {
-        return class_folder(arguments);
-    }
-    let table = SourceConfig::Shapes(ShapesConfig {
-        samples: arguments.samples as usize,
-    });
-    let set = table.open(arguments.seed, arguments.image_size)?;
-    let options = PackOptions {
-        format: target.format()?,
-        shorter_side: None,
-        max_pixels: u64::MAX,
-    };
-    write(&set, &target.out, options)
-}
-
-fn class_folder(arguments: &DataShapesArguments) -> anyhow::Result<u8> {
-    let out = &arguments.target.out;
-    must_be_empty(out)?;
-    let (samples, size) = (arguments.samples as usize, arguments.image_size);
-    let bar = bar(Some(samples), "samples");
-    let progress = |done: usize| bar.set_position(done as u64);
-    write_class_folder(samples, arguments.seed, size, out, progress)
-        .with_context(|| format!("{}: cannot be written", out.display()))?;
-    bar.finish_and_clear();
-    println!("{samples} pictures in {}, a folder a class", out.display());
-    println!("source = \"class-folder\", path = \"{}\"", out.display());
-    Ok(0)
-}
-
-fn must_be_empty(folder: &Path) -> anyhow::Result<()> {
+pub(super) fn check_is_empty(folder: &Path) -> anyhow::Result<()> {
     let is_empty = std::fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
     if !is_empty {
-        return Err(anyhow!("{} is not empty", folder.display()));
+        return Err(anyhow!("{}: the folder is not empty", folder.display()));
     }
     Ok(())
 }
 
-fn write(set: &PairDataset, out: &Path, options: PackOptions) -> anyhow::Result<u8> {
-    must_be_empty(out)?;
+pub(super) fn write(set: &PairDataset, out: &Path, options: PackOptions) -> anyhow::Result<u8> {
+    check_is_empty(out)?;
     let bar = bar(set.samples(), "samples");
     let packed = pack(set, out, options, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     for bad in packed.skipped.iter().take(SHOWN) {
-        println!("left out {bad}");
+        println!("skipped {bad}");
     }
     println!(
-        "{} samples in {}, {} left out",
+        "wrote {} samples to {}, skipped {}",
         packed.samples,
         out.display(),
         packed.skipped.len()
     );
     println!("{}", how_to_read(out, options.format, packed.files));
-    Ok(0)
+    Ok(exit_code::DONE)
 }
 
 fn how_to_read(out: &Path, format: PackFormat, files: usize) -> String {
@@ -101,20 +105,20 @@ fn how_to_read(out: &Path, format: PackFormat, files: usize) -> String {
 }
 
 impl PackTarget {
-    fn format(&self) -> anyhow::Result<PackFormat> {
-        let many = self.samples_per_shard as usize;
+    pub(super) fn format(&self) -> anyhow::Result<PackFormat> {
+        let per_file = self.samples_per_shard as usize;
         Ok(match self.format {
             PackFormatName::Webdataset => PackFormat::Webdataset {
-                samples_per_shard: many,
+                samples_per_shard: per_file,
             },
             PackFormatName::Csv => PackFormat::Csv,
             PackFormatName::Folder => PackFormat::Folder,
             PackFormatName::Parquet => PackFormat::Parquet {
-                rows_per_file: many,
+                rows_per_file: per_file,
             },
             PackFormatName::ClassFolder => {
                 return Err(anyhow!(
-                    "--format: only `couplet data shapes` knows the classes of a class-folder"
+                    "--format: class-folder needs classes, which only `couplet data shapes` has"
                 ));
             }
         })

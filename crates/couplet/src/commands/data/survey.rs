@@ -2,16 +2,27 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::path::PathBuf;
 
 use anyhow::Context;
+use clap::Args;
 use couplet_data::DatasetStats;
 use couplet_train::ResolvedData;
 
 use super::bar;
-use crate::EXIT_FAILED;
-use crate::data_arguments::{DataCheckArguments, DataConfigArguments};
+use crate::commands::config_arguments::ConfigArguments;
+use crate::exit_code;
 
-/// Bad samples that are printed; the file of `--out` has all.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// Write every bad sample to this file, one JSON object per line as in skipped.jsonl
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// Maximum number of bad samples to print; the file of `--out` lists all of them.
 const SHOWN: usize = 20;
 
 fn survey(data: &ResolvedData) -> DatasetStats {
@@ -24,8 +35,8 @@ fn survey(data: &ResolvedData) -> DatasetStats {
     survey
 }
 
-pub(crate) fn check(arguments: &DataCheckArguments) -> anyhow::Result<u8> {
-    let data = ResolvedData::read(&arguments.config, &arguments.set)?;
+pub(crate) fn check(arguments: &CheckArguments) -> anyhow::Result<u8> {
+    let data = ResolvedData::read(&arguments.config.path, &arguments.config.set)?;
     let survey = survey(&data);
     for bad in survey.skipped.iter().take(SHOWN) {
         println!("{bad}");
@@ -46,32 +57,29 @@ pub(crate) fn check(arguments: &DataCheckArguments) -> anyhow::Result<u8> {
     }
     print_counts(&survey);
     Ok(if survey.skipped.is_empty() {
-        0
+        exit_code::DONE
     } else {
-        EXIT_FAILED
+        exit_code::FAILED
     })
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a share for people")]
+#[expect(clippy::cast_precision_loss, reason = "a rounded number for display")]
 fn print_counts(survey: &DatasetStats) {
     let bad: usize = survey.causes().values().sum();
     let share = 100.0 * bad as f64 / survey.samples.max(1) as f64;
-    println!(
-        "{} samples, {bad} of them bad ({share:.2}%)",
-        survey.samples
-    );
+    println!("{} samples, {bad} bad ({share:.2}%)", survey.samples);
     for (cause, count) in survey.causes() {
         println!("  {count:8} {cause}");
     }
 }
 
-pub(crate) fn stats(arguments: &DataConfigArguments) -> anyhow::Result<u8> {
-    let data = ResolvedData::read(&arguments.config, &arguments.set)?;
+pub(crate) fn stats(arguments: &ConfigArguments) -> anyhow::Result<u8> {
+    let data = ResolvedData::read(&arguments.path, &arguments.set)?;
     let survey = survey(&data);
     print_counts(&survey);
     println!(
         "\n  {:18} {:>9} {:>9} {:>9} {:>9} {:>9}",
-        "", "least", "5%", "median", "95%", "most"
+        "", "min", "5%", "median", "95%", "max"
     );
     let widths: Vec<usize> = survey.widths.iter().map(|side| *side as usize).collect();
     let heights: Vec<usize> = survey.heights.iter().map(|side| *side as usize).collect();
@@ -92,16 +100,16 @@ pub(crate) fn stats(arguments: &DataConfigArguments) -> anyhow::Result<u8> {
         }
     }
     println!(
-        "\n  {:8} captions are cut off at {} tokens",
+        "\n  {:8} captions are truncated to {} tokens",
         survey.cut_captions, data.tokens.context_length
     );
     println!(
-        "  {:8} captions stand in an earlier sample too",
+        "  {:8} captions repeat an earlier sample's",
         survey.repeated_captions
     );
     println!(
-        "  {:8} images stand in an earlier sample too",
+        "  {:8} images repeat an earlier sample's",
         survey.repeated_images
     );
-    Ok(0)
+    Ok(exit_code::DONE)
 }

@@ -5,21 +5,35 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use clap::Args;
 use couplet_eval::metric::EVALUATION;
 use couplet_eval::{MetricInfo, Unit};
 use serde_json::Value;
 
-use super::write_json;
-use crate::eval_arguments::CompareArguments;
+use super::result_arguments::write_json;
+use crate::exit_code;
 
-/// A run's evaluations: of each metric, `DATASET/METRIC`, the last value and its step.
+#[derive(Debug, Args)]
+pub(crate) struct CompareArguments {
+    /// Run folders to compare
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// Write the table to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(super) json: Option<PathBuf>,
+    /// Write the table to this file as CSV
+    #[arg(long, value_name = "FILE")]
+    pub(super) csv: Option<PathBuf>,
+}
+
+/// A run's evaluations: the last value of each metric, as `DATASET/METRIC`, and its step.
 type Results = BTreeMap<String, (f64, u64)>;
 
-/// The last values of each run, run by run.
+/// Prints the last value of each metric, with a column per run.
 pub(super) fn run(arguments: &CompareArguments) -> anyhow::Result<u8> {
     let runs = read_all(&arguments.runs)?;
     if runs.iter().all(|(_, results)| results.is_empty()) {
-        bail!("none of the runs has been evaluated");
+        bail!("none of the runs has logged an evaluation");
     }
     println!("{}", table(&runs));
     if let Some(file) = &arguments.json {
@@ -43,7 +57,7 @@ pub(super) fn run(arguments: &CompareArguments) -> anyhow::Result<u8> {
         }
         fs::write(file, text).with_context(|| format!("{}: cannot be written", file.display()))?;
     }
-    Ok(0)
+    Ok(exit_code::DONE)
 }
 
 /// The runs by their folders' names, or by their paths where two names are the same.
@@ -114,7 +128,7 @@ fn read(run: &Path) -> anyhow::Result<Results> {
     let text = fs::read_to_string(&path)
         .with_context(|| format!("{}: not a run's log", path.display()))?;
     let mut results = Results::new();
-    // The last line of a run that goes on may be half written.
+    // The last line of a run in progress may be incomplete.
     for line in text
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
@@ -131,7 +145,7 @@ fn read(run: &Path) -> anyhow::Result<Results> {
         }
     }
     if results.is_empty() {
-        eprintln!("{}: holds no evaluation yet", path.display());
+        eprintln!("warning: {}: contains no evaluation yet", path.display());
     }
     Ok(results)
 }

@@ -1,7 +1,8 @@
 //! `couplet eval linear-probe` and `couplet eval knn`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use couplet_eval::metric::TOP1;
 use couplet_eval::{
     ConfusionMatrix, FeatureFile, LinearProbe, ProbeData, ProbeSettings, Report, SolverOptions,
@@ -9,12 +10,62 @@ use couplet_eval::{
 };
 use couplet_model::weights::{self, HostTensor, NamedTensors};
 
-use super::{
-    WORST, open_cache, open_datasets, open_device, open_optional, options, tell_skipped,
-    write_details, write_json,
-};
-use crate::eval_arguments::{KnnArguments, LinearProbeArguments, ProbeArguments};
+use super::cache_arguments::CacheArguments;
+use super::result_arguments::{ResultArguments, write_json};
+use super::{WORST, open_datasets, options, print_skipped};
+use crate::commands::model_arguments::OptionalModel;
+use crate::commands::numbers::positive;
+use crate::exit_code;
 use crate::progress::{Progress, Screen, print_reports};
+
+/// What a probe is fitted to and evaluated on.
+#[derive(Debug, Args)]
+pub(super) struct ProbeArguments {
+    #[command(flatten)]
+    model: OptionalModel,
+    /// Dataset to evaluate on: a file of datasets/ that has training images too. Repeat for
+    /// several
+    #[arg(long, required_unless_present = "features")]
+    dataset: Vec<PathBuf>,
+    /// Train on precomputed features instead: a safetensors file with image_features and labels
+    #[arg(long, value_name = "FILE", requires = "test_features", conflicts_with_all = ["dataset", "model"])]
+    features: Option<PathBuf>,
+    /// Evaluate on precomputed features: a safetensors file with image_features and labels
+    #[arg(long, value_name = "FILE", requires = "features")]
+    test_features: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) results: ResultArguments,
+    #[command(flatten)]
+    cache: CacheArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LinearProbeArguments {
+    #[command(flatten)]
+    pub(super) probe: ProbeArguments,
+    /// Inverse regularization strength, scikit-learn's C [default: the best of a search from 1e-6
+    /// to 1e6, validated on every fifth training image]
+    #[arg(short = 'C', long = "c", value_name = "C", value_parser = positive)]
+    c: Option<f64>,
+    /// Maximum number of L-BFGS iterations
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    max_iter: u64,
+    /// Stop once no component of the gradient is larger, as scikit-learn's tol
+    #[arg(long, default_value_t = 1e-4, value_parser = positive)]
+    tol: f64,
+    /// Write the fitted classifier to this safetensors file, as coef and intercept
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KnnArguments {
+    #[command(flatten)]
+    pub(super) probe: ProbeArguments,
+    /// Number of neighbors that vote
+    #[arg(short, long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    k: u32,
+}
 
 pub(super) fn linear(arguments: &LinearProbeArguments) -> anyhow::Result<u8> {
     let settings = ProbeSettings {
@@ -24,18 +75,18 @@ pub(super) fn linear(arguments: &LinearProbeArguments) -> anyhow::Result<u8> {
             tolerance: arguments.tol,
         },
     };
-    judge(&arguments.probe, |data| {
+    evaluate(&arguments.probe, |data| {
         let probe = linear_probe(data, settings, |c, accuracy| {
             eprintln!(
-                "{}: C = {c:.3e}: {} of the validation images",
+                "{}: C = {c:.3e}: top1 {} on the validation images",
                 data.name,
                 TOP1.of(accuracy)
             );
         });
         if !probe.classifier.converged {
-            let most = arguments.max_iter;
+            let max_iter = arguments.max_iter;
             eprintln!(
-                "{}: not converged after {most} steps; raise --max-iter",
+                "warning: {}: not converged after {max_iter} iterations; raise --max-iter",
                 data.name
             );
         }
@@ -47,23 +98,21 @@ pub(super) fn linear(arguments: &LinearProbeArguments) -> anyhow::Result<u8> {
 }
 
 pub(super) fn nearest(arguments: &KnnArguments) -> anyhow::Result<u8> {
-    judge(&arguments.probe, |data| Ok(knn(data, arguments.k as usize)))
+    evaluate(&arguments.probe, |data| Ok(knn(data, arguments.k as usize)))
 }
 
-fn judge(
+fn evaluate(
     arguments: &ProbeArguments,
     protocol: impl Fn(&ProbeData) -> anyhow::Result<(Report, ConfusionMatrix)>,
 ) -> anyhow::Result<u8> {
     let mut reports = Vec::new();
-    let mut tell = |data: &ProbeData| -> anyhow::Result<()> {
-        tell_skipped(&data.skipped);
+    let mut record = |data: &ProbeData| -> anyhow::Result<()> {
+        print_skipped(&data.skipped);
         let (report, confusion) = protocol(data)?;
         let name = Path::new(&data.name).file_stem().unwrap_or_default();
-        write_details(
-            arguments.results.details.as_deref(),
-            &name.to_string_lossy(),
-            &confusion,
-        )?;
+        arguments
+            .results
+            .write_details(&name.to_string_lossy(), &confusion)?;
         if arguments.results.details.is_some() {
             for line in confusion.worst_in_words(WORST) {
                 println!("{}: {line}", data.name);
@@ -73,13 +122,13 @@ fn judge(
         Ok(())
     };
     if let (Some(train), Some(test)) = (&arguments.features, &arguments.test_features) {
-        let device = open_device(&arguments.model)?;
+        let device = arguments.model.open_device()?;
         let name = test.display().to_string();
         let files = (FeatureFile::read(train)?, FeatureFile::read(test)?);
-        tell(&ProbeData::of_files(&name, files.0, files.1, &device)?)?;
+        record(&ProbeData::of_files(&name, files.0, files.1, &device)?)?;
     } else {
-        let encoder = open_optional(&arguments.model)?;
-        let cache = open_cache(&arguments.cache, &encoder);
+        let encoder = arguments.model.open()?;
+        let cache = arguments.cache.open(&encoder);
         for dataset in open_datasets(&arguments.dataset, &encoder)? {
             let mut progress = Progress::new();
             let mut last = String::new();
@@ -96,17 +145,18 @@ fn judge(
                 },
             );
             progress.finish();
-            tell(&read?)?;
+            record(&read?)?;
         }
     }
     print_reports(&reports);
     if let Some(file) = &arguments.results.json {
         write_json(file, &reports)?;
     }
-    Ok(0)
+    Ok(exit_code::DONE)
 }
 
-/// As scikit-learn has them: of two classes one row, the second's less the first's.
+/// Writes `coef` and `intercept` in scikit-learn's shapes: for two classes one row, the second
+/// class's minus the first's.
 fn write_classifier(path: &Path, probe: &LinearProbe) -> anyhow::Result<()> {
     let classes = probe.intercept.len();
     #[expect(

@@ -1,26 +1,60 @@
 //! `couplet eval suite`.
 
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
+use clap::{Args, ValueEnum};
 use couplet_data::with_causes;
 use couplet_eval::{
     Dataset, Encoder, EvalOptions, Metric, ProbeData, ProbeSettings, Report, SolverOptions, Task,
     knn, linear_probe, retrieval, zero_shot,
 };
 
-use super::{open_cache, open_datasets, open_model, options, tell_skipped, write_json};
-use crate::EXIT_FAILED;
-use crate::eval_arguments::{ExtraProtocol, SuiteArguments};
+use super::cache_arguments::CacheArguments;
+use super::result_arguments::write_json;
+use super::{open_datasets, options, print_skipped};
+use crate::commands::model_arguments::ModelOptions;
+use crate::exit_code;
 use crate::failure;
 use crate::progress::{Progress, Screen, print_reports};
 
+#[derive(Debug, Args)]
+pub(crate) struct SuiteArguments {
+    /// Model to open: a run's folder, a checkpoint, an open_clip or Hugging Face folder, or a
+    /// weights file (.pt, .bin, .safetensors)
+    model: PathBuf,
+    /// Datasets to evaluate on: files of datasets/, folders with one sub-folder per class, or
+    /// CLIP_benchmark folders of tar shards
+    #[arg(required = true)]
+    datasets: Vec<PathBuf>,
+    #[command(flatten)]
+    options: ModelOptions,
+    /// Protocols to run after zero-shot classification on datasets with training images
+    #[arg(long, value_delimiter = ',', value_name = "PROTOCOL")]
+    also: Vec<ExtraProtocol>,
+    /// Write the results to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(super) json: Option<PathBuf>,
+    /// Write the results to this file as CSV, one row per metric
+    #[arg(long, value_name = "FILE")]
+    pub(super) csv: Option<PathBuf>,
+    #[command(flatten)]
+    cache: CacheArguments,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ExtraProtocol {
+    LinearProbe,
+    Knn,
+}
+
 const NEIGHBOURS: usize = 20;
 
-/// Every dataset; one that fails is named, and the others go on.
+/// Evaluates every dataset; one that fails is reported, and the others continue.
 pub(super) fn run(arguments: &SuiteArguments) -> anyhow::Result<u8> {
-    let encoder = open_model(&arguments.rest.for_model(&arguments.model))?;
-    let cache = open_cache(&arguments.cache, &encoder);
+    let encoder = arguments.options.open(&arguments.model)?;
+    let cache = arguments.cache.open(&encoder);
     let mut reports = Vec::new();
     let mut failures = Vec::new();
     let mut datasets = Vec::new();
@@ -35,7 +69,7 @@ pub(super) fn run(arguments: &SuiteArguments) -> anyhow::Result<u8> {
             {
                 let name = &opened[0].name;
                 failures.push(anyhow!(
-                    "{}: a second dataset is named `{name}`",
+                    "{}: another dataset is named `{name}` too; rename one of them in its file",
                     path.display()
                 ));
             }
@@ -64,7 +98,11 @@ pub(super) fn run(arguments: &SuiteArguments) -> anyhow::Result<u8> {
         fs::write(file, csv(&reports))
             .with_context(|| format!("{}: cannot be written", file.display()))?;
     }
-    Ok(if failures.is_empty() { 0 } else { EXIT_FAILED })
+    Ok(if failures.is_empty() {
+        exit_code::DONE
+    } else {
+        exit_code::FAILED
+    })
 }
 
 fn evaluate(
@@ -75,22 +113,22 @@ fn evaluate(
 ) -> anyhow::Result<Vec<Report>> {
     let mut progress = Progress::new();
     let images = dataset.images.len();
-    let tell = |done| progress.evaluating(&dataset.name, done, images);
+    let show = |done| progress.evaluating(&dataset.name, done, images);
     let (report, skipped) = match dataset.task {
         Task::Classify { .. } => {
-            let found = zero_shot(encoder, dataset, options, tell)?;
+            let found = zero_shot(encoder, dataset, options, show)?;
             (found.report, found.skipped)
         }
-        Task::Retrieve => retrieval(encoder, dataset, options, tell)?,
+        Task::Retrieve => retrieval(encoder, dataset, options, show)?,
     };
     progress.finish();
-    tell_skipped(&skipped);
+    print_skipped(&skipped);
     let mut reports = vec![report];
     if also.is_empty() || dataset.task == Task::Retrieve {
         return Ok(reports);
     }
     if let Err(error) = dataset.train_images() {
-        eprintln!("{}: no probe: {}", dataset.name, with_causes(&error));
+        eprintln!("{}: skipping --also: {}", dataset.name, with_causes(&error));
         return Ok(reports);
     }
     let mut progress = Progress::new();

@@ -1,0 +1,48 @@
+//! A batch of random pixels and captions.
+
+use couplet_data::loader::TOKEN_MULTIPLE;
+use couplet_model::ModelSpec;
+
+use super::settings::StepBenchSettings;
+
+/// Random pixels.
+pub(super) fn pixels(settings: &StepBenchSettings) -> Vec<u8> {
+    let side = settings.spec.image.image_size();
+    let mut state = 0x9e37_79b9_u32;
+    let pixels = (0..settings.batch * side * side * 3).map(|_| {
+        // Source: Marsaglia 2003, "Xorshift RNGs".
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state.to_le_bytes()[0]
+    });
+    pixels.collect()
+}
+
+/// Captions of the settings' length, padded as the loader pads them.
+pub(super) fn captions(settings: &StepBenchSettings) -> Vec<i32> {
+    let spec = &settings.spec;
+    let length = settings.tokens();
+    let row = padded(spec, length);
+    let last = i32::try_from(spec.text.vocab_size).unwrap_or(i32::MAX) - 1;
+    let mut tokens = Vec::with_capacity(settings.batch * row);
+    for pair in 0..settings.batch {
+        let word = |at: usize| i32::try_from((pair * 31 + at * 7) % 500).unwrap_or(0) % last;
+        // The last id of the vocabulary ends a caption; 0 pads it.
+        tokens.extend((1..length).map(word));
+        tokens.push(last);
+        tokens.resize((pair + 1) * row, 0);
+    }
+    tokens
+}
+
+/// Tokens that the text tower runs on, as the loader pads captions.
+/// - longest: of the batch, start and end included.
+pub(crate) fn padded(spec: &ModelSpec, longest: usize) -> usize {
+    let context = spec.text.context_length;
+    if spec.text.reads_no_padding() {
+        longest.next_multiple_of(TOKEN_MULTIPLE).min(context)
+    } else {
+        context
+    }
+}

@@ -1,0 +1,161 @@
+//! The speed of training steps on a device, on random data.
+
+mod batch;
+mod matmul;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use couplet_data::loader::HostBatch;
+use couplet_model::{ClassifierHead, Clip, ForwardContext, PreprocessSpec};
+
+pub(crate) use self::batch::padded;
+use self::batch::{captions, pixels};
+use self::matmul::matmul_flops;
+use self::settings::{LEARNING_RATE, check};
+pub use self::settings::{StepBenchError, StepBenchSettings};
+use crate::device::DeviceSetting;
+use crate::memory;
+use crate::optimizer::ModelOptimizer;
+use crate::step::{StepContext, StepOptions, StepSettings, step};
+
+/// What was measured. Times are in seconds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepBench {
+    /// Seconds of each step: forward, loss, backward, clipping and update.
+    pub steps: Vec<f64>,
+    /// Seconds of the image tower's forward pass over the batch, as in evaluation.
+    pub forward: Vec<f64>,
+    /// Floating-point operations of a contrastive step that trains everything, counted as three
+    /// forward passes.
+    pub step_flops: f64,
+    /// Floating-point operations of the image tower's forward pass over the batch.
+    pub forward_flops: f64,
+    /// Floating-point operations per second of a large matrix product at this precision.
+    pub matmul_flops: f64,
+    /// The process's peak memory in bytes, where the system reports it; on the CPU only.
+    pub peak_memory: Option<u64>,
+    pub tokens: usize,
+}
+
+/// Times steps on random images.
+///
+/// # Errors
+/// If the device is not available, does not support the precision, or a size is impossible.
+///
+/// # Panics
+/// If the device fails, or a classification head is combined with the sigmoid loss.
+pub fn bench_step(settings: &StepBenchSettings) -> Result<StepBench, StepBenchError> {
+    let device = check(settings)?;
+    let StepBenchSettings { spec, batch, .. } = settings;
+    let (model, steps) = steps(settings, &device)?;
+    #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^53")]
+    let pairs = *batch as f64;
+    let tokens = settings.tokens();
+    Ok(StepBench {
+        steps,
+        forward: forward(&model.valid(), settings),
+        step_flops: 3.0 * pairs * spec.forward_flops(tokens),
+        forward_flops: pairs * spec.image_flops(),
+        matmul_flops: matmul_flops(&device, settings.precision),
+        peak_memory: memory::peak().filter(|_| settings.device.resolved() == DeviceSetting::Flex),
+        tokens,
+    })
+}
+
+/// The median seconds of a step.
+///
+/// # Errors
+/// As [`bench_step`].
+pub(crate) fn step_seconds(settings: &StepBenchSettings) -> Result<f64, StepBenchError> {
+    let (_, mut seconds) = steps(settings, &check(settings)?)?;
+    seconds.sort_by(f64::total_cmp);
+    Ok(seconds[seconds.len() / 2])
+}
+
+/// The model after the steps, and the seconds of those that are timed.
+fn steps(settings: &StepBenchSettings, plain: &Device) -> Result<(Clip, Vec<f64>), StepBenchError> {
+    let device = plain.clone().autodiff();
+    let StepBenchSettings {
+        spec,
+        batch,
+        precision,
+        ..
+    } = settings;
+    let context = StepContext::new(StepOptions {
+        spec,
+        preprocess: PreprocessSpec::default(),
+        device: settings.device,
+        autodiff: device.clone(),
+        freeze: settings.freeze,
+        recompute_blocks: settings.recompute_blocks,
+        loss: settings.loss,
+        classifies: settings.classes.is_some(),
+        batch: *batch,
+        micro_batch: settings.micro,
+        logit_rows: settings.logit_rows,
+    });
+    let context = context.map_err(|error| StepBenchError {
+        argument: "--device",
+        message: "cannot start its threads".to_string(),
+        source: Some(error.into()),
+    })?;
+    let mut optimizer = ModelOptimizer::new(&settings.optimizer, spec);
+    let mut model =
+        (Clip::init(spec, 0, &device).freeze(settings.freeze, spec)).with_precision(*precision);
+    if let Some(classes) = settings.classes {
+        let head = ClassifierHead::new(Tensor::zeros([classes, spec.embed_dim], &device));
+        model = model.with_head(head).freeze_all_but_classifier();
+    }
+    let (pixels, tokens) = (pixels(settings), captions(settings));
+    let step_settings = StepSettings {
+        lr: LEARNING_RATE,
+        loss_scale: 1.0,
+    };
+    let mut steps = Vec::new();
+    for at in 0..settings.warm_up + settings.steps {
+        let lengths = vec![settings.tokens(); *batch];
+        let row = tokens.len() / batch;
+        let mut host = HostBatch::from_host(&pixels, tokens.clone(), row, lengths);
+        if settings.classes.is_some() {
+            host.labels = vec![0; *batch];
+        }
+        let pass = ForwardContext {
+            seed: 0,
+            step: at as u64,
+            first_row: 0,
+        };
+        let start = Instant::now();
+        (model, _) = step(model, &mut optimizer, host, &pass, step_settings, &context);
+        wait_for(plain);
+        if at >= settings.warm_up {
+            steps.push(start.elapsed().as_secs_f64());
+        }
+    }
+    Ok((model, steps))
+}
+/// Waits until the device has finished its work: reading an unused tensor does not wait.
+fn wait_for(device: &Device) {
+    device.sync().expect("the device computes");
+}
+
+fn forward(model: &Clip, settings: &StepBenchSettings) -> Vec<f64> {
+    let (side, pixels) = (settings.spec.image.image_size(), pixels(settings));
+    let PreprocessSpec { mean, std, .. } = PreprocessSpec::default();
+    let mut seconds = Vec::new();
+    for at in 0..settings.warm_up + settings.steps {
+        let start = Instant::now();
+        let images = couplet_data::batch::images(pixels.clone(), side, mean, std, &model.device());
+        let features = model.encode_image(images);
+        wait_for(&model.device());
+        drop(features);
+        if at >= settings.warm_up {
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+    }
+    seconds
+}

@@ -1,0 +1,126 @@
+//! The settings of a benchmark of training steps.
+
+use std::error::Error;
+
+use burn::tensor::Device;
+use couplet_loss::Loss;
+use couplet_model::{FreezeConfig, ModelSpec, Precision};
+
+use crate::device::DeviceSetting;
+use crate::optimizer::{OptimizerConfig, OptimizerSettings};
+
+pub(super) const LEARNING_RATE: f64 = 1e-5;
+
+/// The step to measure.
+#[derive(Debug, Clone)]
+pub struct StepBenchSettings {
+    pub spec: ModelSpec,
+    /// Pairs per step.
+    pub batch: usize,
+    /// Pairs per micro-batch; by default all.
+    pub micro: Option<usize>,
+    pub precision: Precision,
+    pub device: DeviceSetting,
+    pub freeze: FreezeConfig,
+    pub recompute_blocks: bool,
+    pub optimizer: OptimizerConfig,
+    pub loss: Loss,
+    /// The number of classes of a head on the image tower; captions are not used then.
+    pub classes: Option<usize>,
+    /// Rows of the logits matrix that exist at once; by default as many as in a run.
+    pub logit_rows: Option<usize>,
+    /// Tokens per caption, start and end tokens included; by default the context length.
+    pub caption_tokens: Option<usize>,
+    /// Steps that are timed, after `warm_up` steps that are not.
+    pub steps: usize,
+    pub warm_up: usize,
+}
+
+impl StepBenchSettings {
+    /// A few steps on the CPU, in f32, as the paper trains a ViT.
+    pub fn new(spec: ModelSpec, batch: usize) -> Self {
+        Self {
+            spec,
+            batch,
+            micro: None,
+            precision: Precision::F32,
+            device: DeviceSetting::Flex,
+            freeze: FreezeConfig::default(),
+            recompute_blocks: false,
+            optimizer: OptimizerConfig::AdamW(OptimizerSettings::paper(LEARNING_RATE)),
+            loss: Loss::default(),
+            classes: None,
+            logit_rows: None,
+            caption_tokens: None,
+            steps: 3,
+            warm_up: 1,
+        }
+    }
+
+    /// Of each caption.
+    pub(super) fn tokens(&self) -> usize {
+        (self.caption_tokens).unwrap_or(self.spec.text.context_length)
+    }
+}
+
+/// An impossible setting: the argument, and what is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{argument}: {message}")]
+pub struct StepBenchError {
+    pub argument: &'static str,
+    pub message: String,
+    pub source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// Opens the device, unless a setting is impossible.
+pub(super) fn check(settings: &StepBenchSettings) -> Result<Device, StepBenchError> {
+    let fail = |argument, message: String| {
+        Err(StepBenchError {
+            argument,
+            message,
+            source: None,
+        })
+    };
+    let spec = &settings.spec;
+    let device = match settings.device.open() {
+        Ok(device) => device,
+        Err(error) => {
+            return Err(StepBenchError {
+                argument: "--device",
+                message: format!("cannot use {}", settings.device),
+                source: Some(error.into()),
+            });
+        }
+    };
+    if let Some(dtype) = settings.precision.dtype()
+        && !device.supports_dtype(dtype)
+    {
+        let name = settings.device.resolved();
+        return fail("--precision", format!("{name} does not support {dtype:?}"));
+    }
+    if settings.batch < 2 && settings.classes.is_none() {
+        return fail(
+            "--batch",
+            "a contrastive batch needs at least 2 pairs".into(),
+        );
+    }
+    if let Some(micro) = settings.micro
+        && (micro == 0 || !settings.batch.is_multiple_of(micro))
+    {
+        let batch = settings.batch;
+        return fail(
+            "--micro",
+            format!("{micro} does not divide the batch of {batch} pairs"),
+        );
+    }
+    let context = spec.text.context_length;
+    if let Some(tokens) = settings.caption_tokens
+        && !(2..=context).contains(&tokens)
+    {
+        return fail(
+            "--caption-tokens",
+            format!("{tokens} is not between 2 and {context}"),
+        );
+    }
+    Ok(device)
+}

@@ -1,0 +1,42 @@
+//! The floating-point operations of a run's steps.
+
+use couplet_model::{BlockCount, Freeze, ModelSpec, TrainableParameters};
+
+use super::RunPlan;
+use crate::config::ResolvedRun;
+
+impl ResolvedRun {
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+    pub(super) fn count_flops(
+        &self,
+        spec: &ModelSpec,
+        trained: TrainableParameters,
+        plan: &mut RunPlan,
+    ) {
+        let config = &self.config;
+        let image = spec.image_flops();
+        let text = if config.classify.is_some() {
+            0.0
+        } else {
+            spec.forward_flops(plan.tokens) - image
+        };
+        // With several micro-batches, one more forward pass computes the features alone.
+        let has_feature_pass = plan.micro_batch < plan.batch && config.classify.is_none();
+        let passes = 1.0 + f64::from(u8::from(has_feature_pass));
+        // A backward pass costs two forward passes, and a third to recompute blocks.
+        let backward = 2.0 + f64::from(u8::from(config.batch.recompute_blocks));
+        let blocks = BlockCount::new(spec);
+        let of_tower = |forward: f64, trained: u64, freeze: Freeze, blocks: usize| {
+            let share = match freeze {
+                _ if trained == 0 => return forward,
+                Freeze::AllButLast(last) => last as f64 / blocks as f64,
+                Freeze::Nothing | Freeze::All => 1.0,
+            };
+            forward * (passes + backward * share)
+        };
+        plan.forward_flops = image + text;
+        let image = spec.image_train_flops();
+        plan.step_flops = of_tower(image, trained.image, config.freeze.image, blocks.image())
+            + of_tower(text, trained.text, config.freeze.text, blocks.text());
+    }
+}

@@ -1,0 +1,148 @@
+//! The memory of a run, by part.
+
+use couplet_loss::default_chunk;
+use couplet_model::{Clip, ModelSpec, PassMemory, Precision};
+
+use super::RunPlan;
+use crate::config::ResolvedRun;
+use crate::device::DeviceSetting;
+use crate::memory;
+use crate::optimizer::OptimizerConfig;
+use crate::step::lane_count;
+
+/// One part of the memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemoryPart {
+    pub name: &'static str,
+    pub bytes: f64,
+    /// Whether it is in host memory, not on a GPU.
+    pub on_host: bool,
+}
+
+/// Bytes of an f32.
+const F32_BYTES: f64 = 4.0;
+const WEIGHTS: &str = "weights";
+const MOMENTS: &str = "moments";
+const AVERAGE: &str = "average of the weights";
+/// Copies of the features and of a chunk of logits in the loss and its backward pass.
+const LOSS_COPIES: f64 = 6.0;
+
+impl ResolvedRun {
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+    pub(super) fn count_memory(&self, spec: &ModelSpec, plan: &mut RunPlan) {
+        let config = &self.config;
+        let parameters = (plan.model.image.parameters + plan.model.text.parameters) as f64;
+        let trained = plan.trained_parameters as f64;
+        let lanes = lane_count(config.device, spec, plan.micro_batch) as f64;
+        // A micro-batch's gradients are complete before they are added to the sum.
+        let passes = if plan.micro_batch < plan.batch {
+            2.0
+        } else {
+            1.0
+        };
+        let moments = match config.optimizer {
+            OptimizerConfig::AdamW(_) | OptimizerConfig::Lamb(_) => 2.0,
+            OptimizerConfig::Lion(_) => 1.0,
+        };
+        let rows = (config.batch.logit_rows).unwrap_or_else(|| default_chunk(plan.batch));
+        let (batch, side) = (plan.batch as f64, spec.image.image_size() as f64);
+        let loss_values = match &self.data.classes {
+            Some(classes) => plan.micro_batch * (spec.embed_dim + classes.class_names.len()),
+            None => plan.batch * (2 * spec.embed_dim + rows.min(plan.batch)),
+        };
+        let average = if config.ema.is_some() {
+            parameters
+        } else {
+            0.0
+        };
+        let narrow = match config.precision {
+            Precision::F32 => 0.0,
+            Precision::Bf16 | Precision::F16 => trained / 2.0,
+        };
+        let part = |name, values: f64| MemoryPart {
+            name,
+            bytes: F32_BYTES * values,
+            on_host: false,
+        };
+        let mut memory = vec![
+            part(WEIGHTS, parameters),
+            part("weights in half precision", narrow),
+            part("gradients", trained * lanes * passes),
+            part(MOMENTS, trained * moments),
+            part(AVERAGE, average),
+            part(
+                "activations",
+                plan.micro_batch as f64 * self.activations(spec, plan) / F32_BYTES,
+            ),
+            part("features and logits", LOSS_COPIES * loss_values as f64),
+        ];
+        memory.push(MemoryPart {
+            name: "pixels of a batch",
+            bytes: batch * 3.0 * side * side,
+            on_host: true,
+        });
+        memory.retain(|part| part.bytes > 0.0);
+        plan.memory = memory;
+    }
+
+    /// Bytes of activations per pair of a micro-batch.
+    fn activations(&self, spec: &ModelSpec, plan: &RunPlan) -> f64 {
+        let config = &self.config;
+        let pass = PassMemory {
+            tokens: plan.tokens,
+            precision: config.precision,
+            has_kernels: plan.device == DeviceSetting::Flex,
+            recompute_blocks: config.batch.recompute_blocks,
+            freeze: config.freeze,
+        };
+        let [image, text] = spec.activation_bytes(&pass);
+        if config.classify.is_some() {
+            image
+        } else if plan.micro_batch < plan.batch {
+            // One tower's graph at a time.
+            image.max(text)
+        } else {
+            image + text
+        }
+    }
+
+    /// Warns that the run may not fit into memory and says what helps; on the CPU only, where the
+    /// system kills a process without an explanation.
+    /// - model: the run's, already in memory, with its moments and average if it is `resumed`.
+    pub(crate) fn memory_warning(&self, model: &Clip, resumed: bool) -> Option<String> {
+        if self.config.device.resolved() != DeviceSetting::Flex {
+            return None;
+        }
+        let spec = self.config.model.spec();
+        let plan = self.plan_of(spec.cost_of(model), spec.trained_of(model), None);
+        let is_loaded = |part: &&MemoryPart| {
+            part.name == WEIGHTS || resumed && [MOMENTS, AVERAGE].contains(&part.name)
+        };
+        let loaded: f64 = plan
+            .memory
+            .iter()
+            .filter(is_loaded)
+            .map(|part| part.bytes)
+            .sum();
+        let needed = plan.bytes(false) + plan.bytes(true) - loaded;
+        let help = if spec.image.has_blocks() {
+            "lower batch.micro or set batch.recompute_blocks = true"
+        } else {
+            "lower batch.global"
+        };
+        memory_warning(needed, memory::free()?, plan.tokens, help)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+pub(super) fn memory_warning(needed: f64, free: u64, tokens: usize, help: &str) -> Option<String> {
+    let mib = |bytes: f64| bytes / f64::from(1 << 20);
+    (needed > free as f64).then(|| {
+        format!(
+            "with captions of {tokens} tokens the run needs about {:.0} MiB more, but only {:.0} MiB are \
+             free; if it is killed, {help}; `couplet plan` prints the memory of each part",
+            mib(needed),
+            mib(free as f64)
+        )
+    })
+}

@@ -1,0 +1,131 @@
+//! Estimates of what a run needs: parameters, floating-point operations, memory and time.
+
+mod flops;
+mod memory;
+#[cfg(test)]
+mod tests;
+
+use couplet_model::{ModelCost, Precision, TrainableParameters};
+
+pub use self::memory::MemoryPart;
+use crate::bench::{StepBenchError, StepBenchSettings, padded, step_seconds};
+use crate::config::ResolvedRun;
+use crate::device::DeviceSetting;
+
+/// Sizes, arithmetic and memory of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunPlan {
+    pub device: DeviceSetting,
+    pub precision: Precision,
+    pub model: ModelCost,
+    /// Trained parameters, including the temperature and a classification head.
+    pub trained_parameters: u64,
+    /// Caption length in tokens that the estimates below assume.
+    pub tokens: usize,
+    /// Floating-point operations of one forward pass over one pair.
+    pub forward_flops: f64,
+    /// Floating-point operations of a training step per pair: its forward passes, and the
+    /// backward pass at twice the forward pass of what is trained, three times where blocks are
+    /// recomputed. Dropped patches are not counted.
+    pub step_flops: f64,
+    pub batch: usize,
+    pub micro_batch: usize,
+    pub samples_per_epoch: usize,
+    pub steps_per_epoch: u64,
+    pub total_steps: u64,
+    pub memory: Vec<MemoryPart>,
+}
+
+impl RunPlan {
+    /// Samples of the run, counted once per epoch.
+    pub fn samples(&self) -> u64 {
+        self.total_steps * self.batch as u64
+    }
+
+    /// Bytes on the host, or on the device.
+    pub fn bytes(&self, on_host: bool) -> f64 {
+        let parts = self.memory.iter().filter(|part| part.on_host == on_host);
+        parts.map(|part| part.bytes).sum()
+    }
+}
+
+impl ResolvedRun {
+    /// Estimates what the run needs.
+    /// - tokens: caption length, start and end tokens included; by default the context length.
+    pub fn plan(&self, tokens: Option<usize>) -> RunPlan {
+        let spec = self.config.model.spec();
+        let mut trained = spec.trained_parameters(self.config.freeze);
+        if let Some(classes) = &self.data.classes {
+            trained.text = 0;
+            trained.joint = ((spec.embed_dim + 1) * classes.class_names.len()) as u64;
+        }
+        self.plan_of(spec.cost(), trained, tokens)
+    }
+
+    fn plan_of(
+        &self,
+        model: ModelCost,
+        trained: TrainableParameters,
+        tokens: Option<usize>,
+    ) -> RunPlan {
+        let config = &self.config;
+        let spec = config.model.spec();
+        let context = spec.text.context_length;
+        let batch = config.batch.global;
+        let mut plan = RunPlan {
+            device: config.device.resolved(),
+            precision: config.precision,
+            model,
+            trained_parameters: trained.image + trained.text + trained.joint,
+            tokens: padded(&spec, tokens.unwrap_or(context)),
+            forward_flops: 0.0,
+            step_flops: 0.0,
+            batch,
+            micro_batch: config.batch.micro.unwrap_or(batch),
+            samples_per_epoch: self.data.epoch_len,
+            steps_per_epoch: self.sizes.steps_per_epoch,
+            total_steps: self.schedule.total_steps,
+            memory: Vec::new(),
+        };
+        self.count_flops(&spec, trained, &mut plan);
+        self.count_memory(&spec, &mut plan);
+        plan
+    }
+
+    /// Measures the run's speed with a few steps on random data, of at most two micro-batches.
+    /// - returns samples per second.
+    ///
+    /// # Errors
+    /// With the config's key, if the device is not available or does not support the run's
+    /// precision.
+    ///
+    /// # Panics
+    /// If the device fails.
+    #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^53")]
+    pub fn measure_speed(&self, plan: &RunPlan) -> Result<f64, StepBenchError> {
+        let batch = plan.batch.min(2 * plan.micro_batch);
+        let config = &self.config;
+        let seconds = step_seconds(&StepBenchSettings {
+            device: plan.device,
+            micro: Some(plan.micro_batch),
+            precision: plan.precision,
+            freeze: config.freeze,
+            recompute_blocks: config.batch.recompute_blocks,
+            optimizer: config.optimizer.clone(),
+            loss: config.loss,
+            classes: self.data.classes.as_ref().map(|c| c.class_names.len()),
+            logit_rows: config.batch.logit_rows,
+            caption_tokens: Some(plan.tokens),
+            ..StepBenchSettings::new(config.model.spec(), batch)
+        })
+        .map_err(|error| StepBenchError {
+            argument: match error.argument {
+                "--device" => "device",
+                "--precision" => "precision",
+                other => other,
+            },
+            ..error
+        })?;
+        Ok(batch as f64 / seconds)
+    }
+}

@@ -1,0 +1,142 @@
+use burn::tensor::Device;
+use couplet_model::Clip;
+
+use super::RunPlan;
+use super::memory::memory_warning;
+use crate::config::{ConfigError, DeviceCheck, ResolvedRun, RunConfig};
+use crate::device::DeviceSetting;
+
+fn read(set: &[&str], machine: DeviceCheck) -> Result<ResolvedRun, ConfigError> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/shapes.toml");
+    // Datasets are found from the workspace's folder.
+    let own = ["device=flex", "eval=[]", "checkpoint.best="];
+    let set: Vec<String> = own.iter().chain(set).map(ToString::to_string).collect();
+    RunConfig::read_for(path.as_ref(), &set, machine)
+}
+
+fn checked(set: &[&str]) -> ResolvedRun {
+    read(set, DeviceCheck::Local).unwrap()
+}
+
+fn plan(set: &[&str]) -> RunPlan {
+    checked(set).plan(Some(10))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a small model")]
+fn values(count: u64) -> f64 {
+    count as f64
+}
+
+fn bytes(plan: &RunPlan, name: &str) -> f64 {
+    let part = plan.memory.iter().find(|part| part.name == name);
+    part.map_or(0.0, |part| part.bytes)
+}
+
+#[test]
+fn a_step_costs_three_forward_passes_by_default() {
+    let plan = plan(&[]);
+    let all = plan.model.image.parameters + plan.model.text.parameters;
+    assert_eq!(plan.trained_parameters, all + 1);
+    assert!((plan.step_flops / plan.forward_flops - 3.0).abs() < 1e-9);
+    assert_eq!(plan.samples(), plan.total_steps * 64);
+    assert_eq!(
+        bytes(&plan, "moments"),
+        8.0 * values(plan.trained_parameters)
+    );
+    assert_eq!(bytes(&plan, "average of the weights"), 0.0);
+}
+
+#[test]
+fn micro_batches_run_once_more_and_need_less_memory() {
+    let (whole, parts) = (
+        plan(&["batch.global=256"]),
+        plan(&["batch.global=256", "batch.micro=64"]),
+    );
+    assert!((parts.step_flops / parts.forward_flops - 4.0).abs() < 1e-9);
+    assert!(bytes(&parts, "activations") < bytes(&whole, "activations") / 3.0);
+    assert_eq!(bytes(&parts, "gradients"), 2.0 * bytes(&whole, "gradients"));
+    let again = plan(&["batch.recompute_blocks=true"]);
+    assert!((again.step_flops / again.forward_flops - 4.0).abs() < 1e-9);
+    assert!(bytes(&again, "activations") < bytes(&plan(&[]), "activations") / 2.0);
+    // Frozen blocks are not recomputed: only one of four is.
+    let last = "freeze.image=all but last 1 block";
+    let frozen = plan(&["batch.recompute_blocks=true", last]);
+    let image = frozen.model.image.flops;
+    let text = frozen.forward_flops - image;
+    let expected = image * (1.0 + 3.0 / 4.0) + 4.0 * text;
+    assert!((frozen.step_flops / expected - 1.0).abs() < 1e-9);
+    assert!(bytes(&frozen, "activations") < bytes(&again, "activations"));
+}
+
+#[test]
+fn dropped_patches_cost_nothing() {
+    let all = plan(&[]);
+    let half = plan(&["model.image.patch_dropout=0.5"]);
+    let text = all.forward_flops - all.model.image.flops;
+    let spec = checked(&["model.image.patch_dropout=0.5"])
+        .config
+        .model
+        .spec();
+    let expected = 3.0 * (spec.image_train_flops() + text);
+    assert!((half.step_flops / expected - 1.0).abs() < 1e-9);
+    assert_eq!(half.forward_flops, all.forward_flops);
+    // 1 + 8 of 1 + 16 tokens remain, but all patches are embedded.
+    let ratio = spec.image_train_flops() / spec.image_flops();
+    assert!((9.0 / 17.0..0.6).contains(&ratio), "{ratio}");
+}
+
+#[test]
+fn a_run_on_another_machine_can_be_planned() {
+    let set = ["device=cuda:999", "precision=bf16"];
+    assert!(read(&set, DeviceCheck::Local).is_err());
+    let checked = read(&set, DeviceCheck::Skip).unwrap();
+    let plan = checked.plan(None);
+    assert_eq!(plan.device, DeviceSetting::Cuda(999));
+    assert_eq!(checked.measure_speed(&plan).unwrap_err().argument, "device");
+}
+
+#[test]
+fn a_frozen_tower_costs_only_its_forward_pass() {
+    let frozen = plan(&[
+        "freeze.image=all",
+        "ema.decay=0.99",
+        "optimizer.kind=lion",
+        "optimizer.eps=",
+    ]);
+    let image = plan(&[]).model.image;
+    let text = frozen.forward_flops - image.flops;
+    assert!((frozen.step_flops - image.flops - 3.0 * text).abs() < 1e-6 * text);
+    assert_eq!(frozen.trained_parameters, frozen.model.text.parameters + 1);
+    assert_eq!(
+        bytes(&frozen, "moments"),
+        4.0 * values(frozen.trained_parameters)
+    );
+    assert!(bytes(&frozen, "average of the weights") > 0.0);
+}
+
+#[test]
+fn too_little_memory_is_reported_before_the_run() {
+    assert_eq!(memory_warning(1e9, 1_000_000_001, 77, ""), None);
+    let warning = memory_warning(2.0 * 1024.0 * 1024.0, 1 << 20, 77, "lower batch.micro").unwrap();
+    assert!(
+        warning.contains("about 2 MiB more, but only 1 MiB") && warning.contains("batch.micro")
+    );
+    let model = Clip::init(
+        &checked(&[]).config.model.spec(),
+        0,
+        &Device::flex().autodiff(),
+    );
+    assert_eq!(checked(&[]).memory_warning(&model, false), None);
+    let huge = checked(&[
+        "data.train.samples=100000000",
+        "batch.global=50000000",
+        "schedule.warmup=1 step",
+    ]);
+    assert!(huge.memory_warning(&model, false).is_some());
+}
+
+#[test]
+fn speed_is_measured_by_steps() {
+    let checked = checked(&["batch.global=16"]);
+    assert!(checked.measure_speed(&checked.plan(None)).unwrap() > 1.0);
+}

@@ -1,0 +1,93 @@
+//! A sweep's TOML file.
+
+use std::path::PathBuf;
+
+use couplet_eval::Better;
+use serde::Deserialize;
+use toml::Table;
+
+/// A sweep's TOML file.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SweepConfig {
+    pub name: String,
+    /// The config of every trial.
+    pub config: PathBuf,
+    /// The metric of `metrics.jsonl` that ranks, such as `eval/shapes/top1`. Of an evaluation a
+    /// trial's best value counts, of a training step the mean over the last tenth of its lines.
+    pub metric: String,
+    /// Whether the highest or the lowest values rank first, if not as the metric says.
+    #[serde(default)]
+    pub goal: Option<Goal>,
+    #[serde(default)]
+    pub search: Search,
+    /// Values that every trial sets, in the form of `--set`.
+    #[serde(default)]
+    pub set: Vec<String>,
+    /// The values to try for each key: a list, or for random search a range.
+    pub keys: Table,
+}
+
+/// Which values rank first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Goal {
+    Max,
+    Min,
+}
+
+impl From<Goal> for Better {
+    fn from(goal: Goal) -> Self {
+        match goal {
+            Goal::Max => Self::Higher,
+            Goal::Min => Self::Lower,
+        }
+    }
+}
+
+/// How trials are chosen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Search {
+    /// Every combination.
+    #[default]
+    Grid,
+    /// This many draws, each a pure function of seed, trial and key.
+    Random {
+        trials: usize,
+        #[serde(default)]
+        seed: u64,
+    },
+}
+
+/// `{ min, max, scale }`: a uniform draw, or a uniform draw of the logarithm.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Range {
+    min: f64,
+    max: f64,
+    #[serde(default)]
+    scale: Scale,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Scale {
+    #[default]
+    Linear,
+    Log,
+}
+
+impl Range {
+    /// - share: the position between `min` and `max`, in [0, 1).
+    pub(super) fn at(self, share: f64) -> Result<f64, &'static str> {
+        if !(self.min.is_finite() && self.max.is_finite() && self.min < self.max) {
+            return Err("min must be below max");
+        }
+        match self.scale {
+            Scale::Linear => Ok(self.min + share * (self.max - self.min)),
+            Scale::Log if self.min > 0.0 => Ok(self.min * (self.max / self.min).powf(share)),
+            Scale::Log => Err("a logarithmic range needs a positive min"),
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Many runs of one config with different values of some keys, ranked by one metric.
+//!
+//! Source: Radford et al. 2021, section 2.5: "a combination of grid searches, random
+//! search, and manual tuning" on a small model.
+
+mod config;
+mod problem;
+mod ranking;
+#[cfg(test)]
+mod tests;
+mod trials;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use couplet_data::with_causes;
+use couplet_eval::{Better, MetricInfo};
+use serde::{Deserialize, Serialize};
+
+pub use self::config::{Goal, Search, SweepConfig};
+use self::problem::Problem;
+use self::ranking::Ranking;
+pub use self::trials::Trial;
+use crate::checkpoint::{CheckpointError, RunFolder};
+use crate::config::{ConfigError, ResolvedRun, RunConfig};
+use crate::observer::{Observer, StopReason, StopSignal};
+use crate::trainer::{TrainError, train};
+
+/// The file that a finished trial writes to its folder.
+const DONE: &str = "trial.json";
+/// The file of the results so far, the best first.
+const RANKING: &str = "ranking.json";
+
+/// Why a sweep cannot start or continue.
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    #[error("{}: cannot be read or written", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{}: {message}", path.display())]
+    Table {
+        path: PathBuf,
+        message: String,
+        source: Option<Box<toml::de::Error>>,
+    },
+    #[error("{trial}: cannot use the config")]
+    Config {
+        trial: String,
+        source: Box<ConfigError>,
+    },
+    #[error("{trial}: cannot use the run's folder")]
+    Folder {
+        trial: String,
+        source: Box<CheckpointError>,
+    },
+    #[error("{trial}: the run failed")]
+    Train {
+        trial: String,
+        source: Box<TrainError>,
+    },
+}
+
+/// What a finished trial records: its config, so that a changed sweep runs it again.
+#[derive(Debug, Serialize, Deserialize)]
+struct Done {
+    config: String,
+    seconds: f64,
+    /// Why it has no result, if it failed.
+    error: Option<String>,
+}
+
+/// The result of a trial.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TrialResult {
+    pub trial: String,
+    pub set: Vec<String>,
+    /// The value that ranks; none if the run failed.
+    pub value: Option<f64>,
+    /// The step of that value.
+    pub step: Option<u64>,
+    pub seconds: f64,
+    /// Why there is no value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A sweep whose configs are all valid.
+pub struct Sweep {
+    table: SweepConfig,
+    folder: PathBuf,
+    trials: Vec<Trial>,
+    ranking: Ranking,
+}
+
+impl Sweep {
+    /// Reads a sweep and the config of every trial, so that nothing starts with a mistake
+    /// in the last of them.
+    /// - folder: of the sweep; by default `runs/NAME`.
+    ///
+    /// # Errors
+    /// If the file or a trial's config is unsound.
+    pub fn read(path: &Path, folder: Option<&Path>) -> Result<Self, SweepError> {
+        let text = fs::read_to_string(path).map_err(|source| SweepError::Io {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        let unsound = |problem: Problem| SweepError::Table {
+            path: path.to_path_buf(),
+            message: problem.message,
+            source: problem.source,
+        };
+        let table: SweepConfig = toml::from_str(&text)
+            .map_err(|error| unsound(Problem::caused_by("not a sweep's TOML file", error)))?;
+        let trials = table.trials().map_err(unsound)?;
+        let folder = folder.map_or_else(|| Path::new("runs").join(&table.name), Path::to_path_buf);
+        let mut ranking = None;
+        for trial in &trials {
+            let own = table.ranking(&table.resolve(trial)?).map_err(unsound)?;
+            ranking.get_or_insert(own);
+        }
+        Ok(Self {
+            ranking: ranking.expect("there is a trial"),
+            table,
+            folder,
+            trials,
+        })
+    }
+
+    /// The trials in the order in which they run.
+    pub fn trials(&self) -> &[Trial] {
+        &self.trials
+    }
+
+    /// Where the trials' runs are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The name of the metric that ranks, as `metrics.jsonl` has it.
+    pub fn metric(&self) -> &str {
+        self.ranking.name()
+    }
+
+    /// What the metric is.
+    pub fn metric_info(&self) -> MetricInfo {
+        self.ranking.info()
+    }
+
+    /// What a user should know before the first trial.
+    pub fn warning(&self) -> Option<String> {
+        let metric = self.metric();
+        self.ranking.is_reversed().then(|| {
+            let (goal, own) = match self.ranking.info().better {
+                Some(Better::Lower) => ("max", "lower"),
+                _ => ("min", "higher"),
+            };
+            format!(
+                "goal = \"{goal}\" ranks the worst trials first: {own} {metric} is better; remove \
+                 goal to rank the best first"
+            )
+        })
+    }
+
+    /// Runs one trial to its end or continues it; the result of a finished trial is read.
+    /// - returns `None` if `stop` was set before the end.
+    ///
+    /// # Errors
+    /// If data or disk fail. A loss that is not finite is a result.
+    pub fn run(
+        &self,
+        trial: &Trial,
+        stop: &StopSignal,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<TrialResult>, SweepError> {
+        let folder = self.folder.join(&trial.name);
+        let checked = self.table.resolve(trial)?;
+        let config = checked.config.to_toml();
+        let done_path = folder.join(DONE);
+        if let Some(done) = read_done(&done_path).filter(|done| done.config == config) {
+            return self.result(trial, &folder, done).map(Some);
+        }
+        let run = RunFolder::resume(&folder, &checked.config).map_err(|source| {
+            let trial = trial.name.clone();
+            let source = Box::new(source);
+            SweepError::Folder { trial, source }
+        })?;
+        let (seconds, error) = match train(&checked, &run, stop, observer) {
+            Ok(outcome) if outcome.ending == StopReason::Interrupted => return Ok(None),
+            Ok(outcome) => (outcome.seconds, None),
+            Err(error @ (TrainError::NotFinite { .. } | TrainError::F16Exhausted { .. })) => {
+                (0.0, Some(with_causes(&error)))
+            }
+            Err(source) => {
+                let trial = trial.name.clone();
+                let source = Box::new(source);
+                return Err(SweepError::Train { trial, source });
+            }
+        };
+        let done = Done {
+            config,
+            seconds,
+            error,
+        };
+        write_json(&done_path, &done)?;
+        self.result(trial, &folder, done).map(Some)
+    }
+
+    /// What a finished trial reached.
+    fn result(&self, trial: &Trial, folder: &Path, done: Done) -> Result<TrialResult, SweepError> {
+        let reached = match done.error {
+            None => {
+                let path = RunFolder::metrics_of(folder);
+                let log =
+                    fs::read_to_string(&path).map_err(|source| SweepError::Io { path, source })?;
+                self.ranking.value(&log)
+            }
+            Some(_) => None,
+        };
+        Ok(TrialResult {
+            trial: trial.name.clone(),
+            set: trial.set.clone(),
+            value: reached.map(|(value, _)| value),
+            step: reached.map(|(_, step)| step),
+            seconds: done.seconds,
+            error: done.error,
+        })
+    }
+
+    /// Sorts results, the best first and those without a value last, and writes them to
+    /// the sweep's folder.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn rank(&self, results: &mut [TrialResult]) -> Result<PathBuf, SweepError> {
+        self.ranking.sort(results, |result| result.value);
+        let path = self.folder.join(RANKING);
+        write_json(&path, &results)?;
+        Ok(path)
+    }
+}
+
+impl SweepConfig {
+    /// The whole config of a trial.
+    fn resolve(&self, trial: &Trial) -> Result<ResolvedRun, SweepError> {
+        let set = [&self.set[..], &trial.set].concat();
+        RunConfig::read(&self.config, &set).map_err(|source| SweepError::Config {
+            trial: trial.name.clone(),
+            source: Box::new(source),
+        })
+    }
+
+    fn ranking(&self, run: &ResolvedRun) -> Result<Ranking, Problem> {
+        let metrics = run.metrics();
+        let Some(metric) = metrics.iter().find(|metric| metric.name == self.metric) else {
+            let names: Vec<&str> = metrics.iter().map(|metric| &metric.name[..]).collect();
+            let (metric, available) = (&self.metric, names.join(", "));
+            let message =
+                format!("metric: `{metric}` is never measured; the metrics are {available}");
+            return Err(message.into());
+        };
+        Ranking::new(metric.clone(), self.goal.map(Better::from)).map_err(|metric| {
+            let name = metric.name;
+            let message = format!(
+                "goal: is required for `{name}`, of which neither high nor low values are better: \
+                 \"max\" or \"min\""
+            );
+            message.into()
+        })
+    }
+}
+
+fn read_done(path: &Path) -> Option<Done> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+fn write_json(path: &Path, value: &(impl Serialize + ?Sized)) -> Result<(), SweepError> {
+    let text = serde_json::to_string_pretty(value).expect("results have a JSON form");
+    let beside = path.with_extension("new");
+    fs::write(&beside, text + "\n")
+        .and_then(|()| fs::rename(&beside, path))
+        .map_err(|source| SweepError::Io {
+            path: path.to_path_buf(),
+            source,
+        })
+}

@@ -1,0 +1,72 @@
+//! `couplet eval classification`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use couplet_eval::classification;
+
+use super::cache_arguments::CacheArguments;
+use super::result_arguments::{ResultArguments, write_json};
+use super::{open_datasets, options, print_skipped};
+use crate::commands::model_arguments::ModelArguments;
+use crate::exit_code;
+use crate::progress::{Progress, Screen, print_reports};
+
+#[derive(Debug, Args)]
+pub(crate) struct ClassificationArguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    /// Dataset with the classes that the model was fine-tuned to: a file of datasets/, a folder
+    /// with one sub-folder per class, or a CLIP_benchmark folder of tar shards. Repeat for several
+    #[arg(long, required = true)]
+    dataset: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) results: ResultArguments,
+    #[command(flatten)]
+    cache: CacheArguments,
+}
+
+pub(super) fn run(arguments: &ClassificationArguments) -> anyhow::Result<u8> {
+    let encoder = arguments.model.open()?;
+    let model = arguments.model.path.display();
+    let head = encoder.head().with_context(|| {
+        format!(
+            "{model}: the model has no classification head; train one with a config that has \
+             [classify] (see \"Fine-tuning\" in the README)"
+        )
+    })?;
+    let datasets = open_datasets(&arguments.dataset, &encoder)?;
+    let cache = arguments.cache.open(&encoder);
+    let mut reports = Vec::new();
+    for dataset in &datasets {
+        let (class_names, _) = dataset.classes()?;
+        if class_names != head.class_names {
+            bail!(
+                "{}: its classes are {}, but the model's head has {}",
+                dataset.name,
+                class_names.join(", "),
+                head.class_names.join(", ")
+            );
+        }
+        let mut progress = Progress::new();
+        let found = classification(
+            &encoder,
+            &head.classifier,
+            dataset,
+            options(cache.as_ref()),
+            |done| progress.evaluating(&dataset.name, done, dataset.images.len()),
+        )?;
+        progress.finish();
+        print_skipped(&found.skipped);
+        if let Some(confusion) = &found.confusion {
+            arguments.results.write_details(&dataset.name, confusion)?;
+        }
+        reports.push(found.report);
+    }
+    print_reports(&reports);
+    if let Some(file) = &arguments.results.json {
+        write_json(file, &reports)?;
+    }
+    Ok(exit_code::DONE)
+}

@@ -1,0 +1,60 @@
+//! Files that an evaluation writes, in addition to what it prints.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use couplet_eval::ConfusionMatrix;
+
+/// Files of a classification's results.
+#[derive(Debug, Args)]
+pub(super) struct ResultArguments {
+    /// Write the accuracy per class and the confusion matrix to this folder, as
+    /// DATASET-classes.csv and DATASET-confusion.svg
+    #[arg(long, value_name = "DIR")]
+    pub details: Option<PathBuf>,
+    /// Write the results to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+impl ResultArguments {
+    /// Writes the details of a dataset, if they are asked for.
+    pub fn write_details(&self, dataset: &str, confusion: &ConfusionMatrix) -> anyhow::Result<()> {
+        let Some(folder) = &self.details else {
+            return Ok(());
+        };
+        fs::create_dir_all(folder)
+            .with_context(|| format!("{}: cannot be written", folder.display()))?;
+        for (end, text) in [
+            ("classes.csv", confusion.to_csv()),
+            ("confusion.svg", confusion.to_svg()),
+        ] {
+            let path = folder.join(format!("{dataset}-{end}"));
+            fs::write(&path, text)
+                .with_context(|| format!("{}: cannot be written", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Fails if a file cannot be created for want of its folder, before hours of work are lost.
+pub(super) fn check_folders(files: &[&Path]) -> anyhow::Result<()> {
+    for file in files {
+        let folder = file.parent().filter(|folder| *folder != Path::new(""));
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            bail!(
+                "{}: there is no folder {}",
+                file.display(),
+                folder.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn write_json(file: &Path, value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(value)?;
+    fs::write(file, text + "\n").with_context(|| format!("{}: cannot be written", file.display()))
+}

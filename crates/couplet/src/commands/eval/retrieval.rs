@@ -1,0 +1,64 @@
+//! `couplet eval retrieval`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use couplet_eval::{FeatureFile, retrieval, retrieval_of_features};
+
+use super::cache_arguments::CacheArguments;
+use super::result_arguments::write_json;
+use super::{open_datasets, options, print_skipped};
+use crate::commands::model_arguments::OptionalModel;
+use crate::exit_code;
+use crate::progress::{Progress, Screen, print_reports};
+
+#[derive(Debug, Args)]
+pub(crate) struct RetrievalArguments {
+    #[command(flatten)]
+    model: OptionalModel,
+    /// Dataset to evaluate on: a file of datasets/, or a CLIP_benchmark folder of tar shards.
+    /// Repeat for several
+    #[arg(long, required_unless_present = "features")]
+    dataset: Vec<PathBuf>,
+    /// Evaluate precomputed features instead: a safetensors file with image_features,
+    /// text_features and, unless --captions-per-image is given, image_of_text
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dataset", "model"])]
+    features: Option<PathBuf>,
+    /// Captions per image in the features file, where each image's captions are consecutive
+    #[arg(long, value_name = "N", requires = "features")]
+    captions_per_image: Option<usize>,
+    /// Write the results to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(super) json: Option<PathBuf>,
+    #[command(flatten)]
+    cache: CacheArguments,
+}
+
+pub(super) fn run(arguments: &RetrievalArguments) -> anyhow::Result<u8> {
+    let mut reports = Vec::new();
+    if let Some(path) = &arguments.features {
+        let file = FeatureFile::read(path)?;
+        let device = arguments.model.open_device()?;
+        let name = path.display().to_string();
+        let each = arguments.captions_per_image;
+        reports.push(retrieval_of_features(&name, &file, each, &device)?);
+    } else {
+        let encoder = arguments.model.open()?;
+        let cache = arguments.cache.open(&encoder);
+        for dataset in open_datasets(&arguments.dataset, &encoder)? {
+            let mut progress = Progress::new();
+            let found = retrieval(&encoder, &dataset, options(cache.as_ref()), |done| {
+                progress.evaluating(&dataset.name, done, dataset.images.len());
+            });
+            progress.finish();
+            let (report, skipped) = found?;
+            print_skipped(&skipped);
+            reports.push(report);
+        }
+    }
+    print_reports(&reports);
+    if let Some(file) = &arguments.json {
+        write_json(file, &reports)?;
+    }
+    Ok(exit_code::DONE)
+}

@@ -1,0 +1,116 @@
+//! `couplet eval zero-shot`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use couplet_eval::{PromptMode, Report, zero_shot_by};
+
+use super::cache_arguments::CacheArguments;
+use super::result_arguments::{ResultArguments, write_json};
+use super::{WORST, open_datasets, options, print_skipped};
+use crate::commands::model_arguments::ModelArguments;
+use crate::exit_code;
+use crate::progress::{Progress, Screen, print_reports};
+
+#[derive(Debug, Args)]
+pub(crate) struct ZeroShotArguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    /// Dataset to evaluate on: a file of datasets/, a folder with one sub-folder per class, or a
+    /// CLIP_benchmark folder of tar shards. Repeat for several
+    #[arg(long, required = true)]
+    dataset: Vec<PathBuf>,
+    /// Also report the accuracy with the first template only, and with bare class names
+    #[arg(long)]
+    compare_prompts: bool,
+    #[command(flatten)]
+    pub(super) results: ResultArguments,
+    #[command(flatten)]
+    cache: CacheArguments,
+}
+
+pub(super) fn run(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
+    let encoder = arguments.model.open()?;
+    let datasets = open_datasets(&arguments.dataset, &encoder)?;
+    let cache = arguments.cache.open(&encoder);
+    let prompts = if arguments.compare_prompts {
+        &PromptMode::ALL[..]
+    } else {
+        &[PromptMode::Ensemble]
+    };
+    let mut reports = Vec::new();
+    let mut others = Vec::new();
+    for dataset in &datasets {
+        let mut progress = Progress::new();
+        let found = zero_shot_by(
+            &encoder,
+            dataset,
+            prompts,
+            options(cache.as_ref()),
+            |done| {
+                progress.evaluating(&dataset.name, done, dataset.images.len());
+            },
+        )?;
+        progress.finish();
+        let mut found = found.into_iter().zip(prompts);
+        let Some((ensemble, _)) = found.next() else {
+            continue;
+        };
+        print_skipped(&ensemble.skipped);
+        if let Some(confusion) = &ensemble.confusion {
+            arguments.results.write_details(&dataset.name, confusion)?;
+        }
+        let mut rows = vec![(PromptMode::Ensemble, ensemble.report.clone())];
+        rows.extend(found.map(|(other, prompts)| (*prompts, other.report)));
+        if arguments.compare_prompts {
+            print_prompts(&dataset.name, &rows);
+        }
+        let worst = ensemble
+            .confusion
+            .map_or(Vec::new(), |c| c.worst_in_words(WORST));
+        others.push((dataset.name.clone(), rows, worst));
+        reports.push(ensemble.report);
+    }
+    print_reports(&reports);
+    for (name, _, worst) in others
+        .iter()
+        .filter(|_| arguments.results.details.is_some())
+    {
+        for line in worst {
+            println!("{name}: {line}");
+        }
+    }
+    if let Some(file) = &arguments.results.json {
+        let with_prompts: Vec<serde_json::Value> = (reports.iter().zip(&others))
+            .map(|(report, (_, rows, worst))| {
+                let mut value = serde_json::to_value(report)?;
+                if arguments.compare_prompts {
+                    let by_name = rows.iter().map(|(prompts, report)| {
+                        Ok((prompts.to_string(), serde_json::to_value(&report.metrics)?))
+                    });
+                    let by_name: serde_json::Result<serde_json::Map<_, _>> = by_name.collect();
+                    value["prompts"] = by_name?.into();
+                }
+                value["worst_confusions"] = worst.clone().into();
+                Ok(value)
+            })
+            .collect::<serde_json::Result<_>>()?;
+        write_json(file, &with_prompts)?;
+    }
+    Ok(exit_code::DONE)
+}
+
+/// Prints the metrics of each prompt mode.
+fn print_prompts(name: &str, rows: &[(PromptMode, Report)]) {
+    let metrics = rows[0].1.metrics.0.iter();
+    let head: Vec<String> = metrics
+        .map(|metric| format!("  {:>14}", metric.info.name))
+        .collect();
+    println!("{name:18}{}", head.concat());
+    for (prompts, report) in rows {
+        let metrics = report.metrics.0.iter();
+        let values: Vec<String> = metrics.map(|metric| format!("  {metric:>14}")).collect();
+        println!("  {:16}{}", prompts.to_string(), values.concat());
+    }
+    println!();
+}

@@ -1,0 +1,97 @@
+//! The model that a command opens, and where it runs.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use couplet_eval::{Encoder, OpenOptions};
+use couplet_train::DeviceSetting;
+
+/// Keys that `--set` accepts where there is a model but no config.
+const PREPROCESS: &str = "preprocess.";
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelArguments {
+    /// Model to open: a run's folder, a checkpoint, an open_clip or Hugging Face folder, or a
+    /// weights file (.pt, .bin, .safetensors)
+    #[arg(long = "model", value_name = "MODEL")]
+    pub path: PathBuf,
+    #[command(flatten)]
+    pub options: ModelOptions,
+}
+
+/// A model that is not needed where features are given.
+#[derive(Debug, Args)]
+pub(crate) struct OptionalModel {
+    /// Model to open: a run's folder, a checkpoint, an open_clip or Hugging Face folder, or a
+    /// weights file (.pt, .bin, .safetensors)
+    #[arg(long, required_unless_present = "features")]
+    pub model: Option<PathBuf>,
+    #[command(flatten)]
+    pub options: ModelOptions,
+}
+
+/// How a model is opened.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ModelOptions {
+    /// Architecture of weights that come without one: a preset or an open_clip config file
+    #[arg(long, value_name = "NAME|FILE")]
+    pub arch: Option<String>,
+    /// Override a value of the model's preprocessing: mean, std, interpolation, resize_mode or
+    /// fill_color. Repeat to override several
+    #[arg(long, value_name = "preprocess.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Device to run on: auto, flex (the CPU), cuda:N, rocm:N, metal, vulkan or wgpu
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceSetting,
+}
+
+impl ModelArguments {
+    /// Opens the model.
+    pub fn open(&self) -> anyhow::Result<Encoder> {
+        self.options.open(&self.path)
+    }
+}
+
+impl OptionalModel {
+    /// Opens the model, which must have been given.
+    pub fn open(&self) -> anyhow::Result<Encoder> {
+        let model = self.model.as_ref().context("--model is missing")?;
+        self.options.open(model)
+    }
+
+    /// Opens the device alone.
+    pub fn open_device(&self) -> anyhow::Result<burn::tensor::Device> {
+        self.options
+            .device
+            .open()
+            .context("--device cannot be used")
+    }
+}
+
+impl ModelOptions {
+    /// Opens the model at `path` with these options.
+    pub fn open(&self, path: &Path) -> anyhow::Result<Encoder> {
+        let device = self.device.open().context("--device cannot be used")?;
+        let preprocess = self.set.iter().map(|entry| preprocess_value(entry));
+        let options = OpenOptions {
+            arch: self.arch.clone(),
+            preprocess: preprocess.collect::<anyhow::Result<_>>()?,
+        };
+        Ok(Encoder::open_with(path, &options, &device)?)
+    }
+}
+
+/// The key and the value of `preprocess.KEY=VALUE`.
+fn preprocess_value(entry: &str) -> anyhow::Result<(String, String)> {
+    let (key, value) = entry
+        .strip_prefix(PREPROCESS)
+        .and_then(|entry| entry.split_once('='))
+        .ok_or_else(|| {
+            anyhow!(
+                "--set {entry}: expected preprocess.KEY=VALUE, such as \
+                 preprocess.resize_mode=squash"
+            )
+        })?;
+    Ok((key.to_string(), value.to_string()))
+}
