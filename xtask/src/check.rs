@@ -1,0 +1,61 @@
+//! The steps of `cargo xtask check`.
+
+use std::process::Command;
+
+use crate::laws;
+use crate::workspace::root;
+
+/// Whatever compiles on a machine without a GPU. One set for clippy and rustdoc, so that
+/// dependencies are type-checked once.
+const FEATURES: &str = "couplet/parquet,couplet/object-store,couplet/dashboard,\
+    couplet/cuda,couplet/wgpu,couplet/vulkan";
+
+/// Runs all steps, the quick ones first; true where all succeed.
+pub(crate) fn run() -> bool {
+    let clippy = [
+        "clippy",
+        "--release",
+        "--workspace",
+        "--all-targets",
+        "--features",
+        FEATURES,
+        "--",
+        "-D",
+        "warnings",
+    ];
+    let doc = [
+        "doc",
+        "--release",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+        "--features",
+        FEATURES,
+    ];
+    cargo(&["fmt", "--all", "--check"]) && laws() && cargo(&clippy) && cargo(&doc)
+}
+
+/// Prints every broken law; true where all hold.
+pub(crate) fn laws() -> bool {
+    println!("xtask: laws");
+    let mut broken = laws::source();
+    broken.extend(laws::dependencies());
+    for law in &broken {
+        eprintln!("xtask: {law}");
+    }
+    broken.is_empty()
+}
+
+fn cargo(arguments: &[&str]) -> bool {
+    println!("xtask: cargo {}", arguments.join(" "));
+    let status = Command::new(env!("CARGO"))
+        .args(arguments)
+        .env("RUSTDOCFLAGS", "-D warnings")
+        .current_dir(root())
+        .status();
+    let succeeded = status.is_ok_and(|status| status.success());
+    if !succeeded {
+        eprintln!("xtask: cargo {} failed", arguments[0]);
+    }
+    succeeded
+}

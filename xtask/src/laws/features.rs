@@ -1,0 +1,80 @@
+//! Adding `parquet` or `object-store` must not change what Burn is built with, or it would be
+//! built again. The workspace's Cargo.toml turns on in every build what the two turn on in
+//! crates that they share with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::workspace::cargo_output;
+
+const OPTIONAL: &str = "couplet/parquet,couplet/object-store";
+
+/// The sets of features that each package is built with: one, or two where build scripts and
+/// procedural macros need others than the binary.
+type Packages = BTreeMap<String, BTreeSet<String>>;
+
+pub(super) fn check() -> Result<Vec<String>, String> {
+    let tree = |features: &[&str]| {
+        let mut arguments = vec!["tree", "--locked", "--package=couplet"];
+        arguments.extend(["--edges=normal,build", "--prefix=none", "--format={p}|{f}"]);
+        arguments.extend(features);
+        cargo_output(&arguments).map(|tree| packages(&tree))
+    };
+    Ok(changed(&tree(&[])?, &tree(&["--features", OPTIONAL])?))
+}
+
+fn packages(tree: &str) -> Packages {
+    let mut packages = Packages::new();
+    for line in tree.lines() {
+        let Some((package, features)) = line.split_once('|') else {
+            continue;
+        };
+        let features = features.trim_end_matches("(*)").trim();
+        let sets = packages.entry(package.to_owned()).or_default();
+        sets.insert(features.to_owned());
+    }
+    packages
+}
+
+fn changed(default: &Packages, more: &Packages) -> Vec<String> {
+    let mut broken = Vec::new();
+    for (package, sets) in default {
+        if package.starts_with("couplet") {
+            continue;
+        }
+        let other = more.get(package);
+        if !other.is_some_and(|other| sets.is_subset(other)) {
+            let shown = |sets: &BTreeSet<String>| {
+                sets.iter()
+                    .map(|set| format!("[{set}]"))
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            };
+            broken.push(format!(
+                "{OPTIONAL} builds {package} again: its features {} become {}; \
+                 turn on the others in the workspace's Cargo.toml",
+                shown(sets),
+                other.map(shown).unwrap_or_default()
+            ));
+        }
+    }
+    broken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broken(default: &str, more: &str) -> usize {
+        changed(&packages(default), &packages(more)).len()
+    }
+
+    #[test]
+    fn a_package_that_gets_more_features_is_found() {
+        let default = "couplet v0.1.0 (/x)|default\ncc v1.0.0|\ncc v1.0.0| (*)\nsyn v3.0.0|full";
+        let more = "couplet v0.1.0 (/x)|default,parquet\ncc v1.0.0|\nsyn v3.0.0|fold,full";
+        assert_eq!(broken(default, default), 0);
+        assert_eq!(broken(default, more), 1);
+        let both = "cc v1.0.0|\nsyn v3.0.0|fold,full\nsyn v3.0.0|full\nparquet v1.0.0|arrow";
+        assert_eq!(broken(default, both), 0);
+    }
+}

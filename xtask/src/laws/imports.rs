@@ -1,0 +1,67 @@
+//! Which of our crates each crate may import. ARCHITECTURE.md says why.
+
+use std::fs;
+use std::path::Path;
+
+pub(super) const MAY_IMPORT: [(&str, &[&str]); 8] = [
+    ("couplet-alloc", &[]),
+    ("couplet-data", &[]),
+    ("couplet-kernels", &[]),
+    ("couplet-model", &["couplet-kernels"]),
+    ("couplet-loss", &[]),
+    ("couplet-eval", &["couplet-data", "couplet-model"]),
+    (
+        "couplet-train",
+        &[
+            "couplet-data",
+            "couplet-model",
+            "couplet-loss",
+            "couplet-eval",
+            "couplet-kernels",
+        ],
+    ),
+    (
+        "couplet",
+        &[
+            "couplet-alloc",
+            "couplet-train",
+            "couplet-eval",
+            "couplet-data",
+            "couplet-model",
+        ],
+    ),
+];
+
+pub(super) fn check(folder: &Path, name: &str, may_import: &[&str]) -> Vec<String> {
+    let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
+    check_manifest(&manifest, name, may_import)
+}
+
+fn check_manifest(manifest: &str, name: &str, may_import: &[&str]) -> Vec<String> {
+    let manifest: toml::Table = match manifest.parse() {
+        Ok(manifest) => manifest,
+        Err(error) => return vec![format!("{name}: Cargo.toml: {error}")],
+    };
+    let Some(dependencies) = manifest.get("dependencies").and_then(toml::Value::as_table) else {
+        return vec![format!("{name}: Cargo.toml has no dependencies")];
+    };
+    dependencies
+        .keys()
+        .filter(|other| other.starts_with("couplet") && !may_import.contains(&other.as_str()))
+        .map(|other| format!("{name} must not import {other}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_listed_crates_may_be_imported() {
+        let manifest = "[dependencies]\nburn.workspace = true\ncouplet-data.workspace = true\n\
+            [dependencies.couplet-eval]\nworkspace = true\n";
+        assert_eq!(check_manifest(manifest, "x", &["couplet-data"]).len(), 1);
+        let both = ["couplet-data", "couplet-eval"];
+        assert_eq!(check_manifest(manifest, "x", &both), [""; 0]);
+    }
+}
