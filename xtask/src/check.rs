@@ -28,7 +28,6 @@ pub(crate) fn run() -> bool {
         "--release",
         "--workspace",
         "--no-deps",
-        "--document-private-items",
         "--features",
         FEATURES,
     ];

@@ -53,7 +53,7 @@ fn longer_circles_are_one_component() {
 #[test]
 fn a_reexport_leads_to_the_file_that_defines_the_item() {
     // Through the parent, `one` uses `two` and not the parent.
-    let tree = |two| {
+    let tree = |two: &str| {
         broken(&[
             ("lib.rs", "mod a;"),
             (
@@ -75,7 +75,7 @@ fn a_reexport_leads_to_the_file_that_defines_the_item() {
 
 #[test]
 fn a_parent_that_uses_its_child_must_not_be_used_by_it() {
-    let tree = |parent| {
+    let tree = |parent: &str| {
         broken(&[
             ("lib.rs", "mod a;"),
             ("a/mod.rs", parent),
@@ -117,7 +117,7 @@ fn tests_may_import_from_anywhere() {
 
 #[test]
 fn modules_import_from_modules() {
-    let tree = |b| {
+    let tree = |b: &str| {
         broken(&[
             ("lib.rs", "mod a; mod b; pub use a::A; pub struct Root;"),
             ("a.rs", "pub struct A;"),

@@ -87,19 +87,14 @@ impl Tree {
             }
             let name = module.ident.to_string();
             let inside = folder.join(&name);
-            let child = match &module.content {
-                Some((_, items)) => {
-                    let file = self.modules[at].file.clone();
-                    self.read_items(Some(at), file, &inside, items, reader)?
-                }
-                None => {
-                    let flat = folder.join(format!("{name}.rs"));
-                    let file = match reader(&flat) {
-                        Some(_) => flat,
-                        None => inside.join("mod.rs"),
-                    };
-                    self.read_file(Some(at), file, &inside, reader)?
-                }
+            let child = if let Some((_, items)) = &module.content {
+                let file = self.modules[at].file.clone();
+                self.read_items(Some(at), file, &inside, items, reader)?
+            } else {
+                let flat = folder.join(format!("{name}.rs"));
+                let is_flat = reader(&flat).is_some();
+                let file = if is_flat { flat } else { inside.join("mod.rs") };
+                self.read_file(Some(at), file, &inside, reader)?
             };
             self.modules[at].children.insert(name, child);
         }
