@@ -12,7 +12,7 @@ fn main() -> ExitCode {
         Some("check") => check::run(),
         Some("laws") => check::laws(),
         _ => {
-            eprintln!("cargo xtask check   fmt, clippy, docs, licences and the laws");
+            eprintln!("cargo xtask check   format, laws, licences, clippy and rustdoc");
             eprintln!("cargo xtask laws    licences and the laws of ARCHITECTURE.md alone");
             return ExitCode::from(2);
         }

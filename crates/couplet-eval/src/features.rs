@@ -92,7 +92,7 @@ impl Features {
         features
     }
 
-    /// As [`Self::of`], from the cache if they are there, and into it if not.
+    /// As [`Self::encode`], read from the cache if they are there, and written to it if not.
     pub fn cached(
         encoder: &Encoder,
         images: &LabelledDataset,

@@ -7,7 +7,7 @@
 //!
 //! What both views must answer the same way is decided here, once: the names of classes
 //! ([`class_names`]), how templates are filled ([`templates`]), and where a relative image path
-//! starts from ([`image_files`]).
+//! starts from (`image_files`).
 
 mod brace;
 pub(crate) mod caption_files;

@@ -64,7 +64,7 @@ impl SourceConfig {
     ///
     /// # Errors
     /// If a file is missing or not of the kind it should be. Single bad samples are no
-    /// errors here: [`MapDataset::read`] reports them.
+    /// errors here: `MapDataset::read` reports them.
     pub fn open(&self, seed: u64, image_size: u32) -> Result<PairDataset, DataError> {
         match self {
             Self::Shapes(table) => Ok(table.open(seed, image_size)),
