@@ -3,39 +3,46 @@
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The `[data.train.augment]` table. Without an entry the image is resized and cropped
-/// at its centre, as for evaluation.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// `[data.train.augment]`: augmentation of the training images.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Augment {
+    /// Crops a random area and resizes it to the model's input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub random_resized_crop: Option<RandomResizedCrop>,
-    /// Resize the shorter side, then cut a random square: the paper's only augmentation.
+    /// Resizes the shorter side, then crops a random square: the CLIP paper's only
+    /// augmentation.
     #[serde(default)]
     pub random_crop: bool,
-    /// The share of images that are mirrored. Off by default: left and right are words of
-    /// captions, and mirrored letters are none.
+    /// Share of images that are flipped. Off by default: captions say left and right, and
+    /// flipped letters are unreadable.
     #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub horizontal_flip: f64,
+    /// Changes brightness, contrast, saturation and hue at random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub color_jitter: Option<ColorJitter>,
-    /// The share of images that lose their colours.
+    /// Share of images that are converted to grayscale.
     #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub grayscale: f64,
+    /// Erases a random rectangle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub random_erasing: Option<RandomErasing>,
 }
 
-/// A random part of the image, stretched to the square.
-/// Source: `torchvision.transforms.RandomResizedCrop`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A random area, resized to the model's input. Source:
+/// `torchvision.transforms.RandomResizedCrop`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RandomResizedCrop {
     /// Smallest and largest share of the image's area.
+    #[schemars(extend("examples" = [[0.9, 1.0]]))]
     pub scale: [f64; 2],
-    /// Smallest and largest width over height.
+    /// Smallest and largest ratio of width to height.
     #[serde(default = "default_ratio")]
     pub ratio: [f64; 2],
 }
@@ -50,39 +57,47 @@ impl RandomResizedCrop {
     }
 }
 
-/// Brightness, contrast, saturation and hue, in random order.
-/// Source: `torchvision.transforms.ColorJitter`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Brightness, contrast, saturation and hue, in random order. Source:
+/// `torchvision.transforms.ColorJitter`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ColorJitter {
-    /// Factors are drawn from [1 - x, 1 + x], not below 0.
+    /// Range of the brightness factor: from 1 - x (at least 0) to 1 + x.
     #[serde(default)]
+    #[schemars(range(min = 0.0))]
     pub brightness: f32,
+    /// Range of the contrast factor: from 1 - x (at least 0) to 1 + x.
     #[serde(default)]
+    #[schemars(range(min = 0.0))]
     pub contrast: f32,
+    /// Range of the saturation factor: from 1 - x (at least 0) to 1 + x.
     #[serde(default)]
+    #[schemars(range(min = 0.0))]
     pub saturation: f32,
-    /// Turns of the colour circle are drawn from [-x, x]; at most 0.5.
+    /// Range of the hue shift, in turns of the color circle: from -x to x.
     #[serde(default)]
+    #[schemars(range(min = 0.0, max = 0.5))]
     pub hue: f32,
-    /// The share of images that are changed.
+    /// Share of images that are changed.
     #[serde(default = "always")]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub probability: f64,
 }
 
-/// A rectangle painted over. Source: `torchvision.transforms.RandomErasing`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// An erased rectangle. Source: `torchvision.transforms.RandomErasing`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RandomErasing {
-    /// The share of images that are painted over.
+    /// Share of images that lose a rectangle.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub probability: f64,
     /// Smallest and largest share of the image's area.
     #[serde(default = "default_erased")]
     pub scale: [f64; 2],
-    /// Smallest and largest width over height.
+    /// Smallest and largest ratio of width to height.
     #[serde(default = "default_erased_ratio")]
     pub ratio: [f64; 2],
-    /// Its colour; by default CLIP's mean.
+    /// RGB color of the rectangle, each from 0 to 255; CLIP's mean by default.
     #[serde(default = "mean_colour")]
     pub fill: [u8; 3],
 }

@@ -3,30 +3,31 @@
 use std::ops::Range;
 
 use burn::tensor::{Gradients, Int, Tensor, activation};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The `[loss]` table.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// `[loss]`: the loss over the features of the whole batch.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Loss {
-    /// Symmetric InfoNCE over the batch.
+    /// Symmetric InfoNCE over the batch, CLIP's loss.
     Softmax(SoftmaxLoss),
-    /// SigLIP's: each pair of an image and a text is classified as matching or not. The model needs
-    /// a `logit_bias`.
+    /// Binary classification of each pair, SigLIP's loss. Needs `model.init_logit_bias`.
     Sigmoid(SigmoidLoss),
 }
 
-/// `kind = "softmax"`: symmetric InfoNCE.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+/// `kind = "softmax"`: symmetric InfoNCE, CLIP's loss.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SoftmaxLoss {
-    /// The share of each target that is spread evenly over the whole batch, from 0 to below 1.
+    /// Share of each target that is spread evenly over the whole batch.
     #[serde(default)]
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub label_smoothing: f32,
 }
 
-/// The pairwise sigmoid loss has no settings of its own.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+/// `kind = "sigmoid"`: SigLIP's loss.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SigmoidLoss {}
 

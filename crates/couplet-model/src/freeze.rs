@@ -1,10 +1,12 @@
 //! Which parts of a model a run does not train.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use burn::module::Param;
 use burn::tensor::Tensor;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::clip::Clip;
@@ -12,14 +14,15 @@ use crate::depth::{BlockCount, Layer, LayerId};
 use crate::names::{ParameterMapper, map_parameters};
 use crate::spec::ModelSpec;
 
-/// The `[freeze]` table.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// `[freeze]`: parts of the model that are not trained.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FreezeConfig {
-    /// `"all"` is LiT. Source: Zhai et al. 2022, "LiT: Zero-Shot Transfer with
-    /// Locked-image text Tuning".
+    /// How much of the image tower is frozen. `"all"` is LiT (Zhai et al. 2022, "LiT: Zero-Shot
+    /// Transfer with Locked-image text Tuning").
     #[serde(default)]
     pub image: Freeze,
+    /// How much of the text tower is frozen.
     #[serde(default)]
     pub text: Freeze,
 }
@@ -185,6 +188,21 @@ impl<'de> Deserialize<'de> for Freeze {
         String::deserialize(deserializer)?
             .parse()
             .map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Freeze {
+    fn schema_name() -> Cow<'static, str> {
+        "Freeze".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "Part of a tower that is frozen: `none`, `all`, or all but its last blocks and what follows them.",
+            "pattern": r"^(none|all|all but last \s*\+?[0-9]+\s*blocks?)$",
+            "examples": ["none", "all", "all but last 2 blocks"],
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The dtype of the towers' matrix products.
 
 use burn::tensor::{DType, FloatDType, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The dtype of matrix products and convolutions. Parameters, a transformer's residual
@@ -8,14 +9,15 @@ use serde::{Deserialize, Serialize};
 /// the convolutions of a ResNet everything but the norms is narrow.
 ///
 /// Source: PyTorch's automatic mixed precision, which sorts operations in the same way.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
+    /// 32-bit floats.
     #[default]
     F32,
-    /// As wide a range as f32, 8 bits of mantissa.
+    /// bfloat16: the range of f32 with 8 bits of mantissa.
     Bf16,
-    /// 11 bits of mantissa, nothing above 65504: gradients need loss scaling.
+    /// Half precision: 11 bits of mantissa, at most 65504. Gradients are scaled.
     F16,
 }
 

@@ -1,5 +1,6 @@
 //! `device = "…"` to a Burn device.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::OnceLock;
@@ -7,7 +8,10 @@ use std::sync::OnceLock;
 use burn::tensor::Device;
 #[cfg(any(feature = "metal", feature = "vulkan", feature = "wgpu"))]
 use burn::tensor::DeviceKind;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::nearest::nearest;
 
 /// A device's name in a config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,10 +193,17 @@ fn list(found: &[DeviceSetting]) -> String {
     names.join(", ")
 }
 
-/// A text that names no device.
+/// A text that is not a device's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no device; there are auto, flex, cuda:N, rocm:N, metal, vulkan and wgpu")]
-pub struct ParseDeviceError(String);
+#[error(
+    "`{text}` is not a device; there are auto, flex, cuda:N, rocm:N, metal, vulkan and wgpu{}",
+    nearest(text.split(':').next().unwrap_or(text), DEVICES).map_or(String::new(), |name| format!("; did you mean `{name}`?"))
+)]
+pub struct ParseDeviceError {
+    text: String,
+}
+
+const DEVICES: [&str; 7] = ["auto", "flex", "cuda", "rocm", "metal", "vulkan", "wgpu"];
 
 impl FromStr for DeviceSetting {
     type Err = ParseDeviceError;
@@ -210,7 +221,11 @@ impl FromStr for DeviceSetting {
             ("wgpu", _, false) => Self::Wgpu,
             ("cuda", Some(index), _) => Self::Cuda(index),
             ("rocm", Some(index), _) => Self::Rocm(index),
-            _ => return Err(ParseDeviceError(text.to_string())),
+            _ => {
+                return Err(ParseDeviceError {
+                    text: text.to_string(),
+                });
+            }
         })
     }
 }
@@ -240,6 +255,21 @@ impl<'de> Deserialize<'de> for DeviceSetting {
         String::deserialize(deserializer)?
             .parse()
             .map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for DeviceSetting {
+    fn schema_name() -> Cow<'static, str> {
+        "Device".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "A device: `auto`, `flex` (the CPU), `cuda:N`, `rocm:N`, `metal`, `vulkan` or `wgpu`.",
+            "pattern": r"^(auto|flex|metal|vulkan|wgpu|(cuda|rocm)(:\+?[0-9]+)?)$",
+            "examples": ["auto", "flex", "cuda:0"],
+        })
     }
 }
 

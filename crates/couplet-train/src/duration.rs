@@ -1,8 +1,10 @@
 //! Lengths that carry their unit.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -147,6 +149,21 @@ impl<'de> Deserialize<'de> for Duration {
             }
         }
         deserializer.deserialize_str(Text)
+    }
+}
+
+impl JsonSchema for Duration {
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "A length of training: a number (`k`, `M` and `B` multiply it) and a unit.",
+            "pattern": r"^\s*([0-9][0-9_]*\.?[0-9_]*|\.[0-9_]*[0-9][0-9_]*)[kMB]?\s*(steps?|epochs?|samples?|%|minutes?)\s*$",
+            "examples": ["2000 steps", "1 epoch", "1M samples", "3 %", "10 minutes"],
+        })
     }
 }
 

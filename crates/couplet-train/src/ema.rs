@@ -6,14 +6,16 @@ use std::collections::HashMap;
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use couplet_model::{Clip, ParameterMapper, ParameterVisitor, map_parameters, visit_parameters};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The `[ema]` table.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// `[ema]`: an exponential moving average of the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EmaConfig {
-    /// The weight of the average so far, in (0, 1). The first steps take a smaller one,
-    /// `(1 + step) / (10 + step)`: the initial weights are soon forgotten.
+    /// Weight of the previous average at each step, above 0 and below 1. The first steps use
+    /// the smaller `(1 + step) / (10 + step)`, so that the initial weights are soon forgotten.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub decay: f64,
 }
 

@@ -1,9 +1,9 @@
 //! A training run: its config, optimiser, schedule, step, trainer, checkpoints and logs.
 //!
 //! ```no_run
-//! use couplet_train::{NoopObserver, RunConfig, RunFolder, StopSignal, train};
+//! use couplet_train::{DeviceCheck, NoopObserver, ResolvedRun, RunFolder, StopSignal, train};
 //!
-//! let checked = RunConfig::read("configs/shapes.toml".as_ref(), &[])?;
+//! let checked = ResolvedRun::open("configs/shapes.toml".as_ref(), &[], DeviceCheck::Local)?;
 //! let folder = RunFolder::create("runs/mine".as_ref(), &checked.config)?;
 //! let outcome = train(&checked, &folder, &StopSignal::default(), &mut NoopObserver)?;
 //! println!("{:?}", outcome.best);
@@ -21,6 +21,7 @@ mod ema;
 mod log;
 mod loss_scale;
 mod memory;
+mod nearest;
 mod observer;
 mod optimizer;
 #[cfg(test)]

@@ -1,81 +1,87 @@
 //! Learning rates as pure functions of the step.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::{Duration, Unit};
 
-/// The `[schedule]` table: linear warm-up, then by kind.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// `[schedule]`: linear warmup, then by kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum ScheduleConfig {
-    /// Half a cosine down to `end`.
+    /// Half a cosine from the peak down to `end`.
     Cosine(CosineConfig),
-    /// The peak to the end.
+    /// The peak until the end.
     Constant(ConstantConfig),
-    /// The peak, then down to `end` over the last steps.
+    /// The peak, then down to `end` in the last steps.
     ConstantCooldown(ConstantCooldownConfig),
-    /// Down with the square root of the step.
+    /// The peak over the square root of the step.
     Rsqrt(RsqrtConfig),
 }
 
-/// `kind = "cosine"`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// `kind = "cosine"`: half a cosine from the peak down to `end`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CosineConfig {
-    /// How long to train.
+    /// How long to train, in steps, epochs or samples.
     pub length: Duration,
-    /// Linear warm-up, a part of `length`.
+    /// Length of the linear warmup from 0 to `optimizer.lr`; part of `length`.
     #[serde(default = "nothing")]
     pub warmup: Duration,
-    /// The last learning rate.
+    /// Learning rate at the end.
     #[serde(default)]
+    #[schemars(range(min = 0.0))]
     pub end: f64,
 }
 
-/// `kind = "constant"`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// `kind = "constant"`: the peak until the end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConstantConfig {
-    /// How long to train.
+    /// How long to train, in steps, epochs or samples.
     pub length: Duration,
-    /// Linear warm-up, a part of `length`.
+    /// Length of the linear warmup from 0 to `optimizer.lr`; part of `length`.
     #[serde(default = "nothing")]
     pub warmup: Duration,
 }
 
-/// `kind = "constant-cooldown"`. Source: open_clip `const_lr_cooldown`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// `kind = "constant-cooldown"`: the peak, then down to `end`. Source: open_clip
+/// `const_lr_cooldown`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConstantCooldownConfig {
-    /// How long to train.
+    /// How long to train, in steps, epochs or samples.
     pub length: Duration,
-    /// Linear warm-up, a part of `length`.
+    /// Length of the linear warmup from 0 to `optimizer.lr`; part of `length`.
     #[serde(default = "nothing")]
     pub warmup: Duration,
-    /// The last part of `length`.
+    /// Length of the cooldown to `end`; the last part of `length`.
     pub cooldown: Duration,
-    /// The last learning rate.
+    /// Learning rate at the end.
     #[serde(default)]
+    #[schemars(range(min = 0.0))]
     pub end: f64,
-    /// 1 goes down along a line, more along a curve that falls sooner.
+    /// Shape of the cooldown: 1 for a straight line, more for a curve that falls sooner.
     #[serde(default = "one")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub power: f64,
 }
 
-/// `kind = "rsqrt"`. Source: Zhai et al. 2022, "Scaling Vision Transformers"; big_vision
-/// `create_learning_rate_schedule`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// `kind = "rsqrt"`: the peak over the square root of the step. Source: Zhai et al. 2022,
+/// "Scaling Vision Transformers"; big_vision `create_learning_rate_schedule`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RsqrtConfig {
-    /// How long to train.
+    /// How long to train, in steps, epochs or samples.
     pub length: Duration,
-    /// Linear warm-up, a part of `length`.
+    /// Length of the linear warmup from 0 to `optimizer.lr`; part of `length`.
     #[serde(default = "nothing")]
     pub warmup: Duration,
-    /// Linear, down to 0, the last part of `length`.
+    /// Length of the linear cooldown to 0; the last part of `length`.
     #[serde(default = "nothing")]
     pub cooldown: Duration,
-    /// After this long behind the warm-up the rate has fallen by the root of 2.
+    /// Number of steps after the warmup in which the learning rate falls by the square root of
+    /// 2.
     #[serde(default = "ten_thousand_steps")]
     pub timescale: Duration,
 }

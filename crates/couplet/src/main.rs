@@ -26,6 +26,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::commands::bench::BenchCommand;
 use crate::commands::classify::ClassifyArguments;
+use crate::commands::config::ConfigCommand;
 use crate::commands::data::DataCommand;
 use crate::commands::embed::EmbedArguments;
 use crate::commands::eval::EvalCommand;
@@ -36,7 +37,7 @@ use crate::commands::tokenize::TokenizeArguments;
 use crate::commands::tokenizer::TokenizerCommand;
 use crate::commands::train::TrainArguments;
 use crate::commands::{
-    bench, classify, data, embed, eval, model, plan, sweep, tokenize, tokenizer, train,
+    bench, classify, config, data, embed, eval, model, plan, sweep, tokenize, tokenizer, train,
 };
 
 /// Every operation on the CPU allocates and frees tensors; an allocator that returns their pages
@@ -60,6 +61,9 @@ enum Command {
     Plan(PlanArguments),
     /// Train a config many times with different values and rank the results
     Sweep(SweepArguments),
+    /// List and document the keys of a config
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Evaluate a model
     #[command(subcommand)]
     Eval(EvalCommand),
@@ -96,6 +100,7 @@ fn main() -> ExitCode {
         Command::Train(arguments) => train::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Sweep(arguments) => sweep::run(&arguments),
+        Command::Config(command) => config::run(&command),
         Command::Eval(command) => eval::run(&command),
         Command::Classify(arguments) => classify::run(&arguments),
         Command::Embed(arguments) => embed::run(&arguments),

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::brace;
@@ -10,7 +11,7 @@ use super::error::DataError;
 use super::storage::{self, Location};
 
 /// One path or several; `{0000..0003}`, `{a,b}`, `*`, `?` and `[…]` are expanded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a path or a list of paths")]
 pub enum Patterns {
     One(String),

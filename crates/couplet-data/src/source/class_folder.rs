@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use rand::RngExt;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::dataset::{MapDataset, PairDataset};
@@ -14,14 +15,15 @@ use crate::formats::image_files::{folder_problem, read_image};
 use crate::formats::templates::{DEFAULT_TEMPLATE, fill_template, template_problem};
 use crate::sample::{ImageData, Sample, SampleError};
 
-/// `source = "class-folder"`: one sub-folder a class, captions from templates.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// `source = "class-folder"`: one sub-folder per class, with captions from templates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClassFolderConfig {
-    /// Folder with one subfolder of images per class. Classes are named by `classnames.txt` in it, one
-    /// a line in the order of the subfolders' names, else by the subfolders, underscores as spaces.
+    /// Folder with one sub-folder per class. A `classnames.txt` in it names the classes, one
+    /// per line in the order of the sorted sub-folders; else the sub-folders do, with
+    /// underscores as spaces.
     pub path: PathBuf,
-    /// Sentences with `{}` or `{c}` for the class; one is drawn each epoch.
+    /// Captions with `{}` or `{c}` for the class name; one is drawn in each epoch.
     #[serde(default = "default_templates")]
     pub templates: Vec<String>,
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::class_folder::ClassFolderConfig;
@@ -14,32 +15,32 @@ use super::shapes::ShapesConfig;
 use super::webdataset::WebdatasetConfig;
 use crate::formats::DataError;
 
-/// The source's part of `[data.train]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A source of image-text pairs, with its own keys.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "source", rename_all = "kebab-case")]
 pub enum SourceConfig {
-    /// Pictures of coloured shapes, drawn by Couplet itself.
+    /// Images of colored shapes that Couplet draws; nothing to download.
     Shapes(ShapesConfig),
-    /// Tar files of images with captions beside them.
+    /// Tar shards of images and captions, on a disk or in an object store.
     Webdataset(WebdatasetConfig),
-    /// A table that names image files and their captions.
+    /// A table of image paths and captions.
     Csv(CsvConfig),
-    /// Tables with images or their paths in one column, captions in another. Needs the
+    /// Parquet files with images or their paths in one column, captions in another. Needs the
     /// feature `parquet`.
     Parquet(ParquetConfig),
-    /// Images with a text file beside each.
+    /// Images, each with a caption file of the same name.
     Folder(FolderConfig),
-    /// Images in one sub-folder a class, captions from templates.
+    /// One sub-folder per class, with captions from templates.
     ClassFolder(ClassFolderConfig),
-    /// Several of these, each with its share.
+    /// Several sources, each with its weight.
     Mix(MixConfig),
-    /// The training images of `[classify]`'s dataset, each with its class. The default
-    /// where there is a `[classify]`.
+    /// Training images of the dataset of `[classify]`, with their classes. The default with
+    /// `[classify]`.
     Dataset(DatasetImagesConfig),
 }
 
-/// `source = "dataset"`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// `source = "dataset"`: the training images of the dataset of `[classify]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetImagesConfig {}
 
@@ -82,19 +83,21 @@ impl SourceConfig {
     }
 }
 
-/// `source = "mix"`, with a `[[data.train.mix]]` for each set.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// `source = "mix"`: several sources, each with its weight.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MixConfig {
+    /// Sources of the mix, one table each, with the keys of the source and `weight`.
+    #[schemars(length(min = 1))]
     pub mix: Vec<MixEntry>,
 }
 
-/// One set of a mix: its weight, and the source's own keys in the same table.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One source of a mix.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MixEntry {
-    /// How often a sample of this set is taken, beside the others: 2 shows each twice as
-    /// often as 1 does.
+    /// How often a sample of this source is taken: 2 shows each twice as often as 1 does.
     #[serde(default = "one")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub weight: f64,
     #[serde(flatten)]
     pub source: SourceConfig,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::dataset::{MapDataset, PairDataset};
@@ -11,20 +12,23 @@ use crate::formats::csv::{CsvColumns, CsvRow};
 use crate::formats::image_files::{read_image, root_problem};
 use crate::sample::{ImageData, Sample, SampleError};
 
-/// `source = "csv"`. The column names are open_clip's defaults.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// `source = "csv"`: a table of image paths and captions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CsvConfig {
-    /// The table.
+    /// Path of the CSV file.
     pub path: PathBuf,
+    /// Column with the paths of the images.
     #[serde(default = "default_image_column")]
     pub image_column: String,
+    /// Column with the captions.
     #[serde(default = "default_caption_column")]
     pub caption_column: String,
-    /// One character. By default a tab for `.tsv` files and a comma for others.
+    /// Column separator, one ASCII character. By default a tab for `.tsv` files and a comma for
+    /// others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub separator: Option<char>,
-    /// The folder that relative image paths start from. By default the table's own, or
+    /// Folder that relative image paths start from. By default the CSV file's own folder, or
     /// the working directory for an image that is not there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<PathBuf>,

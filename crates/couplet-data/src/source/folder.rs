@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::captions::{CaptionRule, no_image};
@@ -11,17 +12,17 @@ use crate::formats::caption_files::{self, CaptionedFile};
 use crate::formats::image_files::{folder_problem, read_image};
 use crate::sample::{ImageData, Sample, SampleError, SkipCause};
 
-/// `source = "folder"`: images with a `.txt` or `.json` of the same name beside each, in
-/// the folder and all below it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// `source = "folder"`: images, each with a caption file of the same name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FolderConfig {
+    /// Folder that is searched for images, with its sub-folders.
     pub path: PathBuf,
-    /// Take the caption from this key of a `.json` rather than from a `.txt`; of a list
-    /// one is drawn each epoch.
+    /// Key of a `.json` file that holds the caption, instead of a `.txt` file. Of a list, one
+    /// caption is drawn in each epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caption_key: Option<String>,
-    /// Every line of the `.txt` is a caption; one is drawn each epoch.
+    /// Treats every line of the `.txt` as a caption; one is drawn in each epoch.
     #[serde(default)]
     pub one_of_lines: bool,
 }

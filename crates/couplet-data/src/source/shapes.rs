@@ -1,17 +1,19 @@
 //! Pictures of coloured shapes, drawn by Couplet itself.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::dataset::{MapDataset, PairDataset};
 use crate::sample::{ImageData, Sample, SampleError};
 use crate::shapes::training_pair;
 
-/// `source = "shapes"`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// `source = "shapes"`: images of colored shapes that Couplet draws.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ShapesConfig {
-    /// Pictures in an epoch; each epoch draws new ones.
+    /// Number of images in an epoch; each epoch draws new ones.
     #[serde(default = "default_samples")]
+    #[schemars(range(min = 1))]
     pub samples: usize,
 }
 

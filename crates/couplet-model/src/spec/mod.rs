@@ -4,6 +4,7 @@ mod check;
 mod differences;
 mod preprocess;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use check::SpecProblem;
@@ -34,15 +35,15 @@ pub struct ModelSpec {
 }
 
 /// The non-linearity between the two linear layers of an MLP.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Activation {
-    /// Exact (erf) GELU: open_clip's plain model names.
+    /// Exact (erf) GELU, as open_clip's plain model names.
     #[default]
     Gelu,
-    /// GELU by its tanh approximation: SigLIP's text towers.
+    /// GELU by its tanh approximation, as in SigLIP's text towers.
     GeluTanh,
-    /// `x * sigmoid(1.702 x)`: the paper's models, open_clip's `-quickgelu` names.
+    /// `x * sigmoid(1.702 x)`, as in the paper's models and open_clip's `-quickgelu` names.
     QuickGelu,
 }
 
@@ -58,29 +59,40 @@ impl Activation {
 }
 
 /// The image tower, by kind.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum ImageTowerSpec {
+    /// A vision transformer.
     Vit(VitSpec),
+    /// CLIP's modified ResNet.
     #[serde(rename = "modified-resnet")]
     ResNet(ResNetSpec),
 }
 
 /// A vision transformer with a class token, as CLIP has it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VitSpec {
     /// Side of the square input, in pixels.
+    #[schemars(range(min = 1))]
     pub image_size: usize,
-    /// Side of a square patch, in pixels. Pixels beyond the last whole patch are not read.
+    /// Side of a square patch, in pixels. Pixels beyond the last whole patch are not used.
+    #[schemars(range(min = 1))]
     pub patch_size: usize,
+    /// Width of the transformer.
+    #[schemars(range(min = 1))]
     pub width: usize,
+    /// Number of transformer blocks.
+    #[schemars(range(min = 1))]
     pub layers: usize,
+    /// Number of attention heads; must divide `width`.
+    #[schemars(range(min = 1))]
     pub heads: usize,
     /// Hidden width of the MLP as a multiple of `width`.
     #[serde(default = "default_mlp_ratio")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub mlp_ratio: f64,
-    /// Replaces the model's.
+    /// Activation of this tower's MLPs. By default the model's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation: Option<Activation>,
     /// Epsilon of the layer norms.
@@ -88,91 +100,119 @@ pub struct VitSpec {
         default = "default_norm_eps",
         skip_serializing_if = "is_default_norm_eps"
     )]
+    #[schemars(!skip_serializing_if, extend("exclusiveMinimum" = 0.0))]
     pub norm_eps: f64,
-    /// Initial gain of each residual branch; without it branches have none.
+    /// Initial gain of each residual branch (LayerScale); without it branches have none.
     /// Source: Touvron et al. 2021, "Going deeper with Image Transformers".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer_scale: Option<f64>,
-    /// Whether there is a layer norm before the first block.
+    /// Applies a layer norm before the first block.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    #[schemars(!skip_serializing_if)]
     pub pre_norm: bool,
+    /// Position embeddings.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(!skip_serializing_if)]
     pub positions: ImagePositions,
-    /// Share of the patches that a training step drops, drawn for each image.
-    /// Source: Li et al. 2022, "Scaling Language-Image Pre-training via Masking".
+    /// Share of the patches that are dropped in training, drawn for each image. Source: Li et
+    /// al. 2022, "Scaling Language-Image Pre-training via Masking".
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(!skip_serializing_if, range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub patch_dropout: f64,
-    /// Learned queries over the last block's tokens, before `pool`.
+    /// Attention pooling by learned queries over the last block's tokens, before `pool`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attention_pool: Option<AttentionPoolSpec>,
-    /// Which of the tokens (or of the attention pool's outputs) become the feature.
+    /// How tokens (or the outputs of the attention pool) become one feature.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(!skip_serializing_if)]
     pub pool: ImagePool,
-    /// Whether the last norm follows pooling. No difference for the class token.
+    /// Applies the last layer norm after pooling instead of before. No difference for the class
+    /// token.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(!skip_serializing_if)]
     pub norm_after_pool: bool,
 }
 
-/// How a ViT pools its tokens.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How a ViT's tokens become one feature.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ImagePool {
-    /// The class token (with an attention pool: the first query's output).
+    /// The class token (with an attention pool: the output of the first query).
     #[default]
     Class,
-    /// The mean of all others.
+    /// The mean of all other tokens.
     Mean,
 }
 
-/// The position embeddings of a ViT.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// A ViT's position embeddings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ImagePositions {
+    /// Learned embeddings.
     #[default]
     Learned,
-    /// Sines and cosines of row and column, which are not trained.
-    /// Source: open_clip `get_2d_sincos_pos_embed`.
+    /// Sines and cosines of row and column, which are not trained. Source: open_clip
+    /// `get_2d_sincos_pos_embed`.
     #[serde(rename = "sin-cos-2d")]
     SinCos2d,
 }
 
-/// Multi-head attention pooling by learned queries.
-/// Source: open_clip `AttentionalPooler`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Multi-head attention pooling by learned queries. Source: open_clip `AttentionalPooler`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AttentionPoolSpec {
+    /// Number of learned queries.
+    #[schemars(range(min = 1))]
     pub queries: usize,
+    /// Number of attention heads; must divide `model.embed_dim`.
+    #[schemars(range(min = 1))]
     pub heads: usize,
 }
 
-/// CLIP's modified ResNet: a stem of three convolutions, strides by average pooling,
-/// and attention pooling at the end.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// CLIP's modified ResNet: a stem of three convolutions, strides by average pooling, and
+/// attention pooling at the end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResNetSpec {
-    /// Side of the square input, in pixels.
+    /// Side of the square input, in pixels; a multiple of 32.
+    #[schemars(range(min = 1))]
     pub image_size: usize,
-    /// The number of bottleneck blocks in each of the four stages.
+    /// Number of bottleneck blocks in each of the four stages.
+    #[schemars(inner(range(min = 1)))]
     pub layers: [usize; 4],
-    /// Channels after the stem; the last stage has 32 times as many.
+    /// Number of channels after the stem; the last stage ends with 32 times as many. Must be
+    /// even.
+    #[schemars(range(min = 1))]
     pub width: usize,
-    /// Heads of the attention pool.
+    /// Number of heads of the attention pool; must divide 32 times `width`.
+    #[schemars(range(min = 1))]
     pub heads: usize,
 }
 
 /// The text tower: by default causal and pooled at the end-of-text token.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TextTowerSpec {
+    /// Number of tokens of a text, start and end included; longer texts are cut off.
+    #[schemars(range(min = 3))]
     pub context_length: usize,
+    /// Number of token ids; at least the tokenizer's.
+    #[schemars(range(min = 1))]
     pub vocab_size: usize,
+    /// Width of the transformer.
+    #[schemars(range(min = 1))]
     pub width: usize,
+    /// Number of transformer blocks.
+    #[schemars(range(min = 1))]
     pub layers: usize,
+    /// Number of attention heads; must divide `width`.
+    #[schemars(range(min = 1))]
     pub heads: usize,
     /// Hidden width of the MLP as a multiple of `width`.
     #[serde(default = "default_mlp_ratio")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub mlp_ratio: f64,
-    /// Replaces the model's.
+    /// Activation of this tower's MLPs. By default the model's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation: Option<Activation>,
     /// Epsilon of the layer norms.
@@ -180,52 +220,64 @@ pub struct TextTowerSpec {
         default = "default_norm_eps",
         skip_serializing_if = "is_default_norm_eps"
     )]
+    #[schemars(!skip_serializing_if, extend("exclusiveMinimum" = 0.0))]
     pub norm_eps: f64,
-    /// Initial gain of each residual branch; without it branches have none.
+    /// Initial gain of each residual branch (LayerScale); without it branches have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer_scale: Option<f64>,
-    /// Whether a token attends only to earlier ones.
+    /// Lets a token attend only to those before it.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    #[schemars(!skip_serializing_if)]
     pub causal: bool,
+    /// Which token's output becomes the feature.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(!skip_serializing_if)]
     pub pool: TextPool,
-    /// The id that pads a text to `context_length`.
+    /// Token id that fills a text up to `context_length`.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(!skip_serializing_if)]
     pub pad_id: u32,
+    /// How the pooled output is projected into the joint space.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(!skip_serializing_if)]
     pub projection: TextProjection,
 }
 
-/// Which token of a text becomes the feature.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Which token's output becomes the feature of a text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum TextPool {
     /// The first with the highest id: CLIP's end of text.
     #[default]
     Argmax,
+    /// The first.
     First,
     /// The last of `context_length`, padding or not: SigLIP's.
     Last,
     /// The first with this id.
     Eos {
+        /// Token id to pool at; below `vocab_size`.
         id: u32,
     },
-    /// A learned query over all tokens. open_clip's text tower does not have it.
-    /// Source: Zhai et al. 2022, "Scaling Vision Transformers", MAP head.
+    /// The output of one learned query over all tokens (MAP head). Not available in open_clip.
+    /// Source: Zhai et al. 2022, "Scaling Vision Transformers".
     Map {
+        /// Number of attention heads; must divide `width`.
+        #[schemars(range(min = 1))]
         heads: usize,
     },
 }
 
-/// How a text's pooled token is projected into the joint space.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How a text's pooled output is projected into the joint space.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TextProjection {
     /// A matrix without bias.
     #[default]
     Linear,
+    /// A matrix with bias.
     LinearBias,
-    /// Not at all; `width` is `embed_dim`.
+    /// No projection; `width` must be `embed_dim`.
     None,
 }
 

@@ -1,40 +1,47 @@
 //! How images are preprocessed for a model.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How an image becomes the model's square input.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// From any image to the model's square input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PreprocessSpec {
-    /// Per-channel mean of RGB in [0, 1].
+    /// Mean of each channel, subtracted from RGB values in the range from 0 to 1.
     pub mean: [f32; 3],
-    /// Per-channel standard deviation of RGB in [0, 1].
+    /// Standard deviation of each channel, which RGB values are divided by after the mean is
+    /// subtracted.
+    #[schemars(inner(range(min = 0.0)))]
     pub std: [f32; 3],
+    /// Interpolation of the resize.
     pub interpolation: Interpolation,
+    /// How an image that is not square becomes square.
     pub resize_mode: ResizeMode,
-    /// Grey level, from 0 to 255, around an image that does not fill the square.
+    /// Gray level of the padding of `resize_mode = "longest"`, from 0 to 255.
     pub fill_color: u8,
 }
 
-/// The filter of a resize, antialiased as PIL's.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Interpolation of a resize, antialiased as in PIL.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Interpolation {
+    /// Bicubic.
     #[default]
     Bicubic,
+    /// Bilinear.
     Bilinear,
 }
 
-/// How an oblong image becomes square.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How an image that is not square becomes square.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ResizeMode {
     /// The shorter side fills the square; the rest is cropped.
     #[default]
     Shortest,
-    /// The longer side fills the square; the rest is `fill_color`.
+    /// The longer side fills the square; the rest is padded with `fill_color`.
     Longest,
-    /// Both sides fill it.
+    /// Both sides fill the square, whatever the aspect ratio.
     Squash,
 }
 

@@ -2,20 +2,9 @@
 
 use toml::{Table, Value};
 
-const MICRO: &str = "batch.micro";
-/// Keys whose change does not falsify a resumed run.
-const MAY_CHANGE: [&str; 9] = [
-    MICRO,
-    "batch.recompute_blocks",
-    "batch.logit_rows",
-    "checkpoint.",
-    "log.",
-    "eval",
-    "data.threads",
-    "data.max_skipped",
-    "device",
-];
+use super::schema::may_change;
 
+const MICRO: &str = "batch.micro";
 /// What differs between two configs, one line a key: first what may, then what must not
 /// in a resumed run.
 /// - trains_norms: batch norms see one micro-batch at a time, whose size then matters.
@@ -28,7 +17,7 @@ pub(crate) fn changes(
     diff("", before, now, &mut all);
     let (harmless, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|(key, _)| {
         let counts = trains_norms && key == MICRO;
-        !counts && MAY_CHANGE.iter().any(|may| key.starts_with(may))
+        !counts && may_change(key)
     });
     let lines = |changes: Vec<(String, String)>| {
         let lines = changes.into_iter();

@@ -7,31 +7,33 @@ use couplet_data::source::{PairDataset, SourceConfig, labelled_pairs};
 use couplet_data::with_causes;
 use couplet_eval::DatasetConfig;
 use couplet_loss::Loss;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::check::Check;
 use super::{DataConfig, RunConfig};
 
-/// The `[classify]` table. The image tower is trained with a classifier on top of its
-/// normalised features; the text tower stays as it is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// `[classify]`: fine-tunes the image tower with a classifier on its normalized features. The
+/// text tower is not trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClassifyConfig {
-    /// A file of `datasets/`, or a folder that a dataset lies in. Its training images are
-    /// trained on, its test images judged.
+    /// Dataset with the classes: a TOML file such as those in `datasets/`, or a dataset's
+    /// folder. Trains on its training images and evaluates on its test images.
     pub dataset: PathBuf,
+    /// Initial weights of the classifier.
     #[serde(default)]
     pub head: HeadStart,
 }
 
-/// What a classifier starts from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Initial weights of a classifier.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum HeadStart {
-    /// The text features of the classes, times `exp(logit_scale)`: the model starts as its
-    /// own zero-shot classifier. Source: Wortsman et al. 2022, "Robust fine-tuning of
-    /// zero-shot models".
+    /// Text features of the classes, times `exp(logit_scale)`: the model starts as its own
+    /// zero-shot classifier. Source: Wortsman et al. 2022, "Robust fine-tuning of zero-shot
+    /// models".
     #[default]
     ZeroShot,
     /// Zeros.
@@ -65,7 +67,8 @@ pub(super) fn default_source(table: &mut Table) {
 impl Check<'_> {
     /// What cannot be together with `[classify]`.
     pub(super) fn classify(&mut self, config: &RunConfig) {
-        if config.classify.is_some() && matches!(config.loss, Loss::Sigmoid(_)) {
+        let is_sigmoid = matches!(config.loss, Loss::Sigmoid(_)) && !self.is_doubtful("loss");
+        if config.classify.is_some() && is_sigmoid {
             self.fail("loss.kind", "a classifier learns by the softmax loss");
         }
     }

@@ -1,28 +1,31 @@
 //! The part of a config that says what is read and how: all that `couplet data` needs.
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use couplet_data::loader::{Loader, LoaderOptions, LoaderState, TokenOptions};
 use couplet_data::order::{Order, Share};
 use couplet_data::source::PairDataset;
 use couplet_eval::eval_transform;
 use couplet_model::{ModelSpec, PreprocessSpec};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::check::Check;
+use super::collect::{Known, collect, respell};
+use super::schema::{ConfigSchema, Shape};
 use super::{
-    Classes, ClassifyConfig, ConfigError, DataConfig, ModelConfig, classify, collect, edit,
-    problems_of, read_table,
+    Classes, ClassifyConfig, ConfigError, ConfigIssue, DataConfig, ModelConfig, classify, edit,
+    issues_of, read_table,
 };
 
 /// Batches of a config that has none.
 const DEFAULT_BATCH: usize = 64;
 /// The model of a config that has none: what images are resized to and captions cut at.
 const DEFAULT_PRESET: &str = "ViT-B-32";
-/// An epoch's length where nobody has counted a stream.
+/// An epoch's length where a stream's is unknown.
 const UNCOUNTED: usize = 1 << 40;
-const KEYS: [&str; 4] = ["seed", "model", "data", "classify"];
 
 /// A training set, opened.
 pub struct ResolvedData {
@@ -44,7 +47,7 @@ pub struct ResolvedData {
 }
 
 /// `[data]`, and what else it depends on.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct DataOnlyConfig {
     #[serde(default)]
     seed: u64,
@@ -61,7 +64,13 @@ impl ResolvedData {
     /// With every problem at once, each with its key.
     pub fn read(path: &Path, set: &[String]) -> Result<Self, ConfigError> {
         let mut table = read_table(path)?;
-        let mut problems = edit::set_keys(&mut table, set);
+        let mut issues = edit::set_keys(&mut table, set);
+        let respelled = respell(ConfigSchema::run(), &mut table).into_iter();
+        let is_read = |key: &str| key.split(['.', '[']).next().is_some_and(is_data_key);
+        let respelled = respelled.filter(|key| is_read(&key.right));
+        let (misspelt, renamed): (Vec<_>, Vec<_>) =
+            respelled.map(|key| (key.issue, key.right)).unzip();
+        issues.extend(misspelt);
         let batch_size = table
             .get("batch")
             .and_then(|batch| batch.get("global"))
@@ -69,40 +78,26 @@ impl ResolvedData {
             .and_then(|global| usize::try_from(global).ok())
             .filter(|global| *global > 0)
             .unwrap_or(DEFAULT_BATCH);
-        table.retain(|key, _| KEYS.contains(&key));
+        table.retain(|key, _| is_data_key(key));
         if !table.contains_key("model") {
             let model = Table::from_iter([("preset".to_string(), DEFAULT_PRESET.into())]);
             table.insert("model".into(), Value::Table(model));
         }
         classify::default_source(&mut table);
-        problems.extend(edit::merge_preset(&mut table));
-        let collected = collect::collect::<DataOnlyConfig>(table);
-        problems.extend(collected.problems);
-        let opened = collected.value.and_then(|config| {
-            let mut check = Check::new(&mut problems);
-            let weights = check.model(&config.model);
-            let tokens = check.tokens(&config.model, weights.as_ref());
-            let classify = config.classify.as_ref();
-            let opened = check.data(config.seed, &config.model, &config.data, classify)?;
-            let (set, classes) = opened;
-            let known = config.data.train.samples_per_epoch.or(set.samples());
-            let epoch_len = known.unwrap_or(UNCOUNTED);
-            Some(Self {
-                set,
-                tokens: tokens?,
-                preprocess: Check::preprocess(&config.model, weights.as_ref()),
-                epoch_len,
-                spec: config.model.spec(),
-                seed: config.seed,
-                batch_size: batch_size.min(epoch_len),
-                table: config.data,
-                classes,
-                once: false,
-            })
-        });
+        let unknown_preset = edit::merge_preset(&mut table);
+        let is_partial = edit::lacks_preset(&table);
+        let known = Known {
+            renamed: &renamed,
+            partial: is_partial.then_some("model"),
+        };
+        let collected = collect::<DataOnlyConfig>(table, schema(), &known);
+        issues.extend(unknown_preset);
+        issues.extend(collected.issues);
+        let opened = (collected.value)
+            .and_then(|config| resolve(config, batch_size, collected.doubtful, &mut issues));
         opened
-            .filter(|_| problems.is_empty())
-            .ok_or_else(|| problems_of(path, problems))
+            .filter(|_| issues.is_empty())
+            .ok_or_else(|| issues_of(path, issues))
     }
 
     /// Starts loading batches as the run does.
@@ -130,4 +125,44 @@ impl ResolvedData {
         };
         Loader::start(self.set.clone(), options, position)
     }
+}
+
+fn schema() -> &'static ConfigSchema {
+    static DATA: LazyLock<ConfigSchema> = LazyLock::new(ConfigSchema::of::<DataOnlyConfig>);
+    &DATA
+}
+
+fn is_data_key(key: &str) -> bool {
+    match &schema().root {
+        Shape::Table(keys) => keys.iter().any(|own| own.name == key),
+        _ => false,
+    }
+}
+
+/// Opens what the config names.
+fn resolve(
+    config: DataOnlyConfig,
+    batch_size: usize,
+    doubtful: Vec<String>,
+    issues: &mut Vec<ConfigIssue>,
+) -> Option<ResolvedData> {
+    let mut check = Check::new(doubtful, issues);
+    let weights = check.model(&config.model);
+    let tokens = check.tokens(&config.model, weights.as_ref());
+    let classify = config.classify.as_ref();
+    let (set, classes) = check.data(config.seed, &config.model, &config.data, classify)?;
+    let known = config.data.train.samples_per_epoch.or(set.samples());
+    let epoch_len = known.unwrap_or(UNCOUNTED);
+    Some(ResolvedData {
+        set,
+        tokens: tokens?,
+        preprocess: Check::preprocess(&config.model, weights.as_ref()),
+        epoch_len,
+        spec: config.model.spec(),
+        seed: config.seed,
+        batch_size: batch_size.min(epoch_len),
+        table: config.data,
+        classes,
+        once: false,
+    })
 }

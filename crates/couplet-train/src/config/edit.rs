@@ -4,10 +4,10 @@ use couplet_model::presets;
 use toml::{Table, Value};
 
 use super::ConfigIssue;
+use super::schema::common_train_keys;
+use crate::nearest::nearest;
 
 const SOURCE_KEY: &str = "data.train.source=";
-/// Keys of `[data.train]` that belong to every source.
-const COMMON_TRAIN_KEYS: [&str; 4] = ["samples_per_epoch", "resample", "dct_scaling", "augment"];
 
 /// Takes away the keys of the file's source if `pair` chooses another one.
 fn drop_source(table: &mut Table, pair: &str) {
@@ -17,7 +17,8 @@ fn drop_source(table: &mut Table, pair: &str) {
     if let Some(train) = train.and_then(Value::as_table_mut)
         && train.get("source").and_then(Value::as_str) != Some(chosen)
     {
-        train.retain(|key, _| COMMON_TRAIN_KEYS.contains(&key));
+        let common = common_train_keys();
+        train.retain(|key, _| common.contains(&key));
     }
 }
 
@@ -93,23 +94,26 @@ fn set_key(table: &mut Table, pair: &str) -> Result<(), ConfigIssue> {
     outcome
 }
 
-/// Puts the preset's keys under those that the config itself sets.
+/// Puts the preset's keys under those that the config itself sets; an unknown preset has none.
 pub(super) fn merge_preset(table: &mut Table) -> Option<ConfigIssue> {
     let model = table.get_mut("model")?.as_table_mut()?;
     let name = model.get("preset")?.as_str()?;
     let Some(spec) = presets::find(name) else {
         let names: Vec<_> = presets::names().collect();
-        let problem = ConfigIssue::new(
-            "model.preset",
-            format!("`{name}` is not known; there are {}", names.join(", ")),
-        );
-        // Any preset serves to go on looking for other mistakes.
-        let stand_in = presets::names().next().and_then(presets::find)?;
-        underlay(model, Table::try_from(stand_in).ok()?);
-        return Some(problem);
+        let meant = nearest(name, names.iter().copied());
+        let meant = meant.map_or(String::new(), |right| format!("; did you mean `{right}`?"));
+        let names = names.join(", ");
+        let message = format!("unknown preset `{name}`{meant} (presets: {names})");
+        return Some(ConfigIssue::new("model.preset", message));
     };
     underlay(model, Table::try_from(spec).ok()?);
     None
+}
+
+/// Whether a preset is named that gives no keys, since it is unknown or not a name.
+pub(super) fn lacks_preset(table: &Table) -> bool {
+    let preset = table.get("model").and_then(|model| model.get("preset"));
+    preset.is_some_and(|preset| preset.as_str().and_then(presets::find).is_none())
 }
 
 fn underlay(over: &mut Table, under: Table) {

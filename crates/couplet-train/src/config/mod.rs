@@ -6,9 +6,13 @@ mod classify;
 mod collect;
 mod data;
 mod edit;
-mod problem;
+mod evals;
+mod issue;
+mod open;
+mod output;
+pub mod schema;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use couplet_data::source::SourceConfig;
 use couplet_data::{Augment, DEFAULT_MAX_IMAGE_PIXELS};
@@ -16,11 +20,11 @@ use couplet_loss::Loss;
 use couplet_model::{
     Activation, FreezeConfig, ImageTowerSpec, ModelSpec, Precision, PreprocessSpec, TextTowerSpec,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use crate::device::DeviceSetting;
-use crate::duration::{Duration, Unit};
 use crate::ema::EmaConfig;
 use crate::optimizer::OptimizerConfig;
 use crate::schedule::ScheduleConfig;
@@ -31,39 +35,65 @@ pub(crate) use check::{EvalTarget, HELD_OUT, LoggedMetric, ResolvedEval};
 pub(crate) use classify::Classes;
 pub use classify::{ClassifyConfig, HeadStart};
 pub use data::ResolvedData;
-pub use problem::{ConfigError, ConfigIssue};
-use problem::{UNKNOWN_KEY, problems_of};
+pub use evals::{DatasetEvalConfig, EvalConfig, EvalWeights, RunEvalConfig};
+use issue::issues_of;
+pub use issue::{ConfigError, ConfigIssue};
+pub use open::DeviceCheck;
+use open::read_table;
+pub use output::{CheckpointConfig, Lengths, LogConfig};
 
-/// A training run, complete: what `config.toml` of a run's folder holds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A training run, complete: what `config.toml` in a run's folder holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
+    /// Names the run: its folder is `runs/NAME` unless `--run-dir` says otherwise. No slashes.
+    #[schemars(extend("examples" = ["clip-vit-b-32"]))]
     pub name: String,
+    /// Seeds every random draw: initial weights, order of the samples, augmentation, patch
+    /// dropout.
     #[serde(default)]
     pub seed: u64,
+    /// Device to train on. `auto` takes the fastest one that this build and this machine have.
     #[serde(default = "default_device")]
+    #[schemars(extend("x-may-change" = true))]
     pub device: DeviceSetting,
+    /// Precision of matrix products and convolutions. Parameters, norms, softmax and loss stay
+    /// f32.
     #[serde(default)]
     pub precision: Precision,
+    /// The model: a preset, a full description, or a preset with some of its keys replaced.
     pub model: ModelConfig,
+    /// The training data and how it is read.
     pub data: DataConfig,
-    /// Fine-tunes the image tower to tell classes instead of matching pairs.
+    /// Fine-tunes the image tower as a classifier instead of matching pairs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classify: Option<ClassifyConfig>,
+    /// The batch, and how it is divided to save memory.
     pub batch: BatchConfig,
+    /// The loss over the features of the whole batch.
     #[serde(default)]
     pub loss: Loss,
+    /// The optimizer and its settings.
     pub optimizer: OptimizerConfig,
+    /// Length of the training and the learning rate over its steps.
     pub schedule: ScheduleConfig,
+    /// Parts of the model that are not trained.
     #[serde(default)]
     pub freeze: FreezeConfig,
+    /// Keeps an exponential moving average of the weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ema: Option<EmaConfig>,
+    /// Evaluations during training, one `[[eval]]` table each.
     #[serde(default)]
+    #[schemars(extend("x-may-change" = true))]
     pub eval: Vec<EvalConfig>,
+    /// When checkpoints are written and which are kept.
     #[serde(default)]
+    #[schemars(extend("x-may-change" = true))]
     pub checkpoint: CheckpointConfig,
+    /// What is logged and how often.
     #[serde(default)]
+    #[schemars(extend("x-may-change" = true))]
     pub log: LogConfig,
 }
 
@@ -71,30 +101,41 @@ fn default_device() -> DeviceSetting {
     DeviceSetting::Auto
 }
 
-/// `[model]`: a preset, a spec in full, or a preset with some of its keys replaced.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// `[model]`: a preset, a full description, or a preset with some of its keys replaced.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
+    /// Name of an architecture; `couplet model list` prints all. Its keys are defaults for the
+    /// other keys of `[model]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = ["ViT-B-32"]))]
     pub preset: Option<String>,
-    /// A model that training starts from: a run, an open_clip or Hugging Face folder, or
-    /// a file of weights.
+    /// Pretrained weights to start from: a run, an open_clip or Hugging Face folder, or a file
+    /// of weights. Without it, weights are initialized at random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<PathBuf>,
+    /// Width of the joint image-text space.
+    #[schemars(range(min = 1))]
     pub embed_dim: usize,
+    /// Activation of every MLP in both towers, unless a tower has its own.
     #[serde(default)]
     pub activation: Activation,
+    /// Initial `logit_scale`, as a logarithm. ln(1 / 0.07) by default, as in CLIP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_logit_scale: Option<f32>,
+    /// Initial `logit_bias`; without it the model has none. SigLIP starts from -10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_logit_bias: Option<f32>,
-    /// A `tokenizer.json`; by default that of `weights`, else CLIP's.
+    /// Path of a `tokenizer.json`. By default the tokenizer of `weights`, else CLIP's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<PathBuf>,
-    /// By default that of `weights`, else OpenAI's.
+    /// How images are resized and normalized for evaluation. By default as `weights` says, else
+    /// as OpenAI's models do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preprocess: Option<PreprocessSpec>,
+    /// The image tower.
     pub image: ImageTowerSpec,
+    /// The text tower.
     pub text: TextTowerSpec,
 }
 
@@ -114,23 +155,28 @@ impl ModelConfig {
     }
 }
 
-/// `[data]`: the training set and how it is read.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// `[data]`: the training data and how it is read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
+    /// The training data: a source with its own keys, and what an epoch takes of it.
     pub train: TrainDataConfig,
-    /// Pairs that are not trained on, for `kind = "held-out"` evaluations: without an entry of
-    /// its own there is one after every epoch.
+    /// Held-out pairs, which are not trained on, for `kind = "held-out"` evaluations. Without
+    /// such an `[[eval]]` table they are evaluated after every epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val: Option<ValDataConfig>,
-    /// The largest share of an epoch's samples that may be unusable before the run stops.
+    /// Largest share of an epoch's samples that may be unusable before the run stops.
     #[serde(default = "default_max_skipped")]
+    #[schemars(range(min = 0.0, max = 1.0), extend("x-may-change" = true))]
     pub max_skipped: f64,
-    /// Images with more pixels are skipped before they are decoded.
+    /// Skips images with more pixels than this, before they are decoded.
     #[serde(default = "default_max_image_pixels")]
+    #[schemars(range(min = 1))]
     pub max_image_pixels: u64,
-    /// Decoding threads; 0 for one per core. The order of samples does not depend on it.
+    /// Number of decoding threads; 0 for one per core. The order of samples does not depend on
+    /// it.
     #[serde(default)]
+    #[schemars(extend("x-may-change" = true))]
     pub threads: usize,
 }
 
@@ -142,303 +188,67 @@ fn default_max_image_pixels() -> u64 {
     DEFAULT_MAX_IMAGE_PIXELS
 }
 
-/// `[data.train]`: a source, and what an epoch takes of it. The source's own keys stand
-/// in the same table; its variants refuse unknown ones.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// `[data.train]`: a source with its own keys, and what an epoch takes of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TrainDataConfig {
     #[serde(flatten)]
     pub source: SourceConfig,
-    /// Samples an epoch takes; by default the whole set.
+    /// Number of samples in an epoch. By default the whole dataset; required for a stream of
+    /// unknown length.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub samples_per_epoch: Option<usize>,
-    /// Draw with replacement; of a stream, shards.
+    /// Draws samples with replacement; of a stream, shards.
     #[serde(default)]
     pub resample: bool,
-    /// Decode a JPEG at a half, a quarter or an eighth of its size where that is still as
-    /// large as what is cut out of it. Faster for large ones; it changes pixels.
+    /// Decodes a JPEG at 1/2, 1/4 or 1/8 of its size where that is still as large as the crop.
+    /// Faster for large images, with slightly different pixels.
     #[serde(default)]
     pub dct_scaling: bool,
+    /// Augmentation of the training images. Without any, images are preprocessed as in
+    /// evaluation.
     #[serde(default)]
     pub augment: Augment,
 }
 
-/// `[data.val]`: a source. Its own keys stand in the same table.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// `[data.val]`: a source of held-out pairs, with its own keys.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ValDataConfig {
     #[serde(flatten)]
     pub source: SourceConfig,
-    /// Pairs that are read of it, 10,000 by default; in retrieval each is looked for among so
-    /// many. Of a stream that nobody has counted it must be given, and be no more than all.
+    /// Number of pairs to evaluate, 10,000 by default; retrieval ranks each among all of them.
+    /// Required for a stream of unknown length, and at most its length.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 2))]
     pub max_samples: Option<usize>,
 }
 
-/// `[batch]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// `[batch]`: the batch, and how it is divided to save memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BatchConfig {
-    /// Pairs in one contrastive batch.
+    /// Number of pairs in one contrastive batch, at least 2 (1 with `[classify]`).
+    #[schemars(range(min = 1))]
     pub global: usize,
-    /// Pairs in one forward and backward pass, on which the memory depends; by default
-    /// the whole batch. Smaller ones give the same gradients for one more forward pass.
+    /// Number of pairs in one forward and backward pass; must divide `global`. By default the
+    /// whole batch. Smaller micro-batches need less memory and give the same gradients for one
+    /// more forward pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1), extend("x-may-change" = true))]
     pub micro: Option<usize>,
-    /// Keep only what goes into each transformer block, and compute the rest again on the
-    /// way back: gradient checkpointing, for towers too deep for even one pair.
+    /// Recomputes each transformer block in the backward pass instead of keeping its
+    /// activations (gradient checkpointing). Not available for a ResNet.
     #[serde(default)]
+    #[schemars(extend("x-may-change" = true))]
     pub recompute_blocks: bool,
-    /// Rows of the matrix of logits that exist at once; by default as few as keep it
-    /// small beside a tower's activations.
+    /// Number of rows of the logit matrix in memory at once. By default as few as keep it small
+    /// compared with a tower's activations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1), extend("x-may-change" = true))]
     pub logit_rows: Option<usize>,
 }
 
-/// One entry of `[[eval]]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum EvalConfig {
-    /// Classes by their names.
-    ZeroShot(DatasetEvalConfig),
-    /// Captions of images and images of captions.
-    Retrieval(DatasetEvalConfig),
-    /// The loss over the pairs of `[data.val]`, and retrieval among them.
-    HeldOut(RunEvalConfig),
-    /// The classes of `[classify]`'s dataset, by the head that the run trains.
-    Classification(RunEvalConfig),
-}
-
-/// `kind = "zero-shot"` and `kind = "retrieval"`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DatasetEvalConfig {
-    /// A file of `datasets/`, or a folder that a dataset lies in.
-    pub dataset: PathBuf,
-    #[serde(default = "one_epoch")]
-    pub every: Duration,
-    /// By default the average, where `[ema]` makes one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub weights: Option<EvalWeights>,
-}
-
-/// `kind = "held-out"` and `kind = "classification"`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RunEvalConfig {
-    #[serde(default = "one_epoch")]
-    pub every: Duration,
-    /// By default the average, where `[ema]` makes one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub weights: Option<EvalWeights>,
-}
-
-impl EvalConfig {
-    pub(crate) fn every(&self) -> Duration {
-        match self {
-            Self::ZeroShot(table) | Self::Retrieval(table) => table.every,
-            Self::HeldOut(table) | Self::Classification(table) => table.every,
-        }
-    }
-
-    pub(crate) fn weights(&self) -> Option<EvalWeights> {
-        match self {
-            Self::ZeroShot(table) | Self::Retrieval(table) => table.weights,
-            Self::HeldOut(table) | Self::Classification(table) => table.weights,
-        }
-    }
-}
-
 impl RunConfig {
-    /// The entries of `[[eval]]`, and those that `[classify]` and `[data.val]` bring where
-    /// there is none of their kind.
-    pub(crate) fn evals(&self) -> Vec<EvalConfig> {
-        let mut evals = self.eval.clone();
-        let table = RunEvalConfig {
-            every: one_epoch(),
-            weights: None,
-        };
-        let lacks = |is_own: fn(&EvalConfig) -> bool| !self.eval.iter().any(is_own);
-        let is_classes: fn(&EvalConfig) -> bool =
-            |eval| matches!(eval, EvalConfig::Classification(_));
-        if self.classify.is_some() && lacks(is_classes) {
-            evals.push(EvalConfig::Classification(table.clone()));
-        }
-        if self.data.val.is_some() && lacks(|eval| matches!(eval, EvalConfig::HeldOut(_))) {
-            evals.push(EvalConfig::HeldOut(table));
-        }
-        evals
-    }
-}
-
-/// Which weights an evaluation judges.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum EvalWeights {
-    /// The average that `[ema]` makes.
-    Ema,
-    /// Those that the optimiser steps.
-    Raw,
-}
-
-/// `[checkpoint]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CheckpointConfig {
-    /// One length or several, such as `["1 epoch", "10 minutes"]`.
-    #[serde(default = "every_epoch")]
-    pub every: Lengths,
-    /// Latest checkpoints to keep, beside the best one.
-    #[serde(default = "default_keep")]
-    pub keep: usize,
-    /// The metric whose best value makes a checkpoint the best, such as `eval/shapes/top1`:
-    /// the lowest of losses and ranks, the highest of all others.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub best: Option<String>,
-}
-
-impl Default for CheckpointConfig {
-    fn default() -> Self {
-        Self {
-            every: every_epoch(),
-            keep: default_keep(),
-            best: None,
-        }
-    }
-}
-
-/// One length or several.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(from = "OneOrSeveral", into = "OneOrSeveral")]
-pub struct Lengths(pub Vec<Duration>);
-
-#[derive(Serialize, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "expected a length such as \"1 epoch\", or a list of them"
-)]
-enum OneOrSeveral {
-    One(Duration),
-    Several(Vec<Duration>),
-}
-
-impl From<OneOrSeveral> for Lengths {
-    fn from(given: OneOrSeveral) -> Self {
-        match given {
-            OneOrSeveral::One(one) => Self(vec![one]),
-            OneOrSeveral::Several(several) => Self(several),
-        }
-    }
-}
-
-impl From<Lengths> for OneOrSeveral {
-    fn from(lengths: Lengths) -> Self {
-        match lengths.0[..] {
-            [one] => Self::One(one),
-            _ => Self::Several(lengths.0),
-        }
-    }
-}
-
-fn one_epoch() -> Duration {
-    Duration {
-        amount: 1.0,
-        unit: Unit::Epochs,
-    }
-}
-
-fn every_epoch() -> Lengths {
-    Lengths(vec![one_epoch()])
-}
-
-fn default_keep() -> usize {
-    3
-}
-
-/// `[log]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LogConfig {
-    /// How often a line goes to `metrics.jsonl`.
-    #[serde(default = "ten_steps")]
-    pub every: Duration,
-    /// Whether the same numbers go to event files in the run's `tensorboard/`.
-    #[serde(default = "yes")]
-    pub tensorboard: bool,
-}
-
-impl Default for LogConfig {
-    fn default() -> Self {
-        Self {
-            every: ten_steps(),
-            tensorboard: yes(),
-        }
-    }
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn ten_steps() -> Duration {
-    Duration {
-        amount: 10.0,
-        unit: Unit::Steps,
-    }
-}
-
-fn read_table(path: &Path) -> Result<Table, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io {
-        path: path.to_path_buf(),
-        source,
-    })?;
-    text.parse().map_err(|source| ConfigError::Syntax {
-        path: path.to_path_buf(),
-        source: Box::new(source),
-    })
-}
-
-/// Whether the config's device must be available.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeviceCheck {
-    /// The device must be available on this machine.
-    Local,
-    /// The run is for another machine: its device is not checked.
-    Skip,
-}
-
-impl RunConfig {
-    /// Reads a config, applies `--set key=value` pairs and checks everything that can be
-    /// checked before work starts.
-    ///
-    /// # Errors
-    /// With every problem at once, each with its key.
-    pub fn read(path: &Path, set: &[String]) -> Result<ResolvedRun, ConfigError> {
-        Self::read_for(path, set, DeviceCheck::Local)
-    }
-
-    /// [`Self::read`], for a run on `machine`.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn read_for(
-        path: &Path,
-        set: &[String],
-        machine: DeviceCheck,
-    ) -> Result<ResolvedRun, ConfigError> {
-        let mut table = read_table(path)?;
-        let mut problems = edit::set_keys(&mut table, set);
-        classify::default_source(&mut table);
-        problems.extend(edit::merge_preset(&mut table));
-        let collected = collect::collect::<Self>(table);
-        problems.extend(collected.problems);
-        let checked = collected
-            .value
-            .map(|config| check::check(config, machine, &mut problems));
-        match checked {
-            Some(Some(checked)) if problems.is_empty() => Ok(checked),
-            _ => Err(problems_of(path, problems)),
-        }
-    }
-
     /// The config as a TOML file, complete.
     ///
     /// # Panics
@@ -449,5 +259,7 @@ impl RunConfig {
     }
 }
 
+#[cfg(test)]
+mod mistakes;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,8 @@
+use std::path::Path;
+
 use super::*;
 
-const SOUND: &str = r#"
+pub(super) const SOUND: &str = r#"
 name = "t"
 
 [model]
@@ -22,15 +24,15 @@ kind = "cosine"
 length = "2 epochs"
 "#;
 
-fn read(text: &str, set: &[&str]) -> Result<ResolvedRun, ConfigError> {
+pub(super) fn read(text: &str, set: &[&str]) -> Result<ResolvedRun, ConfigError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c.toml");
     std::fs::write(&path, text).unwrap();
     let set: Vec<String> = set.iter().map(ToString::to_string).collect();
-    RunConfig::read(&path, &set)
+    ResolvedRun::open(&path, &set, DeviceCheck::Local)
 }
 
-fn problems(text: &str, set: &[&str]) -> Vec<(String, String)> {
+pub(super) fn problems(text: &str, set: &[&str]) -> Vec<(String, String)> {
     match read(text, set) {
         Err(ConfigError::Problems { problems, .. }) => {
             problems.into_iter().map(|p| (p.key, p.message)).collect()
@@ -148,13 +150,10 @@ fn every_committed_config_is_sound() {
         let text = std::fs::read_to_string(&path).unwrap();
         let mut table: Table = text.parse().unwrap();
         classify::default_source(&mut table);
-        assert!(
-            edit::merge_preset(&mut table).is_none(),
-            "{}",
-            path.display()
-        );
-        let collected = collect::collect::<RunConfig>(table);
-        assert_eq!(collected.problems, [], "{}", path.display());
+        assert_eq!(edit::merge_preset(&mut table), None, "{}", path.display());
+        let known = collect::Known::default();
+        let collected = collect::collect::<RunConfig>(table, schema::ConfigSchema::run(), &known);
+        assert_eq!(collected.issues, [], "{}", path.display());
     }
 }
 

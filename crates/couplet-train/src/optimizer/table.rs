@@ -1,49 +1,61 @@
 //! The `[optimizer]` table.
 
 use globset::Glob;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// `[optimizer]`, by kind. The same settings for each.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// `[optimizer]`: the optimizer and its settings, the same for each kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum OptimizerConfig {
+    /// AdamW. Source: Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization".
     #[serde(rename = "adamw")]
     AdamW(OptimizerSettings),
-    /// Source: You et al. 2020, "Large Batch Optimization for Deep Learning: Training
-    /// BERT in 76 minutes".
+    /// LAMB, for very large batches. Source: You et al. 2020, "Large Batch Optimization for
+    /// Deep Learning: Training BERT in 76 minutes".
     Lamb(OptimizerSettings),
-    /// Wants a lower rate and a larger decay than AdamW. Source: Chen et al. 2023,
-    /// "Symbolic Discovery of Optimization Algorithms".
+    /// Lion; needs a lower learning rate and a larger weight decay than AdamW. Source: Chen et
+    /// al. 2023, "Symbolic Discovery of Optimization Algorithms".
     Lion(OptimizerSettings),
 }
 
-/// Defaults are the paper's for its ViTs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Settings of an optimizer. Defaults are the CLIP paper's for its ViTs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OptimizerSettings {
-    /// Learning rate at its peak.
+    /// Peak learning rate.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub lr: f64,
+    /// Decay rates of the two moments, each at least 0 and below 1.
     #[serde(default = "default_betas")]
     pub betas: [f64; 2],
-    /// Lion has none.
+    /// Term added to the denominator, 1e-6 by default. Not for Lion, which has no denominator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub eps: Option<f64>,
-    /// Decoupled decay of every parameter with 2 or more dimensions.
+    /// Decoupled weight decay of every parameter with 2 or more dimensions.
     #[serde(default = "default_weight_decay")]
+    #[schemars(range(min = 0.0))]
     pub weight_decay: f64,
-    /// Globs of open_clip names that are not decayed although they have 2 dimensions.
+    /// Parameters without weight decay, although they have 2 or more dimensions: glob patterns
+    /// of open_clip parameter names.
     #[serde(default)]
     pub no_decay: Vec<String>,
-    /// The largest global gradient norm; larger gradients are scaled down to it.
+    /// Largest global gradient norm; larger gradients are scaled down to it. Without it
+    /// gradients are not clipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub clip_norm: Option<f64>,
-    /// The factor on the learning rate for each layer further from the end of its tower,
-    /// in (0, 1]. Source: Bao et al. 2022, "BEiT: BERT Pre-Training of Image Transformers".
+    /// Factor on the learning rate for each layer further from the end of its tower, above 0
+    /// and at most 1. Without it all layers learn at the same rate. Source: Bao et al. 2022,
+    /// "BEiT: BERT Pre-Training of Image Transformers".
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub layer_decay: Option<f64>,
-    /// Parameters with settings of their own; of several groups that match the first
-    /// counts.
+    /// Parameter groups with settings of their own, one `[[optimizer.group]]` table each; the
+    /// first group that matches a parameter counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(!skip_serializing_if)]
     pub group: Vec<ParamGroupConfig>,
 }
 
@@ -63,20 +75,28 @@ impl OptimizerSettings {
     }
 }
 
-/// `[[optimizer.group]]`: what is not given is as for all others.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// `[[optimizer.group]]`: settings for some parameters. Keys that are not set are the
+/// optimizer's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ParamGroupConfig {
-    /// Globs of open_clip names, such as `visual.*`.
+    /// Parameters of the group: glob patterns of open_clip parameter names, such as `visual.*`.
+    #[schemars(extend("examples" = [["visual.*"]]))]
     pub params: Vec<String>,
-    /// The factor on the learning rate.
+    /// Factor on the learning rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0))]
     pub lr_scale: Option<f64>,
+    /// Decay rates of the two moments, each at least 0 and below 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub betas: Option<[f64; 2]>,
+    /// Term added to the denominator. Not for Lion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub eps: Option<f64>,
+    /// Decoupled weight decay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0))]
     pub weight_decay: Option<f64>,
 }
 

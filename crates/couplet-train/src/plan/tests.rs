@@ -3,7 +3,7 @@ use couplet_model::Clip;
 
 use super::RunPlan;
 use super::memory::memory_warning;
-use crate::config::{ConfigError, DeviceCheck, ResolvedRun, RunConfig};
+use crate::config::{ConfigError, DeviceCheck, ResolvedRun};
 use crate::device::DeviceSetting;
 
 fn read(set: &[&str], machine: DeviceCheck) -> Result<ResolvedRun, ConfigError> {
@@ -11,7 +11,7 @@ fn read(set: &[&str], machine: DeviceCheck) -> Result<ResolvedRun, ConfigError> 
     // Datasets are found from the workspace's folder.
     let own = ["device=flex", "eval=[]", "checkpoint.best="];
     let set: Vec<String> = own.iter().chain(set).map(ToString::to_string).collect();
-    RunConfig::read_for(path.as_ref(), &set, machine)
+    ResolvedRun::open(path.as_ref(), &set, machine)
 }
 
 fn checked(set: &[&str]) -> ResolvedRun {

@@ -23,7 +23,7 @@ use self::problem::Problem;
 use self::ranking::Ranking;
 pub use self::trials::Trial;
 use crate::checkpoint::{CheckpointError, RunFolder};
-use crate::config::{ConfigError, ResolvedRun, RunConfig};
+use crate::config::{ConfigError, DeviceCheck, ResolvedRun};
 use crate::observer::{Observer, StopReason, StopSignal};
 use crate::trainer::{TrainError, train};
 
@@ -243,7 +243,8 @@ impl SweepConfig {
     /// The whole config of a trial.
     fn resolve(&self, trial: &Trial) -> Result<ResolvedRun, SweepError> {
         let set = [&self.set[..], &trial.set].concat();
-        RunConfig::read(&self.config, &set).map_err(|source| SweepError::Config {
+        let opened = ResolvedRun::open(&self.config, &set, DeviceCheck::Local);
+        opened.map_err(|source| SweepError::Config {
             trial: trial.name.clone(),
             source: Box::new(source),
         })

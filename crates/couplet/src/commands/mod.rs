@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod classify;
+pub(crate) mod config;
 mod config_arguments;
 pub(crate) mod data;
 pub(crate) mod embed;

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use clap::Args;
-use couplet_train::{DeviceCheck, RunConfig, RunPlan};
+use couplet_train::{DeviceCheck, ResolvedRun, RunPlan};
 
 use super::config_arguments::ConfigArguments;
 use super::numbers::{at_least_two, positive};
@@ -30,7 +30,7 @@ pub(crate) struct PlanArguments {
 const MIB: f64 = (1 << 20) as f64;
 
 pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<u8> {
-    let checked = RunConfig::read_for(
+    let checked = ResolvedRun::open(
         &arguments.config.path,
         &arguments.config.set,
         DeviceCheck::Skip,

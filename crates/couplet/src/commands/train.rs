@@ -7,7 +7,9 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use couplet_eval::MetricInfo;
 use couplet_train::config::EvalConfig;
-use couplet_train::{Outcome, RunConfig, RunFolder, StopReason, StopSignal};
+use couplet_train::{
+    DeviceCheck, Outcome, ResolvedRun, RunConfig, RunFolder, StopReason, StopSignal,
+};
 
 use super::config_arguments::ConfigArguments;
 use crate::exit_code;
@@ -35,7 +37,8 @@ pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<u8> {
     if arguments.dashboard {
         check_dashboard()?;
     }
-    let checked = RunConfig::read(&arguments.config.path, &arguments.config.set)?;
+    let ConfigArguments { path, set } = &arguments.config;
+    let checked = ResolvedRun::open(path, set, DeviceCheck::Local)?;
     let config = &checked.config;
     let default_path = || Path::new("runs").join(&config.name);
     let path = arguments.run_dir.clone().unwrap_or_else(default_path);

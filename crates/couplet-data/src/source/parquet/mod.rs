@@ -7,6 +7,7 @@ mod rows;
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::dataset::PairDataset;
@@ -17,29 +18,30 @@ use crate::formats::patterns::WITHOUT_PARQUET;
 use crate::formats::{DataError, Patterns};
 use crate::stream::DEFAULT_SHUFFLE_BUFFER;
 
-/// `source = "parquet"`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// `source = "parquet"`: Parquet files of images and captions. Needs the feature `parquet`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ParquetConfig {
-    /// The tables; `{0000..0003}`, `{a,b}`, `*` and `?` are expanded.
+    /// Parquet files. `{0000..0003}`, `{a,b}`, `*` and `?` are expanded.
+    #[schemars(extend("examples" = ["data/{0000..0099}.parquet"]))]
     pub files: Patterns,
-    /// Column of images: bytes of image files, paths of them, or Hugging Face's `{bytes, path}`.
+    /// Column with the images: encoded bytes, paths, or Hugging Face's `{bytes, path}`.
     #[serde(default = "default_image_column")]
     pub image_column: String,
-    /// Column of texts, or of lists of texts of which one is drawn each epoch.
+    /// Column with the captions: texts, or lists of texts of which one is drawn in each epoch.
     #[serde(default = "default_caption_column")]
     pub caption_column: String,
-    /// The folder that relative image paths start from. By default the table's own, or the working
-    /// directory for an image that is not there.
+    /// Folder that relative image paths start from. By default the Parquet file's own folder,
+    /// or the working directory for an image that is not there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<PathBuf>,
-    /// Read row groups from front to back, and shuffle what comes in a buffer. Otherwise
-    /// rows are read at random, each for the price of decoding its page. By default where
-    /// a row group has so many bytes of images that this would be slow.
+    /// Reads row groups from front to back and shuffles in a buffer, instead of reading rows at
+    /// random. By default only if row groups are so large that random reads would be slow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<bool>,
-    /// Rows of a stream that are shuffled together; twice as many are in memory.
+    /// Number of streamed rows that are shuffled together; twice as many are in memory.
     #[serde(default = "default_shuffle_buffer")]
+    #[schemars(range(min = 1))]
     pub shuffle_buffer: usize,
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::indexed::TarPairs;
@@ -19,29 +20,31 @@ use crate::formats::tar::records::TarRecords;
 use crate::formats::{Damage, DataError, Patterns};
 use crate::stream::DEFAULT_SHUFFLE_BUFFER;
 
-/// `source = "webdataset"`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// `source = "webdataset"`: tar shards of images and captions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebdatasetConfig {
-    /// Paths of tar files, or addresses of them in object stores; `{0000..0003}`, `{a,b}`,
-    /// `*` and `?` are expanded.
+    /// Tar files, or their addresses in object stores (`s3://`, `gs://`, `az://`, `https://`).
+    /// `{0000..0003}`, `{a,b}`, `*` and `?` are expanded.
+    #[schemars(extend("examples" = ["data/{0000..0099}.tar"]))]
     pub shards: Patterns,
-    /// Read whole shards from front to back, and shuffle what comes in a buffer. Otherwise
-    /// every shard is indexed at the start, and its samples are read at random. By default
-    /// only where a shard lies in an object store.
+    /// Reads whole shards from front to back and shuffles in a buffer, instead of indexing them
+    /// and reading samples at random. By default only if a shard is in an object store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<bool>,
-    /// Samples of a stream that are shuffled together; twice as many are in memory.
+    /// Number of streamed samples that are shuffled together; twice as many are in memory.
     #[serde(default = "default_shuffle_buffer")]
+    #[schemars(range(min = 1))]
     pub shuffle_buffer: usize,
-    /// How long a server may give nothing before a shard is given up, in seconds.
+    /// Time without any data from a server before a shard is given up, in seconds.
     #[serde(default = "default_server_timeout")]
+    #[schemars(range(min = 1))]
     pub server_timeout: u64,
-    /// Take the caption from this key of the sample's `.json` rather than from `.txt`; of a
-    /// list one is drawn each epoch.
+    /// Key of the sample's `.json` that holds the caption, instead of a `.txt` file. Of a list,
+    /// one caption is drawn in each epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caption_key: Option<String>,
-    /// Every line of the `.txt` is a caption; one is drawn each epoch.
+    /// Treats every line of the `.txt` as a caption; one is drawn in each epoch.
     #[serde(default)]
     pub one_of_lines: bool,
 }

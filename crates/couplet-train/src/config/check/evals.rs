@@ -80,6 +80,9 @@ impl Check<'_> {
         tokens: Option<&TokenOptions>,
         preprocess: &PreprocessSpec,
     ) -> Option<Vec<ResolvedEval>> {
+        if self.is_doubtful("eval") && config.eval.is_empty() {
+            return None;
+        }
         let entries = config.evals();
         let mut names = HashSet::new();
         let mut evals = Vec::new();
@@ -91,11 +94,12 @@ impl Check<'_> {
             } else {
                 EvalWeights::Raw
             });
-            if weights == EvalWeights::Ema && config.ema.is_none() {
+            if weights == EvalWeights::Ema && config.ema.is_none() && !self.is_broken("ema") {
                 let message = "there is no average: add an [ema] table with a decay";
                 self.fail(&key("weights"), message);
             }
             let target = match entry {
+                _ if self.is_doubtful(&key("kind")) => None,
                 EvalConfig::HeldOut(_) => self.held_out(config, tokens, preprocess, &key("kind")),
                 EvalConfig::Classification(_) => self.judged_classes(config, &key("kind")),
                 EvalConfig::ZeroShot(table) => {
@@ -135,7 +139,7 @@ impl Check<'_> {
         key: &str,
         retrieves: bool,
     ) -> Option<Dataset> {
-        if self.broken("model.image.image_size") {
+        if self.is_broken("model.image.image_size") || self.is_doubtful(key) {
             return None;
         }
         let image_size = u32::try_from(config.model.image.image_size()).unwrap_or(u32::MAX);
@@ -158,11 +162,14 @@ impl Check<'_> {
 
     /// The test images of `[classify]`'s dataset.
     fn judged_classes(&mut self, config: &RunConfig, key: &str) -> Option<EvalTarget> {
+        if self.is_doubtful("classify") {
+            return None;
+        }
         let Some(classify) = &config.classify else {
             self.fail(key, "there is no [classify], whose head it would judge");
             return None;
         };
-        if self.broken("classify") {
+        if self.is_broken("classify") {
             return None;
         }
         let dataset = self.dataset(config, &classify.dataset, "classify.dataset", false);
@@ -177,6 +184,9 @@ impl Check<'_> {
         preprocess: &PreprocessSpec,
         key: &str,
     ) -> Option<EvalTarget> {
+        if config.data.val.is_none() && self.is_doubtful("data.val") {
+            return None;
+        }
         let Some(val) = &config.data.val else {
             let message = "held-out pairs are those of [data.val], which is missing";
             self.fail(key, message);
@@ -188,7 +198,7 @@ impl Check<'_> {
         if val.max_samples.is_some_and(|most| most < 2) {
             self.fail("data.val.max_samples", "must be at least 2");
         }
-        if self.broken("data.val") || self.broken("model.image.image_size") {
+        if self.any_broken(&["data.val", "model.image.image_size"]) {
             return None;
         }
         // Another seed: shapes would show the pictures that are trained on.
@@ -199,8 +209,8 @@ impl Check<'_> {
             .map_err(|error| self.fail("data.val", with_causes(&error)))
             .ok()?;
         let Some(known) = set.samples().or(val.max_samples) else {
-            let message = "is missing: nobody has counted the stream's pairs; say how many of them \
-                           are judged, at most all";
+            let message = "is required: the stream's length is unknown; set the number of pairs to \
+                           evaluate";
             self.fail("data.val.max_samples", message);
             return None;
         };

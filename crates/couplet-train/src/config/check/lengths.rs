@@ -18,7 +18,11 @@ impl Check<'_> {
                 "schedule.length",
                 format!("`{length}`: count it in steps, epochs or samples"),
             );
-            return None;
+        } else if length.amount <= 0.0 {
+            self.fail(
+                "schedule.length",
+                format!("`{length}` leaves nothing to train"),
+            );
         }
         for (key, part) in [("warmup", warmup), ("cooldown", cooldown)] {
             if part.unit == Unit::Minutes {
@@ -26,14 +30,11 @@ impl Check<'_> {
                     &format!("schedule.{key}"),
                     format!("`{part}`: count it in steps, epochs, samples or %"),
                 );
-                return None;
             }
         }
-        if length.amount <= 0.0 {
-            self.fail(
-                "schedule.length",
-                format!("`{length}` leaves nothing to train"),
-            );
+        self.curve(&config.schedule);
+        let lengths = ["schedule.length", "schedule.warmup", "schedule.cooldown"];
+        if self.any_broken(&lengths) {
             return None;
         }
         let sizes = sizes?;
@@ -67,7 +68,20 @@ impl Check<'_> {
         })
     }
 
-    /// What follows the warm-up.
+    /// The numbers of what follows the warmup.
+    fn curve(&mut self, table: &ScheduleConfig) {
+        let end = end_of(table);
+        if !end.is_finite() || end < 0.0 {
+            self.fail("schedule.end", "must be 0 or a positive learning rate");
+        }
+        if let ScheduleConfig::ConstantCooldown(table) = table
+            && (!table.power.is_finite() || table.power <= 0.0)
+        {
+            self.fail("schedule.power", "must be a positive number");
+        }
+    }
+
+    /// What follows the warmup.
     fn shape(
         &mut self,
         table: &ScheduleConfig,
@@ -75,27 +89,15 @@ impl Check<'_> {
         total_steps: u64,
         sizes: Sizes,
     ) -> Option<Shape> {
-        let end = match table {
-            ScheduleConfig::Cosine(table) => table.end,
-            ScheduleConfig::ConstantCooldown(table) => table.end,
-            ScheduleConfig::Constant(_) | ScheduleConfig::Rsqrt(_) => 0.0,
-        };
-        if !end.is_finite() || end < 0.0 {
-            self.fail("schedule.end", "must be 0 or a positive learning rate");
-        }
+        let end = end_of(table);
         match table {
             ScheduleConfig::Cosine(_) => Some(Shape::Cosine { end }),
             ScheduleConfig::Constant(_) => Some(Shape::Constant),
-            ScheduleConfig::ConstantCooldown(table) => {
-                if !table.power.is_finite() || table.power <= 0.0 {
-                    self.fail("schedule.power", "must be a positive number");
-                }
-                Some(Shape::ConstantCooldown {
-                    steps: cooldown_steps,
-                    end,
-                    power: table.power,
-                })
-            }
+            ScheduleConfig::ConstantCooldown(table) => Some(Shape::ConstantCooldown {
+                steps: cooldown_steps,
+                end,
+                power: table.power,
+            }),
             ScheduleConfig::Rsqrt(table) => {
                 let timescale = table.timescale.steps_of(total_steps, sizes);
                 if timescale.is_none_or(|steps| steps == 0) {
@@ -127,5 +129,14 @@ impl Check<'_> {
         sizes
             .and_then(|sizes| every.steps(sizes))
             .map(|steps| steps.max(1))
+    }
+}
+
+/// The last learning rate.
+fn end_of(table: &ScheduleConfig) -> f64 {
+    match table {
+        ScheduleConfig::Cosine(table) => table.end,
+        ScheduleConfig::ConstantCooldown(table) => table.end,
+        ScheduleConfig::Constant(_) | ScheduleConfig::Rsqrt(_) => 0.0,
     }
 }

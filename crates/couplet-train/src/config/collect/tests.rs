@@ -1,7 +1,8 @@
 use super::*;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only what serde says of them matters")]
 struct Doc {
@@ -16,14 +17,14 @@ struct Doc {
     groups: Vec<Group>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only what serde says of them matters")]
 struct Group {
     names: Vec<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 #[expect(dead_code, reason = "only what serde says of them matters")]
 enum Part {
@@ -31,14 +32,14 @@ enum Part {
     Flat(Flat),
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only what serde says of them matters")]
 struct Round {
     radius: f64,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only what serde says of them matters")]
 struct Flat {
@@ -46,7 +47,7 @@ struct Flat {
     height: usize,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only what serde says of them matters")]
 struct Other {
@@ -54,8 +55,18 @@ struct Other {
 }
 
 fn keys(text: &str) -> Vec<String> {
-    let collected = collect::<Doc>(text.parse().unwrap());
-    let mut keys: Vec<_> = collected.problems.into_iter().map(|p| p.key).collect();
+    let schema = ConfigSchema::of::<Doc>();
+    let mut table: Table = text.parse().unwrap();
+    let respelled = respell(&schema, &mut table);
+    let (misspelt, renamed): (Vec<_>, Vec<_>) =
+        (respelled.into_iter().map(|key| (key.issue, key.right))).unzip();
+    let known = Known {
+        renamed: &renamed,
+        partial: None,
+    };
+    let collected = collect::<Doc>(table, &schema, &known);
+    let issues = misspelt.into_iter().chain(collected.issues);
+    let mut keys: Vec<_> = issues.map(|issue| issue.key).collect();
     keys.sort();
     keys
 }
@@ -101,7 +112,6 @@ fn unknown_missing_and_wrong_keys_come_together() {
         keys(text),
         [
             "list[1].extra",
-            "name",
             "nme",
             "other.extra",
             "other.width",

@@ -18,14 +18,7 @@ impl ConfigIssue {
             message: message.to_string(),
         }
     }
-
-    /// Whether the rest of the table is as good as without this key.
-    pub(super) fn is_unknown_key(&self) -> bool {
-        self.message.starts_with(UNKNOWN_KEY)
-    }
 }
-
-pub(super) const UNKNOWN_KEY: &str = "unknown key";
 
 impl fmt::Display for ConfigIssue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -68,9 +61,9 @@ fn describe(path: &Path, problems: &[ConfigIssue]) -> String {
     text
 }
 
-pub(super) fn problems_of(path: &Path, problems: Vec<ConfigIssue>) -> ConfigError {
+pub(super) fn issues_of(path: &Path, issues: Vec<ConfigIssue>) -> ConfigError {
     ConfigError::Problems {
         path: path.to_path_buf(),
-        problems,
+        problems: issues,
     }
 }

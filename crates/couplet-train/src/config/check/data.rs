@@ -1,0 +1,136 @@
+//! The training data, and the batches that are made of it.
+
+use couplet_data::shapes::MIN_IMAGE_SIZE;
+use couplet_data::source::{PairDataset, SourceConfig};
+use couplet_data::with_causes;
+
+use super::super::collect::is_within;
+use super::super::schema::common_train_keys;
+use super::super::{Classes, ClassifyConfig, DataConfig, ModelConfig, RunConfig};
+use super::Check;
+use crate::duration::Sizes;
+
+impl Check<'_> {
+    /// The opened set, with its classes where the run learns to tell them.
+    pub(in super::super) fn data(
+        &mut self,
+        seed: u64,
+        model: &ModelConfig,
+        data: &DataConfig,
+        classify: Option<&ClassifyConfig>,
+    ) -> Option<(PairDataset, Option<Classes>)> {
+        let train = &data.train;
+        for (key, message) in train.source.problems() {
+            self.fail(&format!("data.train.{key}"), message);
+        }
+        if train.samples_per_epoch == Some(0) {
+            self.fail("data.train.samples_per_epoch", "must be at least 1");
+        }
+        for (key, message) in train.augment.problems() {
+            self.fail(&format!("data.train.augment.{key}"), message);
+        }
+        if !(0.0..=1.0).contains(&data.max_skipped) {
+            self.fail(
+                "data.max_skipped",
+                format!("{} is not a share in [0, 1]", data.max_skipped),
+            );
+        }
+        if data.max_image_pixels == 0 {
+            self.fail("data.max_image_pixels", "must be at least 1");
+        }
+        let image_size = u32::try_from(model.image.image_size()).unwrap_or(u32::MAX);
+        if matches!(train.source, SourceConfig::Shapes(_))
+            && image_size < MIN_IMAGE_SIZE
+            && !self.any_broken(&["model.image.image_size", "data.train.source"])
+        {
+            self.fail(
+                "model.image.image_size",
+                format!("shapes cannot be told apart below {MIN_IMAGE_SIZE} pixels"),
+            );
+        }
+        if self.is_source_broken("data.train") || self.is_broken("classify") {
+            return None;
+        }
+        if let Some(classify) = classify {
+            let (set, classes) = self.classes(classify, data, image_size)?;
+            return Some((set, Some(classes)));
+        }
+        let opened = train.source.open(seed, image_size);
+        let set = opened
+            .map_err(|error| self.fail("data.train", with_causes(&error)))
+            .ok()?;
+        Some((set, None))
+    }
+
+    /// How many samples an epoch takes.
+    pub(super) fn epoch_len(&mut self, config: &RunConfig, set: &PairDataset) -> Option<usize> {
+        if self.is_broken("data.train.samples_per_epoch") {
+            return None;
+        }
+        let epoch_len = config.data.train.samples_per_epoch.or(set.samples());
+        if epoch_len.is_none() {
+            self.fail(
+                "data.train.samples_per_epoch",
+                "is required: the stream's length is unknown; set the number of samples in an epoch \
+                 (`couplet data index` counts those of shards on a disk)",
+            );
+        }
+        epoch_len
+    }
+
+    /// Whether the keys of a source are wrong, which others of its table do not hang on.
+    pub(super) fn is_source_broken(&self, table: &str) -> bool {
+        let common = common_train_keys();
+        self.broken.iter().any(|key| {
+            let below = key
+                .strip_prefix(table)
+                .and_then(|key| key.strip_prefix('.'));
+            let name = below.and_then(|key| key.split(['.', '[']).next());
+            is_within(table, key) || name.is_some_and(|name| !common.contains(&name))
+        })
+    }
+
+    pub(super) fn batch(&mut self, config: &RunConfig, epoch_len: Option<usize>) -> Option<Sizes> {
+        let global = config.batch.global;
+        let may_be_one = config.classify.is_some() || self.is_broken("classify");
+        let least = if may_be_one { 1 } else { 2 };
+        if global < least {
+            let message = match least {
+                1 => "must be at least 1",
+                _ => "a contrastive batch needs at least 2 pairs",
+            };
+            self.fail("batch.global", message);
+        }
+        if let Some(micro) = config.batch.micro
+            && !self.is_broken("batch.global")
+            && (micro == 0 || !global.is_multiple_of(micro))
+        {
+            self.fail(
+                "batch.micro",
+                format!("{micro} does not divide batch.global = {global} into equal parts"),
+            );
+        }
+        let has_blocks = config.model.image.has_blocks();
+        if config.batch.recompute_blocks && !has_blocks && !self.is_broken("model.image.kind") {
+            self.fail(
+                "batch.recompute_blocks",
+                "a ResNet's batch norms would see each batch twice: set batch.micro instead",
+            );
+        }
+        if config.batch.logit_rows == Some(0) {
+            self.fail("batch.logit_rows", "must be at least 1");
+        }
+        let epoch_len = epoch_len?;
+        if global > epoch_len {
+            self.fail(
+                "batch.global",
+                format!("{global} is more than the {epoch_len} samples of an epoch"),
+            );
+        }
+        let sound = global >= least && global <= epoch_len && !self.is_broken("batch.global");
+        sound.then(|| Sizes {
+            steps_per_epoch: (epoch_len / global) as u64,
+            batch_size: global as u64,
+        })
+    }
+}
