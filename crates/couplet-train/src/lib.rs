@@ -1,11 +1,11 @@
-//! A training run: its config, optimiser, schedule, step, trainer, checkpoints and logs.
+//! Training runs: config, optimiser, schedule, step, trainer, checkpoints and logs.
 //!
 //! ```no_run
 //! use couplet_train::{NoopObserver, RunConfig, RunFolder, StopSignal, train};
 //!
-//! let checked = RunConfig::read("configs/shapes.toml".as_ref(), &[])?;
-//! let folder = RunFolder::create("runs/mine".as_ref(), &checked.config)?;
-//! let outcome = train(&checked, &folder, &StopSignal::default(), &mut NoopObserver)?;
+//! let run = RunConfig::read("configs/shapes.toml".as_ref(), &[])?;
+//! let folder = RunFolder::create("runs/mine".as_ref(), &run.config)?;
+//! let outcome = train(&run, &folder, &StopSignal::default(), &mut NoopObserver)?;
 //! println!("{:?}", outcome.best);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
