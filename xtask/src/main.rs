@@ -1,10 +1,10 @@
-//! `cargo xtask check`: everything that must hold before a change lands, tests aside.
+//! `cargo xtask check`: all checks that a change must pass, except tests.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
-/// Which of our crates each crate may import. ARCHITECTURE.md says why.
+/// Which of our crates each crate may import, as in ARCHITECTURE.md.
 const MAY_IMPORT: [(&str, &[&str]); 8] = [
     ("couplet-alloc", &[]),
     ("couplet-data", &[]),
@@ -36,9 +36,9 @@ const MAY_IMPORT: [(&str, &[&str]); 8] = [
 
 /// The one file of couplet-data that may name Burn.
 const DATA_BURN_FILE: &str = "batch.rs";
-/// Names that say nothing of what a file holds.
-const EMPTY_NAMES: [&str; 5] = ["utils", "util", "common", "helpers", "base"];
-/// A longer file wants a split along a seam.
+/// File names that do not describe the contents.
+const VAGUE_NAMES: [&str; 5] = ["utils", "util", "common", "helpers", "base"];
+/// Longer files should be split.
 const MAX_LINES: usize = 540;
 
 fn main() -> ExitCode {
@@ -46,8 +46,8 @@ fn main() -> ExitCode {
         Some("check") => check(),
         Some("laws") => report(&laws()),
         _ => {
-            eprintln!("cargo xtask check   fmt, clippy, docs and the laws");
-            eprintln!("cargo xtask laws    the laws of ARCHITECTURE.md alone");
+            eprintln!("cargo xtask check   run fmt, clippy, docs and the laws");
+            eprintln!("cargo xtask laws    check only the laws of ARCHITECTURE.md");
             ExitCode::from(2)
         }
     }
@@ -100,7 +100,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Every broken law, in words.
+/// A message for each broken law.
 fn laws() -> Vec<String> {
     let mut broken = Vec::new();
     for (name, may) in MAY_IMPORT {
@@ -131,8 +131,8 @@ fn imports(folder: &Path, name: &str, may: &[&str], broken: &mut Vec<String>) {
 fn source_laws(name: &str, file: &Path, text: &str, broken: &mut Vec<String>) {
     let shown = file.strip_prefix(root()).unwrap_or(file).display();
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-    if EMPTY_NAMES.contains(&&*stem) {
-        broken.push(format!("{shown}: the name says nothing of what it holds"));
+    if VAGUE_NAMES.contains(&&*stem) {
+        broken.push(format!("{shown}: the name does not describe the contents"));
     }
     let code = text.split("#[cfg(test)]\nmod").next().unwrap_or(text);
     if text.lines().count() > MAX_LINES {
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_laws_are_seen() {
+    fn broken_laws_are_reported() {
         let mut broken = Vec::new();
         let text = "use burn::tensor;\nprintln!(\"x\");\n// println!(\"y\")\n";
         source_laws("couplet-data", Path::new("src/utils.rs"), text, &mut broken);
