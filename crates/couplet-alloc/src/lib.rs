@@ -16,7 +16,7 @@ pub fn when_out_of_memory(report: fn()) {
     let _ = WHEN_OUT.set(report);
 }
 
-fn checked(pointer: *mut u8) -> *mut u8 {
+fn report_if_null(pointer: *mut u8) -> *mut u8 {
     if pointer.is_null()
         && let Some(report) = WHEN_OUT.get()
     {
@@ -29,7 +29,7 @@ fn checked(pointer: *mut u8) -> *mut u8 {
 // SAFETY: every call is passed to mimalloc unchanged, and so is the pointer that it returns.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        checked(unsafe { MiMalloc.alloc(layout) })
+        report_if_null(unsafe { MiMalloc.alloc(layout) })
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
@@ -37,11 +37,11 @@ unsafe impl GlobalAlloc for Allocator {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        checked(unsafe { MiMalloc.alloc_zeroed(layout) })
+        report_if_null(unsafe { MiMalloc.alloc_zeroed(layout) })
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        checked(unsafe { MiMalloc.realloc(pointer, layout, size) })
+        report_if_null(unsafe { MiMalloc.realloc(pointer, layout, size) })
     }
 }
 

@@ -354,7 +354,7 @@ mod tests {
         assert!(loss.abs() < 1e-6, "{loss}");
     }
 
-    /// Unlike rows without a pattern.
+    /// Distinct rows without a pattern.
     fn scattered(rows: usize, phase: f32) -> Tensor<2> {
         let angles = Tensor::<1, Int>::arange(0..i64::try_from(rows).unwrap(), &Device::flex());
         let angles = angles.float().mul_scalar(2.4) + phase;
@@ -396,9 +396,9 @@ mod tests {
         }
     }
 
-    /// Numbers of `torch.nn.functional.cross_entropy`, as a part of a batch of four.
+    /// Reference values from `torch.nn.functional.cross_entropy`, for two rows of a batch of four.
     #[test]
-    fn class_cross_entropy_is_torchs() {
+    fn class_cross_entropy_matches_torch() {
         let device = Device::flex();
         let logits = Tensor::<2>::from_floats([[1.0, 2.0, 3.0], [0.5, -1.0, 0.0]], &device);
         let labels = Tensor::<1, Int>::from_ints([0, 2], &device);

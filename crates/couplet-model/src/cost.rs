@@ -81,7 +81,7 @@ impl ModelSpec {
     /// The number of parameters that a run with this freezing trains.
     ///
     /// # Panics
-    /// If the spec or the table has problems.
+    /// If the spec has problems or the freezing does not fit it.
     pub fn trained_parameters(&self, freeze: FreezeConfig) -> TrainableParameters {
         // On other devices nothing requires a gradient.
         let device = Device::flex().autodiff();

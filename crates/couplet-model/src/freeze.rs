@@ -91,21 +91,21 @@ impl Freeze {
 }
 
 impl Clip {
-    /// The same model, without gradients for everything that `table` freezes. Frozen batch norms
+    /// The same model, without gradients for everything that `config` freezes. Frozen batch norms
     /// keep their running statistics and normalise with them.
     /// - spec: the model's.
     ///
     /// # Panics
-    /// If `table.problems(spec)` is not empty.
+    /// If `config.problems(spec)` is not empty.
     #[must_use]
-    pub fn freeze(mut self, table: FreezeConfig, spec: &ModelSpec) -> Self {
-        assert_eq!(table.problems(spec), [], "the freeze table fits the model");
+    pub fn freeze(mut self, config: FreezeConfig, spec: &ModelSpec) -> Self {
+        assert_eq!(config.problems(spec), [], "the freezing fits the model");
         let blocks = BlockCount::new(spec);
-        if table.image != Freeze::Nothing {
-            let frozen = table.image.frozen_blocks(blocks.image());
+        if config.image != Freeze::Nothing {
+            let frozen = config.image.frozen_blocks(blocks.image());
             self.visual.freeze_norms(frozen);
         }
-        map_parameters(self, &mut FreezeParameters { table, blocks })
+        map_parameters(self, &mut FreezeParameters { config, blocks })
     }
 
     /// The same model, trained in the image tower and the classifier only.
@@ -130,15 +130,15 @@ impl Clip {
 }
 
 struct FreezeParameters {
-    table: FreezeConfig,
+    config: FreezeConfig,
     blocks: BlockCount,
 }
 
 impl ParameterMapper for FreezeParameters {
     fn map<const D: usize>(&mut self, name: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let frozen = match self.blocks.layer_id(name) {
-            LayerId::Image(depth) => self.table.image.holds(depth, self.blocks.image()),
-            LayerId::Text(depth) => self.table.text.holds(depth, self.blocks.text()),
+            LayerId::Image(depth) => self.config.image.holds(depth, self.blocks.image()),
+            LayerId::Text(depth) => self.config.text.holds(depth, self.blocks.text()),
             LayerId::Joint => false,
         };
         if frozen {
@@ -224,9 +224,9 @@ mod tests {
         }
     }
 
-    fn trained(preset: &str, table: FreezeConfig) -> Vec<String> {
+    fn trained(preset: &str, config: FreezeConfig) -> Vec<String> {
         let spec = presets::find(preset).unwrap();
-        let model = Clip::init(&spec, 0, &Device::flex().autodiff()).freeze(table, &spec);
+        let model = Clip::init(&spec, 0, &Device::flex().autodiff()).freeze(config, &spec);
         let mut trained = Trained(Vec::new());
         visit_parameters(&model, &mut trained);
         trained.0
@@ -234,11 +234,11 @@ mod tests {
 
     #[test]
     fn the_last_blocks_and_the_head_stay_trained() {
-        let table = FreezeConfig {
+        let config = FreezeConfig {
             image: Freeze::AllButLast(1),
             text: Freeze::All,
         };
-        let trained = trained("ViT-Ti-16-64", table);
+        let trained = trained("ViT-Ti-16-64", config);
         assert!(trained.iter().any(|name| name == "visual.proj"));
         assert!(trained.iter().any(|name| name == "logit_scale"));
         for name in &trained {
@@ -255,11 +255,11 @@ mod tests {
     #[test]
     fn more_blocks_than_there_are_cannot_be_frozen() {
         let spec = presets::find("ViT-Ti-16-64").unwrap();
-        let table = FreezeConfig {
+        let config = FreezeConfig {
             image: Freeze::AllButLast(9),
             text: Freeze::Nothing,
         };
-        let problems = table.problems(&spec);
+        let problems = config.problems(&spec);
         assert_eq!(problems[0].0, "image");
         assert_eq!(problems[0].1, "the tower has 4 blocks, not 9");
         assert!("all but 2".parse::<Freeze>().is_err());

@@ -5,7 +5,7 @@ use crate::freeze::{Freeze, FreezeConfig};
 use crate::precision::Precision;
 use crate::spec::{ImageTowerSpec, ModelSpec, ResNetSpec};
 
-/// What the size of a pass's activations depends on, besides the model.
+/// What the size of a pass's activations depends on, in addition to the model.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PassMemory {
     /// Tokens of the longest caption, start and end included.

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_shapes_are_open_clips() {
+    fn names_and_shapes_match_open_clip() {
         let spec = presets::find("ViT-Ti-16-64").unwrap();
         let mut names = Names(Vec::new());
         visit_parameters(&Clip::init(&spec, 0, &Device::flex()), &mut names);

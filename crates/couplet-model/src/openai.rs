@@ -26,7 +26,7 @@ pub(crate) fn spec(path: &Path, tensors: &NamedTensors) -> Result<ModelSpec, Fol
         FolderError::unsound(
             path,
             &[format!(
-                "not OpenAI's CLIP: tensor {name} is missing or misshapen"
+                "not OpenAI's CLIP: tensor {name} is missing or has the wrong shape"
             )],
         )
     })?;

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn fixed_embeddings_are_open_clips() {
+    fn fixed_embeddings_match_open_clip() {
         assert_near(&sin_cos_2d(3, 8), &fixture().fixed);
     }
 

@@ -1,9 +1,9 @@
-//! Communication between the ranks of a run. No other file knows how they communicate.
+//! Communication between the ranks of a run: no other file depends on the transport.
 
 use burn::tensor::Tensor;
 
-/// Collective operations. Every rank calls the same methods in the same order. Sums add in the
-/// order of the ranks, so that all ranks hold the same bits.
+/// Collective operations. Every rank calls the same methods in the same order. Sums add in rank
+/// order, so all ranks get bit-identical results.
 pub(crate) trait Comm: Send {
     /// This rank, from 0.
     fn rank(&self) -> usize;
@@ -11,7 +11,7 @@ pub(crate) trait Comm: Send {
     /// The number of ranks.
     fn ranks(&self) -> usize;
 
-    /// All-gather: the rows of all ranks, in their order.
+    /// All-gather: the rows of all ranks, in rank order.
     /// - rows: `[rows, width]`, the same shape on every rank; returns `[ranks * rows, width]`.
     fn gather_rows(&self, rows: Tensor<2>) -> Tensor<2>;
 
@@ -19,14 +19,14 @@ pub(crate) trait Comm: Send {
     /// - values: `[len]`, the same shape on every rank; returns that shape.
     fn sum(&self, values: Tensor<1>) -> Tensor<1>;
 
-    /// The sum over ranks.
+    /// All-reduce of a counter: the sum over ranks.
     fn count(&self, local: u64) -> u64;
 
     /// Whether `local` is true on any rank.
     fn any(&self, local: bool) -> bool;
 }
 
-/// A run of one rank.
+/// A run with a single rank.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Solo;
 
@@ -58,46 +58,54 @@ impl Comm for Solo {
 
 #[cfg(test)]
 pub(crate) mod threads {
-    //! Ranks that are threads of one process.
+    //! Ranks as threads of one process.
 
     use std::sync::{Arc, Barrier, Mutex};
 
     use super::{Comm, Tensor};
 
-    /// One of several threads that share a table with an entry for each.
+    /// One of several threads, which exchange tensors through shared memory.
     pub struct Threads {
         rank: usize,
-        table: Arc<Table>,
+        shared: Arc<Shared>,
     }
 
-    struct Table {
+    struct Shared {
         barrier: Barrier,
+        /// One per rank.
         entries: Mutex<Vec<Option<Tensor<2>>>>,
     }
 
     impl Threads {
-        /// One for each of `ranks` threads.
+        /// Creates a handle for each of `ranks` threads.
         pub fn team(ranks: usize) -> Vec<Self> {
-            let table = Arc::new(Table {
+            let shared = Arc::new(Shared {
                 barrier: Barrier::new(ranks),
                 entries: Mutex::new(vec![None; ranks]),
             });
             (0..ranks)
                 .map(|rank| Self {
                     rank,
-                    table: table.clone(),
+                    shared: shared.clone(),
                 })
                 .collect()
         }
 
-        /// The tensors of all ranks, in their order.
+        /// The tensors of all ranks, in rank order.
         fn exchange(&self, own: Tensor<2>) -> Vec<Tensor<2>> {
-            self.table.entries.lock().unwrap()[self.rank] = Some(own);
-            self.table.barrier.wait();
-            let all: Option<Vec<_>> = self.table.entries.lock().unwrap().iter().cloned().collect();
-            // No thread writes its next tensor before all have read this one.
-            self.table.barrier.wait();
-            all.expect("every rank has written its own")
+            self.shared.entries.lock().unwrap()[self.rank] = Some(own);
+            self.shared.barrier.wait();
+            let all: Option<Vec<_>> = self
+                .shared
+                .entries
+                .lock()
+                .unwrap()
+                .iter()
+                .cloned()
+                .collect();
+            // No thread may write its next tensor before all have read this one.
+            self.shared.barrier.wait();
+            all.expect("every rank has written its tensor")
         }
 
         fn scalar(&self, local: f32) -> Vec<f32> {
@@ -114,7 +122,7 @@ pub(crate) mod threads {
         }
 
         fn ranks(&self) -> usize {
-            self.table.entries.lock().unwrap().len()
+            self.shared.entries.lock().unwrap().len()
         }
 
         fn gather_rows(&self, rows: Tensor<2>) -> Tensor<2> {

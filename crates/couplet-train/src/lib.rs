@@ -1,11 +1,11 @@
-//! A training run: its config, optimiser, schedule, step, trainer, checkpoints and logs.
+//! Training runs: config, optimiser, schedule, step, trainer, checkpoints and logs.
 //!
 //! ```no_run
 //! use couplet_train::{DeviceCheck, NoopObserver, ResolvedRun, RunFolder, StopSignal, train};
 //!
-//! let checked = ResolvedRun::open("configs/shapes.toml".as_ref(), &[], DeviceCheck::Local)?;
-//! let folder = RunFolder::create("runs/mine".as_ref(), &checked.config)?;
-//! let outcome = train(&checked, &folder, &StopSignal::default(), &mut NoopObserver)?;
+//! let run = ResolvedRun::open("configs/shapes.toml".as_ref(), &[], DeviceCheck::Local)?;
+//! let folder = RunFolder::create("runs/mine".as_ref(), &run.config)?;
+//! let outcome = train(&run, &folder, &StopSignal::default(), &mut NoopObserver)?;
 //! println!("{:?}", outcome.best);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

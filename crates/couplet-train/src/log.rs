@@ -1,4 +1,4 @@
-//! `metrics.jsonl` and `skipped.jsonl`: one JSON object a line.
+//! `metrics.jsonl` and `skipped.jsonl`: one JSON object per line.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
@@ -22,30 +22,32 @@ pub struct LogError {
 /// A training line of `metrics.jsonl`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct TrainLine {
-    /// Steps done, this one included.
+    /// Number of steps so far, including this one.
     pub step: u64,
-    /// The epoch that this step belongs to, counted from 1.
+    /// The epoch of this step, counted from 1.
     pub epoch: u64,
+    /// Samples trained on so far, repetitions included.
     pub samples_seen: u64,
     /// Seconds of training, over all resumes.
     pub time: f64,
     /// This step's loss.
     pub loss: f64,
+    /// The schedule's learning rate, before the scales of groups and layers.
     pub lr: f64,
     /// The factor on cosine similarities, not its log.
     pub logit_scale: f64,
-    /// Before clipping.
+    /// The global gradient norm before clipping.
     pub grad_norm: f64,
-    /// Since the line before.
+    /// Mean since the last log line.
     pub samples_per_second: f64,
-    /// Share of the time spent waiting for data since the line before.
+    /// Share of the time since the last log line that was spent waiting for data, from 0 to 1.
     pub data_wait: f64,
-    /// The factor on f16's gradients.
+    /// The factor on gradients; only with f16.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<f64>,
 }
 
-/// The metrics of a training line, in its order.
+/// The metrics of a training line, in the order of its fields.
 pub(crate) const TRAIN_METRICS: [MetricInfo; 6] = [
     LOSS,
     LR,
@@ -56,7 +58,7 @@ pub(crate) const TRAIN_METRICS: [MetricInfo; 6] = [
 ];
 
 impl TrainLine {
-    /// Its metrics, in the order of the line.
+    /// The metrics, in the order of the fields.
     pub fn metrics(&self) -> [Metric; 6] {
         [
             LOSS.of(self.loss),
@@ -69,8 +71,8 @@ impl TrainLine {
     }
 }
 
-/// The line of `metrics.jsonl` for a step that was tried and skipped.
-/// - loss_scale: of the next try.
+/// The line of `metrics.jsonl` for a step that was skipped because f16 overflowed.
+/// - loss_scale: the factor that the next step uses.
 pub(crate) fn skipped_line(line: &LineHead, loss_scale: f64) -> Value {
     let mut map = line.map();
     map.insert("skipped_step".into(), true.into());
@@ -90,7 +92,7 @@ pub(crate) fn eval_line(line: &LineHead, report: &Report) -> Value {
     Value::Object(map)
 }
 
-/// What every line begins with.
+/// The fields that every line begins with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LineHead {
     pub step: u64,
@@ -110,7 +112,7 @@ impl LineHead {
     }
 }
 
-/// A file of JSON lines that can be cut back to an earlier length.
+/// A file of JSON lines that can be truncated to an earlier length.
 #[derive(Debug)]
 pub(crate) struct JsonLines {
     path: PathBuf,
@@ -119,7 +121,10 @@ pub(crate) struct JsonLines {
 }
 
 impl JsonLines {
-    /// Opens the file, makes it if need be, and cuts off what stands behind `len` bytes.
+    /// Opens the file, creating it if it is missing, and truncates it to `len` bytes.
+    ///
+    /// # Errors
+    /// If the file is shorter than that or cannot be written.
     pub fn open(path: &Path, len: u64) -> Result<Self, LogError> {
         let open = || -> std::io::Result<File> {
             let mut file = OpenOptions::new()
@@ -129,7 +134,7 @@ impl JsonLines {
                 .open(path)?;
             if file.metadata()?.len() < len {
                 return Err(std::io::Error::other(format!(
-                    "shorter than the {len} bytes it had at the checkpoint"
+                    "has fewer than the {len} bytes that it had at the checkpoint"
                 )));
             }
             file.set_len(len)?;
@@ -147,9 +152,9 @@ impl JsonLines {
         })
     }
 
-    /// Appends one line, in one write.
+    /// Appends a line in a single write.
     pub fn write(&mut self, line: &impl Serialize) -> Result<(), LogError> {
-        let mut bytes = serde_json::to_vec(line).expect("log lines have a JSON form");
+        let mut bytes = serde_json::to_vec(line).expect("log lines serialise");
         bytes.push(b'\n');
         self.file.write_all(&bytes).map_err(|source| LogError {
             path: self.path.clone(),
@@ -176,7 +181,7 @@ mod tests {
     use couplet_data::with_causes;
 
     #[test]
-    fn a_training_line_holds_the_metrics_that_describe_it() {
+    fn a_training_line_logs_every_train_metric() {
         let line = TrainLine {
             step: 1,
             epoch: 1,
@@ -198,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_cut_back_and_grow_again() {
+    fn a_reopened_log_is_truncated_and_continued() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("m.jsonl");
         let mut log = JsonLines::open(&path, 0).unwrap();
@@ -210,6 +215,6 @@ mod tests {
         log.write(&3).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n3\n");
         let error = with_causes(&JsonLines::open(&path, 99).unwrap_err());
-        assert!(error.contains("shorter than the 99 bytes"), "{error}");
+        assert!(error.contains("fewer than the 99 bytes"), "{error}");
     }
 }

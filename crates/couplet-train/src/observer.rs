@@ -1,4 +1,4 @@
-//! What a run tells while it goes on and when it ends, and how it is asked to stop.
+//! Events and results of a run, and the signal to stop it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,12 +8,12 @@ use couplet_eval::Report;
 use crate::checkpoint::Checkpoint;
 use crate::log::TrainLine;
 
-/// Asks a run to stop at the end of its step.
+/// Requests that a run stop at the end of its step.
 #[derive(Debug, Clone, Default)]
 pub struct StopSignal(Arc<AtomicBool>);
 
 impl StopSignal {
-    /// Asks. Safe to call from a signal handler's thread.
+    /// Requests the stop. Safe to call from a signal handler's thread.
     pub fn stop(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
@@ -23,42 +23,39 @@ impl StopSignal {
     }
 }
 
-/// What a run tells while it goes on.
+/// An event of a run.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// Before the first step.
     Started(&'a RunSizes),
     /// After every step.
     Step(&'a TrainLine),
-    /// While a dataset is being evaluated.
+    /// During an evaluation: `done` of `images` images are encoded.
     Evaluating {
         dataset: &'a str,
         done: usize,
         images: usize,
     },
-    /// After every epoch, its evaluations included.
+    /// After every epoch and its evaluations.
     Epoch(&'a EpochSummary),
-    /// After an evaluation inside an epoch.
-    Evaluated {
-        step: u64,
-        report: &'a Report,
-    },
+    /// After every evaluation.
+    Evaluated { step: u64, report: &'a Report },
+    /// After a checkpoint was written.
     Saved(&'a Checkpoint),
-    /// Samples that could not be used, on the way to this step.
-    Skipped {
-        samples: u64,
-    },
-    /// Something that a person may want to know.
+    /// Samples that were skipped while loading this step's batch.
+    Skipped { samples: u64 },
+    /// Information for the user, such as how initial weights were changed.
     Note(&'a str),
-    /// Something that a person should know.
+    /// A problem that the user should know of; the run continues.
     Warning(&'a str),
 }
 
-/// Listens to a run.
+/// Receives the events of a run.
 pub trait Observer {
     fn event(&mut self, event: Event);
 }
 
-/// An observer that says nothing.
+/// An observer that ignores all events.
 #[derive(Debug)]
 pub struct NoopObserver;
 
@@ -69,54 +66,62 @@ impl Observer for NoopObserver {
 /// The sizes of a run, known before its first step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunSizes {
+    /// Parameters of the model, trained or not.
     pub parameters: usize,
     pub samples_per_epoch: usize,
+    /// Samples per step, over all ranks.
     pub batch_size: u64,
     pub steps_per_epoch: u64,
     pub total_steps: u64,
-    /// Steps between two lines of `metrics.jsonl`.
+    /// Steps between training lines of `metrics.jsonl`.
     pub log_steps: u64,
-    /// Steps that a resumed run has behind it.
+    /// Steps completed before this process; 0 in a new run.
     pub done_steps: u64,
+    /// The device, as configs name it.
     pub device: String,
 }
 
-/// One epoch in a line.
+/// The summary of an epoch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EpochSummary {
     /// Counted from 1.
     pub epoch: u64,
     pub step: u64,
-    /// Mean over the epoch's steps.
+    /// Mean loss of the epoch's steps.
     pub loss: f64,
+    /// Duration of the epoch in this process, evaluations included.
     pub seconds: f64,
+    /// The evaluations after the epoch's last step.
     pub reports: Vec<Report>,
 }
 
 /// The best value of the metric that `checkpoint.best` names.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BestMetric {
-    /// As `metrics.jsonl` has it.
+    /// Its key in `metrics.jsonl`.
     pub metric: String,
     pub value: f64,
     pub step: u64,
 }
 
-/// How a run ended without an error.
+/// Why a run ended, if not by an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
+    /// All steps are done.
     Finished,
-    /// Stopped when asked; to be resumed.
+    /// Stopped by a [`StopSignal`]; can be resumed.
     Interrupted,
-    /// There was nothing left to do.
+    /// All steps had been done before.
     AlreadyFinished,
 }
 
-/// What a run leaves.
+/// The result of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     pub ending: StopReason,
+    /// Steps so far, over all resumes.
     pub steps: u64,
+    /// The latest checkpoint.
     pub checkpoint: Option<Checkpoint>,
     pub best: Option<BestMetric>,
     /// Seconds of training, over all resumes.

@@ -1,6 +1,6 @@
 //! Features, loss, gradients and AdamW steps against open_clip_torch 3.3.0.
-//! The small models are made by `tests/fixtures/make_parity.py`; full-size ones by
-//! `experiments/parity/compare.py`, which runs the ignored test below.
+//! `tests/fixtures/make_parity.py` writes the small models. `experiments/parity/compare.py` writes
+//! full-size ones and runs the ignored test below.
 
 use std::path::Path;
 
@@ -18,18 +18,20 @@ use crate::optimizer::{
     ModelOptimizer, OptimizerConfig, OptimizerSettings, OptimizerStep, global_norm,
 };
 
+/// Largest relative distance of features, logits, losses and gradient norms.
 const FEATURES: f64 = 1e-5;
+/// Largest relative distance of gradients and of parameters after three steps.
 const GRADIENTS: f64 = 1e-4;
-/// Of the global norm: below it a gradient is compared absolutely.
+/// Share of the global norm below which a gradient is compared relative to that norm.
 const NEGLIGIBLE: f64 = 1e-6;
-/// Nothing is drawn in these models.
+/// These models draw nothing at random.
 const PASS: ForwardContext = ForwardContext {
     seed: 0,
     step: 0,
     first_row: 0,
 };
 
-/// The part of the fixture under `prefix`.
+/// The fixture's tensors under `prefix`, without it.
 fn part(fixture: &NamedTensors, prefix: &str) -> NamedTensors {
     fixture
         .iter()
@@ -45,7 +47,7 @@ fn norm(values: &[f32]) -> f64 {
         .sqrt()
 }
 
-/// ‖a − b‖ / ‖b‖
+/// ‖ours − theirs‖ / ‖theirs‖
 fn distance(ours: &[f32], theirs: &[f32]) -> f64 {
     assert_eq!(ours.len(), theirs.len());
     let gap: Vec<f32> = ours.iter().zip(theirs).map(|(a, b)| a - b).collect();
@@ -58,13 +60,13 @@ struct Case {
     images: Tensor<4>,
     tokens: Tensor<2, Int>,
     loss: Loss,
-    /// Features, logits, loss and gradient norm.
+    /// open_clip's features, logits, loss and gradient norm.
     theirs: NamedTensors,
 }
 
 impl Case {
-    /// - folder: one of open_clip's.
-    /// - theirs: beside the results the batch, `images` and `texts`.
+    /// - folder: an open_clip folder.
+    /// - theirs: the batch, `images` and `texts`, and open_clip's results for it.
     fn open(folder: &Path, theirs: NamedTensors) -> Self {
         let device = Device::flex().autodiff();
         let loaded = couplet_model::load(folder, None, &device).unwrap();
@@ -86,7 +88,7 @@ impl Case {
         }
     }
 
-    /// The same in f64, where no rounding can turn the sign of a ReLU's input.
+    /// The same case in f64, where rounding does not flip the sign of a ReLU's input.
     fn in_f64(mut self) -> Self {
         self.model = map_parameters(self.model, &mut ToF64);
         self.images = self.images.cast(FloatDType::F64);
@@ -124,7 +126,7 @@ impl Case {
         }
     }
 
-    /// Features and logits as in evaluation, and the loss as in training.
+    /// The distances of features and logits, computed as in evaluation.
     fn forward_gaps(&self) -> Vec<Gap> {
         let model = self.model.valid();
         let images = self.images.clone().inner();
@@ -136,7 +138,7 @@ impl Case {
         ]
     }
 
-    /// Every gradient of the first step, the loss before them.
+    /// The distances of the first step's loss and of each of its gradients.
     fn gradient_gaps(&self, expected: &NamedTensors) -> (Gap, Vec<Gap>) {
         let (loss, grads, _) = self.grads(&self.model);
         let global = expected
@@ -162,10 +164,10 @@ impl Case {
         (self.gap("loss", loss), gaps.collect())
     }
 
-    /// Every parameter and buffer after three steps of AdamW; the first step's gradient
-    /// norm before them.
+    /// The distances of the first step's gradient norm, and of each parameter and buffer after
+    /// three AdamW steps.
     fn step_gaps(&self, expected: impl FnOnce() -> NamedTensors) -> (Gap, Vec<Gap>) {
-        let table = OptimizerConfig::AdamW(OptimizerSettings {
+        let config = OptimizerConfig::AdamW(OptimizerSettings {
             lr: 1e-3,
             betas: [0.9, 0.98],
             eps: Some(1e-6),
@@ -175,7 +177,7 @@ impl Case {
             layer_decay: None,
             group: Vec::new(),
         });
-        let mut optimizer = ModelOptimizer::new(&table, &self.spec);
+        let mut optimizer = ModelOptimizer::new(&config, &self.spec);
         let mut model = self.model.clone();
         let mut first_norm = 0.0;
         for at in 0..3 {
@@ -222,7 +224,7 @@ impl ParameterMapper for ToF64 {
     }
 }
 
-/// How far one of our tensors is from open_clip's.
+/// The distance of one of our tensors from open_clip's.
 struct Gap {
     what: String,
     distance: f64,
@@ -235,7 +237,7 @@ impl Gap {
     }
 }
 
-/// A small model of the fixture, as a folder of open_clip's.
+/// A small model of the fixture, its gradients, and its parameters after three steps.
 fn small(name: &str) -> (Case, NamedTensors, NamedTensors) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let fixture = weights::read(&folder.join("parity.safetensors")).unwrap();
@@ -253,7 +255,7 @@ fn small(name: &str) -> (Case, NamedTensors, NamedTensors) {
     (Case::open(scratch.path(), theirs), grads, after)
 }
 
-/// Every parameter's gradient under its open_clip name.
+/// The gradient of each parameter by its open_clip name.
 fn named_grads(model: &Clip, grads: &GradientsParams) -> NamedTensors {
     struct Collect<'a>(&'a GradientsParams, NamedTensors);
     impl ParameterVisitor for Collect<'_> {
@@ -274,8 +276,8 @@ fn named_grads(model: &Clip, grads: &GradientsParams) -> NamedTensors {
     collect.1
 }
 
-/// Parts whose gradient is zero by nature, of which AdamW turns the rounding into steps:
-/// the keys' biases, and shifts that a batch norm takes away again.
+/// The values without the biases of attention's keys. Their gradient is zero but for rounding,
+/// which AdamW turns into full steps.
 fn without_key_bias(name: &str, values: &[f32]) -> Vec<f32> {
     if name.ends_with("in_proj_bias") {
         let width = values.len() / 3;
@@ -301,14 +303,14 @@ fn check(name: &str) {
     }
 }
 
-/// The folder that `experiments/parity/compare.py` has made.
+/// The environment variable that names the folder of `experiments/parity/compare.py`.
 const FULL_SIZE: &str = "COUPLET_PARITY";
 
-/// Writes the largest distances to `gaps.txt`; the script that runs it keeps the table.
+/// Writes the largest distances to `gaps.txt`, which `compare.py` collects.
 #[test]
 #[ignore = "needs a folder made by experiments/parity/compare.py"]
-fn a_full_size_model_is_open_clips() {
-    let folder = std::env::var_os(FULL_SIZE).expect("the folder is named by COUPLET_PARITY");
+fn a_full_size_model_matches_open_clip() {
+    let folder = std::env::var_os(FULL_SIZE).expect("COUPLET_PARITY names the folder");
     let folder = Path::new(&folder);
     let read = |file: &str| weights::read(&folder.join(file)).unwrap().tensors;
     let case = Case::open(folder, read("batch.safetensors"));
@@ -336,7 +338,7 @@ fn a_full_size_model_is_open_clips() {
     std::fs::write(folder.join("gaps.txt"), columns.join(" ")).unwrap();
 }
 
-/// open_clip's `CustomTextCLIP` puts a prefix before the text tower's names.
+/// Removes the prefix of the text tower's names in open_clip's `CustomTextCLIP`.
 fn canonical(tensors: NamedTensors) -> NamedTensors {
     tensors
         .into_iter()
@@ -345,31 +347,31 @@ fn canonical(tensors: NamedTensors) -> NamedTensors {
 }
 
 #[test]
-fn a_gelu_model_is_open_clips() {
+fn a_gelu_model_matches_open_clip() {
     check("gelu");
 }
 
 #[test]
-fn a_quickgelu_model_is_open_clips() {
+fn a_quickgelu_model_matches_open_clip() {
     check("quickgelu");
 }
 
 #[test]
-fn a_resnet_is_open_clips_in_both_modes_with_its_running_statistics() {
+fn a_resnet_matches_open_clip_in_both_modes_with_its_running_statistics() {
     check("resnet");
 }
 
 #[test]
-fn a_siglip_style_model_is_open_clips() {
+fn a_siglip_style_model_matches_open_clip() {
     check("siglip");
 }
 
 #[test]
-fn attention_pooling_layer_scale_and_fixed_positions_are_open_clips() {
+fn attention_pooling_layer_scale_and_fixed_positions_match_open_clip() {
     check("attention-pool");
 }
 
 #[test]
-fn mean_and_first_token_pooling_are_open_clips() {
+fn mean_and_first_token_pooling_match_open_clip() {
     check("odd");
 }

@@ -1,7 +1,7 @@
-//! TensorBoard event files: the scalars of `metrics.jsonl` for its web page.
+//! TensorBoard event files with the scalars of `metrics.jsonl`.
 //!
-//! Scalars need two message types and a checksum. The crate that writes them,
-//! tensorboard-rs, was given up in 2022 and brings an image library of 2021 along.
+//! Scalars need two message types and a checksum. The crate tensorboard-rs, which writes them, has
+//! been unmaintained since 2022 and depends on an image library of 2021.
 //!
 //! Source: TensorFlow `event.proto`, `summary.proto` and `record_writer.cc`.
 
@@ -21,7 +21,7 @@ pub(crate) struct EventFile {
     file: File,
 }
 
-/// Numbers of the fields that are written.
+/// Field numbers of the messages.
 mod field {
     // tensorflow.Event
     pub const WALL_TIME: u32 = 1;
@@ -31,18 +31,18 @@ mod field {
     pub const SESSION_LOG: u32 = 7;
     // tensorflow.SessionLog
     pub const STATUS: u32 = 1;
-    // tensorflow.Summary and its Value
+    // tensorflow.Summary and tensorflow.Summary.Value
     pub const VALUE: u32 = 1;
     pub const TAG: u32 = 1;
     pub const SIMPLE_VALUE: u32 = 2;
 }
 
-/// `SessionLog.START`: the page forgets what other files said of this step and later.
+/// `SessionLog.START`: TensorBoard discards events of this step and later from older files.
 const SESSION_START: u64 = 1;
 
 impl EventFile {
-    /// A new file of the folder, which is made if need be.
-    /// - step: the steps that a resumed run has behind it.
+    /// Creates a new file in the folder, which is created if it is missing.
+    /// - step: the number of steps before this process; 0 in a new run.
     pub fn create(folder: &Path, step: u64) -> Result<Self, LogError> {
         let fail = |path: &Path| {
             let path = path.to_path_buf();
@@ -50,7 +50,7 @@ impl EventFile {
         };
         fs::create_dir_all(folder).map_err(fail(folder))?;
         let seconds = wall_time();
-        // Files of one folder are read in the order of their names.
+        // TensorBoard reads a folder's files in the order of their names.
         let path = folder.join(format!("events.out.tfevents.{seconds:017.6}.{step}"));
         let file = File::create(&path).map_err(fail(&path))?;
         let mut events = Self { path, file };
@@ -65,7 +65,7 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Writes the numbers of a line of `metrics.jsonl`, all of one step.
+    /// Writes the numbers of a line of `metrics.jsonl` as scalars of its step.
     pub fn write(&mut self, line: &Value) -> Result<(), LogError> {
         let step = line.get("step").and_then(Value::as_u64).unwrap_or(0);
         let mut summary = Message::default();
@@ -89,7 +89,7 @@ impl EventFile {
         self.append(&event)
     }
 
-    /// One record: length, its checksum, the message, its checksum; in one write.
+    /// Appends a record in a single write: length, its checksum, message, its checksum.
     fn append(&mut self, message: &Message) -> Result<(), LogError> {
         let length = (message.0.len() as u64).to_le_bytes();
         let mut record = Vec::with_capacity(message.0.len() + 16);
@@ -104,13 +104,13 @@ impl EventFile {
     }
 }
 
-/// Seconds since 1970.
+/// Seconds since 1 January 1970 UTC.
 fn wall_time() -> f64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// TFRecord's rotation of a CRC-32C, so that checksums of checksums stay sound.
+/// TFRecord's masked CRC-32C, for data that contains checksums itself.
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes)
         .rotate_right(15)
@@ -122,7 +122,7 @@ fn masked_crc(bytes: &[u8]) -> u32 {
 struct Message(Vec<u8>);
 
 impl Message {
-    /// An event of `step`, now.
+    /// An event of `step` with the current time.
     fn at(step: u64) -> Self {
         let mut event = Self::default();
         event.key(field::WALL_TIME, 1);
@@ -166,22 +166,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checksums_are_tensorflows() {
-        // Of `record_writer_test.cc`'s framing: the CRC-32C of "123456789" is e3069283.
+    fn checksums_match_tensorflows() {
+        // The CRC-32C of "123456789", as in `record_writer_test.cc`, is e3069283.
         assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
         let rotated = 0xe306_9283_u32.rotate_right(15);
         assert_eq!(masked_crc(b"123456789"), rotated.wrapping_add(0xa282_ead8));
     }
 
     #[test]
-    fn numbers_take_seven_bits_a_byte() {
+    fn varints_have_seven_bits_per_byte() {
         let mut message = Message::default();
         message.varint(2, 300);
         assert_eq!(message.0, [0x10, 0xac, 0x02]);
     }
 
     #[test]
-    fn records_say_how_long_they_are() {
+    fn records_begin_with_their_length() {
         let folder = tempfile::tempdir().unwrap();
         let mut events = EventFile::create(folder.path(), 0).unwrap();
         events

@@ -1,4 +1,4 @@
-//! What a command that failed prints: the error, and its causes behind `Caused by:`.
+//! Printing of errors: the error, then its causes after `Caused by:`.
 
 /// Prints an error with its causes to standard error.
 pub(crate) fn print(error: &anyhow::Error) {
@@ -11,7 +11,7 @@ fn text(error: &anyhow::Error) -> String {
         if at == 0 {
             text.push_str("\n\nCaused by:");
         }
-        // Parsers point into the file in lines of their own.
+        // Parsers' messages have several lines, which show the place in the file.
         for line in cause.to_string().trim_end().lines() {
             text.push_str(&format!("\n  {line}"));
         }

@@ -1,5 +1,5 @@
-//! Every device that this binary can use here gives the losses of the CPU, and so do the CPU's
-//! own operations without the kernels of `couplet-kernels`.
+//! Every device available here gives the losses of the CPU, and so does the CPU without the kernels
+//! of `couplet-kernels`.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::process::Command;
 use couplet_train::DeviceSetting;
 
 const STEPS: usize = 20;
-/// Of a loss, over 20 steps that each build on the one before.
+/// Largest relative difference of a loss over 20 successive steps.
 const TOLERANCE: f64 = 1e-3;
 
 /// The losses of 20 steps of a small model.
@@ -38,8 +38,8 @@ fn losses(folder: &Path, device: DeviceSetting, has_kernels: bool) -> Vec<f64> {
         command.args(["--set", &format!("{key}={value}")]);
     }
     let output = command.output().expect("the binary runs");
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{device}: {told}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{device}: {stderr}");
     let lines = std::fs::read_to_string(run.join("metrics.jsonl")).expect("the run wrote metrics");
     let loss = |line: &str| {
         let line: serde_json::Value = serde_json::from_str(line).expect("lines are JSON");
@@ -49,7 +49,7 @@ fn losses(folder: &Path, device: DeviceSetting, has_kernels: bool) -> Vec<f64> {
 }
 
 #[test]
-fn twenty_steps_are_those_of_the_cpu() {
+fn twenty_steps_match_the_cpu() {
     let folder = tempfile::tempdir().unwrap();
     let reference = losses(folder.path(), DeviceSetting::Flex, true);
     assert_eq!(reference.len(), STEPS);

@@ -139,7 +139,7 @@ impl ConfigFile {
         let mut problems = Vec::new();
         if self.model_type != MODEL_TYPE {
             return Err(vec![format!(
-                "model_type = {:?}: of Hugging Face's models, \"clip\" (CLIPModel) is read",
+                "model_type = {:?}: expected \"clip\" (CLIPModel)",
                 self.model_type
             )]);
         }

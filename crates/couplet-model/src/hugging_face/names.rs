@@ -83,8 +83,8 @@ const IN_BLOCK: [(&str, &str); 5] = [
 const PACKED: [&str; 3] = ["q_proj", "k_proj", "v_proj"];
 const KINDS: [&str; 2] = ["weight", "bias"];
 
-/// Hugging Face's tensors under open_clip's names. What has none keeps its own, and is
-/// reported as superfluous later.
+/// Hugging Face's tensors under open_clip's names. A tensor without such a name keeps its own and
+/// is reported as superfluous later.
 pub(super) fn to_open_clip(mut theirs: NamedTensors, spec: &ModelSpec) -> NamedTensors {
     let mut ours = NamedTensors::new();
     for (name, our_name, transposed) in OUTSIDE_BLOCKS {
@@ -190,7 +190,7 @@ fn unpack(packed: &HostTensor) -> Vec<HostTensor> {
         .collect()
 }
 
-/// Swaps rows and columns. A tensor of another rank is unchanged; it is reported as misshapen
+/// Swaps rows and columns. A tensor of another rank is unchanged; its wrong shape is reported
 /// later.
 fn transpose(tensor: HostTensor) -> HostTensor {
     let &[rows, columns] = tensor.shape.as_slice() else {

@@ -156,7 +156,8 @@ impl Check {
             if own.is_some_and(|own| is_quick(own) != is_quick(spec.activation)) {
                 self.fail(
                     &format!("{tower}.activation"),
-                    "quick-gelu is of both towers or of none: set the model's activation".into(),
+                    "quick-gelu must be in both towers or in neither; set the model's activation"
+                        .into(),
                 );
             }
         }

@@ -12,7 +12,7 @@ use crate::tensors::{HostTensor, NamedTensors};
 
 /// Where a training checkpoint keeps its model.
 const STATE_DICT: &str = "state_dict.";
-/// Constants that OpenAI's state dicts hold besides the weights.
+/// Constants that OpenAI's state dicts hold in addition to the weights.
 const OPENAI_CONSTANTS: [&str; 3] = ["input_resolution", "context_length", "vocab_size"];
 
 /// Reads all floating-point tensors, widened to f32; of a training checkpoint those of its

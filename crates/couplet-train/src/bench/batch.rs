@@ -5,7 +5,7 @@ use couplet_model::ModelSpec;
 
 use super::settings::StepBenchSettings;
 
-/// Random pixels.
+/// Pseudo-random pixels, `[batch, height, width, 3]`.
 pub(super) fn pixels(settings: &StepBenchSettings) -> Vec<u8> {
     let side = settings.spec.image.image_size();
     let mut state = 0x9e37_79b9_u32;
@@ -19,7 +19,7 @@ pub(super) fn pixels(settings: &StepBenchSettings) -> Vec<u8> {
     pixels.collect()
 }
 
-/// Captions of the settings' length, padded as the loader pads them.
+/// Token ids `[batch, padded length]` of captions of the settings' length, padded as in the loader.
 pub(super) fn captions(settings: &StepBenchSettings) -> Vec<i32> {
     let spec = &settings.spec;
     let length = settings.tokens();
@@ -36,8 +36,8 @@ pub(super) fn captions(settings: &StepBenchSettings) -> Vec<i32> {
     tokens
 }
 
-/// Tokens that the text tower runs on, as the loader pads captions.
-/// - longest: of the batch, start and end included.
+/// The padded caption length, in tokens, that the loader gives the text tower.
+/// - longest: length of the batch's longest caption, start and end tokens included.
 pub(crate) fn padded(spec: &ModelSpec, longest: usize) -> usize {
     let context = spec.text.context_length;
     if spec.text.reads_no_padding() {

@@ -8,11 +8,11 @@ use couplet_model::Precision;
 
 use super::wait_for;
 
-/// Side lengths of the square matrices to multiply: the first whose product takes
-/// `MATMUL_SECONDS` counts, or the last.
+/// Range of side lengths of the square matrices. The side doubles until a product takes
+/// `MATMUL_SECONDS`.
 const MATMUL: Range<usize> = 2048..16_384;
 const MATMUL_SECONDS: f64 = 0.005;
-/// Seconds after which no further round starts.
+/// Total seconds after which no further round starts.
 const MATMUL_PATIENCE: f64 = 5.0;
 const MATMUL_ROUNDS: usize = 5;
 
@@ -30,8 +30,8 @@ pub(super) fn matmul_flops(device: &Device, precision: Precision) -> f64 {
     }
 }
 
-/// The fastest of several products. Their values are random: with equal values a GPU draws less
-/// power and runs faster than on real data.
+/// Seconds of the fastest of several products. Values are random: with constant values a GPU
+/// draws less power and runs faster than on real data.
 fn matmul_seconds(device: &Device, precision: Precision, side: usize) -> f64 {
     let matrix = || {
         let values = Tensor::<2>::random([side, side], Distribution::Uniform(-1.0, 1.0), device);
@@ -45,7 +45,7 @@ fn matmul_seconds(device: &Device, precision: Precision, side: usize) -> f64 {
     let (mut best, mut spent) = (f64::INFINITY, 0.0);
     for _ in 0..MATMUL_ROUNDS {
         let start = Instant::now();
-        // As the towers multiply.
+        // The same operation as in the towers.
         let product = couplet_kernels::linear(a.clone(), b.clone(), None);
         wait_for(device);
         drop(product);

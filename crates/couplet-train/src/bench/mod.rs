@@ -23,7 +23,7 @@ use crate::memory;
 use crate::optimizer::ModelOptimizer;
 use crate::step::{StepContext, StepOptions, StepSettings, step};
 
-/// What was measured. Times are in seconds.
+/// The measurements. Times are in seconds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepBench {
     /// Seconds of each step: forward, loss, backward, clipping and update.
@@ -39,13 +39,14 @@ pub struct StepBench {
     pub matmul_flops: f64,
     /// The process's peak memory in bytes, where the system reports it; on the CPU only.
     pub peak_memory: Option<u64>,
+    /// Tokens per caption, start and end tokens included.
     pub tokens: usize,
 }
 
-/// Times steps on random images.
+/// Times training steps and the image tower's forward pass on random data.
 ///
 /// # Errors
-/// If the device is not available, does not support the precision, or a size is impossible.
+/// If the device is not available or does not support the precision, or a size is invalid.
 ///
 /// # Panics
 /// If the device fails, or a classification head is combined with the sigmoid loss.
@@ -67,7 +68,7 @@ pub fn bench_step(settings: &StepBenchSettings) -> Result<StepBench, StepBenchEr
     })
 }
 
-/// The median seconds of a step.
+/// The median duration of a step, in seconds.
 ///
 /// # Errors
 /// As [`bench_step`].
@@ -77,7 +78,8 @@ pub(crate) fn step_seconds(settings: &StepBenchSettings) -> Result<f64, StepBenc
     Ok(seconds[seconds.len() / 2])
 }
 
-/// The model after the steps, and the seconds of those that are timed.
+/// Runs the steps.
+/// - returns the model after them, and the seconds of each timed step.
 fn steps(settings: &StepBenchSettings, plain: &Device) -> Result<(Clip, Vec<f64>), StepBenchError> {
     let device = plain.clone().autodiff();
     let StepBenchSettings {
@@ -138,11 +140,13 @@ fn steps(settings: &StepBenchSettings, plain: &Device) -> Result<(Clip, Vec<f64>
     }
     Ok((model, steps))
 }
-/// Waits until the device has finished its work: reading an unused tensor does not wait.
+
+/// Waits until the device has finished: reading an unused tensor may return earlier.
 fn wait_for(device: &Device) {
-    device.sync().expect("the device computes");
+    device.sync().expect("the device works");
 }
 
+/// Seconds of each timed forward pass of the image tower.
 fn forward(model: &Clip, settings: &StepBenchSettings) -> Vec<f64> {
     let (side, pixels) = (settings.spec.image.image_size(), pixels(settings));
     let PreprocessSpec { mean, std, .. } = PreprocessSpec::default();

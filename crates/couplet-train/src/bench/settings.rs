@@ -17,7 +17,7 @@ pub struct StepBenchSettings {
     pub spec: ModelSpec,
     /// Pairs per step.
     pub batch: usize,
-    /// Pairs per micro-batch; by default all.
+    /// Pairs per micro-batch; by default the whole batch.
     pub micro: Option<usize>,
     pub precision: Precision,
     pub device: DeviceSetting,
@@ -25,19 +25,19 @@ pub struct StepBenchSettings {
     pub recompute_blocks: bool,
     pub optimizer: OptimizerConfig,
     pub loss: Loss,
-    /// The number of classes of a head on the image tower; captions are not used then.
+    /// Trains a classification head with this many classes in place of the contrastive loss.
     pub classes: Option<usize>,
-    /// Rows of the logits matrix that exist at once; by default as many as in a run.
+    /// Rows of the logits matrix in memory at once; by default as in a run.
     pub logit_rows: Option<usize>,
     /// Tokens per caption, start and end tokens included; by default the context length.
     pub caption_tokens: Option<usize>,
-    /// Steps that are timed, after `warm_up` steps that are not.
+    /// Timed steps, after `warm_up` untimed ones.
     pub steps: usize,
     pub warm_up: usize,
 }
 
 impl StepBenchSettings {
-    /// A few steps on the CPU, in f32, as the paper trains a ViT.
+    /// Three steps on the CPU in f32, with the AdamW settings that the CLIP paper uses for ViTs.
     pub fn new(spec: ModelSpec, batch: usize) -> Self {
         Self {
             spec,
@@ -57,13 +57,13 @@ impl StepBenchSettings {
         }
     }
 
-    /// Of each caption.
+    /// Tokens per caption.
     pub(super) fn tokens(&self) -> usize {
         (self.caption_tokens).unwrap_or(self.spec.text.context_length)
     }
 }
 
-/// An impossible setting: the argument, and what is wrong.
+/// An invalid setting: the command-line argument, and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
 #[error("{argument}: {message}")]
 pub struct StepBenchError {
@@ -72,7 +72,7 @@ pub struct StepBenchError {
     pub source: Option<Box<dyn Error + Send + Sync>>,
 }
 
-/// Opens the device, unless a setting is impossible.
+/// Checks the settings and opens the device.
 pub(super) fn check(settings: &StepBenchSettings) -> Result<Device, StepBenchError> {
     let fail = |argument, message: String| {
         Err(StepBenchError {
@@ -101,7 +101,7 @@ pub(super) fn check(settings: &StepBenchSettings) -> Result<Device, StepBenchErr
     if settings.batch < 2 && settings.classes.is_none() {
         return fail(
             "--batch",
-            "a contrastive batch needs at least 2 pairs".into(),
+            "must be at least 2 for a contrastive loss".into(),
         );
     }
     if let Some(micro) = settings.micro
@@ -119,7 +119,7 @@ pub(super) fn check(settings: &StepBenchSettings) -> Result<Device, StepBenchErr
     {
         return fail(
             "--caption-tokens",
-            format!("{tokens} is not between 2 and {context}"),
+            format!("must be from 2 to {context}, not {tokens}"),
         );
     }
     Ok(device)

@@ -14,7 +14,7 @@ fn settings() -> StepBenchSettings {
 }
 
 #[test]
-fn a_bench_has_as_many_times_as_steps() {
+fn every_timed_step_is_reported() {
     let bench = bench_step(&settings()).unwrap();
     assert_eq!(
         (bench.steps.len(), bench.forward.len(), bench.tokens),
@@ -24,7 +24,7 @@ fn a_bench_has_as_many_times_as_steps() {
 }
 
 #[test]
-fn other_tasks_and_optimizers_take_steps_too() {
+fn frozen_towers_other_optimizers_and_classifiers_can_be_timed() {
     let text = FreezeConfig {
         text: Freeze::All,
         ..FreezeConfig::default()
@@ -47,7 +47,7 @@ fn other_tasks_and_optimizers_take_steps_too() {
 }
 
 #[test]
-fn captions_end_with_the_last_id() {
+fn captions_end_with_the_last_token_id() {
     let (pixels, tokens) = (pixels(&settings()), captions(&settings()));
     let length = settings().tokens();
     assert_eq!(
@@ -63,7 +63,7 @@ fn captions_end_with_the_last_id() {
 }
 
 #[test]
-fn impossible_sizes_are_named() {
+fn invalid_sizes_name_their_argument() {
     let error = |change: &dyn Fn(&mut StepBenchSettings)| {
         let mut settings = settings();
         change(&mut settings);

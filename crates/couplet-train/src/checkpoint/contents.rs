@@ -1,4 +1,4 @@
-//! What a checkpoint holds, and how it is written.
+//! The contents of a checkpoint, and writing them.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -14,18 +14,18 @@ use super::{CheckpointError, OPTIMIZER, STATE, TRAINER, TrainerState, io_at, syn
 use crate::config::{Classes, EvalWeights};
 use crate::optimizer::ModelOptimizer;
 
-/// All that a checkpoint holds.
+/// Everything that a checkpoint stores.
 pub(crate) struct Contents<'a> {
     pub model: &'a Clip,
     pub spec: &'a ModelSpec,
     pub preprocess: &'a PreprocessSpec,
     pub tokens: &'a TokenOptions,
     pub optimizer: &'a ModelOptimizer,
-    /// The averaged model.
+    /// The model with averaged weights.
     pub ema: Option<&'a Clip>,
-    /// Which of the two `--model` opens.
-    pub judged: EvalWeights,
-    /// What the model's head tells.
+    /// Which of the two models `--model` opens.
+    pub eval_weights: EvalWeights,
+    /// The classes of the model's head.
     pub classes: Option<&'a Classes>,
     pub state: TrainerState,
 }
@@ -53,11 +53,11 @@ pub(super) fn write_checkpoint(folder: &Path, contents: &Contents) -> Result<(),
         let (ema, head) = ema.clone().split_head();
         save_head(folder, EMA_HEAD_FILE, head, contents.classes)?;
         weights::save(&folder.join(EMA_WEIGHTS_FILE), &weights::parameters(&ema))?;
-        let judged = match contents.judged {
+        let file = match contents.eval_weights {
             EvalWeights::Ema => EMA_WEIGHTS_FILE,
             EvalWeights::Raw => open_clip::WEIGHTS_FILE,
         };
-        write_synced(&folder.join(EVAL_WEIGHTS_FILE), judged)?;
+        write_synced(&folder.join(EVAL_WEIGHTS_FILE), file)?;
     }
     let (moments, optimizer_times) = contents.optimizer.save(contents.model);
     weights::save(&trainer.join(OPTIMIZER), &moments)?;
@@ -65,7 +65,7 @@ pub(super) fn write_checkpoint(folder: &Path, contents: &Contents) -> Result<(),
         optimizer_times,
         ..contents.state.clone()
     };
-    let text = serde_json::to_string_pretty(&state).expect("a trainer's state has a JSON form");
+    let text = serde_json::to_string_pretty(&state).expect("a trainer state serialises");
     write_synced(&trainer.join(STATE), &text)?;
     sync_folder(&trainer)?;
     sync_folder(folder)
@@ -83,7 +83,7 @@ fn save_head(
     Ok(())
 }
 
-/// A text with its line's end, on disk when this returns.
+/// Writes a text and a newline, and syncs the file to disk.
 fn write_synced(path: &Path, text: &str) -> Result<(), CheckpointError> {
     fs::write(path, format!("{text}\n"))
         .and_then(|()| File::open(path)?.sync_all())

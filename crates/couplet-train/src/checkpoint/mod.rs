@@ -1,6 +1,6 @@
-//! A run's folder and its checkpoints. A checkpoint is an open_clip folder with
-//! `trainer/` in it; it is written beside its place, synced and renamed, so that every
-//! checkpoint that can be seen is whole.
+//! A run's folder and its checkpoints. A checkpoint is an open_clip folder with an additional
+//! `trainer/`. It is written under a temporary name, synced and renamed, so every visible
+//! checkpoint is complete.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -38,7 +38,7 @@ const LOCK: &str = "lock";
 const TRAINER: &str = "trainer";
 const STATE: &str = "state.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
-/// Begins the names of folders that are being written or taken away.
+/// Prefix of folders that are being written or deleted.
 const UNFINISHED: &str = ".unfinished-";
 
 /// Why a run's folder or a checkpoint could not be used.
@@ -54,7 +54,8 @@ pub enum CheckpointError {
     #[error("{}: another process is training in this folder", path.display())]
     Locked { path: PathBuf },
     #[error(
-        "{}: cannot resume, the config has changed:\n  {}\nset it back, or start another run",
+        "{}: cannot resume, the config has changed:\n  {}\nrestore these values, or start a new run \
+         with --run-dir",
         path.display(), changes.join("\n  ")
     )]
     Changed { path: PathBuf, changes: Vec<String> },
@@ -72,34 +73,35 @@ pub enum CheckpointError {
     Tokenizer(#[from] TokenizerError),
 }
 
-/// Where a run keeps everything.
+/// The folder of a run. While it is open, no other process can train in it.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
     changed: Vec<String>,
-    /// Held for as long as the run; the system frees it however the process ends.
+    /// Locked while the run lasts; the system releases it however the process ends.
     _lock: File,
 }
 
-/// The trainer's part of a checkpoint besides the optimiser's moments.
+/// The trainer's state in a checkpoint, without the optimiser's moments.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TrainerState {
     pub step: u64,
     pub samples_seen: u64,
-    /// Where the next batch starts.
+    /// The loader's state at the next batch.
     pub position: LoaderState,
-    /// Seconds of training so far.
+    /// Seconds of training so far, over all resumes.
     pub time: f64,
-    /// Sum of the losses of the epoch's steps so far.
+    /// Sum of the losses of this epoch's steps so far.
     pub epoch_loss: f64,
     pub best: Option<BestState>,
-    /// Of f16.
+    /// The loss scale; only f16 uses it.
     pub loss_scale: LossScale,
-    /// Bytes of `metrics.jsonl` and `skipped.jsonl` that belong to the steps so far.
+    /// Length of `metrics.jsonl` at this step, in bytes.
     pub metrics_len: u64,
+    /// Length of `skipped.jsonl` at this step, in bytes.
     pub skipped_len: u64,
-    /// The optimiser's count of updates by parameter.
+    /// The optimiser's number of updates of each parameter.
     pub optimizer_times: HashMap<String, usize>,
 }
 
@@ -120,13 +122,13 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// The averaged model, of a run that makes one.
+    /// Loads the model with averaged weights, which a run with `[ema]` saves.
     pub(crate) fn load_ema(&self, device: &Device) -> Result<Clip, CheckpointError> {
         let path = self.path.join(EMA_WEIGHTS_FILE);
         Ok(couplet_model::load(&path, None, device)?.model)
     }
 
-    /// The classifier, of a run that learns to tell classes.
+    /// Loads the classification head, which a run with `[classify]` saves.
     /// - name: `HEAD_FILE` or `EMA_HEAD_FILE`.
     pub(crate) fn load_head(
         &self,
@@ -138,23 +140,23 @@ impl Checkpoint {
 }
 
 impl RunFolder {
-    /// A folder for a new run.
+    /// Creates the folder of a new run.
     ///
     /// # Errors
-    /// If the folder holds a run already, or cannot be written.
+    /// If the folder already holds a run, is in use or cannot be written.
     pub fn create(path: &Path, config: &RunConfig) -> Result<Self, CheckpointError> {
         let folder = Self::lock(path)?;
-        if folder.holds_a_run() {
+        if folder.has_run() {
             return Err(CheckpointError::Occupied { path: path.into() });
         }
         folder.start(config)?;
         Ok(folder)
     }
 
-    /// A folder for a new run, in the place of the run that it may hold.
+    /// Creates the folder of a new run and deletes the run that it may hold.
     ///
     /// # Errors
-    /// If the folder cannot be written.
+    /// If the folder is in use or cannot be written.
     pub fn overwrite(path: &Path, config: &RunConfig) -> Result<Self, CheckpointError> {
         let folder = Self::lock(path)?;
         folder.clear()?;
@@ -162,10 +164,11 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// The folder of a run to be continued; without a checkpoint in it, a new run.
+    /// Opens the folder of a run to resume; a folder without a checkpoint starts a new run.
     ///
     /// # Errors
-    /// If the config differs from the run's where that would falsify it.
+    /// If the config has a change that would make the resumed run a different one, or the folder
+    /// is in use, damaged or cannot be written.
     pub fn resume(path: &Path, config: &RunConfig) -> Result<Self, CheckpointError> {
         let mut folder = Self::lock(path)?;
         if folder.latest()?.is_none() {
@@ -184,15 +187,15 @@ impl RunFolder {
         let now: Table = config.to_toml().parse().map_err(damaged)?;
         let trains_norms =
             config.model.image.has_batch_norm() && config.freeze.image != Freeze::All;
-        let (harmless, changes) = changes(&before, &now, trains_norms);
+        let (allowed, changes) = changes(&before, &now, trains_norms);
         if !changes.is_empty() {
             return Err(CheckpointError::Changed {
                 path: path.into(),
                 changes,
             });
         }
-        folder.changed = harmless;
-        folder.write_small(CONFIG, &config.to_toml())?;
+        folder.changed = allowed;
+        folder.write_atomic(CONFIG, &config.to_toml())?;
         Ok(folder)
     }
 
@@ -201,40 +204,40 @@ impl RunFolder {
         &self.path
     }
 
-    /// What a resumed run's config says otherwise than before, one line a key.
+    /// How a resumed run's config differs from the saved one, one line per key.
     pub fn changed(&self) -> &[String] {
         &self.changed
     }
 
-    /// The folder of event files.
+    /// The folder of TensorBoard event files.
     pub(crate) fn tensorboard(&self) -> PathBuf {
         self.path.join(TENSORBOARD)
     }
 
-    /// `metrics.jsonl`
+    /// The path of `metrics.jsonl`.
     pub fn metrics(&self) -> PathBuf {
         Self::metrics_of(&self.path)
     }
 
-    /// The `metrics.jsonl` of the run in this folder.
+    /// The path of `metrics.jsonl` of the run in folder `path`.
     pub(crate) fn metrics_of(path: &Path) -> PathBuf {
         path.join(METRICS)
     }
 
-    /// Features of classes that no evaluation need compute again.
+    /// The folder of cached features.
     pub fn cache(&self) -> PathBuf {
         self.path.join(CACHE)
     }
 
-    /// `skipped.jsonl`
+    /// The path of `skipped.jsonl`.
     pub fn skipped(&self) -> PathBuf {
         self.path.join(SKIPPED)
     }
 
-    /// The checkpoint that a resumed run continues from.
+    /// The checkpoint that a resumed run continues from, if there is one.
     ///
     /// # Errors
-    /// If the file that names it cannot be read, or names one that is not there.
+    /// If the file `latest` cannot be read or names a missing checkpoint.
     pub fn latest(&self) -> Result<Option<Checkpoint>, CheckpointError> {
         let path = self.path.join(LATEST);
         let name = match fs::read_to_string(&path) {
@@ -247,14 +250,15 @@ impl RunFolder {
             Some(step) if folder.is_dir() => Ok(Some(Checkpoint { path: folder, step })),
             _ => Err(CheckpointError::Damaged {
                 path,
-                message: format!("names {}, which is no checkpoint", folder.display()),
+                message: format!("names {}, which is not a checkpoint", folder.display()),
                 source: None,
             }),
         }
     }
 
-    /// Writes a checkpoint, points `latest` (and `best`, if it is the best) to it and
-    /// takes away those that need not be kept.
+    /// Writes a checkpoint, points `latest` (and `best`, if it is the best) to it, and deletes old
+    /// ones.
+    /// - keep: the number of latest checkpoints to keep in addition to the best.
     pub(crate) fn save(
         &self,
         contents: &Contents,
@@ -265,25 +269,25 @@ impl RunFolder {
         let unfinished = self.unfinished(step);
         remove_folder(&unfinished)?;
         if let Err(error) = write_checkpoint(&unfinished, contents) {
-            // On a full disk, its room is what the next attempt needs.
+            // Frees space on a full disk for the next attempt.
             remove_folder(&unfinished).ok();
             return Err(error);
         }
-        let aside = self.unfinished(step).with_extension("old");
+        let previous = self.unfinished(step).with_extension("old");
         if folder.exists() {
-            fs::rename(&folder, &aside).map_err(io_at(&folder))?;
+            fs::rename(&folder, &previous).map_err(io_at(&folder))?;
         }
         fs::rename(&unfinished, &folder).map_err(io_at(&folder))?;
         sync_folder(&self.path.join(CHECKPOINTS))?;
-        remove_folder(&aside)?;
-        self.write_small(LATEST, &format!("{}\n", name_of(step)))?;
+        remove_folder(&previous)?;
+        self.write_atomic(LATEST, &format!("{}\n", name_of(step)))?;
         self.point_to_best(contents.state.best.as_ref())?;
         let best = contents.state.best.as_ref().map(|best| best.step);
         self.prune(keep, best)?;
         Ok(Checkpoint { path: folder, step })
     }
 
-    /// Reads the trainer's part of a checkpoint, and sets the folder back to it.
+    /// Reads the trainer's state and the optimiser's moments, and deletes later checkpoints.
     pub(crate) fn load(
         &self,
         checkpoint: &Checkpoint,
@@ -296,7 +300,7 @@ impl RunFolder {
         let state: TrainerState =
             serde_json::from_slice(&bytes).map_err(|error| CheckpointError::Damaged {
                 path: state_path,
-                message: "not the state of a trainer".to_string(),
+                message: "not a trainer state of this version".to_string(),
                 source: Some(error.into()),
             })?;
         let moments_path = trainer.join(OPTIMIZER);
@@ -337,7 +341,7 @@ impl RunFolder {
         }
     }
 
-    fn holds_a_run(&self) -> bool {
+    fn has_run(&self) -> bool {
         [CONFIG, METRICS, LATEST]
             .iter()
             .any(|file| self.path.join(file).exists())
@@ -368,7 +372,7 @@ impl RunFolder {
     fn start(&self, config: &RunConfig) -> Result<(), CheckpointError> {
         let checkpoints = self.path.join(CHECKPOINTS);
         fs::create_dir_all(&checkpoints).map_err(io_at(&checkpoints))?;
-        self.write_small(CONFIG, &config.to_toml())
+        self.write_atomic(CONFIG, &config.to_toml())
     }
 
     fn checkpoint_path(&self, step: u64) -> PathBuf {
@@ -380,7 +384,7 @@ impl RunFolder {
         self.path.join(CHECKPOINTS).join(name)
     }
 
-    /// Complete checkpoints, by step. Leftovers of unfinished ones are taken away.
+    /// Complete checkpoints, sorted by step. Deletes unfinished ones.
     fn list(&self) -> Result<Vec<Checkpoint>, CheckpointError> {
         let folder = self.path.join(CHECKPOINTS);
         let entries = match fs::read_dir(&folder) {
@@ -415,19 +419,19 @@ impl RunFolder {
 
     fn point_to_best(&self, best: Option<&BestState>) -> Result<(), CheckpointError> {
         match best {
-            Some(best) => self.write_small(BEST, &format!("{}\n", name_of(best.step))),
+            Some(best) => self.write_atomic(BEST, &format!("{}\n", name_of(best.step))),
             None => Ok(()),
         }
     }
 
-    /// Writes a small file of the run's folder so that it is old or new, never half.
-    fn write_small(&self, name: &str, text: &str) -> Result<(), CheckpointError> {
+    /// Writes a file of the run's folder atomically, by renaming a temporary one.
+    fn write_atomic(&self, name: &str, text: &str) -> Result<(), CheckpointError> {
         let path = self.path.join(name);
-        let beside = self.path.join(format!(".{name}.new"));
+        let temporary = self.path.join(format!(".{name}.new"));
         let write = || -> io::Result<()> {
-            fs::write(&beside, text)?;
-            File::open(&beside)?.sync_all()?;
-            fs::rename(&beside, &path)
+            fs::write(&temporary, text)?;
+            File::open(&temporary)?.sync_all()?;
+            fs::rename(&temporary, &path)
         };
         write().map_err(io_at(&path))?;
         sync_folder(&self.path)
@@ -443,24 +447,24 @@ fn step_of(folder: &Path) -> Option<u64> {
     name.strip_prefix("step-")?.parse().ok()
 }
 
-/// Takes a folder away so that it is never seen half gone under its own name.
+/// Deletes a folder. It is renamed first, so a partly deleted checkpoint is never visible.
 fn remove_folder(path: &Path) -> Result<(), CheckpointError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let doomed = if name.starts_with(UNFINISHED) {
+    let deleted = if name.starts_with(UNFINISHED) {
         path.to_path_buf()
     } else {
-        let doomed = path.with_file_name(format!("{UNFINISHED}{name}-old"));
-        fs::rename(path, &doomed).map_err(io_at(path))?;
-        doomed
+        let deleted = path.with_file_name(format!("{UNFINISHED}{name}-old"));
+        fs::rename(path, &deleted).map_err(io_at(path))?;
+        deleted
     };
-    match fs::remove_dir_all(&doomed) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_at(&doomed)(error)),
+    match fs::remove_dir_all(&deleted) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_at(&deleted)(error)),
         _ => Ok(()),
     }
 }
 
 fn sync_folder(path: &Path) -> Result<(), CheckpointError> {
-    // Only Unix lets a folder be opened to sync its entries.
+    // Only Unix can open a folder to sync its entries.
     if cfg!(unix) {
         File::open(path)
             .and_then(|folder| folder.sync_all())
@@ -482,7 +486,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_and_names_agree() {
+    fn a_checkpoints_name_gives_its_step() {
         assert_eq!(
             step_of(Path::new("x").join(name_of(1234)).as_path()),
             Some(1234)

@@ -1,5 +1,5 @@
-//! Updates parameter by parameter, with settings by group and state under open_clip's
-//! names.
+//! The optimiser: updates each parameter with its group's settings and keeps state under
+//! open_clip's names.
 
 mod rule;
 mod table;
@@ -24,23 +24,25 @@ use rule::{Moments, Rule};
 pub(crate) use rule::OptimizerStep;
 pub use table::{OptimizerConfig, OptimizerSettings, ParamGroupConfig};
 
-/// Steps a model's parameters; keeps the moments of each under its open_clip name.
+/// Updates a model's parameters. Keeps the moments of each under its open_clip name.
 pub(crate) struct ModelOptimizer {
-    /// Those of the config, then one for all other parameters.
+    /// The config's groups, then one for all other parameters.
     groups: Vec<Group>,
     no_decay: GlobSet,
     clip_norm: Option<f64>,
     layer_decay: f64,
     blocks: BlockCount,
-    /// Each a `Moments<D>` of its parameter's rank.
+    /// A `Moments<D>` per parameter, where `D` is its rank.
     moments: HashMap<String, Box<dyn Any + Send>>,
 }
 
 /// Parameters with the same settings.
 struct Group {
-    /// `None` for all.
+    /// Patterns of its parameters' names; `None` matches all.
     names: Option<GlobSet>,
+    /// For parameters with weight decay.
     decayed: Rule,
+    /// For parameters without.
     plain: Rule,
     lr_scale: f64,
 }
@@ -49,12 +51,12 @@ const FIRST_MOMENT: &str = "exp_avg";
 const SECOND_MOMENT: &str = "exp_avg_sq";
 
 impl ModelOptimizer {
-    /// - spec: the model's, of which layer decay counts the layers.
+    /// - spec: the model's; layer decay needs its number of layers.
     ///
     /// # Panics
-    /// If `table.problems()` is not empty.
-    pub fn new(table: &OptimizerConfig, spec: &ModelSpec) -> Self {
-        let settings = table.settings();
+    /// If `config.problems()` is not empty.
+    pub fn new(config: &OptimizerConfig, spec: &ModelSpec) -> Self {
+        let settings = config.settings();
         let group = |names: Option<GlobSet>, own: Option<&ParamGroupConfig>| {
             let betas = own.and_then(|own| own.betas).unwrap_or(settings.betas);
             let eps = own.and_then(|own| own.eps).or(settings.eps);
@@ -62,8 +64,8 @@ impl ModelOptimizer {
             let decay = decay.unwrap_or(settings.weight_decay);
             Group {
                 names,
-                decayed: Rule::decayed(table, betas, eps, decay),
-                plain: Rule::plain(table, betas, eps),
+                decayed: Rule::decayed(config, betas, eps, decay),
+                plain: Rule::plain(config, betas, eps),
                 lr_scale: own.and_then(|own| own.lr_scale).unwrap_or(1.0),
             }
         };
@@ -81,7 +83,7 @@ impl ModelOptimizer {
         }
     }
 
-    /// The factor that clips gradients of this global norm.
+    /// The factor that clips gradients of global norm `norm` to `clip_norm`.
     /// Source: `torch.nn.utils.clip_grad_norm_`.
     pub fn clip_factor(&self, norm: f64) -> f64 {
         match self.clip_norm {
@@ -100,8 +102,8 @@ impl ModelOptimizer {
         map_parameters(model, &mut update)
     }
 
-    /// The moments as `<name>.exp_avg` and `<name>.exp_avg_sq`, with the number of
-    /// updates that each parameter has had.
+    /// The moments as `<name>.exp_avg` and `<name>.exp_avg_sq`, and the number of updates of each
+    /// parameter.
     pub fn save(&self, model: &Clip) -> (NamedTensors, HashMap<String, usize>) {
         let mut save = Save {
             moments: &self.moments,
@@ -112,10 +114,10 @@ impl ModelOptimizer {
         (save.tensors, save.times)
     }
 
-    /// Takes up what [`Self::save`] gave.
+    /// Restores what [`Self::save`] returned.
     ///
     /// # Errors
-    /// If a parameter's moments are missing or misshapen.
+    /// If a parameter's moments are missing or have the wrong shape; all are listed.
     pub fn load(
         &mut self,
         model: &Clip,
@@ -123,7 +125,7 @@ impl ModelOptimizer {
         times: &HashMap<String, usize>,
     ) -> Result<(), String> {
         if times.is_empty() && tensors.is_empty() {
-            // A run that was stopped before its first update.
+            // The run was stopped before its first update.
             return Ok(());
         }
         let has_second = self.groups[0].plain.has_second_moment();
@@ -143,15 +145,15 @@ impl ModelOptimizer {
         }
     }
 
-    /// The rule of a parameter, and the factor on its learning rate.
+    /// The update rule of a parameter, and the factor on its learning rate.
     fn rule(&self, name: &str, rank: usize) -> (&Rule, f64) {
-        let holds = |group: &&Group| {
+        let matches = |group: &&Group| {
             group
                 .names
                 .as_ref()
                 .is_none_or(|names| names.is_match(name))
         };
-        let group = (self.groups.iter().find(holds)).expect("the last group holds every name");
+        let group = (self.groups.iter().find(matches)).expect("the last group matches every name");
         let rule = if rank >= 2 && !self.no_decay.is_match(name) {
             &group.decayed
         } else {
@@ -163,7 +165,7 @@ impl ModelOptimizer {
 }
 
 /// # Panics
-/// If a glob is malformed; they are checked with the config.
+/// If a glob is malformed, which the config's validation rejects.
 fn globs(patterns: &[String]) -> GlobSet {
     let mut globs = GlobSetBuilder::new();
     for pattern in patterns {
@@ -296,7 +298,7 @@ struct Load<'a> {
 
 impl ParameterVisitor for Load<'_> {
     fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
-        // Buffers, and what is frozen, are never updated.
+        // Buffers and frozen parameters have no moments.
         if !param.is_require_grad() {
             return;
         }
@@ -319,9 +321,9 @@ impl ParameterVisitor for Load<'_> {
                 };
                 self.moments.insert(name.to_string(), Box::new(moments));
             }
-            _ => self
-                .problems
-                .push(format!("{name} has missing or misshapen moments")),
+            _ => self.problems.push(format!(
+                "{name} has moments that are missing or have the wrong shape"
+            )),
         }
     }
 }

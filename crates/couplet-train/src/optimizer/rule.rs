@@ -1,4 +1,4 @@
-//! AdamW, LAMB and Lion behind one update with one kind of state.
+//! AdamW, LAMB and Lion behind one interface with one type of state.
 
 use burn::optim::{Lamb, LambConfig, LambState, Lion, LionConfig, LionState, Optimizer};
 use burn::tensor::Tensor;
@@ -9,20 +9,20 @@ use super::table::{DEFAULT_EPS, OptimizerConfig};
 /// The settings of one update.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OptimizerStep {
-    /// Before the scales of groups and layers.
+    /// The learning rate, before the scales of groups and layers.
     pub lr: f64,
-    /// The factor on every gradient: of clipping, and the inverse of the loss scale.
+    /// The factor on every gradient: clipping, and the inverse of the loss scale.
     pub grad_scale: f64,
 }
 
-/// How a gradient becomes an update.
+/// An optimiser's update rule with its settings.
 pub(super) enum Rule {
     AdamW(AdamWSettings),
     Lamb(Lamb),
     Lion(Lion),
 }
 
-/// The settings of AdamW that do not change from step to step.
+/// AdamW's settings that are the same in every step.
 #[derive(Clone, Copy)]
 pub(super) struct AdamWSettings {
     betas: [f64; 2],
@@ -30,13 +30,13 @@ pub(super) struct AdamWSettings {
     weight_decay: f64,
 }
 
-/// What a rule remembers of one parameter.
+/// The optimiser state of one parameter.
 #[derive(Debug, Clone)]
 pub(super) struct Moments<const D: usize> {
-    /// Updates so far; Lion does not count them.
+    /// Number of updates so far.
     pub time: usize,
     pub first: Tensor<D>,
-    /// Lion has none.
+    /// `None` with Lion.
     pub second: Option<Tensor<D>>,
 }
 
@@ -51,7 +51,7 @@ impl<const D: usize> Moments<D> {
 }
 
 impl Rule {
-    /// For parameters that decay.
+    /// The rule for parameters with weight decay.
     pub fn decayed(
         kind: &OptimizerConfig,
         betas: [f64; 2],
@@ -61,8 +61,8 @@ impl Rule {
         Self::new(kind, betas, eps, weight_decay, true)
     }
 
-    /// For gains, biases and the like. LAMB leaves their updates as long as they are: one
-    /// that starts at 0 would hardly move, since its updates would be as small as itself.
+    /// The rule for gains, biases and other parameters without weight decay. LAMB does not scale
+    /// their updates by the trust ratio: a parameter that starts at 0 would hardly move.
     pub fn plain(kind: &OptimizerConfig, betas: [f64; 2], eps: Option<f64>) -> Self {
         Self::new(kind, betas, eps, 0.0, false)
     }
@@ -76,7 +76,7 @@ impl Rule {
         betas: [f64; 2],
         eps: Option<f64>,
         weight_decay: f64,
-        by_layer: bool,
+        use_trust_ratio: bool,
     ) -> Self {
         let eps = eps.unwrap_or(DEFAULT_EPS);
         let settings = AdamWSettings {
@@ -94,7 +94,7 @@ impl Rule {
                     .with_beta_2(beta_2)
                     .with_epsilon(eps)
                     .with_weight_decay(weight_decay)
-                    .with_use_trust_ratio(by_layer)
+                    .with_use_trust_ratio(use_trust_ratio)
                     .build(),
             ),
             OptimizerConfig::Lion(_) => Self::Lion(
@@ -107,13 +107,14 @@ impl Rule {
         }
     }
 
-    /// Whether parameters have a second moment.
+    /// Whether the rule keeps a second moment.
     pub fn has_second_moment(&self) -> bool {
         !matches!(self, Self::Lion(_))
     }
 
-    /// One update.
-    /// - returns the parameter and its moments after it.
+    /// Updates one parameter.
+    /// - tensor, grad: of the same shape; moments: `None` before the first update.
+    /// - returns the parameter and its moments after the update.
     pub fn step<const D: usize>(
         &self,
         step: OptimizerStep,

@@ -19,8 +19,8 @@ fn spec() -> ModelSpec {
     presets::find("ViT-Ti-8-32").unwrap()
 }
 
-fn optimizer(table: &OptimizerConfig) -> ModelOptimizer {
-    ModelOptimizer::new(table, &spec())
+fn optimizer(config: &OptimizerConfig) -> ModelOptimizer {
+    ModelOptimizer::new(config, &spec())
 }
 
 fn adamw() -> ModelOptimizer {
@@ -51,15 +51,15 @@ fn grads(model: &Clip) -> GradientsParams {
     GradientsParams::from_grads(loss.backward(), model)
 }
 
-fn moments_survive(table: &OptimizerConfig) {
-    let mut first = optimizer(table);
+fn assert_moments_survive(config: &OptimizerConfig) {
+    let mut first = optimizer(config);
     let (model, _) = update(&mut first, model());
     let (tensors, times) = first.save(&model);
     let moment = &tensors["visual.proj.exp_avg"];
     assert!(moment.values.iter().any(|v| *v != 0.0));
     assert_eq!(times["logit_scale"], 1);
 
-    let mut second = optimizer(table);
+    let mut second = optimizer(config);
     second.load(&model, tensors.clone(), &times).unwrap();
     let after = |optimizer: &mut ModelOptimizer| {
         let (model, norm) = update(optimizer, model.clone());
@@ -67,32 +67,35 @@ fn moments_survive(table: &OptimizerConfig) {
     };
     assert_eq!(after(&mut first), after(&mut second));
 
-    let mut third = optimizer(table);
+    let mut third = optimizer(config);
     let mut broken = tensors;
     broken.remove("ln_final.bias.exp_avg");
     let error = third.load(&model, broken, &times).unwrap_err();
-    assert!(error.contains("ln_final.bias has missing"), "{error}");
+    assert!(
+        error.contains("ln_final.bias has moments that are missing"),
+        "{error}"
+    );
 }
 
 #[test]
 fn moments_survive_a_save_bit_for_bit() {
-    moments_survive(&OptimizerConfig::AdamW(settings()));
-    moments_survive(&OptimizerConfig::Lamb(settings()));
-    moments_survive(&OptimizerConfig::Lion(settings()));
+    assert_moments_survive(&OptimizerConfig::AdamW(settings()));
+    assert_moments_survive(&OptimizerConfig::Lamb(settings()));
+    assert_moments_survive(&OptimizerConfig::Lion(settings()));
 }
 
 #[test]
-fn moments_of_another_kind_are_refused() {
+fn moments_of_another_optimizer_are_rejected() {
     let mut lion = optimizer(&OptimizerConfig::Lion(settings()));
     let (model, _) = update(&mut lion, model());
     let (tensors, times) = lion.save(&model);
     assert!(adamw().load(&model, tensors, &times).is_err());
 }
 
-/// How far each parameter moved at most.
-fn moved(table: &OptimizerConfig) -> impl Fn(&str) -> f32 {
+/// The largest change of any value of each parameter in one update.
+fn moved(config: &OptimizerConfig) -> impl Fn(&str) -> f32 {
     let before = couplet_model::weights::parameters(&model());
-    let (after, _) = update(&mut optimizer(table), model());
+    let (after, _) = update(&mut optimizer(config), model());
     let after = couplet_model::weights::parameters(&after);
     move |name| {
         let pairs = before[name].values.iter().zip(&after[name].values);
@@ -101,27 +104,27 @@ fn moved(table: &OptimizerConfig) -> impl Fn(&str) -> f32 {
 }
 
 #[test]
-fn decay_falls_on_matrices_that_no_glob_excludes() {
-    // Token 7 is in no caption: its gradient is 0, and decay all that moves it.
+fn weight_decay_applies_to_matrices_that_no_glob_excludes() {
+    // Token 7 is in no caption: its gradient is 0, so only weight decay changes it.
     let row = |weights: &NamedTensors| weights["token_embedding.weight"].values[7 * 48];
     let before = row(&couplet_model::weights::parameters(&model()));
-    let after = |table: &OptimizerConfig| {
-        let (after, _) = update(&mut optimizer(table), model());
+    let after = |config: &OptimizerConfig| {
+        let (after, _) = update(&mut optimizer(config), model());
         row(&couplet_model::weights::parameters(&after))
     };
     let decayed = after(&OptimizerConfig::AdamW(settings()));
     assert!((decayed / before - (1.0 - 1e-3 * 0.1)).abs() < 1e-6);
-    let spared = after(&OptimizerConfig::AdamW(OptimizerSettings {
+    let excluded = after(&OptimizerConfig::AdamW(OptimizerSettings {
         no_decay: vec!["token_*".into()],
         ..settings()
     }));
-    assert_eq!(spared, before);
+    assert_eq!(excluded, before);
 }
 
 #[test]
-fn lamb_moves_what_starts_at_0() {
-    let table = OptimizerConfig::Lamb(settings());
-    let mut lamb = optimizer(&table);
+fn lamb_updates_parameters_that_start_at_0() {
+    let config = OptimizerConfig::Lamb(settings());
+    let mut lamb = optimizer(&config);
     let largest = |model: &Clip| {
         let bias = &couplet_model::weights::parameters(model)["ln_final.bias"];
         bias.values.iter().map(|v| v.abs()).fold(0.0, f32::max)
@@ -132,14 +135,14 @@ fn lamb_moves_what_starts_at_0() {
 }
 
 #[test]
-fn a_run_that_was_stopped_before_its_first_update_starts_afresh() {
+fn a_checkpoint_without_updates_can_be_loaded() {
     let (tensors, times) = adamw().save(&model());
     adamw().load(&model(), tensors, &times).unwrap();
 }
 
 #[test]
-fn groups_and_depth_scale_the_rate() {
-    let table = OptimizerConfig::AdamW(OptimizerSettings {
+fn groups_and_depth_scale_the_learning_rate() {
+    let config = OptimizerConfig::AdamW(OptimizerSettings {
         weight_decay: 0.0,
         layer_decay: Some(0.5),
         group: vec![ParamGroupConfig {
@@ -151,19 +154,19 @@ fn groups_and_depth_scale_the_rate() {
         }],
         ..settings()
     });
-    let moved = moved(&table);
+    let moved = moved(&config);
     let close = |name: &str, rate: f32| {
         let moved = moved(name);
         assert!((moved / rate - 1.0).abs() < 0.05, "{name}: {moved:e}");
     };
-    // The first step of AdamW is as long as the rate, wherever a gradient is large.
+    // AdamW's first update is as large as the learning rate wherever the gradient is not tiny.
     close("visual.proj", 1e-3);
     close("text_projection", 1e-4);
     let last = spec().text.layers - 1;
     close(&format!("transformer.resblocks.{last}.ln_1.weight"), 0.5e-3);
 }
 
-/// The sum of all gradients' squares, in another way.
+/// The sum of the squares of all gradients, computed independently.
 struct Sum<'a>(&'a GradientsParams, f64);
 impl ParameterVisitor for Sum<'_> {
     fn visit<const D: usize>(&mut self, _: &str, param: &Param<Tensor<D>>) {
@@ -188,14 +191,14 @@ fn the_norm_is_over_all_gradients() {
 }
 
 #[test]
-fn the_temperature_is_clamped() {
+fn logit_scale_is_clamped() {
     let raised = map_parameters(model(), &mut Raise);
     let (model, _) = update(&mut adamw(), raised);
     let scale: f32 = model.logit_scale.val().into_scalar();
     assert!((scale - MAX_LOGIT_SCALE.ln()).abs() < 1e-6, "{scale}");
 }
 
-/// Puts `logit_scale` above its clamp.
+/// Raises `logit_scale` above its maximum.
 struct Raise;
 
 impl ParameterMapper for Raise {

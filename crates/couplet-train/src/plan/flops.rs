@@ -1,4 +1,4 @@
-//! The floating-point operations of a run's steps.
+//! Floating-point operations of a run's steps.
 
 use couplet_model::{BlockCount, Freeze, ModelSpec, TrainableParameters};
 
@@ -20,10 +20,10 @@ impl ResolvedRun {
         } else {
             spec.forward_flops(plan.tokens) - image
         };
-        // With several micro-batches, one more forward pass computes the features alone.
+        // With several micro-batches, an additional forward pass computes the features.
         let has_feature_pass = plan.micro_batch < plan.batch && config.classify.is_none();
         let passes = 1.0 + f64::from(u8::from(has_feature_pass));
-        // A backward pass costs two forward passes, and a third to recompute blocks.
+        // A backward pass costs as much as two forward passes, or three if blocks are recomputed.
         let backward = 2.0 + f64::from(u8::from(config.batch.recompute_blocks));
         let blocks = BlockCount::new(spec);
         let of_tower = |forward: f64, trained: u64, freeze: Freeze, blocks: usize| {

@@ -10,7 +10,7 @@ use crate::memory;
 use crate::optimizer::OptimizerConfig;
 use crate::step::lane_count;
 
-/// One part of the memory.
+/// One part of a run's memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MemoryPart {
     pub name: &'static str,
@@ -24,7 +24,7 @@ const F32_BYTES: f64 = 4.0;
 const WEIGHTS: &str = "weights";
 const MOMENTS: &str = "moments";
 const AVERAGE: &str = "average of the weights";
-/// Copies of the features and of a chunk of logits in the loss and its backward pass.
+/// Copies of the features and of a chunk of logits that the loss and its backward pass hold.
 const LOSS_COPIES: f64 = 6.0;
 
 impl ResolvedRun {

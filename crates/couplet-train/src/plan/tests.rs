@@ -8,18 +8,18 @@ use crate::device::DeviceSetting;
 
 fn read(set: &[&str], machine: DeviceCheck) -> Result<ResolvedRun, ConfigError> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/shapes.toml");
-    // Datasets are found from the workspace's folder.
+    // Paths of datasets are relative to the workspace's folder, so evaluations are removed.
     let own = ["device=flex", "eval=[]", "checkpoint.best="];
     let set: Vec<String> = own.iter().chain(set).map(ToString::to_string).collect();
     ResolvedRun::open(path.as_ref(), &set, machine)
 }
 
-fn checked(set: &[&str]) -> ResolvedRun {
+fn run(set: &[&str]) -> ResolvedRun {
     read(set, DeviceCheck::Local).unwrap()
 }
 
 fn plan(set: &[&str]) -> RunPlan {
-    checked(set).plan(Some(10))
+    run(set).plan(Some(10))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a small model")]
@@ -47,7 +47,7 @@ fn a_step_costs_three_forward_passes_by_default() {
 }
 
 #[test]
-fn micro_batches_run_once_more_and_need_less_memory() {
+fn micro_batches_cost_another_forward_pass_and_less_memory() {
     let (whole, parts) = (
         plan(&["batch.global=256"]),
         plan(&["batch.global=256", "batch.micro=64"]),
@@ -73,10 +73,7 @@ fn dropped_patches_cost_nothing() {
     let all = plan(&[]);
     let half = plan(&["model.image.patch_dropout=0.5"]);
     let text = all.forward_flops - all.model.image.flops;
-    let spec = checked(&["model.image.patch_dropout=0.5"])
-        .config
-        .model
-        .spec();
+    let spec = run(&["model.image.patch_dropout=0.5"]).config.model.spec();
     let expected = 3.0 * (spec.image_train_flops() + text);
     assert!((half.step_flops / expected - 1.0).abs() < 1e-9);
     assert_eq!(half.forward_flops, all.forward_flops);
@@ -89,10 +86,10 @@ fn dropped_patches_cost_nothing() {
 fn a_run_on_another_machine_can_be_planned() {
     let set = ["device=cuda:999", "precision=bf16"];
     assert!(read(&set, DeviceCheck::Local).is_err());
-    let checked = read(&set, DeviceCheck::Skip).unwrap();
-    let plan = checked.plan(None);
+    let run = read(&set, DeviceCheck::Skip).unwrap();
+    let plan = run.plan(None);
     assert_eq!(plan.device, DeviceSetting::Cuda(999));
-    assert_eq!(checked.measure_speed(&plan).unwrap_err().argument, "device");
+    assert_eq!(run.measure_speed(&plan).unwrap_err().argument, "device");
 }
 
 #[test]
@@ -121,13 +118,9 @@ fn too_little_memory_is_reported_before_the_run() {
     assert!(
         warning.contains("about 2 MiB more, but only 1 MiB") && warning.contains("batch.micro")
     );
-    let model = Clip::init(
-        &checked(&[]).config.model.spec(),
-        0,
-        &Device::flex().autodiff(),
-    );
-    assert_eq!(checked(&[]).memory_warning(&model, false), None);
-    let huge = checked(&[
+    let model = Clip::init(&run(&[]).config.model.spec(), 0, &Device::flex().autodiff());
+    assert_eq!(run(&[]).memory_warning(&model, false), None);
+    let huge = run(&[
         "data.train.samples=100000000",
         "batch.global=50000000",
         "schedule.warmup=1 step",
@@ -137,6 +130,6 @@ fn too_little_memory_is_reported_before_the_run() {
 
 #[test]
 fn speed_is_measured_by_steps() {
-    let checked = checked(&["batch.global=16"]);
-    assert!(checked.measure_speed(&checked.plan(None)).unwrap() > 1.0);
+    let run = run(&["batch.global=16"]);
+    assert!(run.measure_speed(&run.plan(None)).unwrap() > 1.0);
 }

@@ -1,5 +1,5 @@
-//! The gradients of a classification batch. Its rows do not read each other, so each
-//! micro-batch has one forward and one backward pass.
+//! The gradients of a classification batch. Its loss does not couple the rows, so each
+//! micro-batch needs one forward and one backward pass.
 
 use burn::tensor::{Tensor, TensorData};
 use couplet_data::loader::HostBatch;
@@ -11,7 +11,7 @@ use super::gradients::BatchGradients;
 use super::lanes::StepLanes;
 use crate::optimizer::exchange;
 
-/// The settings of the classes' cross-entropy.
+/// The settings of the cross-entropy over classes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ClassLoss {
     /// The share of each target that is spread evenly over all classes.
@@ -20,10 +20,11 @@ pub(super) struct ClassLoss {
     pub scale: f64,
 }
 
+/// The gradients of the loss of the whole batch, which includes all ranks' images.
 /// - batch: this rank's images with their labels.
 ///
 /// # Panics
-/// If the model has no classifier, or an image no label.
+/// If the model has no classifier, or an image has no label.
 pub(super) fn gradients(
     mut lanes: StepLanes,
     model: &Clip,
@@ -50,19 +51,19 @@ pub(super) fn gradients(
             let smoothing = loss.label_smoothing;
             let part = class_cross_entropy(logits.clone().inner(), labels, smoothing, batch_size);
             let grads = (lane.sum).backward(logits, part.logits.mul_scalar(loss.scale));
-            let seen = images.map(|images| {
+            let batch_statistics = images.map(|images| {
                 let gradient = grads.and_then(|grads| features.grad(&grads));
-                let seen = images.statistics.clone();
+                let batch_statistics = images.statistics.clone();
                 let gradient = gradient.expect("the classifier reads the features");
                 images.backward(gradient, &mut lane.sum);
-                seen
+                batch_statistics
             });
-            (part.loss, seen)
+            (part.loss, batch_statistics)
         });
         batch.release_pixels(rows.end);
-        for (part, seen) in parts {
+        for (part, batch_statistics) in parts {
             sum = sum + part;
-            statistics.extend(seen);
+            statistics.extend(batch_statistics);
         }
     }
     let sum = context.comm.sum(sum).into_scalar::<f32>();

@@ -1,4 +1,4 @@
-//! What a step needs besides the model, the optimiser and the batch.
+//! What a step needs in addition to model, optimiser and batch.
 
 use burn::tensor::Device;
 use couplet_loss::{Loss, default_chunk};
@@ -9,14 +9,14 @@ use super::pools::LanePools;
 use crate::DeviceSetting;
 use crate::comm::{Comm, Solo};
 
-/// What does not change from step to step.
+/// What is the same in every step.
 pub(crate) struct StepContext {
     pub encoding: Encoding,
     pub lanes: LanePools,
     pub objective: Objective,
-    /// Rows of the logits matrix that exist at once.
+    /// Rows of the logits matrix in memory at once.
     pub logit_rows: usize,
-    /// Pairs in one pass with a graph.
+    /// Pairs in a pass with a graph.
     pub micro_batch: usize,
     pub comm: Box<dyn Comm>,
 }
@@ -31,13 +31,13 @@ pub(crate) struct StepOptions<'a> {
     pub freeze: FreezeConfig,
     pub recompute_blocks: bool,
     pub loss: Loss,
-    /// Whether the step trains a classifier, with labels in place of captions.
+    /// Whether the step trains a classifier on labels in place of captions.
     pub classifies: bool,
-    /// Pairs in a step, of all ranks.
+    /// Pairs in a step, over all ranks.
     pub batch: usize,
-    /// Pairs in one pass with a graph; by default the whole batch.
+    /// Pairs in a pass with a graph; by default the whole batch.
     pub micro_batch: Option<usize>,
-    /// Rows of the logits matrix that exist at once; by default [`default_chunk`].
+    /// Rows of the logits matrix in memory at once; by default [`default_chunk`].
     pub logit_rows: Option<usize>,
 }
 
@@ -65,24 +65,24 @@ impl StepContext {
         })
     }
 
-    /// Whether anything in the image tower is trained.
+    /// Whether any part of the image tower is trained.
     pub fn trains_image(&self) -> bool {
         self.encoding.freeze.image != Freeze::All
     }
 
-    /// Whether anything in the text tower is trained.
+    /// Whether any part of the text tower is trained.
     pub fn trains_text(&self) -> bool {
         let reads_texts = matches!(self.objective, Objective::Contrast(_));
         reads_texts && self.encoding.freeze.text != Freeze::All
     }
 }
 
-/// What a run trains.
+/// The training objective.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Objective {
-    /// Image and text features that match in pairs.
+    /// A contrastive loss over pairs.
     Contrast(Loss),
-    /// The model's classifier, on labelled images.
+    /// Cross-entropy of the model's classifier on labelled images.
     Classify { label_smoothing: f32 },
 }
 
@@ -98,11 +98,11 @@ impl Objective {
     }
 }
 
-/// What changes from step to step.
+/// What differs from step to step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StepSettings {
     pub lr: f64,
-    /// The factor that keeps f16 gradients away from 0; 1 in other precisions.
+    /// The factor that keeps f16 gradients from underflow; 1 in other precisions.
     pub loss_scale: f64,
 }
 
@@ -110,8 +110,8 @@ pub(crate) struct StepSettings {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct StepReport {
     pub loss: f64,
-    /// Before clipping, without the loss scale.
+    /// The global norm before clipping, without the loss scale.
     pub grad_norm: f64,
-    /// Whether the parameters were updated: not if a number above is infinite or NaN.
+    /// Whether the parameters were updated: false if the loss or the norm is not finite.
     pub updated: bool,
 }

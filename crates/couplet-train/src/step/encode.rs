@@ -1,4 +1,4 @@
-//! Encoding some pairs of a batch as in training, and the backward pass from their features.
+//! Forward passes over some pairs of a batch, and the backward pass from their features.
 
 use std::ops::Range;
 
@@ -13,13 +13,14 @@ use couplet_model::{
 
 use super::gradients::GradientSum;
 
-/// How pairs are encoded.
+/// Settings of the forward and backward passes.
 #[derive(Debug, Clone)]
 pub(crate) struct Encoding {
     pub device: Device,
-    /// Whether a pass keeps only the input of each block, and computes the rest again.
+    /// Whether a pass keeps only each block's input and recomputes the rest (gradient
+    /// checkpointing).
     pub recompute_blocks: bool,
-    /// How the model is frozen.
+    /// Which parts of the model are frozen.
     pub freeze: FreezeConfig,
     pub preprocess: PreprocessSpec,
     pub image_size: usize,
@@ -31,21 +32,21 @@ impl Encoding {
     }
 }
 
-/// The passes of one lane over its pairs.
+/// The forward passes of one lane.
 pub(super) struct Passes {
     model: Clip,
     /// The same weights without autodiff.
     without_graph: Clip,
-    /// Of the batch's first pair.
+    /// Context of the batch's first pair.
     forward: ForwardContext,
     encoding: Encoding,
 }
 
-/// Features, and what their backward pass needs.
+/// Features and what their backward pass needs.
 pub(super) struct Encoded {
     /// `[rows, embed_dim]`, normalised, without a graph.
     pub features: Tensor<2>,
-    /// Of the batch norms.
+    /// Statistics of the batch norms in this pass.
     pub statistics: BatchStatistics,
     plan: BackwardPlan,
 }
@@ -54,23 +55,23 @@ pub(super) struct Encoded {
 enum BackwardPlan {
     /// The features with their graph.
     Graph(Tensor<2>),
-    /// Block by block, computed again.
+    /// Recompute block by block.
     Recompute(Box<KeptInputs>),
     /// Nothing before the features is trained.
     Nothing,
 }
 
-/// What a backward pass starts from that computes each block again.
+/// The inputs from which a backward pass recomputes each block.
 struct KeptInputs {
     tower: TowerInput,
     freeze: Freeze,
-    /// The inputs of the trained blocks, in their order, and of the head.
+    /// The inputs of the trained blocks, in order, then of the head.
     blocks: Vec<Tensor<3>>,
 }
 
 /// The input of a tower.
 enum TowerInput {
-    /// No images if the stem does not run again.
+    /// `None` if the stem is not recomputed.
     Images(Option<Tensor<4>>, ForwardContext),
     Tokens(Tensor<2, Int>),
 }
@@ -123,7 +124,7 @@ impl Passes {
         Encoded::from_graph(features, BatchStatistics::default())
     }
 
-    /// Keeps the inputs of all trained blocks.
+    /// Encodes block by block without a graph, keeping the inputs of all trained blocks.
     fn encode_blocks(&self, input: TowerInput, freeze: Freeze) -> Encoded {
         let parts = input.parts(&self.without_graph);
         let first = first_trained(&parts, freeze);
@@ -152,7 +153,9 @@ impl Passes {
         }
     }
 
-    /// The classifier's logits, `[rows, classes]`, with their graph.
+    /// The classifier's logits with their graph.
+    /// - features: `[rows, embed_dim]`, normalised.
+    /// - returns `[rows, classes]`.
     ///
     /// # Panics
     /// If the model has no classifier.
@@ -192,7 +195,8 @@ impl TowerInput {
         }
     }
 
-    /// The input of the backward pass, on the autodiff device. Only the stem reads images.
+    /// The input on the autodiff device, for the backward pass. Images are kept only if the stem is
+    /// trained, which alone reads them.
     fn into_backward(self, freeze: Freeze) -> Self {
         match self {
             Self::Images(images, forward) => {
@@ -213,7 +217,7 @@ impl Encoded {
         }
     }
 
-    /// Adds the gradients of all parameters before these features.
+    /// Runs the backward pass and adds the gradients of the tower's parameters to `sum`.
     /// - gradient: of the features, `[rows, embed_dim]`, without a graph.
     pub fn backward(self, gradient: Tensor<2>, sum: &mut GradientSum) {
         match self.plan {
@@ -233,7 +237,8 @@ fn first_trained(parts: &TowerParts, freeze: Freeze) -> usize {
 }
 
 impl KeptInputs {
-    /// From the head to the first trained block, or to the stem, one block's graph at a time.
+    /// Recomputes and differentiates from the head to the first trained block or the stem, one
+    /// block's graph at a time.
     /// - gradient: of the features, `[rows, embed_dim]`, without a graph.
     fn backward(self, gradient: Tensor<2>, sum: &mut GradientSum) {
         let model = sum.model.clone();
@@ -276,7 +281,7 @@ mod tests {
     use crate::step::fixtures::{PASS, SIZE, pairs, spec};
     use couplet_model::BlockCount;
 
-    /// Whether the pixels are kept, and how many inputs of blocks.
+    /// Whether the pixels are kept, and the number of kept block inputs.
     fn kept(image: Freeze) -> Option<(bool, usize)> {
         let model = Clip::init(&spec(), 0, &Device::flex().autodiff());
         let freeze = FreezeConfig {
@@ -297,12 +302,12 @@ mod tests {
                 kept.blocks.len(),
             )),
             BackwardPlan::Nothing => None,
-            BackwardPlan::Graph(_) => unreachable!("blocks are computed again"),
+            BackwardPlan::Graph(_) => unreachable!("blocks are recomputed"),
         }
     }
 
     #[test]
-    fn nothing_is_kept_of_what_is_frozen() {
+    fn inputs_of_frozen_blocks_are_not_kept() {
         let blocks = BlockCount::new(&spec()).image();
         assert_eq!(kept(Freeze::Nothing), Some((true, blocks)));
         assert_eq!(kept(Freeze::AllButLast(blocks)), Some((false, blocks)));

@@ -1,4 +1,4 @@
-//! What the tests of this folder share.
+//! Fixtures of this folder's tests.
 
 use std::ops::Range;
 
@@ -22,7 +22,7 @@ pub fn spec() -> ModelSpec {
     spec
 }
 
-/// Different images, and captions of several lengths.
+/// Distinct images, and captions of several lengths.
 pub fn pairs(rows: Range<usize>) -> HostBatch {
     let (mut pixels, mut tokens, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows {

@@ -8,9 +8,9 @@ use couplet_model::{BatchStatistics, Clip, ParameterVisitor, visit_parameters};
 /// The loss of one batch and its gradients.
 pub(crate) struct BatchGradients {
     pub loss: f64,
-    /// Of all parameters that are trained, times the loss scale.
+    /// Gradients of all trained parameters, times the loss scale.
     pub params: GradientsParams,
-    /// Of the batch norms, pass by pass.
+    /// Statistics of the batch norms, pass by pass.
     pub statistics: Vec<BatchStatistics>,
 }
 
@@ -28,8 +28,8 @@ impl GradientSum {
         }
     }
 
-    /// Runs the backward pass of `outputs`, given their gradient, and adds the gradients of all
-    /// parameters.
+    /// Runs the backward pass from `outputs` and adds the gradients of all parameters.
+    /// - gradient: of the outputs, of their shape, without a graph.
     /// - returns the gradients of leaves that are not parameters; `None` if nothing before the
     ///   outputs is trained.
     pub fn backward<const D: usize>(
@@ -53,7 +53,7 @@ impl GradientSum {
     }
 }
 
-/// The sum of two sets of gradients of the same model.
+/// The sum of two gradients of the same model; a parameter may have a gradient in only one.
 pub(super) fn add(model: &Clip, sum: GradientsParams, part: GradientsParams) -> GradientsParams {
     struct Add {
         sum: GradientsParams,

@@ -1,5 +1,5 @@
-//! The lanes of one step: parts of each micro-batch, each with a graph of its own. Their
-//! gradients are added in the order of the rows.
+//! The lanes of one step. Each computes its own part of every micro-batch in its own graph; their
+//! gradients are added in row order.
 
 use std::ops::Range;
 use std::thread;
@@ -16,7 +16,7 @@ use super::context::StepContext;
 use super::encode::{Encoded, Passes};
 use super::gradients::{GradientSum, add};
 
-/// One part's passes and gradients.
+/// The passes and gradients of one lane.
 pub(super) struct Lane {
     pub passes: Passes,
     pub sum: GradientSum,
@@ -25,12 +25,12 @@ pub(super) struct Lane {
     /// Whether [`Self::encode`] keeps its graph for [`Self::backward`]: with a single
     /// micro-batch, one pass serves both.
     keeps_graph: bool,
-    /// Images and texts whose graphs are kept.
+    /// Encoded images and texts whose graphs are kept.
     kept: Option<(Encoded, Encoded)>,
 }
 
 impl Lane {
-    /// Features of images and texts, `[rows, embed_dim]`, normalised, without a graph.
+    /// Features of images and of texts, `[rows, embed_dim]`, normalised, without a graph.
     fn encode(&mut self, batch: &HostBatch, rows: &Range<usize>) -> (Tensor<2>, Tensor<2>) {
         if !self.keeps_graph {
             let images = self.passes.image_features(batch, rows);
@@ -44,7 +44,7 @@ impl Lane {
     }
 
     /// Adds the gradients of all parameters before the features, one tower's graph at a time.
-    /// - gradients: of the features of all rows.
+    /// - gradients: of the features of this rank's whole batch.
     /// - returns the batch norms' statistics if the image tower is trained.
     fn backward(
         &mut self,
@@ -76,7 +76,7 @@ pub(super) struct StepLanes<'a> {
 }
 
 impl<'a> StepLanes<'a> {
-    /// - forward: of the batch's first pair; rows: in this rank's batch.
+    /// - forward: context of the batch's first pair; rows: the number of pairs of this rank.
     pub fn new(
         model: &Clip,
         forward: &ForwardContext,
@@ -89,7 +89,7 @@ impl<'a> StepLanes<'a> {
             .collect();
         let pools = context.lanes.pools();
         let lanes = (0..pools.len().max(1)).map(|at| {
-            // Leaves that two graphs share would join the graphs.
+            // Graphs that shared leaves would be one graph.
             let model = if at == 0 { model.clone() } else { copy(model) };
             Lane {
                 passes: Passes::new(model.clone(), forward, &context.encoding),
@@ -112,7 +112,7 @@ impl<'a> StepLanes<'a> {
         self.micro_batches.clone()
     }
 
-    /// The features of a micro-batch, part by part in the order of its rows.
+    /// The features of a micro-batch, lane by lane in row order.
     pub fn encode(
         &mut self,
         batch: &mut HostBatch,
@@ -125,9 +125,9 @@ impl<'a> StepLanes<'a> {
         features
     }
 
-    /// The backward pass of a micro-batch, from the gradients of all features. It releases the
-    /// micro-batch's pixels.
-    /// - returns the statistics of the batch norms, if the image tower is trained.
+    /// Runs the backward pass of a micro-batch and releases its pixels.
+    /// - gradients: of the features of this rank's whole batch.
+    /// - returns the batch norms' statistics if the image tower is trained.
     pub fn backward(
         &mut self,
         batch: &mut HostBatch,
@@ -139,9 +139,9 @@ impl<'a> StepLanes<'a> {
         statistics.into_iter().flatten()
     }
 
-    /// Runs `work` on each lane's part of the rows, all at the same time.
-    /// - work: takes the lane and its rows, of which there may be none.
-    /// - returns the results in the order of the rows.
+    /// Runs `work` on all lanes in parallel, each with its part of the rows.
+    /// - work: takes the lane and its rows, which may be empty.
+    /// - returns the results in row order.
     pub fn run<T: Send>(
         &mut self,
         rows: &Range<usize>,
@@ -161,9 +161,9 @@ impl<'a> StepLanes<'a> {
                         scope.spawn(move || pool.install(|| work(lane, part(at, count))))
                     })
                     .collect();
-                let ended = threads.into_iter().map(thread::ScopedJoinHandle::join);
-                ended
-                    .map(|done| done.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                let results = threads.into_iter().map(thread::ScopedJoinHandle::join);
+                results
+                    .map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
                     .collect()
             });
         };
@@ -178,7 +178,7 @@ impl<'a> StepLanes<'a> {
     }
 }
 
-/// The same weights as new leaves under the same ids.
+/// A copy of the model whose parameters are new leaves with the same ids.
 fn copy(model: &Clip) -> Clip {
     struct Copy;
     impl ParameterMapper for Copy {

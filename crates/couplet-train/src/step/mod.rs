@@ -1,4 +1,4 @@
-//! One optimiser step over one batch, in the memory of one micro-batch.
+//! One optimiser step over a batch, with activations of only one micro-batch in memory.
 //!
 //! The phases of a contrastive step, in the order of [`step`] and [`gradients`]:
 //!
@@ -6,10 +6,10 @@
 //! 2. [`exchange_features`]: the features of all ranks.
 //! 3. [`loss_gradients`]: the loss of the whole batch and its gradients with respect to the
 //!    features.
-//! 4. [`backward`]: every micro-batch again, with a graph, from the features' gradients to the
-//!    parameters'; then the sum over ranks.
+//! 4. [`backward`]: encodes every micro-batch again with a graph and propagates the features'
+//!    gradients to the parameters; then sums over ranks.
 //! 5. [`ModelOptimizer::clip_factor`]: clipping by the global norm.
-//! 6. [`update`]: running statistics, parameters, moments.
+//! 6. [`update`]: running statistics, parameters and moments.
 //!
 //! Source: Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory
 //! Limited Setup" (gradient caching).
@@ -37,9 +37,10 @@ pub(crate) use self::context::{Objective, StepContext, StepOptions, StepReport, 
 pub(crate) use self::gradients::BatchGradients;
 pub(crate) use self::pools::lane_count;
 
-/// Gradients, clipping, update. A step whose loss or gradient is not finite changes nothing.
+/// Computes gradients, clips them and updates the model. A step whose loss or gradient is not
+/// finite changes nothing.
 /// - batch: this rank's pairs.
-/// - forward: of the batch's first pair.
+/// - forward: context of this rank's first pair.
 pub(crate) fn step(
     model: Clip,
     optimizer: &mut ModelOptimizer,
@@ -67,6 +68,7 @@ pub(crate) fn step(
 }
 
 /// The gradients of the loss of the whole batch, which includes all ranks' pairs.
+/// - batch, forward: as [`step`] takes them.
 pub(crate) fn gradients(
     model: &Clip,
     mut batch: HostBatch,
@@ -93,7 +95,8 @@ pub(crate) fn gradients(
     }
 }
 
-/// Features of this rank's images and texts, `[rows, embed_dim]`, normalised, without a graph.
+/// Features of this rank's images and of its texts, `[rows, embed_dim]`, normalised, without a
+/// graph.
 fn encode(lanes: &mut StepLanes, batch: &mut HostBatch) -> (Tensor<2>, Tensor<2>) {
     let mut features = Vec::new();
     for rows in lanes.micro_batches() {
@@ -103,7 +106,7 @@ fn encode(lanes: &mut StepLanes, batch: &mut HostBatch) -> (Tensor<2>, Tensor<2>
     (Tensor::cat(images, 0), Tensor::cat(texts, 0))
 }
 
-/// What the loss reads, of all ranks.
+/// The inputs of the loss, gathered from all ranks.
 fn exchange_features(
     model: &Clip,
     (image, text): (Tensor<2>, Tensor<2>),
@@ -145,7 +148,7 @@ fn loss_gradients(
     }
 }
 
-/// From the gradients of the features to those of all parameters, summed over ranks.
+/// Propagates the gradients of the features to all parameters and sums them over ranks.
 fn backward(
     mut lanes: StepLanes,
     model: &Clip,
@@ -170,7 +173,7 @@ fn backward(
     }
 }
 
-/// Moves running statistics and parameters.
+/// Updates running statistics and parameters.
 fn update(
     model: Clip,
     optimizer: &mut ModelOptimizer,

@@ -1,5 +1,5 @@
-//! The threads of lanes: the parts of a micro-batch that are computed at the same time, each on
-//! cores of its own. They use the cores that single-threaded operations on the CPU leave idle.
+//! The threads of lanes. A lane computes a part of a micro-batch on its own cores, in parallel with
+//! the others, which uses cores that single-threaded CPU operations would leave idle.
 
 use std::thread;
 
@@ -9,17 +9,17 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::DeviceSetting;
 
-/// More lanes would cost memory: each has gradients of all parameters.
+/// Limits memory: each lane has its own gradients of all parameters.
 const MAX_LANES: usize = 4;
-/// The fewest rows of a micro-batch that are worth a lane.
+/// The fewest rows that make a lane worthwhile.
 const MIN_ROWS: usize = 4;
 
-/// A thread pool for each lane; empty if micro-batches are not divided.
+/// A thread pool per lane; empty if micro-batches are not divided.
 #[derive(Debug, Default)]
 pub(crate) struct LanePools(Vec<ThreadPool>);
 
 impl LanePools {
-    /// The pools of a run on `device`: a GPU runs one pass at a time.
+    /// The pools of a run on `device`; none on a GPU, which runs one pass at a time.
     /// - rows: of a micro-batch.
     ///
     /// # Errors
@@ -68,7 +68,7 @@ pub(crate) fn lane_count(device: DeviceSetting, spec: &ModelSpec, rows: usize) -
 }
 
 fn count(spec: &ModelSpec, rows: usize, cores: usize) -> usize {
-    // Batch norms read the whole micro-batch.
+    // Batch norms need the whole micro-batch.
     if spec.image.has_batch_norm() {
         return 1;
     }

@@ -6,25 +6,27 @@ use couplet_eval::Better;
 use serde::Deserialize;
 use toml::Table;
 
-/// A sweep's TOML file.
+/// The TOML file of a sweep.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SweepConfig {
+    /// Name of the sweep; its folder is `runs/NAME` by default.
     pub name: String,
-    /// The config of every trial.
+    /// The run config that all trials start from.
     pub config: PathBuf,
-    /// The metric of `metrics.jsonl` that ranks, such as `eval/shapes/top1`. Of an evaluation a
-    /// trial's best value counts, of a training step the mean over the last tenth of its lines.
+    /// The metric of `metrics.jsonl` to rank by, such as `eval/shapes/top1`. For an evaluation a
+    /// trial's best value counts; for a training metric the mean over the last tenth of its lines.
     pub metric: String,
-    /// Whether the highest or the lowest values rank first, if not as the metric says.
+    /// Whether the highest or the lowest values rank first; overrides the metric's own direction.
     #[serde(default)]
     pub goal: Option<Goal>,
+    /// How values are chosen from `keys`.
     #[serde(default)]
     pub search: Search,
     /// Values that every trial sets, in the form of `--set`.
     #[serde(default)]
     pub set: Vec<String>,
-    /// The values to try for each key: a list, or for random search a range.
+    /// The values to try for each key: a list or, in random search, a range.
     pub keys: Table,
 }
 
@@ -45,14 +47,14 @@ impl From<Goal> for Better {
     }
 }
 
-/// How trials are chosen.
+/// How the trials' values are chosen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Search {
-    /// Every combination.
+    /// Every combination of the lists' values.
     #[default]
     Grid,
-    /// This many draws, each a pure function of seed, trial and key.
+    /// Random draws, each a pure function of seed, trial and key.
     Random {
         trials: usize,
         #[serde(default)]
@@ -60,7 +62,7 @@ pub enum Search {
     },
 }
 
-/// `{ min, max, scale }`: a uniform draw, or a uniform draw of the logarithm.
+/// `{ min, max, scale }`: uniform, or uniform in the logarithm.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Range {
@@ -79,15 +81,16 @@ pub(super) enum Scale {
 }
 
 impl Range {
-    /// - share: the position between `min` and `max`, in [0, 1).
+    /// The value at a position in the range.
+    /// - share: 0 is `min`; below 1.
     pub(super) fn at(self, share: f64) -> Result<f64, &'static str> {
         if !(self.min.is_finite() && self.max.is_finite() && self.min < self.max) {
-            return Err("min must be below max");
+            return Err("`min` must be less than `max`");
         }
         match self.scale {
             Scale::Linear => Ok(self.min + share * (self.max - self.min)),
             Scale::Log if self.min > 0.0 => Ok(self.min * (self.max / self.min).powf(share)),
-            Scale::Log => Err("a logarithmic range needs a positive min"),
+            Scale::Log => Err("a logarithmic range needs a positive `min`"),
         }
     }
 }

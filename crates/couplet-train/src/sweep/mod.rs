@@ -29,7 +29,7 @@ use crate::trainer::{TrainError, train};
 
 /// The file that a finished trial writes to its folder.
 const DONE: &str = "trial.json";
-/// The file of the results so far, the best first.
+/// The file of the results so far, best first.
 const RANKING: &str = "ranking.json";
 
 /// Why a sweep cannot start or continue.
@@ -65,19 +65,22 @@ pub enum SweepError {
 struct Done {
     config: String,
     seconds: f64,
-    /// Why it has no result, if it failed.
+    /// Why the trial has no result, if it failed.
     error: Option<String>,
 }
 
 /// The result of a trial.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TrialResult {
+    /// The trial's name.
     pub trial: String,
+    /// The values that it set, in the form of `--set`.
     pub set: Vec<String>,
-    /// The value that ranks; none if the run failed.
+    /// The value to rank by; `None` if the run failed.
     pub value: Option<f64>,
     /// The step of that value.
     pub step: Option<u64>,
+    /// Seconds of training; 0 if the run failed.
     pub seconds: f64,
     /// Why there is no value.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,41 +89,40 @@ pub struct TrialResult {
 
 /// A sweep whose configs are all valid.
 pub struct Sweep {
-    table: SweepConfig,
+    config: SweepConfig,
     folder: PathBuf,
     trials: Vec<Trial>,
     ranking: Ranking,
 }
 
 impl Sweep {
-    /// Reads a sweep and the config of every trial, so that nothing starts with a mistake
-    /// in the last of them.
+    /// Reads a sweep and validates the config of every trial before any starts.
     /// - folder: of the sweep; by default `runs/NAME`.
     ///
     /// # Errors
-    /// If the file or a trial's config is unsound.
+    /// If the file or a trial's config is invalid.
     pub fn read(path: &Path, folder: Option<&Path>) -> Result<Self, SweepError> {
         let text = fs::read_to_string(path).map_err(|source| SweepError::Io {
             path: path.to_path_buf(),
             source,
         })?;
-        let unsound = |problem: Problem| SweepError::Table {
+        let invalid = |problem: Problem| SweepError::Table {
             path: path.to_path_buf(),
             message: problem.message,
             source: problem.source,
         };
-        let table: SweepConfig = toml::from_str(&text)
-            .map_err(|error| unsound(Problem::caused_by("not a sweep's TOML file", error)))?;
-        let trials = table.trials().map_err(unsound)?;
-        let folder = folder.map_or_else(|| Path::new("runs").join(&table.name), Path::to_path_buf);
+        let config: SweepConfig = toml::from_str(&text)
+            .map_err(|error| invalid(Problem::caused_by("not a sweep's TOML file", error)))?;
+        let trials = config.trials().map_err(invalid)?;
+        let folder = folder.map_or_else(|| Path::new("runs").join(&config.name), Path::to_path_buf);
         let mut ranking = None;
         for trial in &trials {
-            let own = table.ranking(&table.resolve(trial)?).map_err(unsound)?;
+            let own = config.ranking(&config.resolve(trial)?).map_err(invalid)?;
             ranking.get_or_insert(own);
         }
         Ok(Self {
             ranking: ranking.expect("there is a trial"),
-            table,
+            config,
             folder,
             trials,
         })
@@ -131,22 +133,22 @@ impl Sweep {
         &self.trials
     }
 
-    /// Where the trials' runs are.
+    /// The folder of the trials' runs.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The name of the metric that ranks, as `metrics.jsonl` has it.
+    /// The metric to rank by, as `metrics.jsonl` names it.
     pub fn metric(&self) -> &str {
         self.ranking.name()
     }
 
-    /// What the metric is.
+    /// The description of that metric.
     pub fn metric_info(&self) -> MetricInfo {
         self.ranking.info()
     }
 
-    /// What a user should know before the first trial.
+    /// A warning to show before the first trial.
     pub fn warning(&self) -> Option<String> {
         let metric = self.metric();
         self.ranking.is_reversed().then(|| {
@@ -155,17 +157,17 @@ impl Sweep {
                 _ => ("min", "higher"),
             };
             format!(
-                "goal = \"{goal}\" ranks the worst trials first: {own} {metric} is better; remove \
-                 goal to rank the best first"
+                "goal = \"{goal}\" ranks the worst trials first, as {own} {metric} is better; remove \
+                 `goal` to rank the best first"
             )
         })
     }
 
-    /// Runs one trial to its end or continues it; the result of a finished trial is read.
+    /// Runs or resumes a trial; reads the result of one that is finished.
     /// - returns `None` if `stop` was set before the end.
     ///
     /// # Errors
-    /// If data or disk fail. A loss that is not finite is a result.
+    /// If the run fails. A loss that is not finite is not an error: the trial has no value.
     pub fn run(
         &self,
         trial: &Trial,
@@ -173,18 +175,18 @@ impl Sweep {
         observer: &mut dyn Observer,
     ) -> Result<Option<TrialResult>, SweepError> {
         let folder = self.folder.join(&trial.name);
-        let checked = self.table.resolve(trial)?;
-        let config = checked.config.to_toml();
+        let run = self.config.resolve(trial)?;
+        let config = run.config.to_toml();
         let done_path = folder.join(DONE);
         if let Some(done) = read_done(&done_path).filter(|done| done.config == config) {
             return self.result(trial, &folder, done).map(Some);
         }
-        let run = RunFolder::resume(&folder, &checked.config).map_err(|source| {
+        let run_folder = RunFolder::resume(&folder, &run.config).map_err(|source| {
             let trial = trial.name.clone();
             let source = Box::new(source);
             SweepError::Folder { trial, source }
         })?;
-        let (seconds, error) = match train(&checked, &run, stop, observer) {
+        let (seconds, error) = match train(&run, &run_folder, stop, observer) {
             Ok(outcome) if outcome.ending == StopReason::Interrupted => return Ok(None),
             Ok(outcome) => (outcome.seconds, None),
             Err(error @ (TrainError::NotFinite { .. } | TrainError::F16Exhausted { .. })) => {
@@ -205,9 +207,9 @@ impl Sweep {
         self.result(trial, &folder, done).map(Some)
     }
 
-    /// What a finished trial reached.
+    /// The result of a finished trial.
     fn result(&self, trial: &Trial, folder: &Path, done: Done) -> Result<TrialResult, SweepError> {
-        let reached = match done.error {
+        let found = match done.error {
             None => {
                 let path = RunFolder::metrics_of(folder);
                 let log =
@@ -219,15 +221,16 @@ impl Sweep {
         Ok(TrialResult {
             trial: trial.name.clone(),
             set: trial.set.clone(),
-            value: reached.map(|(value, _)| value),
-            step: reached.map(|(_, step)| step),
+            value: found.map(|(value, _)| value),
+            step: found.map(|(_, step)| step),
             seconds: done.seconds,
             error: done.error,
         })
     }
 
-    /// Sorts results, the best first and those without a value last, and writes them to
-    /// the sweep's folder.
+    /// Sorts results, best first and those without a value last, and writes them to the sweep's
+    /// folder.
+    /// - returns the path of the file.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -240,7 +243,7 @@ impl Sweep {
 }
 
 impl SweepConfig {
-    /// The whole config of a trial.
+    /// Reads and validates the config of a trial.
     fn resolve(&self, trial: &Trial) -> Result<ResolvedRun, SweepError> {
         let set = [&self.set[..], &trial.set].concat();
         let opened = ResolvedRun::open(&self.config, &set, DeviceCheck::Local);
@@ -256,13 +259,13 @@ impl SweepConfig {
             let names: Vec<&str> = metrics.iter().map(|metric| &metric.name[..]).collect();
             let (metric, available) = (&self.metric, names.join(", "));
             let message =
-                format!("metric: `{metric}` is never measured; the metrics are {available}");
+                format!("metric: `{metric}` is never measured; expected one of {available}");
             return Err(message.into());
         };
         Ranking::new(metric.clone(), self.goal.map(Better::from)).map_err(|metric| {
             let name = metric.name;
             let message = format!(
-                "goal: is required for `{name}`, of which neither high nor low values are better: \
+                "goal: is required for `{name}`, for which neither high nor low values are better; set \
                  \"max\" or \"min\""
             );
             message.into()
@@ -275,10 +278,10 @@ fn read_done(path: &Path) -> Option<Done> {
 }
 
 fn write_json(path: &Path, value: &(impl Serialize + ?Sized)) -> Result<(), SweepError> {
-    let text = serde_json::to_string_pretty(value).expect("results have a JSON form");
-    let beside = path.with_extension("new");
-    fs::write(&beside, text + "\n")
-        .and_then(|()| fs::rename(&beside, path))
+    let text = serde_json::to_string_pretty(value).expect("results serialise");
+    let temporary = path.with_extension("new");
+    fs::write(&temporary, text + "\n")
+        .and_then(|()| fs::rename(&temporary, path))
         .map_err(|source| SweepError::Io {
             path: path.to_path_buf(),
             source,

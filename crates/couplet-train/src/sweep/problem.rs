@@ -1,4 +1,4 @@
-//! What is wrong with a sweep's config.
+//! A problem of a sweep's config.
 
 use toml::de::Error;
 

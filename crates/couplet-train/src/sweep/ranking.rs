@@ -1,11 +1,11 @@
-//! How a sweep's trials are ranked: by one metric of their logs, in the metric's own direction.
+//! Ranking of a sweep's trials by one metric of their logs.
 
 use couplet_eval::{Better, MetricInfo};
 use serde_json::Value as Json;
 
 use crate::config::LoggedMetric;
 
-/// The metric that ranks, and which of its values are better.
+/// The metric to rank by, and which of its values are better.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Ranking {
     metric: LoggedMetric,
@@ -13,10 +13,10 @@ pub(crate) struct Ranking {
 }
 
 impl Ranking {
-    /// - goal: what the sweep's file asks for, whatever the metric says.
+    /// - goal: overrides the metric's own direction.
     ///
     /// # Errors
-    /// With the metric, if neither says which values are better.
+    /// With the metric, if it has no direction and there is no goal.
     pub fn new(metric: LoggedMetric, goal: Option<Better>) -> Result<Self, LoggedMetric> {
         match goal.or(metric.info.better) {
             Some(better) => Ok(Self { metric, better }),
@@ -32,14 +32,14 @@ impl Ranking {
         self.metric.info
     }
 
-    /// Whether the goal contradicts the metric.
+    /// Whether the goal is the opposite of the metric's own direction.
     pub fn is_reversed(&self) -> bool {
         let own = self.metric.info.better;
         own.is_some_and(|own| own != self.better)
     }
 
-    /// What a trial reached, and the step of it. Of an evaluation, the best value: its checkpoint
-    /// can be kept. Of a training step, which is noisy, the mean over the last tenth of the lines.
+    /// A trial's value and its step. For an evaluation, the best value: its checkpoint can be kept.
+    /// For a training metric, which is noisy, the mean over the last tenth of the lines.
     /// - log: the text of `metrics.jsonl`.
     pub fn value(&self, log: &str) -> Option<(f64, u64)> {
         let values = log.lines().filter_map(|line| {
@@ -61,7 +61,7 @@ impl Ranking {
         last.last().map(|(_, step)| (mean, *step))
     }
 
-    /// Sorts the best first; what has no value, or NaN, is last.
+    /// Sorts results, best first; those without a value, or with NaN, are last.
     pub fn sort<T>(&self, results: &mut [T], value: impl Fn(&T) -> Option<f64>) {
         let key = |result: &T| value(result).unwrap_or(f64::NAN);
         results.sort_by(|a, b| self.better.compare(key(a), key(b)));
@@ -98,7 +98,7 @@ mod tests {
             serde_json::to_string(&line).unwrap() + "\n"
         };
         let lines: String = values.iter().enumerate().map(line).collect();
-        // The last line of a run that was killed may be half written.
+        // The last line of a killed run may be incomplete.
         lines + "{\"step\":"
     }
 
@@ -117,29 +117,29 @@ mod tests {
         }
     }
 
-    /// A learning rate of 0 stays at the logarithm of the batch; a good one begins there too.
+    /// With a learning rate of 0 the loss stays at ln(batch), where good runs start too.
     #[test]
-    fn the_lowest_loss_wins_and_broken_trials_are_last() {
+    fn the_lowest_loss_ranks_first_and_failed_trials_last() {
         let ranking = Ranking::new(training(LOSS), None).unwrap();
         let useless = ranking.value(&log("loss", &[4.2; 20]));
         let falling: Vec<f64> = (0..20).map(|at| 4.5 - 0.2 * f64::from(at)).collect();
         let good = ranking.value(&log("loss", &falling));
-        let broken = ranking.value(&log("loss", &[]));
-        assert_eq!((useless, broken), (Some((4.2, 20)), None));
-        let mut results = [broken, useless, Some((f64::NAN, 20)), good];
+        let failed = ranking.value(&log("loss", &[]));
+        assert_eq!((useless, failed), (Some((4.2, 20)), None));
+        let mut results = [failed, useless, Some((f64::NAN, 20)), good];
         ranking.sort(&mut results, |result| result.map(|(value, _)| value));
         assert_eq!(results[..2], [good, useless]);
     }
 
     #[test]
-    fn evaluations_count_by_their_best_and_steps_by_their_last_lines() {
+    fn evaluations_count_by_their_best_value_and_training_by_its_last_lines() {
         let best = |info: MetricInfo, values: &[f64]| {
             let ranking = Ranking::new(evaluation(info), None).unwrap();
             ranking.value(&log(ranking.name(), values))
         };
         assert_eq!(best(TOP1, &[0.5, 0.8, 0.8, 0.7]), Some((0.8, 2)));
         assert_eq!(best(LOSS, &[2.0, 1.5, 1.75]), Some((1.5, 2)));
-        // What is NaN has no JSON number.
+        // JSON has no NaN: serde writes null.
         assert_eq!(best(LOSS, &[f64::NAN, 1.75]), Some((1.75, 2)));
         let last = |info: MetricInfo, values: &[f64]| {
             let ranking = Ranking::new(training(info), None).unwrap();
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_goal_overrides_and_a_metric_without_direction_needs_one() {
+    fn a_goal_overrides_the_direction_and_a_metric_without_one_needs_it() {
         let ranking = Ranking::new(training(LOSS), Some(Better::Higher)).unwrap();
         assert!(ranking.is_reversed());
         let mut results = [1.0, 2.0];

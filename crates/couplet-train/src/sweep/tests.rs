@@ -1,31 +1,31 @@
 use super::SweepConfig;
 
-fn table(more: &str) -> SweepConfig {
+fn config(more: &str) -> SweepConfig {
     let text = format!("name = \"s\"\nconfig = \"c.toml\"\nmetric = \"loss\"\n{more}");
     toml::from_str(&text).unwrap()
 }
 
 #[test]
 fn a_grid_has_every_combination() {
-    let grid = table("[keys]\n\"optimizer.lr\" = [1e-3, 1e-4]\nseed = [0, 1, 2]");
+    let grid = config("[keys]\n\"optimizer.lr\" = [1e-3, 1e-4]\nseed = [0, 1, 2]");
     let trials = grid.trials().unwrap();
     assert_eq!(trials.len(), 6);
-    let larger = table("[keys]\nseed = [0, 1]\n").trials().unwrap();
-    let small = table("[keys]\nseed = [1]\n").trials().unwrap();
+    let larger = config("[keys]\nseed = [0, 1]\n").trials().unwrap();
+    let small = config("[keys]\nseed = [1]\n").trials().unwrap();
     assert_eq!(larger[1], small[0]);
     assert_eq!(trials[1].set, ["optimizer.lr=0.001", "seed=1"]);
     assert_eq!(trials[5].set, ["optimizer.lr=0.0001", "seed=2"]);
 }
 
 #[test]
-fn draws_are_in_their_range_and_repeat() {
-    let table = table(
+fn draws_are_in_their_range_and_reproducible() {
+    let config = config(
         "search = { kind = \"random\", trials = 40, seed = 3 }\n[keys]\n\
          \"optimizer.lr\" = { min = 1e-4, max = 1e-2, scale = \"log\" }\n\
          \"loss.kind\" = [\"softmax\", \"sigmoid\"]",
     );
-    let trials = table.trials().unwrap();
-    assert_eq!(trials, table.trials().unwrap());
+    let trials = config.trials().unwrap();
+    assert_eq!(trials, config.trials().unwrap());
     let rates: Vec<f64> = (trials.iter())
         .map(|trial| {
             trial.set[0]
@@ -36,7 +36,7 @@ fn draws_are_in_their_range_and_repeat() {
         })
         .collect();
     assert!(rates.iter().all(|rate| (1e-4..1e-2).contains(rate)));
-    // Half of a logarithmic range lies below its geometric mean.
+    // Half of a logarithmic range is below its geometric mean.
     let low = rates.iter().filter(|rate| **rate < 1e-3).count();
     assert!((10..30).contains(&low), "{low}");
     let kinds: std::collections::HashSet<_> = trials.iter().map(|t| &t.set[1]).collect();
@@ -44,17 +44,17 @@ fn draws_are_in_their_range_and_repeat() {
 }
 
 #[test]
-fn keys_that_cannot_be_searched_are_named() {
+fn keys_that_cannot_be_searched_are_rejected() {
     for (more, message) in [
         ("[keys]", "at least one key"),
         ("[keys]\nseed = { min = 1, max = 2 }", "a grid needs a list"),
         ("[keys]\nseed = []", "an empty list"),
         (
             "search = { kind = \"random\", trials = 2 }\n[keys]\nlr = { min = 0.0, max = 1.0, scale = \"log\" }",
-            "needs a positive min",
+            "needs a positive `min`",
         ),
     ] {
-        let error = table(more).trials().unwrap_err();
+        let error = config(more).trials().unwrap_err();
         assert!(error.message.contains(message), "{error:?}");
     }
 }

@@ -7,12 +7,12 @@ use toml::Value;
 use super::config::{Range, Search, SweepConfig};
 use super::problem::Problem;
 
-/// One run of a sweep.
+/// A run of a sweep.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trial {
-    /// The name of its folder in the sweep's folder.
+    /// Name of the trial's folder in the sweep's folder.
     pub name: String,
-    /// The values that it sets, in the form of `--set`.
+    /// The values that the trial sets, in the form of `--set`.
     pub set: Vec<String>,
 }
 
@@ -46,7 +46,7 @@ impl SweepConfig {
         Ok(trials)
     }
 
-    /// Every combination, the last key changing first.
+    /// Every combination; the last key varies fastest.
     fn grid(&self) -> Result<Vec<Vec<String>>, Problem> {
         let mut sets: Vec<Vec<String>> = vec![Vec::new()];
         for (key, values) in &self.keys {
@@ -71,7 +71,7 @@ impl SweepConfig {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         bytes[8..16].copy_from_slice(&trial.to_le_bytes());
-        // One random stream per trial, from which the keys draw in order.
+        // One random stream per trial; the keys draw from it in order.
         let mut rng = ChaCha8Rng::from_seed(bytes);
         let mut set = Vec::new();
         for (key, values) in &self.keys {
@@ -103,10 +103,10 @@ impl SweepConfig {
     }
 }
 
-/// A name derived from the values that the trial sets, so that trials of a sweep that grows keep
-/// their folders.
+/// A name derived from the trial's values, so that trials keep their folders when a sweep is
+/// extended.
 fn trial_name(set: &[String]) -> String {
-    // 64-bit FNV-1a, which stays the same in every release.
+    // 64-bit FNV-1a: the same in every release, unlike std's hash.
     let hash = set
         .join("\n")
         .bytes()

@@ -1,4 +1,4 @@
-//! What a run that learns to tell classes starts from.
+//! The initial classification head of a run with `[classify]`.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -8,15 +8,15 @@ use couplet_model::{ClassifierHead, Clip};
 use super::TrainError;
 use crate::config::{Classes, HeadStart, ResolvedRun};
 
-/// The head of a run's first step.
+/// The head that a new run starts from: zeros, or the zero-shot classifier of the class names.
 pub(super) fn first_head(
     model: &Clip,
-    checked: &ResolvedRun,
+    run: &ResolvedRun,
     classes: &Classes,
     device: &Device,
 ) -> Result<ClassifierHead, TrainError> {
-    let data = &checked.data;
-    let spec = checked.config.model.spec();
+    let data = &run.data;
+    let spec = run.config.model.spec();
     let names = &classes.class_names;
     let weight = match classes.head {
         HeadStart::Zeros => Tensor::zeros([names.len(), spec.embed_dim], device),

@@ -1,4 +1,4 @@
-//! Why a run can fail.
+//! Errors of a run.
 
 use couplet_data::Skipped;
 use couplet_data::loader::LoaderError;
@@ -14,15 +14,15 @@ use crate::log::LogError;
 pub enum TrainError {
     #[error(transparent)]
     Data(#[from] LoaderError),
-    #[error("fewer than two pairs of [data.val] can be used{}", example(.0.as_ref()))]
+    #[error("[data.val]: fewer than two pairs can be used{}", example(.0.as_ref()))]
     NothingHeldOut(Option<Skipped>),
     #[error("cannot start the threads of the data loader")]
     Threads(#[source] std::io::Error),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error(
-        "step {step} could not be saved; {}. Make room and go on with --resume",
-        standing(last_good.as_deref())
+        "step {step} could not be saved; {}. Free disk space and continue with --resume",
+        resume_point(last_good.as_deref())
     )]
     NotSaved {
         step: u64,
@@ -32,14 +32,14 @@ pub enum TrainError {
     #[error(transparent)]
     Log(#[from] LogError),
     #[error(
-        "the run's log could not be written; {}. Make room and go on with --resume",
-        standing(last_good.as_deref())
+        "the run's log could not be written; {}. Free disk space and continue with --resume",
+        resume_point(last_good.as_deref())
     )]
     NotLogged {
         source: LogError,
         last_good: Option<String>,
     },
-    #[error("`device` cannot be used")]
+    #[error("device: cannot be used")]
     Device(#[from] DeviceError),
     #[error(transparent)]
     Weights(#[from] FolderError),
@@ -49,8 +49,8 @@ pub enum TrainError {
     Tokenizer(#[from] MissingTokenizer),
     #[error(
         "step {step}: the loss is {loss} and the gradient norm {grad_norm}; {}. Try a lower \
-         optimizer.lr, a longer schedule.warmup, or optimizer.clip_norm = 1.0",
-        standing(last_good.as_deref())
+         `optimizer.lr`, a longer `schedule.warmup` or `optimizer.clip_norm = 1.0`",
+        resume_point(last_good.as_deref())
     )]
     NotFinite {
         step: u64,
@@ -59,9 +59,9 @@ pub enum TrainError {
         last_good: Option<String>,
     },
     #[error(
-        "step {step}: f16 overflows at any loss scale (the loss is {loss}); {}. Try precision = \
-         \"bf16\", which has the range of f32, or a lower optimizer.lr",
-        standing(last_good.as_deref())
+        "step {step}: f16 overflows at any loss scale (the loss is {loss}); {}. Try \
+         `precision = \"bf16\"`, which has the range of f32, or a lower `optimizer.lr`",
+        resume_point(last_good.as_deref())
     )]
     F16Exhausted {
         step: u64,
@@ -76,8 +76,8 @@ fn example(bad: Option<&Skipped>) -> String {
     })
 }
 
-/// What a failed run can go on from.
-fn standing(last_good: Option<&str>) -> String {
+/// The checkpoint from which a failed run can resume.
+fn resume_point(last_good: Option<&str>) -> String {
     match last_good {
         Some(path) => format!("the last good checkpoint is {path}"),
         None => "there is no checkpoint yet".to_string(),

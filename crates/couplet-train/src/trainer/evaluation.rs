@@ -1,4 +1,4 @@
-//! Evaluations between steps, and what they decide.
+//! Evaluations between steps, and the best checkpoint by their metrics.
 
 use std::error::Error;
 use std::time::Instant;
@@ -20,25 +20,25 @@ use crate::observer::{EpochSummary, Event, Observer};
 use crate::trainer::held_out::held_out;
 
 impl Trainer<'_> {
-    /// Runs the evaluations that are due after this step. One that fails costs its numbers,
-    /// not the run.
+    /// Runs the evaluations that are due after this step. One that fails is reported as a warning;
+    /// the run continues.
     pub(super) fn evaluate(
         &mut self,
         observer: &mut dyn Observer,
     ) -> Result<Vec<Report>, TrainError> {
         let step = self.state.step;
-        let is_last = step == self.checked.schedule.total_steps;
-        let checked = self.checked;
+        let is_last = step == self.run.schedule.total_steps;
+        let run = self.run;
         let is_due = |every: u64| is_last || step.is_multiple_of(every);
         let mut reports = Vec::new();
-        for eval in checked.evals.iter().filter(|eval| is_due(eval.every_steps)) {
+        for eval in run.evals.iter().filter(|eval| is_due(eval.every_steps)) {
             let (encoder, head) = self.encoder(eval.weights)?;
             let model = (&encoder, head.as_ref());
             let (report, skipped) = match self.evaluate_one(eval, model, observer) {
                 Ok(outcome) => outcome,
                 Err(error) => {
                     let (name, causes) = (eval.name(), with_causes(&*error));
-                    let text = format!("step {step}: {name} was not evaluated: {causes}");
+                    let text = format!("step {step}: could not evaluate {name}: {causes}");
                     observer.event(Event::Warning(&text));
                     continue;
                 }
@@ -48,7 +48,7 @@ impl Trainer<'_> {
                     .reported_unreadable
                     .insert((sample.shard.clone(), sample.key.clone()))
                 {
-                    observer.event(Event::Warning(&format!("not evaluated: {sample}")));
+                    observer.event(Event::Warning(&format!("skipped in evaluation: {sample}")));
                 }
             }
             let head = self.line_head();
@@ -60,7 +60,7 @@ impl Trainer<'_> {
             reports.push(report);
         }
         if !reports.is_empty() {
-            // Evaluation's time is not training's.
+            // Evaluation does not count towards training speed.
             self.window = Window::new();
         }
         Ok(reports)
@@ -72,41 +72,43 @@ impl Trainer<'_> {
         (encoder, head): (&Encoder, Option<&ClassifierHead>),
         observer: &mut dyn Observer,
     ) -> Result<(Report, Vec<Skipped>), Box<dyn Error>> {
-        // A text tower that stays as it is gives the same classes each time.
+        // A frozen text tower gives the same class features each time.
         let cache = (!self.context.trains_text())
             .then(|| FeatureCache::of_texts(&self.folder.cache(), encoder));
         let options = EvalOptions {
-            max_image_pixels: self.checked.config.data.max_image_pixels,
+            max_image_pixels: self.run.config.data.max_image_pixels,
             cache: cache.as_ref(),
         };
-        let mut tell = |done, images| {
+        let mut progress = |done, images| {
             observer.event(Event::Evaluating {
                 dataset: eval.name(),
                 done,
                 images,
             });
         };
-        let both = |found: Classification| (found.report, found.skipped);
+        let parts = |result: Classification| (result.report, result.skipped);
         match &eval.target {
             EvalTarget::ZeroShot(dataset) => {
                 let images = dataset.images.len();
-                let tell = |done| tell(done, images);
-                Ok(both(zero_shot(encoder, dataset, options, tell)?))
+                let progress = |done| progress(done, images);
+                Ok(parts(zero_shot(encoder, dataset, options, progress)?))
             }
             EvalTarget::Classification(dataset) => {
                 let images = dataset.images.len();
                 let head = head.ok_or("the model has no head")?;
-                let tell = |done| tell(done, images);
-                Ok(both(classification(encoder, head, dataset, options, tell)?))
+                let progress = |done| progress(done, images);
+                Ok(parts(classification(
+                    encoder, head, dataset, options, progress,
+                )?))
             }
             EvalTarget::Retrieval(dataset) => {
                 let images = dataset.images.len();
-                let tell = |done| tell(done, images);
-                Ok(retrieval(encoder, dataset, options, tell)?)
+                let progress = |done| progress(done, images);
+                Ok(retrieval(encoder, dataset, options, progress)?)
             }
             EvalTarget::HeldOut(data) => {
-                let (loss, chunk) = (self.checked.config.loss, self.context.micro_batch);
-                Ok(held_out(encoder, data, loss, chunk, tell)?)
+                let (loss, chunk) = (self.run.config.loss, self.context.micro_batch);
+                Ok(held_out(encoder, data, loss, chunk, progress)?)
             }
         }
     }
@@ -120,43 +122,45 @@ impl Trainer<'_> {
             _ => self.model().valid(),
         };
         let (model, head) = model.split_head();
-        let tokenizer = self.checked.data.tokens.tokenizer.clone();
+        let tokenizer = self.run.data.tokens.tokenizer.clone();
         let encoder = Encoder::new(model, &self.spec, &self.preprocess, tokenizer)?;
         Ok((encoder, head))
     }
 
-    /// Whether one of the reports holds the best value so far.
-    pub(super) fn note_best(&mut self, reports: &[Report]) -> bool {
-        let Some(wanted) = &self.checked.config.checkpoint.best else {
+    /// Records the metric of `checkpoint.best` if a report has its best value so far.
+    /// - returns whether it has.
+    pub(super) fn update_best(&mut self, reports: &[Report]) -> bool {
+        let Some(name) = &self.run.config.checkpoint.best else {
             return false;
         };
         let metric = reports.iter().find_map(|report| {
             let mut metrics = report.metrics.0.iter();
-            metrics.find(|metric| metric.info.logged_as(&report.dataset) == *wanted)
+            metrics.find(|metric| metric.info.logged_as(&report.dataset) == *name)
         });
         let Some(&Metric { info, value }) = metric else {
             return false;
         };
         let best = self.state.best.as_ref();
-        let best = best.filter(|best| best.metric == *wanted);
+        let best = best.filter(|best| best.metric == *name);
         let is_better = |better: Better| {
-            // A checkpoint without a number is not the best, even if it is the first.
+            // NaN is never the best, not even as the first value.
             !value.is_nan() && best.is_none_or(|best| better.is_better(value, best.value))
         };
         if !info.better.is_some_and(is_better) {
             return false;
         }
         self.state.best = Some(BestState {
-            metric: wanted.clone(),
+            metric: name.clone(),
             value,
             step: self.state.step,
         });
         true
     }
 
+    /// Reports the epoch's summary after its last step.
     pub(super) fn end_of_epoch(&mut self, reports: Vec<Report>, observer: &mut dyn Observer) {
-        let per_epoch = self.checked.sizes.steps_per_epoch;
-        let is_last = self.state.step == self.checked.schedule.total_steps;
+        let per_epoch = self.run.sizes.steps_per_epoch;
+        let is_last = self.state.step == self.run.schedule.total_steps;
         if !self.state.step.is_multiple_of(per_epoch) && !is_last {
             return;
         }

@@ -1,4 +1,4 @@
-//! The training loss over pairs that are not trained on, and retrieval among them.
+//! Evaluation on held-out pairs: the training loss, and retrieval among them.
 
 use burn::module::Param;
 use burn::tensor::Tensor;
@@ -12,11 +12,15 @@ use couplet_model::l2_normalize;
 use super::TrainError;
 use crate::config::{HELD_OUT, ResolvedData};
 
-/// Reads the pairs in batches as large as in training, without augmentation, each once and
-/// in an order that is the same each time; the last batch is as large as what is left. As in
-/// open_clip, a batch's loss weighs as many pairs as it has.
-/// - chunk: pairs that are encoded at once.
-/// - progress: told how many pairs are done, and of how many.
+/// Evaluates every pair once, without augmentation, in batches of the training size and in the
+/// same order each time; the last batch may be smaller. As in open_clip, a batch's loss is
+/// weighted by its number of pairs.
+/// - chunk: pairs to encode at once.
+/// - progress: called with the number of pairs done and their total.
+/// - returns the report, and the samples that were skipped.
+///
+/// # Errors
+/// If the data cannot be read, or fewer than two pairs can be used.
 pub(super) fn held_out(
     encoder: &Encoder,
     data: &ResolvedData,
@@ -28,10 +32,10 @@ pub(super) fn held_out(
     let loader = loader.map_err(TrainError::Threads)?;
     let model = encoder.model();
     let (mut images, mut texts, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut sum, mut pairs, mut is_over) = (0.0, 0, false);
-    while !is_over {
+    let (mut sum, mut pairs, mut is_last) = (0.0, 0, false);
+    while !is_last {
         let mut batch = loader.next_batch()?;
-        is_over = batch.next.epoch > 0;
+        is_last = batch.next.epoch > 0;
         skipped.append(&mut batch.skipped);
         if batch.is_empty() {
             continue;

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::checkpoint::{Checkpoint, Contents, RunFolder, TrainerState};
 use crate::config::ResolvedRun;
-use crate::diagnosis::{Diagnosis, Vitals, copied_captions};
+use crate::diagnosis::{Diagnosis, StepStats, duplicate_captions};
 use crate::duration::Unit;
 use crate::ema::Ema;
 use crate::log::{JsonLines, LineHead, LogError, TrainLine, skipped_line};
@@ -33,28 +33,29 @@ pub use error::TrainError;
 /// is one.
 ///
 /// # Errors
-/// If data, disk or arithmetic fail; the last checkpoint is unchanged.
+/// If reading data or writing files fails, or the loss is not finite; the last checkpoint is
+/// unchanged.
 pub fn train(
-    checked: &ResolvedRun,
+    run: &ResolvedRun,
     folder: &RunFolder,
     stop: &StopSignal,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, TrainError> {
-    let mut trainer = Trainer::open(checked, folder)?;
-    let loader = checked.data.start_loader(trainer.state.position.clone());
+    let mut trainer = Trainer::open(run, folder)?;
+    let loader = run.data.start_loader(trainer.state.position.clone());
     let loader = loader.map_err(TrainError::Threads)?;
     observer.event(Event::Started(&trainer.sizes()));
     for note in &trainer.notes {
         observer.event(Event::Note(note));
     }
     trainer.warn_of_micro_batches(observer);
-    if trainer.state.step >= checked.schedule.total_steps {
+    if trainer.state.step >= run.schedule.total_steps {
         return Ok(trainer.outcome(StopReason::AlreadyFinished));
     }
-    if let Some(warning) = checked.memory_warning(trainer.model(), trainer.checkpoint.is_some()) {
+    if let Some(warning) = run.memory_warning(trainer.model(), trainer.checkpoint.is_some()) {
         observer.event(Event::Warning(&warning));
     }
-    let outcome = trainer.run(&loader, stop, observer);
+    let outcome = trainer.train(&loader, stop, observer);
     outcome.map_err(|error| match error {
         TrainError::Log(source) => TrainError::NotLogged {
             source,
@@ -64,10 +65,11 @@ pub fn train(
     })
 }
 
-/// Time since the line before, and how much of it was spent waiting for data.
+/// The period since the last log line.
 struct Window {
     start: Instant,
     steps: u64,
+    /// Seconds spent waiting for data.
     waited: f64,
 }
 
@@ -82,12 +84,12 @@ impl Window {
 }
 
 struct Trainer<'a> {
-    checked: &'a ResolvedRun,
+    run: &'a ResolvedRun,
     folder: &'a RunFolder,
     spec: ModelSpec,
     preprocess: PreprocessSpec,
     context: StepContext,
-    /// `None` while a step replaces it.
+    /// `None` only while a step updates it.
     model: Option<Clip>,
     optimizer: ModelOptimizer,
     ema: Option<Ema>,
@@ -99,15 +101,16 @@ struct Trainer<'a> {
     checkpoint: Option<Checkpoint>,
     /// How the initial weights were changed.
     notes: Vec<String>,
-    /// Samples that an evaluation could not read, each of which is reported once.
+    /// Samples that evaluations skipped, each of which is reported once.
     reported_unreadable: HashSet<(String, String)>,
     window: Window,
-    /// The time that the loader's threads had spent at the last batch.
+    /// Time spent by the loader's threads, up to the last batch.
     loading: StageTimes,
-    /// The same when the last line was written.
+    /// The same, up to the last log line.
     loading_before: StageTimes,
-    /// Seconds of training before this process, and when it began.
+    /// Seconds of training before this process.
     time_before: f64,
+    /// When this process began training.
     started: Instant,
     epoch_started: Instant,
     saved_at: Instant,
@@ -115,26 +118,26 @@ struct Trainer<'a> {
 
 impl Trainer<'_> {
     /// The training loop: steps until the schedule ends or `stop` is set.
-    fn run(
+    fn train(
         &mut self,
         loader: &Loader,
         stop: &StopSignal,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainError> {
-        while self.state.step < self.checked.schedule.total_steps {
+        while self.state.step < self.run.schedule.total_steps {
             let batch = self.next_batch(loader, observer)?;
             let updated = self.step(batch, observer)?;
             let mut improved = false;
             if updated {
                 let reports = self.evaluate(observer)?;
-                improved = self.note_best(&reports);
+                improved = self.update_best(&reports);
                 self.end_of_epoch(reports, observer);
             }
             let stopping = self.context.comm.any(stop.is_set());
             if improved || stopping || (updated && self.checkpoint_is_due()) {
                 self.save(observer)?;
             }
-            if stopping && self.state.step < self.checked.schedule.total_steps {
+            if stopping && self.state.step < self.run.schedule.total_steps {
                 return Ok(self.outcome(StopReason::Interrupted));
             }
         }
@@ -148,21 +151,22 @@ impl Trainer<'_> {
     fn sizes(&self) -> RunSizes {
         RunSizes {
             parameters: self.model().num_params(),
-            samples_per_epoch: self.checked.data.epoch_len,
-            batch_size: self.checked.sizes.batch_size,
-            steps_per_epoch: self.checked.sizes.steps_per_epoch,
-            total_steps: self.checked.schedule.total_steps,
-            log_steps: self.checked.log_steps(),
+            samples_per_epoch: self.run.data.epoch_len,
+            batch_size: self.run.sizes.batch_size,
+            steps_per_epoch: self.run.sizes.steps_per_epoch,
+            total_steps: self.run.schedule.total_steps,
+            log_steps: self.run.log_steps(),
             done_steps: self.state.step,
-            device: self.checked.config.device.resolved().to_string(),
+            device: self.run.config.device.resolved().to_string(),
         }
     }
 
     /// The epoch of the last step, counted from 1.
     fn epoch(&self) -> u64 {
-        self.state.step.saturating_sub(1) / self.checked.sizes.steps_per_epoch + 1
+        self.state.step.saturating_sub(1) / self.run.sizes.steps_per_epoch + 1
     }
 
+    /// Seconds of training so far, over all resumes.
     fn seconds(&self) -> f64 {
         self.time_before + self.started.elapsed().as_secs_f64()
     }
@@ -192,12 +196,13 @@ impl Trainer<'_> {
         Ok(batch?)
     }
 
-    /// - returns whether the parameters were updated: not if f16 overflowed.
+    /// Trains on one batch.
+    /// - returns whether the parameters were updated: false if f16 overflowed.
     fn step(&mut self, batch: HostBatch, observer: &mut dyn Observer) -> Result<bool, TrainError> {
-        let lr = self.checked.schedule.learning_rate(self.state.step);
+        let lr = self.run.schedule.learning_rate(self.state.step);
         let model = self.model.take().expect("there is a model between steps");
         let forward = ForwardContext {
-            seed: self.checked.config.seed,
+            seed: self.run.config.seed,
             step: self.state.step,
             first_row: (self.context.comm.rank() * batch.len()) as u64,
         };
@@ -206,15 +211,15 @@ impl Trainer<'_> {
             loss_scale: self.loss_scale().unwrap_or(1.0),
         };
         let next = batch.next.clone();
-        let copied_captions = match self.context.objective {
-            Objective::Contrast(_) => copied_captions(&batch),
+        let duplicate_captions = match self.context.objective {
+            Objective::Contrast(_) => duplicate_captions(&batch),
             Objective::Classify { .. } => 0.0,
         };
         let optimizer = &mut self.optimizer;
         let (model, report) = step(model, optimizer, batch, &forward, settings, &self.context);
         self.model = Some(model);
         self.state.position = next;
-        self.state.loss_scale.note(report.updated);
+        self.state.loss_scale.update(report.updated);
         if !report.updated {
             self.overflowed(report, observer)?;
             return Ok(false);
@@ -223,31 +228,32 @@ impl Trainer<'_> {
             ema.update(model, self.state.step);
         }
         self.state.step += 1;
-        self.state.samples_seen += self.checked.sizes.batch_size;
+        self.state.samples_seen += self.run.sizes.batch_size;
         self.state.epoch_loss += report.loss;
         self.window.steps += 1;
         let line = self.train_line(report, lr);
         let mut data_wait = None;
-        let is_last = self.state.step == self.checked.schedule.total_steps;
-        if is_last || self.state.step.is_multiple_of(self.checked.log_steps()) {
+        let is_last = self.state.step == self.run.schedule.total_steps;
+        if is_last || self.state.step.is_multiple_of(self.run.log_steps()) {
             self.write_metrics(&line, observer)?;
             data_wait = Some((line.data_wait, self.loading.since(&self.loading_before)));
             self.loading_before = self.loading;
             self.window = Window::new();
         }
         observer.event(Event::Step(&line));
-        self.diagnose(&line, copied_captions, data_wait, observer);
+        self.diagnose(&line, duplicate_captions, data_wait, observer);
         Ok(true)
     }
 
-    /// The factor on f16's gradients.
+    /// The factor on gradients; `None` unless the precision is f16.
     fn loss_scale(&self) -> Option<f64> {
-        let is_f16 = self.checked.config.precision == Precision::F16;
+        let is_f16 = self.run.config.precision == Precision::F16;
         is_f16.then_some(self.state.loss_scale.scale)
     }
 
-    /// Handles a step whose numbers are not finite. In f16 the next step has a smaller loss scale,
-    /// and neither schedule nor average advance; in other precisions the run ends.
+    /// Handles a step with a loss or gradient that is not finite. In f16 the next step has a smaller
+    /// loss scale, and the schedule and the weight average do not advance; in other precisions the
+    /// run ends.
     fn overflowed(
         &mut self,
         report: StepReport,
@@ -275,66 +281,67 @@ impl Trainer<'_> {
         let line = skipped_line(&self.line_head(), scale);
         self.write_metrics(&line, observer)?;
         observer.event(Event::Warning(&format!(
-            "f16 overflowed: step {step} is skipped and tried again with the next batch, the \
-             loss scale is {scale} now"
+            "f16 overflowed: step {step} is repeated with the next batch; the loss scale is now \
+             {scale}"
         )));
         Ok(())
     }
 
+    /// Sends the warnings that are due after a step.
     fn diagnose(
         &mut self,
         line: &TrainLine,
-        copied_captions: f64,
+        duplicate_captions: f64,
         data_wait: Option<(f64, StageTimes)>,
         observer: &mut dyn Observer,
     ) {
         #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^53")]
-        let choices = match &self.checked.data.classes {
+        let choices = match &self.run.data.classes {
             Some(classes) => classes.class_names.len() as f64,
-            None => self.checked.sizes.batch_size as f64,
+            None => self.run.sizes.batch_size as f64,
         };
         let is_pairwise = matches!(
             self.context.objective,
             Objective::Contrast(Loss::Sigmoid(_))
         );
-        let words = self.diagnosis.observe(&Vitals {
+        let warnings = self.diagnosis.observe(&StepStats {
             loss: line.loss,
             chance_loss: (!is_pairwise).then_some(choices.ln()),
             grad_norm: line.grad_norm,
             logit_scale: line.logit_scale,
-            copied_captions,
+            duplicate_captions,
             data_wait,
         });
-        for text in words {
+        for text in warnings {
             observer.event(Event::Warning(&format!("step {}: {text}", line.step)));
         }
     }
 
-    /// Batch norms read a micro-batch, not the batch.
+    /// Warns that batch norms see one micro-batch at a time.
     fn warn_of_micro_batches(&self, observer: &mut dyn Observer) {
-        let (micro, batch) = (self.context.micro_batch, self.checked.config.batch.global);
+        let (micro, batch) = (self.context.micro_batch, self.run.config.batch.global);
         if self.spec.image.has_batch_norm() && self.context.trains_image() && micro < batch {
             observer.event(Event::Warning(&format!(
-                "the ResNet's batch norms see batch.micro = {micro} images at once: gradients are \
-                 those of a batch of {batch} but for their statistics"
+                "the ResNet's batch norms compute their statistics over `batch.micro` = {micro} images; \
+                 the gradients are otherwise those of a batch of {batch}"
             )));
         }
     }
 
-    /// Appends a line to `metrics.jsonl` and its numbers to the event file. An error of the event
-    /// file does not end the run.
+    /// Appends a line to `metrics.jsonl` and its numbers to the event file. If the event file cannot
+    /// be written, the run continues without it.
     fn write_metrics(
         &mut self,
         line: &impl Serialize,
         observer: &mut dyn Observer,
     ) -> Result<(), LogError> {
         self.metrics.write(line)?;
-        let line = serde_json::to_value(line).expect("log lines have a JSON form");
+        let line = serde_json::to_value(line).expect("log lines serialise");
         let written = self.events.as_mut().map(|events| events.write(&line));
         if let Some(Err(error)) = written {
             self.events = None;
             let text = format!(
-                "no more TensorBoard events are written: {}",
+                "stopped writing TensorBoard events: {}",
                 with_causes(&error)
             );
             observer.event(Event::Warning(&text));
@@ -351,6 +358,7 @@ impl Trainer<'_> {
         }
     }
 
+    /// The path of the latest checkpoint.
     fn last_good(&self) -> Option<String> {
         let path = |checkpoint: &Checkpoint| checkpoint.path.display().to_string();
         self.checkpoint.as_ref().map(path)
@@ -359,7 +367,7 @@ impl Trainer<'_> {
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     fn train_line(&self, report: StepReport, lr: f64) -> TrainLine {
         let seconds = self.window.start.elapsed().as_secs_f64();
-        let samples = self.window.steps * self.checked.sizes.batch_size;
+        let samples = self.window.steps * self.run.sizes.batch_size;
         let logit_scale: f32 = self.model().logit_scale.val().exp().into_scalar();
         TrainLine {
             step: self.state.step,
@@ -378,9 +386,9 @@ impl Trainer<'_> {
 
     fn checkpoint_is_due(&self) -> bool {
         let step = self.state.step;
-        step == self.checked.schedule.total_steps
+        step == self.run.schedule.total_steps
             || self
-                .checked
+                .run
                 .config
                 .checkpoint
                 .every
@@ -389,7 +397,7 @@ impl Trainer<'_> {
                 .any(|every| match every.unit {
                     Unit::Minutes => self.saved_at.elapsed().as_secs_f64() >= every.amount * 60.0,
                     _ => every
-                        .steps(self.checked.sizes)
+                        .steps(self.run.sizes)
                         .is_some_and(|steps| step.is_multiple_of(steps.max(1))),
                 })
     }
@@ -397,7 +405,7 @@ impl Trainer<'_> {
     fn save(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let is_saved = |checkpoint: &Checkpoint| checkpoint.step == self.state.step;
         if self.checkpoint.as_ref().is_some_and(is_saved) {
-            // Only batches that f16 skipped came since; a resumed run skips them again.
+            // Since then f16 has only skipped batches; a resumed run skips them again.
             return Ok(());
         }
         self.state.time = self.seconds();
@@ -407,14 +415,14 @@ impl Trainer<'_> {
             model: self.model(),
             spec: &self.spec,
             preprocess: &self.preprocess,
-            tokens: &self.checked.data.tokens,
+            tokens: &self.run.data.tokens,
             optimizer: &self.optimizer,
             ema: self.ema.as_ref().map(Ema::model),
-            judged: self.checked.eval_weights(),
-            classes: self.checked.data.classes.as_ref(),
+            eval_weights: self.run.eval_weights(),
+            classes: self.run.data.classes.as_ref(),
             state: self.state.clone(),
         };
-        let keep = self.checked.config.checkpoint.keep;
+        let keep = self.run.config.checkpoint.keep;
         let saved = self.folder.save(&contents, keep);
         let checkpoint = saved.map_err(|source| TrainError::NotSaved {
             step: self.state.step,

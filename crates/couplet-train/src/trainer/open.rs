@@ -1,4 +1,4 @@
-//! What a run begins with, or goes on from.
+//! The state that a run starts or resumes from.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -20,16 +20,17 @@ use crate::step::{StepContext, StepOptions};
 use crate::tensorboard::EventFile;
 
 impl<'a> Trainer<'a> {
-    pub(super) fn open(
-        checked: &'a ResolvedRun,
-        folder: &'a RunFolder,
-    ) -> Result<Self, TrainError> {
-        let config = &checked.config;
+    /// Loads the folder's latest checkpoint, or initialises a new run.
+    ///
+    /// # Errors
+    /// If the device, the weights or the run's files cannot be opened.
+    pub(super) fn open(run: &'a ResolvedRun, folder: &'a RunFolder) -> Result<Self, TrainError> {
+        let config = &run.config;
         let device = config.device.open()?.autodiff();
         let spec = config.model.spec();
         let mut optimizer = ModelOptimizer::new(&config.optimizer, &spec);
         let checkpoint = folder.latest()?;
-        let preprocess = checked.data.preprocess.clone();
+        let preprocess = run.data.preprocess.clone();
         let mut notes = Vec::new();
         let model = match (&checkpoint, &config.model.weights) {
             (Some(checkpoint), _) => couplet_model::load(&checkpoint.path, None, &device)?.model,
@@ -41,11 +42,11 @@ impl<'a> Trainer<'a> {
             (None, None) => Clip::init(&spec, config.seed, &device),
         };
         let model = (model.freeze(config.freeze, &spec)).with_precision(config.precision);
-        let model = match &checked.data.classes {
+        let model = match &run.data.classes {
             Some(classes) => {
                 let head = match &checkpoint {
                     Some(checkpoint) => checkpoint.load_head(HEAD_FILE, &device)?,
-                    None => first_head(&model, checked, classes, &device)?,
+                    None => first_head(&model, run, classes, &device)?,
                 };
                 model.with_head(head).freeze_all_but_classifier()
             }
@@ -55,17 +56,17 @@ impl<'a> Trainer<'a> {
             Some(checkpoint) => folder.load(checkpoint, &model, &mut optimizer)?,
             None => TrainerState::default(),
         };
-        let average = |table| -> Result<Ema, TrainError> {
-            let on_host = device.clone().without_autodiff();
+        let average = |ema_config| -> Result<Ema, TrainError> {
+            let without_graph = device.clone().without_autodiff();
             let start = match (&checkpoint, model.head()) {
-                (Some(checkpoint), None) => checkpoint.load_ema(&on_host)?,
+                (Some(checkpoint), None) => checkpoint.load_ema(&without_graph)?,
                 (Some(checkpoint), Some(_)) => {
-                    let head = checkpoint.load_head(EMA_HEAD_FILE, &on_host)?;
-                    checkpoint.load_ema(&on_host)?.with_head(head)
+                    let head = checkpoint.load_head(EMA_HEAD_FILE, &without_graph)?;
+                    checkpoint.load_ema(&without_graph)?.with_head(head)
                 }
                 (None, _) => model.valid(),
             };
-            Ok(Ema::new(table, start.with_precision(config.precision)))
+            Ok(Ema::new(ema_config, start.with_precision(config.precision)))
         };
         let ema = config.ema.map(average).transpose()?;
         let events = (config.log.tensorboard)
@@ -90,7 +91,7 @@ impl<'a> Trainer<'a> {
             skipped: JsonLines::open(&folder.skipped(), state.skipped_len)?,
             context: context.map_err(TrainError::Threads)?,
             time_before: state.time,
-            checked,
+            run,
             folder,
             spec,
             preprocess,

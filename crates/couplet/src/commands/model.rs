@@ -133,8 +133,8 @@ fn print_spec(name: &str, spec: &ModelSpec) {
             cost.flops / 1e9
         );
     };
-    tower("image tower", cost.image, image_in_words(spec));
-    tower("text tower", cost.text, text_in_words(spec));
+    tower("image tower", cost.image, describe_image_tower(spec));
+    tower("text tower", cost.text, describe_text_tower(spec));
     let both = TowerCost {
         parameters: cost.image.parameters + cost.text.parameters,
         flops: cost.image.flops + cost.text.flops,
@@ -143,7 +143,7 @@ fn print_spec(name: &str, spec: &ModelSpec) {
     tower("total", both, format!("for one image and one text{bias}"));
 }
 
-fn image_in_words(spec: &ModelSpec) -> String {
+fn describe_image_tower(spec: &ModelSpec) -> String {
     match &spec.image {
         ImageTowerSpec::Vit(vit) => {
             let pool = match (vit.attention_pool, vit.pool) {
@@ -171,7 +171,7 @@ fn image_in_words(spec: &ModelSpec) -> String {
     }
 }
 
-fn text_in_words(spec: &ModelSpec) -> String {
+fn describe_text_tower(spec: &ModelSpec) -> String {
     let text = &spec.text;
     let pool = match text.pool {
         TextPool::Argmax => "end token".to_string(),

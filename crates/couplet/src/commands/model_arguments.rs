@@ -1,4 +1,4 @@
-//! The model that a command opens, and where it runs.
+//! The model that a command opens, and the device that it runs on.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ pub(crate) struct ModelArguments {
     pub options: ModelOptions,
 }
 
-/// A model that is not needed where features are given.
+/// An optional model: not needed if features are given.
 #[derive(Debug, Args)]
 pub(crate) struct OptionalModel {
     /// Model to open: a run's folder, a checkpoint, an open_clip or Hugging Face folder, or a
@@ -31,7 +31,7 @@ pub(crate) struct OptionalModel {
     pub options: ModelOptions,
 }
 
-/// How a model is opened.
+/// Options for opening a model.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ModelOptions {
     /// Architecture of weights that come without one: a preset or an open_clip config file

@@ -30,14 +30,14 @@ pub(crate) struct PlanArguments {
 const MIB: f64 = (1 << 20) as f64;
 
 pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<u8> {
-    let checked = ResolvedRun::open(
+    let run = ResolvedRun::open(
         &arguments.config.path,
         &arguments.config.set,
         DeviceCheck::Skip,
     )?;
-    let plan = checked.plan(arguments.caption_tokens);
+    let plan = run.plan(arguments.caption_tokens);
     let speed = if arguments.measure {
-        Some(checked.measure_speed(&plan)?)
+        Some(run.measure_speed(&plan)?)
     } else {
         arguments.speed
     };
@@ -128,7 +128,7 @@ fn print(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) {
         ),
     );
     print_memory(plan);
-    print_line("time", time_in_words(arguments, plan, speed));
+    print_line("time", describe_time(arguments, plan, speed));
 }
 
 fn print_line(name: &str, text: impl Display) {
@@ -156,7 +156,7 @@ fn print_memory(plan: &RunPlan) {
     );
 }
 
-fn time_in_words(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) -> String {
+fn describe_time(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) -> String {
     let Some(speed) = speed else {
         return "unknown; give --speed SAMPLES/S or --measure".into();
     };
@@ -165,7 +165,7 @@ fn time_in_words(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) 
     } else {
         ""
     };
-    let (time, speed) = (in_words(seconds(plan, speed)), rounded(speed));
+    let (time, speed) = (format_duration(seconds(plan, speed)), rounded(speed));
     format!("{time} for all steps at {speed} samples/s{source}")
 }
 
@@ -178,7 +178,7 @@ fn rounded(number: f64) -> String {
     }
 }
 
-fn in_words(seconds: f64) -> String {
+fn format_duration(seconds: f64) -> String {
     match seconds {
         s if s < 120.0 => format!("{s:.0} s"),
         s if s < 7_200.0 => format!("{:.0} min", s / 60.0),
@@ -193,10 +193,10 @@ mod tests {
 
     #[test]
     fn times_and_speeds_are_rounded_to_three_significant_digits() {
-        assert_eq!(in_words(59.6), "60 s");
-        assert_eq!(in_words(600.0), "10 min");
-        assert_eq!(in_words(9_000.0), "2.5 h");
-        assert_eq!(in_words(864_000.0), "10.0 days");
+        assert_eq!(format_duration(59.6), "60 s");
+        assert_eq!(format_duration(600.0), "10 min");
+        assert_eq!(format_duration(9_000.0), "2.5 h");
+        assert_eq!(format_duration(864_000.0), "10.0 days");
         assert_eq!([543.2, 54.32, 5.432].map(rounded), ["543", "54.3", "5.432"]);
     }
 }

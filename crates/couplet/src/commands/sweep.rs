@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &SweepArguments) -> anyhow::Result<u8> {
             );
             return Ok(exit_code::INTERRUPTED);
         };
-        println!("{}", in_words(&result, metric, unit));
+        println!("{}", describe(&result, metric, unit));
         results.push(result);
         sweep.rank(&mut results)?;
     }
@@ -60,7 +60,7 @@ pub(crate) fn run(arguments: &SweepArguments) -> anyhow::Result<u8> {
     })
 }
 
-fn in_words(result: &TrialResult, metric: &str, unit: Unit) -> String {
+fn describe(result: &TrialResult, metric: &str, unit: Unit) -> String {
     match (result.value, result.step, &result.error) {
         (Some(value), Some(step), _) => {
             format!("{metric} = {} at step {step}", unit.format(value))

@@ -38,8 +38,8 @@ pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<u8> {
         check_dashboard()?;
     }
     let ConfigArguments { path, set } = &arguments.config;
-    let checked = ResolvedRun::open(path, set, DeviceCheck::Local)?;
-    let config = &checked.config;
+    let run = ResolvedRun::open(path, set, DeviceCheck::Local)?;
+    let config = &run.config;
     let default_path = || Path::new("runs").join(&config.name);
     let path = arguments.run_dir.clone().unwrap_or_else(default_path);
     let folder = if arguments.resume {
@@ -54,11 +54,11 @@ pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<u8> {
     }
     let stop = stop_on_signals()?;
     let mut screen = screen(arguments, &stop);
-    let outcome = couplet_train::train(&checked, &folder, &stop, screen.as_mut());
+    let outcome = couplet_train::train(&run, &folder, &stop, screen.as_mut());
     screen.finish();
     let outcome = outcome
         .map_err(|error| anyhow!(error).context(format!("{}: the run failed", path.display())))?;
-    print_outcome(arguments, &checked.config, &path, &outcome);
+    print_outcome(arguments, &run.config, &path, &outcome);
     Ok(match outcome.ending {
         StopReason::Interrupted => exit_code::INTERRUPTED,
         StopReason::Finished | StopReason::AlreadyFinished => exit_code::DONE,

@@ -103,7 +103,7 @@ fn held_out_pairs_are_evaluated_and_select_the_best_checkpoint() {
 }
 
 #[test]
-fn zero_shot_tells_prompts_classes_and_confusions() {
+fn zero_shot_reports_prompts_classes_and_confusions() {
     let workspace = trained();
     let more = ["--compare-prompts", "--details", "details"];
     let (report, printed) = eval(&workspace, "zero-shot", &more);
@@ -157,7 +157,7 @@ fn probes_are_fitted_and_kept() {
 }
 
 #[test]
-fn what_does_not_fit_is_named() {
+fn unsuitable_datasets_and_models_are_rejected() {
     let workspace = trained();
     let fails = |protocol: &str, dataset: &str| {
         let mut command = workspace.couplet(&["eval", protocol, "--dataset", dataset]);
@@ -178,7 +178,7 @@ fn what_does_not_fit_is_named() {
 }
 
 #[test]
-fn classes_of_a_text_tower_that_stays_as_it_is_are_embedded_once() {
+fn a_frozen_text_tower_embeds_its_classes_once() {
     let workspace = trained();
     let eval = "[[eval]]\nkind = \"zero-shot\"\ndataset = \"tiny.toml\"\n";
     fs::write(workspace.path("lit.toml"), CONFIG.to_string() + eval).unwrap();

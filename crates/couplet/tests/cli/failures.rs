@@ -1,4 +1,4 @@
-//! What the binary prints when it fails: each sentence of the chain of causes once.
+//! Errors that the binary prints: each sentence of the chain of causes once.
 
 use std::fs;
 use std::io;
@@ -50,7 +50,7 @@ fn a_damaged_safetensors_file_is_named_before_its_cause() {
 }
 
 #[test]
-fn a_line_that_is_no_toml_is_shown_once() {
+fn an_invalid_toml_line_is_shown_once() {
     let workspace = scene("ViT-Ti-8-32");
     fs::write(workspace.path("bad.toml"), "name = \"x\"\nseed = = 1\n").unwrap();
     let printed = fail(couplet(&workspace, "train bad.toml"), 2);
@@ -92,7 +92,7 @@ fn a_missing_dataset_says_what_is_missing_and_where_to_get_it() {
 }
 
 #[test]
-fn a_configs_problems_bring_their_causes_along() {
+fn config_problems_are_printed_with_their_causes() {
     let workspace = tiny();
     let set = ["--set", "eval.0.dataset=none.toml"];
     let cause = not_found();

@@ -190,7 +190,7 @@ fn a_run_is_planned_and_measured_before_it_runs() {
 }
 
 #[test]
-fn what_does_not_fit_is_named() {
+fn unsuitable_configs_and_models_are_rejected() {
     let workspace = workspace();
     fs::create_dir_all(workspace.path("one/red")).unwrap();
     fs::write(workspace.path("one/red/a.png"), b"").unwrap();

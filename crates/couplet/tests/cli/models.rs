@@ -31,7 +31,7 @@ pub fn couplet(workspace: &Workspace, arguments: &str) -> Command {
 }
 
 #[test]
-fn a_model_embeds_the_same_after_a_journey_through_hugging_faces_layout() {
+fn a_model_converted_through_hugging_faces_layout_embeds_the_same() {
     let workspace = scene("ViT-Ti-8-32");
     let run = |arguments: &str| succeed(couplet(&workspace, arguments));
     let embed = |model: &str, out: &str| {
@@ -65,7 +65,7 @@ fn a_model_embeds_the_same_after_a_journey_through_hugging_faces_layout() {
 }
 
 #[test]
-fn a_resnet_is_described_and_kept_from_hugging_face_with_the_reason() {
+fn a_resnet_is_described_and_cannot_be_converted_to_hugging_face() {
     let workspace = scene("ViT-Ti-8-64-siglip");
     let printed = succeed(couplet(&workspace, "model describe RN50"));
     assert!(
@@ -80,7 +80,7 @@ fn a_resnet_is_described_and_kept_from_hugging_face_with_the_reason() {
 }
 
 #[test]
-fn what_is_damaged_is_named() {
+fn damaged_files_are_named() {
     let workspace = scene("ViT-Ti-8-32");
     let fails = |arguments: &str| fail(couplet(&workspace, arguments), 1);
     let printed = fails("embed --model model --images texts.txt --out o.npy");

@@ -95,7 +95,7 @@ fn losses_from_disk(workspace: &Workspace) -> Vec<(u64, f64)> {
 }
 
 #[test]
-fn a_server_that_fails_gives_the_same_run_as_a_disk_also_after_a_kill() {
+fn an_unreliable_server_gives_the_same_run_as_a_disk_even_after_a_kill() {
     let workspace = sharded();
     let from_disk = losses_from_disk(&workspace);
     let (port, failures) = server(workspace.path("shards"), Manner::Flaky);
@@ -109,7 +109,7 @@ fn a_server_that_fails_gives_the_same_run_as_a_disk_also_after_a_kill() {
 }
 
 #[test]
-fn answers_that_break_off_are_gone_on_with() {
+fn interrupted_responses_are_continued() {
     let workspace = sharded();
     let (port, failures) = server(workspace.path("shards"), Manner::Chops(700_000));
     let shards = format!("http://127.0.0.1:{port}/{{000000..000005}}.tar");
@@ -156,7 +156,7 @@ fn a_server_that_falls_silent_costs_the_rest_of_the_shard_and_no_more_than_its_t
 }
 
 #[test]
-fn what_is_not_there_is_named() {
+fn missing_shards_are_named() {
     let workspace = sharded();
     let (port, _) = server(workspace.path("shards"), Manner::Flaky);
     let nowhere = format!("http://127.0.0.1:{port}/nowhere.tar");
@@ -178,7 +178,7 @@ fn what_is_not_there_is_named() {
 
 /// Python's own web server does not support ranges.
 #[test]
-fn a_server_without_ranges_will_do() {
+fn a_server_without_ranges_can_be_used() {
     let Some(python) = python_with("http.server") else {
         return;
     };

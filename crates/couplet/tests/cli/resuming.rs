@@ -1,4 +1,4 @@
-//! Runs that are stopped at any moment, and go on.
+//! Runs that are interrupted at any moment and resumed.
 
 use std::fs;
 #[cfg(unix)]
@@ -61,7 +61,7 @@ fn averages_half_precision_and_micro_batches_survive_being_killed() {
 
 #[cfg(unix)]
 #[test]
-fn a_run_stopped_before_its_first_update_can_go_on() {
+fn a_run_stopped_before_its_first_update_can_be_resumed() {
     let workspace = tiny();
     // No loss scale helps: every step is skipped until the run is stopped or gives up.
     let set = [
@@ -82,7 +82,7 @@ fn a_run_stopped_before_its_first_update_can_go_on() {
 
 #[cfg(unix)]
 #[test]
-fn a_signal_ends_the_step_writes_a_checkpoint_and_says_how_to_go_on() {
+fn a_signal_finishes_the_step_writes_a_checkpoint_and_prints_how_to_resume() {
     let workspace = tiny();
     let endless = ["--set", "schedule.length=100000 steps"];
     let output = workspace.stop_after(train(&workspace, "run", &endless), "run", 5);
@@ -126,7 +126,7 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_last_good_one() {
 }
 
 #[test]
-fn a_resumed_run_says_what_changed_and_refuses_what_would_falsify_it() {
+fn a_resumed_run_prints_config_changes_and_rejects_incompatible_ones() {
     let workspace = tiny();
     let start = ["--set", "schedule.length=5 steps"];
     succeed(train(&workspace, "run", &start));

@@ -1,4 +1,4 @@
-//! Servers of shards: one that fails in several manners, and others' as processes.
+//! Servers of shards: one that fails in several ways, and third-party ones as processes.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

@@ -61,7 +61,7 @@ fn sweep(metric: &str, more: &str) -> String {
     )
 }
 
-/// Ranks by another metric: trials that are done are only read.
+/// Ranks by another metric; finished trials are not run again.
 fn rank(place: &Workspace, metric: &str, more: &str) -> (Vec<Value>, String) {
     fs::write(place.path("sweep.toml"), sweep(metric, more)).unwrap();
     let printed = succeed(place.couplet(&["sweep", "sweep.toml", "--run-dir", "s"]));
@@ -114,21 +114,21 @@ fn a_metric_ranks_trials_in_its_own_direction() {
 }
 
 #[test]
-fn a_metric_that_cannot_rank_is_refused() {
+fn a_metric_that_cannot_rank_is_rejected() {
     let place = Workspace::with(&[
         ("config.toml", CONFIG),
         ("tiny-set.toml", DATASET),
         ("top.toml", &sweep("eval/tiny/top2", "")),
         ("lr.toml", &sweep("lr", "")),
     ]);
-    let said = fail(place.couplet(&["sweep", "top.toml"]), 2);
+    let printed = fail(place.couplet(&["sweep", "top.toml"]), 2);
     assert!(
-        said.contains("`eval/tiny/top2` is never measured"),
-        "{said}"
+        printed.contains("`eval/tiny/top2` is never measured"),
+        "{printed}"
     );
     for name in ["loss", "grad_norm", "eval/tiny/top1", "eval/val/loss"] {
-        assert!(said.contains(name), "{name}: {said}");
+        assert!(printed.contains(name), "{name}: {printed}");
     }
-    let said = fail(place.couplet(&["sweep", "lr.toml"]), 2);
-    assert!(said.contains("goal: is required for `lr`"), "{said}");
+    let printed = fail(place.couplet(&["sweep", "lr.toml"]), 2);
+    assert!(printed.contains("goal: is required for `lr`"), "{printed}");
 }

@@ -90,7 +90,7 @@ fn top1(workspace: &Workspace, model: &Path) -> f64 {
 }
 
 #[test]
-fn the_weights_that_were_evaluated_are_those_that_open() {
+fn a_checkpoint_opens_with_the_weights_that_were_evaluated() {
     let workspace = tiny();
     for weights in ["ema", "raw"] {
         let eval = format!(
@@ -135,7 +135,7 @@ fn the_weights_that_were_evaluated_are_those_that_open() {
 
 /// Reads the event files with TensorBoard's own package, if it is installed.
 #[test]
-fn tensorboard_reads_what_metrics_say() {
+fn tensorboard_reads_the_logged_metrics() {
     let Some(python) = python_with("tensorboard") else {
         return;
     };

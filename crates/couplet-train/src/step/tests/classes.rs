@@ -1,4 +1,4 @@
-//! Steps of a classifier.
+//! Gradients of classification batches.
 
 use burn::tensor::{Device, Tensor};
 use couplet_data::loader::HostBatch;
@@ -36,7 +36,7 @@ fn classify(micro_batch: usize) -> StepContext {
 }
 
 #[test]
-fn a_classification_batch_in_parts_has_the_gradients_of_the_whole() {
+fn micro_batches_give_the_gradients_of_the_whole_classification_batch() {
     let of = |context: &StepContext| {
         let (model, host) = classifier();
         let batch = gradients(&model, host, &PASS, 8.0, context);
@@ -83,7 +83,7 @@ fn a_classification_batch_in_parts_has_the_gradients_of_the_whole() {
 }
 
 #[test]
-fn lanes_have_the_gradients_of_the_whole_classification_batch() {
+fn lanes_give_the_gradients_of_the_whole_classification_batch() {
     let classes = |cores: usize| {
         let (model, host) = classifier();
         let context = StepContext {

@@ -60,8 +60,8 @@ fn norm(values: impl Iterator<Item = f32>) -> f64 {
     values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt()
 }
 
-/// ‖a − b‖ / ‖b‖ of every tensor is at most 1e-5. Keys' biases are not compared: their gradient
-/// is rounding.
+/// Asserts that ‖ours − theirs‖ / ‖theirs‖ is at most 1e-5 for every tensor. The biases of
+/// attention's keys are excluded: their gradient is only rounding.
 fn assert_same(ours: &NamedTensors, theirs: &NamedTensors) {
     assert_eq!(ours.len(), theirs.len());
     for (name, expected) in theirs {
@@ -112,7 +112,7 @@ fn sixteen_micro_batches_give_the_gradients_of_one_batch() {
 }
 
 #[test]
-fn blocks_computed_again_give_the_same_gradients() {
+fn recomputed_blocks_give_the_same_gradients() {
     let free = Clip::init(&spec(), 0, &Device::flex().autodiff());
     let last = Freeze::AllButLast;
     for (image, text) in [
@@ -144,7 +144,7 @@ fn blocks_computed_again_give_the_same_gradients() {
 }
 
 #[test]
-fn ranks_with_a_share_each_give_the_gradients_of_one_rank_with_all() {
+fn several_ranks_give_the_gradients_of_one() {
     let device = Device::flex().autodiff();
     for loss in LOSSES {
         let model = Clip::init(&spec(), 0, &device);
@@ -177,21 +177,21 @@ fn ranks_with_a_share_each_give_the_gradients_of_one_rank_with_all() {
         for (loss, grads) in &ranks {
             assert!((loss - whole.loss).abs() < 1e-5 * whole.loss.abs());
             assert_same(grads, &named(&model, &whole));
-            // Bit for bit: ranks must never drift apart.
+            // Bit-identical, so that ranks never diverge.
             assert_eq!(grads, &ranks[0].1);
         }
     }
 }
 
 #[test]
-fn a_frozen_tower_has_no_gradients_and_the_other_its_own() {
-    let table = FreezeConfig {
+fn only_trained_parameters_have_gradients() {
+    let freeze = FreezeConfig {
         image: Freeze::All,
         text: Freeze::AllButLast(1),
     };
     let device = Device::flex().autodiff();
     let free = Clip::init(&spec(), 0, &device);
-    let frozen = free.clone().freeze(table, &spec());
+    let frozen = free.clone().freeze(freeze, &spec());
     let whole = gradients(
         &free,
         pairs(0..8),
@@ -202,7 +202,7 @@ fn a_frozen_tower_has_no_gradients_and_the_other_its_own() {
     let whole = named(&free, &whole);
     for micro in [8, 2] {
         let mut context = context(LOSSES[0], micro, Box::new(Solo));
-        context.encoding.freeze = table;
+        context.encoding.freeze = freeze;
         let grads = named(
             &frozen,
             &gradients(&frozen, pairs(0..8), &PASS, 1.0, &context),
@@ -223,7 +223,7 @@ fn a_frozen_tower_has_no_gradients_and_the_other_its_own() {
 }
 
 #[test]
-fn gradients_carry_the_loss_scale() {
+fn gradients_are_multiplied_by_the_loss_scale() {
     let model = Clip::init(&spec(), 0, &Device::flex().autodiff());
     let context = context(LOSSES[0], 4, Box::new(Solo));
     let of = |scale| gradients(&model, pairs(0..8), &PASS, scale, &context);
@@ -259,9 +259,9 @@ fn half_precision_gradients_point_the_same_way() {
     }
 }
 
-/// In one pass or several, with graphs kept or computed again.
+/// With one micro-batch or several, with kept graphs or recomputed blocks.
 #[test]
-fn lanes_have_the_gradients_of_the_whole() {
+fn lanes_give_the_gradients_of_the_whole_batch() {
     let model = Clip::init(&spec(), 0, &Device::flex().autodiff());
     let of = |micro: usize, cores: usize, recompute_blocks: bool| {
         let context = StepContext {

@@ -30,17 +30,17 @@ fn resnet() -> ModelSpec {
 }
 
 #[test]
-fn frozen_norms_stay_as_they_are_and_the_others_follow_every_micro_batch() {
+fn only_trained_batch_norms_update_their_running_statistics() {
     let device = Device::flex().autodiff();
-    let table = FreezeConfig {
+    let freeze = FreezeConfig {
         image: Freeze::AllButLast(2),
         text: Freeze::Nothing,
     };
-    let model = Clip::init(&resnet(), 0, &device).freeze(table, &resnet());
+    let model = Clip::init(&resnet(), 0, &device).freeze(freeze, &resnet());
     let before = couplet_model::weights::parameters(&model);
     let optimizer: crate::OptimizerSettings = serde_json::from_str(r#"{"lr": 1e-3}"#).unwrap();
-    let table = crate::OptimizerConfig::AdamW(optimizer);
-    let mut optimizer = ModelOptimizer::new(&table, &resnet());
+    let config = crate::OptimizerConfig::AdamW(optimizer);
+    let mut optimizer = ModelOptimizer::new(&config, &resnet());
     let context = context(LOSSES[0], 2, Box::new(Solo));
     let (model, report) = step(
         model,
@@ -57,7 +57,7 @@ fn frozen_norms_stay_as_they_are_and_the_others_follow_every_micro_batch() {
             name.strip_prefix("visual.")
                 .is_some_and(|name| name.starts_with(part))
         });
-        // Two gains and shifts behind a zero gain have no gradient at the first step.
+        // Parameters before a gain of zero have no gradient in the first step.
         let must_move = name.contains("running_") || name.starts_with("visual.attnpool.");
         if is_frozen {
             assert_eq!(&after[name], tensor, "{name}");
@@ -68,9 +68,9 @@ fn frozen_norms_stay_as_they_are_and_the_others_follow_every_micro_batch() {
 }
 
 #[test]
-fn an_overflow_leaves_the_model_as_it_was() {
+fn an_overflow_leaves_the_model_unchanged() {
     use crate::{OptimizerConfig, OptimizerSettings};
-    let table = OptimizerConfig::AdamW(OptimizerSettings {
+    let config = OptimizerConfig::AdamW(OptimizerSettings {
         lr: 1e-3,
         betas: [0.9, 0.98],
         eps: None,
@@ -80,7 +80,7 @@ fn an_overflow_leaves_the_model_as_it_was() {
         layer_decay: None,
         group: Vec::new(),
     });
-    let mut optimizer = ModelOptimizer::new(&table, &spec());
+    let mut optimizer = ModelOptimizer::new(&config, &spec());
     let model = Clip::init(&spec(), 0, &Device::flex().autodiff());
     let before = couplet_model::weights::parameters(&model);
     let context = context(LOSSES[0], 8, Box::new(Solo));

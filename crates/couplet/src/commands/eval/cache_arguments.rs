@@ -1,4 +1,4 @@
-//! Where features are kept, so that no protocol computes them again.
+//! The cache of features, which protocols and later runs share.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ pub(super) struct CacheArguments {
 }
 
 impl CacheArguments {
-    /// The cache of a model's features, unless there is none.
+    /// The cache of a model's features; `None` if caching is off.
     pub fn open(&self, encoder: &Encoder) -> Option<FeatureCache> {
         if self.no_cache {
             return None;

@@ -41,7 +41,7 @@ pub(crate) enum EvalCommand {
 }
 
 impl EvalCommand {
-    /// The files to write at the end.
+    /// The result files to write at the end.
     fn outputs(&self) -> Vec<&Path> {
         let files = match self {
             Self::ZeroShot(arguments) => vec![&arguments.results.json],
@@ -69,7 +69,7 @@ pub(crate) fn run(command: &EvalCommand) -> anyhow::Result<u8> {
     }
 }
 
-/// Opens every dataset before the first is evaluated: a wrong name should not cost an hour.
+/// Opens every dataset before the first is evaluated, so that wrong names fail at once.
 fn open_datasets(paths: &[PathBuf], encoder: &Encoder) -> anyhow::Result<Vec<Dataset>> {
     let image_size = encoder.transform().image_size();
     let open = |path: &PathBuf| -> anyhow::Result<Dataset> {

@@ -20,7 +20,7 @@ pub(super) struct ResultArguments {
 }
 
 impl ResultArguments {
-    /// Writes the details of a dataset, if they are asked for.
+    /// Writes the details of a dataset if they were requested.
     pub fn write_details(&self, dataset: &str, confusion: &ConfusionMatrix) -> anyhow::Result<()> {
         let Some(folder) = &self.details else {
             return Ok(());
@@ -39,7 +39,7 @@ impl ResultArguments {
     }
 }
 
-/// Fails if a file cannot be created for want of its folder, before hours of work are lost.
+/// Fails before the evaluation if a file's folder does not exist.
 pub(super) fn check_folders(files: &[&Path]) -> anyhow::Result<()> {
     for file in files {
         let folder = file.parent().filter(|folder| *folder != Path::new(""));
