@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Compares a GPU's losses with the CPU's and measures its speed. Runs on a machine with a GPU, without
-# internet access, with a binary that was built elsewhere (CONTRIBUTING.md):
+# Does a GPU give the CPU's losses, and how fast is it? Run this on a machine with a GPU, with a
+# binary that was built elsewhere (CONTRIBUTING.md). It needs no internet access:
 #
 #     scripts/gpu-check.sh --device cuda|vulkan|wgpu|metal|rocm [--binary COUPLET] [--out REPORT.md]
 #         [--precision bf16] [--models "ViT-B-32:256 RN50:64"]
 #
-# 20 steps of configs/shapes.toml on the CPU and on the device, losses compared; then
-# `couplet bench step` of each MODEL:BATCH. Exits with 1 if losses differ by more than TOLERANCE.
+# Compares the losses of 20 steps of configs/shapes.toml on the CPU and on the device, then runs
+# `couplet bench step` for each MODEL:BATCH. Exits with 1 if losses differ by more than TOLERANCE.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 device="" binary="$root/target/release/couplet" out="" precision=f32
 models="ViT-B-32:256 ViT-B-16:128 ViT-L-14:32 RN50:64"
-# Largest relative difference of f32 losses over 20 steps; half precision is compared with the CPU's f32.
+# Relative difference of f32 losses over 20 steps; half precision is compared with the CPU's f32.
 tolerance=1e-3
 
 while [ $# -gt 0 ]; do
@@ -32,7 +32,7 @@ out=${out:-"$root/gpu-check-$device.md"}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# One number of a JSON file.
+# Prints one number of a JSON file.
 number() { sed -n "s/.*\"$1\": *\([0-9.eE+-]*\).*/\1/p" "$2" | head -1; }
 losses() { sed -n 's/.*"step":\([0-9]*\),.*"loss":\([0-9.eE+-]*\),.*/\1 \2/p' "$1"; }
 gpu_memory() {
@@ -64,8 +64,8 @@ verdict=$(awk -v gap="$gap" -v most="$tolerance" -v n="$count" 'BEGIN { print (n
     date -u '+%Y-%m-%d %H:%M UTC'
     command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
     echo
-    echo "20 steps of configs/shapes.toml, $precision on $device, f32 on flex: $count losses, the largest"
-    echo "relative gap $gap, $verdict $tolerance."
+    echo "20 steps of configs/shapes.toml, $precision on $device, f32 on flex: $count losses. The largest"
+    echo "relative difference is $gap, $verdict $tolerance."
     echo
     echo "| step | flex | $device |"
     echo "|---|---|---|"

@@ -1,11 +1,11 @@
-"""Couplet's loader beside open_clip's webdataset loader, in turn on the same shards.
+"""Compares Couplet's loader with open_clip's webdataset loader, alternating on the same shards.
 
     python experiments/data/make_shards.py SHARDS
     python experiments/data/loader.py SHARDS [ROUNDS]
 
-Needs open_clip_torch==3.3.0, torch, torchvision, webdataset==0.2.86 and pandas, and `cargo build --release`. Random
-resized crop to 224 (scale 0.9 to 1), CLIP tokens, batch 64; open_clip with 2 workers,
-Couplet with 2 threads.
+Needs open_clip_torch==3.3.0, torch, torchvision, webdataset==0.2.86 and pandas, and `cargo build --release`.
+Settings: random resized crop to 224 (scale 0.9 to 1), CLIP tokens, batch 64, 2 workers for open_clip
+and 2 threads for Couplet.
 """
 import json
 import pathlib

@@ -4,8 +4,8 @@
 
 Needs numpy and pillow.
 
-The pictures have a photograph's spectrum: noise whose power falls with frequency, in
-colours that vary slowly, about 70 KB each at 512x384. Captions have 6 to 16 words.
+The images have the spectrum of photographs: noise whose power falls with frequency, in colours that
+vary slowly. Each is about 70 KB at 512x384. Captions have 6 to 16 words.
 """
 import io
 import pathlib
@@ -48,7 +48,7 @@ def main(folder, shards=4, per_shard=500, width=512, height=384):
                     member = tarfile.TarInfo(f"{shard:04}{at:05}.{ending}")
                     member.size = len(data)
                     tar.addfile(member, io.BytesIO(data))
-    print(f"{shards * per_shard} samples, {size // (shards * per_shard)} bytes a picture")
+    print(f"{shards * per_shard} samples, {size // (shards * per_shard)} bytes per image")
 
 
 main(sys.argv[1], *map(int, sys.argv[2:]))

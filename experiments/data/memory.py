@@ -1,9 +1,9 @@
-"""The loader's memory while it streams: resident MiB after every so many samples.
+"""Measures the loader's resident memory, in MiB, at intervals while it streams.
 
     python experiments/data/make_shards.py SHARDS
     python experiments/data/memory.py SHARDS [SAMPLES]
 
-Random resized crop to 224, batch 64, 2 threads, stream = true; needs `cargo build --release`.
+Settings: random resized crop to 224, batch 64, 2 threads, stream = true. Needs `cargo build --release`.
 """
 import pathlib
 import subprocess

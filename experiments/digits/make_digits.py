@@ -2,11 +2,11 @@
 
     python experiments/digits/make_digits.py data/digits
 
-makes, with the same 1,437 training and 360 test images in each form:
+The same 1,437 training and 360 test images are written in each form:
     train-{0000..0003}.tar   webdataset shards, NNNN.png with NNNN.txt
     train.csv, train/*.png   a table with the columns filepath and title
-    train-classes/D/*.png    one sub-folder a class, for probes
-    test/D/*.png             one sub-folder a class, classnames.txt, templates.txt
+    train-classes/D/*.png    one sub-folder per class, for probes
+    test/D/*.png             one sub-folder per class, classnames.txt, templates.txt
 
 Needs scikit-learn and pillow. Images are the 8x8 scans, scaled to 32x32 pixels.
 """

@@ -1,4 +1,4 @@
-"""Trains open_clip_torch's CLIP on the same digits with the settings of configs/digits.toml.
+"""Trains open_clip_torch's CLIP on the digits of make_digits.py with the settings of configs/digits.toml.
 
     python experiments/digits/train_open_clip.py data/digits SEED
 

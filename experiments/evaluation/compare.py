@@ -1,11 +1,11 @@
-"""Couplet's evaluations beside CLIP_benchmark's and scikit-learn's, on the same files.
+"""Compares Couplet's evaluations with CLIP_benchmark's and scikit-learn's on the same files.
 
     cargo build --release
     target/release/couplet train configs/shapes.toml --run-dir RUN --set schedule.length="250 steps"
     python experiments/evaluation/compare.py RUN [--images N]
 
 Needs open_clip_torch==3.3.0, torch, torchvision, scikit-learn, webdataset, safetensors and clip_benchmark==1.6.2
-(`pip install --no-deps clip_benchmark`). Sets are written by CLIP_benchmark's own writer; the model is read by open_clip.
+(`pip install --no-deps clip_benchmark`). CLIP_benchmark's own writer writes the datasets; open_clip reads the model.
 """
 import argparse
 import importlib.util
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-# CLIP_benchmark's packages import every data set that they know.
+# CLIP_benchmark imports the packages of all its datasets.
 installed = pathlib.Path(importlib.util.find_spec("clip_benchmark").submodule_search_locations[0])
 for name in ("clip_benchmark", "clip_benchmark.metrics", "clip_benchmark.datasets"):
     module = types.ModuleType(name)
@@ -38,7 +38,7 @@ from clip_benchmark.metrics import zeroshot_classification, zeroshot_retrieval  
 
 
 def accuracy(output, target, topk=(1,)):
-    """CLIP_benchmark's own, whose last line NumPy 2.4 refuses."""
+    """CLIP_benchmark's function, whose last line NumPy 2.4 rejects."""
     pred = output.topk(max(topk), 1, True, True)[1].t()
     correct = pred.eq(target.view(1, -1).expand_as(pred))
     return [correct[:k].float().sum().item() / len(target) for k in topk]
@@ -63,7 +63,7 @@ def evaluate(folder, *arguments):
 
 
 def pictures(folder, count, seed):
-    """Shapes in a folder a class, as (path, class) with the classes' names."""
+    """Shapes in one folder per class: a list of (path, class), and the class names."""
     couplet("data", "shapes", folder, "--format", "class-folder", "--samples", count, "--seed", seed, "--image-size", 72)
     classes = sorted(path.name for path in folder.iterdir())
     return [(str(path), classes.index(path.parent.name)) for path in sorted(folder.rglob("*.png"))], classes
@@ -120,7 +120,7 @@ def main():
     row("zero-shot top-5", ours["top5"], theirs["acc5"])
     row("zero-shot mean per class", ours["mean_per_class"], theirs["mean_per_class_recall"])
 
-    # Several labels an image: of each picture, its own class and some others.
+    # Several labels per image: its own class and some others.
     rng = random.Random(0)
     many = []
     for path, label in test:
@@ -132,7 +132,7 @@ def main():
     theirs = zeroshot_classification.evaluate(model, loader(many), tokenizer, classes, TEMPLATES, "cpu", amp=False)
     row("zero-shot mAP", ours["map"], theirs["mean_average_precision"])
 
-    # Retrieval, one to five captions an image.
+    # Retrieval, with one to five captions per image.
     captioned = [(path, [TEMPLATES[n % 3].format(c=classes[label]) + f" number {rng.randrange(999)}"
                          for n in range(rng.randint(1, 5))]) for path, label in test]
     folder = write("wds_captions", "test", captioned, retrieval=True)

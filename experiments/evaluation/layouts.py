@@ -1,8 +1,8 @@
-"""The same labelled pictures in every layout, written by other tools, judged by one model: all numbers must agree.
+"""Evaluates one model on the same labelled images in every layout, written by other tools. All numbers must be equal.
 
     python experiments/evaluation/layouts.py RUN     (see compare.py)
 
-Needs pillow, numpy, webdataset, pyarrow, pandas and `cargo build --release --features parquet`. Pictures are 32x32.
+Needs pillow, numpy, webdataset, pyarrow, pandas and `cargo build --release --features parquet`. Images are 32x32.
 """
 import gzip
 import io
@@ -38,14 +38,14 @@ def png(pixels):
 def main(run):
     work = pathlib.Path(tempfile.mkdtemp())
     couplet("data", "shapes", work / "drawn", "--format", "class-folder", "--samples", 400, "--image-size", 32)
-    # Ten classes, so that CIFAR's files can hold them.
+    # Ten classes, as many as CIFAR-10's files can hold.
     names = sorted(path.name for path in (work / "drawn").iterdir())[:10]
     pictures, labels = [], []
     for label, name in enumerate(names):
         for path in sorted((work / "drawn" / name).iterdir()):
             pictures.append(np.array(Image.open(path).convert("RGB")))
             labels.append(label)
-    # Grey pictures for MNIST's layout, the same in the others.
+    # Grey images for MNIST's layout, and the same images in the other layouts.
     grey = [np.array(Image.fromarray(picture).convert("L")) for picture in pictures]
     for kind, images in (("colour", pictures), ("grey", grey)):
         folder = work / kind

@@ -1,11 +1,11 @@
-"""An evaluation of a tower at 224 px beside the tower's bare forward pass, alternating.
+"""Compares an evaluation of a tower at 224 px with the tower's forward pass alone, alternating.
 
     cargo build --release
     python experiments/data/make_shards.py SHARDS
     python experiments/evaluation/speed.py SHARDS [ROUNDS [MODEL]]
 
-What an evaluation costs once (reading the model, classes, imports) drops out of the difference
-between a short and a long one. Needs open_clip_torch==3.3.0 and torch, for random weights.
+The time is the difference between a long and a short evaluation, which removes fixed costs (reading
+the model, classes, imports). Needs open_clip_torch==3.3.0 and torch, for random weights.
 """
 import json
 import pathlib

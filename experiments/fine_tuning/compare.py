@@ -1,12 +1,12 @@
-"""Couplet's fine-tuning with a classification head beside PyTorch's, from the same weights.
+"""Compares Couplet's fine-tuning with a classification head with PyTorch's, from the same weights.
 
     cargo build --release
     target/release/couplet train configs/shapes.toml --run-dir RUN --set schedule.length="250 steps"
     python experiments/fine_tuning/compare.py RUN
 
-Needs open_clip_torch==3.3.0, torch and safetensors. The whole training set is one batch, so
-that both see the same images in each of STEPS steps; images are as large as the model takes
-them. The head starts from the classes' text features (Wortsman et al. 2022), AdamW steps both.
+Needs open_clip_torch==3.3.0, torch and safetensors. The training split is one batch, so both see the
+same images in each of STEPS steps. Images have the size of the model's input. The head starts from the
+text features of the classes (Wortsman et al. 2022). Both use AdamW.
 """
 import argparse
 import json
@@ -70,7 +70,7 @@ def of_torch(checkpoint, train, test, smoothing, zero_shot):
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{checkpoint}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{checkpoint}")
     images, labels, names = images_of(train, preprocess)
-    judged, truth, _ = images_of(test, preprocess)
+    test_images, truth, _ = images_of(test, preprocess)
     model.eval()
     with torch.no_grad():
         texts = [template.replace("{}", name) for name in names for template in TEMPLATES]
@@ -101,7 +101,7 @@ def of_torch(checkpoint, train, test, smoothing, zero_shot):
         optimizer.step()
         losses.append(loss.item())
     with torch.no_grad():
-        found = head(model.encode_image(judged, normalize=True)).argmax(1)
+        found = head(model.encode_image(test_images, normalize=True)).argmax(1)
     return losses, (found == truth).float().mean().item(), head
 
 

@@ -1,11 +1,11 @@
-"""Compares full-size models with open_clip_torch 3.3.0: random weights, a batch of 2,
-features, logits, loss, every gradient, and parameters and buffers after 3 AdamW steps.
+"""Compares full-size models with open_clip_torch 3.3.0, with random weights and a batch of 2: features,
+logits, loss, every gradient, and parameters and buffers after 3 AdamW steps.
 
-Run, in the repository's root:
+Run in the repository's root:
     python experiments/parity/compare.py [NAME …]   (needs open_clip_torch==3.3.0, torch)
 
-Each model takes up to 12 GB of memory and twice that of disk under a temporary folder,
-and minutes on two cores. Without names: the nine models of the paper.
+Each model needs up to 12 GB of memory, twice that on disk in a temporary folder, and minutes on two
+cores. Without names, the nine models of the paper are compared.
 """
 import json
 import math
@@ -40,7 +40,7 @@ def make(name, folder):
     model = open_clip.create_model(name)
     with torch.no_grad():
         for parameter in model.parameters():
-            # Zeros and ones hide mistakes; a width's own scale keeps activations tame.
+            # Zeros and ones would hide mistakes. A scale that depends on the width keeps activations small.
             fan_in = parameter[0].numel() if parameter.ndim > 1 else 100
             parameter.add_(0.1 / math.sqrt(fan_in) * torch.randn_like(parameter))
         for key, parameter in model.named_parameters():
@@ -90,9 +90,9 @@ def make(name, folder):
 
 
 def own_distance(name, folder):
-    """The largest distance of open_clip's f32 gradients from its own in f64: a rounding
-    that flips the sign of an input of a ReLU moves a ResNet's gradients. Leaves those in
-    f64 for Couplet to be compared with in f64."""
+    """The largest distance between open_clip's f32 and f64 gradients. Rounding that flips the sign of a
+    ReLU's input changes the gradients of a ResNet. Saves the f64 gradients, which Couplet's f64 gradients
+    are compared with."""
     if not name.startswith("RN"):
         return "-"
     batch = load_file(folder / "batch.safetensors")
@@ -112,7 +112,7 @@ def own_distance(name, folder):
 
 
 def compare(folder):
-    """The distances that Couplet's own test writes."""
+    """The distances that Couplet's test writes."""
     command = ["cargo", "test", "--release", "--workspace", "--lib", "--", "--ignored", "a_full_size_model_matches_open_clip"]
     done = subprocess.run(command, env=dict(os.environ, COUPLET_PARITY=str(folder)), capture_output=True, text=True)
     if done.returncode:
@@ -127,7 +127,7 @@ if len(sys.argv) > 2 and sys.argv[1] == "--make":
 print("| model | " + " | ".join(COLUMNS) + " |\n|---|" + "---|" * len(COLUMNS), flush=True)
 for name in sys.argv[1:] or PAPER:
     with tempfile.TemporaryDirectory() as folder:
-        # A process of its own gives its memory back before Couplet's turn.
+        # A separate process frees its memory before Couplet runs.
         made = subprocess.run(
             [sys.executable, __file__, "--make", name, folder], check=True, stdout=subprocess.PIPE, text=True,
         )

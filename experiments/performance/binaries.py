@@ -1,8 +1,8 @@
-"""Several builds of Couplet, alternating on the same cores: training steps and the data path.
+"""Compares several builds of Couplet, alternating on the same cores: training steps and the data pipeline.
 
     python experiments/performance/binaries.py ROUNDS BINARY [BINARY ...]
 
-Prints the median seconds of each round's steps, and samples/s of shards with pictures of 256 pixels.
+Prints the median seconds of each round's steps, and samples/s for shards with images of 256 pixels.
 """
 import json
 import pathlib

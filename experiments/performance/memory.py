@@ -1,10 +1,10 @@
-"""Peak memory and speed of training steps at several batch sizes.
+"""Measures peak memory and speed of training steps at several batch sizes.
 
-Run, in the repository's root, after `cargo build --release`:
+Run in the repository's root, after `cargo build --release`:
     python experiments/performance/memory.py [couplet]     (Linux; no packages)
 
-Prints one table: each row is a run of a few steps on `shapes`, its peak resident memory
-as the system counts it, and samples/s from its metrics.
+Prints one table. Each row is a run of a few steps on `shapes`, with its peak resident memory as the
+system reports it, and samples/s from its metrics.
 """
 import json
 import os
@@ -17,7 +17,7 @@ COUPLET = sys.argv[1] if len(sys.argv) > 1 else "target/release/couplet"
 DEEP = [
     "model.image.layers=24", "model.image.width=192", "model.text.layers=24", "model.text.width=128",
 ]
-# batch, micro, more
+# model, batch, micro-batch, more settings
 RUNS = [
     ("ViT-Ti-16-64", 256, 64, []),
     ("ViT-Ti-16-64", 1024, 64, []),
@@ -48,8 +48,8 @@ def run(batch, micro, more):
     return usage.ru_maxrss / 1024, json.loads(lines[-1])["samples_per_second"]
 
 
-print("| model | batch | micro-batch | | peak MiB | of it the batch's pixels | samples/s |\n|---|---|---|---|---|---|---|")
+print("| model | batch | micro-batch | | peak MiB | of which the batch's pixels | samples/s |\n|---|---|---|---|---|---|---|")
 for name, batch, micro, more in RUNS:
     peak, speed = run(batch, micro, more)
-    note = "blocks computed again" if "batch.recompute_blocks=true" in more else ""
+    note = "recomputed blocks" if "batch.recompute_blocks=true" in more else ""
     print(f"| {name} | {batch} | {micro} | {note} | {peak:.0f} | {batch * PIXELS / 2**20:.0f} | {speed:.0f} |", flush=True)

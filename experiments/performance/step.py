@@ -1,14 +1,14 @@
-"""A training step beside PyTorch's of the same open_clip model, alternating on the same device.
+"""Compares a training step with PyTorch's of the same open_clip model, alternating on the same device.
 
     cargo build --release
     python experiments/performance/step.py [ROUNDS [MODEL:BATCH:TOKENS ...]] [--device cuda:0 --precision bf16
         --compile --largest] [--binary COUPLET]
 
-AdamW; on the CPU with as many threads as there are cores. TOKENS are a caption's, start and end included; PyTorch
-always computes the whole context. PyTorch's steps are eager, and with --compile also under torch.compile. --largest
-doubles each BATCH as long as all sides hold it. In bf16 PyTorch runs under autocast, as open_clip's amp_bf16.
-Memory is the process's most on the CPU, and what nvidia-smi saw the device use on a GPU. Needs
-open_clip_torch==3.3.0 and torch; no network.
+Both use AdamW, and on the CPU as many threads as there are cores. TOKENS is the number of tokens in a caption, with
+start and end tokens; PyTorch always computes the full context. PyTorch runs eagerly, and with --compile also under
+torch.compile. --largest doubles each BATCH as long as it fits in memory for all of them. In bf16, PyTorch runs under
+autocast, like open_clip's amp_bf16. Memory is the peak of the process on the CPU, and the peak that nvidia-smi
+reports on a GPU. Needs open_clip_torch==3.3.0 and torch, but no network.
 """
 import argparse
 import json
@@ -30,7 +30,7 @@ def kind(device):
 
 
 def run(command, device):
-    """What a process prints, and MiB of the GPU at its most; nothing if it fails."""
+    """A process's output and the GPU's peak MiB; no output if the process fails."""
     most, over = [0], threading.Event()
 
     def watch():
@@ -81,7 +81,7 @@ def torch_step(model, batch, tokens, device, precision, compiled):
     device = "cpu" if at == "cpu" else device
     torch.set_num_threads(os.cpu_count())
     torch.manual_seed(0)
-    # As open_clip's training does.
+    # As in open_clip's training.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
     net = open_clip.create_model(model, device=device)
     net.train()
@@ -112,7 +112,7 @@ def torch_step(model, batch, tokens, device, precision, compiled):
 
 
 def sides(options, model, batch, tokens):
-    """Seconds and MiB of Couplet, PyTorch and, if asked for, compiled PyTorch."""
+    """Seconds and MiB of Couplet, PyTorch and, with --compile, compiled PyTorch."""
     found = [ours(options, model, batch, tokens), theirs(options, model, batch, tokens, False)]
     if options.compile:
         found.append(theirs(options, model, batch, tokens, True))
@@ -120,7 +120,7 @@ def sides(options, model, batch, tokens):
 
 
 def largest(options, model, batch, tokens):
-    """The last of batch, 2 batch, 4 batch ... that all sides hold."""
+    """The largest of batch, 2 batch, 4 batch ... that fits in memory for all sides."""
     while all(sides(options, model, 2 * batch, tokens)):
         batch *= 2
     return batch
