@@ -55,7 +55,7 @@ pub fn train(
     if let Some(warning) = run.memory_warning(trainer.model(), trainer.checkpoint.is_some()) {
         observer.event(Event::Warning(&warning));
     }
-    let outcome = trainer.train(&loader, stop, observer);
+    let outcome = trainer.run(&loader, stop, observer);
     outcome.map_err(|error| match error {
         TrainError::Log(source) => TrainError::NotLogged {
             source,
@@ -118,7 +118,7 @@ struct Trainer<'a> {
 
 impl Trainer<'_> {
     /// The training loop: steps until the schedule ends or `stop` is set.
-    fn train(
+    fn run(
         &mut self,
         loader: &Loader,
         stop: &StopSignal,
