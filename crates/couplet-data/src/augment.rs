@@ -1,41 +1,41 @@
-//! Random changes to training images, each drawn from (seed, epoch, sample).
+//! Random augmentations of training images, each drawn from (seed, epoch, sample).
 
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-/// The `[data.train.augment]` table. Without an entry the image is resized and cropped
-/// at its centre, as for evaluation.
+/// The `[data.train.augment]` table. When it is empty, images are resized and center-cropped
+/// as for evaluation.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Augment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub random_resized_crop: Option<RandomResizedCrop>,
-    /// Resize the shorter side, then cut a random square: the paper's only augmentation.
+    /// Resize the shorter side, then crop a random square: the only augmentation of the CLIP paper.
     #[serde(default)]
     pub random_crop: bool,
-    /// The share of images that are mirrored. Off by default: left and right are words of
-    /// captions, and mirrored letters are none.
+    /// The probability of mirroring an image. Captions may say "left" and "right", and mirrored
+    /// letters are unreadable.
     #[serde(default)]
     pub horizontal_flip: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub color_jitter: Option<ColorJitter>,
-    /// The share of images that lose their colours.
+    /// The probability of converting an image to grayscale.
     #[serde(default)]
     pub grayscale: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub random_erasing: Option<RandomErasing>,
 }
 
-/// A random part of the image, stretched to the square.
+/// Crop a random area of the image and stretch it to a square.
 /// Source: `torchvision.transforms.RandomResizedCrop`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RandomResizedCrop {
-    /// Smallest and largest share of the image's area.
+    /// Range of the area, as a fraction of the image's area.
     pub scale: [f64; 2],
-    /// Smallest and largest width over height.
+    /// Range of the aspect ratio, width over height.
     #[serde(default = "default_ratio")]
     pub ratio: [f64; 2],
 }
@@ -50,39 +50,39 @@ impl RandomResizedCrop {
     }
 }
 
-/// Brightness, contrast, saturation and hue, in random order.
+/// Change brightness, contrast, saturation and hue, in random order.
 /// Source: `torchvision.transforms.ColorJitter`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ColorJitter {
-    /// Factors are drawn from [1 - x, 1 + x], not below 0.
+    /// The factor is drawn from [max(0, 1 - x), 1 + x].
     #[serde(default)]
     pub brightness: f32,
     #[serde(default)]
     pub contrast: f32,
     #[serde(default)]
     pub saturation: f32,
-    /// Turns of the colour circle are drawn from [-x, x]; at most 0.5.
+    /// The shift is drawn from [-x, x], in turns of the color wheel; at most 0.5.
     #[serde(default)]
     pub hue: f32,
-    /// The share of images that are changed.
+    /// The probability of changing an image.
     #[serde(default = "always")]
     pub probability: f64,
 }
 
-/// A rectangle painted over. Source: `torchvision.transforms.RandomErasing`.
+/// Paint over a random rectangle. Source: `torchvision.transforms.RandomErasing`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RandomErasing {
-    /// The share of images that are painted over.
+    /// The probability of erasing a rectangle in an image.
     pub probability: f64,
-    /// Smallest and largest share of the image's area.
+    /// Range of the rectangle's area, as a fraction of the image's area.
     #[serde(default = "default_erased")]
     pub scale: [f64; 2],
-    /// Smallest and largest width over height.
+    /// Range of the rectangle's aspect ratio, width over height.
     #[serde(default = "default_erased_ratio")]
     pub ratio: [f64; 2],
-    /// Its colour; by default CLIP's mean.
+    /// The rectangle's color.
     #[serde(default = "mean_colour")]
     pub fill: [u8; 3],
 }
@@ -104,21 +104,24 @@ fn mean_colour() -> [u8; 3] {
 }
 
 impl Augment {
-    /// What is wrong with the values, each with its key.
+    /// Invalid values, as (key, message) pairs.
     pub fn problems(&self) -> Vec<(String, String)> {
         let mut problems = Vec::new();
-        let mut share = |key: &str, value: f64| {
+        let mut probability = |key: &str, value: f64| {
             if !(0.0..=1.0).contains(&value) {
-                problems.push((key.to_string(), format!("{value} is not a share in [0, 1]")));
+                problems.push((
+                    key.to_string(),
+                    format!("{value} is not a probability; give a number from 0 to 1"),
+                ));
             }
         };
-        share("horizontal_flip", self.horizontal_flip);
-        share("grayscale", self.grayscale);
+        probability("horizontal_flip", self.horizontal_flip);
+        probability("grayscale", self.grayscale);
         if let Some(jitter) = &self.color_jitter {
-            share("color_jitter.probability", jitter.probability);
+            probability("color_jitter.probability", jitter.probability);
         }
         if let Some(erasing) = &self.random_erasing {
-            share("random_erasing.probability", erasing.probability);
+            probability("random_erasing.probability", erasing.probability);
         }
         if let Some(jitter) = &self.color_jitter {
             for (key, value, most) in [
@@ -142,7 +145,7 @@ impl Augment {
                 problems.push((format!("random_resized_crop.{key}"), message));
             }
             if self.random_crop {
-                let message = "excludes random_resized_crop: an image is cut once";
+                let message = "cannot be combined with random_resized_crop; remove one of them";
                 problems.push(("random_crop".into(), message.into()));
             }
         }
@@ -154,8 +157,8 @@ impl Augment {
         problems
     }
 
-    /// Changes the square image that a crop has left.
-    /// - pixels: `[side, side, 3]`, rows first.
+    /// Augments the square image left by the crop, in place.
+    /// - pixels: `[side, side, 3]`, row-major.
     pub(crate) fn paint(&self, pixels: &mut [u8], side: usize, rng: &mut ChaCha8Rng) {
         if self.horizontal_flip > 0.0 && rng.random_bool(self.horizontal_flip) {
             mirror(pixels, side);
@@ -182,7 +185,8 @@ fn range_problems(scale: [f64; 2], ratio: [f64; 2]) -> Vec<(&'static str, String
     let mut problems = Vec::new();
     let [low, high] = scale;
     if !(low > 0.0 && low <= high && high <= 1.0) {
-        let message = format!("[{low}, {high}] is not a range of shares in (0, 1]");
+        let message =
+            format!("[{low}, {high}] is not a range of fractions, each above 0 and at most 1");
         problems.push(("scale", message));
     }
     let [low, high] = ratio;
@@ -199,7 +203,7 @@ fn mirror(pixels: &mut [u8], side: usize) {
     }
 }
 
-/// ITU-R 601-2, as PIL's `convert("L")`.
+/// Luma by ITU-R 601-2, as PIL's `convert("L")` computes it.
 #[expect(clippy::cast_possible_truncation, reason = "weights add up to 2^16")]
 fn luma([r, g, b]: [u8; 3]) -> u8 {
     ((u32::from(r) * 19_595 + u32::from(g) * 38_470 + u32::from(b) * 7_471 + 0x8000) >> 16) as u8
@@ -214,7 +218,7 @@ fn byte(value: f32) -> u8 {
     value.clamp(0.0, 255.0) as u8
 }
 
-/// `factor` of a pixel, the rest of another, cut off as PIL's `Image.blend` does.
+/// `factor` parts of `pixel` and `1 - factor` of `other`, cut to bytes as PIL's `Image.blend` does.
 fn blend(pixel: [u8; 3], other: [f32; 3], factor: f32) -> [u8; 3] {
     [0, 1, 2].map(|c| byte(other[c] + factor * (f32::from(pixel[c]) - other[c])))
 }
@@ -256,7 +260,7 @@ impl ColorJitter {
     }
 }
 
-/// Rounded, as PIL's `ImageEnhance.Contrast` takes it.
+/// The mean luma, rounded as in PIL's `ImageEnhance.Contrast`.
 #[expect(
     clippy::cast_precision_loss,
     reason = "sums of bytes are far below 2^53"
@@ -268,7 +272,7 @@ fn mean_luma(pixels: &[[u8; 3]]) -> f32 {
     mean
 }
 
-/// Turns a colour by a share of the circle, its value and saturation kept.
+/// Shifts the hue of a color by a fraction of a turn; keeps its value and saturation.
 fn turn_hue(pixel: [u8; 3], turn: f32) -> [u8; 3] {
     let [r, g, b] = pixel.map(|c| f32::from(c) / 255.0);
     let (max, min) = (r.max(g).max(b), r.min(g).min(b));
@@ -284,7 +288,7 @@ fn turn_hue(pixel: [u8; 3], turn: f32) -> [u8; 3] {
         (r - g) / chroma + 4.0
     };
     let sixth = (sixth + 6.0 * turn).rem_euclid(6.0);
-    // How far each channel lies below the maximum. Source: Wikipedia, "HSL and HSV".
+    // How far each channel is below the maximum. Source: Wikipedia, "HSL and HSV".
     [5.0f32, 3.0, 1.0].map(|n| {
         let k = (n + sixth).rem_euclid(6.0);
         byte(255.0 * (max - chroma * k.min(4.0 - k).clamp(0.0, 1.0)) + 0.5)
@@ -358,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn hues_turn_and_come_back() {
+    fn a_hue_shift_turns_the_color_wheel() {
         assert_eq!(turn_hue([255, 0, 0], 1.0 / 3.0), [0, 255, 0]);
         assert_eq!(turn_hue([255, 0, 0], -1.0 / 3.0), [0, 0, 255]);
         assert_eq!(turn_hue([10, 200, 90], 0.0), [10, 200, 90]);
@@ -366,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn greys_are_pils() {
+    fn luma_is_the_same_as_pils() {
         // Image.new("RGB", (1, 1), c).convert("L")
         for (colour, grey) in [
             ([255, 0, 0], 76),
@@ -413,12 +417,12 @@ mod tests {
             erased.iter().any(|count| *count > 0) && erased.contains(&0),
             "{erased:?}"
         );
-        // At most a third of 64 pixels, sides rounded.
+        // At most a third of 64 pixels; the sides are rounded.
         assert!(erased.iter().all(|count| *count <= 30), "{erased:?}");
     }
 
     #[test]
-    fn values_out_of_range_are_named() {
+    fn problems_name_the_keys_of_values_out_of_range() {
         let augment: Augment = read(
             r#"{"horizontal_flip": 2.0, "random_crop": true,
             "random_resized_crop": {"scale": [0.9, 0.1]}, "color_jitter": {"hue": 0.7}}"#,

@@ -1,4 +1,4 @@
-//! Pictures of coloured shapes for evaluation.
+//! Images of colored shapes for evaluation.
 
 use std::hash::Hasher;
 

@@ -14,14 +14,15 @@ use crate::formats::image_files::{folder_problem, read_image};
 use crate::formats::templates::{DEFAULT_TEMPLATE, fill_template, template_problem};
 use crate::sample::{ImageData, Sample, SampleError};
 
-/// `source = "class-folder"`: one sub-folder a class, captions from templates.
+/// `source = "class-folder"`: one subfolder per class, captions from templates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassFolderConfig {
-    /// Folder with one subfolder of images per class. Classes are named by `classnames.txt` in it, one
-    /// a line in the order of the subfolders' names, else by the subfolders, underscores as spaces.
+    /// Folder with one subfolder of images per class. Its `classnames.txt` names the classes, one per
+    /// line in the order of the subfolders' names; without it, the subfolders' names do, with
+    /// underscores as spaces.
     pub path: PathBuf,
-    /// Sentences with `{}` or `{c}` for the class; one is drawn each epoch.
+    /// Templates with `{}` or `{c}` for the class name; one is drawn in each epoch.
     #[serde(default = "default_templates")]
     pub templates: Vec<String>,
 }
@@ -42,7 +43,7 @@ impl ClassFolderConfig {
     }
 }
 
-/// Images of classes, with a sentence about the class as caption.
+/// Images of classes; the caption is a template filled with the class name.
 #[derive(Debug)]
 struct ClassFolderPairs {
     root: PathBuf,
@@ -59,7 +60,7 @@ impl ClassFolderPairs {
         let names = class_names(None, Some(&table.path), Some(&stored))?.unwrap_or_default();
         if names.len() != stored.len() {
             let message = format!(
-                "{} class names for {} subfolders ({})",
+                "{} class names for {} subfolders ({}); list one name per subfolder",
                 names.len(),
                 stored.len(),
                 classes.folders.join(", ")
@@ -88,7 +89,7 @@ impl MapDataset for ClassFolderPairs {
         let template = &self.templates[rng.random_range(0..self.templates.len())];
         Ok(Sample {
             label: None,
-            picture: ImageData::Encoded(read_image(path)?),
+            image: ImageData::Encoded(read_image(path)?),
             caption: fill_template(template, &self.class_names[*label]),
         })
     }
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_becomes_a_sentence() {
+    fn a_caption_is_a_template_filled_with_the_class_name() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         put(root, "big_cat/1.jpg", b"image");

@@ -1,4 +1,4 @@
-//! The tables of `[data.train]` and `[data.val]`, which may nest as a mix.
+//! The config of `[data.train]` and `[data.val]`, which may be a mix of datasets.
 
 use std::sync::Arc;
 
@@ -14,27 +14,27 @@ use super::shapes::ShapesConfig;
 use super::webdataset::WebdatasetConfig;
 use crate::formats::DataError;
 
-/// The source's part of `[data.train]`.
+/// The keys of `[data.train]` that describe its source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "source", rename_all = "kebab-case")]
 pub enum SourceConfig {
-    /// Pictures of coloured shapes, drawn by Couplet itself.
+    /// Images of colored shapes, drawn by Couplet.
     Shapes(ShapesConfig),
-    /// Tar files of images with captions beside them.
+    /// Tar files of images with captions next to them.
     Webdataset(WebdatasetConfig),
     /// A table that names image files and their captions.
     Csv(CsvConfig),
-    /// Tables with images or their paths in one column, captions in another. Needs the
-    /// feature `parquet`.
+    /// Parquet files with images or their paths in one column and captions in another. Needs the feature
+    /// `parquet`.
     Parquet(ParquetConfig),
-    /// Images with a text file beside each.
+    /// Images, each with a text file of the same name.
     Folder(FolderConfig),
-    /// Images in one sub-folder a class, captions from templates.
+    /// Images in one subfolder per class, captions from templates.
     ClassFolder(ClassFolderConfig),
-    /// Several of these, each with its share.
+    /// Several of these, each with a weight.
     Mix(MixConfig),
-    /// The training images of `[classify]`'s dataset, each with its class. The default
-    /// where there is a `[classify]`.
+    /// The training images of `[classify]`'s dataset, each with its class. The default if there is a
+    /// `[classify]`.
     Dataset(DatasetImagesConfig),
 }
 
@@ -44,7 +44,7 @@ pub enum SourceConfig {
 pub struct DatasetImagesConfig {}
 
 impl SourceConfig {
-    /// What is wrong with the values, each with its key; missing files included.
+    /// Invalid values and missing files, as (key, message) pairs.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::Shapes(table) => table.problems(),
@@ -58,13 +58,13 @@ impl SourceConfig {
         }
     }
 
-    /// Opens and indexes the set.
-    /// - seed: what pictures, or one of several captions, are drawn from.
-    /// - image_size: side of the pictures that are drawn, in pixels.
+    /// Opens and indexes the dataset.
+    /// - seed: seed of drawn images, and of choosing among several captions.
+    /// - image_size: side of drawn images, in pixels.
     ///
     /// # Errors
-    /// If a file is missing or not of the kind it should be. Single bad samples are no
-    /// errors here: [`MapDataset::read`] reports them.
+    /// If a file is missing or invalid. A single bad sample is not an error here:
+    /// [`MapDataset::read`] reports it.
     pub fn open(&self, seed: u64, image_size: u32) -> Result<PairDataset, DataError> {
         match self {
             Self::Shapes(table) => Ok(table.open(seed, image_size)),
@@ -76,24 +76,25 @@ impl SourceConfig {
             Self::Mix(table) => table.open(seed, image_size),
             Self::Dataset(_) => Err(DataError::key(
                 "source",
-                "`dataset` stands for the images of [classify], which is missing",
+                "`dataset` reads the images of [classify], which is missing; add it or choose another source",
             )),
         }
     }
 }
 
-/// `source = "mix"`, with a `[[data.train.mix]]` for each set.
+/// `source = "mix"`, with a `[[data.train.mix]]` for each dataset.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MixConfig {
+    /// The datasets of the mix.
     pub mix: Vec<MixEntry>,
 }
 
-/// One set of a mix: its weight, and the source's own keys in the same table.
+/// One dataset of a mix: its weight, and its source's own keys in the same table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MixEntry {
-    /// How often a sample of this set is taken, beside the others: 2 shows each twice as
-    /// often as 1 does.
+    /// How often a sample of this dataset is seen, relative to the other datasets: 2 shows each sample
+    /// twice as often as 1.
     #[serde(default = "one")]
     pub weight: f64,
     #[serde(flatten)]
@@ -117,7 +118,9 @@ impl MixConfig {
             if matches!(entry.source, SourceConfig::Mix(_)) {
                 problems.push((
                     "mix",
-                    format!("[{at}].source: a mix of mixes; write one list"),
+                    format!(
+                        "[{at}].source: a mix cannot contain a mix; write all datasets in one list"
+                    ),
                 ));
                 continue;
             }
@@ -130,8 +133,8 @@ impl MixConfig {
 }
 
 impl MixConfig {
-    /// - seed: what pictures, or one of several captions, are drawn from.
-    /// - image_size: side of the pictures that are drawn, in pixels.
+    /// - seed: seed of drawn images, and of choosing among several captions.
+    /// - image_size: side of drawn images, in pixels.
     pub(super) fn open(&self, seed: u64, image_size: u32) -> Result<PairDataset, DataError> {
         let (mut sources, mut streams) = (Vec::new(), Vec::new());
         for entry in &self.mix {

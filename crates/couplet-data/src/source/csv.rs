@@ -11,21 +11,23 @@ use crate::formats::csv::{CsvColumns, CsvRow};
 use crate::formats::image_files::{read_image, root_problem};
 use crate::sample::{ImageData, Sample, SampleError};
 
-/// `source = "csv"`. The column names are open_clip's defaults.
+/// `source = "csv"`. The default column names are open_clip's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CsvConfig {
     /// The table.
     pub path: PathBuf,
+    /// Column of image paths.
     #[serde(default = "default_image_column")]
     pub image_column: String,
+    /// Column of captions.
     #[serde(default = "default_caption_column")]
     pub caption_column: String,
-    /// One character. By default a tab for `.tsv` files and a comma for others.
+    /// The separator, one ASCII character. By default a tab for `.tsv` files and a comma for others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub separator: Option<char>,
-    /// The folder that relative image paths start from. By default the table's own, or
-    /// the working directory for an image that is not there.
+    /// Folder that relative image paths start from. By default the table's own folder, or the working
+    /// directory for an image that is not found there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<PathBuf>,
 }
@@ -97,7 +99,7 @@ impl MapDataset for CsvPairs {
         let (path, caption) = self.rows[index].cells.clone()?;
         Ok(Sample {
             label: None,
-            picture: ImageData::Encoded(read_image(&path)?),
+            image: ImageData::Encoded(read_image(&path)?),
             caption,
         })
     }
@@ -125,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn images_are_found_beside_the_table() {
+    fn relative_image_paths_start_from_the_tables_folder() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.png"), b"image").unwrap();
         let path = folder.path().join("t.csv");
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_column_names_those_there_are() {
+    fn the_error_for_a_missing_column_lists_the_available_ones() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.csv");
         fs::write(&path, "img,text\na.png,b\n").unwrap();
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_utf8_is_one_bad_row() {
+    fn invalid_utf8_makes_one_bad_row() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.csv");
         fs::write(&path, b"filepath,title\na.png,\xff\n").unwrap();

@@ -1,4 +1,4 @@
-//! Folders of images with a caption file next to each.
+//! Folders of images, each with a caption file next to it.
 
 use std::path::PathBuf;
 
@@ -11,17 +11,18 @@ use crate::formats::caption_files::{self, CaptionedFile};
 use crate::formats::image_files::{folder_problem, read_image};
 use crate::sample::{ImageData, Sample, SampleError, SkipCause};
 
-/// `source = "folder"`: images with a `.txt` or `.json` of the same name beside each, in
-/// the folder and all below it.
+/// `source = "folder"`: images, each with a `.txt` or `.json` file of the same name next to it, in the
+/// folder and its subfolders.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FolderConfig {
+    /// The folder.
     pub path: PathBuf,
-    /// Take the caption from this key of a `.json` rather than from a `.txt`; of a list
-    /// one is drawn each epoch.
+    /// Take the caption from this key of a `.json` file instead of a `.txt` file; if it is a list, one
+    /// of its captions is drawn in each epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caption_key: Option<String>,
-    /// Every line of the `.txt` is a caption; one is drawn each epoch.
+    /// Every line of the `.txt` file is a caption; one is drawn in each epoch.
     #[serde(default)]
     pub one_of_lines: bool,
 }
@@ -36,11 +37,11 @@ impl FolderConfig {
     }
 }
 
-/// Files listed at the start, read one by one.
+/// Files listed when the dataset is opened, and read one by one.
 #[derive(Debug)]
 struct FolderPairs {
     root: PathBuf,
-    /// By the files' common path without its extension.
+    /// With the files' common path without its extension.
     pairs: Vec<(PathBuf, CaptionedFile)>,
     captions: CaptionRule,
 }
@@ -78,7 +79,7 @@ impl MapDataset for FolderPairs {
         Ok(Sample {
             label: None,
             caption: self.captions.draw(caption, index as u64, epoch)?,
-            picture: ImageData::Encoded(read_image(image)?),
+            image: ImageData::Encoded(read_image(image)?),
         })
     }
 

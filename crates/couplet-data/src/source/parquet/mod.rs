@@ -1,4 +1,4 @@
-//! Parquet tables, as img2dataset and Hugging Face write them.
+//! Parquet files, as img2dataset and Hugging Face write them.
 
 #[cfg(feature = "parquet")]
 mod row_groups;
@@ -21,24 +21,24 @@ use crate::stream::DEFAULT_SHUFFLE_BUFFER;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ParquetConfig {
-    /// The tables; `{0000..0003}`, `{a,b}`, `*` and `?` are expanded.
+    /// The Parquet files; `{0000..0003}`, `{a,b}`, `*` and `?` are expanded.
     pub files: Patterns,
-    /// Column of images: bytes of image files, paths of them, or Hugging Face's `{bytes, path}`.
+    /// Column of images: image bytes, paths, or Hugging Face's `{bytes, path}`.
     #[serde(default = "default_image_column")]
     pub image_column: String,
-    /// Column of texts, or of lists of texts of which one is drawn each epoch.
+    /// Column of captions: texts, or lists of texts of which one is drawn in each epoch.
     #[serde(default = "default_caption_column")]
     pub caption_column: String,
-    /// The folder that relative image paths start from. By default the table's own, or the working
-    /// directory for an image that is not there.
+    /// Folder that relative image paths start from. By default the file's own folder, or the working
+    /// directory for an image that is not found there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<PathBuf>,
-    /// Read row groups from front to back, and shuffle what comes in a buffer. Otherwise
-    /// rows are read at random, each for the price of decoding its page. By default where
-    /// a row group has so many bytes of images that this would be slow.
+    /// Read row groups from front to back and shuffle samples in a buffer. Otherwise rows are read at
+    /// random, each at the cost of decoding its page. By default, files are streamed if a row group has
+    /// so many bytes of images that random reads would be slow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<bool>,
-    /// Rows of a stream that are shuffled together; twice as many are in memory.
+    /// Number of rows of a stream that are shuffled together; twice as many are held in memory.
     #[serde(default = "default_shuffle_buffer")]
     pub shuffle_buffer: usize,
 }
@@ -68,7 +68,7 @@ impl ParquetConfig {
         problems
     }
 
-    /// - seed: what one of several captions is drawn from.
+    /// - seed: seed of choosing among several captions.
     #[cfg(feature = "parquet")]
     pub(super) fn open(&self, seed: u64) -> Result<PairDataset, DataError> {
         use std::sync::Arc;

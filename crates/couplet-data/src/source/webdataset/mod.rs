@@ -1,4 +1,4 @@
-//! Tar shards in which the members of one sample share a key.
+//! Tar shards in which the members of a sample share a key.
 
 mod indexed;
 mod stream;
@@ -23,25 +23,25 @@ use crate::stream::DEFAULT_SHUFFLE_BUFFER;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WebdatasetConfig {
-    /// Paths of tar files, or addresses of them in object stores; `{0000..0003}`, `{a,b}`,
-    /// `*` and `?` are expanded.
+    /// Paths of tar files, or their URLs in object stores; `{0000..0003}`, `{a,b}`, `*` and `?` are
+    /// expanded.
     pub shards: Patterns,
-    /// Read whole shards from front to back, and shuffle what comes in a buffer. Otherwise
-    /// every shard is indexed at the start, and its samples are read at random. By default
-    /// only where a shard lies in an object store.
+    /// Read whole shards from front to back and shuffle samples in a buffer. Otherwise every shard is
+    /// indexed at the start and samples are read at random. By default, only shards in object stores are
+    /// streamed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<bool>,
-    /// Samples of a stream that are shuffled together; twice as many are in memory.
+    /// Number of samples of a stream that are shuffled together; twice as many are held in memory.
     #[serde(default = "default_shuffle_buffer")]
     pub shuffle_buffer: usize,
-    /// How long a server may give nothing before a shard is given up, in seconds.
+    /// Seconds that a server may send nothing before a shard is given up.
     #[serde(default = "default_server_timeout")]
     pub server_timeout: u64,
-    /// Take the caption from this key of the sample's `.json` rather than from `.txt`; of a
-    /// list one is drawn each epoch.
+    /// Take the caption from this key of a sample's `.json` member instead of its `.txt` member; if it
+    /// is a list, one of its captions is drawn in each epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caption_key: Option<String>,
-    /// Every line of the `.txt` is a caption; one is drawn each epoch.
+    /// Every line of the `.txt` member is a caption; one is drawn in each epoch.
     #[serde(default)]
     pub one_of_lines: bool,
 }
@@ -66,7 +66,7 @@ impl WebdatasetConfig {
         problems
     }
 
-    /// - seed: what one of several captions is drawn from.
+    /// - seed: seed of choosing among several captions.
     pub(super) fn open(&self, seed: u64) -> Result<PairDataset, DataError> {
         let locations = self.shards.locations();
         let locations = locations.map_err(|message| DataError::key("shards", message))?;
@@ -85,7 +85,7 @@ impl WebdatasetConfig {
             Some(paths) if !stream => Ok(PairDataset::indexed(TarPairs::open(paths, captions)?)),
             None if !stream => Err(DataError::key(
                 "stream",
-                "shards in an object store can only be streamed: remove the key, or copy the shards \
+                "shards in an object store can only be streamed: remove the key or copy the shards \
                  to a disk",
             )),
             paths => {
@@ -101,7 +101,7 @@ impl WebdatasetConfig {
     }
 }
 
-/// Samples of shards that all have an index next to them.
+/// The number of samples of shards that all have an index next to them.
 fn count_indexed(paths: &[PathBuf], captions: &CaptionRule) -> Option<usize> {
     let counts = paths.par_iter().map(|path| {
         let shard = TarRecords::saved(path, captions.extension())?;
@@ -110,13 +110,13 @@ fn count_indexed(paths: &[PathBuf], captions: &CaptionRule) -> Option<usize> {
     counts.sum()
 }
 
-/// Reads the headers of shards and writes an index next to each, so that a run does not need to
-/// read them again.
-/// - patterns: as `shards` takes them.
-/// - progress: called with each shard, its number of files, and what is damaged in it.
+/// Reads the headers of shards and writes an index next to each, so that runs do not need to read
+/// them again.
+/// - patterns: as for the `shards` key.
+/// - progress: called with each shard, its number of files, and its damage.
 ///
 /// # Errors
-/// If a pattern matches nothing, or a file cannot be read or written.
+/// If a pattern matches no file, or a file cannot be read or written.
 pub fn index_shards(
     patterns: &[String],
     mut progress: impl FnMut(&Path, usize, &[Damage]),
