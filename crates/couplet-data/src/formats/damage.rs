@@ -39,7 +39,7 @@ impl Lost {
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "a part of a small number"
+        reason = "a fraction of a small number"
     )]
     pub(crate) fn samples(self, held: usize, given: usize) -> usize {
         let samples = match self {

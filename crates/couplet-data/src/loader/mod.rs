@@ -144,7 +144,7 @@ impl Loader {
     /// # Errors
     /// If the system cannot start threads.
     pub fn start(
-        set: PairDataset,
+        dataset: PairDataset,
         options: LoaderOptions,
         position: LoaderState,
     ) -> std::io::Result<Self> {
@@ -159,7 +159,7 @@ impl Loader {
             .map_err(|error| std::io::Error::other(LastCause(error)))?;
         let clock = Arc::new(StageClock::default());
         let maker = BatchMaker {
-            set,
+            dataset,
             options,
             pool,
             room: room.clone(),
@@ -206,7 +206,7 @@ enum EpochOrder {
 }
 
 struct BatchMaker {
-    set: PairDataset,
+    dataset: PairDataset,
     options: LoaderOptions,
     pool: ThreadPool,
     room: Arc<ReadAhead>,
@@ -244,7 +244,7 @@ impl BatchMaker {
 
     fn order(&self, position: &LoaderState) -> EpochOrder {
         let order = &self.options.order;
-        match &self.set {
+        match &self.dataset {
             PairDataset::Indexed(_) => EpochOrder::Indices(order.epoch(position.epoch)),
             PairDataset::Stream(shards) => EpochOrder::Stream(Box::new(BlockShuffle::start(
                 shards.clone(),
@@ -410,7 +410,7 @@ impl BatchMaker {
         row: &mut Row,
     ) -> Result<(), Skipped> {
         let options = &self.options;
-        *row = self.set.attempt(item, epoch, |read| {
+        *row = self.dataset.attempt(item, epoch, |read| {
             let clock = &self.clock;
             let sample = clock.run(Stage::Read, read)?;
             let place = options.order.share.place(at) as u64;

@@ -35,7 +35,7 @@ pub struct ParquetConfig {
     pub root: Option<PathBuf>,
     /// Read row groups from front to back and shuffle samples in a buffer. Otherwise rows are read at
     /// random, each at the cost of decoding its page. By default, files are streamed if a row group has
-    /// so many bytes of images that random reads would be slow.
+    /// too many bytes of images for random reads to be fast.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<bool>,
     /// Number of rows of a stream that are shuffled together; twice as many are held in memory.
