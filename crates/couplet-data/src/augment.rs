@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Augment {
+    /// Crop a random area and stretch it to the square; excludes `random_crop`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub random_resized_crop: Option<RandomResizedCrop>,
     /// Resize the shorter side, then crop a random square: the only augmentation of the CLIP paper.
@@ -19,11 +20,13 @@ pub struct Augment {
     /// letters are unreadable.
     #[serde(default)]
     pub horizontal_flip: f64,
+    /// Change brightness, contrast, saturation and hue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub color_jitter: Option<ColorJitter>,
     /// The probability of converting an image to grayscale.
     #[serde(default)]
     pub grayscale: f64,
+    /// Paint over a random rectangle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub random_erasing: Option<RandomErasing>,
 }
@@ -55,14 +58,16 @@ impl RandomResizedCrop {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ColorJitter {
-    /// The factor is drawn from [max(0, 1 - x), 1 + x].
+    /// The brightness factor is drawn from max(0, 1 - x) to 1 + x.
     #[serde(default)]
     pub brightness: f32,
+    /// The contrast factor is drawn from max(0, 1 - x) to 1 + x.
     #[serde(default)]
     pub contrast: f32,
+    /// The saturation factor is drawn from max(0, 1 - x) to 1 + x.
     #[serde(default)]
     pub saturation: f32,
-    /// The shift is drawn from [-x, x], in turns of the color wheel; at most 0.5.
+    /// The hue shift is drawn from -x to x, in turns of the color wheel; at most 0.5.
     #[serde(default)]
     pub hue: f32,
     /// The probability of changing an image.

@@ -60,7 +60,7 @@ pub struct Dataset {
     image_size: u32,
 }
 
-/// What a model is evaluated at on a dataset.
+/// The task that a dataset evaluates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
     /// Classify images by the names of the classes.

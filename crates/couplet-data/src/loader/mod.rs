@@ -38,6 +38,7 @@ const READ_AHEAD_PART: usize = 16;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoaderState {
+    /// The epoch, counted from 0.
     pub epoch: u64,
     /// Batches of this epoch before the position.
     pub batches: usize,

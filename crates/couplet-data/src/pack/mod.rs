@@ -183,7 +183,7 @@ mod tests {
             .unwrap()
     }
 
-    /// Packs shapes and reads them assert_round_trip.
+    /// Packs shapes, reads them again and compares them.
     fn assert_round_trip(format: PackFormat, table: impl Fn(&Path) -> String) {
         let folder = tempfile::tempdir().unwrap();
         let options = PackOptions {

@@ -27,7 +27,7 @@ impl ShardedDataset for MixShards {
         self.0.iter().map(|(shards, _)| shards.len()).sum()
     }
 
-    /// Unknown: the weights of a pass are drawn.
+    /// Unknown: how often each shard comes is drawn in each pass.
     fn samples(&self) -> Option<usize> {
         None
     }

@@ -166,7 +166,7 @@ fn read_members(shard: &Shard, start: u64, group: &mut Group<'_>) -> Result<Endi
         } else {
             None
         };
-        // Read before the previous record is given, which needs to know where this member begins.
+        // Read before `add` gives the previous record, at whose end reading can resume.
         let read = match &part {
             Some(_) if size > MAX_MEMBER_BYTES => {
                 let len = io::copy(&mut member, &mut io::sink());
