@@ -13,7 +13,7 @@ from ftfy import badness, chardata
 
 
 def plain(pattern):
-    """The pattern without what re.VERBOSE ignores: whitespace and comments outside of classes."""
+    """The pattern without what re.VERBOSE ignores: whitespace and comments outside of character classes."""
     out, in_class, at = [], False, 0
     while at < len(pattern):
         c = pattern[at]

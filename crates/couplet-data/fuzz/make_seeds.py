@@ -1,4 +1,4 @@
-"""Small whole files that the fuzzers start from.
+"""Writes small valid files as seeds for the fuzzers.
 
     python make_seeds.py FOLDER      writes FOLDER/{tar,image,csv}/   (needs pillow)
 """
@@ -10,23 +10,23 @@ import tarfile
 from PIL import Image
 
 
-def pictures():
-    picture = Image.new("RGB", (24, 18), (200, 90, 10))
-    picture.putpixel((3, 4), (0, 255, 9))
+def image_files():
+    image = Image.new("RGB", (24, 18), (200, 90, 10))
+    image.putpixel((3, 4), (0, 255, 9))
     for name, options in [
         ("jpeg", {"quality": 90}), ("jpeg", {"progressive": True}), ("jpeg", {"subsampling": 0}), ("png", {}),
         ("webp", {}), ("webp", {"lossless": True}), ("gif", {}), ("bmp", {}), ("tiff", {}), ("tiff", {"compression": "tiff_lzw"}),
     ]:
         out = io.BytesIO()
-        picture.save(out, name, **options)
+        image.save(out, name, **options)
         yield name, out.getvalue()
     for mode in ("L", "CMYK"):
         out = io.BytesIO()
-        picture.convert(mode).save(out, "jpeg")
+        image.convert(mode).save(out, "jpeg")
         yield "jpeg", out.getvalue()
     for mode in ("P", "LA", "1", "I;16"):
         out = io.BytesIO()
-        picture.convert("L").convert(mode).save(out, "png")
+        image.convert("L").convert(mode).save(out, "png")
         yield "png", out.getvalue()
 
 
@@ -42,7 +42,7 @@ def shard(kind, members):
 
 def main(folder):
     folder = pathlib.Path(folder)
-    files = {"image": [data for _, data in pictures()], "tar": [], "csv": []}
+    files = {"image": [data for _, data in image_files()], "tar": [], "csv": []}
     jpeg = files["image"][0]
     members = [("a/1.jpg", jpeg), ("a/1.txt", b"a cat"), ("2.jpg", jpeg), ("2.json", b'{"caption": "x"}'), ("3.txt", b"x")]
     long = [("d" * 120 + ".jpg", jpeg), ("d" * 120 + ".txt", b"long")]

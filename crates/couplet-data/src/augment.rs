@@ -1,4 +1,4 @@
-//! Random changes to training images, each drawn from (seed, epoch, sample).
+//! Random augmentations of training images, each drawn from (seed, epoch, sample).
 
 use rand::RngExt;
 use rand::seq::SliceRandom;
@@ -91,7 +91,7 @@ pub struct RandomErasing {
     /// Share of images that lose a rectangle.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub probability: f64,
-    /// Smallest and largest share of the image's area.
+    /// Range of the rectangle's area, as a fraction of the image's area.
     #[serde(default = "default_erased")]
     pub scale: [f64; 2],
     /// Smallest and largest ratio of width to height.
@@ -119,21 +119,24 @@ fn mean_colour() -> [u8; 3] {
 }
 
 impl Augment {
-    /// What is wrong with the values, each with its key.
+    /// Invalid values, as (key, message) pairs.
     pub fn problems(&self) -> Vec<(String, String)> {
         let mut problems = Vec::new();
-        let mut share = |key: &str, value: f64| {
+        let mut probability = |key: &str, value: f64| {
             if !(0.0..=1.0).contains(&value) {
-                problems.push((key.to_string(), format!("{value} is not a share in [0, 1]")));
+                problems.push((
+                    key.to_string(),
+                    format!("{value} is not a probability; give a number from 0 to 1"),
+                ));
             }
         };
-        share("horizontal_flip", self.horizontal_flip);
-        share("grayscale", self.grayscale);
+        probability("horizontal_flip", self.horizontal_flip);
+        probability("grayscale", self.grayscale);
         if let Some(jitter) = &self.color_jitter {
-            share("color_jitter.probability", jitter.probability);
+            probability("color_jitter.probability", jitter.probability);
         }
         if let Some(erasing) = &self.random_erasing {
-            share("random_erasing.probability", erasing.probability);
+            probability("random_erasing.probability", erasing.probability);
         }
         if let Some(jitter) = &self.color_jitter {
             for (key, value, most) in [
@@ -157,7 +160,7 @@ impl Augment {
                 problems.push((format!("random_resized_crop.{key}"), message));
             }
             if self.random_crop {
-                let message = "excludes random_resized_crop: an image is cut once";
+                let message = "cannot be combined with random_resized_crop; remove one of them";
                 problems.push(("random_crop".into(), message.into()));
             }
         }
@@ -169,8 +172,8 @@ impl Augment {
         problems
     }
 
-    /// Changes the square image that a crop has left.
-    /// - pixels: `[side, side, 3]`, rows first.
+    /// Augments the square image left by the crop, in place.
+    /// - pixels: `[side, side, 3]`, row-major.
     pub(crate) fn paint(&self, pixels: &mut [u8], side: usize, rng: &mut ChaCha8Rng) {
         if self.horizontal_flip > 0.0 && rng.random_bool(self.horizontal_flip) {
             mirror(pixels, side);
@@ -197,7 +200,8 @@ fn range_problems(scale: [f64; 2], ratio: [f64; 2]) -> Vec<(&'static str, String
     let mut problems = Vec::new();
     let [low, high] = scale;
     if !(low > 0.0 && low <= high && high <= 1.0) {
-        let message = format!("[{low}, {high}] is not a range of shares in (0, 1]");
+        let message =
+            format!("[{low}, {high}] is not a range of fractions, each above 0 and at most 1");
         problems.push(("scale", message));
     }
     let [low, high] = ratio;
@@ -214,7 +218,7 @@ fn mirror(pixels: &mut [u8], side: usize) {
     }
 }
 
-/// ITU-R 601-2, as PIL's `convert("L")`.
+/// Luma by ITU-R 601-2, as PIL's `convert("L")` computes it.
 #[expect(clippy::cast_possible_truncation, reason = "weights add up to 2^16")]
 fn luma([r, g, b]: [u8; 3]) -> u8 {
     ((u32::from(r) * 19_595 + u32::from(g) * 38_470 + u32::from(b) * 7_471 + 0x8000) >> 16) as u8
@@ -229,7 +233,7 @@ fn byte(value: f32) -> u8 {
     value.clamp(0.0, 255.0) as u8
 }
 
-/// `factor` of a pixel, the rest of another, cut off as PIL's `Image.blend` does.
+/// `factor` parts of `pixel` and `1 - factor` of `other`, cut to bytes as PIL's `Image.blend` does.
 fn blend(pixel: [u8; 3], other: [f32; 3], factor: f32) -> [u8; 3] {
     [0, 1, 2].map(|c| byte(other[c] + factor * (f32::from(pixel[c]) - other[c])))
 }
@@ -271,7 +275,7 @@ impl ColorJitter {
     }
 }
 
-/// Rounded, as PIL's `ImageEnhance.Contrast` takes it.
+/// The mean luma, rounded as in PIL's `ImageEnhance.Contrast`.
 #[expect(
     clippy::cast_precision_loss,
     reason = "sums of bytes are far below 2^53"
@@ -283,7 +287,7 @@ fn mean_luma(pixels: &[[u8; 3]]) -> f32 {
     mean
 }
 
-/// Turns a colour by a share of the circle, its value and saturation kept.
+/// Shifts the hue of a color by a fraction of a turn; keeps its value and saturation.
 fn turn_hue(pixel: [u8; 3], turn: f32) -> [u8; 3] {
     let [r, g, b] = pixel.map(|c| f32::from(c) / 255.0);
     let (max, min) = (r.max(g).max(b), r.min(g).min(b));
@@ -299,7 +303,7 @@ fn turn_hue(pixel: [u8; 3], turn: f32) -> [u8; 3] {
         (r - g) / chroma + 4.0
     };
     let sixth = (sixth + 6.0 * turn).rem_euclid(6.0);
-    // How far each channel lies below the maximum. Source: Wikipedia, "HSL and HSV".
+    // How far each channel is below the maximum. Source: Wikipedia, "HSL and HSV".
     [5.0f32, 3.0, 1.0].map(|n| {
         let k = (n + sixth).rem_euclid(6.0);
         byte(255.0 * (max - chroma * k.min(4.0 - k).clamp(0.0, 1.0)) + 0.5)
@@ -373,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn hues_turn_and_come_back() {
+    fn a_hue_shift_turns_the_color_wheel() {
         assert_eq!(turn_hue([255, 0, 0], 1.0 / 3.0), [0, 255, 0]);
         assert_eq!(turn_hue([255, 0, 0], -1.0 / 3.0), [0, 0, 255]);
         assert_eq!(turn_hue([10, 200, 90], 0.0), [10, 200, 90]);
@@ -381,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn greys_are_pils() {
+    fn luma_is_the_same_as_pils() {
         // Image.new("RGB", (1, 1), c).convert("L")
         for (colour, grey) in [
             ([255, 0, 0], 76),
@@ -428,12 +432,12 @@ mod tests {
             erased.iter().any(|count| *count > 0) && erased.contains(&0),
             "{erased:?}"
         );
-        // At most a third of 64 pixels, sides rounded.
+        // At most a third of 64 pixels; the sides are rounded.
         assert!(erased.iter().all(|count| *count <= 30), "{erased:?}");
     }
 
     #[test]
-    fn values_out_of_range_are_named() {
+    fn problems_name_the_keys_of_values_out_of_range() {
         let augment: Augment = read(
             r#"{"horizontal_flip": 2.0, "random_crop": true,
             "random_resized_crop": {"scale": [0.9, 0.1]}, "color_jitter": {"hue": 0.7}}"#,

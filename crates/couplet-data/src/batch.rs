@@ -1,10 +1,10 @@
-//! Host batches to tensors: the only file of this crate that names Burn.
+//! Host batches to tensors. The only file of this crate that names Burn.
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-/// Normalises 8-bit RGB images on `device`: `(x / 255 - mean) / std`.
-/// - pixels: `[batch, image_size, image_size, 3]`, rows first.
-/// - mean, std: per channel, of RGB in [0, 1].
+/// Normalizes 8-bit RGB images on `device`: `(x / 255 - mean) / std`.
+/// - pixels: `[batch, image_size, image_size, 3]`, row-major.
+/// - mean, std: per RGB channel, of values from 0 to 1.
 /// - returns `[batch, 3, image_size, image_size]`.
 ///
 /// # Panics
@@ -19,7 +19,7 @@ pub fn images(
     let image_len = image_size * image_size * 3;
     assert_eq!(pixels.len() % image_len, 0, "a whole number of images");
     let shape = [pixels.len() / image_len, image_size, image_size, 3];
-    // Bytes travel to the device where it knows them; WGSL has no 8-bit integers.
+    // Bytes are transferred where the device supports them; WGSL has no 8-bit integers.
     let images = if device.supports_dtype(DType::U8) {
         let bytes = TensorData::new(pixels, shape);
         Tensor::<4, Int>::from_data(bytes, (device, DType::U8)).float()
@@ -33,7 +33,9 @@ pub fn images(
     (scaled - per_channel(shift)).permute([0, 3, 1, 2])
 }
 
-/// - ids: `[batch, length]`, rows first; returns the same on `device`.
+/// Puts token ids on `device`.
+/// - ids: `[batch, length]`, row-major.
+/// - returns `[batch, length]`.
 ///
 /// # Panics
 /// If `ids` does not hold a whole number of rows.
@@ -48,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pixels_are_normalised_channel_by_channel() {
+    fn pixels_are_normalized_channel_by_channel() {
         let pixels = vec![0, 51, 255, 255, 102, 0, 10, 20, 30, 1, 2, 3];
         let (mean, std) = ([0.5, 0.2, 0.0], [0.5, 0.1, 1.0]);
         let images = images(pixels, 2, mean, std, &Device::flex());

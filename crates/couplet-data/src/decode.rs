@@ -8,10 +8,10 @@ use image::{ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
 use crate::sample::{ImageData, SampleError, SkipCause};
 
-/// Endings of the names of images. What a file holds is read from its bytes.
+/// File extensions of images. The format of a file is detected from its bytes.
 pub const IMAGE_EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
 
-/// Whether a file is an image by its name.
+/// Whether a path has an image's extension.
 pub fn is_image_name(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|extension| {
@@ -21,49 +21,50 @@ pub fn is_image_name(path: &Path) -> bool {
     })
 }
 
-/// Where PIL calls an image a decompression bomb.
+/// The number of pixels above which PIL warns of a decompression bomb.
 pub const DEFAULT_MAX_IMAGE_PIXELS: u64 = 178_956_970;
 
-/// Decodes an image to 8-bit RGB as PIL's `convert("RGB")` does: grey is repeated,
-/// transparency dropped, palettes looked up. The format is read from the bytes, not from
-/// a name; an orientation in EXIF is not applied. Of a JPEG with subsampled colours, pixels
-/// may be up to 4 levels from PIL's; [`decode_exact`] is slower and as PIL.
-/// - max_pixels: a larger image is refused before its pixels are decoded.
+/// Decodes an image to 8-bit RGB as PIL's `convert("RGB")` does: gray is repeated, alpha is
+/// dropped, palettes are looked up. The format is detected from the bytes, not from a file name;
+/// an EXIF orientation is not applied. Pixels of a JPEG with subsampled chroma may differ from
+/// PIL's by up to 4 levels; [`decode_exact`] is slower and matches PIL.
+/// - max_pixels: larger images are rejected before their pixels are decoded.
 ///
 /// # Errors
-/// If the image is corrupt, of another format, or too large.
-pub fn decode(picture: ImageData, max_pixels: u64) -> Result<RgbImage, SampleError> {
-    match picture {
+/// If the image is corrupt, too large, or in an unsupported format.
+pub fn decode(data: ImageData, max_pixels: u64) -> Result<RgbImage, SampleError> {
+    match data {
         ImageData::Pixels(pixels) => Ok(pixels),
         ImageData::Encoded(bytes) => decode_bytes(&bytes, max_pixels, Jpegs::Fast),
     }
 }
 
-/// As [`decode`], a JPEG's pixels bit for bit as libjpeg-turbo's, which PIL uses.
+/// As [`decode`], but a JPEG's pixels are bit for bit those of libjpeg-turbo, which PIL uses.
 ///
 /// # Errors
 /// As [`decode`].
-pub fn decode_exact(picture: ImageData, max_pixels: u64) -> Result<RgbImage, SampleError> {
-    match picture {
+pub fn decode_exact(data: ImageData, max_pixels: u64) -> Result<RgbImage, SampleError> {
+    match data {
         ImageData::Pixels(pixels) => Ok(pixels),
         ImageData::Encoded(bytes) => decode_bytes(&bytes, max_pixels, Jpegs::Exact),
     }
 }
 
-/// As [`decode`], a JPEG at a part of its size, which leaves most of the inverse cosine
-/// transform out.
-/// - reduction: told `[width, height]`, by how much a JPEG may be smaller: 1, 2, 4 or 8.
-/// - returns the image, and `[width, height]` of the whole one.
+/// As [`decode`], but may decode a JPEG at a fraction of its size, which skips most of the inverse
+/// cosine transform.
+/// - reduction: receives `[width, height]` and returns the factor by which a JPEG may be reduced:
+///   1, 2, 4 or 8.
+/// - returns the image, and `[width, height]` of the full-size image.
 ///
 /// # Errors
 /// As [`decode`].
 pub(crate) fn decode_reduced(
-    picture: ImageData,
+    data: ImageData,
     max_pixels: u64,
     mut reduction: impl FnMut([u32; 2]) -> u32,
 ) -> Result<(RgbImage, [u32; 2]), SampleError> {
     let mut whole = None;
-    let image = match picture {
+    let image = match data {
         ImageData::Pixels(pixels) => pixels,
         ImageData::Encoded(bytes) => {
             let mut reduction = |size| {
@@ -101,11 +102,11 @@ fn decode_bytes(bytes: &[u8], max_pixels: u64, jpegs: Jpegs<'_>) -> Result<RgbIm
     if u64::from(width) * u64::from(height) > max_pixels {
         return Err(SampleError::new(
             SkipCause::OversizedImage,
-            format!("{width}x{height} is more than {max_pixels} pixels"),
+            format!("{width}x{height} pixels, more than the limit of {max_pixels}"),
         ));
     }
-    if let Some(fault) = Some(bytes).filter(|_| is_jpeg).and_then(jpeg_fault) {
-        return Err(corrupt(&fault));
+    if let Some(error) = Some(bytes).filter(|_| is_jpeg).and_then(jpeg_damage) {
+        return Err(corrupt(&error));
     }
     if is_jpeg {
         let by = match jpegs {
@@ -127,17 +128,17 @@ fn decode_bytes(bytes: &[u8], max_pixels: u64, jpegs: Jpegs<'_>) -> Result<RgbIm
     Ok(pixels.into_rgb8())
 }
 
-/// What PIL refuses in a JPEG's structure and decoders pass over: pixels that do not end
-/// with the end mark, which would be filled up with grey, and marks within them that
-/// no encoder writes there. Sources: ITU-T T.81, annex B; `read_markers` of libjpeg-turbo.
-fn jpeg_fault(bytes: &[u8]) -> Option<String> {
+/// Structural damage in a JPEG that PIL rejects but decoders tolerate: scan data without an end
+/// marker, which would be filled with gray, and markers inside it that no encoder writes there.
+/// Sources: ITU-T T.81, annex B; `read_markers` of libjpeg-turbo.
+fn jpeg_damage(bytes: &[u8]) -> Option<String> {
     const START_OF_SCAN: u8 = 0xda;
     const END_OF_IMAGE: u8 = 0xd9;
     let mut rest = bytes.get(2..).unwrap_or_default();
     let mut in_scan = false;
     loop {
-        // Within a scan, a 0xff is followed by a 0, a restart mark, or the mark that ends it.
-        let cut = || Some("the JPEG is cut off: its end mark is missing".into());
+        // Within a scan, 0xff is followed by 0, a restart marker, or the marker that ends the scan.
+        let cut = || Some("the JPEG is cut off: its end marker is missing".into());
         if in_scan {
             let Some(at) = memchr::memchr(0xff, rest) else {
                 return cut();
@@ -149,30 +150,30 @@ fn jpeg_fault(bytes: &[u8]) -> Option<String> {
             [0xff, 0x00 | 0x01 | 0xd0..=0xd7, ..] if in_scan => &rest[2..],
             [0xff, 0x01 | 0xd0..=0xd8, ..] if !in_scan => &rest[2..],
             [0xff, END_OF_IMAGE, ..] if in_scan => return None,
-            // Behind a scan come tables, comments and other scans; before it, the decoder
-            // knows what it understands.
-            [0xff, mark, high, low, ..]
-                if !in_scan || matches!(mark, 0xc4 | 0xcc | 0xda..=0xdd | 0xe0..=0xef | 0xfe) =>
+            // After a scan come tables, comments and other scans; before the first one, the decoder
+            // checks the segments itself.
+            [0xff, marker, high, low, ..]
+                if !in_scan || matches!(marker, 0xc4 | 0xcc | 0xda..=0xdd | 0xe0..=0xef | 0xfe) =>
             {
-                in_scan |= mark == START_OF_SCAN;
+                in_scan |= marker == START_OF_SCAN;
                 let len = usize::from(u16::from_be_bytes([high, low]));
                 rest.get(2 + len..).unwrap_or_default()
             }
-            [0xff, mark, _, _, ..] if in_scan => {
+            [0xff, marker, _, _, ..] if in_scan => {
                 return Some(format!(
-                    "the JPEG is damaged: an unexpected mark {mark:#04x}"
+                    "the JPEG is damaged: an unexpected marker {marker:#04x}"
                 ));
             }
             _ if in_scan => return cut(),
-            // The decoder says better what is wrong with such a file.
+            // The decoder reports a better message for such a file.
             _ => return None,
         };
     }
 }
 
-/// `None` where the other decoder is to have its say: inks in place of light, and damaged
-/// files.
-/// - by: how much smaller it is decoded: 1, 2, 4 or 8.
+/// Decodes a JPEG with libjpeg-turbo. `None` where the other decoder should be used: for CMYK and
+/// YCCK images, and for damaged files.
+/// - by: the reduction factor: 1, 2, 4 or 8.
 fn decode_jpeg(bytes: &[u8], by: u32) -> Option<RgbImage> {
     const EIGHTHS: u32 = 8;
     let attempt = || -> std::io::Result<Option<RgbImage>> {
@@ -193,7 +194,7 @@ fn decode_jpeg(bytes: &[u8], by: u32) -> Option<RgbImage> {
         };
         Ok(RgbImage::from_raw(width, height, pixels))
     };
-    // libjpeg's errors unwind.
+    // libjpeg reports errors by unwinding.
     catch_unwind(AssertUnwindSafe(attempt)).ok()?.ok()?
 }
 
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn grey_is_repeated_and_alpha_dropped() {
+    fn gray_is_repeated_and_alpha_is_dropped() {
         let grey = encoded(
             &GrayImage::from_pixel(2, 2, [9].into()).into(),
             ImageFormat::Png,
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_bytes_are_faults_by_cause() {
+    fn bad_bytes_are_errors_with_their_cause() {
         let cause = |bytes: Vec<u8>, max| {
             let exact = decode_exact(ImageData::Encoded(bytes.clone()), max).unwrap_err();
             let fast = decode(ImageData::Encoded(bytes), max).unwrap_err();
@@ -245,14 +246,14 @@ mod tests {
     }
 
     #[test]
-    fn a_jpeg_comes_at_a_part_of_its_size_and_looks_alike() {
+    fn a_jpeg_decoded_at_a_fraction_of_its_size_looks_alike() {
         let wide = RgbImage::from_fn(200, 120, |x, y| {
             [x, y, 90].map(|level| u8::try_from(level).unwrap()).into()
         });
         let jpeg = encoded(&wide.clone().into(), ImageFormat::Jpeg);
         let decode_by = |bytes: &[u8], by| {
-            let picture = ImageData::Encoded(bytes.to_vec());
-            decode_reduced(picture, 99_999, |size| {
+            let data = ImageData::Encoded(bytes.to_vec());
+            decode_reduced(data, 99_999, |size| {
                 assert_eq!(size, [200, 120]);
                 by
             })
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_behind_a_jpegs_end_does_no_harm() {
+    fn bytes_after_a_jpegs_end_are_ignored() {
         let mut bytes = encoded(&RgbImage::new(20, 20).into(), ImageFormat::Jpeg);
         bytes.extend([7; 300]);
         assert!(decode(ImageData::Encoded(bytes.clone()), 999).is_ok());
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thumbnails_end_is_not_the_images() {
+    fn a_thumbnails_end_marker_is_not_the_images() {
         let whole = encoded(&RgbImage::new(20, 20).into(), ImageFormat::Jpeg);
         // An APP1 segment that holds another JPEG.
         let mut with_thumbnail = whole[..2].to_vec();
@@ -295,13 +296,13 @@ mod tests {
         with_thumbnail.extend(len.to_be_bytes());
         with_thumbnail.extend(&whole);
         with_thumbnail.extend(&whole[2..]);
-        assert_eq!(jpeg_fault(&with_thumbnail), None);
+        assert_eq!(jpeg_damage(&with_thumbnail), None);
         with_thumbnail.truncate(with_thumbnail.len() - 2);
-        assert!(jpeg_fault(&with_thumbnail).is_some());
+        assert!(jpeg_damage(&with_thumbnail).is_some());
     }
 
     #[test]
-    fn a_mark_that_no_encoder_writes_is_damage() {
+    fn a_marker_that_no_encoder_writes_is_damage() {
         let noise = RgbImage::from_fn(40, 40, |x, y| {
             [x * y, x ^ y, 7 * x]
                 .map(|v| u8::try_from(v % 256).unwrap())
@@ -312,17 +313,17 @@ mod tests {
             .windows(2)
             .position(|pair| pair == [0xff, 0xda])
             .unwrap();
-        for mark in [0x02, 0x80, 0xc0, 0xd8, 0xfa] {
+        for marker in [0x02, 0x80, 0xc0, 0xd8, 0xfa] {
             let mut bytes = whole.clone();
-            bytes[scan + 40..scan + 42].copy_from_slice(&[0xff, mark]);
-            let fault = decode(ImageData::Encoded(bytes), 9999).unwrap_err();
-            assert!(fault.detail.contains("unexpected mark"), "{fault:?}");
+            bytes[scan + 40..scan + 42].copy_from_slice(&[0xff, marker]);
+            let error = decode(ImageData::Encoded(bytes), 9999).unwrap_err();
+            assert!(error.detail.contains("unexpected marker"), "{error:?}");
         }
     }
 
     /// Made by `tests/fixtures/make_jpegs.py`.
     #[test]
-    fn a_jpegs_pixels_are_pils() {
+    fn exact_jpeg_pixels_are_the_same_as_pils() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/");
         for name in ["420", "422", "grey", "exif"] {
             let read = |end: &str| std::fs::read(format!("{folder}{name}.{end}")).unwrap();

@@ -1,9 +1,9 @@
-//! Random draws as pure functions of what they are for.
+//! Random draws as pure functions of their purpose.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// What a stream of draws is for; two purposes never share a stream.
+/// What a random stream is for; two purposes never share a stream.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Purpose {
     Order = 1,
@@ -15,7 +15,7 @@ pub(crate) enum Purpose {
     Shuffle = 7,
 }
 
-/// The stream for one (seed, purpose, epoch, sample).
+/// The random stream for one (seed, purpose, epoch, sample).
 pub(crate) fn stream(seed: u64, purpose: Purpose, epoch: u64, sample: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     for (slot, value) in key

@@ -1,22 +1,22 @@
-//! Errors and their causes: a text says what failed and where, its cause is in `source()`.
+//! Error texts: an error's text says what failed and where, its cause is in `source()`.
 
 use std::error::Error;
 
-/// An error and its causes in one line, as warnings and logs hold it: `what failed: why: why`.
+/// An error and its causes on one line, for warnings and logs: `what failed: why: why`.
 pub fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string().trim_end().to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         text.push_str(": ");
-        // Parsers end their excerpts with a line of their own.
+        // Parsers end their excerpts with a newline.
         text.push_str(error.to_string().trim_end());
         cause = error.source();
     }
     text
 }
 
-/// Another crate's error whose text quotes its own cause: the last of a chain, so that nothing
-/// is printed twice.
+/// Another crate's error whose text already quotes its own cause. It ends the chain of sources, so
+/// that no cause is printed twice.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct LastCause<E>(pub E);
@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cause_is_in_the_line_and_the_last_one_stays_the_last() {
+    fn every_cause_is_on_the_line_and_last_cause_ends_the_chain() {
         let quoting = || Quoting {
             source: io::Error::other("no more bytes"),
         };

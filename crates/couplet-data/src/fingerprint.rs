@@ -1,26 +1,26 @@
-//! Keys of what is kept on disk, which must outlive a release of Rust.
+//! Keys of data that is cached on disk, which must stay the same across Rust releases.
 
 use std::hash::Hasher;
 
 use twox_hash::XxHash64;
 
 /// XXH64 over bytes that are the same on every machine: integers are little-endian and as wide as
-/// their type, `usize` as wide as 64 bits, and a text follows its length.
+/// their type, `usize` is 64 bits wide, and a text follows its length.
 ///
-/// `std::hash::DefaultHasher` may change its algorithm with any release. The derived `Hash` of an
-/// enum may change too: what makes a key writes numbers and texts itself.
+/// `std::hash::DefaultHasher` may change its algorithm with any release, and so may the derived
+/// `Hash` of an enum: write the numbers and texts that make up a key explicitly.
 #[derive(Debug, Clone)]
 pub struct Fingerprint(XxHash64);
 
 impl Fingerprint {
-    /// - format: what the bytes mean; keys of two formats differ.
+    /// - format: identifies the layout of the bytes; two formats never share a key.
     pub fn new(format: &str) -> Self {
         let mut fingerprint = Self(XxHash64::with_seed(0));
         fingerprint.write_text(format);
         fingerprint
     }
 
-    /// Writes a text's length in bytes and its UTF-8.
+    /// Writes the text's length in bytes and its UTF-8 bytes.
     pub fn write_text(&mut self, text: &str) {
         self.write_usize(text.len());
         self.write(text.as_bytes());
@@ -67,7 +67,7 @@ mod tests {
 
     /// Values of the reference implementation, XXH64 with seed 0, over the bytes in the comments.
     #[test]
-    fn keys_stay_the_same_for_ever() {
+    fn keys_never_change() {
         // 01 00 00 00 00 00 00 00, "k"
         let mut key = Fingerprint::new("k");
         assert_eq!(key.finish(), 0x1088_e631_c306_29d1);
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_do_not_run_into_each_other() {
+    fn adjacent_texts_are_kept_apart() {
         let key = |texts: [&str; 2]| {
             let mut key = Fingerprint::new("texts");
             for text in texts {

@@ -1,7 +1,7 @@
-//! Image-text data from storage to batches: sources, decoding, transforms,
-//! tokenizers and a loader whose order is a pure function of (seed, epoch).
+//! Image-text data from storage to batches: datasets, decoding, transforms, tokenizers, and a
+//! loader whose order is a pure function of (seed, epoch).
 //!
-//! Only [`batch`] knows Burn; everything before it works on plain host memory.
+//! Only [`batch`] depends on Burn; everything else works on plain host memory.
 
 mod augment;
 pub mod batch;

@@ -5,14 +5,14 @@ use rand::seq::SliceRandom;
 
 use crate::draw::{Purpose, stream};
 
-/// How an epoch draws from a set.
+/// How an epoch draws samples from a dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Order {
-    /// Samples in the set.
+    /// The number of samples in the dataset.
     pub len: usize,
-    /// Samples an epoch takes.
+    /// The number of samples per epoch.
     pub epoch_len: usize,
-    /// Draw with replacement rather than by permutation.
+    /// Draw with replacement instead of permuting.
     pub resample: bool,
     pub seed: u64,
     pub share: Share,
@@ -21,22 +21,22 @@ pub struct Order {
 /// One rank's part of every batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
-    /// From 0.
+    /// Counted from 0.
     pub rank: usize,
     pub ranks: usize,
-    /// Pairs in the batch of all ranks together, a multiple of `ranks`.
+    /// The number of pairs in the batch of all ranks together, a multiple of `ranks`.
     pub global_batch: usize,
 }
 
 impl Share {
-    /// Everything, in batches of any size.
+    /// All samples, in batches of any size.
     pub const ALL: Self = Self {
         rank: 0,
         ranks: 1,
         global_batch: 1,
     };
 
-    /// Where the rank's sample number `at` stands among those of all ranks.
+    /// The position, among the samples of all ranks, of the rank's sample number `at`.
     pub(crate) fn place(&self, at: usize) -> usize {
         if self.ranks == 1 {
             return at;
@@ -47,8 +47,8 @@ impl Share {
 }
 
 impl Order {
-    /// The samples of one epoch that this rank reads, in order: its rows of every whole
-    /// batch, so that all ranks have as many batches; with one rank all samples.
+    /// The samples of one epoch that this rank reads, in order: its rows of every complete batch, so
+    /// that all ranks have the same number of batches; with one rank, all samples.
     pub fn epoch(&self, epoch: u64) -> Vec<usize> {
         let all = self.whole_epoch(epoch);
         let Share {
@@ -68,11 +68,10 @@ impl Order {
             .collect()
     }
 
-    /// The samples of one epoch of all ranks.
+    /// The samples of one epoch, of all ranks.
     ///
-    /// Without replacement, epochs are consecutive pieces of one endless sequence of
-    /// permutations, so that every sample has been seen `k` times before any is seen
-    /// `k + 2` times, whatever `epoch_len` is.
+    /// Without replacement, epochs are consecutive pieces of an endless sequence of permutations: every
+    /// sample has been seen `k` times before any is seen `k + 2` times, for any `epoch_len`.
     fn whole_epoch(&self, epoch: u64) -> Vec<usize> {
         if self.resample {
             let mut rng = stream(self.seed, Purpose::Resample, epoch, 0);
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_may_be_longer_than_the_set() {
+    fn an_epoch_may_be_longer_than_the_dataset() {
         let mut samples = order(3, 9).epoch(5);
         samples.sort_unstable();
         assert_eq!(samples, [0, 0, 0, 1, 1, 1, 2, 2, 2]);
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn ranks_share_every_batch_and_have_as_many() {
+    fn ranks_share_every_batch_and_have_the_same_number() {
         let whole = order(50, 50);
         let ranks: Vec<Vec<usize>> = (0..3)
             .map(|rank| {
@@ -169,7 +168,7 @@ mod tests {
             })
             .collect();
         assert!(ranks.iter().all(|own| own.len() == 16));
-        // The first batch, put together again.
+        // The first batch, reassembled.
         let first: Vec<usize> = ranks.iter().flat_map(|own| &own[..4]).copied().collect();
         assert_eq!(first, whole.epoch(2)[..12]);
         // The second rank's sixth sample is the second of its second batch.

@@ -1,10 +1,9 @@
-//! How many bytes of pixels a loader may hold ready.
+//! Limits how many bytes of pixels a loader may hold.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-/// A bound on the pixels that are in memory, those of the batch in use included. What the
-/// training loop has done with makes room for the next batch, so that a large batch is
-/// not held twice.
+/// A limit on the pixels in memory, including those of the batch in use. Pixels that the training
+/// loop releases make room for the next batch, so that a large batch is not held twice.
 #[derive(Debug)]
 pub(crate) struct ReadAhead {
     capacity: usize,
@@ -15,14 +14,14 @@ pub(crate) struct ReadAhead {
 #[derive(Debug, Default)]
 struct State {
     held: usize,
-    /// Somebody waits for a batch, and frees nothing until it comes.
+    /// Whether the training loop is waiting for a batch; it releases nothing until it gets one.
     is_awaited: bool,
-    /// Chunks that came back, to be filled again: an allocator that gets memory back from
-    /// another thread takes its time with it.
+    /// Released chunks, for reuse: memory that is freed by another thread returns slowly to the
+    /// allocator.
     spare: Vec<Vec<u8>>,
 }
 
-/// Pixels that give their room back when they are dropped.
+/// Pixels that return their room to the limit when they are dropped.
 #[derive(Debug)]
 pub(crate) struct PixelChunk {
     pub bytes: Vec<u8>,
@@ -38,7 +37,8 @@ impl ReadAhead {
         })
     }
 
-    /// Bytes to be overwritten with pixels; waits for room unless a batch is awaited.
+    /// Returns `len` bytes to be overwritten with pixels; blocks until there is room, unless a batch is
+    /// awaited.
     pub fn chunk(self: &Arc<Self>, len: usize) -> PixelChunk {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let is_full = |state: &mut State| !state.is_awaited && state.held + len > self.capacity;
@@ -53,7 +53,7 @@ impl ReadAhead {
         }
     }
 
-    /// Says whether somebody waits for a batch.
+    /// Sets whether the training loop is waiting for a batch.
     pub fn set_awaited(&self, is_awaited: bool) {
         self.update(|state| state.is_awaited = is_awaited);
     }
@@ -82,7 +82,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn room_is_taken_given_back_and_lent_to_who_waits() {
+    fn chunks_wait_for_room_unless_a_batch_is_awaited() {
         let room = ReadAhead::new(10);
         let first = room.chunk(6);
         let (sender, receiver) = channel();

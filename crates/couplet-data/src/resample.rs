@@ -1,22 +1,22 @@
-//! Antialiased resizing, bit for bit as PIL's. Source: Pillow 13 `Resample.c`, 8 bits a
-//! channel, rounded to 8 bits between columns and rows.
+//! Antialiased resizing, bit for bit as PIL's. Source: Pillow 13 `Resample.c`, 8 bits per channel,
+//! rounded to 8 bits between the horizontal and the vertical pass.
 
 use image::RgbImage;
 
-/// The antialiased filter of a resize.
+/// The interpolation filter of an antialiased resize.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Interpolation {
-    /// With a = -0.5, as PIL's.
+    /// With a = -0.5, as in PIL.
     #[default]
     Bicubic,
     Bilinear,
 }
 
-/// Bits behind the point of a coefficient: 32 less 8 of the pixel and 2 of headroom.
+/// Fractional bits of a coefficient: 32 bits less 8 for the pixel and 2 of headroom.
 const PRECISION_BITS: u32 = 32 - 8 - 2;
 const CHANNELS: usize = 3;
 
-/// A part of the resized image, in its pixels.
+/// A rectangle of the resized image, in its pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Window {
     pub left: u32,
@@ -26,7 +26,7 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// All of an image of this width and height.
+    /// The whole of an image of this width and height.
     pub fn whole([width, height]: [u32; 2]) -> Self {
         Self {
             left: 0,
@@ -37,8 +37,8 @@ impl Window {
     }
 }
 
-/// Resizes `image` to `[width, height]` and writes only the window of it.
-/// - out: `[window.height, window.width, 3]`, rows first.
+/// Resizes `image` to `[width, height]` and writes only the pixels of `window`.
+/// - out: `[window.height, window.width, 3]`, row-major.
 pub(crate) fn resize(
     image: &RgbImage,
     [width, height]: [u32; 2],
@@ -51,13 +51,13 @@ pub(crate) fn resize(
     let in_len = image.width() as usize * CHANNELS;
     let out_len = window.width as usize * CHANNELS;
     let lines = image.as_raw().chunks_exact(in_len);
-    if rows_come_first(image, [width, height]) {
+    if is_vertical_first(image, [width, height]) {
         let mut sums = vec![0; in_len];
         let mut lowered = vec![0; in_len];
         for (taps, target) in rows.iter().zip(out.chunks_exact_mut(out_len)) {
             let lines = lines.clone().skip(taps.first);
-            down(lines, &taps.weights, &mut sums, &mut lowered);
-            across(&lowered, &columns, target);
+            resize_columns(lines, &taps.weights, &mut sums, &mut lowered);
+            resize_line(&lowered, &columns, target);
         }
         return;
     }
@@ -65,24 +65,24 @@ pub(crate) fn resize(
     let last = rows.iter().map(Taps::end).max().unwrap_or(0);
     let mut narrowed = vec![0; (last - first) * out_len];
     for (line, target) in lines.skip(first).zip(narrowed.chunks_exact_mut(out_len)) {
-        across(line, &columns, target);
+        resize_line(line, &columns, target);
     }
     let mut sums = vec![0; out_len];
     for (taps, target) in rows.iter().zip(out.chunks_exact_mut(out_len)) {
         let lines = narrowed[(taps.first - first) * out_len..].chunks_exact(out_len);
-        down(lines, &taps.weights, &mut sums, target);
+        resize_columns(lines, &taps.weights, &mut sums, target);
     }
 }
 
-/// Pillow starts with the rows where the height shrinks by more than twice as many pixels
-/// as the width. The order shows where an overshoot is cut off.
-fn rows_come_first(image: &RgbImage, [width, height]: [u32; 2]) -> bool {
+/// Whether Pillow resizes vertically first: where the height shrinks by more than twice as many
+/// pixels as the width. The order matters where an overshoot is clipped.
+fn is_vertical_first(image: &RgbImage, [width, height]: [u32; 2]) -> bool {
     let lost_columns = i64::from(image.width()) - i64::from(width);
     let lost_rows = i64::from(image.height()) - i64::from(height);
     lost_rows > 0 && lost_rows > 2 * lost_columns
 }
 
-/// One output pixel's first input pixel and the weights from there on.
+/// The first input pixel of one output pixel, and the weights from there on.
 struct Taps {
     first: usize,
     weights: Vec<i32>,
@@ -127,7 +127,7 @@ fn taps(input: u32, output: u32, start: u32, count: u32, filter: Interpolation) 
 }
 
 impl Interpolation {
-    /// Pixels on either side that count when nothing is shrunk.
+    /// The filter's radius in pixels, without downscaling.
     fn support(self) -> f64 {
         match self {
             Self::Bicubic => 2.0,
@@ -147,14 +147,14 @@ impl Interpolation {
     }
 }
 
-/// A half, so that dropping the bits behind the point rounds.
+/// One half, so that dropping the fractional bits rounds.
 const HALF: i32 = 1 << (PRECISION_BITS - 1);
 
 fn clip(sum: i32) -> u8 {
     u8::try_from((sum >> PRECISION_BITS).clamp(0, 255)).expect("clamped just above")
 }
 
-fn across(line: &[u8], columns: &[Taps], target: &mut [u8]) {
+fn resize_line(line: &[u8], columns: &[Taps], target: &mut [u8]) {
     for (taps, pixel) in columns.iter().zip(target.chunks_exact_mut(CHANNELS)) {
         let mut sums = [HALF; CHANNELS];
         let source = line[taps.first * CHANNELS..].chunks_exact(CHANNELS);
@@ -169,7 +169,7 @@ fn across(line: &[u8], columns: &[Taps], target: &mut [u8]) {
     }
 }
 
-fn down<'a>(
+fn resize_columns<'a>(
     lines: impl Iterator<Item = &'a [u8]>,
     weights: &[i32],
     sums: &mut [i32],

@@ -1,38 +1,38 @@
-//! One image with its caption, and why one may be missing.
+//! Image-text samples, and errors about them.
 
 use std::fmt;
 
 use image::RgbImage;
 use serde::Serialize;
 
-/// One image-text pair as a source gives it.
+/// One image-text pair of a dataset.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    pub picture: ImageData,
+    pub image: ImageData,
     pub caption: String,
-    /// The number of its class, of a set that has classes.
+    /// The class number, if the dataset has classes.
     pub label: Option<usize>,
 }
 
-/// An image, encoded or drawn.
+/// An image, encoded or as pixels.
 #[derive(Debug, Clone)]
 pub enum ImageData {
-    /// The bytes of a JPEG, PNG or WebP file.
+    /// The bytes of an image file, such as JPEG, PNG or WebP.
     Encoded(Vec<u8>),
     Pixels(RgbImage),
 }
 
-/// A sample that could not be used: a line of `skipped.jsonl`.
+/// A sample that was skipped: a line of `skipped.jsonl`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Skipped {
     pub epoch: u64,
     /// The file that holds the sample: a shard, a table, or the image itself.
     pub shard: String,
-    /// The sample's key inside the shard: a member's stem, a row number, or a path.
+    /// The sample's key in the shard: a member's stem, a row number, or a path.
     pub key: String,
     pub cause: SkipCause,
     pub detail: String,
-    /// How many samples it stands for: 1, or what is thought to be lost of a shard.
+    /// The number of samples skipped: 1, or the estimated number lost to a shard's damage.
     pub samples: usize,
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for Skipped {
 pub enum SkipCause {
     /// The file or shard member could not be read.
     Unreadable,
-    /// The image's bytes do not decode.
+    /// The image's bytes cannot be decoded.
     CorruptImage,
     /// More pixels than `data.max_image_pixels`.
     OversizedImage,
@@ -80,12 +80,12 @@ impl fmt::Display for SkipCause {
     }
 }
 
-/// A cause with what the decoder or the file system said.
+/// Why a sample is unusable, with the message of the decoder or the file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SampleError {
     pub cause: SkipCause,
     pub detail: String,
-    /// How many samples it costs.
+    /// The number of samples lost.
     pub samples: usize,
 }
 
@@ -106,8 +106,8 @@ impl SampleError {
         }
     }
 
-    /// The line that tells it.
-    /// - place: the shard, and the key inside it.
+    /// The entry of `skipped.jsonl` for this error.
+    /// - place: the shard, and the key in it.
     pub(crate) fn at(self, epoch: u64, place: (String, String)) -> Skipped {
         Skipped {
             epoch,

@@ -1,13 +1,13 @@
-//! Where the loader's time goes.
+//! The time that the loader spends in each stage.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What is done to a sample, in this order.
+/// A stage of loading a sample, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// From disk, or drawing it.
+    /// Reading from storage, or drawing.
     Read,
     Decode,
     /// Augmenting and resizing.
@@ -30,22 +30,22 @@ impl fmt::Display for Stage {
     }
 }
 
-/// Time spent in each stage, over all threads.
+/// The time spent in each stage, summed over all threads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StageTimes([Duration; 4]);
 
 impl StageTimes {
-    /// Over all threads.
+    /// The time of one stage, summed over all threads.
     pub fn get(&self, stage: Stage) -> Duration {
         self.0[stage as usize]
     }
 
-    /// Over all stages and threads.
+    /// The time of all stages, summed over all threads.
     pub fn total(&self) -> Duration {
         self.0.iter().sum()
     }
 
-    /// Where most of the time went.
+    /// The stage with the most time.
     pub fn slowest(&self) -> Stage {
         let times = Stage::ALL.into_iter();
         times
@@ -53,7 +53,7 @@ impl StageTimes {
             .unwrap_or(Stage::Read)
     }
 
-    /// What was spent since an earlier reading.
+    /// The time spent since an earlier measurement.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let pairs: [usize; 4] = [0, 1, 2, 3];
@@ -61,12 +61,12 @@ impl StageTimes {
     }
 }
 
-/// Adds up what all threads spend.
+/// Sums the time that all threads spend.
 #[derive(Debug, Default)]
 pub(crate) struct StageClock([AtomicU64; 4]);
 
 impl StageClock {
-    /// Runs one stage of one sample.
+    /// Runs and times one stage of one sample.
     pub fn run<T>(&self, stage: Stage, work: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let outcome = work();
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_goes_to_its_stage() {
+    fn time_is_counted_for_its_stage() {
         let clock = StageClock::default();
         let before = clock.times();
         clock.run(Stage::Decode, || {

@@ -1,4 +1,4 @@
-//! A look at every sample of a set, once.
+//! Statistics of a dataset, from reading every sample once.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -9,29 +9,29 @@ use crate::loader::TokenOptions;
 use crate::sample::{ImageData, Sample, SampleError, SkipCause, Skipped};
 use crate::source::{PairDataset, Read};
 
-/// Samples between two reports of how far it is.
+/// Samples between two calls of `progress`.
 const CHUNK: usize = 256;
 
-/// What is known of a set after reading all of it.
+/// Statistics of a dataset.
 #[derive(Debug, Default)]
 pub struct DatasetStats {
-    /// Unusable ones included.
+    /// The number of samples, including unusable ones.
     pub samples: usize,
     pub skipped: Vec<Skipped>,
-    /// Of usable samples, sorted: sides of images in pixels, bytes of their files (of those
-    /// that are drawn there are none), ids of captions, start and end included.
+    /// Of usable samples, sorted: the sides of images in pixels, the bytes of encoded images, and the
+    /// numbers of tokens of captions, including their start and end tokens.
     pub widths: Vec<u32>,
     pub heights: Vec<u32>,
     pub bytes: Vec<usize>,
     pub tokens: Vec<usize>,
-    /// Captions with more ids than the context holds.
+    /// Captions with more tokens than the context length.
     pub cut_captions: usize,
-    /// Samples whose caption, or whose image file, stood in an earlier one.
+    /// Samples whose caption is that of an earlier sample; likewise for encoded images.
     pub repeated_captions: usize,
     pub repeated_images: usize,
 }
 
-/// One usable sample.
+/// Measurements of one usable sample.
 struct Seen {
     size: [u32; 2],
     bytes: Option<usize>,
@@ -41,34 +41,34 @@ struct Seen {
 }
 
 impl DatasetStats {
-    /// Reads, decodes and tokenizes every sample, as the first epoch shows it.
+    /// Reads, decodes and tokenizes every sample, as in the first epoch.
     /// - max_pixels: larger images are unusable.
-    /// - progress: told how many samples are done.
+    /// - progress: called with the number of samples that are done.
     pub fn collect(
-        set: &PairDataset,
+        dataset: &PairDataset,
         tokens: &TokenOptions,
         max_pixels: u64,
         mut progress: impl FnMut(usize),
     ) -> Self {
-        let mut survey = Self::default();
+        let mut stats = Self::default();
         let (mut captions, mut images, mut done) = (Vec::new(), Vec::new(), 0);
-        let look = |read: Read<'_>| look(read, tokens, max_pixels);
-        let all: Result<(), Infallible> = set.for_each_chunk(CHUNK, look, |seen| {
+        let measure = |read: Read<'_>| measure(read, tokens, max_pixels);
+        let all: Result<(), Infallible> = dataset.for_each_chunk(CHUNK, measure, |seen| {
             done += seen.len();
             for outcome in seen {
                 match outcome {
                     Ok(seen) => {
-                        survey.samples += 1;
-                        survey.widths.push(seen.size[0]);
-                        survey.heights.push(seen.size[1]);
-                        survey.bytes.extend(seen.bytes);
-                        survey.tokens.push(seen.tokens);
+                        stats.samples += 1;
+                        stats.widths.push(seen.size[0]);
+                        stats.heights.push(seen.size[1]);
+                        stats.bytes.extend(seen.bytes);
+                        stats.tokens.push(seen.tokens);
                         captions.push(seen.caption_hash);
                         images.push(seen.image_hash);
                     }
                     Err(skipped) => {
-                        survey.samples += skipped.samples;
-                        survey.skipped.push(skipped);
+                        stats.samples += skipped.samples;
+                        stats.skipped.push(skipped);
                     }
                 }
             }
@@ -77,17 +77,17 @@ impl DatasetStats {
         });
         let Ok(()) = all;
         let context = tokens.context_length;
-        survey.cut_captions = survey.tokens.iter().filter(|len| **len > context).count();
-        survey.repeated_captions = repeated(captions);
-        survey.repeated_images = repeated(images);
-        survey.widths.sort_unstable();
-        survey.heights.sort_unstable();
-        survey.bytes.sort_unstable();
-        survey.tokens.sort_unstable();
-        survey
+        stats.cut_captions = stats.tokens.iter().filter(|len| **len > context).count();
+        stats.repeated_captions = repeated(captions);
+        stats.repeated_images = repeated(images);
+        stats.widths.sort_unstable();
+        stats.heights.sort_unstable();
+        stats.bytes.sort_unstable();
+        stats.tokens.sort_unstable();
+        stats
     }
 
-    /// Unusable samples by cause.
+    /// The number of unusable samples by cause.
     pub fn causes(&self) -> BTreeMap<SkipCause, usize> {
         let mut causes = BTreeMap::new();
         for skipped in &self.skipped {
@@ -97,15 +97,13 @@ impl DatasetStats {
     }
 }
 
-fn look(read: Read<'_>, tokens: &TokenOptions, max_pixels: u64) -> Result<Seen, SampleError> {
-    let Sample {
-        picture, caption, ..
-    } = read()?;
-    let (bytes, image_hash) = match &picture {
+fn measure(read: Read<'_>, tokens: &TokenOptions, max_pixels: u64) -> Result<Seen, SampleError> {
+    let Sample { image, caption, .. } = read()?;
+    let (bytes, image_hash) = match &image {
         ImageData::Encoded(bytes) => (Some(bytes.len()), hash(bytes)),
         ImageData::Pixels(pixels) => (None, hash(pixels.as_raw())),
     };
-    let image = decode(picture, max_pixels)?;
+    let image = decode(image, max_pixels)?;
     Ok(Seen {
         size: [image.width(), image.height()],
         bytes,
@@ -121,7 +119,7 @@ fn hash(value: impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// How many stood among the others before.
+/// The number of values that occurred before.
 fn repeated(mut hashes: Vec<u64>) -> usize {
     let all = hashes.len();
     hashes.sort_unstable();
@@ -155,7 +153,7 @@ mod tests {
             }
             Ok(Sample {
                 label: None,
-                picture: ImageData::Encoded(bytes),
+                image: ImageData::Encoded(bytes),
                 caption: ["a", "a", "a b c d e f g h", "x"][index].into(),
             })
         }
@@ -166,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_is_counted() {
+    fn statistics_cover_every_sample() {
         let tokens = TokenOptions {
             tokenizer: Tokenizer::clip(),
             context_length: 6,
@@ -174,7 +172,7 @@ mod tests {
             cut: true,
         };
         let mut done = 0;
-        let survey = DatasetStats::collect(
+        let stats = DatasetStats::collect(
             &PairDataset::Indexed(Arc::new(Three)),
             &tokens,
             100,
@@ -182,15 +180,15 @@ mod tests {
                 done = so_far;
             },
         );
-        assert_eq!((survey.samples, done), (4, 4));
+        assert_eq!((stats.samples, done), (4, 4));
         assert_eq!(
-            survey.causes(),
+            stats.causes(),
             BTreeMap::from([(SkipCause::CorruptImage, 1)])
         );
-        assert_eq!(survey.skipped[0].key, "3");
-        assert_eq!((survey.widths, survey.heights), (vec![3; 3], vec![5; 3]));
-        assert_eq!(survey.tokens, [3, 3, 10]);
-        assert_eq!(survey.cut_captions, 1);
-        assert_eq!((survey.repeated_captions, survey.repeated_images), (1, 2));
+        assert_eq!(stats.skipped[0].key, "3");
+        assert_eq!((stats.widths, stats.heights), (vec![3; 3], vec![5; 3]));
+        assert_eq!(stats.tokens, [3, 3, 10]);
+        assert_eq!(stats.cut_captions, 1);
+        assert_eq!((stats.repeated_captions, stats.repeated_images), (1, 2));
     }
 }

@@ -33,7 +33,7 @@ fn labelled(config: Value) -> LabelledDataset {
     config.open(Split::Test, 8).unwrap()
 }
 
-/// The levels of the images that can be read.
+/// The gray levels of the images that can be read.
 fn levels(dataset: &LabelledDataset) -> Vec<u8> {
     let transform = Transform::eval(1, ResizeMode::Squash, Interpolation::Bilinear);
     let batch = dataset.batch(0..dataset.len(), &transform, 100);
@@ -41,7 +41,7 @@ fn levels(dataset: &LabelledDataset) -> Vec<u8> {
 }
 
 #[test]
-fn a_folder_of_classes_has_one_set_of_names() {
+fn a_class_folder_has_the_same_names_in_training_and_evaluation() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     put_image(root, "big_cat/1.png", 10);
@@ -65,18 +65,18 @@ fn a_folder_of_classes_has_one_set_of_names() {
 }
 
 #[test]
-fn relative_paths_of_a_table_start_from_the_same_folder() {
+fn relative_paths_in_a_table_start_from_the_same_folder_in_both() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     let working_directory = tempfile::tempdir_in(".").unwrap();
     let there = working_directory.path().file_name().unwrap();
     put_image(root, "images/a.png", 10);
     put_image(working_directory.path(), "b.png", 20);
-    let beside = Path::new(there).join("b.png");
+    let from_working_directory = Path::new(there).join("b.png");
     let table = root.join("t.csv");
     let rows = format!(
         "filepath,title,label\nimages/a.png,red,0\n{},blue,1\n",
-        beside.display()
+        from_working_directory.display()
     );
     fs::write(&table, rows).unwrap();
     assert_eq!(
@@ -88,7 +88,7 @@ fn relative_paths_of_a_table_start_from_the_same_folder() {
     let dataset = labelled(json!({ "source": "csv", "path": table, "caption_column": "title" }));
     assert_eq!(levels(&dataset), [10, 20]);
 
-    // With a root, paths start from nowhere else.
+    // With a root, paths start only from there.
     fs::write(&table, "filepath,title\na.png,red\n").unwrap();
     let rooted = json!({ "source": "csv", "path": table, "root": root.join("images") });
     assert_eq!(captions(rooted.clone()), ["red"]);

@@ -1,4 +1,4 @@
-//! Classification by a trained head, and what it shares with zero-shot classification.
+//! Classification by a trained head, and the parts it shares with zero-shot classification.
 
 use burn::tensor::{Device, Tensor};
 use couplet_data::Skipped;
@@ -15,21 +15,21 @@ use crate::scoring::score;
 /// Images that are scored at once.
 const SCORED: usize = 1024;
 
-/// What an evaluation by classes found.
+/// The results of an evaluation by classes.
 #[derive(Debug)]
 pub struct Classification {
     pub report: Report,
-    /// Which classes were taken for which; of a set where an image has one class.
+    /// Images by class and predicted class; `None` for multi-label datasets.
     pub confusion: Option<ConfusionMatrix>,
     /// Images that could not be read.
     pub skipped: Vec<Skipped>,
 }
 
-/// Classifies every image of `dataset` by a head that was trained for its classes.
+/// Classifies every image of `dataset` with a head that was trained on its classes.
 /// - progress: called with the number of images that are done.
 ///
 /// # Errors
-/// If the set has captions or other classes, or no image can be read.
+/// If the dataset has captions or another number of classes, or no image can be read.
 ///
 /// # Panics
 /// If the device fails.
@@ -43,8 +43,8 @@ pub fn classification(
     let (class_names, _) = dataset.classes()?;
     let (own, wanted) = (head.classes(), class_names.len());
     if own != wanted {
-        let message = format!("has {wanted} classes, the model's head has {own}");
-        return Err(dataset.unfit(&message).into());
+        let message = format!("has {wanted} classes, but the model's head has {own}");
+        return Err(dataset.unsuitable(&message).into());
     }
     let features = read_features(encoder, dataset, options, progress)?;
     let scores = score_all(
@@ -61,7 +61,7 @@ pub fn classification(
     ))
 }
 
-/// The report of a dataset's scores, `[images][classes]`.
+/// The report of a dataset from its scores, `[images][classes]`.
 pub(crate) fn classified(
     protocol: Protocol,
     scores: &[f32],
@@ -84,8 +84,8 @@ pub(crate) fn classified(
     }
 }
 
-/// The scores of features as the tower made them, `[images][classes]`, rows first.
-/// - classifier: from image features `[batch, embed_dim]`, L2-normalised, to scores `[batch, classes]`.
+/// Scores the features of all images: `[images][classes]`, row-major.
+/// - classifier: maps image features `[batch, embed_dim]`, L2-normalized, to scores `[batch, classes]`.
 pub(crate) fn score_all(
     classifier: impl Fn(Tensor<2>) -> Tensor<2>,
     features: &Features,

@@ -1,4 +1,4 @@
-//! Classifiers made of prompts.
+//! Zero-shot classifiers, built from prompts.
 //!
 //! Source: Radford et al. 2021, section 3.1.4; open_clip `build_zero_shot_classifier`.
 
@@ -10,18 +10,18 @@ use couplet_model::weights::HostTensor;
 use crate::encoder::{Encoder, MissingTokenizer};
 use crate::features::FeatureCache;
 
-/// What a file of a classifier calls it.
+/// The name of a classifier's tensor in a cache file.
 const CLASSIFIER: &str = "classifier";
 
-/// One text feature a class: the mean of its templates' features, renormalised.
+/// One text feature per class: the mean of its prompts' features, L2-normalized.
 #[derive(Debug, Clone)]
 pub struct Classifier {
-    /// `[classes, embed_dim]`, L2-normalised.
+    /// `[classes, embed_dim]`, L2-normalized.
     weights: Tensor<2>,
 }
 
 impl Classifier {
-    /// Embeds every class in every template.
+    /// Encodes every class name in every template.
     ///
     /// # Errors
     /// If the model's tokenizer is not on disk.
@@ -45,7 +45,7 @@ impl Classifier {
         })
     }
 
-    /// As [`Self::new`], from the cache if it is there, and into it if not.
+    /// As [`Self::new`], but reads the classifier from the cache, or writes it there.
     pub(crate) fn cached(
         encoder: &Encoder,
         class_names: &[String],
@@ -56,7 +56,7 @@ impl Classifier {
             return Self::new(encoder, class_names, templates);
         };
         let tokens = encoder.tokens()?;
-        // A tokenizer shows in what it makes of the texts.
+        // The key depends on the tokenizer through the texts' ids.
         let ids: Vec<Vec<u32>> = texts_of(class_names, templates)
             .map(|text| tokens.encode(&text))
             .collect();
@@ -73,19 +73,19 @@ impl Classifier {
         Ok(classifier)
     }
 
-    /// - image_features: `[batch, embed_dim]`, L2-normalised.
+    /// - image_features: `[batch, embed_dim]`, L2-normalized.
     /// - returns cosine similarities `[batch, classes]`.
     pub fn scores(&self, image_features: Tensor<2>) -> Tensor<2> {
         image_features.matmul(self.weights.clone().transpose())
     }
 
-    /// `[classes, embed_dim]`, L2-normalised.
+    /// The classifier's weights, `[classes, embed_dim]`, L2-normalized.
     pub fn into_weights(self) -> Tensor<2> {
         self.weights
     }
 }
 
-/// Every class in every template, class by class.
+/// Every class name in every template, class by class.
 fn texts_of(class_names: &[String], templates: &[String]) -> impl Iterator<Item = String> {
     class_names.iter().flat_map(|name| {
         templates
@@ -102,7 +102,7 @@ mod tests {
     use couplet_model::{Clip, PreprocessSpec, presets};
 
     #[test]
-    fn a_class_is_the_mean_of_its_normalised_templates() {
+    fn a_class_is_the_mean_of_its_normalized_templates() {
         let device = Device::flex();
         let spec = presets::find("ViT-Ti-8-32").unwrap();
         let model = Clip::init(&spec, 0, &device);

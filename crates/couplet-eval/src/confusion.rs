@@ -1,30 +1,30 @@
-//! Which classes are taken for which.
+//! Confusion matrices: images by class and predicted class.
 
-/// Counts of images by their class and the class they were taken for.
+/// Counts of images by their class and their predicted class.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfusionMatrix {
     class_names: Vec<String>,
-    /// `[classes][classes]`, rows first.
+    /// `[classes][classes]`, row-major: rows are classes, columns are predicted classes.
     counts: Vec<u32>,
-    /// Images of each class whose scores were no numbers.
+    /// Images of each class whose scores are all NaN.
     unscored: Vec<u32>,
 }
 
-/// How one class did.
+/// The results of one class.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClassResult {
     pub name: String,
     pub images: u32,
-    /// The share of its images that were taken for it.
+    /// The fraction of the class's images that are predicted as the class.
     pub recall: f64,
-    /// The share of what was taken for it that was it.
+    /// The fraction of the images predicted as the class that belong to it.
     pub precision: f64,
 }
 
-/// Side of the picture's matrix, in pixels.
-const PICTURE: usize = 640;
-/// Beside fewer classes than this there is room for their names.
-const NAMED: usize = 48;
+/// Side of the matrix in the SVG image, in pixels.
+const MATRIX_SIDE: usize = 640;
+/// Class names are drawn if there are fewer classes than this.
+const MAX_NAMED_CLASSES: usize = 48;
 const MARGIN: usize = 150;
 
 impl ConfusionMatrix {
@@ -37,9 +37,9 @@ impl ConfusionMatrix {
         }
     }
 
-    pub(crate) fn add(&mut self, class: usize, taken_for: Option<usize>) {
+    pub(crate) fn add(&mut self, class: usize, predicted: Option<usize>) {
         let classes = self.classes();
-        match taken_for {
+        match predicted {
             Some(other) => self.counts[class * classes + other] += 1,
             None => self.unscored[class] += 1,
         }
@@ -62,7 +62,7 @@ impl ConfusionMatrix {
         (images > 0).then(|| f64::from(self.row(class)[class]) / f64::from(images))
     }
 
-    /// The share of all images that were taken for what they are.
+    /// The fraction of all images that are predicted correctly.
     pub fn accuracy(&self) -> f64 {
         let right: u32 = (0..self.classes())
             .map(|class| self.row(class)[class])
@@ -71,7 +71,7 @@ impl ConfusionMatrix {
         f64::from(right) / f64::from(images.max(1))
     }
 
-    /// The mean of the classes' own shares; classes without images left out.
+    /// The mean of the classes' recalls, without classes that have no images.
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     pub fn mean_per_class(&self) -> f64 {
         let recalls: Vec<f64> = (0..self.classes())
@@ -80,23 +80,23 @@ impl ConfusionMatrix {
         recalls.iter().sum::<f64>() / recalls.len().max(1) as f64
     }
 
-    /// How each class did, in class order.
+    /// The results of each class, in class order.
     pub fn by_class(&self) -> Vec<ClassResult> {
         let result = |class: usize| {
-            let taken: u32 = (0..self.classes())
+            let predicted: u32 = (0..self.classes())
                 .map(|other| self.row(other)[class])
                 .sum();
             ClassResult {
                 name: self.class_names[class].clone(),
                 images: self.images_of(class),
                 recall: self.recall(class).unwrap_or(f64::NAN),
-                precision: f64::from(self.row(class)[class]) / f64::from(taken.max(1)),
+                precision: f64::from(self.row(class)[class]) / f64::from(predicted.max(1)),
             }
         };
         (0..self.classes()).map(result).collect()
     }
 
-    /// The most frequent mistakes: a class, what it was taken for, and how often.
+    /// The `most` frequent mistakes: (class, predicted class, number of images).
     pub fn worst(&self, most: usize) -> Vec<(usize, usize, u32)> {
         let classes = self.classes();
         let mut mistakes: Vec<_> = (self.counts.iter().enumerate())
@@ -108,17 +108,17 @@ impl ConfusionMatrix {
         mistakes
     }
 
-    /// The most frequent mistakes in words.
+    /// The `most` frequent mistakes as sentences.
     pub fn worst_in_words(&self, most: usize) -> Vec<String> {
         let words = |(class, other, count): (usize, usize, u32)| {
-            let (name, taken_for) = (&self.class_names[class], &self.class_names[other]);
+            let (name, predicted) = (&self.class_names[class], &self.class_names[other]);
             let images = self.images_of(class);
-            format!("{count} of {images} images of `{name}` were taken for `{taken_for}`")
+            format!("{count} of {images} images of `{name}` were classified as `{predicted}`")
         };
         self.worst(most).into_iter().map(words).collect()
     }
 
-    /// A table for other tools: a row for each class with its counts.
+    /// The matrix as CSV: a row for each class with its results and counts.
     pub fn to_csv(&self) -> String {
         let mut text = format!(
             "class,images,recall,precision,{}\n",
@@ -138,20 +138,20 @@ impl ConfusionMatrix {
         text
     }
 
-    /// The matrix as an SVG picture: rows are classes, columns what they were taken for, and
-    /// the darker a cell the larger its share of the row.
+    /// The matrix as an SVG image: rows are classes, columns are predicted classes, and a cell is darker
+    /// the larger its fraction of the row.
     #[expect(clippy::cast_precision_loss, reason = "pixels and classes are few")]
     pub fn to_svg(&self) -> String {
         let classes = self.classes().max(1);
-        let is_named = classes < NAMED;
+        let is_named = classes < MAX_NAMED_CLASSES;
         let margin = if is_named { MARGIN } else { 30 };
-        let side = PICTURE + margin + 10;
-        let cell = PICTURE as f64 / classes as f64;
+        let side = MATRIX_SIDE + margin + 10;
+        let cell = MATRIX_SIDE as f64 / classes as f64;
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{side}\" height=\"{side}\" \
              font-family=\"sans-serif\" font-size=\"{:.1}\">\n\
              <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-             <rect x=\"{margin}\" y=\"{margin}\" width=\"{PICTURE}\" height=\"{PICTURE}\" \
+             <rect x=\"{margin}\" y=\"{margin}\" width=\"{MATRIX_SIDE}\" height=\"{MATRIX_SIDE}\" \
              fill=\"#f4f6fa\" stroke=\"#888\"/>\n",
             (cell * 0.7).clamp(6.0, 13.0)
         );
@@ -162,8 +162,8 @@ impl ConfusionMatrix {
                 let left = margin as f64 + other as f64 * cell;
                 let share = f64::from(*count) / images;
                 let fill = if class == other { "#1f5fbf" } else { "#c0392b" };
-                let (name, taken) = (&self.class_names[class], &self.class_names[other]);
-                let title = escaped(&format!("{name} as {taken}: {count} of {images}"));
+                let (name, predicted) = (&self.class_names[class], &self.class_names[other]);
+                let title = escaped(&format!("{name} as {predicted}: {count} of {images}"));
                 svg.push_str(&format!(
                     "<rect x=\"{left:.2}\" y=\"{top:.2}\" width=\"{cell:.2}\" \
                      height=\"{cell:.2}\" fill=\"{fill}\" fill-opacity=\"{:.3}\">\
@@ -188,7 +188,7 @@ impl ConfusionMatrix {
     }
 }
 
-/// As much of a name as there is room for.
+/// A name, truncated to the space for it.
 fn shortened(name: &str) -> String {
     const MOST: usize = 20;
     if name.chars().count() <= MOST {
@@ -217,16 +217,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_shares_and_pictures() {
+    fn counts_become_metrics_tables_and_images() {
         let names = ["a".to_string(), "b<\"c\"".to_string(), "none".to_string()];
         let mut confusion = ConfusionMatrix::new(&names);
-        for (class, taken) in [(0, 0), (0, 0), (0, 1), (1, 0), (1, 0), (1, 0), (1, 1)] {
-            confusion.add(class, Some(taken));
+        for (class, predicted) in [(0, 0), (0, 0), (0, 1), (1, 0), (1, 0), (1, 0), (1, 1)] {
+            confusion.add(class, Some(predicted));
         }
         confusion.add(1, None);
         assert_eq!(confusion.worst(1), [(1, 0, 3)]);
         let words = confusion.worst_in_words(9);
-        assert_eq!(words[1], "1 of 3 images of `a` were taken for `b<\"c\"`");
+        assert_eq!(
+            words[1],
+            "1 of 3 images of `a` were classified as `b<\"c\"`"
+        );
         assert!((confusion.accuracy() - 3.0 / 8.0).abs() < 1e-12);
         assert!((2.0 * confusion.mean_per_class() - (2.0 / 3.0 + 0.2)).abs() < 1e-12);
         let by_class = confusion.by_class();

@@ -1,4 +1,4 @@
-//! Datasets described by a file of `datasets/`, or by a folder that describes itself.
+//! Evaluation datasets, described by a TOML file or by a folder.
 
 use std::collections::HashSet;
 use std::fs;
@@ -15,34 +15,34 @@ use serde::Deserialize;
 
 const TEMPLATES_FILE: &str = "templates.txt";
 
-/// A file of `datasets/`.
+/// A dataset file, such as those in `datasets/`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct DatasetConfig {
     /// Metrics are logged as `eval/<name>/<metric>`.
     pub name: String,
-    /// One name a class, in class order. By default `classnames.txt` in the set's folder,
-    /// else the names that the storage has.
+    /// One name per class, in class order. By default the lines of `classnames.txt` in the dataset's
+    /// folder, else the names that the storage provides.
     #[serde(default)]
     pub class_names: Option<ListOrFile>,
-    /// Sentences with `{}` or `{c}` for the class name. By default `templates.txt` in the
-    /// set's folder, else "a photo of a {}.".
+    /// Prompt templates with `{}` or `{c}` for the class name. By default the lines of `templates.txt`
+    /// in the dataset's folder, else "a photo of a {}.".
     #[serde(default)]
     pub templates: Option<ListOrFile>,
-    /// Who made the set, for people.
+    /// Who made the dataset, for readers of the file.
     #[serde(default)]
     pub citation: Option<String>,
-    /// How its files are had, said where they are missing.
+    /// Where to get the files; printed if they are missing.
     #[serde(default)]
     pub origin: Option<String>,
-    /// The folder of this file, which paths of `class_names` and `templates` may start from.
+    /// The folder of the dataset file; paths of `class_names` and `templates` may start from it.
     #[serde(skip)]
     home: PathBuf,
     #[serde(flatten)]
     pub source: LabelledConfig,
 }
 
-/// A list, or a file with one entry a line, relative to the dataset's file or to the set's
-/// folder.
+/// A list, or a file with one entry per line; its path is relative to the dataset file's folder or to
+/// the dataset's folder.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(untagged, expecting = "expected a list of strings or a file's path")]
 pub enum ListOrFile {
@@ -50,7 +50,7 @@ pub enum ListOrFile {
     File(PathBuf),
 }
 
-/// Images that a model is judged by.
+/// Images and targets to evaluate a model on.
 #[derive(Debug)]
 pub struct Dataset {
     pub name: String,
@@ -60,15 +60,15 @@ pub struct Dataset {
     image_size: u32,
 }
 
-/// What a set asks of a model.
+/// The task that a dataset evaluates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
-    /// Tell classes by their names.
+    /// Classify images by the names of the classes.
     Classify {
         class_names: Vec<String>,
         templates: Vec<String>,
     },
-    /// Find captions of images and images of captions.
+    /// Find captions for images and images for captions.
     Retrieve,
 }
 
@@ -80,7 +80,7 @@ pub enum DatasetError {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("{}: not a dataset's TOML file", path.display())]
+    #[error("{}: not a valid dataset file", path.display())]
     Toml {
         path: PathBuf,
         source: Box<toml::de::Error>,
@@ -108,11 +108,12 @@ fn available(origin: Option<&str>) -> String {
 }
 
 impl Dataset {
-    /// The training images, for probes and fine-tuning. Their labels count as those of the test images.
+    /// The training images, for probes and fine-tuning. Their class numbers are those of the test
+    /// images.
     ///
     /// # Errors
-    /// If the dataset has none, they cannot be opened, or their classes are others than the test
-    /// images'.
+    /// If the dataset has none, they cannot be opened, or their classes differ from those of the test
+    /// images.
     pub fn train_images(&self) -> Result<LabelledDataset, DatasetError> {
         let opened = self.config.open(Split::Train, self.image_size);
         let train = opened.map_err(|source| DatasetError::Images {
@@ -124,37 +125,37 @@ impl Dataset {
         if let (Some(own), Some(test)) = (train.class_names(), self.images.class_names())
             && own != test
         {
-            return Err(self.unfit(&class_differences(own, test)));
+            return Err(self.unsuitable(&class_differences(own, test)));
         }
         Ok(train)
     }
 
-    /// The names and templates of a set of classes.
+    /// The class names and templates.
     ///
     /// # Errors
-    /// If it is a set of captions.
+    /// If the dataset has captions instead of classes.
     pub fn classes(&self) -> Result<(&[String], &[String]), DatasetError> {
         match &self.task {
             Task::Classify {
                 class_names,
                 templates,
             } => Ok((class_names, templates)),
-            Task::Retrieve => Err(self.unfit("has captions, not classes: evaluate retrieval")),
+            Task::Retrieve => Err(self.unsuitable("has captions, not classes: evaluate retrieval")),
         }
     }
 
     /// The captions of each image.
     ///
     /// # Errors
-    /// If it is a set of classes.
+    /// If the dataset has classes instead of captions.
     pub fn captions(&self) -> Result<&[Vec<String>], DatasetError> {
         match self.images.targets() {
             Targets::Captions(captions) => Ok(captions),
-            _ => Err(self.unfit("has classes, not captions: evaluate zero-shot")),
+            _ => Err(self.unsuitable("has classes, not captions: evaluate zero-shot")),
         }
     }
 
-    pub(crate) fn unfit(&self, message: &str) -> DatasetError {
+    pub(crate) fn unsuitable(&self, message: &str) -> DatasetError {
         DatasetError::Unfit {
             name: self.name.clone(),
             message: message.to_string(),
@@ -162,7 +163,7 @@ impl Dataset {
     }
 }
 
-/// How the classes of training and test images differ.
+/// How the classes of training and test images differ, as a message.
 fn class_differences(train: &[String], test: &[String]) -> String {
     let lacks = |all: &[String], some: &[String]| {
         let missing = all.iter().filter(|name| !some.contains(name));
@@ -173,20 +174,22 @@ fn class_differences(train: &[String], test: &[String]) -> String {
         ("test", lacks(train, test)),
     ];
     let lists = lists.iter().filter(|(_, missing)| !missing.is_empty());
-    let lists = lists.map(|(split, missing)| format!("no {split} image shows {missing}"));
+    let lists =
+        lists.map(|(split, missing)| format!("the {split} images lack the classes {missing}"));
     let lists: Vec<String> = lists.collect();
     if lists.is_empty() {
-        "training and test images have the classes in another order".to_string()
+        "the training images have the classes in another order than the test images".to_string()
     } else {
         lists.join("; ")
     }
 }
 
 impl DatasetConfig {
-    /// Reads a dataset's file; a folder stands for itself, one sub-folder a class.
+    /// Reads a dataset file, or describes a folder with one subfolder per class or in CLIP_benchmark's
+    /// layout.
     ///
     /// # Errors
-    /// If the file is missing or is not a dataset's.
+    /// If the file is missing or invalid.
     pub fn read(path: &Path) -> Result<Self, DatasetError> {
         if path.is_dir() {
             let name = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
@@ -223,7 +226,7 @@ impl DatasetConfig {
             return Err(DatasetError::Unsound {
                 path: path.to_path_buf(),
                 message: format!(
-                    "name `{}` may hold letters, digits, - _ and . only",
+                    "name `{}` may only contain letters, digits, `-`, `_` and `.`",
                     table.name
                 ),
             });
@@ -231,11 +234,11 @@ impl DatasetConfig {
         Ok(table)
     }
 
-    /// Opens the set.
-    /// - image_size: side of the pictures that are drawn, in pixels.
+    /// Opens the dataset.
+    /// - image_size: side of drawn images, in pixels.
     ///
     /// # Errors
-    /// If the images, the class names or the templates are missing or do not fit together.
+    /// If the images, the class names or the templates are missing, or do not match.
     pub fn open(&self, image_size: u32) -> Result<Dataset, DatasetError> {
         let opened = self.source.open(Split::Test, image_size);
         let images = opened.map_err(|source| DatasetError::Images {
@@ -245,7 +248,7 @@ impl DatasetConfig {
             origin: self.origin.clone(),
         })?;
         if images.is_empty() {
-            return Err(unsound(images.path(), "the set has no images"));
+            return Err(invalid(images.path(), "the dataset has no images"));
         }
         let task = match images.targets() {
             Targets::Captions(_) => Task::Retrieve,
@@ -260,7 +263,7 @@ impl DatasetConfig {
         })
     }
 
-    /// The names and templates of a set of classes, held against its labels.
+    /// The class names and templates, checked against the labels.
     fn classes(&self, images: &LabelledDataset) -> Result<Task, DatasetError> {
         let own = images.class_names();
         let given = self.lines(self.class_names.as_ref(), None)?;
@@ -270,7 +273,7 @@ impl DatasetConfig {
             (None, Targets::MultiLabel(rows)) => (rows.first().map_or(0, Vec::len), String::new()),
             (None, Targets::Classes(labels)) => {
                 let most = labels.iter().max().map_or(0, |most| most + 1);
-                // Labels alone do not say whether there are more.
+                // The labels alone do not say whether there are more classes.
                 let count = found.as_ref().map_or(most, |names| names.len().max(most));
                 (count, String::new())
             }
@@ -278,20 +281,22 @@ impl DatasetConfig {
         };
         let class_names = found.ok_or_else(|| {
             let message = "the classes have no names: set class_names in the dataset's file";
-            unsound(images.path(), message)
+            invalid(images.path(), message)
         })?;
-        let fail = |message: String| Err(unsound(images.path(), message));
+        let fail = |message: String| Err(invalid(images.path(), message));
         if class_names.len() != count {
             let names = class_names.len();
-            return fail(format!("{names} class names for {count} classes{what}"));
+            return fail(format!(
+                "{names} class names for {count} classes{what}; list one name per class"
+            ));
         }
         if let Some(at) = class_names.iter().position(|name| name.trim().is_empty()) {
-            return fail(format!("the name of class {at} is empty"));
+            return fail(format!("the name of class {at} is blank"));
         }
         let mut seen = HashSet::new();
         if let Some(twice) = class_names.iter().find(|name| !seen.insert(*name)) {
-            // Some published lists have such; zero-shot then always takes the first.
-            tracing::warn!(set = self.name, "two classes are called `{twice}`");
+            // Some published lists have duplicates; zero-shot then always predicts the first.
+            tracing::warn!(dataset = self.name, "two classes have the name `{twice}`");
         }
         let templates = self.lines(self.templates.as_ref(), Some(TEMPLATES_FILE))?;
         let templates = templates
@@ -306,7 +311,8 @@ impl DatasetConfig {
         })
     }
 
-    /// A list as it is given, or as a file by this name in the dataset's folder has it.
+    /// The entries that are given as a list or file, else those of the default file in the dataset's
+    /// folder.
     fn lines(
         &self,
         given: Option<&ListOrFile>,
@@ -316,10 +322,10 @@ impl DatasetConfig {
         let path = match given {
             Some(ListOrFile::List(list)) => return Ok(Some(list.clone())),
             Some(ListOrFile::File(file)) => {
-                let beside = self.home.join(file);
+                let next_to_file = self.home.join(file);
                 match folder {
-                    Some(folder) if !beside.is_file() => folder.join(file),
-                    _ => beside,
+                    Some(folder) if !next_to_file.is_file() => folder.join(file),
+                    _ => next_to_file,
                 }
             }
             None => match folder.zip(default_file) {
@@ -331,7 +337,7 @@ impl DatasetConfig {
     }
 }
 
-fn unsound(path: &Path, message: impl Into<String>) -> DatasetError {
+fn invalid(path: &Path, message: impl Into<String>) -> DatasetError {
     DatasetError::Unsound {
         path: path.to_path_buf(),
         message: message.into(),
@@ -347,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_of_any_kind_are_refused() {
+    fn unknown_keys_are_rejected() {
         let shapes = "name = 's'\nsource = 'shapes'\nsplit = 'test'\nclasses = 'pairs'\n";
         assert!(table(&format!("{shapes}samples = 9\n")).is_ok());
         let error = table(&format!("{shapes}samples = 9\ntemplate = []\n")).unwrap_err();
@@ -355,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn shapes_bring_their_own_class_names() {
+    fn shapes_have_their_own_class_names() {
         let table = table(
             "name = 's'\nsource = 'shapes'\nsplit = 'test'\nclasses = 'shapes'\nsamples = 3\n",
         )
@@ -369,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_brings_its_names_and_templates() {
+    fn a_folder_provides_class_names_and_templates() {
         let folder = tempfile::tempdir().unwrap();
         for class in ["0", "1"] {
             fs::create_dir(folder.path().join(class)).unwrap();

@@ -1,4 +1,4 @@
-//! Models written for other tools to open.
+//! Writes models for other tools.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use couplet_model::{FolderError, TOKENIZER_FILE, hugging_face, open_clip};
 
 use crate::encoder::{Encoder, HEAD_FILE};
 
-/// Whose files and names a model is written in.
+/// The layout in which a model is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// For `open_clip.create_model_and_transforms("local-dir:…")`.
@@ -26,9 +26,9 @@ pub enum ExportError {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("{}: already holds {file}; give a new folder", path.display())]
+    #[error("{}: already holds {file}; give a new or empty folder", path.display())]
     Occupied { path: PathBuf, file: String },
-    #[error("cannot be written for open_clip: {0}")]
+    #[error("the model cannot be written for open_clip: {0}")]
     NotOpenClip(String),
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -37,12 +37,12 @@ pub enum ExportError {
 }
 
 impl Encoder {
-    /// Writes config, weights, preprocessing, tokenizer and a head, which other tools pass over,
-    /// into `folder`, which is made.
+    /// Writes config, weights, preprocessing, tokenizer and head to `folder`, which is created. Other
+    /// tools ignore the head.
     ///
     /// # Errors
-    /// If the format cannot hold the model, with the reasons; if the folder holds files
-    /// already; or if a file cannot be written.
+    /// If the format cannot represent the model (with the reasons), the folder is not empty, or a file
+    /// cannot be written.
     pub fn save(&self, folder: &Path, format: Format) -> Result<(), ExportError> {
         let io = |source| ExportError::Io {
             path: folder.to_path_buf(),
@@ -78,7 +78,7 @@ impl Encoder {
             saved.map_err(FolderError::from)?;
         }
         let wanted = match format {
-            // open_clip brings CLIP's tokenizer along.
+            // open_clip includes CLIP's tokenizer.
             Format::OpenClip => own_tokenizer,
             Format::HuggingFace => tokens,
         };
@@ -91,10 +91,10 @@ impl Encoder {
     }
 }
 
-/// How a model's config names a tokenizer that is not CLIP's.
+/// The entry in a model's config for a tokenizer other than CLIP's.
 pub fn foreign_tokenizer(tokenizer: &Tokenizer) -> Option<ForeignTokenizer> {
     tokenizer.file().map(|_| ForeignTokenizer {
-        // open_clip asks for a name, and then reads the file beside the config.
+        // open_clip requires a name, and then reads the file next to the config.
         name: TOKENIZER_FILE.into(),
         clean: tokenizer.clean().name().map(str::to_string),
     })

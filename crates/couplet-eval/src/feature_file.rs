@@ -1,4 +1,4 @@
-//! Features in safetensors files, as `couplet embed` writes them and other tools may.
+//! Features in safetensors files, as written by `couplet embed` or by other tools.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ const TEXT_FEATURES: &str = "text_features";
 const LABELS: &str = "labels";
 const IMAGE_OF_TEXT: &str = "image_of_text";
 
-/// What a file of features may hold.
+/// The contents of a feature file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeatureFile {
     /// `[images, embed_dim]`
@@ -21,11 +21,11 @@ pub struct FeatureFile {
     pub text_features: Option<HostTensor>,
     /// The class of each image.
     pub labels: Option<Vec<usize>>,
-    /// The image of each text.
+    /// The index of the image of each text.
     pub image_of_text: Option<Vec<usize>>,
 }
 
-/// Why a file of features could not be read.
+/// Why a feature file could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FeatureFileError {
     #[error("{}: cannot be read", path.display())]
@@ -43,8 +43,8 @@ pub enum FeatureFileError {
 }
 
 impl FeatureFile {
-    /// Reads `image_features` and `text_features` (f32), `labels` and `image_of_text`
-    /// (integers) of a safetensors file; each may be missing.
+    /// Reads `image_features` and `text_features` (f32), `labels` and `image_of_text` (integers) from a
+    /// safetensors file; each may be missing.
     ///
     /// # Errors
     /// If the file cannot be read, or a tensor has another type or shape.
@@ -85,7 +85,7 @@ fn matrix(file: &SafeTensors, name: &str) -> Result<Option<HostTensor>, String> 
     let values: Vec<f32> = values.collect();
     if let Some(at) = values.iter().position(|value| !value.is_finite()) {
         let row = at / tensor.shape()[1];
-        return Err(format!("{name} has no number in row {row}"));
+        return Err(format!("{name} has a NaN or infinite value in row {row}"));
     }
     Ok(Some(HostTensor {
         shape: tensor.shape().to_vec(),
@@ -117,7 +117,7 @@ fn numbers(file: &SafeTensors, name: &str) -> Result<Option<Vec<usize>>, String>
         .collect::<Option<Vec<_>>>();
     numbers
         .map(Some)
-        .ok_or_else(|| format!("{name} has a number below 0, or a very large one"))
+        .ok_or_else(|| format!("{name} has a number below 0 or above 2^31 - 1"))
 }
 
 #[cfg(test)]

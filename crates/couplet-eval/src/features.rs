@@ -1,5 +1,5 @@
-//! The features of a set's images, computed while the next images are decoded, and kept for
-//! other protocols; and the features of its classes.
+//! Image features of a dataset, computed while the next images are decoded, and cached together with
+//! text features for other protocols.
 
 use std::fs;
 use std::hash::Hasher;
@@ -15,40 +15,40 @@ use serde::Serialize;
 
 use crate::encoder::Encoder;
 
-/// What files of features call them; as `couplet embed` does.
+/// The tensor's name in feature files, as `couplet embed` writes them.
 pub(crate) const IMAGE_FEATURES: &str = "image_features";
-/// Images whose features are computed at once.
+/// Images that are encoded at once.
 const IMAGE_BATCH: usize = 64;
-/// Decoded batches that wait for the model.
+/// Decoded batches that may wait for the model.
 const AHEAD: usize = 2;
-/// What keys are made of. Features under the keys of another format are not found again.
+/// The format of cache keys. Features that were cached with another format are not found.
 const KEY_FORMAT: &str = "couplet features 2";
 /// Weights that are hashed at once.
 const HASHED: usize = 1 << 14;
 
-/// Features of images, as the tower makes them.
+/// Image features, as the image tower outputs them.
 #[derive(Debug, Clone)]
 pub struct Features {
-    /// `[images, embed_dim]`, rows first, not normalised.
+    /// `[images, embed_dim]`, row-major, not normalized.
     pub values: Vec<f32>,
     pub embed_dim: usize,
-    /// Which of the set's images they are of.
+    /// The index in the dataset of each row's image.
     pub indices: Vec<usize>,
     pub skipped: Vec<Skipped>,
 }
 
-/// A folder in which features outlive the evaluation that computed them.
+/// A folder in which features are cached between evaluations.
 #[derive(Debug, Clone)]
 pub struct FeatureCache {
     folder: PathBuf,
-    /// Of the model's weights; `None` where the features of images are not kept.
+    /// Hash of the model's weights; `None` if image features are not cached.
     model: Option<u64>,
-    /// Of the text tower's weights.
+    /// Hash of the text tower's weights.
     text: u64,
 }
 
 impl Features {
-    /// Computes the features of every image of a set.
+    /// Encodes every image of a dataset.
     /// - max_image_pixels: larger images are skipped.
     /// - progress: called with the number of images that are done.
     ///
@@ -92,7 +92,7 @@ impl Features {
         features
     }
 
-    /// As [`Self::encode`], read from the cache if they are there, and written to it if not.
+    /// As [`Self::encode`], but reads the features from the cache, or writes them there.
     pub fn cached(
         encoder: &Encoder,
         images: &LabelledDataset,
@@ -114,7 +114,7 @@ impl Features {
             };
         }
         let features = Self::encode(encoder, images, max_image_pixels, progress);
-        // Skipped images are reported each time, so such datasets are read each time.
+        // Datasets with skipped images are not cached, so that the images are reported each time.
         if let (Some(cache), Some(key), true) = (cache, key, features.skipped.is_empty()) {
             let shape = vec![features.len(), embed_dim];
             let values = features.values.clone();
@@ -123,7 +123,7 @@ impl Features {
         features
     }
 
-    /// How many there are.
+    /// The number of images.
     pub fn len(&self) -> usize {
         self.indices.len()
     }
@@ -141,24 +141,24 @@ impl Features {
 }
 
 impl FeatureCache {
-    /// Keeps the features of images and of classes.
-    /// - folder: made when it is needed.
+    /// Caches image features and text features.
+    /// - folder: created when it is needed.
     pub fn new(folder: &Path, encoder: &Encoder) -> Self {
         let tensors = weights::parameters(encoder.model());
         Self {
             folder: folder.to_path_buf(),
-            model: Some(hash_of(&tensors, |_| true)),
-            text: hash_of(&tensors, is_texts),
+            model: Some(hash_weights(&tensors, |_| true)),
+            text: hash_weights(&tensors, is_text_parameter),
         }
     }
 
-    /// Keeps the features of classes alone: for a model whose image tower goes on learning.
-    /// - folder: made when it is needed.
+    /// Caches text features only: for a model whose image tower is still being trained.
+    /// - folder: created when it is needed.
     pub fn of_texts(folder: &Path, encoder: &Encoder) -> Self {
         Self {
             folder: folder.to_path_buf(),
             model: None,
-            text: hash_of(&weights::parameters(encoder.model()), is_texts),
+            text: hash_weights(&weights::parameters(encoder.model()), is_text_parameter),
         }
     }
 
@@ -171,15 +171,16 @@ impl FeatureCache {
         let mut key = Fingerprint::new(KEY_FORMAT);
         key.write_u64(self.model?);
         key.write_u64(max_image_pixels);
-        key.write_text(&as_text(encoder.spec()));
-        key.write_text(&as_text(encoder.preprocess()));
+        key.write_text(&to_toml(encoder.spec()));
+        key.write_text(&to_toml(encoder.preprocess()));
         images.fingerprint(&mut key);
         Some(key.finish())
     }
 
-    /// - ids: of the texts of all classes, as the tokenizer makes them.
+    /// The key of a classifier.
+    /// - ids: the token ids of the texts of all classes.
     pub(crate) fn text_key(&self, encoder: &Encoder, classes: usize, ids: &[Vec<u32>]) -> u64 {
-        let spec = as_text(&encoder.spec().text);
+        let spec = to_toml(&encoder.spec().text);
         key_of_texts(self.text, &spec, classes, ids)
     }
 
@@ -187,7 +188,7 @@ impl FeatureCache {
         self.folder.join(format!("{key:016x}.safetensors"))
     }
 
-    /// - returns the values of a matrix `[rows, width]`, and its rows.
+    /// - returns the values of a matrix `[rows, width]`, row-major, and its number of rows.
     pub(crate) fn read(&self, key: u64, name: &str, width: usize) -> Option<(Vec<f32>, usize)> {
         let path = self.path(key);
         if !path.is_file() {
@@ -200,7 +201,7 @@ impl FeatureCache {
         }
     }
 
-    /// A cache that cannot be written is done without.
+    /// Writes a matrix; if that fails, warns and continues without it.
     pub(crate) fn write(&self, key: u64, name: &str, tensor: HostTensor) {
         let path = self.path(key);
         let unfinished = path.with_extension(format!("{}.new", std::process::id()));
@@ -212,18 +213,18 @@ impl FeatureCache {
         };
         if let Err(error) = write() {
             let error = with_causes(&*error);
-            tracing::warn!(folder = %self.folder.display(), error, "features are not kept");
+            tracing::warn!(folder = %self.folder.display(), error, "cannot cache features");
         }
     }
 }
 
-fn is_texts(name: &str) -> bool {
+fn is_text_parameter(name: &str) -> bool {
     !name.starts_with("visual.") && !name.starts_with("logit_")
 }
 
-/// A spec as it travels with weights: `Debug` may change with any release.
-fn as_text(spec: &impl Serialize) -> String {
-    toml::to_string(spec).expect("specs have a TOML form")
+/// The spec as TOML, as it travels with weights: its `Debug` output may change with any release.
+fn to_toml(spec: &impl Serialize) -> String {
+    toml::to_string(spec).expect("specs serialize as TOML")
 }
 
 fn key_of_texts(weights: u64, spec: &str, classes: usize, ids: &[Vec<u32>]) -> u64 {
@@ -241,10 +242,10 @@ fn key_of_texts(weights: u64, spec: &str, classes: usize, ids: &[Vec<u32>]) -> u
     key.finish()
 }
 
-fn hash_of(tensors: &NamedTensors, counts: fn(&str) -> bool) -> u64 {
+fn hash_weights(tensors: &NamedTensors, is_included: fn(&str) -> bool) -> u64 {
     let mut hash = Fingerprint::new(KEY_FORMAT);
     let mut bytes = Vec::new();
-    for (name, tensor) in tensors.iter().filter(|(name, _)| counts(name)) {
+    for (name, tensor) in tensors.iter().filter(|(name, _)| is_included(name)) {
         hash.write_text(name);
         hash.write_usize(tensor.values.len());
         for values in tensor.values.chunks(HASHED) {
@@ -260,9 +261,9 @@ fn hash_of(tensors: &NamedTensors, counts: fn(&str) -> bool) -> u64 {
 mod tests {
     use super::*;
 
-    /// Worked out by another implementation of XXH64: a key that changes loses every kept feature.
+    /// Computed by another implementation of XXH64. A key that changes invalidates all cached features.
     #[test]
-    fn keys_are_those_of_every_release() {
+    fn keys_never_change() {
         let tensor = |values: &[f32]| HostTensor {
             shape: vec![values.len()],
             values: values.to_vec(),
@@ -271,9 +272,9 @@ mod tests {
             ("text_projection".to_string(), tensor(&[1.0, -2.5])),
             ("visual.proj".to_string(), tensor(&[3.0])),
         ]);
-        let texts = hash_of(&tensors, is_texts);
+        let texts = hash_weights(&tensors, is_text_parameter);
         assert_eq!(texts, 0xb58b_9899_386f_bd69);
-        assert_ne!(texts, hash_of(&tensors, |_| true));
+        assert_ne!(texts, hash_weights(&tensors, |_| true));
         let ids = [vec![49406, 7], vec![49407]];
         assert_eq!(
             key_of_texts(texts, "width = 8\n", 2, &ids),

@@ -1,14 +1,15 @@
-//! Classes by the nearest training images.
+//! k-nearest-neighbor classification.
 
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-/// Rows of the matrix of similarities that exist at once.
+/// Rows of the similarity matrix that are in memory at once.
 const ROWS: usize = 256;
 
-/// The class that most of the `k` nearest training images have, by cosine similarity; of
-/// classes with as many votes the first, as scikit-learn's `KNeighborsClassifier` has it.
-/// - train, test: `[images, embed_dim]`, L2-normalised; labels: of `train`.
+/// Predicts the most frequent class among the `k` nearest training images by cosine similarity. Of
+/// classes with the same number of votes, the first one wins, as in scikit-learn's
+/// `KNeighborsClassifier`.
+/// - train, test: `[images, embed_dim]`, L2-normalized; labels: the classes of `train`.
 /// - returns a class for each row of `test`.
 ///
 /// # Panics
@@ -19,7 +20,7 @@ pub fn nearest_neighbours(
     test: &Tensor<2>,
     k: usize,
 ) -> Vec<usize> {
-    assert!(!labels.is_empty(), "there is a neighbour");
+    assert!(!labels.is_empty(), "there are no training images");
     let k = k.clamp(1, labels.len());
     let classes = labels.iter().max().map_or(0, |most| most + 1);
     let mut found = Vec::with_capacity(test.dims()[0]);
@@ -38,7 +39,7 @@ pub fn nearest_neighbours(
 
 fn vote(scores: &[f32], labels: &[usize], classes: usize, k: usize) -> usize {
     let mut order: Vec<usize> = (0..scores.len()).collect();
-    // Of equally near images the earlier ones count.
+    // Of equally near images, the earlier ones count.
     let nearer = |a: &usize, b: &usize| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b));
     order.select_nth_unstable_by(k - 1, nearer);
     let mut votes = vec![0_usize; classes];

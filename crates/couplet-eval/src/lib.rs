@@ -1,5 +1,5 @@
-//! Evaluation protocols over a model, its transform and its tokenizer. Evaluation takes
-//! a model and datasets, never a trainer.
+//! Evaluation protocols for a model with its transform and tokenizer. Evaluation takes a model and
+//! datasets, and does not depend on training.
 
 mod classification;
 mod classifier;

@@ -1,36 +1,36 @@
-//! The one description of every metric: its name, its unit, and which values are better.
+//! Describes every metric once: its name, its unit, and which values are better.
 
 use std::cmp::Ordering;
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-/// What a metric is, whatever its value.
+/// The description of a metric, independent of its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MetricInfo {
-    /// As logs, JSON and `checkpoint.best` have it.
+    /// The name in logs, in JSON and in `checkpoint.best`.
     pub name: &'static str,
-    /// The name, short enough for the head of a table.
+    /// A name that is short enough for a table's header.
     pub label: &'static str,
     pub unit: Unit,
-    /// Which values are better; `None` where it depends, as for a learning rate.
+    /// Which values are better; `None` if neither is, as for a learning rate.
     pub better: Option<Better>,
 }
 
-/// What the values of a metric are.
+/// The unit of a metric's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// From 0 to 1, shown as a percentage.
     Share,
-    /// A place in a ranking, counted from 1.
+    /// A rank in a ranking, counted from 1.
     Rank,
     Count,
-    /// A loss by natural logarithms.
+    /// A loss with natural logarithms.
     Nats,
     SamplesPerSecond,
-    /// Without a unit, of the order of 1.
+    /// Unitless, of the order of 1.
     Factor,
-    /// Without a unit, of any order of magnitude.
+    /// Unitless, of any order of magnitude.
     Scale,
 }
 
@@ -48,16 +48,16 @@ pub struct Metric {
     pub value: f64,
 }
 
-/// The metrics of one evaluation, in the order in which they are shown. As JSON, values by name.
+/// The metrics of one evaluation, in the order in which they are shown. Serialized as values by name.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Metrics(pub Vec<Metric>);
 
-/// What the names of evaluations' metrics begin with in logs.
+/// The prefix of evaluation metrics in logs.
 pub const EVALUATION: &str = "eval/";
 
-/// The share of images whose class scores highest.
+/// The fraction of images whose class has the highest score.
 pub const TOP1: MetricInfo = share("top1", "top1");
-/// The share of images whose class is among the five that score highest.
+/// The fraction of images whose class is among the five with the highest scores.
 pub const TOP5: MetricInfo = share("top5", "top5");
 /// The mean over classes of each class's `top1`.
 pub const MEAN_PER_CLASS: MetricInfo = share("mean_per_class", "mean per class");
@@ -80,7 +80,7 @@ pub const C: MetricInfo = info("c", Unit::Scale, None);
 
 /// The learning rate of a step.
 pub const LR: MetricInfo = info("lr", Unit::Scale, None);
-/// The factor on cosine similarities, not its log.
+/// The scale of cosine similarities, not its logarithm.
 pub const LOGIT_SCALE: MetricInfo = info("logit_scale", Unit::Factor, None);
 /// The global norm of the gradients, before clipping.
 pub const GRAD_NORM: MetricInfo = info("grad_norm", Unit::Factor, Some(Better::Lower));
@@ -89,7 +89,7 @@ pub const SAMPLES_PER_SECOND: MetricInfo = info(
     Unit::SamplesPerSecond,
     Some(Better::Higher),
 );
-/// The share of the time that training waits for data.
+/// The fraction of the time that training waits for data.
 pub const DATA_WAIT: MetricInfo = info("data_wait", Unit::Share, Some(Better::Lower));
 
 /// Images that an evaluation read.
@@ -146,12 +146,12 @@ const fn rank(name: &'static str, label: &'static str) -> MetricInfo {
 }
 
 impl MetricInfo {
-    /// The metric of this name.
+    /// The metric with this name.
     pub fn find(name: &str) -> Option<Self> {
         ALL.into_iter().find(|info| info.name == name)
     }
 
-    /// The metric of a log's name, such as `loss` or `eval/shapes/top1`.
+    /// The metric with this name in logs, such as `loss` or `eval/shapes/top1`.
     pub fn of_logged(name: &str) -> Option<Self> {
         let of_dataset = name.strip_prefix(EVALUATION);
         let of_dataset = of_dataset.and_then(|name| name.rsplit_once('/'));
@@ -163,14 +163,14 @@ impl MetricInfo {
         Metric { info: self, value }
     }
 
-    /// The name of a dataset's metric in logs, `eval/DATASET/METRIC`.
+    /// The name of the metric in logs for a dataset: `eval/DATASET/METRIC`.
     pub fn logged_as(self, dataset: &str) -> String {
         format!("{EVALUATION}{dataset}/{}", self.name)
     }
 }
 
 impl Unit {
-    /// As a unit is written after a value: `%`, `samples/s`.
+    /// The unit as written after a value: `%`, `samples/s`.
     pub fn symbol(self) -> Option<&'static str> {
         match self {
             Self::Share => Some("%"),
@@ -180,7 +180,7 @@ impl Unit {
         }
     }
 
-    /// A value as it is shown: a share in percent.
+    /// A value as it is shown: a fraction as a percentage.
     pub fn shown(self, value: f64) -> f64 {
         match self {
             Self::Share => 100.0 * value,
@@ -188,7 +188,7 @@ impl Unit {
         }
     }
 
-    /// A value in words, with as many digits as it is known to, and the unit of a share or a speed.
+    /// A formatted value, with its significant digits, and with the unit of a fraction or a speed.
     pub fn format(self, value: f64) -> String {
         let shown = self.shown(value);
         match self {
@@ -203,7 +203,7 @@ impl Unit {
 }
 
 impl Better {
-    /// Orders values, the best first; NaN is worse than any number.
+    /// Orders values from best to worst; NaN is worse than any number.
     pub fn compare(self, a: f64, b: f64) -> Ordering {
         match self {
             _ if a.is_nan() || b.is_nan() => a.is_nan().cmp(&b.is_nan()),
@@ -212,13 +212,13 @@ impl Better {
         }
     }
 
-    /// Whether `value` is better than `other`: as good is not, nor is NaN.
+    /// Whether `value` is strictly better than `other`; NaN never is.
     pub fn is_better(self, value: f64, other: f64) -> bool {
         !value.is_nan() && value != other && self.compare(value, other).is_lt()
     }
 }
 
-/// The value, with the unit of a share or a speed.
+/// The formatted value, with the unit of a fraction or a speed.
 impl fmt::Display for Metric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.info.unit.format(self.value))
@@ -226,7 +226,7 @@ impl fmt::Display for Metric {
 }
 
 impl Metrics {
-    /// A value by its metric's name.
+    /// The value of the metric with this name.
     pub fn get(&self, name: &str) -> Option<f64> {
         let found = self.0.iter().find(|metric| metric.info.name == name);
         found.map(|metric| metric.value)

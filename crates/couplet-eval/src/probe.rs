@@ -31,12 +31,12 @@ pub struct ProbeData {
 /// How a linear probe is fitted.
 #[derive(Debug, Clone, Copy)]
 pub struct ProbeSettings {
-    /// The inverse strength of the regularisation; without, the paper's sweep finds it.
+    /// The inverse strength of the regularization; `None` to choose it by the paper's sweep.
     pub c: Option<f64>,
     pub search: SolverOptions,
 }
 
-/// A linear probe with how it did.
+/// A linear probe and its results.
 #[derive(Debug)]
 pub struct Probe {
     pub report: Report,
@@ -45,11 +45,12 @@ pub struct Probe {
 }
 
 impl ProbeData {
-    /// Computes a dataset's features, or takes them from the cache.
-    /// - progress: called with what is read, how many of its images are done, and of how many.
+    /// Computes the features of a dataset's images, or reads them from the cache.
+    /// - progress: called with the split being read, the number of images that are done, and their
+    ///   total.
     ///
-    /// # Errors
-    /// If the set has no single class an image, or no training images.
+    /// # Errors If the dataset does not have one class per image, has no training images, or no
+    /// image of a split can be read.
     ///
     /// # Panics
     /// If the device fails.
@@ -64,14 +65,14 @@ impl ProbeData {
         let train_images = dataset.train_images()?;
         let device = encoder.model().device();
         let mut skipped = Vec::new();
-        let mut part = |what: &str, images: &LabelledDataset| {
+        let mut collect_split = |what: &str, images: &LabelledDataset| {
             let Targets::Classes(labels) = images.targets() else {
-                let message = "a probe needs one class an image".to_string();
+                let message = "a probe needs one class per image".to_string();
                 return Err(EvalError::Features(format!("{}: {message}", dataset.name)));
             };
             let max_pixels = options.max_image_pixels;
-            let tell = |done| progress(what, done, images.len());
-            let features = Features::cached(encoder, images, max_pixels, options.cache, tell);
+            let report = |done| progress(what, done, images.len());
+            let features = Features::cached(encoder, images, max_pixels, options.cache, report);
             if features.is_empty() {
                 let path = images.path().display();
                 return Err(EvalError::Features(format!(
@@ -88,32 +89,32 @@ impl ProbeData {
                 features: features.tensor(&device),
             })
         };
-        let train = part("training images", &train_images)?;
-        let test = part("test images", &dataset.images)?;
+        let train = collect_split("training images", &train_images)?;
+        let test = collect_split("test images", &dataset.images)?;
         let name = dataset.name.clone();
         Self::checked(name, class_names, train, test, skipped)
     }
 
-    /// Features that were computed before, with their labels.
+    /// Takes features and labels from files.
     ///
     /// # Errors
-    /// If a file lacks features or labels, or the two do not fit together.
+    /// If a file lacks features or labels, or they do not match.
     pub fn of_files(
         name: &str,
         train: FeatureFile,
         test: FeatureFile,
         device: &Device,
     ) -> Result<Self, EvalError> {
-        let unfit = |message: &str| EvalError::Features(format!("{name}: {message}"));
-        let part = |file: FeatureFile| {
+        let invalid = |message: &str| EvalError::Features(format!("{name}: {message}"));
+        let labelled = |file: FeatureFile| {
             let (Some(features), Some(labels)) = (file.image_features, file.labels) else {
-                return Err(unfit("needs image_features and labels"));
+                return Err(invalid("both files need image_features and labels"));
             };
             let &[rows, width] = &features.shape[..] else {
-                return Err(unfit("features are [images, embed_dim]"));
+                return Err(invalid("image_features must be [images, embed_dim]"));
             };
             if rows != labels.len() || rows == 0 {
-                return Err(unfit(&format!(
+                return Err(invalid(&format!(
                     "{rows} images with {} labels",
                     labels.len()
                 )));
@@ -122,15 +123,15 @@ impl ProbeData {
             let features = Tensor::from_data(data, device);
             Ok(LabelledFeatures { features, labels })
         };
-        let (train, test) = (part(train)?, part(test)?);
+        let (train, test) = (labelled(train)?, labelled(test)?);
         if train.features.dims()[1] != test.features.dims()[1] {
-            return Err(unfit("training and test features are of different lengths"));
+            return Err(invalid("training and test features have different lengths"));
         }
         let most = train.labels.iter().chain(&test.labels).max();
-        // Every class costs a row of weights, whether an image has it or not.
+        // Each class costs a row of weights, whether an image has it or not.
         let rows = train.labels.len() + test.labels.len();
         if let Some(most) = most.filter(|most| **most >= rows) {
-            return Err(unfit(&format!(
+            return Err(invalid(&format!(
                 "the label {most} among {rows} images: number classes from 0"
             )));
         }
@@ -146,18 +147,19 @@ impl ProbeData {
         skipped: Vec<Skipped>,
     ) -> Result<Self, EvalError> {
         let classes = class_names.len();
-        let wrong = train
+        let out_of_range = train
             .labels
             .iter()
             .chain(&test.labels)
             .find(|label| **label >= classes);
-        if let Some(label) = wrong {
-            let message = format!("{name}: an image has the label {label}, of {classes} classes");
+        if let Some(label) = out_of_range {
+            let message =
+                format!("{name}: an image has the label {label}, but there are {classes} classes");
             return Err(EvalError::Features(message));
         }
         if classes < 2 {
             return Err(EvalError::Features(format!(
-                "{name}: there is one class only"
+                "{name}: a probe needs at least 2 classes"
             )));
         }
         Ok(Self {
@@ -181,8 +183,8 @@ impl ProbeData {
     }
 }
 
-/// Fits logistic regression to the features as the tower made them.
-/// - progress: called with each strength of the sweep and its accuracy on the validation images.
+/// Fits logistic regression to the features as the image tower outputs them.
+/// - progress: called with each `c` of the sweep and its accuracy on the validation images.
 ///
 /// # Panics
 /// If the device fails.
@@ -211,7 +213,7 @@ pub fn linear_probe(
 /// # Panics
 /// If the device fails.
 pub fn knn(data: &ProbeData, k: usize) -> (Report, ConfusionMatrix) {
-    let [train, test] = [&data.train, &data.test].map(|part| l2_normalize(part.features.clone()));
+    let [train, test] = [&data.train, &data.test].map(|split| l2_normalize(split.features.clone()));
     let found = nearest_neighbours(&train, &data.train.labels, &test, k);
     let mut confusion = ConfusionMatrix::new(&data.class_names);
     for (label, class) in data.test.labels.iter().zip(found) {

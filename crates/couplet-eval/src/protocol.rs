@@ -1,17 +1,17 @@
-//! What the protocols share: how images are read, and why an evaluation can fail.
+//! Shared by the protocols: how images are read, and why an evaluation can fail.
 
 use crate::dataset::{Dataset, DatasetError};
 use crate::encoder::{Encoder, MissingTokenizer};
 use crate::features::{FeatureCache, Features};
 
-/// Why an evaluation could not be done.
+/// Why an evaluation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EvalError {
     #[error(transparent)]
     Tokenizer(#[from] MissingTokenizer),
     #[error(transparent)]
     Dataset(#[from] DatasetError),
-    #[error("{dataset}: none of its images could be read: {example}")]
+    #[error("{dataset}: no image could be read, such as {example}")]
     NothingRead { dataset: String, example: String },
     #[error("{0}")]
     Features(String),
@@ -22,11 +22,11 @@ pub enum EvalError {
 pub struct EvalOptions<'a> {
     /// Larger images are skipped.
     pub max_image_pixels: u64,
-    /// Where features of images and classes are kept for other protocols.
+    /// Where image and text features are cached for other protocols.
     pub cache: Option<&'a FeatureCache>,
 }
 
-/// The features of a dataset's images, of which there must be one.
+/// The features of a dataset's images; an error if no image can be read.
 pub(crate) fn read_features(
     encoder: &Encoder,
     dataset: &Dataset,

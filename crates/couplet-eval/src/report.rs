@@ -1,10 +1,10 @@
-//! What every protocol gives: metrics of a model on a dataset.
+//! Reports: the metrics of a model on a dataset.
 
 use serde::Serialize;
 
 use crate::metric::Metrics;
 
-/// How a model did on one dataset by one protocol. Shares are from 0 to 1.
+/// The results of a model on one dataset with one protocol. Fractions are from 0 to 1.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     pub dataset: String,
@@ -12,23 +12,23 @@ pub struct Report {
     #[serde(flatten)]
     pub metrics: Metrics,
     pub images: usize,
-    /// Classes, or captions.
+    /// The number of classes or captions.
     pub targets: usize,
-    /// Images that could not be read; they count nowhere.
+    /// The number of images that could not be read; they are not part of any metric.
     pub skipped: usize,
 }
 
-/// A way of evaluating a model.
+/// An evaluation protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
     ZeroShot,
-    /// By a head trained for the classes.
+    /// With a head that was trained on the classes.
     Classification,
     Retrieval,
     LinearProbe,
     Knn,
-    /// The training loss over pairs that are not trained on.
+    /// The training loss over held-out pairs.
     HeldOut,
 }
 

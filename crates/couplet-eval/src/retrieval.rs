@@ -1,4 +1,4 @@
-//! Retrieval: captions of images and images of captions, by cosine similarity.
+//! Image-text retrieval by cosine similarity, in both directions.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use couplet_data::Skipped;
@@ -16,7 +16,7 @@ use crate::metric::{
 use crate::protocol::{EvalError, EvalOptions, read_features};
 use crate::report::{Protocol, Report};
 
-/// Rows and columns of the matrix of similarities that exist at once.
+/// Rows and columns of the similarity matrix that are in memory at once.
 const ROWS: usize = 512;
 const COLUMNS: usize = 8192;
 
@@ -32,11 +32,11 @@ pub const RETRIEVAL_METRICS: [MetricInfo; 8] = [
     TEXT_TO_IMAGE_MEDIAN_RANK,
 ];
 
-/// Evaluates by an image's captions: finding one of them counts.
+/// Evaluates retrieval in both directions; an image is found if one of its captions is.
 /// - progress: called with the number of images that are done.
 ///
 /// # Errors
-/// If the set has classes, no image can be read, or the model's tokenizer is not on disk.
+/// If the dataset has classes, no image can be read, or the model's tokenizer is not on disk.
 ///
 /// # Panics
 /// If the device fails.
@@ -71,23 +71,25 @@ pub fn retrieval(
     Ok((report, images.skipped))
 }
 
-/// As [`retrieval`], of features that were computed before.
+/// As [`retrieval`], with features from a file.
+/// - captions_per_image: the captions of an image are this many consecutive texts, if the file has no
+///   `image_of_text`; by default, the texts are divided equally.
 ///
 /// # Errors
-/// If the file lacks one of the two kinds of features, or they do not fit together.
+/// If the file lacks image or text features, or they do not match.
 pub fn retrieval_of_features(
     name: &str,
     file: &FeatureFile,
     captions_per_image: Option<usize>,
     device: &Device,
 ) -> Result<Report, EvalError> {
-    let unfit = |message: String| EvalError::Features(format!("{name}: {message}"));
+    let invalid = |message: String| EvalError::Features(format!("{name}: {message}"));
     let (Some(images), Some(texts)) = (&file.image_features, &file.text_features) else {
-        return Err(unfit("needs image_features and text_features".into()));
+        return Err(invalid("needs image_features and text_features".into()));
     };
     if images.shape[1] != texts.shape[1] {
-        return Err(unfit(format!(
-            "image features of {} numbers, text features of {}",
+        return Err(invalid(format!(
+            "image features have {} values, but text features have {}",
             images.shape[1], texts.shape[1]
         )));
     }
@@ -102,15 +104,15 @@ pub fn retrieval_of_features(
             (0..text_count).map(|text| text / each).collect()
         }
         _ => {
-            return Err(unfit(format!(
-                "{text_count} texts are not as many for each of {image_count} images: a tensor \
-                 image_of_text must say whose each is"
+            return Err(invalid(format!(
+                "{text_count} texts cannot be divided equally among {image_count} images; add a tensor \
+                 image_of_text with the index of each text's image"
             )));
         }
     };
     if image_of_text.len() != text_count || image_of_text.iter().any(|at| *at >= image_count) {
-        return Err(unfit(
-            "image_of_text does not name an image for each text".into(),
+        return Err(invalid(
+            "image_of_text must have one valid image index per text".into(),
         ));
     }
     let on_device = |tensor: &couplet_model::weights::HostTensor| {
@@ -128,12 +130,11 @@ pub fn retrieval_of_features(
     })
 }
 
-/// Recalls at 1, 5 and 10 and the median rank, both ways. A query finds what it looks for at
-/// the rank of the best of its positives, counted from 1; of equal similarities the earlier
-/// index comes first. An image without a caption counts nowhere.
-/// - image_features: `[images, embed_dim]`; text_features: `[texts, embed_dim]`; both
-///   L2-normalised.
-/// - image_of_text: the image of each text.
+/// Recall at 1, 5 and 10 and the median rank, in both directions. The rank of a query is that of
+/// the best of its positives, counted from 1; of equal similarities, the earlier index comes first.
+/// An image without captions is not counted.
+/// - image_features: `[images, embed_dim]`; text_features: `[texts, embed_dim]`; both L2-normalized.
+/// - image_of_text: the index of each text's image.
 ///
 /// # Panics
 /// If the device fails.
@@ -163,7 +164,7 @@ fn recall(ranks: &[usize], within: usize) -> f64 {
     found as f64 / ranks.len().max(1) as f64
 }
 
-/// Counted from 1; of an even number of queries the mean of the two in the middle.
+/// Counted from 1; for an even number of queries, the mean of the two middle ranks.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
 fn median_rank(ranks: &[usize]) -> f64 {
     let mut sorted = ranks.to_vec();
@@ -177,8 +178,8 @@ fn median_rank(ranks: &[usize]) -> f64 {
     1.0 + (low + high) as f64 / 2.0
 }
 
-/// For each query that has positives, how many candidates come before the best of them.
-/// The matrix of similarities exists in pieces only.
+/// For each query that has positives, the number of candidates before the best of them. The similarity
+/// matrix is computed in pieces.
 fn ranks(queries: &Tensor<2>, candidates: &Tensor<2>, positives: &[Vec<usize>]) -> Vec<usize> {
     let (query_count, candidate_count) = (queries.dims()[0], candidates.dims()[0]);
     let mut all = Vec::with_capacity(query_count);
@@ -195,7 +196,7 @@ fn ranks(queries: &Tensor<2>, candidates: &Tensor<2>, positives: &[Vec<usize>]) 
             )
         };
         let positives = &positives[rows];
-        // The best positive of each row: its similarity, and its index.
+        // The best positive of each row: its similarity and its index.
         let mut best: Vec<Option<(f32, usize)>> = vec![None; positives.len()];
         let mut wanted: Vec<usize> = positives.iter().flatten().map(|at| at / COLUMNS).collect();
         wanted.sort_unstable();
@@ -229,7 +230,7 @@ fn ranks(queries: &Tensor<2>, candidates: &Tensor<2>, positives: &[Vec<usize>]) 
     all
 }
 
-/// Candidates that come before the positive at `at`; all, if its similarity is no number.
+/// Candidates that come before the positive at index `at`; all of them if its similarity is NaN.
 fn count_before(scores: &[f32], first: usize, own: f32, at: usize) -> usize {
     if own.is_nan() {
         return scores.len();
@@ -251,30 +252,30 @@ mod tests {
     }
 
     #[test]
-    fn ranks_worked_out_by_hand() {
+    fn ranks_match_those_computed_by_hand() {
         let images = tensor(&[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]);
-        // Two captions of image 0, one of the others; text 3 is as text 1.
+        // Two captions of image 0, one of each of the others; text 3 equals text 1.
         let texts = tensor(&[[0.0, 1.0], [1.0, 0.1], [1.0, 0.9], [1.0, 0.1]]);
         let metrics = retrieval_metrics(&images, &texts, &[0, 0, 1, 2]);
-        // To texts: image 0 finds text 1 at once; image 1 has text 0 before its text 2;
-        // image 2 has texts 2, then 0 or 1 and 3 that are equal: 1 first.
+        // Image to text: image 0 has text 1 first; image 1 has text 0 before its text 2; image 2 has
+        // text 2, then texts 0, 1 and 3, of which 1 and 3 are equal: 1 comes first.
         let get = |name| metrics.get(name).unwrap();
         assert!((get("image_to_text_recall@1") - 1.0 / 3.0).abs() < 1e-12);
         assert_eq!(get("image_to_text_recall@5"), 1.0);
         assert_eq!(get("image_to_text_median_rank"), 2.0);
-        // To images: text 0 has its image last, text 1 first, text 2 has 2 and 0 before,
-        // text 3 has 0 before its own.
+        // Text to image: text 0 has its image last, text 1 first, text 2 has images 2 and 0 before its
+        // own, text 3 has image 0 before its own.
         assert_eq!(get("text_to_image_recall@1"), 0.25);
         assert_eq!(get("text_to_image_median_rank"), 2.5);
     }
 
     #[test]
-    fn pieces_are_as_the_whole() {
+    fn pieces_give_the_same_ranks_as_the_whole_matrix() {
         let count = ROWS + 100;
         let values = |salt: usize, rows: usize| -> Vec<[f32; 2]> {
             (0..rows)
                 .map(|row| {
-                    // Few different values, so that there are ties across pieces.
+                    // Few distinct values, so that there are ties across pieces.
                     let angle = f32::from(u8::try_from((row * 37 + salt) % 23).unwrap());
                     [angle.cos(), angle.sin()]
                 })
@@ -302,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_features_must_fit_together() {
+    fn the_tensors_of_a_feature_file_must_match() {
         let host = |rows: u8| HostTensor {
             shape: vec![usize::from(rows), 2],
             values: (0..rows * 2).map(|at| f32::from(at) + 1.0).collect(),

@@ -1,4 +1,4 @@
-//! Metrics of classes' scores.
+//! Metrics of classification scores.
 
 use couplet_data::labelled::Targets;
 
@@ -6,10 +6,10 @@ use crate::confusion::ConfusionMatrix;
 use crate::dataset::Dataset;
 use crate::metric::{MAP, MEAN_PER_CLASS, MetricInfo, Metrics, TOP1, TOP5};
 
-/// What `top5` counts.
+/// The number of classes that `top5` considers.
 const TOP: usize = 5;
 
-/// The metrics of a report by classes, for logs and `checkpoint.best`.
+/// The metrics of a classification report, for logs and `checkpoint.best`.
 pub fn class_metrics(dataset: &Dataset) -> &'static [MetricInfo] {
     match dataset.images.targets() {
         Targets::MultiLabel(_) => &[MAP],
@@ -17,7 +17,8 @@ pub fn class_metrics(dataset: &Dataset) -> &'static [MetricInfo] {
     }
 }
 
-/// - scores: `[images][classes]`; indices: which of the set's images they are of.
+/// Computes the metrics of a dataset's task.
+/// - scores: `[images][classes]`, row-major; indices: the index in the dataset of each row's image.
 pub(crate) fn score(
     scores: &[f32],
     class_names: &[String],
@@ -36,13 +37,13 @@ pub(crate) fn score(
             let (metrics, confusion) = score_classes(scores, &labels, class_names);
             (metrics, Some(confusion))
         }
-        Targets::Captions(_) => unreachable!("the set has classes"),
+        Targets::Captions(_) => unreachable!("the dataset has classes"),
     }
 }
 
-/// Top-1, top-5 and the mean over classes of each class's own top-1, classes without images
-/// left out. With fewer than 5 classes top-5 is 1.
-/// - scores: `[images][classes]`.
+/// Top-1, top-5 and the mean over classes of each class's top-1, without classes that have no images.
+/// With fewer than 5 classes, top-5 is 1.
+/// - scores: `[images][classes]`, row-major.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
 pub(crate) fn score_classes(
     scores: &[f32],
@@ -63,7 +64,7 @@ pub(crate) fn score_classes(
     (metrics, confusion)
 }
 
-/// The class with the highest score; of equal ones the first, as in `argmax`.
+/// The class with the highest score; of equal scores the first, as in `argmax`. `None` if all are NaN.
 fn best(scores: &[f32]) -> Option<usize> {
     let numbers = scores
         .iter()
@@ -73,8 +74,8 @@ fn best(scores: &[f32]) -> Option<usize> {
     best.map(|(class, _)| class)
 }
 
-/// How many classes score above the right one. Of equal scores the first class wins, as
-/// in `argmax`; a score that is no number never counts as right.
+/// The number of classes that rank before the right one. Of equal scores, the first class comes first,
+/// as in `argmax`; if the right class's score is NaN, all classes rank before it.
 fn rank_of(scores: &[f32], label: usize) -> usize {
     let own = scores[label];
     if own.is_nan() {
@@ -87,10 +88,10 @@ fn rank_of(scores: &[f32], label: usize) -> usize {
         .count()
 }
 
-/// The mean over classes of the average precision of their images' ranking; of equal scores
-/// the earlier image comes first. A class that no image shows counts as 0.
+/// The mean over classes of the average precision, with each class's images ranked by score; of equal
+/// scores, the earlier image comes first. A class that no image shows counts as 0.
 /// Source: CLIP_benchmark `average_precision_per_class`.
-/// - scores: `[images][classes]`; truth: of each image, whether it shows each class.
+/// - scores: `[images][classes]`, row-major; truth: for each image, whether it shows each class.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
 pub(crate) fn mean_average_precision(scores: &[f32], truth: &[&[bool]], classes: usize) -> f64 {
     let mut sum = 0.0;
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_worked_out_by_hand() {
+    fn accuracies_match_those_computed_by_hand() {
         let scores = [
             [0.9, 0.1, 0.0, 0.2, 0.3, 0.4],
             [0.9, 0.8, 0.0, 0.2, 0.3, 0.4],
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_and_missing_scores_never_flatter() {
+    fn ties_and_nan_never_improve_a_rank() {
         assert_eq!(rank_of(&[0.5, 0.5, 0.5], 0), 0);
         assert_eq!(rank_of(&[0.5, 0.5, 0.5], 2), 2);
         assert_eq!(rank_of(&[0.1, f32::NAN], 1), 2);
@@ -144,9 +145,9 @@ mod tests {
     }
 
     #[test]
-    fn average_precision_worked_out_by_hand() {
+    fn average_precision_matches_that_computed_by_hand() {
         // Class 0: images 2, 0, 1 by score, of which 2 and 1 show it: (1/1 + 2/3) / 2.
-        // Class 1: no image shows it. Class 2: all equal, image 1 shows it: 1/2.
+        // Class 1: no image shows it. Class 2: all scores are equal, image 1 shows it: 1/2.
         let scores = [0.5, 0.1, 0.3, 0.2, 0.1, 0.3, 0.9, 0.1, 0.3];
         let truth: [&[bool]; 3] = [
             &[false, false, false],

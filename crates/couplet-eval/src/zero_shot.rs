@@ -1,4 +1,4 @@
-//! Zero-shot classification by ensembles of prompts.
+//! Zero-shot classification with ensembles of prompts.
 //!
 //! Source: Radford et al. 2021, section 3.1.4.
 
@@ -9,22 +9,21 @@ use crate::encoder::Encoder;
 use crate::protocol::{EvalError, EvalOptions, read_features};
 use crate::report::Protocol;
 
-/// The prompts of a class.
-/// Source: Radford et al. 2021, figure 4 compares them.
+/// The prompts of each class. Source: Radford et al. 2021, figure 4 compares them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PromptMode {
-    /// All of the set's templates.
+    /// All templates of the dataset.
     Ensemble,
-    /// The first of them.
+    /// The first template only.
     SingleTemplate,
-    /// The class's name alone.
+    /// The class name only.
     ClassName,
 }
 
 impl PromptMode {
     pub const ALL: [Self; 3] = [Self::Ensemble, Self::SingleTemplate, Self::ClassName];
 
-    /// Its templates.
+    /// The templates of this mode.
     fn templates(self, templates: &[String]) -> Vec<String> {
         match self {
             Self::Ensemble => templates.to_vec(),
@@ -44,11 +43,11 @@ impl std::fmt::Display for PromptMode {
     }
 }
 
-/// Classifies every image of `dataset` by its whole ensemble.
+/// Classifies every image of `dataset` zero-shot, with the ensemble of all templates.
 /// - progress: called with the number of images that are done.
 ///
 /// # Errors
-/// If the set has captions, no image can be read, or the model's tokenizer is not on disk.
+/// If the dataset has captions, no image can be read, or the model's tokenizer is not on disk.
 ///
 /// # Panics
 /// If the device fails.
@@ -59,13 +58,10 @@ pub fn zero_shot(
     progress: impl FnMut(usize),
 ) -> Result<Classification, EvalError> {
     let all = zero_shot_by(encoder, dataset, &[PromptMode::Ensemble], options, progress)?;
-    Ok(all
-        .into_iter()
-        .next()
-        .expect("one for each way of prompting"))
+    Ok(all.into_iter().next().expect("one result per prompt mode"))
 }
 
-/// As [`zero_shot`], by several ways of prompting over the same features.
+/// As [`zero_shot`], for several prompt modes on the same features.
 ///
 /// # Errors
 /// As [`zero_shot`].
@@ -80,7 +76,7 @@ pub fn zero_shot_by(
     progress: impl FnMut(usize),
 ) -> Result<Vec<Classification>, EvalError> {
     let (class_names, templates) = dataset.classes()?;
-    // Before the images: a missing tokenizer should not cost an hour.
+    // First, because a missing tokenizer should not be discovered after an hour of encoding images.
     let classifiers = prompts.iter().map(|prompts| {
         let templates = prompts.templates(templates);
         Classifier::cached(encoder, class_names, &templates, options.cache)

@@ -1,4 +1,4 @@
-//! Bytes as an image file, by both decoders.
+//! Decodes the input as an image file, with both decoders.
 #![no_main]
 
 use couplet_data::{ImageData, decode, decode_exact};
@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|bytes: &[u8]| {
     let fast = decode(ImageData::Encoded(bytes.to_vec()), MAX_PIXELS);
     let exact = decode_exact(ImageData::Encoded(bytes.to_vec()), MAX_PIXELS);
-    // They may disagree about a damaged file, but not about its size.
+    // They may disagree about the pixels of a damaged file, but not about its size.
     if let (Ok(fast), Ok(exact)) = (fast, exact) {
         assert_eq!(fast.dimensions(), exact.dimensions());
     }

@@ -1,24 +1,28 @@
-//! Brace expansion of shard paths, as webdataset and the shell have it.
+//! Brace expansion of shard paths, as in webdataset and the shell.
 
-/// `a{0..2}{x,y}` to every path it stands for, in order. Ranges keep leading zeros.
+/// Expands `a{0..2}{x,y}` to the paths it matches, in order. Ranges keep leading zeros.
 pub(crate) fn expand(pattern: &str) -> Result<Vec<String>, String> {
     let Some(open) = pattern.find('{') else {
         if pattern.contains('}') {
-            return Err(format!("`{pattern}` closes a brace it never opened"));
+            return Err(format!(
+                "`{pattern}` has a `}}` without a `{{`; pair the braces"
+            ));
         }
         return Ok(vec![pattern.to_string()]);
     };
     let close = pattern[open..]
         .find('}')
         .map(|at| open + at)
-        .ok_or_else(|| format!("`{pattern}` opens a brace it never closes"))?;
+        .ok_or_else(|| format!("`{pattern}` has a `{{` without a `}}`; pair the braces"))?;
     let (head, body, tail) = (
         &pattern[..open],
         &pattern[open + 1..close],
         &pattern[close + 1..],
     );
     if body.contains('{') {
-        return Err(format!("`{pattern}` nests braces; write them side by side"));
+        return Err(format!(
+            "`{pattern}` nests braces; write them one after the other, as in {{a,b}}{{0..3}}"
+        ));
     }
     let tails = expand(tail)?;
     let mut paths = Vec::new();
@@ -78,8 +82,8 @@ mod tests {
 
     #[test]
     fn broken_patterns_say_what_is_wrong() {
-        assert!(expand("{0..3.tar").unwrap_err().contains("never closes"));
-        assert!(expand("0}.tar").unwrap_err().contains("never opened"));
+        assert!(expand("{0..3.tar").unwrap_err().contains("without a `}`"));
+        assert!(expand("0}.tar").unwrap_err().contains("without a `{`"));
         assert!(
             expand("{a..b}.tar")
                 .unwrap_err()

@@ -1,4 +1,4 @@
-//! Folders of images with a caption file of the same name next to each, at any depth.
+//! Folders of images, each with a caption file of the same name, at any depth.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use super::error::DataError;
 use crate::decode::{IMAGE_EXTENSIONS, is_image_name};
 
-/// The two files of a pair; one of them may be missing.
+/// The two files of a pair; either may be missing.
 #[derive(Debug, Default)]
 pub(crate) struct CaptionedFile {
     pub image: Option<PathBuf>,
     pub caption: Option<PathBuf>,
 }
 
-/// Every image and caption file in a folder and below it, by their common path without its
-/// extension.
+/// Lists the image and caption files in a folder and its subfolders, paired by their common path
+/// without its extension.
 /// - extension: of caption files, in lower case.
 pub(crate) fn list(
     folder: &Path,
@@ -41,13 +41,13 @@ pub(crate) fn list(
     }
     if !pairs.values().any(|pair| pair.image.is_some()) {
         let kinds = IMAGE_EXTENSIONS.join(", ");
-        let message = format!("no images ({kinds}) in it or below it");
+        let message = format!("no images ({kinds}) in this folder or its subfolders");
         return Err(DataError::invalid(folder, message));
     }
     Ok(pairs.into_iter().collect())
 }
 
-/// All files below a folder, in the order of their names; folders that are links are not followed.
+/// All files in a folder and its subfolders, sorted by name; symbolic links to folders are not followed.
 fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     let mut entries = fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
     entries.sort_by_key(fs::DirEntry::file_name);

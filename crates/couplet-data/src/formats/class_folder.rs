@@ -1,4 +1,4 @@
-//! Folders with one subfolder of images per class, as torchvision's `ImageFolder` has them.
+//! Folders with one subfolder of images per class, as for torchvision's `ImageFolder`.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -7,7 +7,7 @@ use super::class_names::class_name_of;
 use super::error::DataError;
 use crate::decode::{IMAGE_EXTENSIONS, is_image_name};
 
-/// Images with the number of their class.
+/// Images with their class numbers.
 #[derive(Debug)]
 pub(crate) struct ClassFolder {
     /// The subfolders' names, in class order.
@@ -16,12 +16,12 @@ pub(crate) struct ClassFolder {
     pub files: Vec<(PathBuf, usize)>,
 }
 
-/// The order of classes.
+/// How classes are ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClassOrder {
-    /// That of the subfolders' names.
+    /// By the subfolders' names.
     Names,
-    /// Subfolders are called 0, 1, …: 2 comes before 10.
+    /// Numerically: subfolders are named 0, 1, …, and 2 comes before 10.
     Numbers,
 }
 
@@ -35,7 +35,7 @@ impl ClassFolder {
         Ok(Self { folders, files })
     }
 
-    /// The storage's own names of the classes.
+    /// The class names that the subfolders give.
     pub fn stored_names(&self) -> Vec<String> {
         let folders = self.folders.iter();
         folders.map(|folder| class_name_of(folder)).collect()
@@ -44,7 +44,7 @@ impl ClassFolder {
 
 type LabelledFiles = Vec<(PathBuf, usize)>;
 
-/// Classes in the order of their numbers, which must be those from 0 on.
+/// Reorders classes by their numbers, which must be 0, 1, … without gaps.
 fn by_number(
     path: &Path,
     folders: &[String],
@@ -58,7 +58,7 @@ fn by_number(
     });
     let Some(numbers) = numbers else {
         let message = format!(
-            "numbered = true, but the subfolders are not named 0 to {}",
+            "numbered = true, but the subfolders are not named 0 to {}; rename them or remove the key",
             folders.len().saturating_sub(1)
         );
         return Err(DataError::invalid(path, message));
@@ -74,7 +74,7 @@ fn by_number(
     Ok((ordered, files))
 }
 
-/// The names of a folder's subfolders, and their images with the subfolder's number.
+/// The names of a folder's subfolders, and their images with the subfolder's index.
 fn list(path: &Path) -> Result<(Vec<String>, LabelledFiles), DataError> {
     if !path.is_dir() {
         return Err(DataError::invalid(
@@ -103,7 +103,7 @@ fn list(path: &Path) -> Result<(Vec<String>, LabelledFiles), DataError> {
     }
     if files.is_empty() {
         let message = format!(
-            "no images ({}) in its {} subfolders; a folder of tar shards needs test/nshards.txt with \
+            "no images ({}) in {} subfolders; for a folder of tar shards, add test/nshards.txt with \
              the number of shards",
             IMAGE_EXTENSIONS.join(", "),
             folders.len()
@@ -120,8 +120,7 @@ fn list(path: &Path) -> Result<(Vec<String>, LabelledFiles), DataError> {
     Ok((folders, files))
 }
 
-/// A folder's entries in the order of their names, without hidden ones such as `.git` and what
-/// file managers leave.
+/// A folder's entries sorted by name, without hidden ones such as `.git` and file managers' files.
 fn visible_entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let list = || -> io::Result<Vec<PathBuf>> {
         let mut paths = fs::read_dir(folder)?
@@ -152,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn subfolders_are_classes_and_underscores_in_their_names_are_spaces() {
+    fn subfolders_are_classes_and_underscores_become_spaces() {
         let folder = folder(&["dog/1.jpg", "big_cat/2.jpg", "big_cat/1.jpg", ".git/1.jpg"]);
         let classes = ClassFolder::open(folder.path(), ClassOrder::Names).unwrap();
         assert_eq!(classes.folders, ["big_cat", "dog"]);
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn numbered_folders_are_in_the_order_of_their_numbers() {
+    fn numbered_folders_are_in_numeric_order() {
         let names: Vec<String> = (0..11).map(|n| format!("{n}/{n}.png")).collect();
         let folder = folder(&names.iter().map(String::as_str).collect::<Vec<_>>());
         let by_number = ClassFolder::open(folder.path(), ClassOrder::Numbers).unwrap();

@@ -1,24 +1,24 @@
-//! What the classes of a dataset are called.
+//! The names of a dataset's classes.
 
 use std::path::Path;
 
 use super::error::DataError;
 use super::lines::read_lines_if_present;
 
-/// Names of the classes in a dataset's folder, one a line, in class order.
+/// A file of class names in a dataset's folder, one per line, in class order.
 pub const CLASS_NAMES_FILE: &str = "classnames.txt";
 
-/// The name of a class that is stored as a folder, a label or a feature's value: underscores are
-/// spaces, as prompts want them.
+/// The name of a class as prompts use it, from the name of its folder, label or feature value:
+/// underscores become spaces.
 pub fn class_name_of(stored: &str) -> String {
     stored.split('_').collect::<Vec<_>>().join(" ")
 }
 
-/// The names of a dataset's classes, in class order: those that are given, else the lines of
-/// `classnames.txt` in its folder, else those that the storage has. Where the first two are the
-/// stored names in another order, they are matched by name: labels count in the storage's order.
+/// The names of a dataset's classes, in class order: `given` ones, else the lines of
+/// `classnames.txt` in its folder, else `stored` ones. If the chosen names are the stored names in
+/// another order, they are reordered to match, because labels count in the storage's order.
 /// - stored: the storage's own names ([`class_name_of`]), in class order.
-/// - returns `None` if nothing names the classes.
+/// - returns `None` if the classes have no names.
 ///
 /// # Errors
 /// If `classnames.txt` cannot be read.
@@ -39,7 +39,7 @@ pub fn class_names(
     Ok(Some(ordered.unwrap_or(listed)))
 }
 
-/// The listed names in the order of the stored ones, if both are the same names.
+/// The listed names in the order of the stored ones; `None` unless both hold the same names.
 fn in_stored_order(listed: &[String], stored: &[String]) -> Option<Vec<String>> {
     if listed.len() != stored.len() {
         return None;
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn given_names_come_before_the_file_and_the_file_before_the_storage() {
+    fn given_names_override_the_file_and_the_file_overrides_the_storage() {
         let folder = tempfile::tempdir().unwrap();
         let stored = names(&["big cat", "dog"]);
         let read = |given: Option<Vec<String>>| {
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stored_names_in_another_order_are_matched_by_name() {
+    fn stored_names_given_in_another_order_are_matched_by_name() {
         let stored = names(&["big cat", "dog"]);
         let given = |given: &[&str]| class_names(Some(names(given)), None, Some(&stored)).unwrap();
         assert_eq!(given(&["dog", "big_cat"]).unwrap(), ["big_cat", "dog"]);

@@ -1,4 +1,4 @@
-//! Captions as COCO has them: one JSON file for all images.
+//! COCO captions: one JSON file for all images.
 //!
 //! Source: Chen et al. 2015, "Microsoft COCO Captions: Data Collection and Evaluation Server".
 
@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::error::DataError;
 
-/// An image file's name with all captions of it, trimmed, in the file's order.
+/// An image's file name and its captions, trimmed, in the file's order.
 pub(crate) struct CocoImage {
     pub file_name: String,
     pub captions: Vec<String>,
@@ -36,7 +36,7 @@ struct Annotation {
 /// Reads an annotation file.
 ///
 /// # Errors
-/// If it cannot be read, an image has no caption, or a caption no image.
+/// If the file cannot be read, an image has no caption, or a caption names an unknown image.
 pub(crate) fn read(path: &Path) -> Result<Vec<CocoImage>, DataError> {
     let bytes = std::fs::read(path).map_err(DataError::io(path))?;
     let document: Document = serde_json::from_slice(&bytes).map_err(DataError::format(path))?;
@@ -51,9 +51,11 @@ pub(crate) fn read(path: &Path) -> Result<Vec<CocoImage>, DataError> {
     }
     let mut images = Vec::new();
     for Image { id, file_name } in document.images {
-        let captions = captions
-            .remove(&id)
-            .ok_or_else(|| invalid(format!("{file_name} has no caption")))?;
+        let captions = captions.remove(&id).ok_or_else(|| {
+            invalid(format!(
+                "{file_name} has no caption; remove the image or add one"
+            ))
+        })?;
         images.push(CocoImage {
             file_name,
             captions,
@@ -61,11 +63,11 @@ pub(crate) fn read(path: &Path) -> Result<Vec<CocoImage>, DataError> {
     }
     if let Some(id) = captions.keys().next() {
         return Err(invalid(format!(
-            "captions of an image {id} that is not listed"
+            "a caption is for image {id}, which `images` does not list"
         )));
     }
     if images.is_empty() {
-        return Err(invalid("no images are listed".into()));
+        return Err(invalid("`images` is empty".into()));
     }
     Ok(images)
 }

@@ -1,4 +1,4 @@
-//! CSV and TSV tables whose first row names their columns: an image file and one other cell per row.
+//! CSV and TSV tables with a header row: an image file and one other cell per row.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use super::error::DataError;
 use super::image_files::ImagePaths;
 use crate::sample::{SampleError, SkipCause};
 
-/// A table that is open, read up to its first row of data.
+/// An open table, positioned at its first row of data.
 struct CsvFile {
     reader: Reader<File>,
     names: Vec<String>,
 }
 
-/// Which columns are read of a table.
+/// Which columns of a table to read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CsvColumns<'a> {
     pub image: &'a str,
@@ -23,21 +23,21 @@ pub(crate) struct CsvColumns<'a> {
     pub value: (&'a str, &'a str),
     /// One ASCII character; by default a tab for `.tsv` files and a comma for others.
     pub separator: Option<char>,
-    /// Where relative image paths start from.
+    /// The folder that relative image paths start from.
     pub root: Option<&'a Path>,
 }
 
 /// A row of a table.
 #[derive(Debug)]
 pub(crate) struct CsvRow {
-    /// Where the row begins, from 1.
+    /// The line on which the row begins, counted from 1.
     pub line: u64,
     /// The image's path and the other cell.
     pub cells: Result<(PathBuf, String), SampleError>,
 }
 
 impl CsvColumns<'_> {
-    /// Whether the table and its columns are there.
+    /// Checks that the table can be opened and has the columns.
     pub fn check(&self, path: &Path) -> Result<(), DataError> {
         self.open(path).map(|_| ())
     }
@@ -45,8 +45,8 @@ impl CsvColumns<'_> {
     /// Reads all rows; the images stay on disk.
     ///
     /// # Errors
-    /// If the table cannot be read, or has no such columns or no rows. A row that cannot be used
-    /// is no error: it says so itself.
+    /// If the table cannot be read, lacks a column, or has no rows. An unusable row is not an error of
+    /// the table: its `cells` hold the error.
     pub fn rows(&self, path: &Path) -> Result<Vec<CsvRow>, DataError> {
         let (mut file, [image, value]) = self.open(path)?;
         let paths = ImagePaths::new(self.root, path);
@@ -76,7 +76,7 @@ impl CsvColumns<'_> {
         Ok(rows)
     }
 
-    /// The table behind its header, with the positions of the image and the other column.
+    /// Opens the table; returns it after its header, with the positions of the two columns.
     fn open(&self, path: &Path) -> Result<(CsvFile, [usize; 2]), DataError> {
         let file = CsvFile::open(path, self.separator).map_err(DataError::format(path))?;
         let find = |wanted: &str, key: &str| {
@@ -99,7 +99,7 @@ impl CsvColumns<'_> {
     ) -> Result<(PathBuf, String), SampleError> {
         if record.len() > columns {
             let message = format!(
-                "{} cells, the header has {columns}; quote cells that contain the separator",
+                "{} cells, but the header has {columns}; quote cells that contain the separator",
                 record.len()
             );
             return Err(SampleError::new(SkipCause::InvalidCaption, message));
@@ -140,7 +140,7 @@ impl CsvFile {
         Ok(Self { reader, names })
     }
 
-    /// The position of a column; spaces around its name do not count.
+    /// The position of a column; whitespace around column names is ignored.
     /// - key: the config key that names it.
     fn column(&self, wanted: &str, key: &str) -> Result<usize, String> {
         let found = self.names.iter().position(|name| name == wanted.trim());
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_found_by_their_names_alone() {
+    fn columns_are_found_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let first = |name: &str, text: &str, columns: CsvColumns| {
             let path = folder.path().join(name);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_cannot_be_used_says_so_with_its_line() {
+    fn an_unusable_row_has_its_line_and_cause() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.csv");
         let text = b"image,caption\na,b\na,\xff\na\na,b,c\n,b\na, \n\"a,x\",\"b\nc\"\nd,e\n";
@@ -210,7 +210,7 @@ mod tests {
             (10, None),
         ];
         assert_eq!(causes, wanted);
-        // Names of files are taken as they are, spaces and separators included.
+        // File names are taken literally, with spaces and separators.
         assert_eq!(rows[6].cells.as_ref().unwrap().0, Path::new("a,x"));
     }
 }

@@ -1,14 +1,14 @@
-//! Damage in a file of many samples, and what it costs.
+//! Damage in shards, and how many samples are lost to it.
 
 use serde::{Deserialize, Serialize};
 
-/// What could not be read of a shard.
+/// A part of a shard that cannot be read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Damage {
-    /// The member that is damaged, or the byte at which the damage begins.
+    /// The damaged member, or the byte at which the damage begins.
     pub place: String,
-    /// What is wrong.
+    /// What is wrong with it.
     pub message: String,
     pub lost: Lost,
 }
@@ -17,7 +17,7 @@ pub struct Damage {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Lost {
-    /// This share of the shard's bytes, from 0 to 1.
+    /// A fraction of the shard's bytes, from 0 to 1.
     Part(f64),
     /// Everything that follows.
     Rest,
@@ -32,13 +32,14 @@ impl Lost {
         Self::Part((bytes as f64 / shard_len.max(1) as f64).min(1.0))
     }
 
-    /// How many samples that is, at least one.
-    /// - held: samples that the shard is assumed to hold; given: those before the damage.
+    /// The number of samples lost, at least 1.
+    /// - held: the number of samples that the shard is assumed to hold.
+    /// - given: the number of samples before the damage.
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "a part of a small number"
+        reason = "a fraction of a small number"
     )]
     pub(crate) fn samples(self, held: usize, given: usize) -> usize {
         let samples = match self {

@@ -1,4 +1,4 @@
-//! Why data could not be opened.
+//! Errors of opening a dataset.
 
 use std::error::Error;
 use std::fmt;
@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use crate::error::LastCause;
 
-/// What an error is about.
+/// The file, URL or key that an error is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// A file or folder.
     Path(PathBuf),
     /// An object in an object store or on a web server.
     Url(String),
-    /// A config key, relative to the table of the source.
+    /// A config key, relative to the source's table.
     Key(&'static str),
 }
 
@@ -28,7 +28,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// Why a dataset could not be opened: which file or key, and what is wrong with it.
+/// Why a dataset could not be opened: the file or key, and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// The file or folder cannot be read.
@@ -38,20 +38,20 @@ pub enum DataError {
         #[source]
         source: io::Error,
     },
-    /// A library that reads the format refused the file.
+    /// The library that reads the format rejected the file.
     #[error("{}: cannot be read", path.display())]
     Format {
         path: PathBuf,
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The content is not what it should be.
+    /// The content is invalid.
     #[error("{place}: {message}")]
     Invalid { place: Place, message: String },
 }
 
 impl DataError {
-    /// An error of the file system at `path`, for `map_err`.
+    /// A file system error at `path`, for `map_err`.
     pub(crate) fn io(path: &Path) -> impl Fn(io::Error) -> Self + use<> {
         let path = path.to_path_buf();
         move |source| Self::Io {
@@ -71,7 +71,7 @@ impl DataError {
         }
     }
 
-    /// Content of a file or folder that is not what it should be.
+    /// An error about the content of a file or folder.
     pub(crate) fn invalid(path: &Path, message: impl fmt::Display) -> Self {
         Self::Invalid {
             place: Place::Path(path.to_path_buf()),
@@ -79,7 +79,7 @@ impl DataError {
         }
     }
 
-    /// A config key whose value cannot be used.
+    /// An error about the value of a config key.
     pub(crate) fn key(key: &'static str, message: impl fmt::Display) -> Self {
         Self::Invalid {
             place: Place::Key(key),
@@ -87,7 +87,7 @@ impl DataError {
         }
     }
 
-    /// An object that cannot be used.
+    /// An error about an object in an object store.
     pub(crate) fn url(url: &str, message: impl fmt::Display) -> Self {
         Self::Invalid {
             place: Place::Url(url.to_string()),

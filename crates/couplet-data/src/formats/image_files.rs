@@ -1,4 +1,4 @@
-//! Image files on disk, and where the relative paths in tables start from.
+//! Image files on disk, and how the relative paths in tables are resolved.
 
 use std::fs;
 use std::io;
@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::sample::{SampleError, SkipCause};
 
-/// How image paths in a table become paths of files: relative to `root` if it is set, else to the
-/// table's own folder, else (for an image that is not there) to the working directory, as open_clip
-/// takes them. Absolute paths stay.
+/// Resolves image paths in a table: relative to `root` if it is set, else to the table's own
+/// folder, else (if there is no such file) to the working directory, as in open_clip. Absolute
+/// paths are kept.
 #[derive(Debug, Clone)]
 pub(crate) struct ImagePaths {
     folder: PathBuf,
@@ -35,18 +35,18 @@ impl ImagePaths {
     }
 }
 
-/// What is wrong with the `root` key, if it is set.
+/// An invalid `root` key, as (key, message).
 pub(crate) fn root_problem(root: Option<&PathBuf>) -> Option<(&'static str, String)> {
     let root = root.filter(|root| !root.is_dir())?;
     Some(("root", format!("{} is not a folder", root.display())))
 }
 
-/// What is wrong with the `path` key of a folder.
+/// An invalid `path` key of a folder, as (key, message).
 pub(crate) fn folder_problem(path: &Path) -> Option<(&'static str, String)> {
     (!path.is_dir()).then(|| ("path", format!("{} is not a folder", path.display())))
 }
 
-/// The bytes of an image file.
+/// Reads an image file.
 pub(crate) fn read_image(path: &Path) -> Result<Vec<u8>, SampleError> {
     fs::read(path).map_err(|error| {
         let cause = if error.kind() == io::ErrorKind::NotFound {

@@ -1,11 +1,11 @@
-//! Lists in text files, one entry a line: class names and templates.
+//! Text files with one entry per line: class names and templates.
 
 use std::fs;
 use std::path::Path;
 
 use super::error::DataError;
 
-/// The lines of a text file, trimmed; blank lines and a byte order mark do not count.
+/// The lines of a text file, trimmed, without blank lines and without a byte order mark.
 ///
 /// # Errors
 /// If the file cannot be read or is not UTF-8.
@@ -18,7 +18,7 @@ pub fn read_lines(path: &Path) -> Result<Vec<String>, DataError> {
         .collect())
 }
 
-/// As [`read_lines`], `None` if there is no such file.
+/// As [`read_lines`]; `None` if there is no such file.
 pub(crate) fn read_lines_if_present(path: &Path) -> Result<Option<Vec<String>>, DataError> {
     if !path.is_file() {
         return Ok(None);

@@ -1,13 +1,13 @@
-//! File formats: everything that knows how images, captions and labels are laid out in files.
+//! File formats: how images, captions and labels are laid out in files.
 //!
-//! A format gives records: a key, the image's bytes or where they are, and the named field next to
-//! it (a tar member by its extension, a table's cell by its column). It knows nothing of epochs, of
-//! drawing one of several captions, or of labels. Two views are built on it: [`crate::source`]
-//! (image-text pairs) and [`crate::labelled`] (images with targets).
+//! A format yields records: a key, the image's bytes or where to read them, and one named field (a
+//! tar member by its extension, a table's cell by its column). Formats know nothing about epochs,
+//! about drawing one of several captions, or about labels. Two views build on them:
+//! [`crate::source`] (image-text pairs) and [`crate::labelled`] (images with targets).
 //!
-//! What both views must answer the same way is decided here, once: the names of classes
-//! ([`class_names`]), how templates are filled ([`templates`]), and where a relative image path
-//! starts from (`image_files`).
+//! What both views must answer alike is decided here, once: the names of classes
+//! ([`class_names`]), how templates are filled ([`templates`]), and how relative image paths are
+//! resolved ([`image_files`]).
 
 mod brace;
 pub(crate) mod caption_files;

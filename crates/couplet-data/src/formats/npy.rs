@@ -1,36 +1,43 @@
-//! Rows of numbers in NumPy's format.
+//! Arrays in NumPy's `.npy` format.
 
-/// An array's values, those above 0 being yes. Little-endian numbers of any kind are read.
+/// Whether each value of an array is above 0. Reads any little-endian type of number.
 /// Source: NumPy's `numpy.lib.format`, versions 1 to 3.
 pub(crate) fn flags(bytes: &[u8]) -> Result<Vec<bool>, String> {
-    let no_npy = || "not a .npy file".to_string();
-    let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or_else(no_npy)?;
+    let not_npy = || "not a .npy file".to_string();
+    let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or_else(not_npy)?;
     let (header_len, rest) = match rest {
         [1, _, low, high, rest @ ..] => (usize::from(u16::from_le_bytes([*low, *high])), rest),
         [2 | 3, _, a, b, c, d, rest @ ..] => (u32::from_le_bytes([*a, *b, *c, *d]) as usize, rest),
-        _ => return Err(no_npy()),
+        _ => return Err(not_npy()),
     };
-    let (header, data) = rest.split_at_checked(header_len).ok_or_else(no_npy)?;
+    let (header, data) = rest.split_at_checked(header_len).ok_or_else(not_npy)?;
     let header = String::from_utf8_lossy(header);
     let kind = header
         .split_once("'descr'")
         .and_then(|(_, rest)| rest.split('\'').nth(1))
-        .ok_or_else(no_npy)?;
+        .ok_or_else(not_npy)?;
     let size = match kind {
         "|b1" | "|u1" | "|i1" => 1,
         "<u2" | "<i2" => 2,
         "<u4" | "<i4" | "<f4" => 4,
         "<u8" | "<i8" | "<f8" => 8,
-        _ => return Err(format!("numbers of the type {kind} are not read")),
+        _ => {
+            return Err(format!(
+                "unsupported dtype {kind}; use integers, booleans or float32/float64"
+            ));
+        }
     };
     if !data.len().is_multiple_of(size) {
-        return Err(format!("{} bytes are not numbers of {size}", data.len()));
+        return Err(format!(
+            "{} bytes of data are not a multiple of the item size, {size}",
+            data.len()
+        ));
     }
     let is_above_zero = |bytes: &[u8]| {
         let mut wide = [0; 8];
         wide[..size].copy_from_slice(bytes);
         let bits = u64::from_le_bytes(wide);
-        // Of signed numbers and floats the highest bit is the sign.
+        // The highest bit of signed integers and floats is the sign.
         let is_negative = !kind.contains(['u', 'b']) && bits >> (8 * size - 1) == 1;
         bits != 0 && !is_negative
     };
@@ -48,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_any_kind_are_above_zero_or_not() {
+    fn values_of_any_dtype_are_compared_with_zero() {
         let wanted = Ok(vec![true, false, false]);
         let bytes = |values: [i64; 3]| values.map(i64::to_le_bytes).concat();
         assert_eq!(flags(&file("<i8", &bytes([5, 0, -1]))), wanted);

@@ -1,4 +1,4 @@
-//! Files named by patterns.
+//! Paths and URLs given by patterns.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ pub enum Patterns {
 }
 
 impl Patterns {
-    /// What is wrong, missing files included, under `key`.
+    /// Problems with the patterns, including missing files, as (key, message) pairs.
     pub(crate) fn problems(&self, key: &'static str) -> Vec<(&'static str, String)> {
         let paths = match self.paths() {
             Ok(paths) => paths,
@@ -45,24 +45,24 @@ impl Patterns {
         }
     }
 
-    /// What is wrong, where addresses in object stores may stand among the paths.
+    /// As [`Self::problems`], for patterns that may also be URLs of object stores.
     pub(crate) fn location_problems(&self, key: &'static str) -> Vec<(&'static str, String)> {
-        let (addresses, paths): (Vec<String>, Vec<String>) =
+        let (urls, paths): (Vec<String>, Vec<String>) =
             (self.patterns().iter().cloned()).partition(|pattern| storage::is_url(pattern));
         let mut problems = Vec::new();
-        if !paths.is_empty() || addresses.is_empty() {
+        if !paths.is_empty() || urls.is_empty() {
             problems = Self::Several(paths).problems(key);
         }
-        for address in addresses {
-            // What a `*` stands for is asked when the set is opened.
-            let expanded = brace::expand(&address)
-                .and_then(|urls| storage::check(urls.first().unwrap_or(&address)));
+        for url in urls {
+            // A `*` in a URL is expanded when the dataset is opened.
+            let expanded =
+                brace::expand(&url).and_then(|urls| storage::check(urls.first().unwrap_or(&url)));
             problems.extend(expanded.err().map(|message| (key, message)));
         }
         problems
     }
 
-    /// Every path and address, in order.
+    /// Every path and URL, in order.
     pub(crate) fn locations(&self) -> Result<Vec<Location>, String> {
         let mut locations = Vec::new();
         for pattern in self.patterns() {
@@ -96,8 +96,8 @@ impl Patterns {
     }
 }
 
-/// The files that a pattern with `*`, `?` or `[…]` stands for, in the order of their names;
-/// any other path is itself.
+/// The files that match a pattern with `*`, `?` or `[…]`, sorted by name; any other path is
+/// returned unchanged.
 fn glob_paths(path: String) -> Result<Vec<PathBuf>, String> {
     if !path.contains(['*', '?', '[']) || Path::new(&path).is_file() {
         return Ok(vec![path.into()]);
@@ -107,12 +107,14 @@ fn glob_paths(path: String) -> Result<Vec<PathBuf>, String> {
         .collect::<Result<_, _>>()
         .map_err(|error| error.to_string())?;
     if found.is_empty() {
-        return Err(format!("no file matches `{path}`"));
+        return Err(format!(
+            "no file matches `{path}`; check the path or write {{0000..0099}}"
+        ));
     }
     Ok(found)
 }
 
-/// What a binary without the feature `parquet` says of Parquet files.
+/// The error about Parquet files in a build without the feature `parquet`.
 #[cfg(not(feature = "parquet"))]
 pub(crate) fn without_parquet() -> DataError {
     DataError::key("source", WITHOUT_PARQUET)
@@ -126,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stars_stand_for_files_in_the_order_of_their_names() {
+    fn a_star_matches_files_sorted_by_name() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["b.tar", "a.tar", "c.txt"] {
             std::fs::write(folder.path().join(name), []).unwrap();
@@ -143,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_files_are_counted() {
+    fn a_problem_counts_the_missing_files() {
         let problems = Patterns::One("nowhere/{00..04}.tar".into()).problems("shards");
         assert_eq!(problems.len(), 1);
         assert!(problems[0].1.starts_with("5 of 5 shards"), "{problems:?}");

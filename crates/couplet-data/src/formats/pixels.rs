@@ -1,4 +1,4 @@
-//! Files of bare pixels: CIFAR's and MNIST's.
+//! Uncompressed image files: those of CIFAR and MNIST.
 
 use std::fs;
 use std::io::Read;
@@ -19,9 +19,9 @@ pub(crate) struct PixelImages {
 
 #[derive(Clone, Copy)]
 enum Layout {
-    /// One byte a pixel.
+    /// One byte per pixel.
     Grey,
-    /// All red, then all green, then all blue.
+    /// All red values, then all green, then all blue.
     Planes,
 }
 
@@ -44,8 +44,8 @@ impl PixelImages {
     }
 }
 
-/// Reads CIFAR's binary files, whose rows are a field of `field_len` bytes and 32x32 pixels.
-/// - returns the images and the last byte of each field.
+/// Reads CIFAR's binary files, whose rows are a field of `field_len` bytes and 32x32 RGB pixels.
+/// - returns the images, and the last byte of each field.
 ///
 /// Source: Krizhevsky 2009, the datasets' binary version.
 pub(crate) fn read_cifar(
@@ -59,7 +59,10 @@ pub(crate) fn read_cifar(
     for path in files {
         let read = fs::read(path).map_err(DataError::io(path))?;
         if read.is_empty() || read.len() % row_len != 0 {
-            let message = format!("{} bytes are not rows of {row_len}", read.len());
+            let message = format!(
+                "{} bytes are not a multiple of {row_len}, the length of a row",
+                read.len()
+            );
             return Err(DataError::invalid(path, message));
         }
         for row in read.chunks_exact(row_len) {
@@ -76,7 +79,7 @@ pub(crate) fn read_cifar(
     Ok((images, fields))
 }
 
-/// Reads MNIST's files of images and of one byte each, gzipped or not.
+/// Reads MNIST's files, of images and of one byte per image, gzipped or not.
 /// Source: LeCun et al. 1998, the MNIST database.
 pub(crate) fn read_idx(
     folder: &Path,
@@ -88,14 +91,14 @@ pub(crate) fn read_idx(
     let invalid = |message: String| Err(DataError::invalid(folder, message));
     let (&[count, height, width], &[fields_count]) = (&shape[..], &fields_shape[..]) else {
         return invalid(format!(
-            "images of shape {shape:?}, labels of {fields_shape:?}"
+            "the images have shape {shape:?} and the labels {fields_shape:?}; expected 3 and 1 dimensions"
         ));
     };
     if count != fields_count {
         return invalid(format!("{count} images, but {fields_count} labels"));
     }
     if height == 0 || width == 0 {
-        return invalid(format!("images of {width}x{height} pixels"));
+        return invalid(format!("the images have {width}x{height} pixels"));
     }
     let images = PixelImages {
         bytes,
@@ -106,7 +109,7 @@ pub(crate) fn read_idx(
     Ok((images, fields))
 }
 
-/// The bytes of an IDX file, and the sizes of its dimensions.
+/// The data of an IDX file of bytes, and the sizes of its dimensions.
 fn read_array(folder: &Path, name: &str) -> Result<(Vec<u8>, Vec<u32>), DataError> {
     const BYTES: u8 = 8;
     let plain = folder.join(name);
@@ -121,20 +124,23 @@ fn read_array(folder: &Path, name: &str) -> Result<(Vec<u8>, Vec<u32>), DataErro
         let bytes = fs::read(&plain).map_err(DataError::io(&plain))?;
         (plain, bytes)
     };
-    let no_idx = || DataError::invalid(&path, "not an IDX file of bytes");
+    let not_idx = || DataError::invalid(&path, "not an IDX file of bytes");
     let [0, 0, BYTES, dimensions, rest @ ..] = &bytes[..] else {
-        return Err(no_idx());
+        return Err(not_idx());
     };
     let (sizes, data) = rest
         .split_at_checked(usize::from(*dimensions) * 4)
-        .ok_or_else(no_idx)?;
+        .ok_or_else(not_idx)?;
     let sizes: Vec<u32> = sizes
         .chunks_exact(4)
         .map(|size| u32::from_be_bytes([size[0], size[1], size[2], size[3]]))
         .collect();
     let wanted: u64 = sizes.iter().map(|size| u64::from(*size)).product();
     if wanted != data.len() as u64 {
-        let message = format!("{} bytes of data, but {sizes:?} need {wanted}", data.len());
+        let message = format!(
+            "the file has {} bytes of data, but its shape {sizes:?} needs {wanted}",
+            data.len()
+        );
         return Err(DataError::invalid(&path, message));
     }
     Ok((data.to_vec(), sizes))

@@ -1,12 +1,12 @@
-//! Sentences with a placeholder for the name of a class.
+//! Prompt templates with a placeholder for the class name.
 
-/// What stands for the class name in a template: open_clip's and CLIP_benchmark's.
+/// Placeholders for the class name: those of open_clip and CLIP_benchmark.
 const PLACEHOLDERS: [&str; 2] = ["{}", "{c}"];
-/// The template of a dataset that has none. Source: Radford et al. 2021, section 3.1.4.
+/// The template of a dataset without templates. Source: Radford et al. 2021, section 3.1.4.
 pub const DEFAULT_TEMPLATE: &str = "a photo of a {}.";
 
-/// The sentence of a class: `{}` and `{c}` in the template are its name. A name that contains such
-/// a placeholder itself is taken as it is.
+/// Fills a class name into a template, at every `{}` and `{c}`. A placeholder that is part of the
+/// name is kept as it is.
 pub fn fill_template(template: &str, name: &str) -> String {
     let mut sentence = String::with_capacity(template.len() + name.len());
     let mut rest = template;
@@ -27,7 +27,7 @@ fn first_placeholder(text: &str) -> Option<(usize, &'static str)> {
     found.min_by_key(|(at, _)| *at)
 }
 
-/// What is wrong with a list of templates, if anything.
+/// The first problem with a list of templates, if there is one.
 pub fn template_problem(templates: &[String]) -> Option<String> {
     if templates.is_empty() {
         return Some("the list is empty".into());
@@ -43,10 +43,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_placeholders_are_filled_once_in_any_order() {
+    fn both_placeholders_are_filled_once_in_either_order() {
         assert_eq!(fill_template("a {} or a {c}.", "cat"), "a cat or a cat.");
         assert_eq!(fill_template("a {c} or a {}.", "cat"), "a cat or a cat.");
-        // Names are never filled again, whichever placeholder they look like.
+        // Names are never filled again, even if they look like a placeholder.
         for template in ["the {}", "the {c}"] {
             assert_eq!(fill_template(template, "set {}"), "the set {}");
             assert_eq!(fill_template(template, "set {c}"), "the set {c}");

@@ -1,4 +1,4 @@
-//! Datasets whose files hold bare pixels: CIFAR's and MNIST's.
+//! Datasets whose files hold uncompressed pixels: CIFAR and MNIST.
 
 use std::hash::Hasher;
 use std::path::{Path, PathBuf};
@@ -16,8 +16,8 @@ use crate::sample::{ImageData, SampleError};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CifarConfig {
-    /// Folder with `test_batch.bin` and `data_batch_1.bin` to `_5` (10 classes), or `test.bin` and
-    /// `train.bin` (100 classes).
+    /// Folder with `test_batch.bin` and `data_batch_1.bin` to `data_batch_5.bin` (10 classes), or
+    /// `test.bin` and `train.bin` (100 classes).
     pub path: PathBuf,
     /// 10 or 100.
     pub classes: usize,
@@ -27,8 +27,8 @@ pub struct CifarConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IdxConfig {
-    /// Folder with `t10k-images-idx3-ubyte`, `t10k-labels-idx1-ubyte`, and the same of `train`; each
-    /// may end in `.gz`.
+    /// Folder with `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`, and the same files of `train`
+    /// for probes and `[classify]`; each may end in `.gz`.
     pub path: PathBuf,
 }
 
@@ -70,7 +70,7 @@ fn dataset(
 
 impl CifarConfig {
     pub(super) fn open(&self, split: Split) -> Result<LabelledDataset, DataError> {
-        // Of a hundred classes, the first of two bytes is the coarse label.
+        // With 100 classes, the first of two label bytes is the coarse label.
         let (label_len, files, names) = match (self.classes, split) {
             (10, Split::Test) => (1, vec!["test_batch.bin".to_string()], "batches.meta.txt"),
             (10, Split::Train) => {
@@ -80,7 +80,10 @@ impl CifarConfig {
             (100, Split::Test) => (2, vec!["test.bin".into()], "fine_label_names.txt"),
             (100, Split::Train) => (2, vec!["train.bin".into()], "fine_label_names.txt"),
             _ => {
-                let message = format!("`{}` classes; write 10 or 100", self.classes);
+                let message = format!(
+                    "{} classes are not a CIFAR dataset; write 10 or 100",
+                    self.classes
+                );
                 return Err(DataError::key("classes", message));
             }
         };
@@ -89,7 +92,7 @@ impl CifarConfig {
         let is_class = |label: &u8| usize::from(*label) < self.classes;
         if let Some(at) = labels.iter().position(|label| !is_class(label)) {
             let message = format!(
-                "image {at} has the label {}, of {} classes",
+                "image {at} has the label {}, but there are {} classes",
                 labels[at], self.classes
             );
             return Err(DataError::invalid(&self.path, message));
@@ -120,15 +123,15 @@ mod tests {
     use std::fs;
     use std::io::Write;
 
-    fn pixels(set: &LabelledDataset, index: usize) -> Vec<u8> {
-        match set.images.read(index).unwrap() {
+    fn pixels(dataset: &LabelledDataset, index: usize) -> Vec<u8> {
+        match dataset.images.read(index).unwrap() {
             ImageData::Pixels(pixels) => pixels.into_raw(),
             ImageData::Encoded(_) => unreachable!("bare pixels"),
         }
     }
 
     #[test]
-    fn cifars_planes_become_pixels() {
+    fn cifars_color_planes_become_pixels() {
         let folder = tempfile::tempdir().unwrap();
         let mut rows = Vec::new();
         for label in [7, 3] {
@@ -142,18 +145,18 @@ mod tests {
             path: folder.path().into(),
             classes,
         };
-        let set = table(100).open(Split::Test).unwrap();
-        assert_eq!(set.targets, Targets::Classes(vec![7, 3]));
-        assert_eq!(pixels(&set, 1)[..6], [13, 23, 33, 13, 23, 33]);
+        let dataset = table(100).open(Split::Test).unwrap();
+        assert_eq!(dataset.targets, Targets::Classes(vec![7, 3]));
+        assert_eq!(pixels(&dataset, 1)[..6], [13, 23, 33, 13, 23, 33]);
         fs::write(folder.path().join("test.bin"), &rows[1..]).unwrap();
         let error = table(100).open(Split::Test).unwrap_err().to_string();
-        assert!(error.contains("rows of 3074"), "{error}");
+        assert!(error.contains("multiple of 3074"), "{error}");
         let error = table(10).open(Split::Train).unwrap_err().to_string();
         assert!(error.contains("data_batch_1.bin"), "{error}");
     }
 
     #[test]
-    fn mnists_files_are_read_packed_or_not() {
+    fn mnists_files_are_read_gzipped_or_not() {
         let folder = tempfile::tempdir().unwrap();
         let images = [
             &[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 3][..],
@@ -170,9 +173,9 @@ mod tests {
         let table = IdxConfig {
             path: folder.path().into(),
         };
-        let set = table.open(Split::Test).unwrap();
-        assert_eq!(set.targets, Targets::Classes(vec![9, 4]));
-        assert_eq!(pixels(&set, 1), [4, 4, 4, 5, 5, 5, 6, 6, 6]);
+        let dataset = table.open(Split::Test).unwrap();
+        assert_eq!(dataset.targets, Targets::Classes(vec![9, 4]));
+        assert_eq!(pixels(&dataset, 1), [4, 4, 4, 5, 5, 5, 6, 6, 6]);
         fs::write(path("t10k-labels-idx1-ubyte"), &labels[..9]).unwrap();
         assert!(table.open(Split::Test).is_err());
     }

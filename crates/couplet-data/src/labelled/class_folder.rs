@@ -12,18 +12,18 @@ use crate::formats::class_folder::{ClassFolder, ClassOrder};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelledClassFolderConfig {
-    /// Subfolders are classes, in alphabetical order.
+    /// Folder with one subfolder per class, in alphabetical order.
     pub path: PathBuf,
-    /// The folder of the training images, for probes and `[classify]`.
+    /// Folder of the training images, for probes and `[classify]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_path: Option<PathBuf>,
-    /// Subfolders are named by class numbers and count in numeric order: 2 before 10.
+    /// Whether subfolders are named by class numbers, and sorted numerically: 2 before 10.
     #[serde(default)]
     pub numbered: bool,
 }
 
 impl LabelledClassFolderConfig {
-    /// A folder with the default settings.
+    /// A dataset in a folder, with the default settings.
     pub fn new(path: &Path) -> Self {
         Self {
             path: path.to_path_buf(),

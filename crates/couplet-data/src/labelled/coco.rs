@@ -1,4 +1,4 @@
-//! Captions as COCO has them.
+//! COCO captions.
 
 use std::path::PathBuf;
 
@@ -11,11 +11,11 @@ use crate::formats::{DataError, coco};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CocoCaptionsConfig {
-    /// Such as `annotations/captions_val2017.json`.
+    /// The annotation file, such as `annotations/captions_val2017.json`.
     pub annotations: PathBuf,
-    /// The folder of the images that it names.
+    /// Folder of the images that the annotations name.
     pub images: PathBuf,
-    /// Captions of each image that are used; by default all. Published numbers use five.
+    /// How many captions of each image to use; all by default. Published results use five.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub captions_per_image: Option<usize>,
 }
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn captions_go_to_their_images() {
+    fn captions_are_grouped_by_image() {
         let images =
             r#""images": [{"id": 7, "file_name": "7.jpg"}, {"id": 3, "file_name": "3.jpg"}]"#;
         let caption = |id, text| format!(r#"{{"image_id": {id}, "caption": "{text}", "id": 1}}"#);
@@ -71,10 +71,10 @@ mod tests {
             caption(7, "d"),
         ]
         .join(",");
-        let set = open(&format!(r#"{{{images}, "annotations": [{all}]}}"#)).unwrap();
+        let dataset = open(&format!(r#"{{{images}, "annotations": [{all}]}}"#)).unwrap();
         let captions = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
         let wanted = vec![captions(&["a", "b"]), captions(&["c"])];
-        assert_eq!(*set.targets(), Targets::Captions(wanted));
+        assert_eq!(*dataset.targets(), Targets::Captions(wanted));
         let one = caption(7, "a");
         let error = open(&format!(r#"{{{images}, "annotations": [{one}]}}"#)).unwrap_err();
         assert!(error.contains("3.jpg has no caption"), "{error}");

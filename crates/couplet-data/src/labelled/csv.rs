@@ -15,25 +15,26 @@ use crate::formats::csv::CsvColumns;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelledCsvConfig {
-    /// The table.
+    /// The table of the test images.
     pub path: PathBuf,
     /// The table of the training images, for probes and `[classify]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_path: Option<PathBuf>,
+    /// Column of image paths.
     #[serde(default = "default_image_column")]
     pub image_column: String,
-    /// Column of class numbers from 0 on, or of class names, which count in alphabetical order;
-    /// `class_names` that are the same names are matched by name.
+    /// Column of class numbers, counted from 0, or of class names, which are sorted alphabetically;
+    /// `class_names` may list the same names in another order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_column: Option<String>,
-    /// Column of captions; rows of one image give it several.
+    /// Column of captions; an image has the captions of all its rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caption_column: Option<String>,
-    /// One character. By default a tab for `.tsv` files and a comma for others.
+    /// The separator, one ASCII character. By default a tab for `.tsv` files and a comma for others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub separator: Option<char>,
-    /// The folder that relative image paths start from. By default the table's own, or the working
-    /// directory for an image that is not there.
+    /// Folder that relative image paths start from. By default the table's own folder, or the working
+    /// directory for an image that is not found there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<PathBuf>,
 }
@@ -77,7 +78,7 @@ impl LabelledCsvConfig {
     }
 }
 
-/// Images in the order of their first rows, with all captions of each.
+/// Images in the order of their first rows, with the captions of each.
 fn group(rows: Vec<(PathBuf, String)>) -> (Vec<PathBuf>, Vec<Vec<String>>) {
     let mut places = HashMap::new();
     let (mut files, mut captions) = (Vec::new(), Vec::<Vec<String>>::new());
@@ -117,23 +118,23 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_one_image_are_its_captions() {
+    fn rows_of_the_same_image_are_its_captions() {
         let text = "filepath,title\na.jpg,one\nb.jpg,\"two, \"\"2\"\"\"\na.jpg,three\n";
-        let set = open(text, |table| table.caption_column = Some("title".into())).unwrap();
+        let dataset = open(text, |table| table.caption_column = Some("title".into())).unwrap();
         let captions = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
         let wanted = vec![captions(&["one", "three"]), captions(&["two, \"2\""])];
-        assert_eq!(*set.targets(), Targets::Captions(wanted));
-        assert!(set.images.locate(1).0.ends_with("b.jpg"));
+        assert_eq!(*dataset.targets(), Targets::Captions(wanted));
+        assert!(dataset.images.locate(1).0.ends_with("b.jpg"));
     }
 
     #[test]
     fn labels_are_numbers_or_names() {
         let label = |table: &mut LabelledCsvConfig| table.label_column = Some("l".into());
-        let set = open("filepath,l\na,2\nb,0\n", label).unwrap();
-        assert_eq!(*set.targets(), Targets::Classes(vec![2, 0]));
-        let set = open("l,filepath\nowl,a\ncat,b\n", label).unwrap();
-        assert_eq!(*set.targets(), Targets::Classes(vec![1, 0]));
-        assert_eq!(set.class_names().unwrap(), ["cat", "owl"]);
+        let dataset = open("filepath,l\na,2\nb,0\n", label).unwrap();
+        assert_eq!(*dataset.targets(), Targets::Classes(vec![2, 0]));
+        let dataset = open("l,filepath\nowl,a\ncat,b\n", label).unwrap();
+        assert_eq!(*dataset.targets(), Targets::Classes(vec![1, 0]));
+        assert_eq!(dataset.class_names().unwrap(), ["cat", "owl"]);
         let error = open("filepath,l\na,\n", label).unwrap_err();
         assert!(
             error.contains("line 2: empty caption: `l` is empty"),

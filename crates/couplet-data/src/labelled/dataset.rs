@@ -15,23 +15,23 @@ use crate::formats::image_files::read_image;
 use crate::sample::{ImageData, SampleError, SkipCause, Skipped};
 use crate::transform::Transform;
 
-/// Which images of a dataset.
+/// A split of a dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Split {
-    /// Those that a model is evaluated on.
+    /// The images that a model is evaluated on.
     Test,
-    /// Those that a probe or a classifier is fitted to.
+    /// The images that a probe or a classifier is fitted to.
     Train,
 }
 
 /// The targets of a dataset, one per image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Targets {
-    /// The number of its class.
+    /// The class number of each image.
     Classes(Vec<usize>),
-    /// Whether it shows each class: `[images][classes]`.
+    /// Whether each image shows each class: `[images][classes]`.
     MultiLabel(Vec<Vec<bool>>),
-    /// Its captions, at least one.
+    /// The captions of each image, at least one.
     Captions(Vec<Vec<String>>),
 }
 
@@ -39,25 +39,25 @@ pub enum Targets {
 pub(crate) trait Images: Send + Sync {
     fn read(&self, index: usize) -> Result<ImageData, SampleError>;
 
-    /// Images that are cheaper to read together than one by one.
+    /// Reads a range of images, where that is cheaper than reading them one by one; else `None`.
     fn read_ahead(&self, _range: Range<usize>) -> Option<Vec<Result<ImageData, SampleError>>> {
         None
     }
 
-    /// The file that holds an image, and its key inside it.
+    /// The file that holds an image, and the image's key in it.
     fn locate(&self, index: usize) -> (String, String);
 
-    /// Feeds the content of the images, where their files do not identify it.
+    /// Hashes the content of the images, where their files do not identify it.
     fn fingerprint(&self, _hasher: &mut dyn Hasher) {}
 }
 
 /// Images with their targets, in a fixed order.
 pub struct LabelledDataset {
-    /// Where it is, for errors.
+    /// The dataset's location, for errors.
     pub(super) path: PathBuf,
-    /// The names that the storage itself has for the classes.
+    /// The class names that the storage provides.
     pub(super) class_names: Option<Vec<String>>,
-    /// The templates that the storage itself has.
+    /// The templates that the storage provides.
     pub(super) templates: Option<Vec<String>>,
     pub(super) images: Box<dyn Images>,
     pub(super) targets: Targets,
@@ -72,17 +72,17 @@ impl std::fmt::Debug for LabelledDataset {
     }
 }
 
-/// A batch of transformed images; unreadable ones are left out.
+/// A batch of transformed images, without unreadable ones.
 #[derive(Debug)]
 pub struct LabelledBatch {
     /// `[len, image_size, image_size, 3]`
     pub pixels: Vec<u8>,
-    /// Which images of the set they are.
+    /// The index of each image in the dataset.
     pub indices: Vec<usize>,
     pub skipped: Vec<Skipped>,
 }
 
-/// One image file each.
+/// One file per image.
 pub(super) struct Files(pub Vec<PathBuf>);
 
 impl Images for Files {
@@ -96,7 +96,7 @@ impl Images for Files {
 }
 
 impl LabelledDataset {
-    /// Images in the set, unreadable ones included.
+    /// The number of images in the dataset, including unreadable ones.
     pub fn len(&self) -> usize {
         match &self.targets {
             Targets::Classes(labels) => labels.len(),
@@ -105,27 +105,27 @@ impl LabelledDataset {
         }
     }
 
-    /// Whether the set holds no images.
+    /// Whether the dataset holds no images.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Where it lies, for errors.
+    /// The dataset's location, for errors.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The names that the storage itself gives its classes.
+    /// The class names that the storage provides, in class order.
     pub fn class_names(&self) -> Option<&[String]> {
         self.class_names.as_deref()
     }
 
-    /// The sentences about a class that the storage itself has.
+    /// The prompt templates that the storage provides.
     pub fn templates(&self) -> Option<&[String]> {
         self.templates.as_deref()
     }
 
-    /// What belongs to each image.
+    /// The target of each image.
     pub fn targets(&self) -> &Targets {
         &self.targets
     }
@@ -134,13 +134,13 @@ impl LabelledDataset {
         self.images.read(index)
     }
 
-    /// The file that holds an image, and its key inside it.
+    /// The file that holds an image, and the image's key in it.
     pub(crate) fn locate(&self, index: usize) -> (String, String) {
         self.images.locate(index)
     }
 
-    /// Feeds everything that identifies the images: their files with sizes and times, and their
-    /// keys. The bytes are the same on every platform.
+    /// Hashes everything that identifies the images: their files with sizes and modification times, and
+    /// their keys. The hashed bytes are the same on every platform.
     pub fn fingerprint(&self, hasher: &mut impl Hasher) {
         self.images.fingerprint(hasher);
         let mut last = None;
@@ -165,7 +165,8 @@ impl LabelledDataset {
         }
     }
 
-    /// Reads and transforms images `range` in parallel.
+    /// Reads and transforms the images of `range` in parallel.
+    /// - max_pixels: larger images are skipped.
     pub fn batch(
         &self,
         range: Range<usize>,
@@ -174,17 +175,16 @@ impl LabelledDataset {
     ) -> LabelledBatch {
         let len = transform.output_len();
         let mut pixels = vec![0; range.len() * len];
-        let pictures = match self.images.read_ahead(range.clone()) {
-            Some(pictures) => pictures.into_iter().map(Some).collect(),
+        let images = match self.images.read_ahead(range.clone()) {
+            Some(images) => images.into_iter().map(Some).collect(),
             None => range.clone().map(|_| None).collect::<Vec<_>>(),
         };
-        let faults: Vec<Option<Skipped>> = (pixels.par_chunks_exact_mut(len))
+        let failures: Vec<Option<Skipped>> = (pixels.par_chunks_exact_mut(len))
             .zip(range.clone())
-            .zip(pictures)
-            .map(|((out, index), picture)| {
-                let picture = picture.unwrap_or_else(|| self.images.read(index));
-                self.prepare(index, picture, transform, max_pixels, out)
-                    .err()
+            .zip(images)
+            .map(|((out, index), image)| {
+                let image = image.unwrap_or_else(|| self.images.read(index));
+                self.prepare(index, image, transform, max_pixels, out).err()
             })
             .collect();
         let mut batch = LabelledBatch {
@@ -192,9 +192,9 @@ impl LabelledDataset {
             indices: Vec::with_capacity(range.len()),
             skipped: Vec::new(),
         };
-        // Images move up to fill the gaps of those that could not be read.
-        for (from, (index, fault)) in range.zip(faults).enumerate() {
-            if let Some(skipped) = fault {
+        // Close the gaps that unreadable images leave.
+        for (from, (index, failure)) in range.zip(failures).enumerate() {
+            if let Some(skipped) = failure {
                 batch.skipped.push(skipped);
                 continue;
             }
@@ -212,55 +212,54 @@ impl LabelledDataset {
     fn prepare(
         &self,
         index: usize,
-        picture: Result<ImageData, SampleError>,
+        image: Result<ImageData, SampleError>,
         transform: &Transform,
         max_pixels: u64,
         out: &mut [u8],
     ) -> Result<(), Skipped> {
-        let prepared =
-            picture.and_then(|picture| prepare_into(picture, transform, max_pixels, out));
-        prepared.map_err(|fault| fault.at(0, self.images.locate(index)))
+        let prepared = image.and_then(|image| prepare_into(image, transform, max_pixels, out));
+        prepared.map_err(|error| error.at(0, self.images.locate(index)))
     }
 }
 
 /// Decodes and transforms one image as for evaluation.
-/// - max_pixels: a larger image is refused before its pixels are decoded.
-/// - returns `[image_size, image_size, 3]`, rows first.
+/// - max_pixels: larger images are rejected before their pixels are decoded.
+/// - returns `[image_size, image_size, 3]`, row-major.
 ///
 /// # Errors
-/// If the image is corrupt, of another format, or too large.
+/// If the image is corrupt, too large, or in an unsupported format.
 pub fn prepare(
-    picture: ImageData,
+    image: ImageData,
     transform: &Transform,
     max_pixels: u64,
 ) -> Result<Vec<u8>, SampleError> {
     let mut out = vec![0; transform.output_len()];
-    prepare_into(picture, transform, max_pixels, &mut out)?;
+    prepare_into(image, transform, max_pixels, &mut out)?;
     Ok(out)
 }
 
 fn prepare_into(
-    picture: ImageData,
+    image: ImageData,
     transform: &Transform,
     max_pixels: u64,
     out: &mut [u8],
 ) -> Result<(), SampleError> {
-    let image = decode_exact(picture, max_pixels)?;
-    // An evaluation's transform draws nothing.
+    let image = decode_exact(image, max_pixels)?;
+    // The evaluation transform makes no random draws.
     let mut unused = stream(0, Purpose::Augment, 0, 0);
     transform
         .apply(&image, &mut unused, out)
         .map_err(|error| SampleError::new(SkipCause::CorruptImage, error))
 }
 
-/// Which of a table's other columns is read.
+/// What a table's column next to the images holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ColumnKind {
     Label,
     Caption,
 }
 
-/// The column that the config names, its config key, and what it holds.
+/// The column that the config names with its config key, and what it holds.
 pub(super) fn label_or_caption<'a>(
     label_column: Option<&'a String>,
     caption_column: Option<&'a String>,
@@ -275,7 +274,7 @@ pub(super) fn label_or_caption<'a>(
     }
 }
 
-/// The files of a split, or why there are none.
+/// The files of a split, or an error if the config does not name them.
 /// - key: the config key of the training files.
 pub(super) fn split_path<'a, T>(
     split: Split,
@@ -292,7 +291,7 @@ pub(super) fn split_path<'a, T>(
     }
 }
 
-/// Class numbers of labels that are numbers, or else names, which count in alphabetical order.
+/// The class numbers of labels, which are numbers or else names, sorted alphabetically.
 /// - returns the names of the classes, where labels are names.
 pub(super) fn class_numbers(labels: &[String]) -> (Vec<usize>, Option<Vec<String>>) {
     let numbers: Option<Vec<usize>> = labels.iter().map(|label| label.parse().ok()).collect();

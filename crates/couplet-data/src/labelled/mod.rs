@@ -1,4 +1,4 @@
-//! Images for evaluation with what belongs to each: a class, several, or captions.
+//! Images for evaluation with their targets: a class, several classes, or captions.
 
 mod binary;
 mod class_folder;
@@ -24,35 +24,35 @@ pub use parquet::LabelledParquetConfig;
 pub use shapes::LabelledShapesConfig;
 pub use webdataset::LabelledWebdatasetConfig;
 
-/// How labelled images are stored: the source's part of a dataset file.
+/// How labelled images are stored: the keys of a dataset file that describe its source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "source", rename_all = "kebab-case")]
 pub enum LabelledConfig {
-    /// Pictures of coloured shapes, drawn by Couplet itself.
+    /// Images of colored shapes, drawn by Couplet.
     Shapes(LabelledShapesConfig),
-    /// A folder with one sub-folder a class.
+    /// A folder with one subfolder per class.
     ClassFolder(LabelledClassFolderConfig),
     /// CLIP_benchmark's folder of tar shards.
     Webdataset(LabelledWebdatasetConfig),
-    /// CIFAR-10's and CIFAR-100's binary files.
+    /// The binary files of CIFAR-10 and CIFAR-100.
     Cifar(CifarConfig),
-    /// MNIST's files, and those of sets in its format.
+    /// The files of MNIST, and of datasets in its format.
     Idx(IdxConfig),
-    /// Tables with images and labels or captions, as Hugging Face writes them. Needs the
-    /// feature `parquet`.
+    /// Parquet files with images and labels or captions, as Hugging Face writes them. Needs the feature
+    /// `parquet`.
     Parquet(LabelledParquetConfig),
     /// A table that names image files and their labels or captions.
     Csv(LabelledCsvConfig),
-    /// COCO's captions, and those of sets in its format.
+    /// COCO captions, and datasets in their format.
     CocoCaptions(CocoCaptionsConfig),
 }
 
 impl LabelledConfig {
     /// Opens a split of the dataset; images are read later.
-    /// - image_size: side of the pictures that are drawn, in pixels.
+    /// - image_size: side of drawn images, in pixels.
     ///
     /// # Errors
-    /// If files are missing or not of the kind they should be, or the config does not name the split.
+    /// If files are missing or invalid, or the config does not name the split.
     pub fn open(&self, split: Split, image_size: u32) -> Result<LabelledDataset, DataError> {
         match self {
             Self::Shapes(table) => Ok(table.open(split, image_size)),
@@ -66,7 +66,7 @@ impl LabelledConfig {
         }
     }
 
-    /// The folder that the set lies in, where it is one.
+    /// The dataset's folder, if it has one.
     pub fn folder(&self) -> Option<&Path> {
         match self {
             Self::ClassFolder(table) => Some(&table.path),

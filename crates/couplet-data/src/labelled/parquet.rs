@@ -1,4 +1,4 @@
-//! Parquet tables with images and labels or captions.
+//! Parquet files with images and labels or captions.
 
 use std::path::PathBuf;
 
@@ -11,22 +11,22 @@ use crate::formats::{DataError, Patterns};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelledParquetConfig {
-    /// The tables.
+    /// The files of the test images.
     pub files: Patterns,
-    /// The tables of the training images, for probes and `[classify]`.
+    /// The files of the training images, for probes and `[classify]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_files: Option<Patterns>,
-    /// Column of images: bytes of image files, paths of them, or Hugging Face's `{bytes, path}`.
+    /// Column of images: image bytes, paths, or Hugging Face's `{bytes, path}`.
     #[serde(default = "default_image_column")]
     pub image_column: String,
-    /// Column of class numbers from 0 on, or of class names.
+    /// Column of class numbers, counted from 0, or of class names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_column: Option<String>,
-    /// Column of texts, or of lists of texts.
+    /// Column of captions: texts, or lists of texts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caption_column: Option<String>,
-    /// The folder that relative image paths start from. By default the table's own, or the working
-    /// directory for an image that is not there.
+    /// Folder that relative image paths start from. By default the file's own folder, or the working
+    /// directory for an image that is not found there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<PathBuf>,
 }
@@ -94,7 +94,7 @@ mod rows {
                 for (row, mut texts) in texts.into_iter().enumerate() {
                     match (texts.pop(), texts.is_empty()) {
                         (Some(name), true) => names.push(name),
-                        _ => return fail(format!("row {row} has no label or several")),
+                        _ => return fail(format!("row {row} must have one label")),
                     }
                 }
                 let (numbers, names) = class_numbers(&names);
@@ -107,7 +107,7 @@ mod rows {
                 (Targets::Captions(texts), None)
             }
             (Column::Numbers(_), ColumnKind::Caption) => {
-                return fail(format!("the column `{name}` holds numbers"));
+                return fail(format!("the column `{name}` holds numbers, not captions"));
             }
         };
         Ok(LabelledDataset {
@@ -125,7 +125,7 @@ mod rows {
             file.image(&file.row(index)?, 0).map(ImageData::Encoded)
         }
 
-        /// Neighbouring rows, whose pages are decoded once.
+        /// Reads consecutive rows, decoding each page once.
         fn read_ahead(&self, range: Range<usize>) -> Option<Vec<Result<ImageData, SampleError>>> {
             let mut images = Vec::with_capacity(range.len());
             let mut next = range.start;
@@ -139,7 +139,7 @@ mod rows {
                     let image = |row| file.image(&batch, row).map(ImageData::Encoded);
                     images.extend((0..batch.num_rows()).map(image));
                 }
-                // What the batch could not give is read row by row, which says why.
+                // Rows missing from the batch are read one by one, which reports the errors.
                 let missing = next + images.len() - before..next + rows;
                 images.extend(missing.map(|index| self.read(index)));
                 next += rows;
@@ -171,24 +171,24 @@ mod tests {
         }
     }
 
-    /// Made by `tests/fixtures/make_parquet.py`, as Hugging Face notes a set's features.
+    /// The fixture is written by `tests/fixtures/make_parquet.py`, with Hugging Face's metadata.
     #[test]
     fn labels_are_numbers_or_names() {
         let wanted = Targets::Classes(vec![0, 1, 2, 0, 1, 2, 0]);
         for column in ["label", "name"] {
-            let set = table("labels", Some(column), None)
+            let dataset = table("labels", Some(column), None)
                 .open(Split::Test)
                 .unwrap();
-            assert_eq!(*set.targets(), wanted);
-            assert_eq!(set.class_names().unwrap(), ["cat", "dog", "owl"]);
+            assert_eq!(*dataset.targets(), wanted);
+            assert_eq!(dataset.class_names().unwrap(), ["cat", "dog", "owl"]);
         }
-        let set = table("labels", Some("label"), None)
+        let dataset = table("labels", Some("label"), None)
             .open(Split::Test)
             .unwrap();
-        let together = set.images.read_ahead(2..7).unwrap();
-        for (index, picture) in (2..7).zip(together) {
-            for picture in [picture, set.images.read(index)] {
-                let Ok(ImageData::Encoded(bytes)) = picture else {
+        let together = dataset.images.read_ahead(2..7).unwrap();
+        for (index, image) in (2..7).zip(together) {
+            for image in [image, dataset.images.read(index)] {
+                let Ok(ImageData::Encoded(bytes)) = image else {
                     unreachable!("the table holds bytes");
                 };
                 assert_eq!(bytes, format!("image {index}").into_bytes());
@@ -197,12 +197,12 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_captions() {
-        let set = table("hugging_face", None, Some("captions"))
+    fn a_list_is_an_images_captions() {
+        let dataset = table("hugging_face", None, Some("captions"))
             .open(Split::Test)
             .unwrap();
-        let Targets::Captions(captions) = set.targets() else {
-            unreachable!("they were asked for");
+        let Targets::Captions(captions) = dataset.targets() else {
+            unreachable!("the config names a caption column");
         };
         assert_eq!(captions[1], ["first 1", "second 1"]);
         let error = table("labels", None, Some("label"))

@@ -1,4 +1,4 @@
-//! Pictures of coloured shapes for evaluation.
+//! Images of colored shapes for evaluation.
 
 use std::hash::Hasher;
 
@@ -12,8 +12,11 @@ use crate::shapes::{LabelledShapes, ShapesClasses, ShapesSplit};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelledShapesConfig {
+    /// Which (shape, color) pairs the test images show.
     pub split: ShapesSplit,
+    /// What counts as a class: the shapes, or the (shape, color) pairs.
     pub classes: ShapesClasses,
+    /// Number of images in each split.
     pub samples: usize,
 }
 

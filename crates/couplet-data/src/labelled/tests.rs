@@ -10,7 +10,7 @@ fn class_folder(path: &Path) -> Result<LabelledDataset, DataError> {
 }
 
 #[test]
-fn sub_folders_are_classes_in_the_order_of_their_names() {
+fn subfolders_are_classes_sorted_by_name() {
     let folder = tempfile::tempdir().unwrap();
     for (class, file) in [
         ("b", "1.png"),
@@ -25,11 +25,11 @@ fn sub_folders_are_classes_in_the_order_of_their_names() {
             .unwrap();
     }
     fs::write(folder.path().join("a/3.png"), b"broken").unwrap();
-    let set = class_folder(folder.path()).unwrap();
-    assert_eq!(set.class_names().unwrap(), ["a", "b"]);
-    assert_eq!(*set.targets(), Targets::Classes(vec![0, 0, 0, 1]));
-    let batch = set.batch(
-        0..set.len(),
+    let dataset = class_folder(folder.path()).unwrap();
+    assert_eq!(dataset.class_names().unwrap(), ["a", "b"]);
+    assert_eq!(*dataset.targets(), Targets::Classes(vec![0, 0, 0, 1]));
+    let batch = dataset.batch(
+        0..dataset.len(),
         &Transform::eval(2, ResizeMode::Shortest, Interpolation::Bicubic),
         1000,
     );

@@ -1,4 +1,4 @@
-//! CLIP_benchmark's folders of tar shards, with labels or captions beside each image.
+//! CLIP_benchmark's folders of tar shards, with a label or captions for each image.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,17 +14,18 @@ use crate::formats::tar::index::Span;
 use crate::formats::tar::records::{TarRecords, read_spans};
 use crate::sample::{ImageData, SampleError, SkipCause};
 
-/// `source = "webdataset"` in a dataset file: a folder with `test/nshards.txt`,
-/// `test/0.tar` and so on, and `classnames.txt`, `zeroshot_classification_templates.txt` and
-/// `dataset_type.txt` if they are there.
+/// `source = "webdataset"` in a dataset file: a folder with `test/nshards.txt`, `test/0.tar` and so
+/// on, and optionally `classnames.txt`, `zeroshot_classification_templates.txt` and
+/// `dataset_type.txt`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelledWebdatasetConfig {
+    /// The dataset's folder.
     pub path: PathBuf,
-    /// The sub-folder of the images that are judged by.
+    /// Subfolder of the test images.
     #[serde(default = "default_split")]
     pub split: String,
-    /// The sub-folder of those that a probe is fitted to.
+    /// Subfolder of the training images, for probes and `[classify]`.
     #[serde(default = "default_train_split")]
     pub train_split: String,
 }
@@ -37,7 +38,7 @@ fn default_train_split() -> String {
     "train".into()
 }
 
-/// What a set's `dataset_type.txt` says.
+/// The kind of dataset, as in its `dataset_type.txt`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Classification,
@@ -46,7 +47,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// What the file beside an image ends with.
+    /// The extension of the file next to an image.
     fn extension(self) -> &'static str {
         match self {
             Self::Classification => "cls",
@@ -84,13 +85,13 @@ impl Images for TarImages {
 }
 
 impl LabelledWebdatasetConfig {
-    /// Whether a folder is of this layout.
+    /// Whether a folder has this layout.
     pub fn is_here(path: &Path) -> bool {
         let split = path.join(default_split());
         split.join("nshards.txt").is_file() || path.join("dataset_type.txt").is_file()
     }
 
-    /// A folder without more to say of it.
+    /// A dataset in a folder, with the default settings.
     pub fn new(path: &Path) -> Self {
         Self {
             path: path.to_path_buf(),
@@ -130,16 +131,19 @@ impl LabelledWebdatasetConfig {
             Some("retrieval") => Ok(Kind::Retrieval),
             Some(other) => Err(DataError::invalid(
                 &path,
-                format!("`{other}` is none of classification, multilabel and retrieval"),
+                format!(
+                    "`{other}` is not a type of dataset; write classification, multilabel or \
+                     retrieval"
+                ),
             )),
         }
     }
 }
 
-/// A key, and the bytes of the label.
+/// A key, and the bytes of its label.
 type KeyedLabel = (String, Vec<u8>);
 
-/// The images of all shards, and the label of each.
+/// The images of all shards, with the label of each.
 fn read_shards(folder: &Path, kind: Kind) -> Result<(TarImages, Vec<KeyedLabel>), DataError> {
     let mut images = TarImages {
         shards: Vec::new(),
@@ -156,7 +160,11 @@ fn read_shards(folder: &Path, kind: Kind) -> Result<(TarImages, Vec<KeyedLabel>)
         }
         for record in records {
             let (Some(image), Some(label)) = (record.image, record.field) else {
-                let message = format!("{} has no image, or no .{}", record.key, kind.extension());
+                let message = format!(
+                    "{} has no image or no .{} file; add it or remove the sample",
+                    record.key,
+                    kind.extension()
+                );
                 return Err(DataError::invalid(&path, message));
             };
             let [label] = read_spans(&path, [label]).map_err(DataError::io(&path))?;
@@ -175,11 +183,11 @@ fn read_shards(folder: &Path, kind: Kind) -> Result<(TarImages, Vec<KeyedLabel>)
 fn shard_count(folder: &Path) -> Result<usize, DataError> {
     let path = folder.join("nshards.txt");
     let text = fs::read_to_string(&path).map_err(|error| {
-        let message = format!("{error}; it should hold the number of shards beside it");
+        let message = format!("{error}; create it with the number of shards in its folder");
         DataError::invalid(&path, message)
     })?;
     let count = text.trim().parse().ok().filter(|count| *count > 0);
-    count.ok_or_else(|| DataError::invalid(&path, "should hold the number of shards"))
+    count.ok_or_else(|| DataError::invalid(&path, "must hold the number of shards in its folder"))
 }
 
 fn targets(
@@ -193,12 +201,12 @@ fn targets(
             let number = |(key, bytes): KeyedLabel| {
                 let text = String::from_utf8_lossy(&bytes);
                 let label = text.trim().parse::<usize>();
-                let label =
-                    label.map_err(|_| format!("{key}.cls: `{}` is no class", text.trim()))?;
+                let label = label
+                    .map_err(|_| format!("{key}.cls: `{}` is not a class number", text.trim()))?;
                 match classes {
-                    Some(classes) if label >= classes => {
-                        Err(format!("{key}.cls: {label}, of {classes} classes"))
-                    }
+                    Some(classes) if label >= classes => Err(format!(
+                        "{key}.cls: class {label}, but there are {classes} classes"
+                    )),
                     _ => Ok(label),
                 }
             };
@@ -210,7 +218,7 @@ fn targets(
                 let row = flags(&bytes).map_err(|message| format!("{key}.npy: {message}"))?;
                 match classes {
                     Some(classes) if row.len() != classes => Err(format!(
-                        "{key}.npy: {} labels for {classes} classes",
+                        "{key}.npy: {} values for {classes} classes",
                         row.len()
                     )),
                     _ => Ok(row),
@@ -222,7 +230,7 @@ fn targets(
                 .collect::<Result<Vec<_>, String>>()?;
             let len = rows.first().map_or(0, Vec::len);
             if rows.iter().any(|row| row.len() != len) {
-                return Err("its .npy files are of different lengths".into());
+                return Err("its .npy files have different lengths".into());
             }
             Ok(Targets::MultiLabel(rows))
         }
@@ -259,12 +267,12 @@ mod tests {
     }
 
     fn open(folder: &Path) -> Result<LabelledDataset, String> {
-        let set = LabelledWebdatasetConfig::new(folder).open(Split::Test);
-        set.map_err(|error| error.to_string())
+        let dataset = LabelledWebdatasetConfig::new(folder).open(Split::Test);
+        dataset.map_err(|error| error.to_string())
     }
 
     #[test]
-    fn labels_and_captions_stand_beside_images() {
+    fn labels_and_captions_are_next_to_images() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         let members: [(&str, &[u8]); 4] = [
@@ -281,17 +289,17 @@ mod tests {
             "a {c}\n",
         )
         .unwrap();
-        let set = open(folder).unwrap();
-        assert_eq!(*set.targets(), Targets::Classes(vec![1, 0]));
-        assert_eq!(set.class_names().unwrap(), ["cat", "dog"]);
-        assert_eq!(set.templates().unwrap(), ["a {c}"]);
-        assert!(matches!(set.images.read(1), Ok(ImageData::Encoded(bytes)) if bytes == b"j"));
+        let dataset = open(folder).unwrap();
+        assert_eq!(*dataset.targets(), Targets::Classes(vec![1, 0]));
+        assert_eq!(dataset.class_names().unwrap(), ["cat", "dog"]);
+        assert_eq!(dataset.templates().unwrap(), ["a {c}"]);
+        assert!(matches!(dataset.images.read(1), Ok(ImageData::Encoded(bytes)) if bytes == b"j"));
 
         fs::write(folder.join("classnames.txt"), "cat\n").unwrap();
         assert!(
             open(folder)
                 .unwrap_err()
-                .contains("s0.cls: 1, of 1 classes")
+                .contains("s0.cls: class 1, but there are 1 classes")
         );
         let captioned: [(&str, &[u8]); 2] = [("s0.png", b"i"), ("s0.txt", b"one\ntwo")];
         put(folder, "retrieval", &captioned);
@@ -301,10 +309,14 @@ mod tests {
         assert!(
             open(folder)
                 .unwrap_err()
-                .contains("s0 has no image, or no .txt")
+                .contains("s0 has no image or no .txt")
         );
         put(folder, "detection", &captioned);
-        assert!(open(folder).unwrap_err().contains("`detection` is none of"));
+        assert!(
+            open(folder)
+                .unwrap_err()
+                .contains("`detection` is not a type of dataset")
+        );
         put(folder, "retrieval", &captioned);
         fs::write(folder.join("test/nshards.txt"), "2").unwrap();
         assert!(open(folder).unwrap_err().contains("1.tar"));

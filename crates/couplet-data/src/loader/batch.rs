@@ -1,4 +1,4 @@
-//! A batch on the host: pixels in chunks, captions as one matrix.
+//! A batch in host memory: pixels in chunks, captions as one matrix.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use crate::Tokenizer;
 use crate::read_ahead::{PixelChunk, ReadAhead};
 use crate::sample::Skipped;
 
-/// Images that are made at once and lie together in memory.
+/// Images that are loaded together and share one allocation.
 pub(super) const CHUNK: usize = 128;
-/// A batch's captions are padded to a multiple of this.
+/// Token matrices are padded to a multiple of this length.
 pub const TOKEN_MULTIPLE: usize = 8;
 
 /// How captions become rows of one matrix.
@@ -18,21 +18,20 @@ pub const TOKEN_MULTIPLE: usize = 8;
 pub struct TokenOptions {
     pub tokenizer: Arc<Tokenizer>,
     pub context_length: usize,
-    /// The id behind a caption's end.
+    /// The id that fills a row after its caption's end.
     pub pad_id: u32,
-    /// Whether a batch may be as long as its longest caption only: for towers that read
-    /// no padding.
+    /// Whether a batch is cut to its longest caption: for text towers that do not read the padding.
     pub cut: bool,
 }
 
 impl TokenOptions {
-    /// A caption's ids, its start and end included.
+    /// A caption's ids, including its start and end tokens.
     pub fn encode(&self, caption: &str) -> Vec<u32> {
         self.tokenizer.encode(caption, self.context_length)
     }
 
-    /// Captions as one matrix `[captions, length]` with its length. Where the tower reads
-    /// no padding, the matrix is as long as its longest caption needs.
+    /// Captions as one row-major matrix `[captions, length]`, and its length: the context length, or,
+    /// if `cut` is set, what the longest caption needs.
     pub fn pad(&self, captions: &[Vec<u32>]) -> (Vec<i32>, usize) {
         let longest = captions.iter().map(Vec::len).max().unwrap_or(0);
         let length = if self.cut {
@@ -52,57 +51,58 @@ impl TokenOptions {
     }
 }
 
-/// A batch on the host.
+/// A batch in host memory.
 #[derive(Debug)]
 pub struct HostBatch {
-    /// `[batch, image_size, image_size, 3]` in chunks; empty where they are given back.
+    /// `[batch, image_size, image_size, 3]` in chunks; `None` where they were released.
     pub(super) chunks: Vec<Option<PixelChunk>>,
     /// Bytes of one image.
     pub(super) image_len: usize,
-    /// `[batch, token_length]`, padding after each caption's end.
+    /// `[batch, token_length]`, padded after each caption's end.
     pub tokens: Vec<i32>,
-    /// The longest caption's length rounded up, at most the context length.
+    /// The length of the longest caption, rounded up, at most the context length.
     pub token_length: usize,
-    /// How much of its row each caption needs.
+    /// The number of tokens of each caption, without padding that the tower does not read.
     pub caption_lengths: Vec<usize>,
-    /// The class of each pair; empty of a set without classes.
+    /// The class of each pair; empty if the dataset has no classes.
     pub labels: Vec<i32>,
-    /// Samples passed over on the way to this batch.
+    /// Samples that were skipped while this batch was filled.
     pub skipped: Vec<Skipped>,
     /// Where the next batch starts.
     pub next: LoaderState,
 }
 
 impl HostBatch {
-    /// How many pairs it has.
+    /// The number of pairs.
     pub fn len(&self) -> usize {
         self.caption_lengths.len()
     }
 
-    /// Whether it has no pair.
+    /// Whether the batch has no pairs.
     pub fn is_empty(&self) -> bool {
         self.caption_lengths.is_empty()
     }
 
-    /// The pixels of some of its pairs, `[rows, image_size, image_size, 3]`.
+    /// The pixels of the pairs in `rows`: `[rows, image_size, image_size, 3]`.
     ///
     /// # Panics
-    /// If they were given back.
+    /// If they were released.
     pub fn pixels(&self, rows: Range<usize>) -> Vec<u8> {
         let mut pixels = Vec::with_capacity(rows.len() * self.image_len);
         let mut row = rows.start;
         while row < rows.end {
             let (at, first) = (row / CHUNK, row % CHUNK);
             let last = CHUNK.min(first + rows.end - row);
-            let chunk = self.chunks[at].as_ref().expect("these pixels are here");
+            let chunk = self.chunks[at]
+                .as_ref()
+                .expect("the pixels were not released");
             pixels.extend(&chunk.bytes[first * self.image_len..last * self.image_len]);
             row += last - first;
         }
         pixels
     }
 
-    /// Gives back the pixels of the pairs before `row`, which makes room for the next
-    /// batch.
+    /// Releases the pixels of the pairs before `row`, which makes room for the next batch.
     pub fn release_pixels(&mut self, row: usize) {
         let done = if row >= self.len() {
             self.chunks.len()
@@ -112,9 +112,9 @@ impl HostBatch {
         self.chunks[..done].fill_with(|| None);
     }
 
-    /// A batch of pairs that are at hand already.
+    /// A batch of pairs that are already in memory.
     /// - pixels: `[batch, image_size, image_size, 3]`; tokens: `[batch, token_length]`.
-    /// - caption_lengths: how much of its row each caption needs.
+    /// - caption_lengths: the number of tokens of each caption.
     pub fn from_host(
         pixels: &[u8],
         tokens: Vec<i32>,
@@ -140,8 +140,8 @@ impl HostBatch {
         }
     }
 
-    /// The tokens of some of its pairs, and the length of their rows: what the longest
-    /// of them needs, rounded up.
+    /// The tokens of the pairs in `rows`, and the length of each row: what the longest of them needs,
+    /// rounded up.
     pub fn tokens(&self, rows: Range<usize>) -> (Vec<i32>, usize) {
         let longest = self.caption_lengths[rows.clone()].iter().max();
         let length = longest
@@ -156,28 +156,28 @@ impl HostBatch {
     }
 }
 
-/// What a sample becomes beside its pixels.
+/// A sample without its pixels.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Row {
     pub tokens: Vec<u32>,
     pub label: Option<usize>,
 }
 
-/// Moves rows up to where others were to be, until those that are open lie behind all.
-/// - returns how many there are.
+/// Moves filled rows to the front, over the slots in `open`, which were not filled.
+/// - returns the number of filled rows.
 pub(super) fn close_up(
     pixels: &mut [u8],
     rows: &mut [Row],
     image_len: usize,
     open: &[usize],
 ) -> usize {
-    let mut whole = 0;
+    let mut filled = 0;
     for row in 0..rows.len() {
         if open.binary_search(&row).is_err() {
-            pixels.copy_within(row * image_len..(row + 1) * image_len, whole * image_len);
-            rows.swap(row, whole);
-            whole += 1;
+            pixels.copy_within(row * image_len..(row + 1) * image_len, filled * image_len);
+            rows.swap(row, filled);
+            filled += 1;
         }
     }
-    whole
+    filled
 }

@@ -1,8 +1,8 @@
-//! Batches in a fixed order, made ahead of the training loop by threads of their own.
+//! Batches in a fixed order, made ahead of the training loop by the loader's own threads.
 //!
-//! What a batch holds depends on (seed, epoch, source) alone, never on the number of
-//! threads: a sample that cannot be used is replaced by the next one of the epoch's
-//! order, and the position behind a batch is all that resuming needs.
+//! The content of a batch depends on (seed, epoch, dataset) alone, never on the number of threads:
+//! an unusable sample is replaced by the next one of the epoch's order, and the position after a
+//! batch is all that resuming needs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,61 +28,62 @@ mod batch;
 use batch::{CHUNK, Row, close_up};
 pub use batch::{HostBatch, TOKEN_MULTIPLE, TokenOptions};
 
-/// Most batches that wait for the training loop, beside the one being made.
+/// Finished batches that may wait for the training loop, in addition to the one being made.
 const QUEUE: usize = 2;
-/// Pixels that may wait beside one whole batch: so many bytes, or this part of a batch.
+/// Pixels held in addition to one whole batch: this many bytes, or this fraction of a batch.
 const READ_AHEAD_BYTES: usize = 8 << 20;
 const READ_AHEAD_PART: usize = 16;
 
-/// A place between two batches.
+/// A position between two batches.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoaderState {
+    /// The epoch, counted from 0.
     pub epoch: u64,
-    /// Batches of this epoch that lie behind.
+    /// Batches of this epoch before the position.
     pub batches: usize,
-    /// Samples of this epoch's order that lie behind, skipped ones included.
+    /// Samples of this epoch's order before the position, including skipped ones.
     pub samples: usize,
     /// How many of those were skipped.
     pub skipped: usize,
-    /// What is thought to be lost of shards beside those.
+    /// Estimated number of samples lost to damaged shards, in addition to those.
     #[serde(default)]
     pub lost: usize,
-    /// Of a stream: where its next sample is found.
+    /// For a stream: where to find its next sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<StreamState>,
 }
 
-/// What a loader needs besides its source.
+/// What a loader needs besides its dataset.
 #[derive(Debug, Clone)]
 pub struct LoaderOptions {
     pub order: Order,
-    /// Of this rank.
+    /// The batch size of this rank.
     pub batch_size: usize,
     pub transform: Transform,
     pub tokens: TokenOptions,
     /// Images with more pixels are skipped.
     pub max_image_pixels: u64,
-    /// Decode JPEGs at a half, a quarter or an eighth of their size where that is still
-    /// as large as what is cut out of them. It changes pixels.
+    /// Decode JPEGs at a half, a quarter or an eighth of their size where the result is still as large
+    /// as what is cropped from it. It changes pixel values.
     pub dct_scaling: bool,
-    /// The largest share of an epoch's samples that may be skipped, in [0, 1].
+    /// The largest fraction of an epoch's samples that may be skipped, from 0 to 1.
     pub max_skipped: f64,
-    /// Decoding threads; 0 for one per core.
+    /// Number of decoding threads; 0 for one per core.
     pub threads: usize,
-    /// Read one epoch, each sample once: nothing stands in for bad ones, and the last batch
-    /// is as short as what is left, which may be nothing.
+    /// Read one epoch, each sample once: skipped samples are not replaced, and the last batch holds
+    /// the remaining samples, possibly none.
     pub once: bool,
 }
 
 impl LoaderOptions {
-    /// Of this rank.
+    /// The number of samples per epoch of this rank.
     fn epoch_len(&self) -> usize {
         self.order.epoch_len / self.order.share.ranks
     }
 
-    /// Whether an epoch lies behind. It has the same number of batches on every rank; samples
-    /// that fill none are left out.
+    /// Whether the epoch has ended. It has the same number of batches on every rank; samples that do
+    /// not fill a batch are dropped.
     fn is_over(&self, position: &LoaderState) -> bool {
         if self.once {
             position.samples >= self.epoch_len()
@@ -96,31 +97,34 @@ impl LoaderOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum LoaderError {
     #[error(
-        "{about}{skipped} of {samples} samples had to be skipped in epoch {} ({causes}), more than the \
-         share data.max_skipped = {max_skipped} allows{}; skipped.jsonl lists them, `couplet data \
-         check` finds all; mend the data or raise it", epoch + 1, example(list)
+        "{about}{skipped} of {samples} samples were skipped in epoch {} ({causes}), more than \
+         data.max_skipped = {max_skipped} allows{}; skipped.jsonl lists them, `couplet data check` finds \
+         all; fix the data or raise data.max_skipped", epoch + 1, example(list)
     )]
     TooManySkipped {
         epoch: u64,
         skipped: usize,
-        /// "about " where parts of shards are lost.
+        /// "about " if the number of lost samples is an estimate, else empty.
         about: &'static str,
-        /// Of the epoch, with those that are lost.
+        /// Samples in the epoch, including lost ones.
         samples: usize,
         max_skipped: f64,
         causes: String,
-        /// What was skipped on the way to the batch that failed.
+        /// The samples skipped in the batch that failed.
         list: Vec<Skipped>,
     },
-    #[error("the set has fewer usable samples than the batch size {batch_size}")]
+    #[error(
+        "the dataset has fewer usable samples than the batch size, {batch_size}; fix the data or lower \
+         the batch size"
+    )]
     TooFewUsable { batch_size: usize },
-    #[error("no shard holds a sample: an image with a caption of the same name beside it")]
+    #[error("no shard holds a sample: each needs an image and a caption of the same name")]
     NoSamples,
-    #[error("the data loader's thread ended without a word")]
+    #[error("the data loader's thread exited unexpectedly")]
     Died,
 }
 
-/// One of the samples that were skipped, in words.
+/// One of the skipped samples, for an error message.
 fn example(list: &[Skipped]) -> String {
     list.first().map_or(String::new(), |one| {
         format!(", such as {} of {}: {}", one.key, one.shard, one.detail)
@@ -139,16 +143,16 @@ impl Loader {
     /// Starts making batches at `position`.
     ///
     /// # Errors
-    /// If the system gives no threads.
+    /// If the system cannot start threads.
     pub fn start(
-        set: PairDataset,
+        dataset: PairDataset,
         options: LoaderOptions,
         position: LoaderState,
     ) -> std::io::Result<Self> {
         let (sender, batches) = sync_channel(QUEUE);
         let batch_bytes = options.batch_size * options.transform.output_len();
-        let beside = READ_AHEAD_BYTES.max(batch_bytes / READ_AHEAD_PART);
-        let room = ReadAhead::new(batch_bytes + beside);
+        let extra = READ_AHEAD_BYTES.max(batch_bytes / READ_AHEAD_PART);
+        let room = ReadAhead::new(batch_bytes + extra);
         let pool = ThreadPoolBuilder::new()
             .num_threads(options.threads)
             .thread_name(|at| format!("loader-{at}"))
@@ -156,7 +160,7 @@ impl Loader {
             .map_err(|error| std::io::Error::other(LastCause(error)))?;
         let clock = Arc::new(StageClock::default());
         let maker = BatchMaker {
-            set,
+            dataset,
             options,
             pool,
             room: room.clone(),
@@ -172,15 +176,15 @@ impl Loader {
         })
     }
 
-    /// What the threads have spent on each stage so far.
+    /// The time that all threads have spent in each stage so far.
     pub fn stage_times(&self) -> StageTimes {
         self.clock.times()
     }
 
-    /// The next batch; waits for it if it is not ready.
+    /// The next batch; blocks until it is ready.
     ///
     /// # Errors
-    /// If too many samples had to be skipped, or the loader died.
+    /// If too many samples were skipped, or the loader's thread died.
     pub fn next_batch(&self) -> Result<HostBatch, LoaderError> {
         self.room.set_awaited(true);
         let batch = self.batches.recv().unwrap_or(Err(LoaderError::Died));
@@ -191,19 +195,19 @@ impl Loader {
 
 impl Drop for Loader {
     fn drop(&mut self) {
-        // Lets the maker find out that nobody listens.
+        // Unblocks the maker, so that it notices that the receiver is gone.
         self.room.set_awaited(true);
     }
 }
 
-/// The samples of one epoch, by their place in it.
+/// The samples of one epoch, by their position in it.
 enum EpochOrder {
     Indices(Vec<usize>),
     Stream(Box<BlockShuffle>),
 }
 
 struct BatchMaker {
-    set: PairDataset,
+    dataset: PairDataset,
     options: LoaderOptions,
     pool: ThreadPool,
     room: Arc<ReadAhead>,
@@ -241,7 +245,7 @@ impl BatchMaker {
 
     fn order(&self, position: &LoaderState) -> EpochOrder {
         let order = &self.options.order;
-        match &self.set {
+        match &self.dataset {
             PairDataset::Indexed(_) => EpochOrder::Indices(order.epoch(position.epoch)),
             PairDataset::Stream(shards) => EpochOrder::Stream(Box::new(BlockShuffle::start(
                 shards.clone(),
@@ -255,11 +259,11 @@ impl BatchMaker {
     /// The rank's sample number `at` of the epoch.
     fn item(&self, order: &mut EpochOrder, at: usize) -> Result<Item, LoaderError> {
         match order {
-            // Past the end, an epoch with bad samples begins again.
+            // After its end, an epoch with bad samples starts again from its beginning.
             EpochOrder::Indices(order) => Ok(Item::Index(order[at % order.len()])),
             EpochOrder::Stream(blocks) => {
                 let place = self.options.order.share.place(at);
-                // Reading ahead hides its time; what is left of it is waited for here.
+                // Mostly read ahead; the remaining wait counts as reading.
                 let taken = self.clock.run(Stage::Read, || blocks.take(place));
                 let (shard, sample) = taken.map_err(|NoSamples| LoaderError::NoSamples)?;
                 Ok(Item::StreamSample(shard, sample))
@@ -267,7 +271,7 @@ impl BatchMaker {
         }
     }
 
-    /// Fills a batch with the next usable samples, each slot written in place.
+    /// Fills a batch with the next usable samples; each sample is written directly to its slot.
     fn batch(
         &self,
         order: &mut EpochOrder,
@@ -313,7 +317,7 @@ impl BatchMaker {
                 }
                 let taken = work.len();
                 next.samples += taken;
-                let faults: Vec<Option<(usize, Skipped)>> = self.pool.install(|| {
+                let failures: Vec<Option<(usize, Skipped)>> = self.pool.install(|| {
                     work.into_par_iter()
                         .map(|(slot, pixels, row, at, item)| {
                             let loaded = self.load(item, next.epoch, at, pixels, row);
@@ -322,15 +326,15 @@ impl BatchMaker {
                         .collect()
                 });
                 open.drain(..taken);
-                for (slot, fault) in faults.into_iter().flatten() {
+                for (slot, failure) in failures.into_iter().flatten() {
                     open.push(slot);
-                    *causes.entry(fault.cause).or_default() += fault.samples;
+                    *causes.entry(failure.cause).or_default() += failure.samples;
                     next.skipped += 1;
-                    next.lost += fault.samples - 1;
-                    skipped.push(fault);
+                    next.lost += failure.samples - 1;
+                    skipped.push(failure);
                 }
                 open.sort_unstable();
-                self.check_share(&next, causes, &mut skipped)?;
+                self.check_skipped(&next, causes, &mut skipped)?;
             }
             chunks.push(Some(chunk));
         }
@@ -345,7 +349,8 @@ impl BatchMaker {
             next.stream = Some(blocks.mark(options.order.share.place(next.samples)));
         }
         let labels = rows.iter().filter_map(|row| row.label);
-        let labels = labels.map(|label| i32::try_from(label).expect("classes are few"));
+        let labels =
+            labels.map(|label| i32::try_from(label).expect("a class number fits in 32 bits"));
         let labels = labels.collect();
         let captions: Vec<Vec<u32>> = rows.into_iter().map(|row| row.tokens).collect();
         let (tokens, token_length) = options.tokens.pad(&captions);
@@ -366,7 +371,7 @@ impl BatchMaker {
         })
     }
 
-    fn check_share(
+    fn check_skipped(
         &self,
         position: &LoaderState,
         causes: &BTreeMap<SkipCause, usize>,
@@ -375,7 +380,7 @@ impl BatchMaker {
         let epoch_len = self.options.epoch_len();
         #[expect(
             clippy::cast_precision_loss,
-            reason = "a share needs no more than 53 bits"
+            reason = "a fraction needs no more than 53 bits"
         )]
         let share = (position.skipped + position.lost) as f64 / (epoch_len + position.lost) as f64;
         if share <= self.options.max_skipped {
@@ -406,18 +411,18 @@ impl BatchMaker {
         row: &mut Row,
     ) -> Result<(), Skipped> {
         let options = &self.options;
-        *row = self.set.attempt(item, epoch, |read| {
+        *row = self.dataset.attempt(item, epoch, |read| {
             let clock = &self.clock;
             let sample = clock.run(Stage::Read, read)?;
             let place = options.order.share.place(at) as u64;
             let mut rng = stream(options.order.seed, Purpose::Augment, epoch, place);
-            let (picture, max_pixels) = (sample.picture, options.max_image_pixels);
+            let (image_data, max_pixels) = (sample.image, options.max_image_pixels);
             let (image, size) = clock.run(Stage::Decode, || {
                 if options.dct_scaling {
                     let reduction = |size| options.transform.reduction(size, &mut rng.clone());
-                    return decode_reduced(picture, max_pixels, reduction);
+                    return decode_reduced(image_data, max_pixels, reduction);
                 }
-                let image = decode(picture, max_pixels)?;
+                let image = decode(image_data, max_pixels)?;
                 let size = image.dimensions().into();
                 Ok((image, size))
             })?;

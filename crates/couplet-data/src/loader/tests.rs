@@ -6,7 +6,7 @@ use crate::stream::{ShardedDataset, StreamSample};
 use crate::{Interpolation, ResizeMode, Tokenizer};
 use image::RgbImage;
 
-/// Grey pictures whose level is their index; some indices are bad.
+/// Gray images whose level is their index; some indices are bad.
 struct Levels {
     len: u8,
     bad: Vec<usize>,
@@ -25,7 +25,7 @@ impl MapDataset for Levels {
         let level = u8::try_from(index).unwrap();
         Ok(Sample {
             label: None,
-            picture: ImageData::Pixels(RgbImage::from_pixel(2, 2, [level; 3].into())),
+            image: ImageData::Pixels(RgbImage::from_pixel(2, 2, [level; 3].into())),
             caption: "a word ".repeat(index % 5),
         })
     }
@@ -94,7 +94,7 @@ fn some_bad() -> Levels {
 }
 
 #[test]
-fn threads_do_not_change_what_a_batch_holds() {
+fn the_number_of_threads_does_not_change_a_batch() {
     let one = take(&start(some_bad(), 8, 1, LoaderState::default()), 12);
     let four = take(&start(some_bad(), 8, 4, LoaderState::default()), 12);
     assert_eq!(one, four);
@@ -102,7 +102,7 @@ fn threads_do_not_change_what_a_batch_holds() {
 }
 
 #[test]
-fn once_gives_every_usable_sample_and_no_other() {
+fn reading_once_gives_every_usable_sample_exactly_once() {
     for (bad, batch_size) in [
         (vec![3, 17, 30], 8),
         (vec![], 16),
@@ -127,7 +127,7 @@ fn once_gives_every_usable_sample_and_no_other() {
             let batch = loader.next_batch().unwrap();
             let captions = batch.tokens.len() / batch.token_length.max(1);
             assert_eq!(captions, batch.len());
-            // Each caption still belongs to its picture.
+            // Each caption still belongs to its image.
             for (level, tokens) in levels(&batch).iter().zip(&batch.caption_lengths) {
                 assert_eq!(*tokens, 2 + 2 * usize::from(level % 5));
             }
@@ -146,7 +146,7 @@ fn once_gives_every_usable_sample_and_no_other() {
 }
 
 #[test]
-fn a_position_takes_up_where_it_was() {
+fn a_loader_resumes_from_any_position() {
     let whole = take(&start(some_bad(), 8, 2, LoaderState::default()), 12);
     for at in [0, 3, 4, 6] {
         let rest = take(&start(some_bad(), 8, 2, whole[at].2.clone()), 3);
@@ -185,7 +185,7 @@ fn too_many_bad_samples_stop_the_loader_with_their_causes() {
 }
 
 #[test]
-fn a_panicking_decoder_costs_one_sample() {
+fn a_panicking_decoder_skips_one_sample() {
     let source = Levels {
         len: 201,
         bad: Vec::new(),
@@ -203,7 +203,7 @@ fn captions_are_padded_to_the_longest_rounded_up() {
     assert_eq!(tokens[..4], [9, 8, 7, 0]);
     assert_eq!(tokens[8..12], [9, 7, 0, 0]);
     assert_eq!(token_options(6, true).pad(&[vec![1; 5]]).1, 6);
-    // A tower that reads its padding gets all of it.
+    // A tower that reads its padding gets the whole context length.
     let options = TokenOptions {
         pad_id: 3,
         ..token_options(12, false)
@@ -280,7 +280,7 @@ fn start_stream(threads: usize, position: LoaderState, share: Share) -> Loader {
 }
 
 #[test]
-fn a_stream_is_the_same_for_any_threads_and_from_any_position() {
+fn a_stream_is_the_same_with_any_number_of_threads_and_from_any_position() {
     let one = take(&start_stream(1, LoaderState::default(), Share::ALL), 18);
     let four = take(&start_stream(4, LoaderState::default(), Share::ALL), 18);
     assert_eq!(one, four);
@@ -301,7 +301,7 @@ fn ranks_share_a_streams_batches() {
         global_batch: 8,
     };
     let own = [0, 1].map(|rank| take(&start_stream(1, LoaderState::default(), share(rank)), 9));
-    // Places of the first pass, none of which both have.
+    // Samples of the first pass; the two ranks share none.
     let mut seen: Vec<u8> = own
         .iter()
         .flat_map(|own| &own[..5])

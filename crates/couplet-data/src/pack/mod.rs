@@ -1,4 +1,4 @@
-//! A set written to disk in one of the formats that can be read.
+//! Writes a dataset to disk in one of the formats that Couplet reads.
 
 #[cfg(feature = "parquet")]
 mod parquet;
@@ -21,44 +21,44 @@ use self::writer::Writer;
 
 /// Samples that are read at once.
 const CHUNK: usize = 256;
-/// Of images that are resized.
+/// The quality of resized images, which are written as JPEGs.
 const JPEG_QUALITY: u8 = 95;
 
-/// What is written.
+/// The format of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PackFormat {
-    /// `000000.tar` and so on, with so many samples each.
+    /// `000000.tar` and so on, with this many samples each.
     Webdataset { samples_per_shard: usize },
     /// `pairs.csv` with columns `filepath` and `title`, images in `images/`.
     Csv,
-    /// Images with a `.txt` beside each.
+    /// Images, each with a `.txt` file of the same name.
     Folder,
-    /// `000000.parquet` and so on, with columns `image` and `caption` and so many rows each.
-    /// Needs the feature `parquet`.
+    /// `000000.parquet` and so on, with columns `image` and `caption` and this many rows each. Needs
+    /// the feature `parquet`.
     Parquet { rows_per_file: usize },
 }
 
-/// How a set is written.
+/// How a dataset is written.
 #[derive(Debug, Clone, Copy)]
 pub struct PackOptions {
     pub format: PackFormat,
-    /// Images whose shorter side is longer are resized to it, as JPEGs; all others are
-    /// copied as they are.
+    /// Images whose shorter side is longer than this, in pixels, are resized to it and written as JPEGs;
+    /// all others are copied unchanged.
     pub shorter_side: Option<u32>,
-    /// Larger images are left out.
+    /// Images with more pixels are skipped.
     pub max_pixels: u64,
 }
 
-/// What came of it.
+/// What was written.
 #[derive(Debug, Default)]
 pub struct Packed {
     pub samples: usize,
-    /// Shards or tables that were written.
+    /// The number of shards or tables written.
     pub files: usize,
     pub skipped: Vec<Skipped>,
 }
 
-/// A set that could not be written.
+/// Why a dataset could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: cannot be written", path.display())]
 pub struct PackError {
@@ -66,21 +66,21 @@ pub struct PackError {
     pub source: io::Error,
 }
 
-/// An image's file and its caption.
+/// An image file and its caption.
 struct Pair {
     bytes: Vec<u8>,
     extension: &'static str,
     caption: String,
 }
 
-/// Writes every usable sample of a set, in the set's own order, as its first epoch shows
-/// it. Shards appear under their names when they are whole.
-/// - progress: told how many samples are done.
+/// Writes every usable sample of a dataset, in the dataset's own order, as in its first epoch. Shards
+/// get their final names when they are complete.
+/// - progress: called with the number of samples that are done.
 ///
 /// # Errors
 /// If the folder cannot be written.
 pub fn pack(
-    set: &PairDataset,
+    dataset: &PairDataset,
     folder: &Path,
     options: PackOptions,
     mut progress: impl FnMut(usize),
@@ -89,7 +89,7 @@ pub fn pack(
     let mut writer = Writer::new(folder, options.format)?;
     let prepare = |read: Read<'_>| prepare(read, options);
     let mut done = 0;
-    set.for_each_chunk(CHUNK, prepare, |pairs| {
+    dataset.for_each_chunk(CHUNK, prepare, |pairs| {
         done += pairs.len();
         for pair in pairs {
             match pair {
@@ -110,7 +110,7 @@ pub fn pack(
 fn prepare(read: Read<'_>, options: PackOptions) -> Result<Pair, SampleError> {
     let sample = read()?;
     let caption = sample.caption;
-    let encoded = match sample.picture {
+    let encoded = match sample.image {
         ImageData::Pixels(pixels) => {
             let (bytes, extension) = match options.shorter_side {
                 Some(side) => shrunk(&pixels, side).unwrap_or((png(&pixels)?, "png")),
@@ -124,7 +124,7 @@ fn prepare(read: Read<'_>, options: PackOptions) -> Result<Pair, SampleError> {
         }
         ImageData::Encoded(bytes) => bytes,
     };
-    // Decoded in any case: a set that was packed has no bad images.
+    // Decoded even if it is copied: a packed dataset has no bad images.
     let pixels = decode(ImageData::Encoded(encoded.clone()), options.max_pixels)?;
     let small = options.shorter_side.and_then(|side| shrunk(&pixels, side));
     let (bytes, extension) = if let Some(small) = small {
@@ -150,7 +150,7 @@ fn png(pixels: &RgbImage) -> Result<Vec<u8>, SampleError> {
     Ok(bytes.into_inner())
 }
 
-/// A JPEG of the image with its shorter side at `side`; `None` if it is no longer already.
+/// The image as a JPEG with its shorter side at `side`; `None` if it is not longer than that.
 fn shrunk(pixels: &RgbImage, side: u32) -> Option<(Vec<u8>, &'static str)> {
     if pixels.width().min(pixels.height()) <= side {
         return None;
@@ -183,8 +183,8 @@ mod tests {
             .unwrap()
     }
 
-    /// Packs shapes and reads them again.
-    fn again(format: PackFormat, table: impl Fn(&Path) -> String) {
+    /// Packs shapes, reads them again and compares them.
+    fn assert_round_trip(format: PackFormat, table: impl Fn(&Path) -> String) {
         let folder = tempfile::tempdir().unwrap();
         let options = PackOptions {
             format,
@@ -200,15 +200,15 @@ mod tests {
         assert_eq!(after.len(), 7);
         for (before, after) in before.read_all().into_iter().zip(after) {
             assert_eq!(before.caption, after.caption);
-            let pixels = |sample: crate::Sample| decode(sample.picture, 10_000).unwrap();
+            let pixels = |sample: crate::Sample| decode(sample.image, 10_000).unwrap();
             assert_eq!(pixels(before), pixels(after));
         }
     }
 
     #[test]
-    fn every_format_is_read_again() {
+    fn every_format_can_be_read_again() {
         let path = |folder: &Path, rest: &str| folder.join(rest).display().to_string();
-        again(
+        assert_round_trip(
             PackFormat::Webdataset {
                 samples_per_shard: 3,
             },
@@ -219,26 +219,26 @@ mod tests {
                 )
             },
         );
-        again(PackFormat::Csv, |folder| {
+        assert_round_trip(PackFormat::Csv, |folder| {
             let table = path(folder, "pairs.csv");
             format!(r#"{{"source": "csv", "path": "{table}"}}"#)
         });
-        again(PackFormat::Folder, |folder| {
+        assert_round_trip(PackFormat::Folder, |folder| {
             format!(r#"{{"source": "folder", "path": "{}"}}"#, path(folder, ""))
         });
     }
 
     #[cfg(feature = "parquet")]
     #[test]
-    fn parquet_is_read_again() {
-        again(PackFormat::Parquet { rows_per_file: 3 }, |folder| {
+    fn parquet_can_be_read_again() {
+        assert_round_trip(PackFormat::Parquet { rows_per_file: 3 }, |folder| {
             let files = folder.join("{000000..000002}.parquet");
             format!(r#"{{"source": "parquet", "files": "{}"}}"#, files.display())
         });
     }
 
     #[test]
-    fn large_images_are_made_smaller() {
+    fn large_images_are_resized() {
         let (bytes, extension) = shrunk(&RgbImage::new(64, 32), 16).unwrap();
         assert_eq!(extension, "jpg");
         let small = decode(ImageData::Encoded(bytes), 10_000).unwrap();

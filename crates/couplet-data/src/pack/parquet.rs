@@ -1,4 +1,4 @@
-//! Parquet tables with an image and a caption in each row.
+//! Writes Parquet files with an image and a caption in each row.
 
 use std::fs::File;
 use std::io;
@@ -13,7 +13,7 @@ use super::writer::{at, publish, unfinished};
 use super::{PackError, Pair};
 use crate::LastCause;
 
-/// Rows of a row group, as Hugging Face writes images: so few that any can be read without
+/// Rows per row group, as Hugging Face writes images: few enough that one row can be read without
 /// decoding many others.
 const GROUP: usize = 100;
 
@@ -22,7 +22,7 @@ pub(super) struct Tables {
     folder: PathBuf,
     rows_per_file: usize,
     files: usize,
-    /// Rows of the open file, those of `group` included.
+    /// Rows of the open file, including those of `group`.
     rows: usize,
     group: Vec<(Vec<u8>, String)>,
     open: Option<(PathBuf, ArrowWriter<File>)>,
@@ -50,7 +50,7 @@ impl Tables {
         if is_full { self.finish_file() } else { Ok(()) }
     }
 
-    /// - returns how many files there are.
+    /// - returns the number of files written.
     pub fn finish(mut self) -> Result<usize, PackError> {
         if !self.group.is_empty() {
             self.write_group()?;
@@ -71,7 +71,7 @@ impl Tables {
             |error: parquet::errors::ParquetError| at(&path)(io::Error::other(LastCause(error)));
         if self.open.is_none() {
             let file = File::create(&path).map_err(at(&path))?;
-            // Image files do not get smaller.
+            // Image bytes do not compress.
             let properties = WriterProperties::builder()
                 .set_dictionary_enabled(false)
                 .set_max_row_group_row_count(Some(GROUP))

@@ -1,4 +1,4 @@
-//! The formats in which a set is written. Files appear under their names when they are whole.
+//! The formats in which a dataset is written. Shards get their final names when they are complete.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{PackError, PackFormat, Pair};
 
-/// A set that is being written.
+/// A dataset that is being written.
 pub(super) enum Writer {
     Webdataset {
         folder: PathBuf,
@@ -28,7 +28,7 @@ pub(super) enum Writer {
 const IMAGES: &str = "images";
 const TABLE: &str = "pairs.csv";
 
-/// Names the file of an error.
+/// Adds a path to an I/O error.
 pub(super) fn at(path: &Path) -> impl Fn(io::Error) -> PackError + use<> {
     let path = path.to_path_buf();
     move |source| PackError {
@@ -73,7 +73,7 @@ impl Writer {
         })
     }
 
-    /// - index: of the sample among those written.
+    /// - index: the sample's index among those written.
     pub fn write(&mut self, index: usize, pair: &Pair) -> Result<(), PackError> {
         let key = format!("{index:08}");
         let image = format!("{key}.{}", pair.extension);
@@ -128,7 +128,7 @@ impl Writer {
         Ok(())
     }
 
-    /// - returns how many shards or tables there are.
+    /// - returns the number of shards or tables written.
     pub fn finish(self) -> Result<usize, PackError> {
         match self {
             Self::Webdataset {
@@ -152,12 +152,12 @@ impl Writer {
     }
 }
 
-/// What a file is called until it is whole.
+/// The name of a file until it is complete.
 pub(super) fn unfinished(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!(".unfinished-{name}"))
 }
 
-/// Syncs a whole file and gives it its name.
+/// Syncs a complete file and gives it its final name.
 pub(super) fn publish(file: &File, path: &Path, whole: &Path) -> Result<(), PackError> {
     file.sync_all().map_err(at(path))?;
     fs::rename(path, whole).map_err(at(whole))

@@ -1,4 +1,4 @@
-//! Captions in varied words: most name shape and colour, some only one of them.
+//! Captions in varied words: most name shape and color, some only one of them.
 
 use rand::RngExt;
 use rand::seq::IndexedRandom;

@@ -1,8 +1,8 @@
-//! The embedded dataset `shapes`: pictures of one coloured shape each, with captions in
-//! varied words. Everything is drawn from the seed; nothing is stored or downloaded.
+//! The embedded dataset `shapes`: images of one colored shape each, with captions in varied words.
+//! Everything is drawn from the seed; nothing is stored or downloaded.
 //!
-//! Eight of the 64 (shape, colour) pairs never occur in training: the held-out pairs.
-//! Each shape and each colour is held out exactly once.
+//! Eight of the 64 (shape, color) pairs never occur in training: the held-out pairs. Each shape and
+//! each color is held out exactly once.
 
 mod captions;
 mod paint;
@@ -26,24 +26,24 @@ pub use paint::MIN_IMAGE_SIZE;
 pub use scene::SHAPES;
 use scene::{COLOURS, Scene};
 
-/// Epochs of training never reach the streams of the evaluation splits.
+/// Streams of the evaluation splits; training never reaches these epochs.
 const TEST_EPOCH: u64 = u64::MAX;
 const HELD_OUT_EPOCH: u64 = u64::MAX - 1;
 const PROBE_EPOCH: u64 = u64::MAX - 2;
 
-/// Which (shape, colour) pairs a picture may show.
+/// Which (shape, color) pairs an image may show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ShapesSplit {
-    /// New pictures of the pairs seen in training.
+    /// New images of the pairs seen in training.
     Test,
-    /// Pictures of the pairs that training never shows.
+    /// Images of the held-out pairs.
     HeldOut,
-    /// More new pictures of the pairs seen in training, for what is fitted to features.
+    /// More new images of the pairs seen in training, for probes and classifiers.
     Train,
 }
 
-/// A training picture with its caption: a pure function of (seed, epoch, index).
+/// A training image with its caption: a pure function of (seed, epoch, index).
 pub(crate) fn training_pair(
     seed: u64,
     epoch: u64,
@@ -57,9 +57,9 @@ pub(crate) fn training_pair(
     (pixels, caption)
 }
 
-/// Writes the first epoch's pictures for training as PNGs in a folder a class, such as
+/// Writes the training images of the first epoch as PNGs, in one folder per class, such as
 /// `red circle`.
-/// - progress: told how many pictures are done.
+/// - progress: called with the number of images that are done.
 ///
 /// # Errors
 /// If the folder cannot be written.
@@ -85,17 +85,17 @@ pub fn write_class_folder(
     })
 }
 
-/// What counts as one class in an evaluation.
+/// What counts as a class in an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ShapesClasses {
-    /// The eight shapes, whatever their colour.
+    /// The eight shapes, of any color.
     Shapes,
-    /// All 64 pairs, as "red circle".
+    /// All 64 pairs, such as "red circle".
     Pairs,
 }
 
-/// Pictures for evaluation, the same in every run.
+/// Images for evaluation, the same in every run.
 #[derive(Debug, Clone)]
 pub(crate) struct LabelledShapes {
     pub(crate) split: ShapesSplit,
@@ -168,23 +168,23 @@ mod tests {
     }
 
     #[test]
-    fn pictures_repeat_for_the_same_draw_and_differ_between_epochs() {
+    fn images_repeat_for_the_same_draw_and_differ_between_epochs() {
         let pixels = |epoch| training_pair(5, epoch, 1, 32).0;
         assert_eq!(pixels(0), pixels(0));
         assert_ne!(pixels(0), pixels(1));
     }
 
     #[test]
-    fn held_out_pictures_show_held_out_pairs() {
-        let set = LabelledShapes {
+    fn held_out_images_show_held_out_pairs() {
+        let dataset = LabelledShapes {
             split: ShapesSplit::HeldOut,
             classes: ShapesClasses::Pairs,
             image_size: 16,
         };
         for index in 0..50 {
-            let label = set.label(index);
+            let label = dataset.label(index);
             assert!(is_held_out(label / 8, label % 8));
         }
-        assert_eq!(set.class_names()[9], "orange square");
+        assert_eq!(dataset.class_names()[9], "orange square");
     }
 }

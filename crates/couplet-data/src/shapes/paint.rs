@@ -1,4 +1,4 @@
-//! One scene to pixels.
+//! Paints a scene to pixels.
 
 use std::f32::consts::{PI, TAU};
 
@@ -10,13 +10,13 @@ use tiny_skia::{Color, FillRule, Paint, Path, PathBuilder, Pixmap, Rect, Transfo
 
 use super::scene::{COLOURS, Scene};
 
-/// Below this side, in pixels, the shapes cannot be told apart.
+/// The smallest side, in pixels, at which the shapes are distinguishable.
 pub const MIN_IMAGE_SIZE: u32 = 16;
 
-/// Control-point distance of a quarter circle drawn as one cubic.
+/// Control-point distance for a quarter circle drawn as one cubic.
 const ARC: f32 = 0.552_284_8;
 
-/// Draws the scene with an uneven background and noise.
+/// Paints the scene with an uneven background and noise.
 pub(super) fn paint(scene: &Scene, image_size: u32, rng: &mut ChaCha8Rng) -> RgbImage {
     let mut canvas = Pixmap::new(image_size, image_size).expect("an image size is not zero");
     let [r, g, b] = scene.background;
@@ -42,7 +42,7 @@ pub(super) fn paint(scene: &Scene, image_size: u32, rng: &mut ChaCha8Rng) -> Rgb
     noisy(&canvas, rng)
 }
 
-/// The pixels with a slope of light across them and Gaussian noise on each channel.
+/// The pixels with a linear gradient of light across them and Gaussian noise on each channel.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -50,7 +50,7 @@ pub(super) fn paint(scene: &Scene, image_size: u32, rng: &mut ChaCha8Rng) -> Rgb
     reason = "values are clamped to a byte; sizes are far below 2^24"
 )]
 fn noisy(canvas: &Pixmap, rng: &mut ChaCha8Rng) -> RgbImage {
-    let noise = Normal::new(0.0, rng.random_range(1.0..8.0f32)).expect("a positive deviation");
+    let noise = Normal::new(0.0, rng.random_range(1.0..8.0f32)).expect("the deviation is positive");
     let slope: [f32; 2] = [(); 2].map(|()| rng.random_range(-16.0..16.0));
     let side = canvas.width() as f32;
     RgbImage::from_fn(canvas.width(), canvas.height(), |x, y| {
@@ -69,7 +69,7 @@ fn noisy(canvas: &Pixmap, rng: &mut ChaCha8Rng) -> RgbImage {
     })
 }
 
-/// The outline of a shape inside the unit circle, in the order of `SHAPES`.
+/// The outline of a shape in the unit circle, in the order of `SHAPES`.
 fn outline(shape: usize) -> Option<Path> {
     let mut path = PathBuilder::new();
     match shape {
@@ -96,7 +96,7 @@ fn outline(shape: usize) -> Option<Path> {
     path.finish()
 }
 
-/// A closed polygon of (radius, angle) corners, the first one at the top.
+/// A closed polygon of (radius, angle) corners, with the first one at the top.
 fn polygon(path: &mut PathBuilder, corners: impl Iterator<Item = (f32, f32)>) {
     let at_top = |angle: f32| angle - PI / 2.0;
     closed(
@@ -105,7 +105,7 @@ fn polygon(path: &mut PathBuilder, corners: impl Iterator<Item = (f32, f32)>) {
     );
 }
 
-/// A closed line through points.
+/// A closed polyline through points.
 fn closed(path: &mut PathBuilder, points: impl Iterator<Item = (f32, f32)>) {
     for (at, (x, y)) in points.enumerate() {
         if at == 0 {
@@ -145,7 +145,7 @@ fn cross(path: &mut PathBuilder) {
     closed(path, corners.into_iter());
 }
 
-/// A half moon: the left half circle, closed by a flatter curve.
+/// A half moon: the left half of a circle, closed by a flatter curve.
 fn crescent(path: &mut PathBuilder) {
     path.move_to(0.35, -0.95);
     path.cubic_to(0.35 - 2.2 * ARC, -1.0, 0.35 - 2.2 * ARC, 1.0, 0.35, 0.95);

@@ -1,14 +1,14 @@
-//! What a picture shows.
+//! What an image shows.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-/// The eight shapes' names, in class order.
+/// The names of the eight shapes, in class order.
 pub const SHAPES: [&str; 8] = [
     "circle", "square", "triangle", "star", "heart", "cross", "ring", "crescent",
 ];
 
-/// The eight colours' names with their RGB, in class order.
+/// The names of the eight colors with their RGB values, in class order.
 pub(super) const COLOURS: [(&str, [u8; 3]); 8] = [
     ("red", [235, 45, 45]),
     ("orange", [245, 138, 20]),
@@ -20,21 +20,21 @@ pub(super) const COLOURS: [(&str, [u8; 3]); 8] = [
     ("white", [248, 248, 248]),
 ];
 
-/// What one picture shows.
+/// What one image shows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Scene {
     pub shape: usize,
     pub colour: usize,
-    /// The shape's outer radius as a share of the picture's side.
+    /// The shape's outer radius, as a fraction of the image's side.
     pub radius: f32,
-    /// Centre as shares of the side.
+    /// The center, as fractions of the side.
     pub centre: [f32; 2],
-    /// Radians.
+    /// In radians.
     pub rotation: f32,
     pub background: [u8; 3],
 }
 
-/// Whether training never shows this pair.
+/// Whether the pair is held out of training.
 pub(super) fn is_held_out(shape: usize, colour: usize) -> bool {
     (3 * shape + 1) % COLOURS.len() == colour
 }
@@ -52,7 +52,7 @@ impl Scene {
         let mut place = || rng.random_range(0.4..0.6f32);
         let centre = [place(), place()];
         let rotation = rng.random_range(-0.26..0.26f32);
-        // Muted and dark, so that every colour stands out.
+        // Muted and dark, so that every color is visible on it.
         let grey = rng.random_range(10..80u8);
         let background = [(); 3].map(|()| grey.saturating_add_signed(rng.random_range(-10..=10)));
         Self {

@@ -1,4 +1,4 @@
-//! The caption of an image out of the text beside it.
+//! Extracts the caption of an image from the text next to it.
 
 use rand::RngExt;
 
@@ -6,18 +6,17 @@ use crate::decode::IMAGE_EXTENSIONS;
 use crate::draw::{Purpose, stream};
 use crate::sample::{SampleError, SkipCause};
 
-/// How a caption is taken from a file's bytes.
+/// How to get a caption from a file's bytes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct CaptionRule {
-    /// The bytes are JSON with the caption under this key: a text, or a list of which one
-    /// is drawn.
+    /// The bytes are JSON with the caption under this key: a text, or a list of which one is drawn.
     pub key: Option<String>,
-    /// Every line is a caption, of which one is drawn.
+    /// Every line is a caption, and one of them is drawn.
     pub one_of_lines: bool,
     pub seed: u64,
 }
 
-/// What a sample without an image is skipped with.
+/// The error of a sample without an image.
 pub(super) fn no_image() -> SampleError {
     let wanted = IMAGE_EXTENSIONS.join(", .");
     let message = format!("no .{wanted} next to the caption");
@@ -25,19 +24,19 @@ pub(super) fn no_image() -> SampleError {
 }
 
 impl CaptionRule {
-    /// What a sample without a caption is skipped with.
+    /// The error of a sample without a caption.
     pub fn no_caption(&self) -> SampleError {
         let message = format!("no .{} next to the image", self.extension());
         SampleError::new(SkipCause::MissingCaption, message)
     }
 
-    /// The extension of the file next to an image.
+    /// The extension of the caption file next to an image.
     pub fn extension(&self) -> &'static str {
         if self.key.is_some() { "json" } else { "txt" }
     }
 
-    /// The caption of a sample in `epoch`.
-    /// - index: of the sample, or what else tells it from others.
+    /// Draws the caption of a sample in `epoch`.
+    /// - index: the sample's index, or another number that identifies it.
     pub fn draw(&self, bytes: Vec<u8>, index: u64, epoch: u64) -> Result<String, SampleError> {
         match &self.key {
             Some(key) => self.one_of(json_captions(&bytes, key)?, index, epoch),
@@ -49,7 +48,7 @@ impl CaptionRule {
         }
     }
 
-    /// One of several captions; empty ones are none.
+    /// Draws one of several captions; empty ones do not count.
     pub fn one_of(
         &self,
         texts: Vec<String>,
@@ -83,7 +82,7 @@ fn text(bytes: Vec<u8>) -> Result<String, SampleError> {
 }
 
 fn empty() -> SampleError {
-    SampleError::new(SkipCause::EmptyCaption, "the caption has no words")
+    SampleError::new(SkipCause::EmptyCaption, "the caption is blank")
 }
 
 fn json_captions(bytes: &[u8], key: &str) -> Result<Vec<String>, SampleError> {
@@ -93,7 +92,7 @@ fn json_captions(bytes: &[u8], key: &str) -> Result<Vec<String>, SampleError> {
     let json: Value = serde_json::from_slice(bytes).map_err(|error| invalid(&error))?;
     let no_text = || {
         invalid(&format!(
-            "`{key}` of the .json is no text and no list of texts"
+            "`{key}` in the .json is neither a text nor a list of texts"
         ))
     };
     match json.get(key) {
@@ -103,7 +102,7 @@ fn json_captions(bytes: &[u8], key: &str) -> Result<Vec<String>, SampleError> {
             .collect(),
         Some(Value::Null) | None => Err(SampleError::new(
             SkipCause::MissingCaption,
-            format!("the .json has no `{key}`"),
+            format!("the .json has no key `{key}`"),
         )),
         Some(_) => Err(no_text()),
     }
@@ -140,14 +139,14 @@ mod tests {
             drawn(&json, br#"{"captions": ["a cat", "a dog"]}"#),
             expected
         );
-        let fault = json
+        let error = json
             .draw(br#"{"captions": [1]}"#.to_vec(), 0, 0)
             .unwrap_err();
-        assert_eq!(fault.cause, SkipCause::InvalidCaption);
+        assert_eq!(error.cause, SkipCause::InvalidCaption);
     }
 
     #[test]
-    fn without_a_rule_all_of_the_text_is_the_caption() {
+    fn by_default_the_whole_text_is_the_caption() {
         let text = CaptionRule::default().draw(b" a cat\non a mat\n".to_vec(), 0, 0);
         assert_eq!(text.unwrap(), "a cat\non a mat");
     }

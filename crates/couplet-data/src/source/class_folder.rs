@@ -44,7 +44,7 @@ impl ClassFolderConfig {
     }
 }
 
-/// Images of classes, with a sentence about the class as caption.
+/// Images of classes; the caption is a template filled with the class name.
 #[derive(Debug)]
 struct ClassFolderPairs {
     root: PathBuf,
@@ -61,7 +61,7 @@ impl ClassFolderPairs {
         let names = class_names(None, Some(&table.path), Some(&stored))?.unwrap_or_default();
         if names.len() != stored.len() {
             let message = format!(
-                "{} class names for {} subfolders ({})",
+                "{} class names for {} subfolders ({}); list one name per subfolder",
                 names.len(),
                 stored.len(),
                 classes.folders.join(", ")
@@ -90,7 +90,7 @@ impl MapDataset for ClassFolderPairs {
         let template = &self.templates[rng.random_range(0..self.templates.len())];
         Ok(Sample {
             label: None,
-            picture: ImageData::Encoded(read_image(path)?),
+            image: ImageData::Encoded(read_image(path)?),
             caption: fill_template(template, &self.class_names[*label]),
         })
     }
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_becomes_a_sentence() {
+    fn a_caption_is_a_template_filled_with_the_class_name() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         put(root, "big_cat/1.jpg", b"image");

@@ -1,4 +1,4 @@
-//! The tables of `[data.train]` and `[data.val]`, which may nest as a mix.
+//! The config of `[data.train]` and `[data.val]`, which may be a mix of datasets.
 
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ pub enum SourceConfig {
 pub struct DatasetImagesConfig {}
 
 impl SourceConfig {
-    /// What is wrong with the values, each with its key; missing files included.
+    /// Invalid values and missing files, as (key, message) pairs.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::Shapes(table) => table.problems(),
@@ -59,9 +59,9 @@ impl SourceConfig {
         }
     }
 
-    /// Opens and indexes the set.
-    /// - seed: what pictures, or one of several captions, are drawn from.
-    /// - image_size: side of the pictures that are drawn, in pixels.
+    /// Opens and indexes the dataset.
+    /// - seed: seed of drawn images, and of choosing among several captions.
+    /// - image_size: side of drawn images, in pixels.
     ///
     /// # Errors
     /// If a file is missing or not of the kind it should be. Single bad samples are no
@@ -77,7 +77,7 @@ impl SourceConfig {
             Self::Mix(table) => table.open(seed, image_size),
             Self::Dataset(_) => Err(DataError::key(
                 "source",
-                "`dataset` stands for the images of [classify], which is missing",
+                "`dataset` reads the images of [classify], which is missing; add it or choose another source",
             )),
         }
     }
@@ -120,7 +120,9 @@ impl MixConfig {
             if matches!(entry.source, SourceConfig::Mix(_)) {
                 problems.push((
                     "mix",
-                    format!("[{at}].source: a mix of mixes; write one list"),
+                    format!(
+                        "[{at}].source: a mix cannot contain a mix; write all datasets in one list"
+                    ),
                 ));
                 continue;
             }
@@ -133,8 +135,8 @@ impl MixConfig {
 }
 
 impl MixConfig {
-    /// - seed: what pictures, or one of several captions, are drawn from.
-    /// - image_size: side of the pictures that are drawn, in pixels.
+    /// - seed: seed of drawn images, and of choosing among several captions.
+    /// - image_size: side of drawn images, in pixels.
     pub(super) fn open(&self, seed: u64, image_size: u32) -> Result<PairDataset, DataError> {
         let (mut sources, mut streams) = (Vec::new(), Vec::new());
         for entry in &self.mix {

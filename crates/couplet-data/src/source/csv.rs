@@ -101,7 +101,7 @@ impl MapDataset for CsvPairs {
         let (path, caption) = self.rows[index].cells.clone()?;
         Ok(Sample {
             label: None,
-            picture: ImageData::Encoded(read_image(&path)?),
+            image: ImageData::Encoded(read_image(&path)?),
             caption,
         })
     }
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn images_are_found_beside_the_table() {
+    fn relative_image_paths_start_from_the_tables_folder() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.png"), b"image").unwrap();
         let path = folder.path().join("t.csv");
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_column_names_those_there_are() {
+    fn the_error_for_a_missing_column_lists_the_available_ones() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.csv");
         fs::write(&path, "img,text\na.png,b\n").unwrap();
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_utf8_is_one_bad_row() {
+    fn invalid_utf8_makes_one_bad_row() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.csv");
         fs::write(&path, b"filepath,title\na.png,\xff\n").unwrap();

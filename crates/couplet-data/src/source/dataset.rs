@@ -1,4 +1,4 @@
-//! Opened datasets of image-text pairs: read by index, or shard by shard.
+//! Datasets of image-text pairs: read by index, or shard by shard.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::stream::{ShardOrder, ShardedDataset, StreamSample, Walk};
 
 /// A map-style dataset: image-text pairs that can be read in any order, from any thread.
 pub trait MapDataset: Send + Sync {
-    /// Samples in the dataset, unusable ones included.
+    /// The number of samples in the dataset, including unusable ones.
     fn len(&self) -> usize;
 
     /// Whether the dataset holds no samples.
@@ -18,16 +18,16 @@ pub trait MapDataset: Send + Sync {
         self.len() == 0
     }
 
-    /// Reads one sample. `epoch` matters to datasets that show another view in each epoch.
+    /// Reads one sample. `epoch` matters for datasets that change with each epoch, such as drawn images.
     ///
     /// # Errors
     /// If the sample is unusable; the dataset stays readable.
     fn read(&self, index: usize, epoch: u64) -> Result<Sample, SampleError>;
 
-    /// The file that holds the sample that [`Self::read`] gives, and its key inside it.
+    /// The file that holds the sample that [`Self::read`] returns, and the sample's key in it.
     fn locate(&self, index: usize, epoch: u64) -> (String, String);
 
-    /// The datasets that this one draws from, where an epoch does not show all of them.
+    /// The datasets that this one combines, if an epoch does not show all of their samples.
     fn parts(&self) -> Vec<Arc<dyn MapDataset>> {
         Vec::new()
     }
@@ -41,7 +41,7 @@ pub enum PairDataset {
 }
 
 impl PairDataset {
-    /// Samples in the dataset, unusable ones included, if that is known.
+    /// The number of samples in the dataset, including unusable ones, if it is known.
     pub fn samples(&self) -> Option<usize> {
         match self {
             Self::Indexed(dataset) => Some(dataset.len()),
@@ -54,19 +54,19 @@ impl PairDataset {
     }
 }
 
-/// A sample of a set, to be read by whoever works on it.
+/// A sample of a dataset, to be read by the thread that processes it.
 pub(crate) enum Item {
     Index(usize),
-    /// With its shard.
+    /// With the index of its shard.
     StreamSample(usize, StreamSample),
 }
 
-/// Reads the sample that is worked on.
+/// Reads the sample that is being processed.
 pub(crate) type Read<'a> = Box<dyn FnOnce() -> Result<Sample, SampleError> + 'a>;
 
 impl PairDataset {
-    /// Does what one sample needs. A fault, or a decoder that panics on damaged bytes, costs
-    /// the sample and not the run.
+    /// Processes one sample. An error, or a decoder that panics on damaged bytes, skips the sample
+    /// instead of ending the run.
     pub(crate) fn attempt<T>(
         &self,
         item: Item,
@@ -84,18 +84,18 @@ impl PairDataset {
         match (self, item) {
             (Self::Indexed(source), Item::Index(index)) => {
                 guarded(Box::new(|| source.read(index, epoch)))
-                    .map_err(|fault| fault.at(epoch, source.locate(index, epoch)))
+                    .map_err(|error| error.at(epoch, source.locate(index, epoch)))
             }
             (Self::Stream(shards), Item::StreamSample(shard, streamed)) => {
                 let StreamSample { key, sample, .. } = streamed;
                 guarded(Box::new(move || sample))
-                    .map_err(|fault| fault.at(epoch, (shards.name(shard), key)))
+                    .map_err(|error| error.at(epoch, (shards.name(shard), key)))
             }
-            _ => unreachable!("an item of another kind of set"),
+            _ => unreachable!("the item is of another kind of dataset"),
         }
     }
 
-    /// Every usable sample, in the set's order.
+    /// Every usable sample, in the dataset's order.
     #[cfg(test)]
     pub(crate) fn read_all(&self) -> Vec<Sample> {
         let mut samples = Vec::new();
@@ -111,8 +111,8 @@ impl PairDataset {
         samples
     }
 
-    /// Works on every sample of the set in its own order, in parallel by `chunk` samples.
-    /// - take: gets the outcomes of a chunk in order.
+    /// Processes every sample of the dataset in its own order, `chunk` samples in parallel.
+    /// - take: receives the outcomes of a chunk, in order.
     pub(crate) fn for_each_chunk<T: Send, E>(
         &self,
         chunk: usize,
@@ -147,11 +147,13 @@ impl PairDataset {
             }
         };
         loop {
-            let some: Vec<Item> = items.by_ref().take(chunk).collect();
-            if some.is_empty() {
+            let chunk_items: Vec<Item> = items.by_ref().take(chunk).collect();
+            if chunk_items.is_empty() {
                 return Ok(());
             }
-            let outcomes = some.into_par_iter().map(|item| self.attempt(item, 0, work));
+            let outcomes = chunk_items
+                .into_par_iter()
+                .map(|item| self.attempt(item, 0, work));
             take(outcomes.collect())?;
         }
     }

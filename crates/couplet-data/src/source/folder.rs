@@ -1,4 +1,4 @@
-//! Folders of images with a caption file next to each.
+//! Folders of images, each with a caption file next to it.
 
 use std::path::PathBuf;
 
@@ -37,11 +37,11 @@ impl FolderConfig {
     }
 }
 
-/// Files listed at the start, read one by one.
+/// Files listed when the dataset is opened, and read one by one.
 #[derive(Debug)]
 struct FolderPairs {
     root: PathBuf,
-    /// By the files' common path without its extension.
+    /// With the files' common path without its extension.
     pairs: Vec<(PathBuf, CaptionedFile)>,
     captions: CaptionRule,
 }
@@ -79,7 +79,7 @@ impl MapDataset for FolderPairs {
         Ok(Sample {
             label: None,
             caption: self.captions.draw(caption, index as u64, epoch)?,
-            picture: ImageData::Encoded(read_image(image)?),
+            image: ImageData::Encoded(read_image(image)?),
         })
     }
 

@@ -1,11 +1,11 @@
-//! The images of a labelled set, each with its class.
+//! The images of a labelled dataset as pairs, each with its class.
 
 use super::dataset::{MapDataset, PairDataset};
 use crate::formats::DataError;
 use crate::labelled::{LabelledDataset, Targets};
 use crate::sample::{Sample, SampleError};
 
-/// Images of classes; the caption is the class's name in a template.
+/// Images of classes; the caption is a template filled with the class name.
 struct LabelledPairs {
     images: LabelledDataset,
     labels: Vec<usize>,
@@ -17,7 +17,7 @@ struct LabelledPairs {
 /// - captions: one per class.
 ///
 /// # Errors
-/// If an image has no class, several, or one without a caption.
+/// If the dataset does not have one class per image, or a class has no caption.
 pub fn labelled_pairs(
     images: LabelledDataset,
     captions: Vec<String>,
@@ -29,7 +29,7 @@ pub fn labelled_pairs(
     let classes = captions.len();
     if let Some(label) = labels.iter().find(|label| **label >= classes) {
         return Err(fail(format!(
-            "a training image has the label {label}, of {classes} classes"
+            "a training image has the label {label}, but there are {classes} classes"
         )));
     }
     Ok(PairDataset::indexed(LabelledPairs {
@@ -47,7 +47,7 @@ impl MapDataset for LabelledPairs {
     fn read(&self, index: usize, _epoch: u64) -> Result<Sample, SampleError> {
         let label = self.labels[index];
         Ok(Sample {
-            picture: self.images.image(index)?,
+            image: self.images.image(index)?,
             caption: self.captions[label].clone(),
             label: Some(label),
         })

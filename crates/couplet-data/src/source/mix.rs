@@ -1,4 +1,4 @@
-//! Several sets in one, each with its share.
+//! Several datasets in one, each with a weight.
 
 use std::sync::Arc;
 
@@ -6,11 +6,11 @@ use super::dataset::MapDataset;
 use crate::sample::{Sample, SampleError};
 use crate::stream::{ShardedDataset, StreamSample};
 
-/// The shards of several streams as one, each as often as its set weighs.
+/// The shards of several streams as one stream; each shard comes as often as its weight says.
 pub(super) struct MixShards(pub Vec<(Arc<dyn ShardedDataset>, f64)>);
 
 impl MixShards {
-    /// The set of a shard, its weight, and the shard's number in it.
+    /// The dataset of a shard, its weight, and the shard's index in it.
     fn find(&self, mut shard: usize) -> (&dyn ShardedDataset, f64, usize) {
         for (shards, weight) in &self.0 {
             if shard < shards.len() {
@@ -27,7 +27,7 @@ impl ShardedDataset for MixShards {
         self.0.iter().map(|(shards, _)| shards.len()).sum()
     }
 
-    /// A pass has as many as the weights draw.
+    /// Unknown: how often each shard comes is drawn in each pass.
     fn samples(&self) -> Option<usize> {
         None
     }
@@ -58,16 +58,16 @@ impl ShardedDataset for MixShards {
     }
 }
 
-/// A set's stretch of the mix's indices.
+/// A dataset's range of the mix's indices.
 struct Member {
     source: Arc<dyn MapDataset>,
     first: usize,
     len: usize,
 }
 
-/// Each set has a stretch of the indices as long as its samples times its weight. Over the
-/// epochs a stretch walks through permutations of its set, so that every sample is seen as
-/// often as every other of the set, to one.
+/// A mix of map-style datasets. Each has a range of the indices as long as its number of samples times
+/// its weight. Over the epochs, a range walks through permutations of its dataset, so that all samples
+/// of a dataset are seen equally often, up to a difference of one.
 pub(super) struct MixPairs {
     parts: Arc<[Member]>,
     len: usize,
@@ -79,7 +79,7 @@ impl MixPairs {
         let mut parts = Vec::new();
         let mut first = 0;
         for (source, weight) in sources {
-            let len = stretch(source.len(), weight);
+            let len = range_len(source.len(), weight);
             parts.push(Member { source, first, len });
             first += len;
         }
@@ -90,19 +90,22 @@ impl MixPairs {
         }
     }
 
-    /// The part of an index, and the sample of its set in `epoch`.
+    /// The member that an index belongs to, and the sample of its dataset in `epoch`.
     fn find(&self, index: usize, epoch: u64) -> (&Member, usize) {
         let at = self
             .parts
             .partition_point(|part| part.first + part.len <= index);
         let part = &self.parts[at];
-        let (len, set) = (part.len as u128, part.source.len() as u128);
+        let (len, samples) = (part.len as u128, part.source.len() as u128);
         let walked = u128::from(epoch) * len + (index - part.first) as u128;
-        let pass = u64::try_from(walked / set).unwrap_or(u64::MAX);
-        let within = u64::try_from(walked % set).unwrap_or(0);
+        let pass = u64::try_from(walked / samples).unwrap_or(u64::MAX);
+        let within = u64::try_from(walked % samples).unwrap_or(0);
         let key = [self.seed, at as u64, pass];
         let sample = permuted(within, part.source.len() as u64, key);
-        (part, usize::try_from(sample).expect("a sample of the set"))
+        (
+            part,
+            usize::try_from(sample).expect("an index of the dataset"),
+        )
     }
 }
 
@@ -112,7 +115,7 @@ impl MixPairs {
     clippy::cast_precision_loss,
     reason = "a positive count"
 )]
-fn stretch(samples: usize, weight: f64) -> usize {
+fn range_len(samples: usize, weight: f64) -> usize {
     ((samples as f64 * weight).round() as usize).max(1)
 }
 
@@ -136,8 +139,8 @@ impl MapDataset for MixPairs {
     }
 }
 
-/// Where `index` goes in a permutation of `0..len` that needs no memory: four rounds of a
-/// Feistel network over a power of 4, walked until it lands below `len`.
+/// The position of `index` in a permutation of `0..len` that needs no memory: four rounds of a Feistel
+/// network over a power of 4, repeated until the result is below `len`.
 /// Source: Black and Rogaway 2002, "Ciphers with Arbitrary Finite Domains".
 fn permuted(index: u64, len: u64, key: [u64; 3]) -> u64 {
     let bits = (64 - len.saturating_sub(1).leading_zeros())
@@ -176,7 +179,7 @@ mod tests {
     use std::collections::HashMap;
 
     #[test]
-    fn a_permutation_without_memory_hits_every_place_once() {
+    fn a_permutation_without_memory_hits_every_index_once() {
         for len in [1, 2, 7, 64, 1000] {
             let mut seen: Vec<u64> = (0..len).map(|i| permuted(i, len, [1, 2, 3])).collect();
             if len == 1000 {
@@ -202,7 +205,7 @@ mod tests {
         fn read(&self, index: usize, _epoch: u64) -> Result<Sample, SampleError> {
             Ok(Sample {
                 label: None,
-                picture: ImageData::Encoded(Vec::new()),
+                image: ImageData::Encoded(Vec::new()),
                 caption: format!("{}:{index}", self.0),
             })
         }
@@ -213,13 +216,13 @@ mod tests {
     }
 
     #[test]
-    fn weights_are_kept_and_every_sample_is_seen_as_often() {
+    fn weights_are_kept_and_the_samples_of_a_dataset_are_seen_equally_often() {
         let part = |len: usize, first, weight| Member {
             source: Arc::new(Numbers(len)),
             first,
-            len: stretch(len, weight),
+            len: range_len(len, weight),
         };
-        // Twice as often as it stands, and half as often.
+        // Each sample of the first twice per epoch, of the second every other epoch.
         let parts = vec![part(5, 0, 2.0), part(20, 10, 0.5)];
         let mix = MixPairs {
             parts: parts.into(),
@@ -236,7 +239,7 @@ mod tests {
         }
         assert_eq!(seen.len(), 25);
         let all = PairDataset::Indexed(Arc::new(mix)).read_all();
-        assert_eq!(all.len(), 25, "all are read, whatever they weigh");
+        assert_eq!(all.len(), 25, "all are read, whatever their weights");
         for (caption, count) in seen {
             assert_eq!(
                 count,

@@ -1,5 +1,5 @@
-//! Image-text pairs for training. A dataset is indexed when it is opened, so that its order can be a
-//! true permutation and a sample can be read on its own; or it is a stream of shards.
+//! Image-text pairs for training. A map-style dataset is indexed when it is opened, so that samples can
+//! be read individually in a true permutation; a sharded dataset is streamed.
 
 mod captions;
 mod class_folder;

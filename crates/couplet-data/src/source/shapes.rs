@@ -1,4 +1,4 @@
-//! Pictures of coloured shapes, drawn by Couplet itself.
+//! Images of colored shapes, drawn by Couplet.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,7 @@ impl ShapesConfig {
         Vec::new()
     }
 
-    /// - seed: what the pictures are drawn from; image_size: their side in pixels.
+    /// - seed: seed of the drawn images; image_size: their side, in pixels.
     pub(super) fn open(&self, seed: u64, image_size: u32) -> PairDataset {
         PairDataset::indexed(ShapesPairs {
             samples: self.samples,
@@ -55,7 +55,7 @@ impl MapDataset for ShapesPairs {
         let (pixels, caption) = training_pair(self.seed, epoch, index, self.image_size);
         Ok(Sample {
             label: None,
-            picture: ImageData::Pixels(pixels),
+            image: ImageData::Pixels(pixels),
             caption,
         })
     }

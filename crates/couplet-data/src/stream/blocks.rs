@@ -1,4 +1,4 @@
-//! BlockShuffle of samples, each permuted, read ahead of whoever takes them.
+//! Blocks of samples, each permuted, read ahead of their consumer.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -10,29 +10,29 @@ use super::{ShardedDataset, StreamSample, StreamState};
 use crate::draw::{Purpose, stream};
 use crate::sample::ImageData;
 
-/// A block ends when its images take as much memory, however few they are.
+/// A block ends when its images take this many bytes, however few they are.
 const MAX_BLOCK_BYTES: usize = 256 << 20;
-/// Samples of a block that only stands in for unusable ones of an epoch.
+/// Samples of a block that only replaces unusable samples at the end of an epoch.
 const SPARE_BLOCK: usize = 64;
 
 /// No shard holds a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoSamples;
 
-/// The samples of a stream by their place in the epoch. Places are taken in rising order;
-/// what is passed over is gone.
+/// The samples of a stream by their place in the epoch. Places are taken in ascending order; places
+/// that were passed cannot be taken again.
 pub(crate) struct BlockShuffle {
     reader: Reader,
     epoch: u64,
     block: Block,
-    /// The block behind it, being read.
+    /// The next block, being read.
     ahead: Option<JoinHandle<(Block, Walk)>>,
-    /// At the end of an epoch: what goes on with it, and the next epoch's first block.
+    /// At the end of an epoch: the walk that continues it, and the next epoch's first block.
     rest: Option<Walk>,
     next_epoch: Option<JoinHandle<(Block, Walk)>>,
 }
 
-/// What blocks are read by.
+/// Reads blocks.
 #[derive(Clone)]
 struct Reader {
     shards: Arc<dyn ShardedDataset>,
@@ -48,9 +48,8 @@ struct Block {
 }
 
 impl BlockShuffle {
-    /// - epoch_len: samples of an epoch, of all ranks.
-    /// - mark: where the block begins that the first place lies in; by default at the
-    ///   epoch's start.
+    /// - epoch_len: samples per epoch, of all ranks.
+    /// - mark: the start of the block that holds the first place; the epoch's start by default.
     pub fn start(
         shards: Arc<dyn ShardedDataset>,
         (seed, resample, epoch_len): (u64, bool, usize),
@@ -78,7 +77,7 @@ impl BlockShuffle {
         }
     }
 
-    /// Goes to the start of another epoch.
+    /// Moves to the start of another epoch.
     pub fn set_epoch(&mut self, epoch: u64) {
         let ahead = (self.next_epoch.take()).filter(|_| epoch == self.epoch + 1);
         let ahead = ahead.unwrap_or_else(|| self.reader.begin(epoch, None));
@@ -105,10 +104,10 @@ impl BlockShuffle {
             self.advance()?;
         }
         let sample = self.block.samples[place - self.block.start.place].take();
-        Ok(sample.expect("places are taken once"))
+        Ok(sample.expect("each place is taken once"))
     }
 
-    /// What finds a place again.
+    /// The state from which a place can be found again.
     pub fn mark(&self, place: usize) -> StreamState {
         if place >= self.block.end.place {
             self.block.end.clone()
@@ -170,8 +169,8 @@ impl Reader {
                 }
                 walk.next_pass();
                 passes += 1;
-                // A block ends with its pass, so that a pass is a permutation. It may have
-                // begun at the end of one; a second without a sample has none to give.
+                // A block ends with its pass, so that a pass is a permutation. The block may begin
+                // at the very end of a pass; if the next pass has no samples either, there are none.
                 if !samples.is_empty() || passes > 1 {
                     break;
                 }
@@ -187,7 +186,7 @@ impl Reader {
         })
     }
 
-    /// BlockShuffle end with the epoch, so that an epoch as long as a pass has every sample once.
+    /// Blocks end with the epoch, so that an epoch as long as a pass has every sample once.
     fn block_len(&self, place: usize) -> usize {
         match self.epoch_len.saturating_sub(place) {
             0 => SPARE_BLOCK,
@@ -198,7 +197,7 @@ impl Reader {
 
 fn size_of_image(sample: &StreamSample) -> usize {
     match &sample.sample {
-        Ok(sample) => match &sample.picture {
+        Ok(sample) => match &sample.image {
             ImageData::Encoded(bytes) => bytes.len(),
             ImageData::Pixels(pixels) => pixels.as_raw().len(),
         },

@@ -1,9 +1,9 @@
-//! Samples of shards that are read from front to back, in a random order that is a pure
-//! function of (seed, epoch, list of shards).
+//! Samples of shards that are read from front to back, in a random order that is a pure function of
+//! (seed, epoch, list of shards).
 //!
-//! A pass takes the shards in random order, a few at once, one sample of each in turn.
-//! What so comes is cut into blocks, and each block is permuted. So a place in the epoch
-//! is found again from where its block began: by reading one block at most.
+//! A pass takes the shards in random order, a few at a time, alternating between their samples. The
+//! resulting sequence is cut into blocks, and each block is permuted. A place in the epoch can thus be
+//! found again from the start of its block, by reading one block at most.
 
 mod blocks;
 mod walk;
@@ -16,70 +16,70 @@ use serde::{Deserialize, Serialize};
 use crate::formats::Lost;
 use crate::sample::{Sample, SampleError};
 
-/// Samples that are permuted together unless `shuffle_buffer` says otherwise: two such
-/// blocks are in memory at once.
+/// Samples that are permuted together by default (`shuffle_buffer`); two such blocks are in memory at
+/// once.
 pub const DEFAULT_SHUFFLE_BUFFER: usize = 2048;
 
-/// A set whose samples are read from front to back, shard by shard.
+/// A dataset whose samples are read from front to back, shard by shard.
 pub trait ShardedDataset: Send + Sync {
-    /// How many shards there are.
+    /// The number of shards.
     fn len(&self) -> usize;
 
-    /// Whether there is no shard.
+    /// Whether there are no shards.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Samples of all shards, where that is known without reading them.
+    /// The number of samples in all shards, if it is known without reading them.
     fn samples(&self) -> Option<usize>;
 
-    /// How many samples are permuted together.
+    /// The number of samples that are permuted together.
     fn shuffle_buffer(&self) -> usize;
 
-    /// How often a shard comes in one pass: the fraction is drawn in each.
+    /// How often a shard comes in one pass; the fractional part is drawn in each pass.
     fn weight(&self, _shard: usize) -> f64 {
         1.0
     }
 
-    /// What a shard is called: a path, with the part of it that the shard is.
+    /// The shard's name: a path, and if the shard is a part of the file, which part.
     fn name(&self, shard: usize) -> String;
 
-    /// Reads a shard's samples in their order. Whatever is damaged is given as a fault.
-    /// - from: 0, or what [`StreamSample::next`] said.
-    /// - give: takes a sample; `false` ends the reading.
+    /// Reads a shard's samples in order. Damage is given as an error.
+    /// - from: 0, or the [`StreamSample::next`] of an earlier sample.
+    /// - give: receives a sample; returns `false` to stop.
     fn read(&self, shard: usize, from: u64, epoch: u64, give: &mut dyn FnMut(StreamSample) -> bool);
 }
 
-/// A sample, or why there is none, as it comes out of a shard.
+/// A sample of a shard, or the error of reading it.
 #[derive(Debug)]
 pub struct StreamSample {
-    /// The sample's key inside the shard.
+    /// The sample's key in the shard.
     pub key: String,
     pub sample: Result<Sample, SampleError>,
     /// Where the shard's next sample begins.
     pub next: u64,
-    /// Where a fault costs more than a sample, and nobody can say how many.
+    /// Set if an error loses more than one sample, and their number is not known.
     pub lost: Option<Lost>,
 }
 
-/// Where a block begins: all that a stream needs to go on from there.
+/// Where a block begins: everything that a stream needs to resume from there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StreamState {
-    /// Samples of the epoch before it, of all ranks, unusable ones included.
+    /// Samples of the epoch before the block, of all ranks, including unusable ones.
     pub place: usize,
-    /// Times that all shards lie behind.
+    /// Complete passes over all shards before the block.
     pub pass: u64,
-    /// Shards of this pass that were begun.
+    /// The number of shards of this pass that have been opened.
     pub begun: usize,
     /// Those of them that are being read.
     pub lanes: Vec<ShardState>,
-    /// The lane whose turn it is.
+    /// The lane that gives the next sample.
     pub turn: usize,
-    /// Shards of this epoch that were read to their end without damage.
+    /// The number of shards of this epoch that were read to the end without damage.
     #[serde(default)]
     pub whole: usize,
-    /// The samples that those held.
+    /// The number of samples in those shards.
     #[serde(default)]
     pub whole_samples: usize,
 }
@@ -90,10 +90,10 @@ pub struct StreamState {
 pub struct ShardState {
     pub shard: usize,
     pub from: u64,
-    /// Samples that it gave.
+    /// The number of samples that it has given.
     #[serde(default)]
     pub given: usize,
-    /// Whether part of it was lost.
+    /// Whether a part of it was lost.
     #[serde(default)]
     pub damaged: bool,
 }

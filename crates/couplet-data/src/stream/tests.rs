@@ -4,12 +4,12 @@ use std::sync::Arc;
 use super::*;
 use crate::sample::{ImageData, SkipCause};
 
-/// Shards of so many samples; samples of the third are bad.
+/// Shards with the given numbers of samples; the samples of the third are bad.
 struct Numbers {
     shards: Vec<usize>,
     weights: Vec<f64>,
-    /// Whether nobody knows how many they hold.
-    uncounted: bool,
+    /// Whether the number of samples is unknown.
+    is_uncounted: bool,
 }
 
 impl ShardedDataset for Numbers {
@@ -18,7 +18,7 @@ impl ShardedDataset for Numbers {
     }
 
     fn samples(&self) -> Option<usize> {
-        (!self.uncounted).then(|| self.shards.iter().sum())
+        (!self.is_uncounted).then(|| self.shards.iter().sum())
     }
 
     fn shuffle_buffer(&self) -> usize {
@@ -47,7 +47,7 @@ impl ShardedDataset for Numbers {
             } else {
                 Ok(Sample {
                     label: None,
-                    picture: ImageData::Encoded(Vec::new()),
+                    image: ImageData::Encoded(Vec::new()),
                     caption: String::new(),
                 })
             };
@@ -68,7 +68,7 @@ fn numbers(shards: &[usize]) -> Arc<Numbers> {
     Arc::new(Numbers {
         shards: shards.to_vec(),
         weights: Vec::new(),
-        uncounted: false,
+        is_uncounted: false,
     })
 }
 
@@ -87,7 +87,7 @@ fn epoch(shards: &Arc<Numbers>, seed: u64, len: usize, epoch: u64) -> Vec<Id> {
 }
 
 #[test]
-fn an_epoch_as_long_as_the_set_has_every_sample_once() {
+fn an_epoch_as_long_as_the_dataset_has_every_sample_once() {
     let shards = numbers(&[30, 7, 50, 1, 0]);
     let (first, second) = (epoch(&shards, 1, 88, 0), epoch(&shards, 1, 88, 1));
     assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), 88);
@@ -95,7 +95,7 @@ fn an_epoch_as_long_as_the_set_has_every_sample_once() {
     assert_ne!(first, second);
     assert_ne!(first, epoch(&shards, 2, 88, 0));
     assert_eq!(first, epoch(&shards, 1, 88, 0));
-    // Neighbours in a shard are seldom neighbours in the epoch.
+    // Neighbors in a shard are seldom neighbors in the epoch.
     let follows = |pair: &[Id]| {
         let at = |id: &Id| id.1.parse::<usize>().unwrap();
         pair[0].0 == pair[1].0 && at(&pair[0]) + 1 == at(&pair[1])
@@ -104,7 +104,7 @@ fn an_epoch_as_long_as_the_set_has_every_sample_once() {
 }
 
 #[test]
-fn a_longer_epoch_goes_round_again() {
+fn a_longer_epoch_starts_another_pass() {
     let ids = epoch(&numbers(&[10, 10]), 3, 50, 0);
     for pass in [&ids[..20], &ids[20..40]] {
         assert_eq!(pass.iter().collect::<BTreeSet<_>>().len(), 20);
@@ -113,7 +113,7 @@ fn a_longer_epoch_goes_round_again() {
 }
 
 #[test]
-fn a_mark_takes_up_where_its_block_began() {
+fn a_stream_resumes_from_a_mark() {
     let shards = numbers(&[30, 7, 50, 1, 40]);
     let whole = epoch(&shards, 1, 300, 4);
     let mut blocks = BlockShuffle::start(shards.clone(), (1, false, 300), 4, None);
@@ -124,14 +124,14 @@ fn a_mark_takes_up_where_its_block_began() {
             continue;
         }
         let mark = blocks.mark(next);
-        assert!(next - mark.place < 16, "one block is read again at most");
+        assert!(next - mark.place < 16, "at most one block is read again");
         let mut again = BlockShuffle::start(shards.clone(), (1, false, 300), 4, Some(mark));
         assert_eq!(take(&mut again, next..next + 10), whole[next..next + 10]);
     }
 }
 
 #[test]
-fn epochs_follow_each_other_and_lend_more_where_samples_are_bad() {
+fn epochs_follow_each_other_and_continue_where_samples_are_bad() {
     let shards = numbers(&[30, 30]);
     let mut blocks = BlockShuffle::start(shards.clone(), (1, false, 40), 0, None);
     let first = take(&mut blocks, 0..50);
@@ -141,11 +141,11 @@ fn epochs_follow_each_other_and_lend_more_where_samples_are_bad() {
 }
 
 #[test]
-fn shards_come_as_often_as_they_weigh() {
+fn shards_come_as_often_as_their_weights_say() {
     let shards = Arc::new(Numbers {
         shards: vec![10, 10],
         weights: vec![2.0, 0.5],
-        uncounted: false,
+        is_uncounted: false,
     });
     let ids = epoch(&shards, 1, 1000, 0);
     let second = ids.iter().filter(|id| id.0 == 1).count();
@@ -153,7 +153,7 @@ fn shards_come_as_often_as_they_weigh() {
 }
 
 #[test]
-fn shards_without_samples_end_the_stream_with_words() {
+fn shards_without_samples_end_the_stream_with_an_error() {
     for shards in [&[][..], &[0, 0]] {
         let mut blocks = BlockShuffle::start(numbers(shards), (1, false, 10), 0, None);
         assert!(matches!(blocks.take(0), Err(NoSamples)));
@@ -161,7 +161,7 @@ fn shards_without_samples_end_the_stream_with_words() {
 }
 
 #[test]
-fn a_panicking_reader_costs_its_shard() {
+fn a_panicking_reader_loses_only_its_shard() {
     let mut walk = Walk::new(
         numbers(&[1, 0, 0, 0, 0, 3, 1]),
         ShardOrder::Listed,
@@ -173,7 +173,7 @@ fn a_panicking_reader_costs_its_shard() {
     assert_eq!(bad, [false, true, false]);
 }
 
-/// Shards of ten samples; every fourth cannot be read, every fifth is cut in its middle.
+/// Shards of ten samples; every fourth is unreadable, every fifth is cut off in the middle.
 struct Damaged(usize);
 
 impl ShardedDataset for Damaged {
@@ -221,22 +221,22 @@ impl ShardedDataset for Damaged {
 }
 
 #[test]
-fn what_is_lost_of_a_shard_weighs_as_much_as_the_others_hold() {
+fn lost_samples_are_estimated_from_undamaged_shards() {
     let shards = Arc::new(Damaged(40));
     let costs = |mark: Option<StreamState>, places: std::ops::Range<usize>| -> Vec<usize> {
         let mut blocks = BlockShuffle::start(shards.clone(), (1, false, 400), 0, mark);
         let cost = |place| match blocks.take(place).unwrap().1.sample {
             Ok(_) => 0,
-            Err(fault) => fault.samples,
+            Err(error) => error.samples,
         };
         places.map(cost).collect()
     };
-    // Ten are lost whole, six of the others lack four samples: 30 * 10 - 6 * 4 + 16 lines.
+    // Ten are lost entirely, six of the others lack four samples: 30 * 10 - 6 * 4 + 16 entries.
     let all = costs(None, 0..292);
     assert_eq!(all.iter().filter(|cost| **cost == 10).count(), 10);
     assert_eq!(all.iter().filter(|cost| **cost == 4).count(), 6);
     assert_eq!(all.iter().sum::<usize>(), 124);
-    // Also behind a mark.
+    // The same after resuming from a mark.
     let mut blocks = BlockShuffle::start(shards.clone(), (1, false, 400), 0, None);
     for place in 0..150 {
         blocks.take(place).unwrap();

@@ -1,4 +1,4 @@
-//! The samples of all shards one after the other, before they are permuted.
+//! The samples of all shards in sequence, before they are permuted.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,40 +13,40 @@ use crate::draw::{Purpose, stream};
 use crate::formats::Lost;
 use crate::sample::{SampleError, SkipCause};
 
-/// Shards that are read at once, so that neighbours in one shard are none in a block.
+/// Shards that are read at once, so that neighbors in a shard are not neighbors in a block.
 const LANES: usize = 4;
-/// Samples that a shard's reader may be ahead.
+/// Samples that a shard's reader may be ahead of the walk.
 const AHEAD: usize = 32;
-/// Most samples that a shard is thought to hold before one was read whole: as many as
-/// img2dataset writes into one.
+/// The largest estimate of a shard's samples before one has been read completely: as many as
+/// img2dataset writes to a shard.
 const MOST_GUESSED: usize = 10_000;
 
 /// The order of shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ShardOrder {
-    /// As they are listed, one at a time.
+    /// As listed, one at a time.
     Listed,
     Random {
         seed: u64,
-        /// Drawn with replacement.
+        /// Whether shards are drawn with replacement.
         resample: bool,
     },
 }
 
-/// Reads shards, each in a thread of its own.
+/// Reads shards, each in its own thread.
 pub(crate) struct Walk {
     shards: Arc<dyn ShardedDataset>,
     order: ShardOrder,
     epoch: u64,
     pass: u64,
-    /// The shards of this pass in their order.
+    /// The shards of this pass, in order.
     list: Vec<usize>,
     begun: usize,
     lanes: Vec<Lane>,
     turn: usize,
     whole: usize,
     whole_samples: usize,
-    /// Samples of a shard as long as nothing is known of it.
+    /// Estimated samples per shard until one has been read completely.
     guess: usize,
 }
 
@@ -56,8 +56,8 @@ struct Lane {
 }
 
 impl Walk {
-    /// - epoch_len: samples of an epoch, as far as it has been said.
-    /// - mark: where to go on; the epoch's beginning by default.
+    /// - epoch_len: samples per epoch, if it is set.
+    /// - mark: where to continue; the epoch's beginning by default.
     pub fn new(
         shards: Arc<dyn ShardedDataset>,
         order: ShardOrder,
@@ -85,7 +85,7 @@ impl Walk {
         walk
     }
 
-    /// Where it is, for [`Self::new`].
+    /// The current position, for [`Self::new`].
     pub fn mark(&self, place: usize) -> StreamState {
         StreamState {
             place,
@@ -116,7 +116,7 @@ impl Walk {
             if let Ok(mut sample) = self.lanes[turn].samples.recv() {
                 let held = self.shard_samples();
                 let mark = &mut self.lanes[turn].mark;
-                mark.weigh(&mut sample, held);
+                mark.advance(&mut sample, held);
                 self.turn = turn + 1;
                 return Some((mark.shard, sample));
             }
@@ -133,7 +133,7 @@ impl Walk {
         None
     }
 
-    /// How many samples a shard is thought to hold.
+    /// The estimated number of samples per shard.
     fn shard_samples(&self) -> usize {
         let seen = self.whole_samples.checked_div(self.whole);
         match self.shards.samples() {
@@ -142,7 +142,7 @@ impl Walk {
         }
     }
 
-    /// Begins another pass over all shards.
+    /// Starts another pass over all shards.
     pub fn next_pass(&mut self) {
         self.pass += 1;
         self.list = pass_list(self.shards.as_ref(), self.order, self.epoch, self.pass);
@@ -151,7 +151,7 @@ impl Walk {
         self.lanes.clear();
     }
 
-    /// The next shard of the pass, from its beginning.
+    /// Opens the next shard of the pass at its beginning.
     fn begin(&mut self) -> Option<Lane> {
         let shard = *self.list.get(self.begun)?;
         self.begun += 1;
@@ -166,7 +166,7 @@ impl Walk {
     fn open(&self, mark: ShardState) -> Lane {
         let (sender, samples) = sync_channel(AHEAD);
         let (shards, epoch) = (self.shards.clone(), self.epoch);
-        let last_words = sender.clone();
+        let spare_sender = sender.clone();
         let read = move || {
             let mut reached = mark.from;
             let read = AssertUnwindSafe(|| {
@@ -176,37 +176,37 @@ impl Walk {
                 });
             });
             if catch_unwind(read).is_err() {
-                lost(&sender, reached, "the shard's reader panicked");
+                report_lost(&sender, reached, "the shard's reader panicked");
             }
         };
         let thread = thread::Builder::new().name("shard".into()).spawn(read);
         if let Err(error) = thread {
-            let message = format!("no thread to read the shard: {error}");
-            lost(&last_words, mark.from, &message);
+            let message = format!("cannot start a thread to read the shard: {error}");
+            report_lost(&spare_sender, mark.from, &message);
         }
         Lane { mark, samples }
     }
 }
 
 impl ShardState {
-    /// Moves past a sample, and sets what an error costs.
-    /// - held: samples that the shard is thought to hold.
-    fn weigh(&mut self, sample: &mut StreamSample, held: usize) {
+    /// Moves past a sample, and sets the number of samples that an error loses.
+    /// - held: the estimated number of samples in the shard.
+    fn advance(&mut self, sample: &mut StreamSample, held: usize) {
         self.from = sample.next;
         self.given += 1;
         let Some(lost) = sample.lost else {
             return;
         };
         self.damaged = true;
-        if let Err(fault) = &mut sample.sample {
-            fault.samples = lost.samples(held, self.given - 1);
+        if let Err(error) = &mut sample.sample {
+            error.samples = lost.samples(held, self.given - 1);
         }
     }
 }
 
-/// Says that the rest of a shard was not read.
-fn lost(sender: &SyncSender<StreamSample>, next: u64, message: &str) {
-    // Nobody may listen any more.
+/// Reports that the rest of a shard was not read.
+fn report_lost(sender: &SyncSender<StreamSample>, next: u64, message: &str) {
+    // The receiver may be gone.
     let _ = sender.send(StreamSample {
         key: format!("after byte {next}"),
         sample: Err(SampleError::new(SkipCause::Unreadable, message)),
@@ -215,7 +215,7 @@ fn lost(sender: &SyncSender<StreamSample>, next: u64, message: &str) {
     });
 }
 
-/// The shards of one pass, each as often as it weighs.
+/// The shards of one pass, each as often as its weight says.
 fn pass_list(shards: &dyn ShardedDataset, order: ShardOrder, epoch: u64, pass: u64) -> Vec<usize> {
     let ShardOrder::Random { seed, resample } = order else {
         return (0..shards.len()).collect();

@@ -1,25 +1,25 @@
-//! What is done to a text before it is split into tokens.
+//! Cleaning of texts before they are split into tokens.
 
 use std::borrow::Cow;
 
 use super::{ftfy, html};
 
-/// How much of a text's form is ironed out. Source: open_clip `get_clean_fn`.
+/// How a text is cleaned. Source: open_clip `get_clean_fn`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Clean {
-    /// Nothing.
+    /// Not at all.
     #[default]
     None,
-    /// Broken encodings mended, entities read, runs of whitespace made one space.
+    /// Fix broken encodings, decode HTML entities, replace runs of whitespace by one space.
     Whitespace,
-    /// That, in lower case: CLIP's.
+    /// As `Whitespace`, and convert to lower case; for CLIP.
     Lower,
-    /// That, without punctuation: SigLIP's.
+    /// As `Lower`, and remove punctuation; for SigLIP.
     Canonicalize,
 }
 
 impl Clean {
-    /// By open_clip's name of it.
+    /// The variant with this name in open_clip.
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "whitespace" => Some(Self::Whitespace),
@@ -29,7 +29,7 @@ impl Clean {
         }
     }
 
-    /// open_clip's name of it; it has none for doing nothing.
+    /// The variant's name in open_clip; `None` has no name there.
     pub fn name(self) -> Option<&'static str> {
         match self {
             Self::None => None,
@@ -42,11 +42,11 @@ impl Clean {
     pub(super) fn apply(self, text: &str) -> Cow<'_, str> {
         match self {
             Self::None => Cow::Borrowed(text),
-            Self::Whitespace => Cow::Owned(single_spaces(&mended(text))),
-            Self::Lower => Cow::Owned(lowercase(&single_spaces(&mended(text)))),
+            Self::Whitespace => Cow::Owned(single_spaces(&fixed_text(text))),
+            Self::Lower => Cow::Owned(lowercase(&single_spaces(&fixed_text(text)))),
             Self::Canonicalize => {
-                let mended = mended(text);
-                let letters = mended.chars().filter_map(|c| match c {
+                let fixed_text = fixed_text(text);
+                let letters = fixed_text.chars().filter_map(|c| match c {
                     '_' => Some(' '),
                     c if c.is_ascii_punctuation() => None,
                     c => Some(c),
@@ -57,8 +57,8 @@ impl Clean {
     }
 }
 
-/// Source: open_clip `basic_clean`.
-fn mended(text: &str) -> Cow<'_, str> {
+/// Fixes encodings and decodes entities. Source: open_clip `basic_clean`.
+fn fixed_text(text: &str) -> Cow<'_, str> {
     let fixed = ftfy::fix_text(text);
     if !fixed.contains('&') {
         return fixed;
@@ -74,7 +74,7 @@ fn lowercase(text: &str) -> String {
     }
 }
 
-/// Source: open_clip `whitespace_clean`.
+/// Replaces runs of whitespace by one space. Source: open_clip `whitespace_clean`.
 fn single_spaces(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for word in text.split(is_python_space).filter(|word| !word.is_empty()) {
@@ -86,7 +86,7 @@ fn single_spaces(text: &str) -> String {
     out
 }
 
-/// What `str.split()` of Python splits at: four separators more than Unicode's whitespace.
+/// Where Python's `str.split()` splits: at Unicode whitespace and four other separators.
 fn is_python_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
 }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_cleans_as_open_clips() {
+    fn each_variant_cleans_as_open_clip_does() {
         let text = "  Tom &amp;amp; Jerry_s\tCafÃ©! ";
         assert_eq!(Clean::None.apply(text), text);
         assert_eq!(Clean::Whitespace.apply(text), "Tom & Jerry_s Café!");

@@ -9,45 +9,45 @@ use flate2::read::GzDecoder;
 use tokenizers::Model;
 use tokenizers::models::bpe::{BPE, Vocab};
 
-/// The merges file of OpenAI's CLIP, as open_clip ships it (MIT licence).
+/// The merges file of OpenAI's CLIP, as distributed with open_clip (MIT licence).
 static MERGES_GZ: &[u8] = include_bytes!("../../assets/bpe_simple_vocab_16e6.txt.gz");
 
-/// Merges of that file which CLIP uses: 49,152 - 256 - 2.
+/// The number of merges in that file which CLIP uses: 49,152 - 256 - 2.
 const MERGES: usize = 48_894;
-/// What ends a word's last token.
+/// The suffix of a word's last token.
 pub(super) const END_OF_WORD: &str = "</w>";
 const START_OF_TEXT: &str = "<start_of_text>";
 const END_OF_TEXT: &str = "<end_of_text>";
-/// open_clip fills up with zeros, which is the id of `!` too.
+/// open_clip pads with zeros, although 0 is also the id of `!`.
 pub(super) const PAD_ID: u32 = 0;
-/// What becomes a word; the rest, whitespace, is dropped.
+/// Matches words; everything else is whitespace, which is dropped.
 pub(super) const WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
-/// Words whose ids are remembered; captions repeat theirs.
-const REMEMBERED_WORDS: usize = 1 << 17;
+/// The number of words whose ids are cached; captions repeat words.
+const MAX_CACHED_WORDS: usize = 1 << 17;
 
-/// The vocabulary with what makes it fast: words are looked up before they are merged.
+/// The vocabulary with a cache of words: a word is looked up before it is merged.
 pub(super) struct ClipBpe {
     bpe: BPE,
     words: Regex,
     bytes: [char; 256],
     start: u32,
     end: u32,
-    remembered: RwLock<HashMap<Box<str>, Box<[u32]>>>,
+    cache: RwLock<HashMap<Box<str>, Box<[u32]>>>,
 }
 
 impl ClipBpe {
     pub fn build() -> tokenizers::Result<Self> {
         let merges = merges()?;
         let (vocab, start, end) = vocab(&merges, [START_OF_TEXT, END_OF_TEXT]);
-        // Special tokens are read as such where they stand in a text.
+        // Special tokens that occur in a text are encoded as such.
         let words = format!("(?i){START_OF_TEXT}|{END_OF_TEXT}|{WORDS}");
         Ok(Self {
             bpe: bpe(vocab, merges)?,
             words: Regex::new(&words)?,
-            bytes: byte_stand_ins(),
+            bytes: byte_characters(),
             start,
             end,
-            remembered: RwLock::default(),
+            cache: RwLock::default(),
         })
     }
 
@@ -55,6 +55,7 @@ impl ClipBpe {
         self.bpe.get_vocab_size()
     }
 
+    /// Encodes a text as at most `context_length` ids, including the start and end tokens.
     /// - text: cleaned and in lower case.
     pub fn encode(&self, text: &str, context_length: usize) -> Vec<u32> {
         let most = context_length - 1;
@@ -62,16 +63,13 @@ impl ClipBpe {
         ids.push(self.start);
         let mut fresh: Vec<(&str, Box<[u32]>)> = Vec::new();
         {
-            let remembered = self
-                .remembered
-                .read()
-                .unwrap_or_else(PoisonError::into_inner);
+            let cache = self.cache.read().unwrap_or_else(PoisonError::into_inner);
             for word in self.words.find_iter(text).map_while(Result::ok) {
                 if ids.len() >= most {
                     break;
                 }
                 let word = word.as_str();
-                if let Some(known) = remembered.get(word) {
+                if let Some(known) = cache.get(word) {
                     ids.extend_from_slice(known);
                 } else {
                     let merged = self.merge(word);
@@ -80,23 +78,20 @@ impl ClipBpe {
                 }
             }
         }
-        self.remember(fresh);
+        self.cache_words(fresh);
         ids.truncate(most);
         ids.push(self.end);
         ids
     }
 
-    fn remember(&self, fresh: Vec<(&str, Box<[u32]>)>) {
+    fn cache_words(&self, fresh: Vec<(&str, Box<[u32]>)>) {
         if fresh.is_empty() {
             return;
         }
-        let mut remembered = self
-            .remembered
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
         for (word, ids) in fresh {
-            if remembered.len() < REMEMBERED_WORDS {
-                remembered.insert(word.into(), ids);
+            if cache.len() < MAX_CACHED_WORDS {
+                cache.insert(word.into(), ids);
             }
         }
     }
@@ -114,7 +109,7 @@ impl ClipBpe {
     }
 }
 
-/// The model alone, over a vocabulary of [`vocab`].
+/// The BPE model over a vocabulary from [`vocab`].
 pub(super) fn bpe(vocab: Vocab, merges: Vec<(String, String)>) -> tokenizers::Result<BPE> {
     BPE::builder()
         .vocab_and_merges(vocab, merges)
@@ -122,7 +117,7 @@ pub(super) fn bpe(vocab: Vocab, merges: Vec<(String, String)>) -> tokenizers::Re
         .build()
 }
 
-/// The pairs that are merged, the most frequent first.
+/// The pairs that are merged, most frequent first.
 pub(super) fn merges() -> tokenizers::Result<Vec<(String, String)>> {
     let mut text = String::new();
     GzDecoder::new(MERGES_GZ).read_to_string(&mut text)?;
@@ -136,7 +131,7 @@ pub(super) fn merges() -> tokenizers::Result<Vec<(String, String)>> {
 }
 
 /// Ids in CLIP's order: bytes, bytes that end a word, merges, the two special tokens.
-/// - returns the vocabulary and the ids of start and end.
+/// - returns the vocabulary and the ids of the start and end tokens.
 pub(super) fn vocab(merges: &[(String, String)], special: [&str; 2]) -> (Vocab, u32, u32) {
     let mut tokens: Vec<String> = byte_alphabet().map(String::from).collect();
     let ending: Vec<String> = tokens.iter().map(|t| format!("{t}{END_OF_WORD}")).collect();
@@ -153,19 +148,19 @@ pub(super) fn vocab(merges: &[(String, String)], special: [&str; 2]) -> (Vocab, 
     (vocab, start, end)
 }
 
-/// GPT-2's printable stand-ins for the 256 bytes, in the order of their ids in CLIP.
+/// GPT-2's printable characters for the 256 bytes, in the order of their ids in CLIP.
 /// Source: open_clip `bytes_to_unicode`.
 fn byte_alphabet() -> impl Iterator<Item = char> {
     printable_bytes().chain((256..256 + 68).filter_map(char::from_u32))
 }
 
-/// The bytes that stand for themselves.
+/// The bytes that are represented by themselves.
 fn printable_bytes() -> impl Iterator<Item = char> {
     ('!'..='~').chain('¡'..='¬').chain('®'..='ÿ')
 }
 
-/// The stand-in of each byte.
-fn byte_stand_ins() -> [char; 256] {
+/// The printable character of each byte.
+fn byte_characters() -> [char; 256] {
     let mut others = (256..).filter_map(char::from_u32);
     std::array::from_fn(|byte| {
         let itself = u8::try_from(byte).map_or('\0', char::from);

@@ -1,5 +1,5 @@
-//! Text as it was meant, where a wrong encoding broke it. Source: ftfy 6.3.1 `fix_text`
-//! (Apache-2.0, Robyn Speer), whose tables stand in `assets/text_fixes.json.gz`.
+//! Repairs text that was decoded with the wrong encoding. Source: ftfy 6.3.1 `fix_text` (Apache-2.0,
+//! Robyn Speer), whose tables are in `assets/text_fixes.json.gz`.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -18,14 +18,14 @@ pub(super) fn fix_text(text: &str) -> Cow<'_, str> {
     }
     let mut unescape = true;
     let segments = text.split_inclusive('\n').map(|segment| {
-        // Text with tags is markup, whose entities are meant; so is what follows it.
+        // Text with tags is markup, where entities are intentional; so is everything after it.
         unescape &= !segment.contains('<');
         fix_segment(segment, unescape)
     });
     Cow::Owned(segments.collect())
 }
 
-/// Whether nothing here could change: printable ASCII without entities.
+/// Whether nothing here can change: printable ASCII without entities.
 fn is_plain(text: &str) -> bool {
     text.bytes()
         .all(|byte| matches!(byte, b'\t' | b'\n' | b' '..=b'~') && byte != b'&')
@@ -61,13 +61,13 @@ fn regex(pattern: &str) -> Regex {
     Regex::new(pattern).expect("a pattern that is compiled in")
 }
 
-/// Ligatures and full-width forms spelled out, curly quotes made straight.
+/// Spells out ligatures and full-width forms, and straightens curly quotes.
 fn spelled_out(c: char) -> impl Iterator<Item = char> {
     let straight = match c {
         '\u{2bc}' | '\u{2018}'..='\u{201b}' => Some("'"),
         '\u{201c}'..='\u{201f}' => Some("\""),
         _ if c.is_ascii() => None,
-        // The spelling of a ligature is not looked up again in the same pass.
+        // A ligature's spelling is not looked up again in the same pass.
         _ => TABLES
             .ligatures
             .get(&c)
@@ -83,12 +83,12 @@ fn is_control(c: char) -> bool {
         | '\u{206a}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffc}')
 }
 
-/// C1 controls as the characters that Windows-1252 has in their place.
+/// Replaces C1 controls by the characters of the same bytes in Windows-1252.
 fn fix_c1(c: char) -> char {
     match c {
         '\u{80}'..='\u{9f}' => {
             let windows_1252 = CHARMAPS.iter().find(|map| map.name == WINDOWS_1252);
-            let map = windows_1252.expect("a table of that name");
+            let map = windows_1252.expect("the tables have this encoding");
             map.decoded[c as usize - 0x80]
         }
         _ => c,
@@ -98,13 +98,13 @@ fn fix_c1(c: char) -> char {
 const WINDOWS_1252: &str = "sloppy-windows-1252";
 const LATIN_1: &str = "latin-1";
 const MAC_ROMAN: &str = "macroman";
-/// The byte that stands for one that became U+FFFD.
+/// The byte that represents one that was decoded as U+FFFD.
 const LOST: u8 = 0x1a;
 
-/// An encoding of one byte a character.
+/// A single-byte encoding.
 struct Charmap {
     name: String,
-    /// Of the bytes 0x80 to 0xff.
+    /// The characters of the bytes 0x80 to 0xff.
     decoded: Vec<char>,
     bytes: HashMap<char, u8>,
     is_sloppy: bool,
@@ -152,7 +152,7 @@ fn fix_encoding(mut text: String) -> String {
     text
 }
 
-/// One step of decoding what was decoded wrongly; `None` if there is nothing to do.
+/// Undoes one wrong decoding step; `None` if there is nothing to undo.
 /// Source: ftfy `_fix_encoding_one_step_and_explain`.
 fn fix_encoding_once(text: &str) -> Option<String> {
     if text.is_ascii() || !is_bad(text) {
@@ -198,7 +198,7 @@ fn fix_encoding_once(text: &str) -> Option<String> {
     None
 }
 
-/// Strictly: the bytes that Windows leaves undefined are no text.
+/// Strict decoding: bytes that Windows-1252 leaves undefined are rejected.
 fn decode_windows_1252(bytes: &[u8]) -> Option<String> {
     let decode = |byte: u8| match byte {
         0x81 | 0x8d | 0x8f | 0x90 | 0x9d => None,
@@ -207,7 +207,7 @@ fn decode_windows_1252(bytes: &[u8]) -> Option<String> {
     bytes.iter().copied().map(decode).collect()
 }
 
-/// Bytes as the characters of the same numbers, for regular expressions.
+/// Bytes as the characters with the same numbers, for regular expressions.
 fn as_chars(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }
@@ -215,7 +215,7 @@ fn as_chars(bytes: &[u8]) -> String {
 fn as_bytes(chars: &str) -> Vec<u8> {
     chars
         .chars()
-        .map(|c| u8::try_from(c).expect("made of bytes"))
+        .map(|c| u8::try_from(c).expect("each character was a byte"))
         .collect()
 }
 
@@ -245,7 +245,7 @@ static LOSSY_UTF8: LazyLock<Regex> = LazyLock::new(|| {
     )
 });
 
-/// UTF-8 whose byte 0xa0 became a space.
+/// Restores byte 0xa0 in UTF-8 sequences, where it became a space.
 fn restore_byte_a0(bytes: Vec<u8>) -> Vec<u8> {
     let chars = as_chars(&bytes);
     if !ALTERED_UTF8.is_match(&chars).unwrap_or(false) {
@@ -257,13 +257,13 @@ fn restore_byte_a0(bytes: Vec<u8>) -> Vec<u8> {
     as_bytes(&restored)
 }
 
-/// UTF-8 sequences with lost bytes, as U+FFFD.
+/// Replaces UTF-8 sequences that have lost bytes by U+FFFD.
 fn replace_lossy_sequences(bytes: &[u8]) -> Vec<u8> {
     let chars = as_chars(bytes);
     as_bytes(&LOSSY_UTF8.replace_all(&chars, "\u{ef}\u{bf}\u{bd}"))
 }
 
-/// UTF-8; also with surrogate pairs (CESU-8), and with null as two bytes (Java).
+/// Decodes UTF-8, also with surrogate pairs (CESU-8) and with null as two bytes (Java).
 /// Source: ftfy `bad_codecs.utf8_variants`.
 fn decode_utf8_variants(bytes: Vec<u8>) -> Option<String> {
     let bytes = match String::from_utf8(bytes) {
@@ -306,7 +306,7 @@ fn decode_utf8_variants(bytes: Vec<u8>) -> Option<String> {
     Some(text)
 }
 
-/// `&name;` by ftfy's own table, which knows upper-cased names too.
+/// Named entities from ftfy's own table, which also has upper-case names.
 pub(super) fn entities() -> &'static Entities {
     &TABLES.ftfy_entities
 }
@@ -315,9 +315,9 @@ pub(super) fn entities() -> &'static Entities {
 mod tests {
     use super::*;
 
-    /// Made by `tests/fixtures/make_ftfy.py`.
+    /// The fixture is written by `tests/fixtures/make_ftfy.py`.
     #[test]
-    fn texts_are_mended_as_by_ftfy() {
+    fn texts_are_fixed_as_by_ftfy() {
         let fixture = include_str!("../../tests/fixtures/ftfy.json");
         let cases: Vec<(String, String)> = serde_json::from_str(fixture).unwrap();
         assert!(cases.len() > 300);

@@ -1,5 +1,4 @@
-//! HTML entities to characters. Source: Python's `html.unescape`, and ftfy's narrower
-//! `unescape_html`.
+//! Decodes HTML entities. Source: Python's `html.unescape`, and ftfy's stricter `unescape_html`.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -9,7 +8,7 @@ use fancy_regex::{Captures, Regex};
 use super::ftfy::entities;
 use super::tables::TABLES;
 
-/// Names, with their semicolon where it is needed, to characters.
+/// Entity names, with their semicolon where it is required, to characters.
 pub(super) type Entities = HashMap<String, String>;
 
 static REFERENCE: LazyLock<Regex> = LazyLock::new(|| {
@@ -20,7 +19,7 @@ static STRICT_REFERENCE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"&(#?[0-9A-Za-z]{1,24};)").expect("a pattern that is compiled in")
 });
 
-/// `html.unescape`: also without semicolons, and the longest name that begins a word.
+/// As `html.unescape`: semicolons may be missing, and the longest name that starts a word is decoded.
 pub(super) fn unescape(text: &str) -> String {
     if !text.contains('&') {
         return text.to_string();
@@ -30,7 +29,7 @@ pub(super) fn unescape(text: &str) -> String {
         .into_owned()
 }
 
-/// ftfy's `unescape_html`: whole references only.
+/// As ftfy's `unescape_html`: only complete references are decoded.
 pub(super) fn unescape_strict(text: &str) -> String {
     if !text.contains('&') {
         return text.to_string();
@@ -51,7 +50,8 @@ pub(super) fn unescape_strict(text: &str) -> String {
     STRICT_REFERENCE.replace_all(text, replace).into_owned()
 }
 
-/// - name: what stands behind the ampersand.
+/// Decodes one reference.
+/// - name: what follows the ampersand.
 fn reference(name: &str) -> String {
     if let Some(number) = name.strip_prefix('#') {
         let digits = number.trim_end_matches(';');
@@ -59,7 +59,7 @@ fn reference(name: &str) -> String {
             Some(hex) => u32::from_str_radix(hex, 16),
             None => digits.parse(),
         };
-        // What does not fit in 32 bits is no character either.
+        // A number of more than 32 bits is not a character either.
         return numbered(value.unwrap_or(u32::MAX));
     }
     if let Some(character) = TABLES.html5.get(name) {
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn references_are_read_as_by_python() {
+    fn references_are_decoded_as_by_python() {
         // Printed by html.unescape of CPython 3.11.
         for (text, expected) in [
             ("&lt;3 &amp;amp;", "<3 &amp;"),

@@ -1,4 +1,4 @@
-//! Tokenizers as files of Hugging Face's libraries.
+//! Tokenizers in the files of Hugging Face's libraries.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ use crate::LastCause;
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
 const CONFIG_FILE: &str = "tokenizer_config.json";
-/// CLIP's special tokens as transformers spells them.
+/// CLIP's special tokens as spelled in transformers.
 const START_OF_TEXT: &str = "<|startoftext|>";
 const END_OF_TEXT: &str = "<|endoftext|>";
 
@@ -35,12 +35,12 @@ pub(super) fn read(path: &Path) -> Result<tokenizers::Tokenizer, TokenizerError>
         source,
     })?;
     let mut tokenizer: tokenizers::Tokenizer = text.parse().map_err(format)?;
-    // Length and padding are the model's, not the file's.
+    // Truncation and padding are up to the model, not the file.
     tokenizer.with_truncation(None).map_err(format)?;
     Ok(tokenizer)
 }
 
-/// The id that pads: named by the tokenizer itself or by the config beside it.
+/// The padding id that the tokenizer itself or the config next to it names.
 pub(super) fn pad_id(tokenizer: &tokenizers::Tokenizer, path: &Path) -> Option<u32> {
     if let Some(padding) = tokenizer.get_padding() {
         return Some(padding.pad_id);
@@ -53,7 +53,7 @@ pub(super) fn pad_id(tokenizer: &tokenizers::Tokenizer, path: &Path) -> Option<u
 }
 
 /// Splits a text into words and their bytes as CLIP does.
-/// - words: a regular expression of what becomes a word.
+/// - words: a regular expression that matches words.
 pub(super) fn clip_pre_tokenizer(words: &str) -> tokenizers::Result<Sequence> {
     Ok(Sequence::new(vec![
         PreTokenizerWrapper::Split(Split::new(
@@ -65,7 +65,7 @@ pub(super) fn clip_pre_tokenizer(words: &str) -> tokenizers::Result<Sequence> {
     ]))
 }
 
-/// What comes before: NFC, single spaces, lower case.
+/// The normalizer before it: NFC, single spaces, lower case.
 pub(super) fn clip_normalizer() -> tokenizers::Result<Normalizers> {
     Ok(Normalizers::new(vec![
         NormalizerWrapper::NFC(NFC),
@@ -77,7 +77,7 @@ pub(super) fn clip_normalizer() -> tokenizers::Result<Normalizers> {
     ]))
 }
 
-/// CLIP's tokenizer as transformers builds it. (Its normaliser mends no encodings.)
+/// Writes CLIP's tokenizer as transformers builds it, whose normalizer does not fix encodings.
 pub(super) fn save_clip(folder: &Path, context_length: usize) -> Result<(), TokenizerError> {
     let build = || -> tokenizers::Result<tokenizers::Tokenizer> {
         let merges = clip::merges()?;
@@ -119,7 +119,7 @@ pub(super) fn save_clip(folder: &Path, context_length: usize) -> Result<(), Toke
     write_config(folder, &config)
 }
 
-/// Copies a `tokenizer.json` and says beside it how transformers reads it.
+/// Copies a `tokenizer.json` with its config; writes a config if there is none.
 pub(super) fn copy(
     path: &Path,
     tokenizer: &tokenizers::Tokenizer,
@@ -128,9 +128,9 @@ pub(super) fn copy(
 ) -> Result<(), TokenizerError> {
     let target = folder.join(TOKENIZER_FILE);
     copy_file(path, &target)?;
-    let beside = path.with_file_name(CONFIG_FILE);
-    if beside.is_file() {
-        return copy_file(&beside, &folder.join(CONFIG_FILE));
+    let config_path = path.with_file_name(CONFIG_FILE);
+    if config_path.is_file() {
+        return copy_file(&config_path, &folder.join(CONFIG_FILE));
     }
     let mut config = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -145,7 +145,7 @@ pub(super) fn copy(
 
 fn write_config(folder: &Path, config: &Value) -> Result<(), TokenizerError> {
     let path = folder.join(CONFIG_FILE);
-    let text = serde_json::to_string_pretty(config).expect("plain values serialise");
+    let text = serde_json::to_string_pretty(config).expect("JSON values serialize");
     fs::write(&path, text + "\n").map_err(|error| cannot_write(&path)(error.into()))
 }
 

@@ -23,7 +23,7 @@ use clip::ClipBpe;
 
 use crate::LastCause;
 
-/// Text to token ids. Cheap to share behind an `Arc`, between threads too.
+/// Encodes texts as token ids. Cheap to share behind an `Arc`, also between threads.
 pub struct Tokenizer {
     model: Model,
     clean: Clean,
@@ -47,7 +47,7 @@ pub enum TokenizerError {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("{}: not a tokenizer.json that Couplet reads", path.display())]
+    #[error("{}: not a valid tokenizer.json", path.display())]
     Format {
         path: PathBuf,
         source: LastCause<tokenizers::Error>,
@@ -63,7 +63,9 @@ pub enum TokenizerError {
         to: PathBuf,
         source: std::io::Error,
     },
-    #[error("a vocabulary of {vocab_size} has no room for the bytes; give at least {smallest}")]
+    #[error(
+        "a vocabulary of {vocab_size} tokens is too small for all bytes; give at least {smallest}"
+    )]
     VocabularyTooSmall { vocab_size: usize, smallest: usize },
     #[error("the tokenizer cannot be trained")]
     Train(#[source] LastCause<tokenizers::Error>),
@@ -83,11 +85,11 @@ impl Tokenizer {
     /// Source: open_clip `SimpleTokenizer`.
     ///
     /// # Panics
-    /// Never with the vocabulary that is compiled in: tests encode with it.
+    /// Never: the embedded vocabulary is valid, as tests check.
     pub fn clip() -> Arc<Self> {
         static CLIP: OnceLock<Arc<Tokenizer>> = OnceLock::new();
         let clip = CLIP.get_or_init(|| {
-            let bpe = ClipBpe::build().expect("the embedded CLIP vocabulary is sound");
+            let bpe = ClipBpe::build().expect("the embedded CLIP vocabulary is valid");
             Arc::new(Self {
                 vocab_size: bpe.vocab_size(),
                 model: Model::Clip(Box::new(bpe)),
@@ -98,12 +100,12 @@ impl Tokenizer {
         clip.clone()
     }
 
-    /// Any tokenizer of Hugging Face's `tokenizers`.
-    /// - path: a `tokenizer.json`; a `tokenizer_config.json` beside it names the padding.
-    /// - clean: what is done to a text before.
+    /// A tokenizer of Hugging Face's `tokenizers`.
+    /// - path: a `tokenizer.json`; a `tokenizer_config.json` next to it names the padding token.
+    /// - clean: how texts are cleaned before encoding.
     ///
     /// # Errors
-    /// If the file cannot be read or is no tokenizer's.
+    /// If the file cannot be read or is not a tokenizer.
     pub fn from_file(path: &Path, clean: Clean) -> Result<Self, TokenizerError> {
         let tokenizer = hugging_face::read(path)?;
         Ok(Self {
@@ -125,23 +127,23 @@ impl Tokenizer {
         }
     }
 
-    /// What is done to a text before it is split.
+    /// How texts are cleaned before they are split.
     pub fn clean(&self) -> Clean {
         self.clean
     }
 
-    /// Number of token ids.
+    /// The number of token ids.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
     }
 
-    /// The id that fills a text up to its context length, where the tokenizer names one.
+    /// The id that pads a text to the context length, if the tokenizer names one.
     pub fn pad_id(&self) -> Option<u32> {
         self.pad_id
     }
 
-    /// The ids of `text` with the start and end tokens that the tokenizer adds, at most
-    /// `context_length` of them: of a longer text the rest is dropped, its end token kept.
+    /// The ids of `text` with the start and end tokens that the tokenizer adds, at most `context_length`
+    /// of them: a longer text is truncated, but keeps its end token.
     ///
     /// # Panics
     /// If `context_length` is less than 2.
@@ -152,7 +154,7 @@ impl Tokenizer {
             Model::Clip(bpe) => return bpe.encode(&text, context_length),
             Model::File { tokenizer, .. } => tokenizer,
         };
-        // What a `tokenizer.json` can refuse to encode, it refuses for every text.
+        // A tokenizer that fails to encode one text fails for every text.
         let Ok(mut encoding) = tokenizer.encode_fast(text.as_ref(), false) else {
             return Vec::new();
         };
@@ -170,7 +172,7 @@ impl Tokenizer {
         }
     }
 
-    /// As [`Self::encode`] of many texts, in rayon's current pool.
+    /// As [`Self::encode`], for many texts, in rayon's current pool.
     pub fn encode_batch<T: AsRef<str> + Sync>(
         &self,
         texts: &[T],
@@ -182,9 +184,8 @@ impl Tokenizer {
             .collect()
     }
 
-    /// Writes what transformers and open_clip need to build this tokenizer:
-    /// `tokenizer.json`, `tokenizer_config.json` and, for CLIP's, `vocab.json` and
-    /// `merges.txt`.
+    /// Writes the files from which transformers and open_clip build this tokenizer: `tokenizer.json`,
+    /// `tokenizer_config.json` and, for CLIP's tokenizer, `vocab.json` and `merges.txt`.
     ///
     /// # Errors
     /// If a file cannot be written.
@@ -206,10 +207,10 @@ impl Tokenizer {
 mod tests {
     use super::*;
 
-    /// Ids printed by open_clip 3.3.0's `SimpleTokenizer`, padding removed; made by
+    /// Ids printed by open_clip 3.3.0's `SimpleTokenizer`, without padding; the fixture is written by
     /// `tests/fixtures/make_tokens.py`.
     #[test]
-    fn ids_are_open_clips() {
+    fn ids_are_the_same_as_open_clips() {
         let fixture = include_str!("../../tests/fixtures/tokens.json");
         let cases: Vec<(String, usize, Vec<u32>)> = serde_json::from_str(fixture).unwrap();
         assert!(cases.len() > 20);
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_vocabulary_is_clips() {
+    fn the_vocabulary_has_the_size_of_clips() {
         assert_eq!(Tokenizer::clip().vocab_size(), 49_408);
     }
 
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_tokenizer_is_named() {
+    fn the_error_for_an_invalid_tokenizer_names_its_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tokenizer.json");
         std::fs::write(&file, "{}").unwrap();

@@ -1,4 +1,4 @@
-//! The tables of ftfy and of Python's `html` module, compiled in.
+//! The tables of ftfy and of Python's `html` module, embedded in the binary.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::html::Entities;
 
-/// Made by `assets/make_text_fixes.py`.
+/// Written by `assets/make_text_fixes.py`.
 static TABLES_GZ: &[u8] = include_bytes!("../../assets/text_fixes.json.gz");
 
 #[derive(Deserialize)]
@@ -25,11 +25,11 @@ pub(super) struct Tables {
     pub html_invalid_codepoints: Vec<u32>,
 }
 
-/// Read when the first text needs them.
+/// Parsed when the first text needs them.
 pub(super) static TABLES: LazyLock<Tables> = LazyLock::new(|| {
     let mut text = String::new();
     GzDecoder::new(TABLES_GZ)
         .read_to_string(&mut text)
-        .expect("the embedded tables are sound");
-    serde_json::from_str(&text).expect("the embedded tables are sound")
+        .expect("the embedded tables are valid");
+    serde_json::from_str(&text).expect("the embedded tables are valid")
 });

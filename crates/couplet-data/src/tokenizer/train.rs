@@ -1,4 +1,4 @@
-//! A byte-pair encoding learned from one's own captions.
+//! Trains a byte-pair encoding on captions.
 
 use std::path::Path;
 
@@ -16,28 +16,28 @@ const START_OF_TEXT: &str = "<start_of_text>";
 const END_OF_TEXT: &str = "<end_of_text>";
 const SPECIAL: usize = 2;
 
-/// What a tokenizer is trained to.
+/// How a tokenizer is trained.
 #[derive(Debug, Clone, Copy)]
 pub struct TrainOptions {
-    /// Token ids in all, special tokens included.
+    /// The number of token ids, including special tokens.
     pub vocab_size: usize,
-    /// Pairs seen less often are not merged.
+    /// Pairs that occur less often are not merged.
     pub min_frequency: u64,
 }
 
-/// Learns CLIP's kind of encoding (lower case, byte level, words end in `</w>`, start and
-/// end tokens with the highest ids) and writes it as a `tokenizer.json`.
-/// - returns how many token ids it has: fewer than asked for where the captions have no
-///   more pairs to merge.
+/// Trains an encoding of CLIP's kind (lower case, byte level, words end in `</w>`, start and end
+/// tokens with the highest ids) and writes it as a `tokenizer.json`.
+/// - returns the number of token ids: fewer than asked for if the captions have no more pairs to
+///   merge.
 ///
 /// # Errors
-/// If the vocabulary is too small for the bytes, or the file cannot be written.
+/// If the vocabulary is too small for all bytes, or the file cannot be written.
 pub fn train<T: AsRef<str> + Send + Sync>(
     captions: impl Iterator<Item = T> + Send,
     options: TrainOptions,
     out: &Path,
 ) -> Result<usize, TokenizerError> {
-    // Every byte, and every byte at the end of a word.
+    // Every byte, inside a word and at its end.
     let smallest = 2 * ByteLevel::alphabet().len() + SPECIAL;
     if options.vocab_size < smallest {
         return Err(TokenizerError::VocabularyTooSmall {
@@ -84,8 +84,8 @@ fn plain(bpe: BPE) -> tokenizers::Result<Plain> {
         .build()
 }
 
-/// The learned merges over a vocabulary that has every byte at the end of a word too,
-/// seen or not, and with the special tokens' ids behind all others.
+/// The learned merges over a vocabulary that also has every byte at the end of a word, seen or not,
+/// and the special tokens with the highest ids.
 fn finished(learned: &BPE) -> tokenizers::Result<tokenizers::Tokenizer> {
     let ordered = {
         let mut tokens: Vec<(String, u32)> = learned.get_vocab().into_iter().collect();
@@ -132,7 +132,7 @@ fn finished(learned: &BPE) -> tokenizers::Result<tokenizers::Tokenizer> {
     Ok(tokenizer)
 }
 
-/// The pairs in the order of their ranks, as the model writes them.
+/// The pairs in the order of their ranks, as the model serializes them.
 fn merges_of(learned: &BPE) -> tokenizers::Result<Vec<(String, String)>> {
     let value = serde_json::to_value(learned)?;
     Ok(serde_json::from_value(value["merges"].clone())?)
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_learned_encoding_knows_its_words_and_every_byte() {
+    fn a_trained_encoding_knows_its_words_and_every_byte() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokenizer.json");
         let size = train(captions().iter(), options(600), &path).unwrap();
@@ -170,7 +170,7 @@ mod tests {
         let end = u32::try_from(size).unwrap() - 1;
         let ids = tokenizer.encode("A RED circle", 16);
         assert_eq!((ids.len(), ids[0], ids[4]), (5, end - 1, end));
-        // Not among the captions: spelled byte by byte, nothing unknown.
+        // Not among the captions: encoded byte by byte, without unknown tokens.
         let ids = tokenizer.encode("é!", 16);
         assert_eq!(ids.len(), 2 + 3);
         assert_eq!(tokenizer.encode("a a a a a a", 4).len(), 4);
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vocabulary_without_room_for_the_bytes_is_refused() {
+    fn a_vocabulary_too_small_for_the_bytes_is_rejected() {
         let out = Path::new("never-written.json");
         let error = train(captions().iter(), options(100), out).unwrap_err();
         assert!(error.to_string().contains("at least 514"), "{error}");

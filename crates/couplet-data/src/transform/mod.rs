@@ -1,4 +1,4 @@
-//! Pixels of any size to the model's square input, as torchvision does it on PIL images.
+//! Transforms images of any size to the model's square input, as torchvision does with PIL images.
 
 use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
@@ -11,7 +11,7 @@ use crate::LastCause;
 use crate::augment::{Augment, RandomResizedCrop};
 use crate::resample::{Interpolation, Window, resize};
 
-/// From an image of any size to a square.
+/// A transform from images of any size to squares.
 #[derive(Debug, Clone)]
 pub struct Transform {
     image_size: u32,
@@ -20,15 +20,15 @@ pub struct Transform {
     augment: Augment,
 }
 
-/// How an oblong image becomes square.
+/// How an oblong image becomes a square.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ResizeMode {
-    /// Its shorter side fills the square, the ends of the longer one are cut off.
+    /// Resize the shorter side to the square and crop the longer side.
     #[default]
     Shortest,
-    /// Its longer side fills the square, the rest has this grey level.
+    /// Resize the longer side to the square and pad the shorter side with this gray level.
     Longest(u8),
-    /// Both sides fill it.
+    /// Resize both sides to the square.
     Squash,
 }
 
@@ -43,7 +43,7 @@ pub enum TransformError {
     },
 }
 
-/// A rectangle of whole pixels.
+/// A rectangle in whole pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Area {
     left: u32,
@@ -53,7 +53,7 @@ struct Area {
 }
 
 impl Area {
-    /// The same part of the image in another size.
+    /// The same part of the image after resizing it.
     fn scaled(self, from: [u32; 2], to: [u32; 2]) -> Self {
         if from == to {
             return self;
@@ -78,7 +78,7 @@ impl Area {
 }
 
 impl Transform {
-    /// For evaluation: resized, and cut or padded around the centre.
+    /// For evaluation: resized, and center-cropped or padded.
     pub fn eval(image_size: u32, fit: ResizeMode, filter: Interpolation) -> Self {
         Self {
             image_size,
@@ -88,7 +88,7 @@ impl Transform {
         }
     }
 
-    /// For training, with the augmentations asked for; without any as for evaluation.
+    /// For training, with the given augmentations; without any, as for evaluation.
     #[must_use]
     pub fn augmented(self, augment: &Augment) -> Self {
         Self {
@@ -97,7 +97,7 @@ impl Transform {
         }
     }
 
-    /// Bytes that [`Self::apply`] writes: `image_size² · 3`.
+    /// The number of bytes that [`Self::apply`] writes: `image_size² · 3`.
     pub fn output_len(&self) -> usize {
         let side = self.image_size as usize;
         side * side * 3
@@ -108,10 +108,10 @@ impl Transform {
         self.image_size
     }
 
-    /// Writes the transformed image to `out`, `[image_size, image_size, 3]`, rows first.
+    /// Writes the transformed image to `out`, `[image_size, image_size, 3]`, row-major.
     ///
     /// # Errors
-    /// If the image cannot be resized to that size.
+    /// If the image cannot be resized.
     ///
     /// # Panics
     /// If `out` is not [`Self::output_len`] bytes long.
@@ -124,8 +124,8 @@ impl Transform {
         self.apply_reduced(image, image.dimensions().into(), rng, out)
     }
 
-    /// As [`Self::apply`], of an image that may have been decoded smaller than it is.
-    /// - size: `[width, height]` of the whole image, which the draws are of.
+    /// As [`Self::apply`], for an image that may have been decoded at a reduced size.
+    /// - size: `[width, height]` of the full-size image, from which crops are drawn.
     pub(crate) fn apply_reduced(
         &self,
         image: &RgbImage,
@@ -145,10 +145,10 @@ impl Transform {
         Ok(())
     }
 
-    /// By how much an image may be decoded smaller and still have a pixel for each of the
-    /// output's: 1, 2, 4 or 8.
-    /// - size: `[width, height]` of the whole image.
-    /// - rng: as [`Self::apply`] would get it.
+    /// The factor by which an image may be reduced when it is decoded, and still have a pixel for each
+    /// output pixel: 1, 2, 4 or 8.
+    /// - size: `[width, height]` of the full-size image.
+    /// - rng: in the state in which [`Self::apply`] will get it.
     pub(crate) fn reduction(&self, size: [u32; 2], rng: &mut ChaCha8Rng) -> u32 {
         let [width, height] = match &self.augment.random_resized_crop {
             Some(crop) => {
@@ -167,7 +167,7 @@ impl Transform {
         [8, 4, 2].into_iter().find(enough).unwrap_or(1)
     }
 
-    /// Resizes, and cuts or pads.
+    /// Resizes, and crops or pads.
     fn fit(&self, image: &RgbImage, rng: &mut ChaCha8Rng, out: &mut [u8]) {
         let side = self.image_size;
         let (width, height) = (image.width(), image.height());
@@ -209,7 +209,7 @@ impl Transform {
     }
 }
 
-/// Copies an image into the middle of a square that holds it.
+/// Copies an image into the center of a square that is large enough.
 fn paste_centred(image: &[u8], [width, height]: [u32; 2], side: u32, out: &mut [u8]) {
     let (left, top) = ((side - width) / 2, (side - height) / 2);
     let row_len = width as usize * 3;
@@ -219,7 +219,7 @@ fn paste_centred(image: &[u8], [width, height]: [u32; 2], side: u32, out: &mut [
     }
 }
 
-/// `[width, height]` with the shorter side at `side`, the longer one cut to a whole pixel.
+/// `[width, height]` with the shorter side at `side`, and the longer one rounded down.
 /// Source: `torchvision.transforms.Resize`.
 pub(crate) fn shorter_side_to(side: u32, width: u32, height: u32) -> [u32; 2] {
     let longer = |long: u32, short: u32| {
@@ -233,8 +233,8 @@ pub(crate) fn shorter_side_to(side: u32, width: u32, height: u32) -> [u32; 2] {
     }
 }
 
-/// `[width, height]` with the longer side at `side`, the shorter one rounded and at least
-/// one pixel. Source: open_clip `ResizeKeepRatio`.
+/// `[width, height]` with the longer side at `side`, and the shorter one rounded, at least 1.
+/// Source: open_clip `ResizeKeepRatio`.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -245,14 +245,15 @@ fn longer_side_to(side: u32, width: u32, height: u32) -> [u32; 2] {
     [width, height].map(|length| (f64::from(length) / ratio).round_ties_even().max(1.0) as u32)
 }
 
-/// Where a centre crop starts: half the rest, a half rounded to even as Python does.
+/// Where a center crop starts: half of the remaining pixels, rounded half to even as in Python.
 fn centre(length: u32, side: u32) -> u32 {
     let rest = length - side;
     let half = rest / 2;
     half + (rest % 2) * (half % 2)
 }
 
-/// Source: `torchvision.transforms.RandomResizedCrop.get_params`, its fallback included.
+/// Draws a random crop.
+/// Source: `torchvision.transforms.RandomResizedCrop.get_params`, including its fallback.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -292,9 +293,9 @@ fn random_area(crop: &RandomResizedCrop, [width, height]: [u32; 2], rng: &mut Ch
     }
 }
 
-/// Antialiased bicubic of one area to a square, columns first as PIL. (The resizer by
-/// itself would start with the rows, which shows where an overshoot is cut off.) Nearly always
-/// within one level of [`resize`].
+/// Antialiased bicubic resize of an area to a square, horizontally first as in PIL. (The resizer by
+/// default starts vertically, which matters where an overshoot is clipped.) Nearly always within one
+/// level of [`resize`].
 fn resize_fast(
     image: &RgbImage,
     area: Area,
@@ -306,7 +307,7 @@ fn resize_fast(
         height: image.height(),
         source: LastCause(error),
     };
-    // Typed views: the untyped ones would compile the resizer for every pixel format.
+    // Typed views: untyped ones would compile the resizer for every pixel format.
     let source = TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image.as_raw())
         .map_err(|error| failed(error.into()))?;
     let source = TypedCroppedImage::from_ref(&source, area.left, area.top, area.width, area.height)

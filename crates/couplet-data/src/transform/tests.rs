@@ -2,8 +2,8 @@ use super::*;
 use crate::augment::default_ratio;
 use crate::draw::{Purpose, stream};
 
-/// The picture of `tests/fixtures/make_resize.py`.
-fn picture(width: u32, height: u32) -> RgbImage {
+/// The image that `tests/fixtures/make_resize.py` draws.
+fn test_image(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         let byte = |v: u32| u8::try_from(v % 256).unwrap();
         image::Rgb([
@@ -18,11 +18,11 @@ fn rng() -> ChaCha8Rng {
     stream(0, Purpose::Augment, 0, 0)
 }
 
-/// Width, height, side, how it is fitted and filtered, and what PIL made of it.
+/// Width, height, side, resize mode, interpolation, and PIL's result.
 type Case = (u32, u32, u32, String, String, Vec<u8>);
 
 #[test]
-fn evaluation_resizes_bit_for_bit_as_open_clip_does_with_pil() {
+fn the_evaluation_transform_matches_open_clips_bit_for_bit() {
     let fixture = include_str!("../../tests/fixtures/resize.json");
     let cases: Vec<Case> = serde_json::from_str(fixture).unwrap();
     for (width, height, side, mode, interpolation, expected) in cases {
@@ -38,7 +38,7 @@ fn evaluation_resizes_bit_for_bit_as_open_clip_does_with_pil() {
         let transform = Transform::eval(side, fit, filter);
         let mut out = vec![0; transform.output_len()];
         transform
-            .apply(&picture(width, height), &mut rng(), &mut out)
+            .apply(&test_image(width, height), &mut rng(), &mut out)
             .unwrap();
         let differing = out.iter().zip(&expected).filter(|(a, b)| a != b).count();
         assert_eq!(
@@ -49,7 +49,7 @@ fn evaluation_resizes_bit_for_bit_as_open_clip_does_with_pil() {
 }
 
 #[test]
-fn training_resizes_within_one_level_of_that() {
+fn the_training_transform_is_within_one_level_of_that() {
     let whole = RandomResizedCrop {
         scale: [1.0, 1.0],
         ratio: [1.0, 1.0],
@@ -63,7 +63,7 @@ fn training_resizes_within_one_level_of_that() {
         let fast = exact.clone().augmented(&augment);
         let [exact, fast] = [exact, fast].map(|transform| {
             let mut out = vec![0; transform.output_len()];
-            let image = picture(64, 64);
+            let image = test_image(64, 64);
             transform.apply(&image, &mut rng(), &mut out).unwrap();
             out
         });
@@ -79,9 +79,9 @@ fn training_resizes_within_one_level_of_that() {
 }
 
 #[test]
-fn a_very_oblong_image_needs_no_memory_for_what_is_cut_off() {
+fn a_very_oblong_image_needs_no_memory_for_its_cropped_parts() {
     let transform = Transform::eval(8, ResizeMode::Shortest, Interpolation::Bicubic);
-    for image in [picture(60_000, 1), picture(1, 60_000)] {
+    for image in [test_image(60_000, 1), test_image(1, 60_000)] {
         let mut out = vec![0; transform.output_len()];
         transform.apply(&image, &mut rng(), &mut out).unwrap();
         assert!(out.iter().any(|byte| *byte > 0));
@@ -115,7 +115,7 @@ fn random_crops_keep_to_their_scale_and_ratio() {
 }
 
 #[test]
-fn a_crop_that_never_fits_falls_back_to_the_centre() {
+fn a_crop_that_never_fits_falls_back_to_the_center() {
     let crop = RandomResizedCrop {
         scale: [1.0, 1.0],
         ratio: default_ratio(),
@@ -128,7 +128,7 @@ fn a_crop_that_never_fits_falls_back_to_the_centre() {
 }
 
 #[test]
-fn impossible_ranges_are_named() {
+fn problems_name_the_keys_of_impossible_ranges() {
     let crop = RandomResizedCrop {
         scale: [0.9, 1.5],
         ratio: [2.0, 1.0],
@@ -152,7 +152,7 @@ fn a_random_crop_is_a_square_of_the_resized_image() {
             let mut out = vec![0; transform.output_len()];
             let mut rng = stream(0, Purpose::Augment, 0, sample);
             transform.apply(&wide, &mut rng, &mut out).unwrap();
-            // Neighbours are a resized column apart wherever the square lies.
+            // Neighboring pixels are one resized column apart, wherever the square is.
             assert_eq!(out[3 * 4] - out[3 * 3], 8);
             out[0]
         })
@@ -161,7 +161,7 @@ fn a_random_crop_is_a_square_of_the_resized_image() {
 }
 
 #[test]
-fn a_jpeg_is_decoded_no_smaller_than_what_is_cut_out_of_it() {
+fn a_jpeg_is_decoded_no_smaller_than_its_crop_needs() {
     let whole = Transform::eval(224, ResizeMode::Shortest, Interpolation::Bicubic);
     let by = |size| whole.reduction(size, &mut rng());
     assert_eq!(by([4000, 3000]), 8);
@@ -169,7 +169,7 @@ fn a_jpeg_is_decoded_no_smaller_than_what_is_cut_out_of_it() {
     assert_eq!((by([512, 448]), by([447, 448])), (2, 1));
     let padded = Transform::eval(224, ResizeMode::Longest(0), Interpolation::Bicubic);
     assert_eq!(padded.reduction([2000, 100], &mut rng()), 8);
-    // A small cut needs all of a large image's pixels.
+    // A small crop needs all pixels of a large image.
     let zoomed = whole.augmented(&Augment {
         random_resized_crop: Some(RandomResizedCrop {
             scale: [0.01, 0.01],
@@ -181,7 +181,7 @@ fn a_jpeg_is_decoded_no_smaller_than_what_is_cut_out_of_it() {
 }
 
 #[test]
-fn a_cut_is_the_same_part_of_a_smaller_image() {
+fn a_scaled_area_is_the_same_part_of_a_smaller_image() {
     let area = Area {
         left: 80,
         top: 8,

@@ -1,4 +1,4 @@
-//! Why a model could not be opened, or an image or a text not be encoded.
+//! Errors of opening a model, and of encoding images or texts.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use couplet_data::{SampleError, TokenizerError};
 use couplet_model::{FolderError, PreprocessError};
 
-/// A model whose tokenizer is not on disk takes images only.
+/// The model's tokenizer is not on disk, so the model can only encode images.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error(
-    "the model's tokenizer, {name}, is missing: put its tokenizer.json next to the model's config"
+    "the model's tokenizer, {name}, is missing; put its tokenizer.json next to the model's config"
 )]
 pub struct MissingTokenizer {
     pub(super) name: String,
@@ -28,7 +28,9 @@ pub enum OpenError {
     Preprocess(#[from] PreprocessError),
     #[error("`preprocess.{key}` {message}")]
     UnsoundPreprocess { key: &'static str, message: String },
-    #[error("the tokenizer has {tokenizer} ids, but the text tower's vocabulary is {vocab_size}")]
+    #[error(
+        "the tokenizer has {tokenizer} tokens, but the text tower's vocabulary has {vocab_size}"
+    )]
     Vocabulary { tokenizer: usize, vocab_size: usize },
 }
 
@@ -39,7 +41,7 @@ pub enum ImageError {
     Io { path: PathBuf, source: io::Error },
     #[error(
         "{}: {}: {}; expected a JPEG, PNG, WebP, GIF, BMP or TIFF image",
-        path.display(), fault.cause, fault.detail
+        path.display(), error.cause, error.detail
     )]
-    Unusable { path: PathBuf, fault: SampleError },
+    Unusable { path: PathBuf, error: SampleError },
 }

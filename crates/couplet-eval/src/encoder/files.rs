@@ -1,4 +1,4 @@
-//! The files of a run and of a checkpoint that say which model to open.
+//! The files of runs and checkpoints that determine which model to open.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,17 +8,17 @@ use couplet_model::{ClassifierHead, FolderError};
 
 use super::error::OpenError;
 
-/// A run's pointers to its checkpoints, the preferred one first.
+/// Files in a run's folder that name one of its checkpoints, in order of preference.
 const POINTERS: [&str; 2] = ["best", "latest"];
 
-/// Averaged weights, next to a checkpoint's own.
+/// EMA weights, next to a checkpoint's own weights.
 pub const EMA_WEIGHTS_FILE: &str = "open_clip_model_ema.safetensors";
 
-/// A fine-tuned model's classifier, next to its weights, and that of averaged weights.
+/// A fine-tuned model's head, next to its weights, and the head of the EMA weights.
 pub const HEAD_FILE: &str = "head.safetensors";
 pub const EMA_HEAD_FILE: &str = "head_ema.safetensors";
 
-/// Names which of a checkpoint's weights its evaluations used, where there are two.
+/// Names the weights that a checkpoint was evaluated with, if it has more than one file of weights.
 pub const EVAL_WEIGHTS_FILE: &str = "eval_weights";
 
 /// The classification head of a fine-tuned model.
@@ -28,11 +28,11 @@ pub struct Head {
     pub class_names: Vec<String>,
 }
 
-/// What `path` stands for: a run's folder for one of its checkpoints, anything else for
-/// itself.
+/// The model at a path: the preferred checkpoint of a run's folder, and of a checkpoint the weights it
+/// was evaluated with; any other path is returned unchanged.
 ///
 /// # Errors
-/// If a run's pointer cannot be read.
+/// If one of the files that name a checkpoint or its weights cannot be read.
 pub fn find_model(path: &Path) -> Result<PathBuf, OpenError> {
     let mut path = path.to_path_buf();
     for pointer in POINTERS {
@@ -48,21 +48,21 @@ pub fn find_model(path: &Path) -> Result<PathBuf, OpenError> {
             break;
         }
     }
-    let named = path.join(EVAL_WEIGHTS_FILE);
-    if !named.is_file() {
+    let eval_weights_file = path.join(EVAL_WEIGHTS_FILE);
+    if !eval_weights_file.is_file() {
         return Ok(path);
     }
-    let name = fs::read_to_string(&named).map_err(|source| OpenError::Io {
-        path: named,
+    let name = fs::read_to_string(&eval_weights_file).map_err(|source| OpenError::Io {
+        path: eval_weights_file,
         source,
     })?;
     Ok(path.join(name.trim()))
 }
 
-/// The classifier that belongs to a file of weights, if it has one.
+/// The head that belongs to a file of weights, if there is one.
 pub(super) fn head_of(weights: &Path, device: &Device) -> Result<Option<Head>, FolderError> {
-    let is_average = weights.file_name() == Some(EMA_WEIGHTS_FILE.as_ref());
-    let name = if is_average { EMA_HEAD_FILE } else { HEAD_FILE };
+    let is_ema = weights.file_name() == Some(EMA_WEIGHTS_FILE.as_ref());
+    let name = if is_ema { EMA_HEAD_FILE } else { HEAD_FILE };
     let path = weights.with_file_name(name);
     if !path.is_file() {
         return Ok(None);

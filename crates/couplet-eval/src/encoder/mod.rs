@@ -1,4 +1,4 @@
-//! The one place that joins model, transform and tokenizer.
+//! Joins model, transform and tokenizer; the only place that does.
 
 mod error;
 mod files;
@@ -21,10 +21,10 @@ use files::head_of;
 pub use files::{EMA_HEAD_FILE, EMA_WEIGHTS_FILE, EVAL_WEIGHTS_FILE, HEAD_FILE, Head, find_model};
 pub use tokens::{open_tokenizer, token_options};
 
-/// Texts whose features are computed at once.
+/// Texts that are encoded at once.
 const TEXT_BATCH: usize = 256;
 
-/// A model that takes images and text.
+/// A model that encodes images and texts.
 #[derive(Debug, Clone)]
 pub struct Encoder {
     model: Clip,
@@ -35,21 +35,20 @@ pub struct Encoder {
     head: Option<Head>,
 }
 
-/// How a model is opened, besides its path.
+/// Options for opening a model.
 #[derive(Debug, Clone, Default)]
 pub struct OpenOptions {
-    /// For weights that do not say which architecture they are of: a preset's name or an
-    /// open_clip config file.
+    /// A preset's name or an open_clip config file, for weights that do not name their architecture.
     pub arch: Option<String>,
-    /// Keys and values that replace those of the model's preprocessing.
+    /// Keys and values that override those of the model's preprocessing.
     pub preprocess: Vec<(String, String)>,
 }
 
 impl Encoder {
-    /// Joins a model with the transform that its specs call for, and a tokenizer.
+    /// Joins a model with a tokenizer and the transform that its specs describe.
     ///
     /// # Errors
-    /// If the tokenizer has ids that the model does not know.
+    /// If the tokenizer has more ids than the model's vocabulary.
     ///
     /// # Panics
     /// If the image size does not fit in 32 bits.
@@ -70,8 +69,8 @@ impl Encoder {
         })
     }
 
-    /// Opens a run's folder (its best checkpoint, else its latest), a checkpoint, an
-    /// open_clip or Hugging Face folder, or a file of weights.
+    /// Opens a run's folder (its best checkpoint, else its latest), a checkpoint, an open_clip or
+    /// Hugging Face folder, or a file of weights.
     ///
     /// ```no_run
     /// use burn::tensor::Device;
@@ -90,10 +89,10 @@ impl Encoder {
         Self::open_with(path, &OpenOptions::default(), device)
     }
 
-    /// As [`Self::open`], with what the files do not say or say otherwise.
+    /// As [`Self::open`], with options that complete or override what the files say.
     ///
     /// # Errors
-    /// As [`Self::open`]; and if an option does not fit.
+    /// As [`Self::open`], and if an option is invalid.
     pub fn open_with(
         path: &Path,
         options: &OpenOptions,
@@ -128,7 +127,7 @@ impl Encoder {
         })
     }
 
-    /// The same encoder with a classifier.
+    /// Adds a classification head.
     #[must_use]
     pub fn with_head(mut self, head: Head) -> Self {
         self.head = Some(head);
@@ -140,22 +139,22 @@ impl Encoder {
         self.head.as_ref()
     }
 
-    /// The model itself.
+    /// The model.
     pub fn model(&self) -> &Clip {
         &self.model
     }
 
-    /// Its architecture.
+    /// The model's architecture.
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
     }
 
-    /// What images go through before the model sees them.
+    /// The preprocessing of images.
     pub fn preprocess(&self) -> &PreprocessSpec {
         &self.preprocess
     }
 
-    /// How texts become ids.
+    /// How texts are tokenized.
     ///
     /// # Errors
     /// If the model's tokenizer is not on disk.
@@ -163,16 +162,16 @@ impl Encoder {
         self.tokens.as_ref().map_err(Clone::clone)
     }
 
-    /// The transform that images need before [`Self::encode_pixels`].
+    /// The transform of images that [`Self::encode_pixels`] expects.
     pub fn transform(&self) -> &Transform {
         &self.transform
     }
 
-    /// - paths: image files.
-    /// - returns image features `[images, embed_dim]`, L2-normalised.
+    /// Encodes image files.
+    /// - returns image features `[images, embed_dim]`, L2-normalized.
     ///
     /// # Errors
-    /// If a file cannot be read or holds no image.
+    /// If a file cannot be read or is not an image.
     ///
     /// # Panics
     /// If `paths` is empty.
@@ -183,7 +182,7 @@ impl Encoder {
         Ok(l2_normalize(self.encode_images_raw(paths)?))
     }
 
-    /// As [`Self::encode_images`], not L2-normalised.
+    /// As [`Self::encode_images`], without L2 normalization.
     ///
     /// # Errors
     /// As [`Self::encode_images`].
@@ -207,23 +206,23 @@ impl Encoder {
             path: path.to_path_buf(),
             source,
         })?;
-        let picture = ImageData::Encoded(bytes);
-        labelled::prepare(picture, &self.transform, DEFAULT_MAX_IMAGE_PIXELS).map_err(|fault| {
+        let data = ImageData::Encoded(bytes);
+        labelled::prepare(data, &self.transform, DEFAULT_MAX_IMAGE_PIXELS).map_err(|error| {
             ImageError::Unusable {
                 path: path.to_path_buf(),
-                fault,
+                error,
             }
         })
     }
 
-    /// - pixels: `[batch, image_size, image_size, 3]`, 8-bit RGB as [`Self::transform`]
-    ///   leaves them.
-    /// - returns image features `[batch, embed_dim]`, L2-normalised.
+    /// Encodes transformed images.
+    /// - pixels: `[batch, image_size, image_size, 3]`, 8-bit RGB, as [`Self::transform`] outputs them.
+    /// - returns image features `[batch, embed_dim]`, L2-normalized.
     pub fn encode_pixels(&self, pixels: Vec<u8>) -> Tensor<2> {
         l2_normalize(self.encode_pixels_raw(pixels))
     }
 
-    /// As [`Self::encode_pixels`], not L2-normalised.
+    /// As [`Self::encode_pixels`], without L2 normalization.
     pub fn encode_pixels_raw(&self, pixels: Vec<u8>) -> Tensor<2> {
         self.model.encode_image(batch::images(
             pixels,
@@ -234,8 +233,9 @@ impl Encoder {
         ))
     }
 
-    /// - ids: `[texts, length]`, rows first.
-    /// - returns text features `[texts, embed_dim]`, not normalised.
+    /// Encodes token ids.
+    /// - ids: `[texts, length]`, row-major.
+    /// - returns text features `[texts, embed_dim]`, not normalized.
     ///
     /// # Panics
     /// If `ids` does not hold a whole number of rows.
@@ -243,7 +243,8 @@ impl Encoder {
         (self.model).encode_text(batch::tokens(ids, length, &self.model.device()))
     }
 
-    /// - returns text features `[texts, embed_dim]`, L2-normalised.
+    /// Encodes texts.
+    /// - returns text features `[texts, embed_dim]`, L2-normalized.
     ///
     /// # Errors
     /// If the model's tokenizer is not on disk.
@@ -257,7 +258,7 @@ impl Encoder {
         Ok(l2_normalize(self.encode_texts_raw(texts)?))
     }
 
-    /// As [`Self::encode_texts`], not L2-normalised.
+    /// As [`Self::encode_texts`], without L2 normalization.
     ///
     /// # Errors
     /// As [`Self::encode_texts`].
@@ -281,12 +282,13 @@ impl Encoder {
     }
 }
 
-/// From any image to the square that a model of this spec takes, as in evaluation.
+/// The evaluation transform of a model: from images of any size to its square input.
 ///
 /// # Panics
 /// If the image size does not fit in 32 bits.
 pub fn eval_transform(spec: &ModelSpec, preprocess: &PreprocessSpec) -> Transform {
-    let image_size = u32::try_from(spec.image.image_size()).expect("a sound image size");
+    let image_size =
+        u32::try_from(spec.image.image_size()).expect("the image size fits in 32 bits");
     let fit = match preprocess.resize_mode {
         ResizeMode::Shortest => couplet_data::ResizeMode::Shortest,
         ResizeMode::Longest => couplet_data::ResizeMode::Longest(preprocess.fill_color),

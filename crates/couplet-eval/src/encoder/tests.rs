@@ -27,7 +27,7 @@ fn a_runs_folder_opens_at_its_best_checkpoint() {
 }
 
 #[test]
-fn a_folder_without_a_model_says_what_may_stand_there() {
+fn the_error_for_a_folder_without_a_model_names_the_expected_files() {
     let folder = tempfile::tempdir().unwrap();
     let error = Encoder::open(folder.path(), &Device::flex())
         .unwrap_err()

@@ -1,4 +1,4 @@
-//! How a model's texts become ids.
+//! Tokenization of a model's texts.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use couplet_model::{ModelSpec, TokenizerSpec};
 
 use super::error::{MissingTokenizer, OpenError};
 
-/// How a text tower of this spec takes a tokenizer's ids.
+/// How the text tower of this spec expects a tokenizer's ids.
 ///
 /// # Errors
-/// If the tokenizer has ids that the tower does not know.
+/// If the tokenizer has more ids than the tower's vocabulary.
 pub fn token_options(
     spec: &ModelSpec,
     tokenizer: Arc<Tokenizer>,
@@ -23,7 +23,7 @@ pub fn token_options(
             vocab_size: text.vocab_size,
         });
     }
-    // A tokenizer of Hugging Face pads with its own token, whatever the config says.
+    // A Hugging Face tokenizer pads with its own token, whatever the config says.
     let own = tokenizer.file().and_then(|_| tokenizer.pad_id());
     Ok(TokenOptions {
         pad_id: own.unwrap_or(text.pad_id),
@@ -33,10 +33,10 @@ pub fn token_options(
     })
 }
 
-/// Reads the tokenizer that a model names, if it is there.
+/// Opens the tokenizer that a model names. The inner error means that it is not on disk.
 ///
 /// # Errors
-/// If it is there and cannot be read.
+/// If it is on disk but cannot be read.
 pub fn open_tokenizer(
     spec: &TokenizerSpec,
 ) -> Result<Result<Arc<Tokenizer>, MissingTokenizer>, TokenizerError> {

@@ -1,7 +1,7 @@
-//! Logistic regression on frozen features, fitted by L-BFGS.
+//! Linear probe: logistic regression on frozen features, fitted with L-BFGS.
 //!
-//! Source: Radford et al. 2021, section 3.2 and appendix A.3; the objective is that of
-//! scikit-learn's `LogisticRegression(C=…)`.
+//! Source: Radford et al. 2021, section 3.2 and appendix A.3; the objective is that of scikit-learn's
+//! `LogisticRegression(C=…)`.
 
 mod objective;
 
@@ -12,56 +12,56 @@ use argmin::solver::linesearch::MoreThuenteLineSearch;
 use argmin::solver::quasinewton::LBFGS;
 use burn::tensor::{Tensor, TensorData};
 
-use objective::{Borrowed, Objective, ROWS, narrow};
+use objective::{Borrowed, Objective, ROWS, to_f32};
 
-/// Steps whose curvature L-BFGS remembers, as SciPy does.
+/// The number of past steps from which L-BFGS estimates the curvature, as in SciPy.
 const MEMORY: usize = 10;
-/// The line search's conditions, as SciPy's.
+/// Line search conditions, as in SciPy.
 const DECREASE: f64 = 1e-3;
 const CURVATURE: f64 = 0.9;
 const WIDTH: f64 = 0.1;
-/// The paper's sweep: from 1e-6 to 1e6 with this many steps.
+/// The paper's sweep: 96 steps from 1e-6 to 1e6.
 const SWEEP_STEPS: usize = 96;
 const SWEEP_RANGE: f64 = 6.0;
-/// The sweep begins with every sixteenth of them.
+/// The sweep starts with every sixteenth step.
 const FIRST_STRIDE: usize = 16;
-/// Every fifth image validates the sweep.
+/// Every fifth image is used for validation in the sweep.
 const VALIDATED: usize = 5;
 
-/// Features `[images, embed_dim]`, and a class for each.
+/// Features `[images, embed_dim]`, with a class for each image.
 #[derive(Debug, Clone)]
 pub struct LabelledFeatures {
     pub features: Tensor<2>,
     pub labels: Vec<usize>,
 }
 
-/// A fitted classifier: `features · weightsᵀ + intercept` are the classes' scores.
+/// A fitted classifier: the scores of the classes are `features · weightsᵀ + intercept`.
 #[derive(Debug, Clone)]
 pub struct LinearProbe {
-    /// `[classes, embed_dim]`, rows first.
+    /// `[classes, embed_dim]`, row-major.
     pub weights: Vec<f64>,
     pub intercept: Vec<f64>,
     pub embed_dim: usize,
-    /// The inverse strength of the regularisation.
+    /// The inverse strength of the regularization.
     pub c: f64,
-    /// Of the fit: mean loss plus regularisation, as scikit-learn minimises it divided by
-    /// the number of images.
+    /// The minimum found: mean loss plus regularization, which is scikit-learn's objective divided
+    /// by the number of images.
     pub objective: f64,
     pub iterations: u64,
-    /// Whether the search ended before its iterations did.
+    /// Whether the fit ended before the maximum number of iterations.
     pub converged: bool,
 }
 
-/// How long L-BFGS goes on.
+/// When L-BFGS stops.
 #[derive(Debug, Clone, Copy)]
 pub struct SolverOptions {
     pub max_iterations: u64,
-    /// Where no part of the gradient is larger the search ends, as scikit-learn's `tol`.
+    /// The fit ends when no component of the gradient is larger, as with scikit-learn's `tol`.
     pub tolerance: f64,
 }
 
 impl Default for SolverOptions {
-    /// scikit-learn's tolerance, and enough steps to get there.
+    /// scikit-learn's tolerance, and enough iterations to reach it.
     fn default() -> Self {
         Self {
             max_iterations: 1000,
@@ -71,9 +71,9 @@ impl Default for SolverOptions {
 }
 
 impl LinearProbe {
-    /// Fits multinomial logistic regression with an unregularised intercept. Of two classes
-    /// the weights are regularised as scikit-learn does with its single row of them.
-    /// - start: what the search begins with, zeros by default.
+    /// Fits multinomial logistic regression with an unregularized intercept. With two classes, the
+    /// weights are regularized as the single row of weights that scikit-learn has.
+    /// - start: the initial weights, zeros by default.
     ///
     /// # Panics
     /// If there are no images, a label is not below `classes`, or the device fails.
@@ -103,8 +103,8 @@ impl LinearProbe {
         let line_search = MoreThuenteLineSearch::new()
             .with_c(DECREASE, CURVATURE)
             .and_then(|line_search| line_search.with_width_tolerance(WIDTH))
-            .expect("the conditions are sound");
-        // The search is ended by the objective, which has the same measure as SciPy.
+            .expect("the conditions are valid");
+        // The objective ends the search, because its criterion is SciPy's.
         let solver = LBFGS::new(line_search, MEMORY)
             .with_tolerance_grad(0.0)
             .and_then(|solver| solver.with_tolerance_cost(0.0))
@@ -113,11 +113,11 @@ impl LinearProbe {
             .configure(|state| state.param(start.clone()).max_iters(search.max_iterations))
             .timer(false)
             .run();
-        // An error is the objective's end of the search at its very first step.
-        let (iterations, exhausted) = run.map_or((0, false), |run| {
+        // An error means that the objective ended the search at the very first step.
+        let (iterations, ran_out) = run.map_or((0, false), |run| {
             let reason = run.state().get_termination_status();
-            let exhausted = TerminationStatus::Terminated(TerminationReason::MaxItersReached);
-            (run.state().get_iter(), *reason == exhausted)
+            let ran_out = TerminationStatus::Terminated(TerminationReason::MaxItersReached);
+            (run.state().get_iter(), *reason == ran_out)
         });
         let (mut weights, value) = objective.take_result().unwrap_or_else(|| {
             let value = objective.evaluate(&start).0;
@@ -131,14 +131,14 @@ impl LinearProbe {
             c,
             objective: value,
             iterations,
-            converged: !exhausted,
+            converged: !ran_out,
         }
     }
 
-    /// Fits with the regularisation that does best on every fifth image, and then to all:
-    /// the paper's sweep over 96 steps from 1e-6 to 1e6, first every sixteenth, then ever
-    /// closer around the best.
-    /// - progress: called with each strength and its accuracy on the validation images.
+    /// Chooses the regularization by validation on every fifth image, then fits to all images. This
+    /// is the paper's sweep over 96 steps from 1e-6 to 1e6: first every sixteenth step, then with
+    /// smaller and smaller strides around the best one.
+    /// - progress: called with each value of `c` and its accuracy on the validation images.
     ///
     /// # Panics
     /// As [`Self::fit`].
@@ -157,7 +157,7 @@ impl LinearProbe {
                 if tried.iter().any(|(known, ..)| *known == step) {
                     continue;
                 }
-                // The nearest fit so far is the best place to begin.
+                // Starts from the fit with the nearest regularization.
                 let near = tried.iter().min_by_key(|(known, ..)| known.abs_diff(step));
                 let near = near.map(|(_, _, probe)| probe);
                 let probe = Self::fit(&fitted, classes, strength_at(step), search, near);
@@ -168,7 +168,7 @@ impl LinearProbe {
             let best = tried
                 .iter()
                 .max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
-            let (at, _, probe) = best.expect("the sweep begins with some");
+            let (at, _, probe) = best.expect("the sweep starts with several steps");
             stride /= 2;
             if stride == 0 {
                 return Self::fit(data, classes, strength_at(*at), search, Some(probe));
@@ -182,7 +182,7 @@ impl LinearProbe {
         }
     }
 
-    /// The classes' scores of each image, `[images][classes]`.
+    /// The scores of all images, `[images][classes]`, row-major.
     ///
     /// # Panics
     /// If the device fails.
@@ -197,7 +197,7 @@ impl LinearProbe {
             let some: Vec<f32> = some.try_to_vec().expect("scores are f32");
             let shifted = some.chunks_exact(classes).flat_map(|row| {
                 let pairs = row.iter().zip(&self.intercept);
-                pairs.map(|(score, shift)| narrow(f64::from(*score) + shift))
+                pairs.map(|(score, shift)| to_f32(f64::from(*score) + shift))
             });
             scores.extend(shifted);
         }
@@ -210,8 +210,8 @@ impl LinearProbe {
         let rows = scores.chunks_exact(self.intercept.len());
         let is_right = |(row, label): (&[f32], &usize)| {
             let before = &row[..*label];
-            let (own, behind) = (row[*label], &row[label + 1..]);
-            before.iter().all(|other| *other < own) && behind.iter().all(|other| *other <= own)
+            let (own, after) = (row[*label], &row[label + 1..]);
+            before.iter().all(|other| *other < own) && after.iter().all(|other| *other <= own)
         };
         let right = rows
             .zip(&data.labels)
@@ -221,7 +221,7 @@ impl LinearProbe {
     }
 
     fn weights_tensor(&self, like: &Tensor<2>) -> Tensor<2> {
-        let values: Vec<f32> = self.weights.iter().copied().map(narrow).collect();
+        let values: Vec<f32> = self.weights.iter().copied().map(to_f32).collect();
         let shape = [self.intercept.len(), self.embed_dim];
         Tensor::from_data(TensorData::new(values, shape), &like.device())
     }
@@ -233,7 +233,7 @@ fn strength_at(step: usize) -> f64 {
 }
 
 impl LabelledFeatures {
-    /// Every fifth image, and the others before it.
+    /// The training images, and every fifth image for validation.
     fn split(&self) -> (Self, Self) {
         let pick = |is_validated: bool| {
             let rows: Vec<usize> = (0..self.labels.len())

@@ -1,4 +1,4 @@
-//! What L-BFGS minimises: scikit-learn's objective, divided by the number of images.
+//! The function that L-BFGS minimizes: scikit-learn's objective, divided by the number of images.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -6,11 +6,11 @@ use argmin::core::{CostFunction, Error, Gradient};
 use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
-/// Rows whose logits exist at once.
+/// Rows whose logits are in memory at once.
 pub(super) const ROWS: usize = 4096;
 
-/// Mean cross-entropy plus half the squared weights times the strength. Parameters are the
-/// weights, rows first, and then the intercepts.
+/// Mean cross-entropy plus `strength` times half the squared weights. The parameters are the weights,
+/// row-major, followed by the intercepts.
 pub(super) struct Objective<'a> {
     /// `[images, embed_dim]`
     pub features: &'a Tensor<2>,
@@ -22,8 +22,8 @@ pub(super) struct Objective<'a> {
     pub memo: Mutex<Memo>,
 }
 
-/// The last place, whose gradient is asked for after its value; the best one; and the one
-/// where the gradient was small enough.
+/// The last point that was evaluated, because its gradient is asked for after its value; the best
+/// point; and the point at which the gradient was small enough.
 #[derive(Default)]
 pub(super) struct Memo {
     last: Option<(Vec<f64>, f64, Vec<f64>)>,
@@ -37,7 +37,7 @@ impl Objective<'_> {
         memo.end.take().or(memo.best.take())
     }
 
-    /// Ends the search where the gradient is small enough.
+    /// Ends the search if the gradient is small enough.
     fn gradient_at(&self, parameters: &[f64]) -> Result<Vec<f64>, Error> {
         let (value, gradient) = self.at(parameters, |value, gradient| (value, gradient.to_vec()));
         if gradient.iter().all(|part| part.abs() <= self.tolerance) {
@@ -69,7 +69,7 @@ impl Objective<'_> {
         let [images, embed_dim] = self.features.dims();
         let (weights, intercept) = parameters.split_at(self.classes * embed_dim);
         let device = self.features.device();
-        let narrowed: Vec<f32> = weights.iter().copied().map(narrow).collect();
+        let narrowed: Vec<f32> = weights.iter().copied().map(to_f32).collect();
         let matrix = TensorData::new(narrowed, [self.classes, embed_dim]);
         let matrix = Tensor::<2>::from_data(matrix, &device).transpose();
         let mut loss = 0.0;
@@ -114,11 +114,11 @@ impl Objective<'_> {
     clippy::cast_possible_truncation,
     reason = "f32 is what devices compute in"
 )]
-pub(super) fn narrow(value: f64) -> f32 {
+pub(super) fn to_f32(value: f64) -> f32 {
     value as f32
 }
 
-/// Turns a row of logits into probabilities less the truth.
+/// Replaces a row of logits by the probabilities minus the one-hot target.
 /// - returns the cross-entropy.
 fn residuals(row: &mut [f32], intercept: &[f64], label: usize) -> f64 {
     let logits: Vec<f64> = (row.iter().zip(intercept))
@@ -128,13 +128,13 @@ fn residuals(row: &mut [f32], intercept: &[f64], label: usize) -> f64 {
     let sum: f64 = logits.iter().map(|logit| (logit - most).exp()).sum();
     let log_sum = most + sum.ln();
     for (class, (value, logit)) in row.iter_mut().zip(&logits).enumerate() {
-        let truth = if class == label { 1.0 } else { 0.0 };
-        *value = narrow((logit - log_sum).exp() - truth);
+        let target = if class == label { 1.0 } else { 0.0 };
+        *value = to_f32((logit - log_sum).exp() - target);
     }
     log_sum - logits[label]
 }
 
-/// The search takes its problem by value, and the best place is asked for afterwards.
+/// The solver takes its problem by value, but the best point is read after the search.
 pub(super) struct Borrowed<'a, 'b>(pub &'a Objective<'b>);
 
 impl CostFunction for Borrowed<'_, '_> {

@@ -1,8 +1,8 @@
 use super::*;
 use burn::tensor::Device;
 
-/// Three overlapping clouds in the plane.
-fn clouds(images: u16) -> LabelledFeatures {
+/// Three overlapping clusters in the plane.
+fn clusters(images: u16) -> LabelledFeatures {
     let values = (0..images).flat_map(|at| {
         let angle = f32::from(at) * 2.399_963;
         let spread = 0.3 + f32::from(at * 7 % 11) / 11.0;
@@ -32,8 +32,8 @@ fn objective(data: &LabelledFeatures, classes: usize, strength: f64) -> Objectiv
 }
 
 #[test]
-fn gradients_are_slopes() {
-    let data = clouds(30);
+fn gradients_match_finite_differences() {
+    let data = clusters(30);
     let objective = objective(&data, 3, 0.1);
     let at: Vec<f64> = (0..9).map(|part| f64::from(part) * 0.1 - 0.3).collect();
     let (_, gradient) = objective.evaluate(&at);
@@ -53,8 +53,8 @@ fn gradients_are_slopes() {
 }
 
 #[test]
-fn a_fit_ends_where_nothing_gets_better() {
-    let data = clouds(300);
+fn a_fit_ends_where_the_gradient_is_small() {
+    let data = clusters(300);
     let search = SolverOptions {
         tolerance: 1e-5,
         ..SolverOptions::default()
@@ -71,11 +71,11 @@ fn a_fit_ends_where_nothing_gets_better() {
     assert!(probe.accuracy(&data) > 0.7);
 }
 
-/// With two classes, a row of weights and its opposite share what scikit-learn's single
-/// row has: the objective is its own.
+/// With two classes, a row of weights and its negative share what scikit-learn's single row has, so
+/// that the objective is the same.
 #[test]
-fn two_classes_are_regularised_as_one_row() {
-    let mut data = clouds(200);
+fn two_classes_are_regularized_as_one_row() {
+    let mut data = clusters(200);
     for label in &mut data.labels {
         *label = usize::from(*label == 0);
     }
@@ -90,10 +90,10 @@ fn two_classes_are_regularised_as_one_row() {
 
 #[test]
 fn the_sweep_ends_at_one_of_96_steps() {
-    let data = clouds(120);
+    let data = clusters(120);
     let mut tried = Vec::new();
     let probe = LinearProbe::sweep(&data, 3, SolverOptions::default(), |c, _| tried.push(c));
-    // Seven to begin with, and at most two at each of four strides.
+    // Seven to start with, and at most two for each of four strides.
     assert!((11..=15).contains(&tried.len()), "{tried:?}");
     assert!((tried[1] / tried[0] - 100.0).abs() < 1e-6);
     assert!(tried.contains(&probe.c));

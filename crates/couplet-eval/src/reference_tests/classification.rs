@@ -1,4 +1,4 @@
-//! Made by `tests/fixtures/make_classification.py`.
+//! Against `classification.json`, written by `tests/fixtures/make_classification.py`.
 
 use serde::Deserialize;
 
@@ -25,7 +25,7 @@ struct MultiLabel {
     name: String,
     classes: usize,
     scores_8ths: Vec<Vec<f32>>,
-    /// Of each image, 1 for each class that it shows.
+    /// For each image, 1 for each class that it shows and 0 for the others.
     truth: Vec<Vec<u8>>,
     metrics: Vec<Expected>,
     by_class: Vec<ClassExpected>,
@@ -80,8 +80,8 @@ fn mean_average_precision_is_that_of_clip_benchmark() {
     }
 }
 
-/// A class without images counts 0, as with both of them; scikit-learn takes equal scores
-/// at once, so it is met where none are.
+/// A class without images counts as 0, as in both references. scikit-learn treats equal scores as one
+/// threshold, so its value is compared only where there are none.
 #[test]
 fn average_precision_of_each_class_is_that_of_clip_benchmark_and_scikit_learn() {
     for case in fixture().multi_label {

@@ -1,4 +1,4 @@
-//! Made by `tests/fixtures/make_linear_probe.py`.
+//! Against `linear_probe.json`, written by `tests/fixtures/make_linear_probe.py`.
 
 use serde::Deserialize;
 
@@ -28,7 +28,7 @@ struct Expected {
 
 #[derive(Deserialize)]
 struct Fit {
-    /// `[classes, embed_dim]`; of two classes the second's alone.
+    /// `[classes, embed_dim]`; with two classes, only the second's row.
     coef: Vec<Vec<f64>>,
     intercept: Vec<f64>,
     loss_sum: f64,
@@ -36,14 +36,13 @@ struct Fit {
     iterations: u64,
 }
 
-/// How near the coefficients come to the optimum where no part of the gradient is above 1e-5,
-/// for each C. The objective's curvature along a weight may be as low as 1 / (C images), so the
-/// same gradient is further from the optimum where C is large; the largest differences that
-/// were seen are 1.1e-5, 2.3e-4 and 1.5e-3.
+/// How close coefficients are to the optimum when no component of the gradient is above 1e-5, for each
+/// C. The objective's curvature along a weight may be as low as 1 / (C images), so for large C the same
+/// gradient is further from the optimum. The largest differences measured are 1.1e-5, 2.3e-4 and 1.5e-3.
 const AT_OPTIMUM: [f64; 3] = [2e-5, 5e-4, 3e-3];
-/// The same between two fits with gradients up to 1e-4: 7.6e-4, 5.0e-4 and 9.8e-3 were seen.
+/// The same between two fits with gradients up to 1e-4; measured: 7.6e-4, 5.0e-4 and 9.8e-3.
 const AT_DEFAULT: [f64; 3] = [2e-3, 2e-3, 2e-2];
-/// Logits are computed in `f32`: the objective is off by up to 6e-9 where it was seen.
+/// Logits are computed in `f32`; the largest measured error of the objective is 6e-9.
 const OBJECTIVE_ROUNDING: f64 = 5e-8;
 
 fn cases() -> Vec<Case> {
@@ -66,8 +65,8 @@ impl Case {
     }
 }
 
-/// The largest difference of a weight or an intercept. scikit-learn has one row for two
-/// classes, which is the difference of ours.
+/// The largest difference of a weight or an intercept. For two classes scikit-learn has one row, which
+/// is the difference of our two.
 fn gap(probe: &LinearProbe, fit: &Fit) -> f64 {
     let rows: Vec<&[f64]> = probe.weights.chunks(probe.embed_dim).collect();
     let (weights, intercept) = match (fit.coef.len(), &rows[..]) {
@@ -95,7 +94,7 @@ fn gap(probe: &LinearProbe, fit: &Fit) -> f64 {
         .fold(0.0, f64::max)
 }
 
-/// The sum of the images' losses, in `f64` from the fitted weights.
+/// The sum of the images' losses, computed in `f64` from the fitted weights.
 fn loss_sum(probe: &LinearProbe, data: &Case) -> f64 {
     let loss = |(row, label): (&Vec<f32>, &usize)| {
         let logits: Vec<f64> = (probe.weights.chunks(probe.embed_dim).zip(&probe.intercept))
@@ -117,7 +116,7 @@ fn loss_sum(probe: &LinearProbe, data: &Case) -> f64 {
 }
 
 #[test]
-fn fits_to_the_end_have_the_coefficients_and_losses_of_scikit_learn() {
+fn converged_fits_have_the_coefficients_and_losses_of_scikit_learn() {
     let search = SolverOptions {
         max_iterations: 1000,
         tolerance: 1e-5,
@@ -131,15 +130,14 @@ fn fits_to_the_end_have_the_coefficients_and_losses_of_scikit_learn() {
             assert!(probe.converged && gap < within, "{what}: {gap}");
             let excess = probe.objective - expected.optimum.objective;
             assert!(excess.abs() < OBJECTIVE_ROUNDING, "{what}: {excess}");
-            // Changes with the coefficients themselves, not with their squares.
+            // The loss changes with the coefficients to first order, the objective only to second order.
             let excess = loss_sum(&probe, &case) - expected.optimum.loss_sum;
             assert!(excess.abs() < 1e-3, "{what}: {excess}");
         }
     }
 }
 
-/// Both end at the first step where no part of the gradient is above 1e-4, each by its own
-/// path.
+/// Both end at the first step where no component of the gradient is above 1e-4, but on different paths.
 #[test]
 fn fits_at_the_default_tolerance_end_near_scikit_learn() {
     for case in cases() {
@@ -192,9 +190,9 @@ fn accuracies_are_those_of_scikit_learn() {
     }
 }
 
-/// The first step's length is not SciPy's, so the paths differ by less than an iteration.
+/// The first step's length differs from SciPy's, so the paths differ by less than one iteration.
 #[test]
-fn a_fit_that_runs_out_of_iterations_is_as_far_as_scikit_learn() {
+fn a_fit_that_runs_out_of_iterations_is_as_far_as_scikit_learns() {
     let search = SolverOptions {
         max_iterations: 3,
         ..SolverOptions::default()
@@ -219,10 +217,10 @@ fn a_fit_that_runs_out_of_iterations_is_as_far_as_scikit_learn() {
     }
 }
 
-/// scikit-learn knows the classes of the training images only. Here a class that none of them
-/// has keeps a row of weights, and its intercept falls until it takes no image.
+/// scikit-learn only knows the classes of the training images. Here, a class without training images
+/// has a row of weights, and its intercept decreases until no image is classified as it.
 #[test]
-fn a_class_without_training_images_leaves_the_others_as_scikit_learn_has_them() {
+fn a_class_without_training_images_does_not_change_the_others() {
     let search = SolverOptions {
         max_iterations: 1000,
         tolerance: 1e-5,
@@ -231,7 +229,7 @@ fn a_class_without_training_images_leaves_the_others_as_scikit_learn_has_them() 
         let train = case.train();
         for (expected, within) in case.fits.iter().zip(AT_OPTIMUM) {
             let probe = LinearProbe::fit(&train, case.classes + 1, expected.c, search, None);
-            // Intercepts differ by a constant, which no probability depends on.
+            // Intercepts may differ by a constant, on which no probability depends.
             let coef = expected.optimum.coef.iter().flatten();
             let pairs = probe.weights.iter().zip(coef);
             let gap = pairs.map(|(ours, theirs)| (ours - theirs).abs());
@@ -247,7 +245,7 @@ fn a_class_without_training_images_leaves_the_others_as_scikit_learn_has_them() 
             };
             assert!(
                 !rows.any(is_last),
-                "{what}: an image is taken for the empty class"
+                "{what}: an image is classified as the empty class"
             );
         }
     }

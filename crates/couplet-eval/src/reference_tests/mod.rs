@@ -1,5 +1,5 @@
-//! Evaluation's numbers against those of scikit-learn and CLIP_benchmark, which the scripts of
-//! `tests/fixtures/` wrote down.
+//! Evaluation metrics against the values of scikit-learn and CLIP_benchmark, as written by the
+//! scripts in `tests/fixtures/`.
 
 mod classification;
 mod linear_probe;
@@ -14,33 +14,33 @@ const SINGLE_PRECISION: f64 = 1e-6;
 /// NumPy and this crate compute a metric from counts in `f64`.
 const DOUBLE_PRECISION: f64 = 1e-12;
 
-/// One metric by CLIP_benchmark, and by three orders of equal scores.
+/// A metric's value by CLIP_benchmark, and for three ways of ordering equal scores.
 #[derive(Debug, Deserialize)]
 struct Expected {
     metric: String,
-    /// `None` where CLIP_benchmark has no such metric.
+    /// `None` if CLIP_benchmark does not have the metric.
     clip_benchmark: Option<f64>,
-    /// Equal scores in the order of their indices.
+    /// Equal scores are ordered by index.
     first_index: f64,
-    /// What is wanted comes behind all that scores as high.
+    /// The right answer comes after all candidates with the same score.
     pessimistic: f64,
-    /// What is wanted comes before all that scores as high.
+    /// The right answer comes before all candidates with the same score.
     optimistic: f64,
 }
 
 impl Expected {
-    /// `torch.topk` and `torch.sort` do not say which of equal scores comes first. Where that
-    /// makes no difference, CLIP_benchmark's value must be met; else this crate promises the
-    /// order of indices, and a value within the bounds that hold for any order.
-    /// - ours: the metric's value by this crate.
-    /// - reference: by CLIP_benchmark, over the same queries.
+    /// `torch.topk` and `torch.sort` do not specify the order of equal scores. Where the order
+    /// makes no difference, the value must be CLIP_benchmark's; otherwise it must be that of
+    /// ordering by index, within the bounds over all orders.
+    /// - ours: this crate's value of the metric.
+    /// - reference: CLIP_benchmark's value, over the same queries.
     fn check(&self, ours: f64, reference: Option<f64>) {
         let close = |a: f64, b: f64, tolerance: f64| (a - b).abs() <= tolerance;
         assert!(
             close(ours, self.first_index, DOUBLE_PRECISION),
             "{ours} for {self:?}"
         );
-        // Of a median rank the pessimistic value is the larger one.
+        // For a median rank, the pessimistic value is the larger one.
         let low = self.pessimistic.min(self.optimistic);
         let high = self.pessimistic.max(self.optimistic);
         let bounds = low - DOUBLE_PRECISION..=high + DOUBLE_PRECISION;
@@ -60,7 +60,7 @@ impl Expected {
     }
 }
 
-/// Features that a fixture has as integers: all of them divided by `unit`.
+/// Features that are stored in a fixture as integers, divided by `unit`.
 fn features(rows: &[Vec<f32>], unit: f32) -> Tensor<2> {
     let shape = [rows.len(), rows[0].len()];
     let data = TensorData::new(rows.concat(), shape);

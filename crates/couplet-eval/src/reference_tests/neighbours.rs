@@ -1,4 +1,4 @@
-//! Made by `tests/fixtures/make_neighbours.py`.
+//! Against `neighbours.json`, written by `tests/fixtures/make_neighbours.py`.
 
 use couplet_model::l2_normalize;
 use serde::Deserialize;

@@ -1,4 +1,4 @@
-//! Made by `tests/fixtures/make_retrieval.py`.
+//! Against `retrieval.json`, written by `tests/fixtures/make_retrieval.py`.
 
 use couplet_model::l2_normalize;
 use serde::Deserialize;
@@ -17,8 +17,8 @@ struct Case {
     metrics: Vec<Expected>,
 }
 
-/// CLIP_benchmark counts an image without captions as one whose captions are not found; here
-/// it counts nowhere, so its share is of fewer images.
+/// CLIP_benchmark counts an image without captions as a failed query; here it is not counted, so that
+/// recalls are fractions of fewer images.
 #[expect(clippy::cast_precision_loss, reason = "a few images")]
 #[test]
 fn recalls_are_those_of_clip_benchmark() {

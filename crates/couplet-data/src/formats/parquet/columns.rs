@@ -9,18 +9,18 @@ use super::file::ParquetFiles;
 use super::values::{is_text_column, list_of, text_of};
 use crate::formats::error::DataError;
 
-/// The column next to the images.
+/// The values of the column next to the images.
 pub(crate) enum Column {
     Numbers(Vec<usize>),
-    /// One text a row, or several.
+    /// One or more texts per row.
     Texts(Vec<Vec<String>>),
 }
 
 impl ParquetFiles {
-    /// The whole column next to the images.
+    /// Reads the whole column next to the images, over all files.
     ///
     /// # Errors
-    /// If it cannot be read, or holds neither numbers nor texts.
+    /// If it cannot be read, or its type is neither a number nor text.
     pub fn column(&self) -> Result<Column, DataError> {
         let (mut numbers, mut texts) = (Vec::new(), Vec::new());
         for file in &self.0 {
@@ -39,19 +39,19 @@ impl ParquetFiles {
             (true, false) => Ok(Column::Texts(texts)),
             _ => Err(DataError::key(
                 "files",
-                "the labels are texts in some files, numbers in others",
+                "the labels are text in some files and numbers in others; use one type",
             )),
         }
     }
 
-    /// The names of a column's classes as Hugging Face notes them in a file.
+    /// The names of a column's classes, as Hugging Face stores them in a file's metadata.
     pub fn class_names(&self, column: &str) -> Option<Vec<String>> {
         let noted = |note: &str| names_of(note, column);
         (self.0.iter()).find_map(|file| file.note("huggingface").and_then(noted))
     }
 }
 
-/// The texts in a row: one, or those of a list; nulls are none.
+/// The texts in a row: one, or those of a list, without nulls.
 pub(crate) fn texts_of(column: &ArrayRef, row: usize) -> Vec<String> {
     let one = column.slice(row, 1);
     match list_of(&one) {
@@ -80,14 +80,14 @@ fn numbers_of(column: &ArrayRef, kind: &DataType) -> Result<Vec<usize>, String> 
         DataType::UInt16 => numbers!(UInt16Type),
         _ => {
             return Err(format!(
-                "labels of the type {kind}; numbers or texts are read"
+                "the labels are of type {kind}; use integers or text"
             ));
         }
     };
     numbers.ok_or_else(|| "a label is null or below 0".to_string())
 }
 
-/// The names of a column's classes in Hugging Face's note of its features.
+/// The names of a column's classes in the metadata that Hugging Face writes.
 fn names_of(note: &str, column: &str) -> Option<Vec<String>> {
     let note: serde_json::Value = serde_json::from_str(note).ok()?;
     let names = note

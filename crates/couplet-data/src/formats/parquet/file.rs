@@ -1,5 +1,5 @@
-//! Parquet files with a column of images and another one: each row read on its own, for which the page
-//! that holds it is decompressed, or row groups from front to back.
+//! Parquet files with a column of images and one other column. A row can be read on its own, which
+//! decompresses the page that holds it; a row group can be read from front to back.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -18,14 +18,14 @@ use crate::formats::error::DataError;
 use crate::formats::image_files::ImagePaths;
 use crate::sample::{SampleError, SkipCause};
 
-/// Bytes of a row group's images above which its rows are not read at random: decoding so large a
-/// page takes about as long as decoding the image.
+/// Bytes of images in a row group above which its rows are not read at random: decoding such a
+/// large page takes about as long as decoding the image.
 const MAX_RANDOM_GROUP: i64 = 2 << 20;
 /// Rows that are decoded at once when a group is read from front to back.
 const ROWS: usize = 16;
 
-/// Which columns are read, each with the config key that names it, and where relative image paths
-/// start from.
+/// The two columns to read, each with the config key that names it, and the folder that relative
+/// image paths start from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ParquetColumns<'a> {
     pub image: (&'a str, &'a str),
@@ -33,7 +33,7 @@ pub(crate) struct ParquetColumns<'a> {
     pub root: Option<&'a Path>,
 }
 
-/// One file's rows.
+/// The rows of one file.
 pub(crate) struct ParquetFile {
     pub path: PathBuf,
     metadata: ArrowReaderMetadata,
@@ -44,12 +44,12 @@ pub(crate) struct ParquetFile {
     /// The type of the other column.
     pub value_type: DataType,
     paths: ImagePaths,
-    /// The number of its first row among those of all files.
+    /// The index of the file's first row among the rows of all files.
     pub first: usize,
     pub rows: usize,
 }
 
-/// The rows of several files, one after the other.
+/// The rows of several files, concatenated.
 pub(crate) struct ParquetFiles(pub Vec<ParquetFile>);
 
 impl ParquetFiles {
@@ -65,30 +65,30 @@ impl ParquetFiles {
         }
         let files = Self(files);
         if files.len() == 0 {
-            return Err(DataError::key("files", "the tables have no rows"));
+            return Err(DataError::key("files", "the files have no rows"));
         }
         Ok(files)
     }
 
-    /// Rows of all files.
+    /// The number of rows in all files.
     pub fn len(&self) -> usize {
         self.0.last().map_or(0, |last| last.first + last.rows)
     }
 
-    /// The file of a row.
+    /// The file that holds a row.
     pub fn find(&self, index: usize) -> &ParquetFile {
         let at = (self.0).partition_point(|file| file.first + file.rows <= index);
         &self.0[at]
     }
 
-    /// A row's file and its key there.
+    /// The file that holds a row, and the row's key in it.
     pub fn locate(&self, index: usize) -> (String, String) {
         let file = self.find(index);
         let row = index - file.first;
         (file.path.display().to_string(), format!("row {row}"))
     }
 
-    /// Whether reading rows at random would mostly decode others.
+    /// Whether reading rows at random would decode mostly other rows.
     pub fn has_large_groups(&self) -> bool {
         self.0.iter().any(ParquetFile::has_large_groups)
     }
@@ -98,7 +98,7 @@ impl ParquetFile {
     fn open(path: &Path, first: usize, columns: ParquetColumns) -> Result<Self, DataError> {
         let invalid = |message: String| DataError::invalid(path, message);
         let file = File::open(path).map_err(DataError::io(path))?;
-        // Arrow's own note of the types would bring dictionaries and views back.
+        // Arrow's own type metadata would bring back dictionary and view types.
         let options = ArrowReaderOptions::new()
             .with_page_index_policy(PageIndexPolicy::Optional)
             .with_skip_arrow_metadata(true);
@@ -118,7 +118,7 @@ impl ParquetFile {
         if !is_image_type(&image_type) {
             let (name, key) = columns.image;
             return Err(invalid(format!(
-                "the column `{name}` holds {image_type}, neither image files nor their paths; set {key}"
+                "the column `{name}` holds {image_type}, neither image bytes nor paths; set {key}"
             )));
         }
         let projection = ProjectionMask::roots(metadata.parquet_schema(), places);
@@ -136,7 +136,7 @@ impl ParquetFile {
         })
     }
 
-    /// What the file's writer noted under a key.
+    /// The value that the file's writer stored under a metadata key.
     pub fn note(&self, key: &str) -> Option<&str> {
         let notes = self
             .metadata
@@ -147,7 +147,7 @@ impl ParquetFile {
         note.value.as_deref()
     }
 
-    /// All rows of the other column.
+    /// Reads the whole other column, in batches.
     pub fn values(&self) -> Result<Vec<ArrayRef>, DataError> {
         let file = File::open(&self.path).map_err(DataError::io(&self.path))?;
         let columns =
@@ -164,14 +164,14 @@ impl ParquetFile {
         batches.map(column).collect()
     }
 
-    /// The bytes of a row's image.
-    /// - batch: rows of the two columns; at: which of them.
+    /// The bytes of an image.
+    /// - batch: rows of the two columns; at: the row's index in it.
     pub fn image(&self, batch: &RecordBatch, at: usize) -> Result<Vec<u8>, SampleError> {
         image_bytes(&cell(batch, &self.image_column, at)?, &self.paths)
     }
 
-    /// A row's other cell, as a column of one row.
-    /// - batch: rows of the two columns; at: which of them.
+    /// The other cell of a row, as an array of length 1.
+    /// - batch: rows of the two columns; at: the row's index in it.
     pub fn value(&self, batch: &RecordBatch, at: usize) -> Result<ArrayRef, SampleError> {
         cell(batch, &self.value_column, at)
     }
@@ -185,7 +185,7 @@ impl ParquetFile {
         usize::try_from(rows).unwrap_or(0)
     }
 
-    /// The row group of a row, and the row's number in it.
+    /// The row group that holds a row, and the row's index in it.
     pub fn place(&self, index: usize) -> (usize, usize) {
         let mut row = index - self.first;
         let mut group = 0;
@@ -196,7 +196,7 @@ impl ParquetFile {
         (group, row)
     }
 
-    /// Whether reading rows at random would mostly decode others.
+    /// Whether reading rows at random would decode mostly other rows.
     fn has_large_groups(&self) -> bool {
         self.metadata.metadata().row_groups().iter().any(|group| {
             let columns = group.columns().iter().enumerate();
@@ -207,7 +207,7 @@ impl ParquetFile {
         })
     }
 
-    /// Rows of a group from one on.
+    /// Reads `rows` rows of a group, after skipping `skip`.
     pub fn read(
         &self,
         group: usize,
@@ -216,7 +216,7 @@ impl ParquetFile {
     ) -> Result<ParquetRecordBatchReader, String> {
         let selection =
             RowSelection::from(vec![RowSelector::skip(skip), RowSelector::select(rows)]);
-        // A file of its own: clones of one share their position.
+        // Opened anew: clones of a file handle share their position.
         let file = File::open(&self.path).map_err(|error| error.to_string())?;
         ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
             .with_projection(self.projection.clone())
@@ -227,7 +227,7 @@ impl ParquetFile {
             .map_err(|error| error.to_string())
     }
 
-    /// The row's values of the two columns, by name.
+    /// Reads the two columns of one row.
     pub fn row(&self, index: usize) -> Result<RecordBatch, SampleError> {
         let unreadable =
             |error: &dyn std::fmt::Display| SampleError::new(SkipCause::Unreadable, error);

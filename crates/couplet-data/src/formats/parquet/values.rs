@@ -1,4 +1,4 @@
-//! Which types columns may have, and the values in a row.
+//! Supported column types, and the values in a row.
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
@@ -7,7 +7,7 @@ use arrow_schema::DataType;
 use crate::formats::image_files::{ImagePaths, read_image};
 use crate::sample::{SampleError, SkipCause};
 
-/// Whether a column may hold image files or their paths.
+/// Whether a column of this type may hold image bytes or paths.
 pub(crate) fn is_image_type(column: &DataType) -> bool {
     match column {
         DataType::Struct(parts) => (parts.iter()).any(|part| is_image_type(part.data_type())),
@@ -16,7 +16,7 @@ pub(crate) fn is_image_type(column: &DataType) -> bool {
     }
 }
 
-/// Whether a column may hold texts or lists of texts.
+/// Whether a column of this type may hold texts or lists of texts.
 pub(crate) fn is_text_column(column: &DataType) -> bool {
     match column {
         DataType::List(item) | DataType::LargeList(item) => is_text_type(item.data_type()),
@@ -31,7 +31,7 @@ fn is_text_type(column: &DataType) -> bool {
     )
 }
 
-/// The values of a list in the first row.
+/// The list in the first row; `None` if it is null or the column holds no lists.
 pub(crate) fn list_of(column: &ArrayRef) -> Option<ArrayRef> {
     if let Some(list) = column.as_list_opt::<i32>() {
         return list.is_valid(0).then(|| list.value(0));
@@ -40,7 +40,7 @@ pub(crate) fn list_of(column: &ArrayRef) -> Option<ArrayRef> {
     list.is_valid(0).then(|| list.value(0))
 }
 
-/// A text, if the column has texts and this one is not null.
+/// The text in a row; `None` if it is null or the column holds no text.
 pub(crate) fn text_of(column: &ArrayRef, at: usize) -> Option<String> {
     if column.is_null(at) {
         return None;
@@ -71,14 +71,14 @@ fn bytes_of(column: &ArrayRef) -> Option<Vec<u8>> {
         .map(|bytes| bytes.value(0).to_vec())
 }
 
-/// The bytes of the image file in the first row.
-/// - paths: how a path in the table becomes a file's.
+/// The bytes of the image in the first row.
+/// - paths: how to resolve paths in the table.
 pub(super) fn image_bytes(column: &ArrayRef, paths: &ImagePaths) -> Result<Vec<u8>, SampleError> {
     let missing = |what: &str| SampleError::new(SkipCause::MissingImage, what);
     if column.is_null(0) {
         return Err(missing("the image is null"));
     }
-    // Hugging Face's images: bytes, or else a path.
+    // Hugging Face's images hold bytes, or else a path.
     let parts = column.as_struct_opt();
     let part = |name: &str| parts.and_then(|parts| parts.column_by_name(name));
     let bytes = part("bytes").map_or_else(|| bytes_of(column), bytes_of);

@@ -1,4 +1,4 @@
-//! Where a shard's bytes are: in a file, or in an object store.
+//! Where a shard is stored: on disk or in an object store.
 
 use std::fmt;
 use std::fs::File;
@@ -11,15 +11,15 @@ mod remote;
 #[cfg(feature = "object-store")]
 pub(crate) use remote::{Object, Stores};
 
-/// Schemes of addresses in object stores.
+/// URL schemes of object stores.
 const SCHEMES: [&str; 8] = ["s3", "s3a", "gs", "az", "abfs", "abfss", "http", "https"];
-/// What a binary without the feature `object-store` says of addresses.
+/// The error about URLs in a build without the feature `object-store`.
 pub(crate) const NOT_BUILT: &str =
     "this binary was built without object stores; build it with `--features object-store`";
-/// What is read of a file at once.
+/// Bytes of a file that are read at once.
 const BUFFER: usize = 1 << 20;
 
-/// A file's path, or an object's address.
+/// A file's path, or an object's URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Location {
     File(PathBuf),
@@ -36,13 +36,13 @@ impl fmt::Display for Location {
     }
 }
 
-/// Whether a pattern is an address in an object store.
+/// Whether a pattern is a URL of an object store.
 pub(crate) fn is_url(pattern: &str) -> bool {
     let scheme = pattern.split_once("://").map(|(scheme, _)| scheme);
     scheme.is_some_and(|scheme| SCHEMES.contains(&scheme))
 }
 
-/// What is wrong with an address, as far as it can be said without asking the store.
+/// Checks a URL as far as possible without contacting the store.
 pub(crate) fn check(url: &str) -> Result<(), String> {
     if cfg!(not(feature = "object-store")) {
         return Err(format!("`{url}`: {NOT_BUILT}"));
@@ -56,11 +56,11 @@ pub(crate) fn check(url: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The addresses of objects that a pattern with `*` stands for, in the order of their names;
-/// any other address is itself.
+/// The URLs of the objects that match a pattern with `*`, sorted by name; any other URL is returned
+/// unchanged.
 pub(crate) fn find(url: String) -> Result<Vec<Location>, String> {
     check(&url)?;
-    // A question mark begins an address's query.
+    // A question mark begins a URL's query.
     if !url.contains('*') {
         return Ok(vec![Location::Url(url)]);
     }
@@ -74,7 +74,7 @@ pub(crate) fn find(url: String) -> Result<Vec<Location>, String> {
     Ok(found.into_iter().map(Location::Url).collect())
 }
 
-/// Bytes of a file from `offset` on.
+/// Opens a file for reading from `offset` on.
 pub(crate) fn open_file(path: &Path, offset: u64) -> io::Result<Box<dyn Read>> {
     let mut file = BufReader::with_capacity(BUFFER, File::open(path)?);
     file.seek(SeekFrom::Start(offset))?;
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_told_from_paths() {
+    fn urls_are_distinguished_from_paths() {
         assert!(is_url("s3://bucket/{0..3}.tar") && is_url("http://localhost/0.tar"));
         assert!(!is_url("data/0.tar") && !is_url("c://0.tar"));
     }

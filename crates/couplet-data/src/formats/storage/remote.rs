@@ -1,4 +1,4 @@
-//! Objects read in pieces ahead of their reader.
+//! Objects that are fetched in pieces, ahead of their reader.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -22,18 +22,18 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{Instant, sleep, timeout_at};
 use url::{Position, Url};
 
-/// Bytes that are asked for at once.
+/// Bytes per request.
 const PIECE: u64 = 4 << 20;
-/// Pieces that are on their way at once; one more waits for the reader.
+/// Pieces that are requested at once; one more waits for the reader.
 const AHEAD: usize = 2;
-/// Pauses between tries grow from the first to the last.
+/// The pause between retries doubles from the first to the last value.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LAST_PAUSE: Duration = Duration::from_secs(10);
-/// A connection on which nothing comes for so long is given up, and another one tried.
+/// A connection that receives nothing for this long is dropped, and the request retried.
 const SILENCE: &str = "15 seconds";
-/// Most that the first answer of all is waited for: somebody sits before it.
+/// The longest wait for a store's first answer: someone is waiting at the terminal.
 const FIRST_PATIENCE: Duration = Duration::from_secs(30);
-/// What settings for the stores begin with in the environment.
+/// Prefixes of the environment variables that configure the stores.
 const SETTINGS: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
@@ -45,7 +45,7 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
         .expect("the system gives threads for the object store's client")
 });
 
-/// Clients by server and bucket.
+/// Clients, one per server and bucket.
 pub(crate) struct Stores {
     clients: HashMap<String, Arc<dyn ObjectStore>>,
     patience: Duration,
@@ -60,7 +60,7 @@ pub(crate) struct Object {
 }
 
 impl Stores {
-    /// - patience: how long it is tried again while a server gives nothing.
+    /// - patience: how long to retry while a server sends nothing.
     pub fn new(patience: Duration) -> Self {
         Self {
             clients: HashMap::new(),
@@ -68,8 +68,8 @@ impl Stores {
         }
     }
 
-    /// Keys and endpoints come from the environment, under the names that the clouds' own
-    /// tools use.
+    /// The object at a URL. Credentials and endpoints come from the environment, under the names that
+    /// the clouds' own tools use.
     pub fn object(&mut self, url: &str) -> Result<Object, String> {
         let failed = |error: &dyn std::fmt::Display| format!("{url}: {error}");
         let url = Url::parse(url).map_err(|error| failed(&error))?;
@@ -98,13 +98,13 @@ fn connect(url: &Url) -> object_store::Result<Arc<dyn ObjectStore>> {
     if is_plain(url.as_str()) || settings.iter().any(|(_, value)| is_plain(value)) {
         settings.push(("allow_http".into(), "true".into()));
     }
-    // An answer may take as long as it needs while bytes come.
+    // A response may take any time as long as bytes arrive.
     settings.push(("read_timeout".into(), SILENCE.into()));
     settings.push(("timeout".into(), "1 day".into()));
     macro_rules! client {
         ($builder:ty, $url:expr) => {{
             let builder = <$builder>::new().with_url($url).with_retry(RetryConfig {
-                // It is tried again here, where it is known what has come already.
+                // Retried in this module, which knows the bytes that have already arrived.
                 max_retries: 0,
                 ..RetryConfig::default()
             });
@@ -126,7 +126,7 @@ fn connect(url: &Url) -> object_store::Result<Arc<dyn ObjectStore>> {
     }
 }
 
-/// The addresses that a pattern with `*` stands for, in the order of their names.
+/// The URLs that match a pattern with `*`, sorted by name.
 pub(super) fn list(pattern: &str) -> Result<Vec<String>, String> {
     let failed = |error: &dyn std::fmt::Display| format!("`{pattern}`: {error}");
     let glob = glob::Pattern::new(pattern).map_err(|error| failed(&error))?;
@@ -152,25 +152,25 @@ pub(super) fn list(pattern: &str) -> Result<Vec<String>, String> {
 }
 
 impl Object {
-    /// Whether it can be read.
+    /// Checks that the object can be read.
     pub fn check(&self) -> Result<(), String> {
         let patience = self.patience.min(FIRST_PATIENCE);
         let head = RUNTIME.block_on(retried(patience, || self.store.head(&self.path)));
         head.map(|_| ()).map_err(|error| as_io(error).to_string())
     }
 
-    /// Its length in bytes.
+    /// The object's length in bytes.
     pub fn len(&self) -> io::Result<u64> {
         RUNTIME.block_on(self.head()).map_err(as_io)
     }
 
-    /// Its bytes from `offset` on, fetched ahead of their reader.
+    /// Reads the object from `offset` on; bytes are fetched ahead of the reader.
     pub fn open(&self, offset: u64) -> Box<dyn Read> {
         let (sender, pieces) = channel(1);
         let object = self.clone();
         RUNTIME.spawn(async move {
             if let Err(error) = object.send_pieces(offset, &sender).await {
-                // Nobody may listen any more.
+                // The reader may be gone.
                 let _ = sender.send(Err(error)).await;
             }
         });
@@ -197,7 +197,7 @@ impl Object {
                 let _ = sender.send(Ok(whole)).await;
                 return Ok(());
             }
-            // What came before a failure is as good as any other bytes.
+            // Bytes that arrived before a failure are valid.
             let piece = Piece::Bytes(Cursor::new(bytes));
             if sender.send(Ok(piece)).await.is_err() {
                 return Ok(());
@@ -207,8 +207,8 @@ impl Object {
         Ok(())
     }
 
-    /// The bytes of a range, or its beginning and why there is no more. An answer that
-    /// breaks off is gone on with where it ended.
+    /// Fetches a range. Returns the bytes that arrived, and the error if there are fewer than asked for.
+    /// A response that breaks off is resumed where it ended.
     async fn piece(&self, range: Range<u64>) -> (Bytes, Result<(), Error>) {
         let mut bytes = BytesMut::new();
         let mut tries = Tries::new(self.patience);
@@ -242,7 +242,7 @@ impl Object {
         Ok(())
     }
 
-    /// All that a server has to give that cannot give a part, in a file without a name.
+    /// Downloads the object into an unnamed file, for servers without range requests.
     async fn whole(&self, offset: u64) -> io::Result<File> {
         let mut tries = Tries::new(self.patience);
         let mut furthest = 0;
@@ -270,8 +270,8 @@ impl Object {
     }
 }
 
-/// Without the store's kind before what it says, with what lies behind it: "connection
-/// refused" stands at the end of a chain.
+/// Converts an error without the store's name in front, and with its chain of causes: a text such as
+/// "connection refused" is the last of them.
 fn as_io(error: Error) -> io::Error {
     let Error::Generic { source, .. } = error else {
         return error.into();
@@ -295,7 +295,7 @@ fn generic(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error 
     }
 }
 
-/// Tries at a request since something came last.
+/// Attempts at a request since bytes last arrived.
 struct Tries {
     patience: Duration,
     end: Instant,
@@ -315,13 +315,13 @@ impl Tries {
         }
     }
 
-    /// Why there is no outcome at the end of all patience.
+    /// The error to return when time has run out.
     fn given_up(&mut self) -> Error {
         let last = self.last.take();
         last.unwrap_or_else(|| generic("the server does not answer"))
     }
 
-    /// Waits for the next try, if there is one.
+    /// Waits before the next attempt; returns the error if there is none.
     async fn again(&mut self, error: Error) -> Result<(), Error> {
         let Error::Generic { .. } = error else {
             return Err(error);
@@ -331,7 +331,7 @@ impl Tries {
             let patience = self.patience.as_secs();
             let (reason, tries) = (as_io(error), self.made);
             return Err(generic(format!(
-                "{reason}; given up after {tries} tries without a byte within {patience} s \
+                "{reason}; gave up after {tries} attempts without a byte within {patience} s \
                  (server_timeout)"
             )));
         }
@@ -342,7 +342,7 @@ impl Tries {
     }
 }
 
-/// Tries again, unless it is no use, until patience is at its end.
+/// Retries a request until it succeeds, fails for good, or time runs out.
 async fn retried<T, F: Future<Output = Result<T, Error>>>(
     patience: Duration,
     request: impl Fn() -> F,
@@ -362,7 +362,7 @@ enum Piece {
     File(File),
 }
 
-/// Pieces as they come.
+/// Reads pieces in order, as they arrive.
 struct Pieces {
     pieces: Receiver<io::Result<Piece>>,
     piece: Piece,

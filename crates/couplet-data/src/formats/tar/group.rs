@@ -1,30 +1,30 @@
-//! Neighbouring members with one key, grouped into records as a shard is read.
+//! Groups consecutive members with the same key into records while a shard is read.
 
 use super::records::{Part, Wanted};
 use crate::formats::damage::Lost;
 
-/// What comes out of a shard that is read from front to back.
+/// An item of a shard that is read from front to back.
 pub(crate) enum TarItem {
     Record(ReadRecord),
     Loss(Loss),
 }
 
-/// A record's members, each with its bytes or why it has none; either may be missing.
+/// A record's members, each with its bytes or the error of reading it; either may be missing.
 pub(crate) struct ReadRecord {
     pub key: String,
     pub image: Option<Result<Vec<u8>, String>>,
     pub field: Option<Result<Vec<u8>, String>>,
-    /// Where the next record begins.
+    /// The byte at which the next record begins.
     pub next: u64,
 }
 
-/// What a shard's damage costs.
+/// A damaged part of a shard.
 pub(crate) struct Loss {
-    /// The member, or the byte.
+    /// The damaged member, or the byte at which the damage begins.
     pub key: String,
     pub message: String,
     pub lost: Lost,
-    /// Where reading goes on.
+    /// The byte at which reading continues.
     pub next: u64,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Group<'a> {
     give: &'a mut dyn FnMut(TarItem) -> bool,
     wanted: Wanted<'a>,
     open: Option<Open>,
-    /// Where the last whole member ends.
+    /// The byte at which the last complete member ends.
     pub end: u64,
 }
 
@@ -55,7 +55,7 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// Whether a member belongs to a record: its key, the part, and its extension.
+    /// The member's key, which part of the record it is, and its extension; `None` for other files.
     pub fn part(&self, path: &str) -> Option<(String, Part, String)> {
         let (key, part, extension) = self.wanted.part(path)?;
         Some((key.to_string(), part, extension))
@@ -89,7 +89,7 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
-    /// Gives the record that is complete.
+    /// Gives the open record, if there is one.
     pub fn flush(&mut self) -> Result<(), Stopped> {
         let Some(Open { mut record, .. }) = self.open.take() else {
             return Ok(());

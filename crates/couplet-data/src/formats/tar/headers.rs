@@ -1,14 +1,14 @@
-//! Headers of tar members, found again after damage.
+//! Finds the next tar header after damage.
 
 use std::io::{self, Read};
 
-/// Tar files are made of blocks of this size.
+/// The block size of tar files, in bytes.
 pub(super) const BLOCK: u64 = 512;
 const BLOCK_LEN: usize = 512;
 
-/// The next block that has a tar header's checksum, and where the bytes end if there is
-/// none.
-/// - start: where in the shard the bytes begin.
+/// Finds the next block with the checksum of a tar header.
+/// - start: the position of `bytes` in the shard.
+/// - returns the header's position, if there is one, and where reading ended.
 pub(super) fn next_header(mut bytes: impl Read, start: u64) -> io::Result<(Option<u64>, u64)> {
     let mut block = Vec::with_capacity(BLOCK_LEN);
     let mut at = start;
@@ -27,7 +27,7 @@ pub(super) fn next_header(mut bytes: impl Read, start: u64) -> io::Result<(Optio
     }
 }
 
-/// The sum of a header's bytes, its checksum's own taken as spaces. Source: POSIX ustar.
+/// The sum of a header's bytes, with its checksum field taken as spaces. Source: POSIX ustar.
 fn checksum(block: &[u8; BLOCK_LEN]) -> u32 {
     const FIELD: std::ops::Range<usize> = 148..156;
     let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();

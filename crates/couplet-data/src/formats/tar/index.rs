@@ -1,4 +1,4 @@
-//! Where a tar shard's members lie: read from its headers, or from an index beside it.
+//! An index of a tar shard's members, read from its headers or from a file next to the shard.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -9,28 +9,28 @@ use serde::{Deserialize, Serialize};
 use super::headers::{BLOCK, next_header};
 use crate::formats::damage::{Damage, Lost};
 
-/// Stands for a sample's key where no part of a shard can be had.
+/// The key of the skipped entry when nothing of a shard can be read.
 pub(crate) const WHOLE_SHARD: &str = "(all)";
-/// What is wrong with a shard that is whole and empty.
+/// The message for a valid but empty shard.
 pub(crate) const NO_FILES: &str = "the shard holds no files";
 pub(super) const CUT: &str = "the file ends inside this member";
 
 pub(super) fn header_damage(lost: u64) -> String {
-    format!("{lost} bytes are lost: a tar header is damaged")
+    format!("lost {lost} bytes: a tar header is damaged")
 }
 
-/// Where a member's bytes lie in its shard.
+/// The position of a member's bytes in its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Span {
     pub offset: u64,
     pub len: u64,
 }
 
-/// All files of a shard, in their order.
+/// The files of a shard, in order.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ShardIndex {
-    /// Bytes of the shard when it was indexed.
+    /// The shard's length in bytes when it was indexed.
     pub(super) shard_len: u64,
     pub members: Vec<(String, Span)>,
     pub damage: Vec<Damage>,
@@ -41,11 +41,11 @@ enum Ending {
     Whole,
     /// The file ends inside this member.
     Cut(String),
-    /// A block that should be a header is none.
+    /// A block that should be a header is not one.
     Broken,
 }
 
-/// Where a shard's index stands: `0000.tar.index.json` beside `0000.tar`.
+/// The path of a shard's index: `0000.tar.index.json` next to `0000.tar`.
 pub(super) fn index_path(shard: &Path) -> PathBuf {
     let mut name = shard.file_name().unwrap_or_default().to_os_string();
     name.push(".index.json");
@@ -53,8 +53,7 @@ pub(super) fn index_path(shard: &Path) -> PathBuf {
 }
 
 impl ShardIndex {
-    /// From the index beside the shard if there is one of a shard of this length, else from
-    /// the shard's headers.
+    /// Reads the index next to the shard if it is valid ([`Self::saved`]), else the shard's headers.
     pub fn open(shard: &Path) -> io::Result<Self> {
         let file = File::open(shard)?;
         match Self::saved(shard) {
@@ -63,8 +62,8 @@ impl ShardIndex {
         }
     }
 
-    /// The index beside the shard, if there is one of a shard of this length that has not
-    /// been written since.
+    /// Reads the index next to the shard; `None` if there is none, if the shard's length has changed,
+    /// or if the shard is newer than the index.
     pub fn saved(shard: &Path) -> Option<Self> {
         let (now, path) = (fs::metadata(shard).ok()?, index_path(shard));
         let indexed = fs::metadata(&path).ok()?.modified().ok()?;
@@ -73,21 +72,23 @@ impl ShardIndex {
         Some(saved).filter(|index| index.shard_len == now.len() && !is_newer)
     }
 
-    /// Reads a shard's headers and writes the index beside it.
+    /// Reads a shard's headers and writes the index next to it.
     pub fn write(shard: &Path) -> io::Result<Self> {
         let file = File::open(shard)?;
         let index = Self::scan(&file, file.metadata()?.len())?;
         if index.members.is_empty() {
-            return Err(io::Error::other("no tar file, or one without files in it"));
+            return Err(io::Error::other(
+                "not a tar file, or one that holds no files",
+            ));
         }
         let path = index_path(shard);
-        let beside = path.with_extension("new");
-        fs::write(&beside, serde_json::to_vec(&index)?)?;
-        fs::rename(&beside, &path)?;
+        let unfinished = path.with_extension("new");
+        fs::write(&unfinished, serde_json::to_vec(&index)?)?;
+        fs::rename(&unfinished, &path)?;
         Ok(index)
     }
 
-    /// Reads the headers. Behind damage it goes on with the next block that is one.
+    /// Reads the headers. After damage it continues at the next valid header.
     fn scan(file: &File, shard_len: u64) -> io::Result<Self> {
         let mut index = Self {
             shard_len,
@@ -98,7 +99,7 @@ impl ShardIndex {
             let (end, ending) = index.scan_from(file, start)?;
             match ending {
                 Ending::Whole => {
-                    // Blocks of zeros end a tar file; what follows them was cut off by them.
+                    // Blocks of zeros end a tar file; a header after them means that they are damage.
                     let mut rest = BufReader::new(file);
                     rest.seek(SeekFrom::Start(end))?;
                     let (Some(next), _) = next_header(rest, end)? else {
@@ -144,15 +145,15 @@ impl ShardIndex {
         });
     }
 
-    /// - returns where reading ended, and how.
+    /// - returns where reading ended, and why.
     fn scan_from(&mut self, file: &File, start: u64) -> io::Result<(u64, Ending)> {
         let mut reader = BufReader::new(file);
         reader.seek(SeekFrom::Start(start))?;
         let mut archive = tar::Archive::new(Tail { reader, start });
         let mut end = start;
-        // Positions that the archive tells count from where it began.
+        // The archive's positions are relative to `start`.
         for member in archive.entries_with_seek()? {
-            // What the archive says of an error quotes the damaged bytes.
+            // The archive's error quotes the damaged bytes, so it is dropped.
             let Ok(member) = member else {
                 return Ok((end, Ending::Broken));
             };
@@ -174,7 +175,7 @@ impl ShardIndex {
     }
 }
 
-/// A file from `start` on, as if it began there.
+/// A file seen from `start` on, as if it began there.
 struct Tail<'a> {
     reader: BufReader<&'a File>,
     start: u64,
@@ -226,11 +227,11 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_header_costs_its_own_member() {
+    fn a_broken_header_loses_only_its_own_member() {
         let folder = tempfile::tempdir().unwrap();
         let path = shard(folder.path(), 4);
         let mut bytes = fs::read(&path).unwrap();
-        // A header and two blocks for each file.
+        // Each file takes a header and two blocks.
         bytes[2 * 1536 + 20] ^= 0xff;
         fs::write(&path, &bytes).unwrap();
         let index = ShardIndex::open(&path).unwrap();
@@ -239,25 +240,25 @@ mod tests {
         assert_eq!(index.damage.len(), 1, "{index:?}");
         assert_eq!(index.damage[0].place, "byte 3072");
         assert!(
-            index.damage[0].message.starts_with("1536 bytes"),
+            index.damage[0].message.starts_with("lost 1536 bytes"),
             "{index:?}"
         );
     }
 
     #[test]
-    fn an_index_stands_for_the_headers_until_the_shard_changes() {
+    fn an_index_replaces_the_headers_until_the_shard_changes() {
         let folder = tempfile::tempdir().unwrap();
         let path = shard(folder.path(), 3);
         let written = ShardIndex::write(&path).unwrap();
         assert_eq!(written, ShardIndex::open(&path).unwrap());
         assert!(folder.path().join("0.tar.index.json").is_file());
-        // The headers are gone, the index is not.
+        // The headers are overwritten, the index is not.
         let len = fs::metadata(&path).unwrap().len();
         fs::write(&path, vec![7; usize::try_from(len).unwrap()]).unwrap();
         let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
         file.set_modified(std::time::UNIX_EPOCH).unwrap();
         assert_eq!(written, ShardIndex::open(&path).unwrap());
-        // Written after it was indexed, a shard of the same length is read again.
+        // A shard of the same length that is newer than its index is read again.
         let later = std::time::SystemTime::now() + std::time::Duration::from_mins(1);
         file.set_modified(later).unwrap();
         assert_ne!(written, ShardIndex::open(&path).unwrap());
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_shard_keeps_what_is_whole() {
+    fn a_truncated_shard_keeps_its_complete_members() {
         let folder = tempfile::tempdir().unwrap();
         let path = shard(folder.path(), 3);
         let file = fs::OpenOptions::new().write(true).open(&path).unwrap();

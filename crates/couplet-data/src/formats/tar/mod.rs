@@ -1,4 +1,4 @@
-//! Tar shards, as webdataset and CLIP_benchmark have them: the members of one record share a key.
+//! Tar shards, as webdataset and CLIP_benchmark write them: the members of a record share a key.
 
 pub(crate) mod group;
 mod headers;

@@ -1,4 +1,4 @@
-//! Reads a tar shard's members from front to back, past whatever is damaged.
+//! Reads a tar shard's members from front to back, continuing after damage.
 
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use super::records::Wanted;
 use crate::formats::damage::Lost;
 use crate::formats::storage;
 
-/// A longer member is not read into memory.
+/// Longer members are not read into memory.
 const MAX_MEMBER_BYTES: u64 = 512 << 20;
 
-/// A shard where it is.
+/// A shard on disk or in an object store.
 #[derive(Debug)]
 pub(crate) enum Shard {
     File(PathBuf),
@@ -30,7 +30,7 @@ impl Shard {
         }
     }
 
-    /// In bytes.
+    /// The shard's length in bytes.
     fn len(&self) -> io::Result<u64> {
         match self {
             Self::File(path) => Ok(path.metadata()?.len()),
@@ -40,21 +40,21 @@ impl Shard {
     }
 }
 
-/// How reading headers ended.
+/// How reading members ended.
 enum Ending {
     Whole,
     /// The file ends inside this member.
     Cut(String),
-    /// Where there should be a header there is none.
+    /// A block that should be a header is not one.
     Broken,
-    /// No more bytes could be had.
+    /// The storage returned an error.
     Unreadable(io::Error),
 }
 
-/// Reads a shard's records from front to back, as far as they are taken.
+/// Reads a shard's records from front to back, until `give` stops it.
 /// - field: the extension of the member that belongs to each image.
-/// - from: 0, or where an earlier item said that the next one begins.
-/// - give: takes an item; `false` ends the reading.
+/// - from: 0, or the `next` of an earlier item.
+/// - give: receives an item; returns `false` to stop.
 pub(crate) fn read_tar(
     shard: &Shard,
     field: &str,
@@ -62,7 +62,7 @@ pub(crate) fn read_tar(
     give: &mut dyn FnMut(TarItem) -> bool,
 ) {
     let mut group = Group::new(Wanted { field }, from, give);
-    // Once nothing is taken any more, nothing is left to report.
+    // When the receiver has stopped, there is no one to report to.
     let _: Result<(), Stopped> = read_all(shard, from, &mut group);
 }
 
@@ -85,7 +85,7 @@ fn read_all(shard: &Shard, from: u64, group: &mut Group<'_>) -> Result<(), Stopp
             };
             rest(place, format!("the shard cannot be read: {error}"))
         };
-        // Blocks of zeros end a tar file; what follows them was cut off by them.
+        // Blocks of zeros end a tar file; a header after them means that they are damage.
         let (after, is_zeros) = match ending {
             Ending::Whole if from == 0 && end == 0 => {
                 return group.fail(rest(WHOLE_SHARD.into(), NO_FILES.into()));
@@ -104,7 +104,7 @@ fn read_all(shard: &Shard, from: u64, group: &mut Group<'_>) -> Result<(), Stopp
                 return group.fail(rest(place, header_damage(len.saturating_sub(end))));
             }
             Ok((Some(next), _)) => {
-                // Asked for only where something is lost: a store answers in its own time.
+                // Only queried when something is lost: asking a store takes time.
                 let len = match shard.len() {
                     Ok(len) => len,
                     Err(error) => return group.fail(unreadable(error)),
@@ -126,7 +126,7 @@ fn read_all(shard: &Shard, from: u64, group: &mut Group<'_>) -> Result<(), Stopp
     }
 }
 
-/// Members up to the end or to the damage, which `group.end` is before.
+/// Reads members up to the end or the damage; `group.end` is the end of the last complete one.
 fn read_members(shard: &Shard, start: u64, group: &mut Group<'_>) -> Result<Ending, Stopped> {
     group.end = start;
     if start == u64::MAX {
@@ -166,11 +166,18 @@ fn read_members(shard: &Shard, start: u64, group: &mut Group<'_>) -> Result<Endi
         } else {
             None
         };
-        // Read before the record before it is given: its end is where reading goes on.
+        // Read before `add` gives the previous record, at whose end reading can resume.
         let read = match &part {
             Some(_) if size > MAX_MEMBER_BYTES => {
                 let len = io::copy(&mut member, &mut io::sink());
-                len.map(|len| (len, Err(format!("{size} bytes are too many for one file"))))
+                len.map(|len| {
+                    (
+                        len,
+                        Err(format!(
+                            "the member has {size} bytes, more than the limit of {MAX_MEMBER_BYTES}"
+                        )),
+                    )
+                })
             }
             Some(_) => {
                 let mut bytes = Vec::new();
@@ -192,7 +199,7 @@ fn read_members(shard: &Shard, start: u64, group: &mut Group<'_>) -> Result<Endi
     ending(Ending::Whole)
 }
 
-/// Remembers what could not be read, which the archive would take for damage.
+/// Records I/O errors, which the archive would report as damage.
 struct Watched<'a> {
     bytes: Box<dyn Read>,
     failure: &'a std::cell::RefCell<Option<io::Error>>,

@@ -10,16 +10,16 @@ use super::split_member;
 use crate::decode::IMAGE_EXTENSIONS;
 use crate::formats::damage::Damage;
 
-/// Where the parts of a record are; either may be missing.
+/// The positions of a record's parts; either may be missing.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TarRecord {
     pub key: String,
     pub image: Option<Span>,
-    /// The member with the wanted extension.
+    /// The member with the requested extension.
     pub field: Option<Span>,
 }
 
-/// All records of a shard, and what is damaged in it.
+/// All records of a shard, and its damage.
 #[derive(Debug, Default)]
 pub(crate) struct TarRecords {
     pub records: Vec<TarRecord>,
@@ -33,7 +33,7 @@ pub(super) enum Part {
     Field,
 }
 
-/// Which members belong to records: images, and one more member each.
+/// Which members belong to records: images, and one other member each.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'a> {
     /// The other member's extension, in lower case.
@@ -64,8 +64,8 @@ impl TarRecords {
         ShardIndex::saved(shard).map(|index| Self::new(index, field))
     }
 
-    /// Members with one key make one record, wherever they are in the shard; an extension that
-    /// comes again begins another. Source: open_clip's `group_by_keys_nothrow`.
+    /// Members with the same key form one record, wherever they are in the shard; a repeated extension
+    /// begins another record. Source: open_clip's `group_by_keys_nothrow`.
     fn new(index: ShardIndex, field: &str) -> Self {
         struct Open {
             at: usize,
@@ -109,8 +109,8 @@ impl TarRecords {
     }
 }
 
-/// The bytes of members. The shard is opened for each call: there may be more shards than a
-/// process may have open.
+/// The bytes of members. The shard is opened for each call, because there may be more shards than
+/// a process may have open files.
 pub(crate) fn read_spans<const N: usize>(
     shard: &Path,
     spans: [Span; N],
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_that_comes_again_is_another_record() {
+    fn a_repeated_key_and_extension_is_another_record() {
         let mut offset = 0;
         let mut member = |path: &str| {
             offset += 1;

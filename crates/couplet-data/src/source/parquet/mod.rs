@@ -1,4 +1,4 @@
-//! Parquet tables, as img2dataset and Hugging Face write them.
+//! Parquet files, as img2dataset and Hugging Face write them.
 
 #[cfg(feature = "parquet")]
 mod row_groups;
@@ -70,7 +70,7 @@ impl ParquetConfig {
         problems
     }
 
-    /// - seed: what one of several captions is drawn from.
+    /// - seed: seed of choosing among several captions.
     #[cfg(feature = "parquet")]
     pub(super) fn open(&self, seed: u64) -> Result<PairDataset, DataError> {
         use std::sync::Arc;

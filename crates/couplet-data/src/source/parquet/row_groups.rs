@@ -8,7 +8,7 @@ use crate::stream::{ShardedDataset, StreamSample};
 /// Row groups of several files, in the files' order.
 pub(super) struct RowGroups {
     rows: ParquetPairs,
-    /// The file and the group of each shard.
+    /// The file index and the group index of each shard.
     groups: Vec<(usize, usize)>,
     shuffle_buffer: usize,
 }

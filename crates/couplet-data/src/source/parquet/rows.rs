@@ -1,4 +1,4 @@
-//! Rows of Parquet files by index.
+//! Rows of Parquet files, read by index.
 
 use std::path::PathBuf;
 
@@ -11,14 +11,14 @@ use crate::formats::parquet::file::{ParquetColumns, ParquetFile, ParquetFiles};
 use crate::formats::parquet::values::{is_text_column, list_of, text_of};
 use crate::sample::{ImageData, Sample, SampleError, SkipCause};
 
-/// Rows of several files, indexed by their footers.
+/// The rows of several files, counted from their footers.
 pub(super) struct ParquetPairs {
     pub files: ParquetFiles,
     captions: CaptionRule,
 }
 
 impl ParquetPairs {
-    /// - seed: what one of several captions is drawn from.
+    /// - seed: seed of choosing among several captions.
     pub fn open(
         paths: Vec<PathBuf>,
         columns: ParquetColumns,
@@ -29,7 +29,7 @@ impl ParquetPairs {
         if let Some(wrong) = files.0.iter().find(is_wrong) {
             let (name, key) = columns.value;
             let message = format!(
-                "the column `{name}` holds {}, neither texts nor lists of texts; set {key}",
+                "the column `{name}` holds {}, neither text nor lists of texts; set {key}",
                 wrong.value_type
             );
             return Err(DataError::invalid(&wrong.path, message));
@@ -44,8 +44,8 @@ impl ParquetPairs {
     }
 
     /// The sample in a row.
-    /// - batch: rows of the two columns; at: which of them.
-    /// - index: of the row among those of all files.
+    /// - batch: rows of the two columns; at: the row's index in it.
+    /// - index: the row's index among the rows of all files.
     pub fn sample(
         &self,
         file: &ParquetFile,
@@ -64,7 +64,7 @@ impl ParquetPairs {
         };
         Ok(Sample {
             label: None,
-            picture: ImageData::Encoded(image),
+            image: ImageData::Encoded(image),
             caption,
         })
     }
@@ -117,21 +117,22 @@ mod tests {
     }
 
     fn bytes(sample: Sample) -> Vec<u8> {
-        match sample.picture {
+        match sample.image {
             ImageData::Encoded(bytes) => bytes,
-            ImageData::Pixels(_) => unreachable!("tables hold files"),
+            ImageData::Pixels(_) => unreachable!("the tables hold encoded images"),
         }
     }
 
-    /// Made by `tests/fixtures/make_parquet.py`: 50 rows in groups of 20, pages of a few.
+    /// The fixture is written by `tests/fixtures/make_parquet.py`: 50 rows in groups of 20,
+    /// with small pages.
     #[test]
     fn every_row_is_found_in_its_page() {
         let source = open("bytes", "caption");
         assert_eq!(source.len(), 50);
         for index in (0..50).rev() {
             if index == 13 {
-                let fault = source.read(index, 0).unwrap_err();
-                assert_eq!(fault.cause, SkipCause::MissingCaption);
+                let error = source.read(index, 0).unwrap_err();
+                assert_eq!(error.cause, SkipCause::MissingCaption);
                 continue;
             }
             let sample = source.read(index, 0).unwrap();
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn hugging_faces_images_and_lists_of_captions() {
+    fn hugging_faces_images_and_lists_of_captions_are_read() {
         let source = open("hugging_face", "captions");
         let drawn: std::collections::BTreeSet<String> = (0..40)
             .map(|epoch| source.read(2, epoch).unwrap().caption)
@@ -153,7 +154,7 @@ mod tests {
             ["first 2", "second 2"]
         );
         assert_eq!(bytes(source.read(2, 0).unwrap()), b"image 2");
-        // Row 3 has a path to nowhere in place of bytes.
+        // Row 3 has a path to a missing file instead of bytes.
         assert_eq!(
             source.read(3, 0).unwrap_err().cause,
             SkipCause::MissingImage
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_that_cannot_be_read_are_refused_with_their_names() {
+    fn unusable_columns_are_rejected_by_name() {
         let error = |image, caption| {
             let table = table("bytes", image, caption);
             table.open(0).err().unwrap().to_string()
@@ -176,13 +177,13 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_has_every_row_and_goes_on_from_any() {
+    fn a_stream_has_every_row_and_resumes_from_any() {
         let table = ParquetConfig {
             stream: Some(true),
             ..table("bytes", "image", "caption")
         };
         let PairDataset::Stream(shards) = table.open(0).unwrap() else {
-            unreachable!("it was asked for a stream");
+            unreachable!("the config asks for a stream");
         };
         assert_eq!((shards.len(), shards.samples()), (3, Some(50)));
         let read = |shard, from| {

@@ -21,18 +21,18 @@ struct Entry {
 #[derive(Debug)]
 enum Content {
     Record(TarRecord),
-    /// Stands for the samples that damage cost.
+    /// Counts for the samples that are lost to damage.
     Damage(Damage),
 }
 
-/// Samples by index, found by reading the tar headers once.
+/// Samples read by index, found by reading the tar headers once.
 #[derive(Debug)]
 pub(super) struct TarPairs {
     shards: Vec<PathBuf>,
     entries: Vec<Entry>,
-    /// How many samples were found in each shard.
+    /// The number of samples found in each shard.
     found: Vec<usize>,
-    /// How many an undamaged shard holds.
+    /// The average number of samples in an undamaged shard.
     held: usize,
     captions: CaptionRule,
 }
@@ -40,7 +40,7 @@ pub(super) struct TarPairs {
 impl TarPairs {
     pub fn open(shards: Vec<PathBuf>, captions: CaptionRule) -> Result<Self, DataError> {
         let extension = captions.extension();
-        // Headers of many shards are read at once: what counts is how long each disk takes.
+        // In parallel: the time goes into waiting for the disks.
         let indexed: Vec<_> = (shards.par_iter())
             .map(|path| TarRecords::open(path, extension))
             .collect();
@@ -70,9 +70,9 @@ impl TarPairs {
                 Content::Record(_) => None,
             });
             let message = match damage {
-                Some(damage) => format!("no shard can be read: {damage}"),
+                Some(damage) => format!("no shard can be read: {damage}; check the paths"),
                 None => format!(
-                    "no shard holds an image ({}) or a .{extension} caption",
+                    "no shard holds an image ({}) or a .{extension} caption file",
                     IMAGE_EXTENSIONS.join(", ")
                 ),
             };
@@ -113,7 +113,7 @@ impl MapDataset for TarPairs {
         Ok(Sample {
             label: None,
             caption: self.captions.draw(caption, index as u64, epoch)?,
-            picture: ImageData::Encoded(image),
+            image: ImageData::Encoded(image),
         })
     }
 
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn members_with_one_stem_make_one_sample() {
+    fn members_with_the_same_stem_make_one_sample() {
         let long = format!("{}/b.jpeg", "d".repeat(120));
         let file = shard(&[
             ("a/1.png", b"image"),
@@ -167,13 +167,13 @@ mod tests {
         assert_eq!(source.len(), 2);
         let sample = source.read(0, 0).unwrap();
         assert_eq!(sample.caption, "words");
-        assert!(matches!(sample.picture, ImageData::Encoded(bytes) if bytes == b"image"));
+        assert!(matches!(sample.image, ImageData::Encoded(bytes) if bytes == b"image"));
         assert_eq!(source.locate(0, 0).1, "a/1");
         assert_eq!(source.read(1, 0).unwrap().caption, "more");
     }
 
     #[test]
-    fn captions_come_from_json_where_a_key_is_named() {
+    fn captions_come_from_json_if_a_key_is_set() {
         let file = shard(&[
             ("1.jpg", b"i"),
             ("1.json", br#"{"title": "from json"}"#),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_samples_are_faults_by_cause() {
+    fn bad_samples_are_errors_with_their_cause() {
         let file = shard(&[
             ("1.jpg", b"i"),
             ("2.txt", b"words"),
@@ -220,19 +220,19 @@ mod tests {
     }
 
     #[test]
-    fn a_truncated_shard_keeps_what_stands_before_the_damage() {
+    fn a_truncated_shard_keeps_the_samples_before_the_damage() {
         let file = shard(&[("1.jpg", b"i"), ("1.txt", b"words"), ("2.jpg", &[7; 4000])]);
         file.as_file().set_len(4 * 512 + 600).unwrap();
         let source = open(&file, None);
         assert_eq!(source.len(), 2);
         assert_eq!(source.read(0, 0).unwrap().caption, "words");
-        let fault = source.read(1, 0).unwrap_err();
-        assert_eq!(fault.cause, SkipCause::Unreadable);
+        let error = source.read(1, 0).unwrap_err();
+        assert_eq!(error.cause, SkipCause::Unreadable);
         assert_eq!(source.locate(1, 0).1, "2.jpg");
     }
 
     #[test]
-    fn a_file_that_is_no_tar_is_refused_with_its_name() {
+    fn a_file_that_is_not_a_tar_is_rejected_by_name() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&[b'x'; 2048]).unwrap();
         let shards = vec![file.path().to_path_buf()];

@@ -1,4 +1,4 @@
-//! Tar shards in which the members of one sample share a key.
+//! Tar shards in which the members of a sample share a key.
 
 mod indexed;
 mod stream;
@@ -69,7 +69,7 @@ impl WebdatasetConfig {
         problems
     }
 
-    /// - seed: what one of several captions is drawn from.
+    /// - seed: seed of choosing among several captions.
     pub(super) fn open(&self, seed: u64) -> Result<PairDataset, DataError> {
         let locations = self.shards.locations();
         let locations = locations.map_err(|message| DataError::key("shards", message))?;
@@ -88,7 +88,7 @@ impl WebdatasetConfig {
             Some(paths) if !stream => Ok(PairDataset::indexed(TarPairs::open(paths, captions)?)),
             None if !stream => Err(DataError::key(
                 "stream",
-                "shards in an object store can only be streamed: remove the key, or copy the shards \
+                "shards in an object store can only be streamed: remove the key or copy the shards \
                  to a disk",
             )),
             paths => {
@@ -104,7 +104,7 @@ impl WebdatasetConfig {
     }
 }
 
-/// Samples of shards that all have an index next to them.
+/// The number of samples of shards that all have an index next to them.
 fn count_indexed(paths: &[PathBuf], captions: &CaptionRule) -> Option<usize> {
     let counts = paths.par_iter().map(|path| {
         let shard = TarRecords::saved(path, captions.extension())?;
@@ -113,13 +113,13 @@ fn count_indexed(paths: &[PathBuf], captions: &CaptionRule) -> Option<usize> {
     counts.sum()
 }
 
-/// Reads the headers of shards and writes an index next to each, so that a run does not need to
-/// read them again.
-/// - patterns: as `shards` takes them.
-/// - progress: called with each shard, its number of files, and what is damaged in it.
+/// Reads the headers of shards and writes an index next to each, so that runs do not need to read
+/// them again.
+/// - patterns: as for the `shards` key.
+/// - progress: called with each shard, its number of files, and its damage.
 ///
 /// # Errors
-/// If a pattern matches nothing, or a file cannot be read or written.
+/// If a pattern matches no file, or a file cannot be read or written.
 pub fn index_shards(
     patterns: &[String],
     mut progress: impl FnMut(&Path, usize, &[Damage]),

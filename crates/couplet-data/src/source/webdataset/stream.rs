@@ -1,4 +1,4 @@
-//! Tar shards read from front to back.
+//! Tar shards that are read from front to back.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::stream::{ShardedDataset, StreamSample};
 /// How shards are streamed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StreamSettings {
-    /// Samples that are shuffled together.
+    /// The number of samples that are shuffled together.
     pub shuffle_buffer: usize,
     /// How long a server may send nothing before a shard is given up.
     #[cfg_attr(
@@ -25,7 +25,7 @@ pub(super) struct StreamSettings {
     pub server_timeout: Duration,
 }
 
-/// Tar shards, on disks or in object stores.
+/// Tar shards on disk or in object stores.
 #[derive(Debug)]
 pub(super) struct TarShards {
     locations: Vec<Location>,
@@ -36,7 +36,7 @@ pub(super) struct TarShards {
 }
 
 impl TarShards {
-    /// - samples: of all shards, if they are known.
+    /// - samples: the number of samples in all shards, if it is known.
     pub fn open(
         locations: Vec<Location>,
         captions: CaptionRule,
@@ -59,7 +59,7 @@ impl TarShards {
                 }
             });
         }
-        // One that answers shows that keys, address and network are right.
+        // If one shard answers, the credentials, the URL and the network are right.
         #[cfg(feature = "object-store")]
         if let (Some(Shard::Object(object)), Some(location)) = (shards.first(), locations.first()) {
             let failed = |message| DataError::url(&location.to_string(), message);
@@ -74,7 +74,7 @@ impl TarShards {
         })
     }
 
-    /// - seed: of the shard.
+    /// - seed: the shard's seed.
     fn sample(&self, record: ReadRecord, seed: u64, epoch: u64) -> Result<Sample, SampleError> {
         let unreadable = |message| SampleError::new(SkipCause::Unreadable, message);
         let image = record.image.ok_or_else(no_image)?;
@@ -85,7 +85,7 @@ impl TarShards {
         Ok(Sample {
             label: None,
             caption: self.captions.draw(caption, draw, epoch)?,
-            picture: ImageData::Encoded(image),
+            image: ImageData::Encoded(image),
         })
     }
 }
@@ -196,42 +196,42 @@ mod tests {
         SourceConfig::Webdataset(table).open(0, 8).unwrap()
     }
 
-    fn stream(set: &PairDataset, from: u64) -> Vec<(String, Result<String, SkipCause>, u64)> {
-        let PairDataset::Stream(shards) = set else {
-            unreachable!("it was opened as a stream");
+    fn stream(dataset: &PairDataset, from: u64) -> Vec<(String, Result<String, SkipCause>, u64)> {
+        let PairDataset::Stream(shards) = dataset else {
+            unreachable!("the dataset was opened as a stream");
         };
         let mut samples = Vec::new();
         shards.read(0, from, 0, &mut |one| {
             let sample = one.sample.map(|sample| sample.caption);
-            samples.push((one.key, sample.map_err(|fault| fault.cause), one.next));
+            samples.push((one.key, sample.map_err(|error| error.cause), one.next));
             true
         });
         samples
     }
 
     #[test]
-    fn every_sample_comes_and_reading_goes_on_behind_any() {
+    fn every_sample_is_read_and_reading_resumes_after_any() {
         let folder = tempfile::tempdir().unwrap();
-        let set = open(&shard(folder.path()), true);
-        assert_eq!(set.samples(), None);
-        let all = stream(&set, 0);
+        let dataset = open(&shard(folder.path()), true);
+        assert_eq!(dataset.samples(), None);
+        let all = stream(&dataset, 0);
         assert_eq!(all.len(), 10);
         assert_eq!(all[4].0, "d".repeat(130));
         assert_eq!(all[6].1, Err(SkipCause::MissingCaption));
         assert_eq!(all[9].1, Ok("caption 9".into()));
         for at in 0..10 {
-            assert_eq!(stream(&set, all[at].2), all[at + 1..], "behind {at}");
+            assert_eq!(stream(&dataset, all[at].2), all[at + 1..], "after {at}");
         }
     }
 
     #[test]
-    fn an_empty_shard_is_told() {
+    fn an_empty_shard_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("0.tar");
         std::fs::write(&path, b"").unwrap();
-        let told = stream(&open(&path, true), 0);
+        let samples = stream(&open(&path, true), 0);
         assert_eq!(
-            told,
+            samples,
             [(WHOLE_SHARD.into(), Err(SkipCause::Unreadable), u64::MAX)]
         );
         assert!(stream(&open(&path, true), u64::MAX).is_empty());
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_counts_a_streams_samples() {
+    fn an_index_gives_the_number_of_a_streams_samples() {
         let folder = tempfile::tempdir().unwrap();
         let path = shard(folder.path());
         index_shards(&[path.display().to_string()], |_, _, _| {}).unwrap();
@@ -248,11 +248,11 @@ mod tests {
     }
 
     #[test]
-    fn a_block_of_zeros_ends_no_shard_that_goes_on() {
+    fn a_block_of_zeros_does_not_end_a_shard_that_continues() {
         let folder = tempfile::tempdir().unwrap();
         let path = shard(folder.path());
         let mut bytes = std::fs::read(&path).unwrap();
-        // The second sample's first header.
+        // The header of the second sample's first member.
         let at = usize::try_from(stream(&open(&path, true), 0)[0].2).unwrap();
         bytes[at..at + 512].fill(0);
         std::fs::write(&path, &bytes).unwrap();
@@ -261,10 +261,10 @@ mod tests {
         }
     }
 
-    /// Whatever is damaged, a stream has the usable samples that an index finds, but for
-    /// the one that the damage lies in.
+    /// However a shard is damaged, a stream yields the usable samples that an index finds, except for
+    /// the sample that holds the damage.
     #[test]
-    fn damage_costs_a_stream_what_it_costs_an_index() {
+    fn damage_loses_no_more_samples_of_a_stream_than_of_an_index() {
         let folder = tempfile::tempdir().unwrap();
         let path = shard(folder.path());
         let whole = std::fs::read(&path).unwrap();
@@ -286,12 +286,18 @@ mod tests {
                     caption_key: None,
                     one_of_lines: false,
                 };
-                let captions = |set: &PairDataset| -> Vec<String> {
-                    set.read_all().into_iter().map(|one| one.caption).collect()
+                let captions = |dataset: &PairDataset| -> Vec<String> {
+                    dataset
+                        .read_all()
+                        .into_iter()
+                        .map(|one| one.caption)
+                        .collect()
                 };
                 let streamed = captions(&open(&path, true));
-                // A shard without a whole sample is refused where it is indexed.
-                let indexed = table.open(0).map_or(Vec::new(), |set| captions(&set));
+                // Indexing rejects a shard without a complete sample.
+                let indexed = table
+                    .open(0)
+                    .map_or(Vec::new(), |dataset| captions(&dataset));
                 assert!(
                     streamed.iter().all(|one| indexed.contains(one)),
                     "{at}, {cut}"
