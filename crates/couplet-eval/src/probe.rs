@@ -49,8 +49,9 @@ impl ProbeData {
     /// - progress: called with the split being read, the number of images that are done, and their
     ///   total.
     ///
-    /// # Errors If the dataset does not have one class per image, has no training images, or no
-    /// image of a split can be read.
+    /// # Errors
+    /// If the dataset does not have one class per image, has no training images, or no image of a
+    /// split can be read.
     ///
     /// # Panics
     /// If the device fails.

@@ -3,10 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::LoaderState;
-use crate::Tokenizer;
+use super::state::LoaderState;
 use crate::read_ahead::{PixelChunk, ReadAhead};
 use crate::sample::Skipped;
+use crate::tokenizer::Tokenizer;
 
 /// Images that are loaded together and share one allocation.
 pub(super) const CHUNK: usize = 128;

@@ -11,48 +11,30 @@ use std::thread;
 
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use serde::{Deserialize, Serialize};
 
-use crate::decode::decode_reduced;
+use crate::decode::{decode, decode_reduced};
 use crate::draw::{Purpose, stream};
+use crate::error::{LastCause, with_causes};
 use crate::order::Order;
 use crate::read_ahead::ReadAhead;
 use crate::sample::{SampleError, SkipCause, Skipped};
 use crate::source::{Item, PairDataset};
 use crate::stages::{Stage, StageClock, StageTimes};
-use crate::stream::{BlockShuffle, NoSamples, StreamState};
-use crate::{LastCause, Transform, decode, with_causes};
+use crate::stream::{BlockShuffle, NoSamples};
+use crate::transform::Transform;
 
 mod batch;
+mod state;
 
 use batch::{CHUNK, Row, close_up};
 pub use batch::{HostBatch, TOKEN_MULTIPLE, TokenOptions};
+pub use state::LoaderState;
 
 /// Finished batches that may wait for the training loop, in addition to the one being made.
 const QUEUE: usize = 2;
 /// Pixels held in addition to one whole batch: this many bytes, or this fraction of a batch.
 const READ_AHEAD_BYTES: usize = 8 << 20;
 const READ_AHEAD_PART: usize = 16;
-
-/// A position between two batches.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LoaderState {
-    /// The epoch, counted from 0.
-    pub epoch: u64,
-    /// Batches of this epoch before the position.
-    pub batches: usize,
-    /// Samples of this epoch's order before the position, including skipped ones.
-    pub samples: usize,
-    /// How many of those were skipped.
-    pub skipped: usize,
-    /// Estimated number of samples lost to damaged shards, in addition to those.
-    #[serde(default)]
-    pub lost: usize,
-    /// For a stream: where to find its next sample.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stream: Option<StreamState>,
-}
 
 /// What a loader needs besides its dataset.
 #[derive(Debug, Clone)]

@@ -1,42 +1,30 @@
 //! Writes a dataset to disk in one of the formats that Couplet reads.
 
+mod output;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod writer;
 
-use std::io::{self, Cursor};
-use std::path::{Path, PathBuf};
+use std::io::Cursor;
+use std::path::Path;
 
 use image::codecs::jpeg::JpegEncoder;
 use image::{ImageFormat, RgbImage};
 
-use crate::Interpolation;
-use crate::decode;
-use crate::resample::{Window, resize};
+use crate::decode::decode;
+use crate::resample::{Interpolation, Window, resize};
 use crate::sample::{ImageData, SampleError, SkipCause, Skipped};
 use crate::source::{PairDataset, Read};
 use crate::transform::shorter_side_to;
 
+use self::output::Pair;
+pub use self::output::{PackError, PackFormat};
 use self::writer::Writer;
 
 /// Samples that are read at once.
 const CHUNK: usize = 256;
 /// The quality of resized images, which are written as JPEGs.
 const JPEG_QUALITY: u8 = 95;
-
-/// The format of the output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PackFormat {
-    /// `000000.tar` and so on, with this many samples each.
-    Webdataset { samples_per_shard: usize },
-    /// `pairs.csv` with columns `filepath` and `title`, images in `images/`.
-    Csv,
-    /// Images, each with a `.txt` file of the same name.
-    Folder,
-    /// `000000.parquet` and so on, with columns `image` and `caption` and this many rows each. Needs
-    /// the feature `parquet`.
-    Parquet { rows_per_file: usize },
-}
 
 /// How a dataset is written.
 #[derive(Debug, Clone, Copy)]
@@ -56,21 +44,6 @@ pub struct Packed {
     /// The number of shards or tables written.
     pub files: usize,
     pub skipped: Vec<Skipped>,
-}
-
-/// Why a dataset could not be written.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: cannot be written", path.display())]
-pub struct PackError {
-    pub path: PathBuf,
-    pub source: io::Error,
-}
-
-/// An image file and its caption.
-struct Pair {
-    bytes: Vec<u8>,
-    extension: &'static str,
-    caption: String,
 }
 
 /// Writes every usable sample of a dataset, in the dataset's own order, as in its first epoch. Shards

@@ -9,9 +9,8 @@ use arrow_array::{ArrayRef, BinaryArray, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 
-use super::writer::{at, publish, unfinished};
-use super::{PackError, Pair};
-use crate::LastCause;
+use super::output::{PackError, Pair, at, publish, unfinished};
+use crate::error::LastCause;
 
 /// Rows per row group, as Hugging Face writes images: few enough that one row can be read without
 /// decoding many others.

@@ -1,10 +1,10 @@
 //! The formats in which a dataset is written. Shards get their final names when they are complete.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter};
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
-use super::{PackError, PackFormat, Pair};
+use super::output::{PackError, PackFormat, Pair, at, publish, unfinished};
 
 /// A dataset that is being written.
 pub(super) enum Writer {
@@ -27,15 +27,6 @@ pub(super) enum Writer {
 
 const IMAGES: &str = "images";
 const TABLE: &str = "pairs.csv";
-
-/// Adds a path to an I/O error.
-pub(super) fn at(path: &Path) -> impl Fn(io::Error) -> PackError + use<> {
-    let path = path.to_path_buf();
-    move |source| PackError {
-        path: path.clone(),
-        source,
-    }
-}
 
 impl Writer {
     pub fn new(folder: &Path, format: PackFormat) -> Result<Self, PackError> {
@@ -150,17 +141,6 @@ impl Writer {
             Self::Parquet(tables) => tables.finish(),
         }
     }
-}
-
-/// The name of a file until it is complete.
-pub(super) fn unfinished(folder: &Path, name: &str) -> PathBuf {
-    folder.join(format!(".unfinished-{name}"))
-}
-
-/// Syncs a complete file and gives it its final name.
-pub(super) fn publish(file: &File, path: &Path, whole: &Path) -> Result<(), PackError> {
-    file.sync_all().map_err(at(path))?;
-    fs::rename(path, whole).map_err(at(whole))
 }
 
 fn shard_name(shard: usize) -> String {

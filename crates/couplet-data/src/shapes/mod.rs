@@ -18,8 +18,8 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::LastCause;
 use crate::draw::{Purpose, stream};
+use crate::error::LastCause;
 use crate::sample::ImageData;
 
 pub use paint::MIN_IMAGE_SIZE;

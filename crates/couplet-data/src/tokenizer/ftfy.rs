@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use fancy_regex::{Captures, Regex};
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
-use super::html::{self, Entities};
+use super::html;
 use super::tables::TABLES;
 
 /// `ftfy.fix_text` with its default settings.
@@ -304,11 +304,6 @@ fn decode_utf8_variants(bytes: Vec<u8>) -> Option<String> {
         }
     }
     Some(text)
-}
-
-/// Named entities from ftfy's own table, which also has upper-case names.
-pub(super) fn entities() -> &'static Entities {
-    &TABLES.ftfy_entities
 }
 
 #[cfg(test)]

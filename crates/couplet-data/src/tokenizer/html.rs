@@ -1,15 +1,10 @@
 //! Decodes HTML entities. Source: Python's `html.unescape`, and ftfy's stricter `unescape_html`.
 
-use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use fancy_regex::{Captures, Regex};
 
-use super::ftfy::entities;
 use super::tables::TABLES;
-
-/// Entity names, with their semicolon where it is required, to characters.
-pub(super) type Entities = HashMap<String, String>;
 
 static REFERENCE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"&(#[0-9]+;?|#[xX][0-9a-fA-F]+;?|[^\t\n\f <&#;]{1,32};?)")
@@ -36,7 +31,7 @@ pub(super) fn unescape_strict(text: &str) -> String {
     }
     let replace = |found: &Captures| {
         let name = &found[1];
-        if let Some(character) = entities().get(name) {
+        if let Some(character) = TABLES.ftfy_entities.get(name) {
             return character.clone();
         }
         if name.starts_with('#') {

@@ -15,9 +15,9 @@ use tokenizers::{
     AddedToken, Model, NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior,
 };
 
-use super::TokenizerError;
 use super::clip::{self, END_OF_WORD, WORDS};
-use crate::LastCause;
+use super::error::TokenizerError;
+use crate::error::LastCause;
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
 const CONFIG_FILE: &str = "tokenizer_config.json";

@@ -2,6 +2,7 @@
 
 mod clean;
 mod clip;
+mod error;
 mod ftfy;
 mod html;
 mod hugging_face;
@@ -17,11 +18,10 @@ use tokenizers::PostProcessor;
 use tokenizers::utils::truncation::TruncationDirection;
 
 pub use clean::Clean;
+pub use error::TokenizerError;
 pub use train::{TrainOptions, train};
 
 use clip::ClipBpe;
-
-use crate::LastCause;
 
 /// Encodes texts as token ids. Cheap to share behind an `Arc`, also between threads.
 pub struct Tokenizer {
@@ -37,38 +37,6 @@ enum Model {
         path: PathBuf,
         tokenizer: Box<tokenizers::Tokenizer>,
     },
-}
-
-/// Why a tokenizer could not be read, trained or written.
-#[derive(Debug, thiserror::Error)]
-pub enum TokenizerError {
-    #[error("{}: cannot be read", path.display())]
-    Read {
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    #[error("{}: not a valid tokenizer.json", path.display())]
-    Format {
-        path: PathBuf,
-        source: LastCause<tokenizers::Error>,
-    },
-    #[error("{}: cannot be written", path.display())]
-    Write {
-        path: PathBuf,
-        source: LastCause<tokenizers::Error>,
-    },
-    #[error("{}: cannot be copied to {}", from.display(), to.display())]
-    Copy {
-        from: PathBuf,
-        to: PathBuf,
-        source: std::io::Error,
-    },
-    #[error(
-        "a vocabulary of {vocab_size} tokens is too small for all bytes; give at least {smallest}"
-    )]
-    VocabularyTooSmall { vocab_size: usize, smallest: usize },
-    #[error("the tokenizer cannot be trained")]
-    Train(#[source] LastCause<tokenizers::Error>),
 }
 
 impl fmt::Debug for Tokenizer {

@@ -7,7 +7,8 @@ use std::sync::LazyLock;
 use flate2::read::GzDecoder;
 use serde::Deserialize;
 
-use super::html::Entities;
+/// Entity names, with their semicolon where it is required, to characters.
+pub(super) type Entities = HashMap<String, String>;
 
 /// Written by `assets/make_text_fixes.py`.
 static TABLES_GZ: &[u8] = include_bytes!("../../assets/text_fixes.json.gz");

@@ -7,10 +7,11 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, PaddingParams, PaddingStrategy, TokenizerBuilder, TokenizerImpl};
 
+use super::clean::Clean;
 use super::clip::{END_OF_WORD, WORDS};
+use super::error::TokenizerError;
 use super::hugging_face::{cannot_write, clip_normalizer, clip_pre_tokenizer};
-use super::{Clean, TokenizerError};
-use crate::LastCause;
+use crate::error::LastCause;
 
 const START_OF_TEXT: &str = "<start_of_text>";
 const END_OF_TEXT: &str = "<end_of_text>";

@@ -7,8 +7,8 @@ use image::RgbImage;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use crate::LastCause;
 use crate::augment::{Augment, RandomResizedCrop};
+use crate::error::LastCause;
 use crate::resample::{Interpolation, Window, resize};
 
 /// A transform from images of any size to squares.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use burn::tensor::{Device, Distribution, Tensor};
 use couplet_model::Precision;
 
-use super::wait_for;
+use super::wait::wait_for;
 
 /// Range of side lengths of the square matrices. The side doubles until a product takes
 /// `MATMUL_SECONDS`.

@@ -5,6 +5,7 @@ mod matmul;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod wait;
 
 use std::time::Instant;
 
@@ -18,6 +19,7 @@ use self::batch::{captions, pixels};
 use self::matmul::matmul_flops;
 use self::settings::{LEARNING_RATE, check};
 pub use self::settings::{StepBenchError, StepBenchSettings};
+use self::wait::wait_for;
 use crate::device::DeviceSetting;
 use crate::memory;
 use crate::optimizer::ModelOptimizer;
@@ -139,11 +141,6 @@ fn steps(settings: &StepBenchSettings, plain: &Device) -> Result<(Clip, Vec<f64>
         }
     }
     Ok((model, steps))
-}
-
-/// Waits until the device has finished: reading an unused tensor may return earlier.
-fn wait_for(device: &Device) {
-    device.sync().expect("the device works");
 }
 
 /// Seconds of each timed forward pass of the image tower.

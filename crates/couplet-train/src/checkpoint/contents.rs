@@ -10,9 +10,14 @@ use couplet_eval::{
 use couplet_model::weights;
 use couplet_model::{ClassifierHead, Clip, ModelSpec, PreprocessSpec, open_clip};
 
-use super::{CheckpointError, OPTIMIZER, STATE, TRAINER, TrainerState, io_at, sync_folder};
+use super::error::{CheckpointError, io_at, sync_folder};
+use super::state::TrainerState;
 use crate::config::{Classes, EvalWeights};
 use crate::optimizer::ModelOptimizer;
+
+pub(super) const TRAINER: &str = "trainer";
+pub(super) const STATE: &str = "state.json";
+pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
 
 /// Everything that a checkpoint stores.
 pub(crate) struct Contents<'a> {

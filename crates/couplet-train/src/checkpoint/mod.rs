@@ -2,29 +2,28 @@
 //! `trainer/`. It is written under a temporary name, synced and renamed, so every visible
 //! checkpoint is complete.
 
-use std::collections::HashMap;
-use std::error::Error;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use couplet_data::TokenizerError;
-use couplet_data::loader::LoaderState;
 use couplet_eval::EMA_WEIGHTS_FILE;
-use couplet_model::weights::{self, WeightsError};
-use couplet_model::{ClassifierHead, Clip, FolderError, Freeze};
-use serde::{Deserialize, Serialize};
+use couplet_model::weights;
+use couplet_model::{ClassifierHead, Clip, Freeze};
 use toml::Table;
 
 use crate::config::{RunConfig, changes};
-use crate::loss_scale::LossScale;
 use crate::optimizer::ModelOptimizer;
 
 mod contents;
+mod error;
+mod state;
 
 pub(crate) use contents::Contents;
-use contents::write_checkpoint;
+use contents::{OPTIMIZER, STATE, TRAINER, write_checkpoint};
+pub use error::CheckpointError;
+use error::{io_at, sync_folder};
+pub(crate) use state::{BestState, TrainerState};
 
 const CHECKPOINTS: &str = "checkpoints";
 const CONFIG: &str = "config.toml";
@@ -35,43 +34,8 @@ const LATEST: &str = "latest";
 const BEST: &str = "best";
 const TENSORBOARD: &str = "tensorboard";
 const LOCK: &str = "lock";
-const TRAINER: &str = "trainer";
-const STATE: &str = "state.json";
-const OPTIMIZER: &str = "optimizer.safetensors";
 /// Prefix of folders that are being written or deleted.
 const UNFINISHED: &str = ".unfinished-";
-
-/// Why a run's folder or a checkpoint could not be used.
-#[derive(Debug, thiserror::Error)]
-pub enum CheckpointError {
-    #[error("{}: cannot be read or written", path.display())]
-    Io { path: PathBuf, source: io::Error },
-    #[error(
-        "{} already holds a run; continue it with --resume, replace it with --overwrite, or \
-         choose another folder with --run-dir", path.display()
-    )]
-    Occupied { path: PathBuf },
-    #[error("{}: another process is training in this folder", path.display())]
-    Locked { path: PathBuf },
-    #[error(
-        "{}: cannot resume, the config has changed:\n  {}\nrestore these values, or start a new run \
-         with --run-dir",
-        path.display(), changes.join("\n  ")
-    )]
-    Changed { path: PathBuf, changes: Vec<String> },
-    #[error("{}: {message}", path.display())]
-    Damaged {
-        path: PathBuf,
-        message: String,
-        source: Option<Box<dyn Error + Send + Sync>>,
-    },
-    #[error(transparent)]
-    Model(#[from] FolderError),
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-    #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
-}
 
 /// The folder of a run. While it is open, no other process can train in it.
 #[derive(Debug)]
@@ -80,38 +44,6 @@ pub struct RunFolder {
     changed: Vec<String>,
     /// Locked while the run lasts; the system releases it however the process ends.
     _lock: File,
-}
-
-/// The trainer's state in a checkpoint, without the optimiser's moments.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TrainerState {
-    pub step: u64,
-    pub samples_seen: u64,
-    /// The loader's state at the next batch.
-    pub position: LoaderState,
-    /// Seconds of training so far, over all resumes.
-    pub time: f64,
-    /// Sum of the losses of this epoch's steps so far.
-    pub epoch_loss: f64,
-    pub best: Option<BestState>,
-    /// The loss scale; only f16 uses it.
-    pub loss_scale: LossScale,
-    /// Length of `metrics.jsonl` at this step, in bytes.
-    pub metrics_len: u64,
-    /// Length of `skipped.jsonl` at this step, in bytes.
-    pub skipped_len: u64,
-    /// The optimiser's number of updates of each parameter.
-    pub optimizer_times: HashMap<String, usize>,
-}
-
-/// The best checkpoint so far.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct BestState {
-    pub metric: String,
-    pub value: f64,
-    pub step: u64,
 }
 
 /// A complete checkpoint on disk.
@@ -460,24 +392,6 @@ fn remove_folder(path: &Path) -> Result<(), CheckpointError> {
     match fs::remove_dir_all(&deleted) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_at(&deleted)(error)),
         _ => Ok(()),
-    }
-}
-
-fn sync_folder(path: &Path) -> Result<(), CheckpointError> {
-    // Only Unix can open a folder to sync its entries.
-    if cfg!(unix) {
-        File::open(path)
-            .and_then(|folder| folder.sync_all())
-            .map_err(io_at(path))?;
-    }
-    Ok(())
-}
-
-fn io_at(path: &Path) -> impl Fn(io::Error) -> CheckpointError + use<> {
-    let path = path.to_path_buf();
-    move |source| CheckpointError::Io {
-        path: path.clone(),
-        source,
     }
 }
 

@@ -3,21 +3,12 @@
 use couplet_loss::default_chunk;
 use couplet_model::{Clip, ModelSpec, PassMemory, Precision};
 
-use super::RunPlan;
+use super::sizes::{MemoryPart, RunPlan};
 use crate::config::ResolvedRun;
 use crate::device::DeviceSetting;
 use crate::memory;
 use crate::optimizer::OptimizerConfig;
 use crate::step::lane_count;
-
-/// One part of a run's memory.
-#[derive(Debug, Clone, PartialEq)]
-pub struct MemoryPart {
-    pub name: &'static str,
-    pub bytes: f64,
-    /// Whether it is in host memory, not on a GPU.
-    pub on_host: bool,
-}
 
 /// Bytes of an f32.
 const F32_BYTES: f64 = 4.0;

@@ -2,52 +2,15 @@
 
 mod flops;
 mod memory;
+mod sizes;
 #[cfg(test)]
 mod tests;
 
-use couplet_model::{ModelCost, Precision, TrainableParameters};
+use couplet_model::{ModelCost, TrainableParameters};
 
-pub use self::memory::MemoryPart;
+pub use self::sizes::{MemoryPart, RunPlan};
 use crate::bench::{StepBenchError, StepBenchSettings, padded, step_seconds};
 use crate::config::ResolvedRun;
-use crate::device::DeviceSetting;
-
-/// Sizes, arithmetic and memory of a run.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RunPlan {
-    pub device: DeviceSetting,
-    pub precision: Precision,
-    pub model: ModelCost,
-    /// Trained parameters, including the temperature and a classification head.
-    pub trained_parameters: u64,
-    /// Caption length in tokens that the estimates below assume.
-    pub tokens: usize,
-    /// Floating-point operations of one forward pass over one pair.
-    pub forward_flops: f64,
-    /// Floating-point operations of a training step per pair: its forward passes, and the
-    /// backward pass at twice the forward pass of what is trained, three times where blocks are
-    /// recomputed. Dropped patches are not counted.
-    pub step_flops: f64,
-    pub batch: usize,
-    pub micro_batch: usize,
-    pub samples_per_epoch: usize,
-    pub steps_per_epoch: u64,
-    pub total_steps: u64,
-    pub memory: Vec<MemoryPart>,
-}
-
-impl RunPlan {
-    /// Samples of the run, counted once per epoch.
-    pub fn samples(&self) -> u64 {
-        self.total_steps * self.batch as u64
-    }
-
-    /// Bytes on the host, or on the device.
-    pub fn bytes(&self, on_host: bool) -> f64 {
-        let parts = self.memory.iter().filter(|part| part.on_host == on_host);
-        parts.map(|part| part.bytes).sum()
-    }
-}
 
 impl ResolvedRun {
     /// Estimates what the run needs.

@@ -6,8 +6,8 @@ use couplet_model::{Freeze, FreezeConfig, ModelSpec, PreprocessSpec};
 
 use super::encode::Encoding;
 use super::pools::LanePools;
-use crate::DeviceSetting;
 use crate::comm::{Comm, Solo};
+use crate::device::DeviceSetting;
 
 /// What is the same in every step.
 pub(crate) struct StepContext {

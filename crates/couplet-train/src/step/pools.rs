@@ -7,7 +7,7 @@ use couplet_data::LastCause;
 use couplet_model::ModelSpec;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::DeviceSetting;
+use crate::device::DeviceSetting;
 
 /// Limits memory: each lane has its own gradients of all parameters.
 const MAX_LANES: usize = 4;

@@ -4,7 +4,7 @@ use clap::Args;
 use couplet_data::formats::Damage;
 use couplet_data::source::index_shards;
 
-use super::bar;
+use super::bar::bar;
 use crate::exit_code;
 
 #[derive(Debug, Args)]

@@ -1,15 +1,13 @@
 //! `couplet data`.
 
+mod bar;
 mod bench;
 mod index;
 mod pack;
 mod shapes;
 mod survey;
 
-use std::io::IsTerminal;
-
 use clap::Subcommand;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::config_arguments::ConfigArguments;
 
@@ -39,19 +37,4 @@ pub(crate) fn run(command: &DataCommand) -> anyhow::Result<u8> {
         DataCommand::Pack(arguments) => pack::run(arguments),
         DataCommand::Shapes(arguments) => shapes::run(arguments),
     }
-}
-
-/// A progress bar on a terminal, or a spinner where the length is unknown.
-/// - unit: what is counted, such as `samples`.
-fn bar(count: Option<usize>, unit: &str) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let template = match count {
-        Some(_) => format!("{{bar:24}} {{pos}}/{{len}} {unit}  {{per_sec}}  {{eta}} left"),
-        None => format!("{{spinner}} {{pos}} {unit}  {{per_sec}}  {{elapsed}}"),
-    };
-    let style = ProgressStyle::with_template(&template).expect("the template is valid");
-    let bar = count.map_or_else(ProgressBar::new_spinner, |len| ProgressBar::new(len as u64));
-    bar.with_style(style)
 }

@@ -6,7 +6,7 @@ use couplet_data::PackOptions;
 use couplet_data::shapes::{MIN_IMAGE_SIZE, write_class_folder};
 use couplet_data::source::{ShapesConfig, SourceConfig};
 
-use super::bar;
+use super::bar::bar;
 use super::pack::{PackFormatName, PackTarget, check_is_empty, write};
 use crate::exit_code;
 

@@ -9,7 +9,7 @@ use clap::Args;
 use couplet_data::DatasetStats;
 use couplet_train::ResolvedData;
 
-use super::bar;
+use super::bar::bar;
 use crate::commands::config_arguments::ConfigArguments;
 use crate::exit_code;
 

@@ -7,8 +7,8 @@ use clap::Args;
 use couplet_eval::classification;
 
 use super::cache_arguments::CacheArguments;
+use super::datasets::{open_datasets, options, print_skipped};
 use super::result_arguments::{ResultArguments, write_json};
-use super::{open_datasets, options, print_skipped};
 use crate::commands::model_arguments::ModelArguments;
 use crate::exit_code;
 use crate::progress::{Progress, Screen, print_reports};

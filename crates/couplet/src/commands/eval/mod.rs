@@ -3,24 +3,16 @@
 mod cache_arguments;
 mod classification;
 mod compare;
+mod datasets;
 mod probe;
 mod result_arguments;
 mod retrieval;
 mod suite;
 mod zero_shot;
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
 use clap::Subcommand;
-use couplet_data::{DEFAULT_MAX_IMAGE_PIXELS, Skipped};
-use couplet_eval::{Dataset, DatasetConfig, Encoder, EvalOptions, FeatureCache};
-
-/// Worst confusions to print.
-const WORST: usize = 5;
-/// Maximum number of bad images to print.
-const SHOWN: usize = 20;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EvalCommand {
@@ -66,45 +58,5 @@ pub(crate) fn run(command: &EvalCommand) -> anyhow::Result<u8> {
         EvalCommand::Knn(arguments) => probe::nearest(arguments),
         EvalCommand::Suite(arguments) => suite::run(arguments),
         EvalCommand::Compare(arguments) => compare::run(arguments),
-    }
-}
-
-/// Opens every dataset before the first is evaluated, so that wrong names fail at once.
-fn open_datasets(paths: &[PathBuf], encoder: &Encoder) -> anyhow::Result<Vec<Dataset>> {
-    let image_size = encoder.transform().image_size();
-    let open = |path: &PathBuf| -> anyhow::Result<Dataset> {
-        if !path.exists() {
-            bail!(
-                "{}: no such dataset; expected a file of datasets/, a folder with one sub-folder per \
-                 class, or a CLIP_benchmark folder of tar shards",
-                path.display()
-            );
-        }
-        Ok(DatasetConfig::read(path)?.open(image_size)?)
-    };
-    let datasets = paths.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
-    let mut names = HashSet::new();
-    if let Some(twice) = datasets.iter().find(|set| !names.insert(&set.name)) {
-        bail!(
-            "two datasets are named `{}`; rename one of them in its file",
-            twice.name
-        );
-    }
-    Ok(datasets)
-}
-
-fn options(cache: Option<&FeatureCache>) -> EvalOptions<'_> {
-    EvalOptions {
-        max_image_pixels: DEFAULT_MAX_IMAGE_PIXELS,
-        cache,
-    }
-}
-
-fn print_skipped(skipped: &[Skipped]) {
-    for sample in skipped.iter().take(SHOWN) {
-        eprintln!("skipped {sample}");
-    }
-    if skipped.len() > SHOWN {
-        eprintln!("… and {} more", skipped.len() - SHOWN);
     }
 }

@@ -11,8 +11,8 @@ use couplet_eval::{
 use couplet_model::weights::{self, HostTensor, NamedTensors};
 
 use super::cache_arguments::CacheArguments;
+use super::datasets::{WORST, open_datasets, options, print_skipped};
 use super::result_arguments::{ResultArguments, write_json};
-use super::{WORST, open_datasets, options, print_skipped};
 use crate::commands::model_arguments::OptionalModel;
 use crate::commands::numbers::positive;
 use crate::exit_code;

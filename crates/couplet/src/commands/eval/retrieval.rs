@@ -6,8 +6,8 @@ use clap::Args;
 use couplet_eval::{FeatureFile, retrieval, retrieval_of_features};
 
 use super::cache_arguments::CacheArguments;
+use super::datasets::{open_datasets, options, print_skipped};
 use super::result_arguments::write_json;
-use super::{open_datasets, options, print_skipped};
 use crate::commands::model_arguments::OptionalModel;
 use crate::exit_code;
 use crate::progress::{Progress, Screen, print_reports};

@@ -12,8 +12,8 @@ use couplet_eval::{
 };
 
 use super::cache_arguments::CacheArguments;
+use super::datasets::{open_datasets, options, print_skipped};
 use super::result_arguments::write_json;
-use super::{open_datasets, options, print_skipped};
 use crate::commands::model_arguments::ModelOptions;
 use crate::exit_code;
 use crate::failure;

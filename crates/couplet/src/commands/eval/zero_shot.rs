@@ -6,8 +6,8 @@ use clap::Args;
 use couplet_eval::{PromptMode, Report, zero_shot_by};
 
 use super::cache_arguments::CacheArguments;
+use super::datasets::{WORST, open_datasets, options, print_skipped};
 use super::result_arguments::{ResultArguments, write_json};
-use super::{WORST, open_datasets, options, print_skipped};
 use crate::commands::model_arguments::ModelArguments;
 use crate::exit_code;
 use crate::progress::{Progress, Screen, print_reports};

@@ -1,0 +1,177 @@
+//! What towers can do, and the sizes that follow from a spec. Code asks these instead of matching on the
+//! kind of tower.
+
+use super::{
+    Activation, ImageTowerSpec, ModelSpec, ResNetSpec, TextPool, TextTowerSpec, VitSpec, mlp_width,
+};
+
+impl ImageTowerSpec {
+    /// Side of the square input, in pixels.
+    pub fn image_size(&self) -> usize {
+        match self {
+            Self::Vit(vit) => vit.image_size,
+            Self::ResNet(resnet) => resnet.image_size,
+        }
+    }
+
+    /// The same tower for another input size, in pixels.
+    pub fn set_image_size(&mut self, image_size: usize) {
+        match self {
+            Self::Vit(vit) => vit.image_size = image_size,
+            Self::ResNet(resnet) => resnet.image_size = image_size,
+        }
+    }
+
+    /// The kind, as configs write it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Vit(_) => "vit",
+            Self::ResNet(_) => "modified-resnet",
+        }
+    }
+
+    /// Whether the tower has batch norms: its pairs read one another, and it carries running
+    /// statistics.
+    pub fn has_batch_norm(&self) -> bool {
+        match self {
+            Self::Vit(_) => false,
+            Self::ResNet(_) => true,
+        }
+    }
+
+    /// Whether the tower can run block by block (`TowerParts`), as gradient checkpointing needs.
+    /// Batch norms rule it out: they would count every batch twice.
+    pub fn has_blocks(&self) -> bool {
+        match self {
+            Self::Vit(_) => true,
+            Self::ResNet(_) => false,
+        }
+    }
+
+    /// The number of residual blocks in each stage; a ViT has one stage.
+    pub fn block_counts(&self) -> Vec<usize> {
+        match self {
+            Self::Vit(vit) => vec![vit.layers],
+            Self::ResNet(resnet) => resnet.layers.to_vec(),
+        }
+    }
+
+    /// Side of a square patch, in pixels, if the tower cuts the image into patches.
+    pub fn patch_size(&self) -> Option<usize> {
+        match self {
+            Self::Vit(vit) => Some(vit.patch_size),
+            Self::ResNet(_) => None,
+        }
+    }
+
+    /// Width of the tokens, or channels after the stem.
+    pub fn width(&self) -> usize {
+        match self {
+            Self::Vit(vit) => vit.width,
+            Self::ResNet(resnet) => resnet.width,
+        }
+    }
+
+    /// The activation of the tower's MLPs, if it has MLPs.
+    /// - default: the model's, for a tower that does not name its own.
+    pub fn activation(&self, default: Activation) -> Option<Activation> {
+        match self {
+            Self::Vit(vit) => Some(vit.activation.unwrap_or(default)),
+            Self::ResNet(_) => None,
+        }
+    }
+
+    /// open_clip's name of the position embeddings, which depend on the image size.
+    pub(crate) fn positions_name(&self) -> &'static str {
+        match self {
+            Self::Vit(_) => "visual.positional_embedding",
+            Self::ResNet(_) => "visual.attnpool.positional_embedding",
+        }
+    }
+
+    /// A tower with the same parameter names and less memory.
+    pub(crate) fn narrowed(mut self) -> Self {
+        match &mut self {
+            Self::Vit(vit) => vit.width = 4 * vit.heads,
+            // Small enough as it is.
+            Self::ResNet(_) => {}
+        }
+        self
+    }
+
+    /// Cells along one side of the grid that has position embeddings.
+    pub fn grid(&self) -> usize {
+        match self {
+            Self::Vit(vit) => vit.grid(),
+            Self::ResNet(resnet) => resnet.grid(),
+        }
+    }
+}
+
+impl VitSpec {
+    /// Patches along one side of the image.
+    pub fn grid(&self) -> usize {
+        self.image_size / self.patch_size
+    }
+
+    /// Patches of an image.
+    pub fn patches(&self) -> usize {
+        self.grid() * self.grid()
+    }
+
+    /// Patches of an image that a training step keeps, at least one.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a share of a small count"
+    )]
+    pub fn trained_patches(&self) -> usize {
+        ((self.patches() as f64 * (1.0 - self.patch_dropout)) as usize).max(1)
+    }
+
+    /// Hidden width of the MLPs.
+    pub fn mlp_width(&self) -> usize {
+        mlp_width(self.width, self.mlp_ratio)
+    }
+}
+
+impl ResNetSpec {
+    /// Pixels along each side of one cell of the last stage.
+    pub const STRIDE: usize = 32;
+
+    /// Cells along one side of the last stage's output.
+    pub fn grid(&self) -> usize {
+        self.image_size / Self::STRIDE
+    }
+
+    /// Channels of the last stage.
+    pub fn feature_width(&self) -> usize {
+        self.width * 32
+    }
+}
+
+impl TextTowerSpec {
+    /// Hidden width of the MLPs.
+    pub fn mlp_width(&self) -> usize {
+        mlp_width(self.width, self.mlp_ratio)
+    }
+
+    /// Whether nothing after the end token reaches the feature, so that a batch may be cut to its
+    /// longest text.
+    pub fn reads_no_padding(&self) -> bool {
+        self.causal && !matches!(self.pool, TextPool::Last | TextPool::Map { .. })
+    }
+}
+
+impl ModelSpec {
+    /// The activation of the image tower's MLPs, if it has MLPs.
+    pub fn image_activation(&self) -> Option<Activation> {
+        self.image.activation(self.activation)
+    }
+
+    /// The activation of the text tower's MLPs.
+    pub fn text_activation(&self) -> Activation {
+        self.text.activation.unwrap_or(self.activation)
+    }
+}

@@ -1,0 +1,60 @@
+//! Why a run's folder or a checkpoint cannot be used.
+
+use std::error::Error;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use couplet_data::TokenizerError;
+use couplet_model::FolderError;
+use couplet_model::weights::WeightsError;
+
+/// Why a run's folder or a checkpoint could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    #[error("{}: cannot be read or written", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error(
+        "{} already holds a run; continue it with --resume, replace it with --overwrite, or \
+         choose another folder with --run-dir", path.display()
+    )]
+    Occupied { path: PathBuf },
+    #[error("{}: another process is training in this folder", path.display())]
+    Locked { path: PathBuf },
+    #[error(
+        "{}: cannot resume, the config has changed:\n  {}\nrestore these values, or start a new run \
+         with --run-dir",
+        path.display(), changes.join("\n  ")
+    )]
+    Changed { path: PathBuf, changes: Vec<String> },
+    #[error("{}: {message}", path.display())]
+    Damaged {
+        path: PathBuf,
+        message: String,
+        source: Option<Box<dyn Error + Send + Sync>>,
+    },
+    #[error(transparent)]
+    Model(#[from] FolderError),
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+}
+
+pub(super) fn sync_folder(path: &Path) -> Result<(), CheckpointError> {
+    // Only Unix can open a folder to sync its entries.
+    if cfg!(unix) {
+        File::open(path)
+            .and_then(|folder| folder.sync_all())
+            .map_err(io_at(path))?;
+    }
+    Ok(())
+}
+
+pub(super) fn io_at(path: &Path) -> impl Fn(io::Error) -> CheckpointError + use<> {
+    let path = path.to_path_buf();
+    move |source| CheckpointError::Io {
+        path: path.clone(),
+        source,
+    }
+}
