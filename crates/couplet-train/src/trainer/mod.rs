@@ -10,7 +10,7 @@ use couplet_loss::Loss;
 use couplet_model::{Clip, ForwardContext, ModelSpec, Precision, PreprocessSpec};
 use serde::Serialize;
 
-use crate::checkpoint::{Checkpoint, Contents, RunFolder, TrainerState};
+use crate::checkpoint::{Checkpoint, RunFolder, TrainerState};
 use crate::config::ResolvedRun;
 use crate::diagnosis::{Diagnosis, StepStats, duplicate_captions};
 use crate::duration::Unit;
@@ -26,6 +26,7 @@ mod error;
 mod evaluation;
 mod held_out;
 mod open;
+mod save;
 
 pub use error::TrainError;
 
@@ -400,39 +401,6 @@ impl Trainer<'_> {
                         .steps(self.run.sizes)
                         .is_some_and(|steps| step.is_multiple_of(steps.max(1))),
                 })
-    }
-
-    fn save(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        let is_saved = |checkpoint: &Checkpoint| checkpoint.step == self.state.step;
-        if self.checkpoint.as_ref().is_some_and(is_saved) {
-            // Since then f16 has only skipped batches; a resumed run skips them again.
-            return Ok(());
-        }
-        self.state.time = self.seconds();
-        self.state.metrics_len = self.metrics.sync()?;
-        self.state.skipped_len = self.skipped.sync()?;
-        let contents = Contents {
-            model: self.model(),
-            spec: &self.spec,
-            preprocess: &self.preprocess,
-            tokens: &self.run.data.tokens,
-            optimizer: &self.optimizer,
-            ema: self.ema.as_ref().map(Ema::model),
-            eval_weights: self.run.eval_weights(),
-            classes: self.run.data.classes.as_ref(),
-            state: self.state.clone(),
-        };
-        let keep = self.run.config.checkpoint.keep;
-        let saved = self.folder.save(&contents, keep);
-        let checkpoint = saved.map_err(|source| TrainError::NotSaved {
-            step: self.state.step,
-            source: Box::new(source),
-            last_good: self.last_good(),
-        })?;
-        observer.event(Event::Saved(&checkpoint));
-        self.checkpoint = Some(checkpoint);
-        self.saved_at = Instant::now();
-        Ok(())
     }
 
     fn outcome(&self, ending: StopReason) -> Outcome {
