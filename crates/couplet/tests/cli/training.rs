@@ -265,5 +265,5 @@ fn a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint() {
         "optimizer.weight_decay=0.0",
     ];
     let printed = fail(train(&workspace, "run", &set), 1);
-    assert!(printed.contains("lower optimizer.lr"), "{printed}");
+    assert!(printed.contains("lower `optimizer.lr`"), "{printed}");
 }
