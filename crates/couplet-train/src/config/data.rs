@@ -3,22 +3,19 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
-use couplet_data::loader::{Loader, LoaderOptions, LoaderState, TokenOptions};
-use couplet_data::order::{Order, Share};
-use couplet_data::source::PairDataset;
-use couplet_eval::eval_transform;
-use couplet_model::{ModelSpec, PreprocessSpec};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::check::Check;
+use super::classify::ClassifyConfig;
 use super::collect::{Known, collect, respell};
+use super::edit;
+use super::issue::{ConfigError, ConfigIssue, issues_of};
+use super::open::read_table;
+use super::resolved::ResolvedData;
 use super::schema::{ConfigSchema, Shape};
-use super::{
-    Classes, ClassifyConfig, ConfigError, ConfigIssue, DataConfig, ModelConfig, classify, edit,
-    issues_of, read_table,
-};
+use super::tables::{DataConfig, ModelConfig};
 
 /// Batches of a config that has none.
 const DEFAULT_BATCH: usize = 64;
@@ -26,25 +23,6 @@ const DEFAULT_BATCH: usize = 64;
 const DEFAULT_PRESET: &str = "ViT-B-32";
 /// An epoch's length where a stream's is unknown.
 const UNCOUNTED: usize = 1 << 40;
-
-/// A training set, opened.
-pub struct ResolvedData {
-    /// The training set.
-    pub set: PairDataset,
-    /// How captions become ids.
-    pub tokens: TokenOptions,
-    pub table: DataConfig,
-    pub(crate) preprocess: PreprocessSpec,
-    /// Samples of an epoch.
-    pub(crate) epoch_len: usize,
-    pub(super) spec: ModelSpec,
-    pub(super) seed: u64,
-    pub(crate) batch_size: usize,
-    /// Of `[classify]`.
-    pub(crate) classes: Option<Classes>,
-    /// Whether each sample is read once and no more: as those that are held out.
-    pub(super) once: bool,
-}
 
 /// `[data]`, and what else it depends on.
 #[derive(Deserialize, JsonSchema)]
@@ -83,7 +61,7 @@ impl ResolvedData {
             let model = Table::from_iter([("preset".to_string(), DEFAULT_PRESET.into())]);
             table.insert("model".into(), Value::Table(model));
         }
-        classify::default_source(&mut table);
+        edit::default_source(&mut table);
         let unknown_preset = edit::merge_preset(&mut table);
         let is_partial = edit::lacks_preset(&table);
         let known = Known {
@@ -98,32 +76,6 @@ impl ResolvedData {
         opened
             .filter(|_| issues.is_empty())
             .ok_or_else(|| issues_of(path, issues))
-    }
-
-    /// Starts loading batches as the run does.
-    ///
-    /// # Errors
-    /// If the system gives no threads.
-    pub fn start_loader(&self, position: LoaderState) -> std::io::Result<Loader> {
-        let options = LoaderOptions {
-            order: Order {
-                len: self.set.samples().unwrap_or(self.epoch_len),
-                epoch_len: self.epoch_len,
-                resample: self.table.train.resample,
-                seed: self.seed,
-                share: Share::ALL,
-            },
-            batch_size: self.batch_size,
-            transform: eval_transform(&self.spec, &self.preprocess)
-                .augmented(&self.table.train.augment),
-            tokens: self.tokens.clone(),
-            max_image_pixels: self.table.max_image_pixels,
-            dct_scaling: self.table.train.dct_scaling,
-            max_skipped: self.table.max_skipped,
-            threads: self.table.threads,
-            once: self.once,
-        };
-        Loader::start(self.set.clone(), options, position)
     }
 }
 

@@ -1,9 +1,9 @@
-//! What happens to a config's table before it is read: `--set` and presets.
+//! What happens to a config's table before it is read: `--set`, presets and defaults.
 
 use couplet_model::presets;
 use toml::{Table, Value};
 
-use super::ConfigIssue;
+use super::issue::ConfigIssue;
 use super::schema::common_train_keys;
 use crate::nearest::nearest;
 
@@ -92,6 +92,22 @@ fn set_key(table: &mut Table, pair: &str) -> Result<(), ConfigIssue> {
         *table = restored;
     }
     outcome
+}
+
+/// Lets `[data.train]` stand for the dataset of `[classify]` where it names no source.
+pub(super) fn default_source(table: &mut Table) {
+    if !table.contains_key("classify") {
+        return;
+    }
+    let empty = || Value::Table(Table::new());
+    let data = table.entry("data").or_insert_with(empty);
+    let Some(data) = data.as_table_mut() else {
+        return;
+    };
+    let train = data.entry("train").or_insert_with(empty);
+    if let Some(train) = train.as_table_mut() {
+        train.entry("source").or_insert_with(|| "dataset".into());
+    }
 }
 
 /// Puts the preset's keys under those that the config itself sets; an unknown preset has none.

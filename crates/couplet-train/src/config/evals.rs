@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::RunConfig;
 use crate::duration::{Duration, Unit};
 
 /// An `[[eval]]` table: an evaluation during training, by kind.
@@ -63,28 +62,6 @@ impl EvalConfig {
             Self::ZeroShot(table) | Self::Retrieval(table) => table.weights,
             Self::HeldOut(table) | Self::Classification(table) => table.weights,
         }
-    }
-}
-
-impl RunConfig {
-    /// The entries of `[[eval]]`, and those that `[classify]` and `[data.val]` bring where
-    /// there is none of their kind.
-    pub(crate) fn evals(&self) -> Vec<EvalConfig> {
-        let mut evals = self.eval.clone();
-        let table = RunEvalConfig {
-            every: one_epoch(),
-            weights: None,
-        };
-        let lacks = |is_own: fn(&EvalConfig) -> bool| !self.eval.iter().any(is_own);
-        let is_classes: fn(&EvalConfig) -> bool =
-            |eval| matches!(eval, EvalConfig::Classification(_));
-        if self.classify.is_some() && lacks(is_classes) {
-            evals.push(EvalConfig::Classification(table.clone()));
-        }
-        if self.data.val.is_some() && lacks(|eval| matches!(eval, EvalConfig::HeldOut(_))) {
-            evals.push(EvalConfig::HeldOut(table));
-        }
-        evals
     }
 }
 

@@ -4,10 +4,13 @@ use std::path::Path;
 
 use toml::Table;
 
-use super::check::{self, ResolvedRun};
+use super::check::{DeviceCheck, check};
 use super::collect::{Known, collect, respell};
+use super::edit;
+use super::issue::{ConfigError, issues_of};
+use super::resolved::ResolvedRun;
 use super::schema::ConfigSchema;
-use super::{ConfigError, RunConfig, classify, edit, issues_of};
+use super::tables::RunConfig;
 
 pub(super) fn read_table(path: &Path) -> Result<Table, ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io {
@@ -18,15 +21,6 @@ pub(super) fn read_table(path: &Path) -> Result<Table, ConfigError> {
         path: path.to_path_buf(),
         source: Box::new(source),
     })
-}
-
-/// Whether the config's device must be available.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeviceCheck {
-    /// The device must be available on this machine.
-    Local,
-    /// The run is for another machine: its device is not checked.
-    Skip,
 }
 
 impl ResolvedRun {
@@ -46,7 +40,7 @@ impl ResolvedRun {
         let (misspelt, renamed): (Vec<_>, Vec<_>) =
             (respelled.into_iter().map(|key| (key.issue, key.right))).unzip();
         issues.extend(misspelt);
-        classify::default_source(&mut table);
+        edit::default_source(&mut table);
         let unknown_preset = edit::merge_preset(&mut table);
         let is_partial = edit::lacks_preset(&table);
         let known = Known {
@@ -57,7 +51,7 @@ impl ResolvedRun {
         issues.extend(unknown_preset);
         issues.extend(collected.issues);
         let run = (collected.value)
-            .and_then(|config| check::check(config, device_check, collected.doubtful, &mut issues));
+            .and_then(|config| check(config, device_check, collected.doubtful, &mut issues));
         match run {
             Some(run) if issues.is_empty() => Ok(run),
             _ => Err(issues_of(path, issues)),

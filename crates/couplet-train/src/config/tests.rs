@@ -1,5 +1,7 @@
 use std::path::Path;
 
+use toml::Table;
+
 use super::*;
 
 pub(super) const SOUND: &str = r#"
@@ -149,7 +151,7 @@ fn every_committed_config_is_sound() {
         let path = entry.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
         let mut table: Table = text.parse().unwrap();
-        classify::default_source(&mut table);
+        edit::default_source(&mut table);
         assert_eq!(edit::merge_preset(&mut table), None, "{}", path.display());
         let known = collect::Known::default();
         let collected = collect::collect::<RunConfig>(table, schema::ConfigSchema::run(), &known);

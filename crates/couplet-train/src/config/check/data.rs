@@ -4,10 +4,12 @@ use couplet_data::shapes::MIN_IMAGE_SIZE;
 use couplet_data::source::{PairDataset, SourceConfig};
 use couplet_data::with_causes;
 
+use super::super::classify::ClassifyConfig;
 use super::super::collect::is_within;
+use super::super::resolved::Classes;
 use super::super::schema::common_train_keys;
-use super::super::{Classes, ClassifyConfig, DataConfig, ModelConfig, RunConfig};
-use super::Check;
+use super::super::tables::{DataConfig, ModelConfig, RunConfig};
+use super::context::Check;
 use crate::duration::Sizes;
 
 impl Check<'_> {

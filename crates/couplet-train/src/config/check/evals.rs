@@ -4,73 +4,17 @@ use std::collections::HashSet;
 
 use couplet_data::loader::TokenOptions;
 use couplet_data::{Augment, with_causes};
-use couplet_eval::metric::LOSS;
-use couplet_eval::{Dataset, DatasetConfig, MetricInfo, RETRIEVAL_METRICS, Task, class_metrics};
+use couplet_eval::{Dataset, DatasetConfig, Task};
 use couplet_model::PreprocessSpec;
 
-use super::super::{
-    DataConfig, EvalConfig, EvalWeights, ResolvedData, RunConfig, TrainDataConfig, ValDataConfig,
-};
-use super::Check;
+use super::super::evals::{EvalConfig, EvalWeights};
+use super::super::resolved::{EvalTarget, ResolvedData, ResolvedEval};
+use super::super::tables::{DataConfig, RunConfig, TrainDataConfig, ValDataConfig};
+use super::context::Check;
 use crate::duration::Sizes;
 
-/// What the pairs of `[data.val]` are called in logs.
-pub(crate) const HELD_OUT: &str = "val";
 /// Pairs that are judged unless the config says how many.
 const DEFAULT_PAIRS: usize = 10_000;
-
-/// An entry of `[[eval]]` with its dataset opened.
-pub(crate) struct ResolvedEval {
-    pub target: EvalTarget,
-    pub every_steps: u64,
-    pub weights: EvalWeights,
-}
-
-/// A metric by its name in `metrics.jsonl`.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct LoggedMetric {
-    pub name: String,
-    pub info: MetricInfo,
-    /// Of an evaluation, not of a training step.
-    pub is_evaluation: bool,
-}
-
-/// What an evaluation reads.
-pub(crate) enum EvalTarget {
-    ZeroShot(Dataset),
-    Retrieval(Dataset),
-    HeldOut(Box<ResolvedData>),
-    Classification(Dataset),
-}
-
-impl ResolvedEval {
-    /// As in `eval/<name>/<metric>`.
-    pub fn name(&self) -> &str {
-        match &self.target {
-            EvalTarget::ZeroShot(dataset)
-            | EvalTarget::Retrieval(dataset)
-            | EvalTarget::Classification(dataset) => &dataset.name,
-            EvalTarget::HeldOut(_) => HELD_OUT,
-        }
-    }
-
-    /// What it writes to `metrics.jsonl`.
-    pub fn metrics(&self) -> Vec<LoggedMetric> {
-        let metrics = match &self.target {
-            EvalTarget::ZeroShot(dataset) | EvalTarget::Classification(dataset) => {
-                class_metrics(dataset).to_vec()
-            }
-            EvalTarget::Retrieval(_) => RETRIEVAL_METRICS.to_vec(),
-            EvalTarget::HeldOut(_) => [&[LOSS][..], &RETRIEVAL_METRICS].concat(),
-        };
-        let logged = |info: MetricInfo| LoggedMetric {
-            name: info.logged_as(self.name()),
-            info,
-            is_evaluation: true,
-        };
-        metrics.into_iter().map(logged).collect()
-    }
-}
 
 impl Check<'_> {
     pub(super) fn evals(

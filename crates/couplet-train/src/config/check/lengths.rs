@@ -1,7 +1,7 @@
 //! The schedule, and all that is counted in steps, epochs or samples.
 
-use super::super::RunConfig;
-use super::Check;
+use super::super::tables::RunConfig;
+use super::context::Check;
 use crate::duration::{Duration, Sizes, Unit};
 use crate::schedule::{Schedule, ScheduleConfig, Shape};
 

@@ -1,65 +1,21 @@
 //! Everything that can be wrong with the values of a config, found before any work starts. What had
 //! to be opened to check is kept for the run.
 
+mod classify;
+mod context;
 mod data;
 mod evals;
 mod lengths;
 mod model;
 
-pub(crate) use evals::{EvalTarget, HELD_OUT, LoggedMetric, ResolvedEval};
+pub(super) use context::Check;
+pub use context::DeviceCheck;
 
-use super::collect::is_within;
-use super::{ConfigIssue, DeviceCheck, EvalWeights, ResolvedData, RunConfig};
-use crate::duration::{Sizes, Unit};
-use crate::log::TRAIN_METRICS;
+use super::issue::ConfigIssue;
+use super::resolved::{ResolvedData, ResolvedEval, ResolvedRun};
+use super::tables::RunConfig;
+use crate::duration::Unit;
 use crate::nearest::nearest;
-use crate::schedule::Schedule;
-
-/// A sound config with what it names, opened.
-pub struct ResolvedRun {
-    pub config: RunConfig,
-    pub(crate) data: ResolvedData,
-    pub(crate) evals: Vec<ResolvedEval>,
-    pub(crate) sizes: Sizes,
-    pub(crate) schedule: Schedule,
-}
-
-impl ResolvedRun {
-    /// Which weights the best checkpoint is the best by.
-    pub(crate) fn eval_weights(&self) -> EvalWeights {
-        let best = self.config.checkpoint.best.as_deref().unwrap_or_default();
-        let is_best = |eval: &&ResolvedEval| {
-            let of = format!("eval/{}/", eval.name());
-            best.starts_with(&of)
-        };
-        let eval = (self.evals.iter().find(is_best)).or_else(|| self.evals.first());
-        eval.map_or(EvalWeights::Ema, |eval| eval.weights)
-    }
-
-    /// All metrics that the run writes to `metrics.jsonl`.
-    pub(crate) fn metrics(&self) -> Vec<LoggedMetric> {
-        let train = TRAIN_METRICS.map(|info| LoggedMetric {
-            name: info.name.into(),
-            info,
-            is_evaluation: false,
-        });
-        let evals = self.evals.iter().flat_map(ResolvedEval::metrics);
-        train.into_iter().chain(evals).collect()
-    }
-
-    /// Steps between two lines of `metrics.jsonl`.
-    pub fn log_steps(&self) -> u64 {
-        self.config.log.every.steps(self.sizes).unwrap_or(1).max(1)
-    }
-}
-
-impl std::fmt::Debug for ResolvedRun {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ResolvedRun")
-            .field("config", &self.config)
-            .finish_non_exhaustive()
-    }
-}
 
 /// Checks a config and opens what it names.
 /// - doubtful: keys whose values are not those of the file.
@@ -116,50 +72,7 @@ pub(super) fn check(
     })
 }
 
-/// Checks of values, each of which leaves out what hangs on a key that is wrong already.
-pub(super) struct Check<'a> {
-    /// Keys that are wrong, or are not as the file has them.
-    broken: Vec<String>,
-    /// Those of them of which nothing can be said.
-    doubtful: usize,
-    issues: &'a mut Vec<ConfigIssue>,
-}
-
-impl<'a> Check<'a> {
-    /// - doubtful: keys whose values are not those of the file.
-    pub(super) fn new(doubtful: Vec<String>, issues: &'a mut Vec<ConfigIssue>) -> Self {
-        Self {
-            doubtful: doubtful.len(),
-            broken: doubtful,
-            issues,
-        }
-    }
-
-    pub(super) fn fail(&mut self, key: &str, message: impl std::fmt::Display) {
-        let mut doubtful = self.broken[..self.doubtful].iter();
-        let issue = ConfigIssue::new(key, message);
-        if !doubtful.any(|known| is_within(key, known)) && !self.issues.contains(&issue) {
-            self.broken.push(key.to_string());
-            self.issues.push(issue);
-        }
-    }
-
-    /// Whether something is wrong with a key, in it, or with a table that it is in.
-    pub(super) fn is_broken(&self, key: &str) -> bool {
-        let mut broken = self.broken.iter();
-        broken.any(|known| is_within(key, known) || is_within(known, key))
-    }
-
-    /// Whether nothing can be said of a key.
-    pub(super) fn is_doubtful(&self, key: &str) -> bool {
-        let mut doubtful = self.broken[..self.doubtful].iter();
-        doubtful.any(|known| is_within(key, known) || is_within(known, key))
-    }
-
-    pub(super) fn any_broken(&self, keys: &[&str]) -> bool {
-        keys.iter().any(|key| self.is_broken(key))
-    }
-
+impl Check<'_> {
     fn device(&mut self, config: &RunConfig, device_check: DeviceCheck) {
         let device = match config.device.open() {
             Ok(device) => device,

@@ -7,8 +7,8 @@ use couplet_data::{Clean, Tokenizer, with_causes};
 use couplet_eval::{find_model, open_tokenizer, token_options};
 use couplet_model::{Freeze, ModelSource, PreprocessSpec, inspect_as};
 
-use super::super::{ModelConfig, RunConfig};
-use super::Check;
+use super::super::tables::{ModelConfig, RunConfig};
+use super::context::Check;
 
 /// Keys of `[model]` that make its spec.
 const SPEC: [&str; 6] = [

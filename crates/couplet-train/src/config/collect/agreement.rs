@@ -4,8 +4,9 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::super::schema::ConfigSchema;
-use super::super::{RunConfig, classify, edit};
-use super::{Known, collect, join, respell};
+use super::super::{RunConfig, edit};
+use super::keys::join;
+use super::{Known, collect, respell};
 
 /// Keys that no config of `configs/` has.
 const MORE: &str = r#"
@@ -106,7 +107,7 @@ fn configs() -> Vec<(String, Table)> {
     let all = files.chain([("more".to_string(), MORE.to_string())]);
     all.map(|(name, text)| {
         let mut table: Table = text.parse().unwrap();
-        classify::default_source(&mut table);
+        edit::default_source(&mut table);
         assert_eq!(edit::merge_preset(&mut table), None, "{name}");
         (name, table)
     })

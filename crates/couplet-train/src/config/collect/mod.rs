@@ -5,6 +5,7 @@
 //! by a value that serves to go on. serde has the last word.
 
 mod fit;
+mod keys;
 mod messages;
 mod spelling;
 mod stand_in;
@@ -13,10 +14,11 @@ mod walk;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use super::ConfigIssue;
+use super::issue::ConfigIssue;
 use super::schema::ConfigSchema;
 #[cfg(test)]
 pub(super) use fit::notation_problem;
+pub(super) use keys::{Known, is_within};
 pub(super) use spelling::respell;
 use walk::Walk;
 
@@ -27,15 +29,6 @@ pub(super) struct Collected<T> {
     pub issues: Vec<ConfigIssue>,
     /// Keys of `value` that are not as the table has them.
     pub doubtful: Vec<String>,
-}
-
-/// What is known of a table before it is checked.
-#[derive(Default)]
-pub(super) struct Known<'a> {
-    /// Keys that were misspelt, by their right names.
-    pub renamed: &'a [String],
-    /// A table of which any key may be missing.
-    pub partial: Option<&'a str>,
 }
 
 /// Reads `table` as `T`.
@@ -62,21 +55,6 @@ pub(super) fn collect<T: DeserializeOwned>(
         issues,
         doubtful,
     }
-}
-
-/// The path of a key in the table at `path`.
-pub(super) fn join(path: &str, key: &str) -> String {
-    if path.is_empty() {
-        key.to_string()
-    } else {
-        format!("{path}.{key}")
-    }
-}
-
-/// Whether `key` is `table` or is in it.
-pub(super) fn is_within(key: &str, table: &str) -> bool {
-    key.strip_prefix(table)
-        .is_some_and(|rest| rest.is_empty() || table.is_empty() || rest.starts_with(['.', '[']))
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 
 use toml::{Table, Value};
 
-use super::super::ConfigIssue;
+use super::super::issue::ConfigIssue;
 use super::super::schema::{ConfigSchema, Key, Shape};
-use super::{join, messages};
+use super::keys::join;
+use super::messages;
 use crate::nearest::nearest;
 
 /// A key that got its right name.

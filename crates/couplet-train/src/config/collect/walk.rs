@@ -2,11 +2,12 @@
 
 use toml::{Table, Value};
 
-use super::super::ConfigIssue;
+use super::super::issue::ConfigIssue;
 use super::super::schema::{ConfigSchema, Key, Shape, Variant};
+use super::fit;
+use super::keys::{Known, is_within, join};
 use super::messages::{self, found};
 use super::stand_in::stand_in;
-use super::{Known, fit, is_within, join};
 use crate::nearest::nearest;
 
 /// Collects what is wrong, and returns of each value what is sound.

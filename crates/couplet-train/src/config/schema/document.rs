@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{Bounds, Choice, ConfigSchema, Key, Shape, TextShape, Variant};
+use super::shape::{Bounds, Choice, ConfigSchema, Key, Shape, TextShape, Variant};
 
 type Object = Map<String, Json>;
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use super::{Bounds, Choice, ConfigSchema, Key, Shape, Variant};
+use super::shape::{Bounds, Choice, ConfigSchema, Key, Shape, Variant};
 use crate::nearest::ranked;
 
 /// One key of a config.

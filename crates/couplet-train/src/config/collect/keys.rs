@@ -1,0 +1,25 @@
+//! Keys by their paths, and what is known of them.
+
+/// What is known of a table before it is checked.
+#[derive(Default)]
+pub(in super::super) struct Known<'a> {
+    /// Keys that were misspelt, by their right names.
+    pub renamed: &'a [String],
+    /// A table of which any key may be missing.
+    pub partial: Option<&'a str>,
+}
+
+/// The path of a key in the table at `path`.
+pub(super) fn join(path: &str, key: &str) -> String {
+    if path.is_empty() {
+        key.to_string()
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+/// Whether `key` is `table` or is in it.
+pub(in super::super) fn is_within(key: &str, table: &str) -> bool {
+    key.strip_prefix(table)
+        .is_some_and(|rest| rest.is_empty() || table.is_empty() || rest.starts_with(['.', '[']))
+}

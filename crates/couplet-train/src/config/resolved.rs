@@ -1,0 +1,172 @@
+//! What a config names, opened: a run that is ready to start, its training data, its evaluations.
+
+use couplet_data::loader::{Loader, LoaderOptions, LoaderState, TokenOptions};
+use couplet_data::order::{Order, Share};
+use couplet_data::source::PairDataset;
+use couplet_eval::metric::LOSS;
+use couplet_eval::{Dataset, MetricInfo, RETRIEVAL_METRICS, class_metrics, eval_transform};
+use couplet_model::{ModelSpec, PreprocessSpec};
+
+use super::classify::HeadStart;
+use super::evals::EvalWeights;
+use super::tables::{DataConfig, RunConfig};
+use crate::duration::Sizes;
+use crate::log::TRAIN_METRICS;
+use crate::schedule::Schedule;
+
+/// What the pairs of `[data.val]` are called in logs.
+pub(crate) const HELD_OUT: &str = "val";
+
+/// A sound config with what it names, opened.
+pub struct ResolvedRun {
+    pub config: RunConfig,
+    pub(crate) data: ResolvedData,
+    pub(crate) evals: Vec<ResolvedEval>,
+    pub(crate) sizes: Sizes,
+    pub(crate) schedule: Schedule,
+}
+
+impl ResolvedRun {
+    /// Which weights the best checkpoint is the best by.
+    pub(crate) fn eval_weights(&self) -> EvalWeights {
+        let best = self.config.checkpoint.best.as_deref().unwrap_or_default();
+        let is_best = |eval: &&ResolvedEval| {
+            let of = format!("eval/{}/", eval.name());
+            best.starts_with(&of)
+        };
+        let eval = (self.evals.iter().find(is_best)).or_else(|| self.evals.first());
+        eval.map_or(EvalWeights::Ema, |eval| eval.weights)
+    }
+
+    /// All metrics that the run writes to `metrics.jsonl`.
+    pub(crate) fn metrics(&self) -> Vec<LoggedMetric> {
+        let train = TRAIN_METRICS.map(|info| LoggedMetric {
+            name: info.name.into(),
+            info,
+            is_evaluation: false,
+        });
+        let evals = self.evals.iter().flat_map(ResolvedEval::metrics);
+        train.into_iter().chain(evals).collect()
+    }
+
+    /// Steps between two lines of `metrics.jsonl`.
+    pub fn log_steps(&self) -> u64 {
+        self.config.log.every.steps(self.sizes).unwrap_or(1).max(1)
+    }
+}
+
+impl std::fmt::Debug for ResolvedRun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ResolvedRun")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A training set, opened.
+pub struct ResolvedData {
+    /// The training set.
+    pub set: PairDataset,
+    /// How captions become ids.
+    pub tokens: TokenOptions,
+    pub table: DataConfig,
+    pub(crate) preprocess: PreprocessSpec,
+    /// Samples of an epoch.
+    pub(crate) epoch_len: usize,
+    pub(super) spec: ModelSpec,
+    pub(super) seed: u64,
+    pub(crate) batch_size: usize,
+    /// Of `[classify]`.
+    pub(crate) classes: Option<Classes>,
+    /// Whether each sample is read once and no more: as those that are held out.
+    pub(super) once: bool,
+}
+
+impl ResolvedData {
+    /// Starts loading batches as the run does.
+    ///
+    /// # Errors
+    /// If the system gives no threads.
+    pub fn start_loader(&self, position: LoaderState) -> std::io::Result<Loader> {
+        let options = LoaderOptions {
+            order: Order {
+                len: self.set.samples().unwrap_or(self.epoch_len),
+                epoch_len: self.epoch_len,
+                resample: self.table.train.resample,
+                seed: self.seed,
+                share: Share::ALL,
+            },
+            batch_size: self.batch_size,
+            transform: eval_transform(&self.spec, &self.preprocess)
+                .augmented(&self.table.train.augment),
+            tokens: self.tokens.clone(),
+            max_image_pixels: self.table.max_image_pixels,
+            dct_scaling: self.table.train.dct_scaling,
+            max_skipped: self.table.max_skipped,
+            threads: self.table.threads,
+            once: self.once,
+        };
+        Loader::start(self.set.clone(), options, position)
+    }
+}
+
+/// The classes that a run learns to tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Classes {
+    pub head: HeadStart,
+    pub class_names: Vec<String>,
+    pub templates: Vec<String>,
+}
+
+/// An entry of `[[eval]]` with its dataset opened.
+pub(crate) struct ResolvedEval {
+    pub target: EvalTarget,
+    pub every_steps: u64,
+    pub weights: EvalWeights,
+}
+
+/// A metric by its name in `metrics.jsonl`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LoggedMetric {
+    pub name: String,
+    pub info: MetricInfo,
+    /// Of an evaluation, not of a training step.
+    pub is_evaluation: bool,
+}
+
+/// What an evaluation reads.
+pub(crate) enum EvalTarget {
+    ZeroShot(Dataset),
+    Retrieval(Dataset),
+    HeldOut(Box<ResolvedData>),
+    Classification(Dataset),
+}
+
+impl ResolvedEval {
+    /// As in `eval/<name>/<metric>`.
+    pub fn name(&self) -> &str {
+        match &self.target {
+            EvalTarget::ZeroShot(dataset)
+            | EvalTarget::Retrieval(dataset)
+            | EvalTarget::Classification(dataset) => &dataset.name,
+            EvalTarget::HeldOut(_) => HELD_OUT,
+        }
+    }
+
+    /// What it writes to `metrics.jsonl`.
+    pub fn metrics(&self) -> Vec<LoggedMetric> {
+        let metrics = match &self.target {
+            EvalTarget::ZeroShot(dataset) | EvalTarget::Classification(dataset) => {
+                class_metrics(dataset).to_vec()
+            }
+            EvalTarget::Retrieval(_) => RETRIEVAL_METRICS.to_vec(),
+            EvalTarget::HeldOut(_) => [&[LOSS][..], &RETRIEVAL_METRICS].concat(),
+        };
+        let logged = |info: MetricInfo| LoggedMetric {
+            name: info.logged_as(self.name()),
+            info,
+            is_evaluation: true,
+        };
+        metrics.into_iter().map(logged).collect()
+    }
+}
