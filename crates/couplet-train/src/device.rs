@@ -121,8 +121,8 @@ impl DeviceSetting {
         }
     }
 
-    /// What `auto` stands for: the fastest kind of device that this binary can use and this
-    /// machine has; anything else stands for itself.
+    /// Resolves `auto` to the fastest kind of device that this binary supports and this machine
+    /// has; returns any other setting unchanged.
     pub fn resolved(self) -> Self {
         static AUTO: OnceLock<DeviceSetting> = OnceLock::new();
         if self != Self::Auto {
@@ -170,10 +170,7 @@ pub enum DeviceError {
         setting.feature()
     )]
     NotBuilt { setting: DeviceSetting },
-    #[error(
-        "there is no {setting} on this machine that its drivers tell of; there is {}",
-        list(found)
-    )]
+    #[error("this machine has no {setting}; available: {}", list(found))]
     NotThere {
         setting: DeviceSetting,
         found: Vec<DeviceSetting>,
@@ -196,7 +193,7 @@ fn list(found: &[DeviceSetting]) -> String {
 /// A text that is not a device's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{text}` is not a device; there are auto, flex, cuda:N, rocm:N, metal, vulkan and wgpu{}",
+    "`{text}` is not a device; the devices are auto, flex, cuda:N, rocm:N, metal, vulkan and wgpu{}",
     nearest(text.split(':').next().unwrap_or(text), DEVICES).map_or(String::new(), |name| format!("; did you mean `{name}`?"))
 )]
 pub struct ParseDeviceError {
@@ -299,10 +296,10 @@ mod tests {
 
     #[test]
     fn a_device_that_cannot_be_used_says_what_can() {
-        // No machine has so many.
+        // No machine has this many.
         let error = DeviceSetting::Cuda(999).open().unwrap_err().to_string();
         let expected = if cfg!(feature = "cuda") {
-            "there is no cuda:999 on this machine"
+            "this machine has no cuda:999"
         } else {
             "this binary was built without cuda:999"
         };

@@ -18,7 +18,8 @@ pub struct Damage {
 #[serde(rename_all = "kebab-case")]
 pub enum Lost {
     /// A fraction of the shard's bytes, from 0 to 1.
-    Part(f64),
+    #[serde(rename = "part")]
+    Fraction(f64),
     /// Everything that follows.
     Rest,
 }
@@ -29,7 +30,7 @@ impl Lost {
         reason = "shards are smaller than 2^53 bytes"
     )]
     pub(crate) fn part(bytes: u64, shard_len: u64) -> Self {
-        Self::Part((bytes as f64 / shard_len.max(1) as f64).min(1.0))
+        Self::Fraction((bytes as f64 / shard_len.max(1) as f64).min(1.0))
     }
 
     /// The number of samples lost, at least 1.
@@ -43,7 +44,7 @@ impl Lost {
     )]
     pub(crate) fn samples(self, held: usize, given: usize) -> usize {
         let samples = match self {
-            Self::Part(part) => (part * held as f64).round() as usize,
+            Self::Fraction(part) => (part * held as f64).round() as usize,
             Self::Rest => held.saturating_sub(given),
         };
         samples.max(1)

@@ -41,7 +41,7 @@ pub(super) fn set_keys(table: &mut Table, set: &[String]) -> Vec<ConfigIssue> {
 /// the key is taken away.
 fn set_key(table: &mut Table, pair: &str) -> Result<(), ConfigIssue> {
     let Some((key, text)) = pair.split_once('=') else {
-        return Err(ConfigIssue::new(pair, "--set takes key.path=value"));
+        return Err(ConfigIssue::new(pair, "expected --set key.path=value"));
     };
     let key = key.trim();
     let value = match format!("v = {text}").parse::<Table>() {
@@ -50,8 +50,8 @@ fn set_key(table: &mut Table, pair: &str) -> Result<(), ConfigIssue> {
     };
     let mut steps: Vec<&str> = key.split('.').collect();
     let last = steps.pop().filter(|last| !last.is_empty());
-    let last = last.ok_or_else(|| ConfigIssue::new(pair, "--set takes key.path=value"))?;
-    let no_table = || ConfigIssue::new(key, "--set goes through a key that is no table");
+    let last = last.ok_or_else(|| ConfigIssue::new(pair, "expected --set key.path=value"))?;
+    let no_table = || ConfigIssue::new(key, "--set path goes through a key that is not a table");
     let mut root = Value::Table(std::mem::take(table));
     let outcome = (|| {
         let mut at = &mut root;
@@ -94,7 +94,7 @@ fn set_key(table: &mut Table, pair: &str) -> Result<(), ConfigIssue> {
     outcome
 }
 
-/// Lets `[data.train]` stand for the dataset of `[classify]` where it names no source.
+/// Sets the source of `[data.train]` to the dataset of `[classify]` where it names none.
 pub(super) fn default_source(table: &mut Table) {
     if !table.contains_key("classify") {
         return;

@@ -25,8 +25,8 @@ fn keys_are_listed_by_their_table() {
 #[test]
 fn an_unknown_key_is_answered_with_the_nearest() {
     let place = Workspace::with(&[]);
-    let told = fail(place.couplet(&["config", "keys", "optimiser.lr"]), 2);
-    assert!(told.contains("`optimizer.lr`"), "{told}");
+    let printed = fail(place.couplet(&["config", "keys", "optimiser.lr"]), 2);
+    assert!(printed.contains("`optimizer.lr`"), "{printed}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Groups consecutive members with the same key into records while a shard is read.
 
-use super::records::{Part, Wanted};
+use super::records::{RecordPart, Wanted};
 use crate::formats::damage::Lost;
 
 /// An item of a shard that is read from front to back.
@@ -56,14 +56,14 @@ impl<'a> Group<'a> {
     }
 
     /// The member's key, which part of the record it is, and its extension; `None` for other files.
-    pub fn part(&self, path: &str) -> Option<(String, Part, String)> {
+    pub fn part(&self, path: &str) -> Option<(String, RecordPart, String)> {
         let (key, part, extension) = self.wanted.part(path)?;
         Some((key.to_string(), part, extension))
     }
 
     pub fn add(
         &mut self,
-        (key, part, extension): (String, Part, String),
+        (key, part, extension): (String, RecordPart, String),
         bytes: Result<Vec<u8>, String>,
     ) -> Result<(), Stopped> {
         let continues = (self.open.as_ref())
@@ -82,8 +82,8 @@ impl<'a> Group<'a> {
         });
         open.extensions.push(extension);
         let slot = match part {
-            Part::Image => &mut open.record.image,
-            Part::Field => &mut open.record.field,
+            RecordPart::Image => &mut open.record.image,
+            RecordPart::Field => &mut open.record.field,
         };
         slot.get_or_insert(bytes);
         Ok(())

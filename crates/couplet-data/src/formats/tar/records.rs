@@ -28,7 +28,7 @@ pub(crate) struct TarRecords {
 
 /// A part of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum RecordPart {
     Image,
     Field,
 }
@@ -42,13 +42,13 @@ pub(super) struct Wanted<'a> {
 
 impl Wanted<'_> {
     /// A member's key, which part of the record it is, and its extension; `None` for other files.
-    pub fn part<'a>(&self, path: &'a str) -> Option<(&'a str, Part, String)> {
+    pub fn part<'a>(&self, path: &'a str) -> Option<(&'a str, RecordPart, String)> {
         let (key, extension) = split_member(path)?;
         let extension = extension.to_ascii_lowercase();
         if IMAGE_EXTENSIONS.contains(&extension.as_str()) {
-            return Some((key, Part::Image, extension));
+            return Some((key, RecordPart::Image, extension));
         }
-        (extension == self.field).then_some((key, Part::Field, extension))
+        (extension == self.field).then_some((key, RecordPart::Field, extension))
     }
 }
 
@@ -97,8 +97,8 @@ impl TarRecords {
             open.extensions.push(extension);
             let record = &mut records[open.at];
             let slot = match part {
-                Part::Image => &mut record.image,
-                Part::Field => &mut record.field,
+                RecordPart::Image => &mut record.image,
+                RecordPart::Field => &mut record.field,
             };
             slot.get_or_insert(span);
         }

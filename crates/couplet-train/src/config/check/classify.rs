@@ -16,7 +16,7 @@ impl Check<'_> {
     pub(super) fn classify(&mut self, config: &RunConfig) {
         let is_sigmoid = matches!(config.loss, Loss::Sigmoid(_)) && !self.is_doubtful("loss");
         if config.classify.is_some() && is_sigmoid {
-            self.fail("loss.kind", "a classifier learns by the softmax loss");
+            self.fail("loss.kind", "[classify] needs the softmax loss");
         }
     }
 
@@ -28,7 +28,7 @@ impl Check<'_> {
         image_size: u32,
     ) -> Option<(PairDataset, Classes)> {
         if !matches!(data.train.source, SourceConfig::Dataset(_)) {
-            let message = "[classify] trains on its dataset's images: take the source out";
+            let message = "[classify] trains on its dataset's images: remove the source";
             self.fail("data.train.source", message);
             return None;
         }
@@ -36,7 +36,9 @@ impl Check<'_> {
         let found = opened.map_err(|error| with_causes(&error)).and_then(|set| {
             let (class_names, templates) = set.classes().map_err(|error| with_causes(&error))?;
             if class_names.len() < 2 {
-                return Err("there is one class only: nothing to tell apart".to_string());
+                return Err(
+                    "the dataset has only one class; a classifier needs at least 2".to_string(),
+                );
             }
             let captions = class_names
                 .iter()

@@ -34,7 +34,7 @@ impl Check<'_> {
         if !(0.0..=1.0).contains(&data.max_skipped) {
             self.fail(
                 "data.max_skipped",
-                format!("{} is not a share in [0, 1]", data.max_skipped),
+                format!("{} is not a fraction from 0 to 1", data.max_skipped),
             );
         }
         if data.max_image_pixels == 0 {
@@ -47,7 +47,7 @@ impl Check<'_> {
         {
             self.fail(
                 "model.image.image_size",
-                format!("shapes cannot be told apart below {MIN_IMAGE_SIZE} pixels"),
+                format!("shapes are not distinguishable below {MIN_IMAGE_SIZE} pixels"),
             );
         }
         if self.is_source_broken("data.train") || self.is_broken("classify") {

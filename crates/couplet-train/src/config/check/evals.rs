@@ -13,7 +13,7 @@ use super::super::tables::{DataConfig, RunConfig, TrainDataConfig, ValDataConfig
 use super::context::Check;
 use crate::duration::Sizes;
 
-/// Pairs that are judged unless the config says how many.
+/// Number of held-out pairs unless the config sets one.
 const DEFAULT_PAIRS: usize = 10_000;
 
 impl Check<'_> {
@@ -39,13 +39,13 @@ impl Check<'_> {
                 EvalWeights::Raw
             });
             if weights == EvalWeights::Ema && config.ema.is_none() && !self.is_broken("ema") {
-                let message = "there is no average: add an [ema] table with a decay";
+                let message = "the run has no averaged weights: add an [ema] table with a decay";
                 self.fail(&key("weights"), message);
             }
             let target = match entry {
                 _ if self.is_doubtful(&key("kind")) => None,
                 EvalConfig::HeldOut(_) => self.held_out(config, tokens, preprocess, &key("kind")),
-                EvalConfig::Classification(_) => self.judged_classes(config, &key("kind")),
+                EvalConfig::Classification(_) => self.head_classes(config, &key("kind")),
                 EvalConfig::ZeroShot(table) => {
                     let dataset = self.dataset(config, &table.dataset, &key("dataset"), false);
                     dataset.map(EvalTarget::ZeroShot)
@@ -64,8 +64,7 @@ impl Check<'_> {
                 && !names.insert(eval.name().to_string())
             {
                 let message = format!(
-                    "a second evaluation is called `{}`: a dataset's file with another `name` can be \
-                     judged beside it",
+                    "two evaluations are named `{}`; give the second dataset's file another `name`",
                     eval.name()
                 );
                 self.fail(&key("dataset"), message);
@@ -105,12 +104,12 @@ impl Check<'_> {
     }
 
     /// The test images of `[classify]`'s dataset.
-    fn judged_classes(&mut self, config: &RunConfig, key: &str) -> Option<EvalTarget> {
+    fn head_classes(&mut self, config: &RunConfig, key: &str) -> Option<EvalTarget> {
         if self.is_doubtful("classify") {
             return None;
         }
         let Some(classify) = &config.classify else {
-            self.fail(key, "there is no [classify], whose head it would judge");
+            self.fail(key, "evaluates the head of [classify], which is missing");
             return None;
         };
         if self.is_broken("classify") {
@@ -132,7 +131,7 @@ impl Check<'_> {
             return None;
         }
         let Some(val) = &config.data.val else {
-            let message = "held-out pairs are those of [data.val], which is missing";
+            let message = "evaluates the pairs of [data.val], which is missing";
             self.fail(key, message);
             return None;
         };
@@ -160,7 +159,10 @@ impl Check<'_> {
         };
         let epoch_len = val.max_samples.unwrap_or(DEFAULT_PAIRS).min(known);
         if epoch_len < 2 {
-            self.fail("data.val", format!("{epoch_len} pairs are too few"));
+            self.fail(
+                "data.val",
+                format!("has only {epoch_len} pairs; at least 2 are needed"),
+            );
             return None;
         }
         Some(EvalTarget::HeldOut(Box::new(ResolvedData {

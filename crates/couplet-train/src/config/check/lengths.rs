@@ -16,19 +16,16 @@ impl Check<'_> {
         if matches!(length.unit, Unit::Percent | Unit::Minutes) {
             self.fail(
                 "schedule.length",
-                format!("`{length}`: count it in steps, epochs or samples"),
+                format!("`{length}`: expected steps, epochs or samples"),
             );
         } else if length.amount <= 0.0 {
-            self.fail(
-                "schedule.length",
-                format!("`{length}` leaves nothing to train"),
-            );
+            self.fail("schedule.length", format!("`{length}`: must be positive"));
         }
         for (key, part) in [("warmup", warmup), ("cooldown", cooldown)] {
             if part.unit == Unit::Minutes {
                 self.fail(
                     &format!("schedule.{key}"),
-                    format!("`{part}`: count it in steps, epochs, samples or %"),
+                    format!("`{part}`: expected steps, epochs, samples or %"),
                 );
             }
         }
@@ -101,7 +98,8 @@ impl Check<'_> {
             ScheduleConfig::Rsqrt(table) => {
                 let timescale = table.timescale.steps_of(total_steps, sizes);
                 if timescale.is_none_or(|steps| steps == 0) {
-                    let message = format!("`{}`: a positive number of steps", table.timescale);
+                    let message =
+                        format!("`{}`: must be a positive number of steps", table.timescale);
                     self.fail("schedule.timescale", message);
                 }
                 Some(Shape::Rsqrt {
@@ -122,7 +120,7 @@ impl Check<'_> {
         if matches!(every.unit, Unit::Percent | Unit::Minutes) || every.amount <= 0.0 {
             self.fail(
                 key,
-                format!("`{every}`: a positive number of steps, epochs or samples"),
+                format!("`{every}`: must be a positive number of steps, epochs or samples"),
             );
             return None;
         }

@@ -30,7 +30,7 @@ pub(super) fn check(
     if config.name.trim_matches(['.', ' ']).is_empty() || config.name.contains(['/', '\\']) {
         check.fail(
             "name",
-            "must be a plain name: the run's folder is called so",
+            "must not be empty or contain slashes: it names the run's folder",
         );
     }
     check.device(&config, device_check);
@@ -85,7 +85,7 @@ impl Check<'_> {
         if let Some(dtype) = config.precision.dtype()
             && !device.supports_dtype(dtype)
         {
-            let message = format!("{} does not compute in {dtype:?}", config.device.resolved());
+            let message = format!("{} does not support {dtype:?}", config.device.resolved());
             self.fail("precision", message);
         }
     }
@@ -102,7 +102,9 @@ impl Check<'_> {
             if every.unit == Unit::Percent || every.amount <= 0.0 {
                 self.fail(
                     "checkpoint.every",
-                    format!("`{every}`: a positive number of steps, epochs, samples or minutes"),
+                    format!(
+                        "`{every}`: must be a positive number of steps, epochs, samples or minutes"
+                    ),
                 );
             }
         }

@@ -20,7 +20,7 @@ const SPEC: [&str; 6] = [
     "model.text",
 ];
 
-/// What a problem with one field of a spec hangs on besides.
+/// The other fields that a problem with one field of a spec depends on.
 fn others(field: &str) -> &'static [&'static str] {
     match field {
         "image.image_size" => &["image.kind"],

@@ -28,7 +28,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The value as it serves to go on: itself, or mended within. `None` if it does not fit.
+    /// The value with which reading continues: itself, with wrong parts replaced. `None` if it does not fit.
     pub fn value(&mut self, shape: &'a Shape, value: &Value, path: &str) -> Option<Value> {
         match (self.schema.resolve(shape), value) {
             (Shape::Table(keys), Value::Table(given)) => {
@@ -78,9 +78,9 @@ impl<'a> Walk<'a> {
         let is_table = fit::is_table(self.schema.resolve(item));
         let mut sound = Vec::new();
         for (at, value) in items.iter().enumerate() {
-            let mended = self.value(item, value, &format!("{path}[{at}]"));
+            let replaced = self.value(item, value, &format!("{path}[{at}]"));
             // Tables keep their places; what is left of a pair of numbers is no pair.
-            sound.push(mended.or_else(|| is_table.then(|| stand_in(self.schema, item))));
+            sound.push(replaced.or_else(|| is_table.then(|| stand_in(self.schema, item))));
         }
         let sound: Option<Vec<Value>> = sound.into_iter().collect();
         if sound.is_none() {

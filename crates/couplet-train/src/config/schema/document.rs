@@ -75,7 +75,7 @@ fn drop_required(table: &mut Object, key: &str) {
 
 fn node(schema: &ConfigSchema, shape: &Shape, missing: Missing) -> Object {
     let value = match shape {
-        // What a preset completes differs from what the name stands for.
+        // A preset may complete a table differently from its schema.
         Shape::Link(name) if missing == Missing::Refused => {
             json!({ "$ref": format!("#/$defs/{name}") })
         }

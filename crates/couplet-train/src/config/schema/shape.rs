@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
-/// What may stand in the place of a value.
+/// The values that a key accepts.
 #[derive(Debug, Clone, PartialEq)]
 pub(in super::super) enum Shape {
     Text(TextShape),
@@ -24,7 +24,7 @@ pub(in super::super) enum Shape {
         tag: String,
         variants: Vec<Variant>,
     },
-    /// One of several, told apart by their types.
+    /// One of several shapes, distinguished by their types.
     Either(Vec<Shape>),
     /// A shape with a name of its own.
     Link(String),
@@ -89,7 +89,7 @@ pub(in super::super) struct ConfigSchema {
 }
 
 impl ConfigSchema {
-    /// What a link stands for; any other shape stands for itself.
+    /// Follows a reference; any other shape is returned unchanged.
     pub fn resolve<'a>(&'a self, shape: &'a Shape) -> &'a Shape {
         match shape {
             Shape::Link(name) => self.resolve(&self.links[name]),
