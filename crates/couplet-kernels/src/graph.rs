@@ -50,12 +50,10 @@ fn is_autodiff(tensor: &DispatchTensor) -> bool {
 }
 
 fn is_flex(kind: &DispatchTensorKind) -> bool {
-    match kind {
-        DispatchTensorKind::Flex(_) => true,
-        DispatchTensorKind::Autodiff(inner) => is_flex(inner),
-        #[allow(unreachable_patterns, reason = "where no other backend is built in")]
-        _ => false,
+    if let DispatchTensorKind::Autodiff(inner) = kind {
+        return is_flex(inner);
     }
+    matches!(kind, DispatchTensorKind::Flex(_))
 }
 
 #[derive(Debug)]
