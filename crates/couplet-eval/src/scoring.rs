@@ -4,7 +4,7 @@ use couplet_data::labelled::Targets;
 
 use crate::confusion::ConfusionMatrix;
 use crate::dataset::Dataset;
-use crate::metric::{MAP, MEAN_PER_CLASS, MetricInfo, Metrics, TOP1, TOP5};
+use crate::metric::{Better, MAP, MEAN_PER_CLASS, MetricInfo, Metrics, TOP1, TOP5};
 
 /// The number of classes that `top5` considers.
 const TOP: usize = 5;
@@ -98,7 +98,7 @@ pub(crate) fn mean_average_precision(scores: &[f32], truth: &[&[bool]], classes:
     for class in 0..classes {
         let score = |image: usize| scores[image * classes + class];
         let mut order: Vec<usize> = (0..truth.len()).collect();
-        order.sort_by(|a, b| score(*b).total_cmp(&score(*a)));
+        order.sort_by(|a, b| Better::Higher.compare(f64::from(score(*a)), f64::from(score(*b))));
         let (mut hits, mut precisions) = (0_usize, 0.0);
         for (at, image) in order.into_iter().enumerate() {
             if truth[image][class] {

@@ -67,11 +67,7 @@ fn by_number(
         *label = numbers[*label];
     }
     files.sort_by_key(|(_, label)| *label);
-    let mut ordered = vec![String::new(); folders.len()];
-    for (number, name) in numbers.iter().zip(folders) {
-        ordered[*number].clone_from(name);
-    }
-    Ok((ordered, files))
+    Ok(((0..folders.len()).map(|n| n.to_string()).collect(), files))
 }
 
 /// The names of a folder's subfolders, and their images with the subfolder's index.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::error::DataError;
-use super::lines::read_lines_if_present;
+use super::lines::read_lines_with_blanks;
 
 /// A file of class names in a dataset's folder, one per line, in class order.
 pub const CLASS_NAMES_FILE: &str = "classnames.txt";
@@ -12,6 +12,24 @@ pub const CLASS_NAMES_FILE: &str = "classnames.txt";
 /// underscores become spaces.
 pub fn class_name_of(stored: &str) -> String {
     stored.split('_').collect::<Vec<_>>().join(" ")
+}
+
+/// The names in a file, one a line.
+///
+/// # Errors
+/// If the file cannot be read, or a line between others is blank: it would move the classes after it.
+pub fn read_class_names(path: &Path) -> Result<Vec<String>, DataError> {
+    let names = read_lines_with_blanks(path)?;
+    if let Some(at) = names.iter().position(String::is_empty) {
+        let message = format!("line {} is blank; every line names a class", at + 1);
+        return Err(DataError::invalid(path, message));
+    }
+    Ok(names)
+}
+
+/// As [`read_class_names`], `None` if there is no such file.
+pub(crate) fn read_class_names_if_present(path: &Path) -> Result<Option<Vec<String>>, DataError> {
+    path.is_file().then(|| read_class_names(path)).transpose()
 }
 
 /// The names of a dataset's classes, in class order: `given` ones, else the lines of
@@ -29,7 +47,7 @@ pub fn class_names(
 ) -> Result<Option<Vec<String>>, DataError> {
     let listed = match (given, folder) {
         (Some(given), _) => Some(given),
-        (None, Some(folder)) => read_lines_if_present(&folder.join(CLASS_NAMES_FILE))?,
+        (None, Some(folder)) => read_class_names_if_present(&folder.join(CLASS_NAMES_FILE))?,
         (None, None) => None,
     };
     let Some(listed) = listed else {
@@ -47,6 +65,11 @@ fn in_stored_order(listed: &[String], stored: &[String]) -> Option<Vec<String>> 
     let words: Vec<String> = listed.iter().map(|name| class_name_of(name)).collect();
     let find = |name: &String| words.iter().position(|word| *word == class_name_of(name));
     let places: Vec<usize> = stored.iter().map(find).collect::<Option<_>>()?;
+    let mut each_once = places.clone();
+    each_once.sort_unstable();
+    if !each_once.into_iter().eq(0..listed.len()) {
+        return None;
+    }
     Some(places.into_iter().map(|at| listed[at].clone()).collect())
 }
 
@@ -70,7 +93,7 @@ mod tests {
         assert_eq!(read(None), stored);
         std::fs::write(
             folder.path().join(CLASS_NAMES_FILE),
-            "\u{feff}tiger\n\nhound\n",
+            "\u{feff}tiger\nhound\n\n",
         )
         .unwrap();
         assert_eq!(read(None), ["tiger", "hound"]);
@@ -84,5 +107,22 @@ mod tests {
         let given = |given: &[&str]| class_names(Some(names(given)), None, Some(&stored)).unwrap();
         assert_eq!(given(&["dog", "big_cat"]).unwrap(), ["big_cat", "dog"]);
         assert_eq!(given(&["dog", "tiger"]).unwrap(), ["dog", "tiger"]);
+    }
+
+    #[test]
+    fn repeated_names_are_not_matched_by_name() {
+        let stored = names(&["crane", "dog", "crane"]);
+        let given = names(&["crane bird", "dog", "crane"]);
+        let found = class_names(Some(given.clone()), None, Some(&stored)).unwrap();
+        assert_eq!(found.unwrap(), given);
+    }
+
+    #[test]
+    fn a_blank_line_between_names_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(CLASS_NAMES_FILE);
+        std::fs::write(&path, "cat\n\ndog\n").unwrap();
+        let error = class_names(None, Some(folder.path()), None).unwrap_err();
+        assert!(error.to_string().contains("line 2 is blank"), "{error}");
     }
 }

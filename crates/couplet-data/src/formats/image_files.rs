@@ -25,13 +25,22 @@ impl ImagePaths {
         }
     }
 
-    /// The path of an image that the table names.
+    /// The file of an image that the table names. Where no file has exactly this name, spaces around it
+    /// do not count.
     pub fn resolve(&self, name: &str) -> PathBuf {
-        let path = self.folder.join(name);
-        if !self.has_root && !path.exists() {
-            return PathBuf::from(name);
-        }
-        path
+        let in_folder = |name: &str| Some(self.folder.join(name));
+        let here = |name: &str| (!self.has_root).then(|| PathBuf::from(name));
+        let trimmed = name.trim();
+        [
+            in_folder(name),
+            here(name),
+            in_folder(trimmed),
+            here(trimmed),
+        ]
+        .into_iter()
+        .flatten()
+        .find(|path| path.exists())
+        .unwrap_or_else(|| self.folder.join(name))
     }
 }
 
@@ -71,6 +80,8 @@ mod tests {
         assert_eq!(paths.resolve("a.png"), folder.path().join("a.png"));
         assert_eq!(paths.resolve("Cargo.toml"), Path::new("Cargo.toml"));
         let rooted = ImagePaths::new(Some(Path::new("images")), &table);
+        assert_eq!(paths.resolve(" a.png"), folder.path().join("a.png"));
+        assert_eq!(paths.resolve("b.png"), folder.path().join("b.png"));
         assert_eq!(rooted.resolve("a.png"), Path::new("images/a.png"));
         assert_eq!(rooted.resolve("/x/a.png"), Path::new("/x/a.png"));
     }

@@ -5,17 +5,21 @@ use std::path::Path;
 
 use super::error::DataError;
 
-/// The lines of a text file, trimmed, without blank lines and without a byte order mark.
+/// The lines of a text file, trimmed, without blank lines and a byte order mark.
 ///
 /// # Errors
 /// If the file cannot be read or is not UTF-8.
 pub fn read_lines(path: &Path) -> Result<Vec<String>, DataError> {
+    let mut lines = read_lines_with_blanks(path)?;
+    lines.retain(|line| !line.is_empty());
+    Ok(lines)
+}
+
+/// As [`read_lines`], with the blank lines that are not at the end.
+pub(crate) fn read_lines_with_blanks(path: &Path) -> Result<Vec<String>, DataError> {
     let text = fs::read_to_string(path).map_err(DataError::io(path))?;
-    let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
-    Ok(lines
-        .filter(|line| !line.is_empty())
-        .map(str::to_string)
-        .collect())
+    let lines = text.trim_start_matches('\u{feff}').trim_end().lines();
+    Ok(lines.map(|line| line.trim().to_string()).collect())
 }
 
 /// As [`read_lines`]; `None` if there is no such file.

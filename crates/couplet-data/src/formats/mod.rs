@@ -7,7 +7,7 @@
 //!
 //! What both views must answer alike is decided here, once: the names of classes
 //! ([`class_names`]), how templates are filled ([`templates`]), and how relative image paths are
-//! resolved ([`image_files`]).
+//! resolved (`image_files`).
 
 mod brace;
 pub(crate) mod caption_files;

@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dataset::{Images, LabelledDataset, Split, Targets};
 use crate::formats::DataError;
-use crate::formats::class_names::class_name_of;
-use crate::formats::lines::read_lines_if_present;
+use crate::formats::class_names::{class_name_of, read_class_names_if_present};
 use crate::formats::pixels::{PixelImages, read_cifar, read_idx};
 use crate::sample::{ImageData, SampleError};
 
@@ -97,7 +96,7 @@ impl CifarConfig {
             );
             return Err(DataError::invalid(&self.path, message));
         }
-        let class_names = read_lines_if_present(&self.path.join(names))?;
+        let class_names = read_class_names_if_present(&self.path.join(names))?;
         let class_names =
             class_names.map(|names| names.iter().map(|name| class_name_of(name)).collect());
         Ok(dataset(&self.path, (images, labels), class_names))

@@ -56,8 +56,12 @@ impl LabelledCsvConfig {
         };
         let rows = columns.rows(path)?.into_iter().map(|row| {
             let line = row.line;
+            if row.is_short {
+                let message = format!("line {line}: fewer cells than the header has");
+                return Err(DataError::invalid(path, message));
+            }
             row.cells
-                .map_err(|error| DataError::invalid(path, format!("line {line}: {error}")))
+                .map_err(|error| DataError::invalid(path, format!("line {line}: {}", error.detail)))
         });
         let rows = rows.collect::<Result<Vec<_>, _>>()?;
         let (files, targets, class_names) = if kind == ColumnKind::Caption {
@@ -136,10 +140,7 @@ mod tests {
         assert_eq!(*dataset.targets(), Targets::Classes(vec![1, 0]));
         assert_eq!(dataset.class_names().unwrap(), ["cat", "owl"]);
         let error = open("filepath,l\na,\n", label).unwrap_err();
-        assert!(
-            error.contains("line 2: empty caption: `l` is empty"),
-            "{error}"
-        );
+        assert!(error.contains("line 2: `l` is empty"), "{error}");
         let error = open("filepath,l\na,1\n", |_| {}).unwrap_err();
         assert!(
             error.contains("either label_column or caption_column"),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dataset::{Images, LabelledDataset, Split, Targets};
 use crate::formats::DataError;
-use crate::formats::class_names::CLASS_NAMES_FILE;
+use crate::formats::class_names::{CLASS_NAMES_FILE, read_class_names_if_present};
 use crate::formats::lines::read_lines_if_present;
 use crate::formats::npy::flags;
 use crate::formats::tar::index::Span;
@@ -108,7 +108,7 @@ impl LabelledWebdatasetConfig {
         let folder = self.path.join(split);
         let kind = self.kind()?;
         let (images, labels) = read_shards(&folder, kind)?;
-        let class_names = read_lines_if_present(&self.path.join(CLASS_NAMES_FILE))?;
+        let class_names = read_class_names_if_present(&self.path.join(CLASS_NAMES_FILE))?;
         let targets = targets(kind, labels, class_names.as_deref())
             .map_err(|message| DataError::invalid(&folder, message))?;
         let templates = self.path.join("zeroshot_classification_templates.txt");

@@ -19,7 +19,7 @@ pub const HEAD_FILE: &str = "head.safetensors";
 pub const EMA_HEAD_FILE: &str = "head_ema.safetensors";
 
 /// Names the weights that a checkpoint was evaluated with, if it has more than one file of weights.
-pub const EVAL_WEIGHTS_FILE: &str = "eval_weights";
+pub const EVAL_WEIGHTS_FILE: &str = "judged_weights";
 
 /// The classification head of a fine-tuned model.
 #[derive(Debug, Clone)]

@@ -34,3 +34,16 @@ fn the_error_for_a_folder_without_a_model_names_the_expected_files() {
         .to_string();
     assert!(error.contains("open_clip_config.json"), "{error}");
 }
+
+/// `judged_weights` is the name since the first version: earlier checkpoints must open as they did.
+#[test]
+fn a_checkpoint_opens_with_the_weights_that_its_file_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = folder.path().join("checkpoints/step-00000003");
+    std::fs::create_dir_all(&checkpoint).unwrap();
+    std::fs::write(folder.path().join("latest"), "step-00000003").unwrap();
+    let found = || super::find_model(folder.path()).unwrap();
+    assert_eq!(found(), checkpoint);
+    std::fs::write(checkpoint.join("judged_weights"), super::EMA_WEIGHTS_FILE).unwrap();
+    assert_eq!(found(), checkpoint.join(super::EMA_WEIGHTS_FILE));
+}

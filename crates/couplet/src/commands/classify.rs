@@ -6,6 +6,7 @@ use anyhow::bail;
 use burn::tensor::Tensor;
 use clap::Args;
 use couplet_data::LastCause;
+use couplet_data::formats::templates::template_problem;
 use couplet_eval::{Classifier, Encoder};
 
 use super::inputs::image_files;
@@ -20,7 +21,7 @@ pub(crate) struct ClassifyArguments {
     /// classes of its own
     #[arg(long, value_delimiter = ',', value_name = "LABEL,LABEL…")]
     labels: Vec<String>,
-    /// Prompt with {} in place of the label; repeat to average several [default: the label alone]
+    /// Prompt with {} or {c} in place of the label; repeat to average several [default: the label alone]
     #[arg(long, value_name = "TEXT", requires = "labels")]
     template: Vec<String>,
     /// Number of labels to print per image
@@ -89,8 +90,8 @@ fn from_labels(arguments: &ClassifyArguments) -> anyhow::Result<(Encoder, Vec<St
     } else {
         arguments.template.clone()
     };
-    if let Some(template) = templates.iter().find(|template| !template.contains("{}")) {
-        bail!("--template \"{template}\": expected {{}} in place of the label");
+    if let Some(problem) = template_problem(&templates) {
+        bail!("--template: {problem}");
     }
     let encoder = arguments.model.open()?;
     let classifier = Classifier::new(&encoder, &labels, &templates)?;

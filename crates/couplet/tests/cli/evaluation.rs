@@ -164,7 +164,7 @@ fn unsuitable_datasets_and_models_are_rejected() {
         fail(command.args(["--model", "run"]), 1)
     };
     let printed = fails("retrieval", "tiny.toml");
-    assert!(printed.contains("has classes, not captions"), "{printed}");
+    assert!(printed.contains("has classes but no captions"), "{printed}");
     fs::write(
         workspace.path("gone.toml"),
         "name = 'g'\nsource = 'idx'\npath = 'nowhere'\norigin = 'afar'\n",

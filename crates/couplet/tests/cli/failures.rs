@@ -85,7 +85,7 @@ fn a_missing_dataset_says_what_is_missing_and_where_to_get_it() {
     assert_eq!(
         printed,
         format!(
-            "error: the test images of `gone` cannot be opened; the dataset is available from \
+            "error: the test images of `gone` cannot be opened; to get it: \
              afar\n\nCaused by:\n  nowhere/t10k-images-idx3-ubyte: cannot be read\n  {cause}\n"
         )
     );

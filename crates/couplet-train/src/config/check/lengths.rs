@@ -46,7 +46,7 @@ impl Check<'_> {
         } else if warmup_steps > total_steps {
             self.fail(
                 "schedule.warmup",
-                format!("{warmup_steps} steps are more than the {total_steps} of the schedule"),
+                format!("{warmup_steps} steps, but the whole schedule has {total_steps}"),
             );
         } else if warmup_steps.saturating_add(cooldown_steps) > total_steps {
             self.fail(

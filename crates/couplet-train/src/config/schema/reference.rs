@@ -76,7 +76,7 @@ pub fn reference() -> String {
 const INTRODUCTION: &str = "\
 # Config reference
 
-Every key of the TOML file that `couplet train` reads. `couplet config keys [PREFIX]` prints the same in a
+Every key of the TOML file that `couplet train` reads. `couplet config keys [PREFIX]` lists them in a
 terminal. Generated from the code by `couplet config reference > docs/config.md`; do not edit.
 
 An editor with a TOML language server (Taplo, Even Better TOML) completes and checks the keys of a file that
@@ -166,7 +166,7 @@ impl Listing {
                 kind: one_of(shown.clone().map(|own| own.value.as_str())),
                 default: None,
                 required: Some(required(&join(path, tag))),
-                text: "Chooses the kind of the table, on which its other keys depend.".into(),
+                text: "Selects the variant; the other keys of this table depend on it.".into(),
                 choices: words.collect(),
             },
         );

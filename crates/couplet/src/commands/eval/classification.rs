@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use couplet_data::formats::class_names::class_name_of;
 use couplet_eval::classification;
 
 use super::cache_arguments::CacheArguments;
@@ -41,7 +42,11 @@ pub(super) fn run(arguments: &ClassificationArguments) -> anyhow::Result<u8> {
     let mut reports = Vec::new();
     for dataset in &datasets {
         let (class_names, _) = dataset.classes()?;
-        if class_names != head.class_names {
+        // Heads of earlier versions have the names as they are stored.
+        let is_same = |a: &String, b: &String| class_name_of(a) == class_name_of(b);
+        if class_names.len() != head.class_names.len()
+            || !(class_names.iter().zip(&head.class_names)).all(|(a, b)| is_same(a, b))
+        {
             bail!(
                 "{}: its classes are {}, but the model's head has {}",
                 dataset.name,

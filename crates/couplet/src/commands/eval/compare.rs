@@ -96,9 +96,14 @@ fn table(runs: &[(String, Results)]) -> String {
         let info = info_of(name);
         let values = || runs.iter().map(|(_, results)| results.get(name).copied());
         let best = info.and_then(|info| best(info, values().flatten().map(|(value, _)| value)));
+        let distinct: BTreeSet<u64> = values()
+            .flatten()
+            .map(|(value, _)| value.to_bits())
+            .collect();
+        let is_compared = distinct.len() > 1;
         let mut cells = values().map(|value| match value {
             Some((value, _)) => {
-                let is_best = runs.len() > 1 && best == Some(value);
+                let is_best = is_compared && best == Some(value);
                 let unit = info.map_or(Unit::Factor, |info| info.unit);
                 cell(&unit.format(value), if is_best { '*' } else { ' ' })
             }
@@ -145,7 +150,7 @@ fn read(run: &Path) -> anyhow::Result<Results> {
         }
     }
     if results.is_empty() {
-        eprintln!("warning: {}: contains no evaluation yet", path.display());
+        eprintln!("warning: {}: contains no evaluation", path.display());
     }
     Ok(results)
 }

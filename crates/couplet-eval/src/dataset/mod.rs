@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use couplet_data::formats::class_names::class_names;
+use couplet_data::formats::class_names::{class_names, read_class_names};
 use couplet_data::formats::templates::{DEFAULT_TEMPLATE, template_problem};
 use couplet_data::formats::{DataError, read_lines};
 use couplet_data::labelled::{
@@ -102,9 +102,7 @@ pub enum DatasetError {
 }
 
 fn available(origin: Option<&str>) -> String {
-    origin.map_or(String::new(), |origin| {
-        format!("; the dataset is available from {origin}")
-    })
+    origin.map_or(String::new(), |origin| format!("; to get it: {origin}"))
 }
 
 impl Dataset {
@@ -122,12 +120,15 @@ impl Dataset {
             source,
             origin: None,
         })?;
-        if let (Some(own), Some(test)) = (train.class_names(), self.images.class_names())
-            && own != test
-        {
-            return Err(self.unsuitable(&class_differences(own, test)));
+        match (train.class_names(), self.images.class_names()) {
+            (Some(own), Some(test)) if own != test => {
+                Err(self.unsuitable(&class_differences(own, test)))
+            }
+            (Some(_), None) | (None, Some(_)) if matches!(self.config, LabelledConfig::Csv(_)) => {
+                Err(self.unsuitable("has labels that are numbers in one split, names in the other"))
+            }
+            _ => Ok(train),
         }
-        Ok(train)
     }
 
     /// The class names and templates.
@@ -140,7 +141,9 @@ impl Dataset {
                 class_names,
                 templates,
             } => Ok((class_names, templates)),
-            Task::Retrieve => Err(self.unsuitable("has captions, not classes: evaluate retrieval")),
+            Task::Retrieve => {
+                Err(self.unsuitable("has captions but no classes; evaluate retrieval"))
+            }
         }
     }
 
@@ -151,7 +154,7 @@ impl Dataset {
     pub fn captions(&self) -> Result<&[Vec<String>], DatasetError> {
         match self.images.targets() {
             Targets::Captions(captions) => Ok(captions),
-            _ => Err(self.unsuitable("has classes, not captions: evaluate zero-shot")),
+            _ => Err(self.unsuitable("has classes but no captions; evaluate zero-shot")),
         }
     }
 
@@ -266,7 +269,7 @@ impl DatasetConfig {
     /// The class names and templates, checked against the labels.
     fn classes(&self, images: &LabelledDataset) -> Result<Task, DatasetError> {
         let own = images.class_names();
-        let given = self.lines(self.class_names.as_ref(), None)?;
+        let given = self.given_class_names()?;
         let found = class_names(given, self.source.folder(), own)?;
         let (count, what) = match (own, images.targets()) {
             (Some(names), _) => (names.len(), format!(" ({})", names.join(", "))),
@@ -279,6 +282,15 @@ impl DatasetConfig {
             }
             (None, Targets::Captions(_)) => (0, String::new()),
         };
+        if let Targets::Classes(labels) = images.targets()
+            && let Some(at) = labels.iter().position(|label| *label >= count)
+        {
+            let message = format!(
+                "image {at} has the label {}, of {count} classes{what}",
+                labels[at]
+            );
+            return Err(invalid(images.path(), message));
+        }
         let class_names = found.ok_or_else(|| {
             let message = "the classes have no names: set class_names in the dataset's file";
             invalid(images.path(), message)
@@ -298,7 +310,7 @@ impl DatasetConfig {
             // Some published lists have duplicates; zero-shot then always predicts the first.
             tracing::warn!(dataset = self.name, "two classes have the name `{twice}`");
         }
-        let templates = self.lines(self.templates.as_ref(), Some(TEMPLATES_FILE))?;
+        let templates = self.given_templates()?;
         let templates = templates
             .or_else(|| images.templates().map(<[String]>::to_vec))
             .unwrap_or_else(|| vec![DEFAULT_TEMPLATE.to_string()]);
@@ -311,29 +323,34 @@ impl DatasetConfig {
         })
     }
 
-    /// The entries that are given as a list or file, else those of the default file in the dataset's
-    /// folder.
-    fn lines(
-        &self,
-        given: Option<&ListOrFile>,
-        default_file: Option<&str>,
-    ) -> Result<Option<Vec<String>>, DatasetError> {
-        let folder = self.source.folder();
-        let path = match given {
+    /// The class names that the dataset's file gives.
+    fn given_class_names(&self) -> Result<Option<Vec<String>>, DatasetError> {
+        Ok(match &self.class_names {
+            Some(ListOrFile::List(list)) => Some(list.clone()),
+            Some(ListOrFile::File(file)) => Some(read_class_names(&self.path_of(file))?),
+            None => None,
+        })
+    }
+
+    /// The templates that the dataset's file gives, else those of `templates.txt` in its folder.
+    fn given_templates(&self) -> Result<Option<Vec<String>>, DatasetError> {
+        let path = match &self.templates {
             Some(ListOrFile::List(list)) => return Ok(Some(list.clone())),
-            Some(ListOrFile::File(file)) => {
-                let next_to_file = self.home.join(file);
-                match folder {
-                    Some(folder) if !next_to_file.is_file() => folder.join(file),
-                    _ => next_to_file,
-                }
-            }
-            None => match folder.zip(default_file) {
-                Some((folder, file)) if folder.join(file).is_file() => folder.join(file),
-                _ => return Ok(None),
-            },
+            Some(ListOrFile::File(file)) => Some(self.path_of(file)),
+            None => (self.source.folder())
+                .map(|folder| folder.join(TEMPLATES_FILE))
+                .filter(|path| path.is_file()),
         };
-        Ok(Some(read_lines(&path)?))
+        Ok(path.map(|path| read_lines(&path)).transpose()?)
+    }
+
+    /// A list's file: relative to the dataset's file, else to the dataset's folder.
+    fn path_of(&self, file: &Path) -> PathBuf {
+        let next_to_file = self.home.join(file);
+        match self.source.folder() {
+            Some(folder) if !next_to_file.is_file() => folder.join(file),
+            _ => next_to_file,
+        }
     }
 }
 
@@ -345,59 +362,4 @@ fn invalid(path: &Path, message: impl Into<String>) -> DatasetError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn table(text: &str) -> Result<DatasetConfig, toml::de::Error> {
-        toml::from_str(text)
-    }
-
-    #[test]
-    fn unknown_keys_are_rejected() {
-        let shapes = "name = 's'\nsource = 'shapes'\nsplit = 'test'\nclasses = 'pairs'\n";
-        assert!(table(&format!("{shapes}samples = 9\n")).is_ok());
-        let error = table(&format!("{shapes}samples = 9\ntemplate = []\n")).unwrap_err();
-        assert!(error.to_string().contains("template"), "{error}");
-    }
-
-    #[test]
-    fn shapes_have_their_own_class_names() {
-        let table = table(
-            "name = 's'\nsource = 'shapes'\nsplit = 'test'\nclasses = 'shapes'\nsamples = 3\n",
-        )
-        .unwrap();
-        let dataset = table.open(16).unwrap();
-        let (class_names, templates) = dataset.classes().unwrap();
-        assert_eq!(class_names[3], "star");
-        assert_eq!(templates, [DEFAULT_TEMPLATE]);
-        assert_eq!(dataset.train_images().unwrap().len(), 3);
-        assert!(dataset.captions().is_err());
-    }
-
-    #[test]
-    fn a_folder_provides_class_names_and_templates() {
-        let folder = tempfile::tempdir().unwrap();
-        for class in ["0", "1"] {
-            fs::create_dir(folder.path().join(class)).unwrap();
-            fs::write(folder.path().join(class).join("a.png"), b"x").unwrap();
-        }
-        fs::write(folder.path().join("classnames.txt"), "zero\none\n").unwrap();
-        fs::write(folder.path().join(TEMPLATES_FILE), "the digit {c}\n\n{}\n").unwrap();
-        let table = DatasetConfig::read(folder.path()).unwrap();
-        let dataset = table.open(16).unwrap();
-        let (class_names, templates) = dataset.classes().unwrap();
-        assert_eq!(class_names, ["zero", "one"]);
-        assert_eq!(templates, ["the digit {c}", "{}"]);
-
-        fs::write(folder.path().join("classnames.txt"), "zero\n").unwrap();
-        let error = table.open(16).unwrap_err().to_string();
-        assert!(
-            error.contains("1 class names for 2 classes (0, 1)"),
-            "{error}"
-        );
-        fs::write(folder.path().join("classnames.txt"), "zero\none\n").unwrap();
-        fs::write(folder.path().join(TEMPLATES_FILE), "the digit\n").unwrap();
-        let error = table.open(16).unwrap_err().to_string();
-        assert!(error.contains("`the digit` has no placeholder"), "{error}");
-    }
-}
+mod tests;
