@@ -50,6 +50,7 @@ pub fn class_names(
         (None, Some(folder)) => read_class_names_if_present(&folder.join(CLASS_NAMES_FILE))?,
         (None, None) => None,
     };
+    // In two steps: rustc 1.95 miscompiled one match over both options (compare rust-lang/rust#159035).
     let Some(listed) = listed else {
         return Ok(stored.map(<[String]>::to_vec));
     };
