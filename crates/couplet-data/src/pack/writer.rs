@@ -57,7 +57,7 @@ impl Writer {
             }
             #[cfg(not(feature = "parquet"))]
             PackFormat::Parquet { .. } => {
-                return Err(at(&folder)(io::Error::other(
+                return Err(at(&folder)(std::io::Error::other(
                     "this binary was built without Parquet; build it with `--features parquet`",
                 )));
             }
