@@ -196,12 +196,9 @@ fn unsuitable_configs_and_models_are_rejected() {
     fs::write(workspace.path("one/red/a.png"), b"").unwrap();
     for (set, message) in [
         ("classify.dataset=nowhere.toml", "classify.dataset"),
-        ("classify.dataset=one", "one class only"),
-        ("data.train.source=shapes", "take the source out"),
-        (
-            "loss.kind=sigmoid",
-            "a classifier learns by the softmax loss",
-        ),
+        ("classify.dataset=one", "only one class"),
+        ("data.train.source=shapes", "remove the source"),
+        ("loss.kind=sigmoid", "needs the softmax loss"),
         (
             "optimizer.no_decay=[\"tail.*\"]",
             "the name of no parameter",
