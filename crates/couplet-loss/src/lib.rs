@@ -124,7 +124,7 @@ impl Loss {
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::Softmax(softmax) if !(0.0..1.0).contains(&softmax.label_smoothing) => {
-                let message = format!("{} is not a share in [0, 1)", softmax.label_smoothing);
+                let message = format!("{} must be at least 0 and below 1", softmax.label_smoothing);
                 vec![("label_smoothing", message)]
             }
             _ => Vec::new(),

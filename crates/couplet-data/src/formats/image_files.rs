@@ -28,9 +28,13 @@ impl ImagePaths {
     /// The file of an image that the table names. Where no file has exactly this name, spaces around it
     /// do not count.
     pub fn resolve(&self, name: &str) -> PathBuf {
+        let trimmed = name.trim();
+        if self.has_root && trimmed.len() == name.len() {
+            // There is one place only: no question to the file system for each row.
+            return self.folder.join(name);
+        }
         let in_folder = |name: &str| Some(self.folder.join(name));
         let here = |name: &str| (!self.has_root).then(|| PathBuf::from(name));
-        let trimmed = name.trim();
         [
             in_folder(name),
             here(name),

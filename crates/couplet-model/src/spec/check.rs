@@ -73,7 +73,7 @@ impl Check {
         if !(0.0..1.0).contains(&vit.patch_dropout) {
             self.fail(
                 "image.patch_dropout",
-                format!("{} is not a share in [0, 1)", vit.patch_dropout),
+                format!("{} must be at least 0 and below 1", vit.patch_dropout),
             );
         }
         if let Some(pool) = &vit.attention_pool {
