@@ -14,6 +14,7 @@ pub mod labelled;
 pub mod loader;
 pub mod order;
 mod pack;
+mod panics;
 mod read_ahead;
 mod resample;
 mod sample;

@@ -193,7 +193,10 @@ fn a_panicking_decoder_skips_one_sample() {
     let loader = start(source, 201, 2, LoaderState::default());
     let batch = loader.next_batch().unwrap();
     assert_eq!(batch.skipped.len(), 1);
-    assert_eq!(batch.skipped[0].detail, "the decoder panicked");
+    assert_eq!(
+        batch.skipped[0].detail,
+        "the decoder panicked: a decoder's bug"
+    );
 }
 
 #[test]
