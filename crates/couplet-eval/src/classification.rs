@@ -1,7 +1,6 @@
 //! Classification by a trained head, and the parts it shares with zero-shot classification.
 
 use burn::tensor::{Device, Tensor};
-use couplet_data::Skipped;
 use couplet_model::{ClassifierHead, l2_normalize};
 
 use crate::confusion::ConfusionMatrix;
@@ -21,15 +20,13 @@ pub struct Classification {
     pub report: Report,
     /// Images by class and predicted class; `None` for multi-label datasets.
     pub confusion: Option<ConfusionMatrix>,
-    /// Images that could not be read.
-    pub skipped: Vec<Skipped>,
 }
 
 /// Classifies every image of `dataset` with a head that was trained on its classes.
 /// - progress: called with the number of images that are done.
 ///
 /// # Errors
-/// If the dataset has captions or another number of classes, or no image can be read.
+/// If the dataset has captions or another number of classes, or images cannot be used.
 ///
 /// # Panics
 /// If the device fails.
@@ -56,7 +53,6 @@ pub fn classification(
         Protocol::Classification,
         &scores,
         class_names,
-        &features,
         dataset,
     ))
 }
@@ -66,21 +62,19 @@ pub(crate) fn classified(
     protocol: Protocol,
     scores: &[f32],
     class_names: &[String],
-    features: &Features,
     dataset: &Dataset,
 ) -> Classification {
-    let (metrics, confusion) = score(scores, class_names, &features.indices, dataset);
+    let (metrics, confusion) = score(scores, class_names, dataset);
     Classification {
         report: Report {
             dataset: dataset.name.clone(),
             protocol,
             metrics,
-            images: features.len(),
+            images: dataset.images.len(),
             targets: class_names.len(),
-            skipped: features.skipped.len(),
+            skipped: 0,
         },
         confusion,
-        skipped: features.skipped.clone(),
     }
 }
 

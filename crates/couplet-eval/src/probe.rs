@@ -1,7 +1,6 @@
 //! Probes: classifiers that are fitted to a dataset's training images and evaluated on its test images.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use couplet_data::Skipped;
 use couplet_data::labelled::{LabelledDataset, Targets};
 use couplet_model::l2_normalize;
 
@@ -24,8 +23,6 @@ pub struct ProbeData {
     pub class_names: Vec<String>,
     pub train: LabelledFeatures,
     pub test: LabelledFeatures,
-    /// Images that could not be read.
-    pub skipped: Vec<Skipped>,
 }
 
 /// How a linear probe is fitted.
@@ -50,8 +47,7 @@ impl ProbeData {
     ///   total.
     ///
     /// # Errors
-    /// If the dataset does not have one class per image, has no training images, or no image of a
-    /// split can be read.
+    /// If the dataset does not have one class per image or no training images, or images cannot be used.
     ///
     /// # Panics
     /// If the device fails.
@@ -65,7 +61,6 @@ impl ProbeData {
         let class_names = class_names.to_vec();
         let train_images = dataset.train_images()?;
         let device = encoder.model().device();
-        let mut skipped = Vec::new();
         let mut collect_split = |what: &str, images: &LabelledDataset| {
             let Targets::Classes(labels) = images.targets() else {
                 let message = "a probe needs one class per image".to_string();
@@ -73,27 +68,20 @@ impl ProbeData {
             };
             let max_pixels = options.max_image_pixels;
             let report = |done| progress(what, done, images.len());
-            let features = Features::cached(encoder, images, max_pixels, options.cache, report);
+            let features = Features::cached(encoder, images, max_pixels, options.cache, report)?;
             if features.is_empty() {
                 let path = images.path().display();
-                return Err(EvalError::Features(format!(
-                    "{path}: no image could be read"
-                )));
+                return Err(EvalError::Features(format!("{path}: there are no images")));
             }
-            skipped.extend_from_slice(&features.skipped);
             Ok(LabelledFeatures {
-                labels: features
-                    .indices
-                    .iter()
-                    .map(|index| labels[*index])
-                    .collect(),
+                labels: labels.clone(),
                 features: features.tensor(&device),
             })
         };
         let train = collect_split("training images", &train_images)?;
         let test = collect_split("test images", &dataset.images)?;
         let name = dataset.name.clone();
-        Self::checked(name, class_names, train, test, skipped)
+        Self::checked(name, class_names, train, test)
     }
 
     /// Takes features and labels from files.
@@ -137,7 +125,7 @@ impl ProbeData {
             )));
         }
         let names = (0..=most.copied().unwrap_or(0)).map(|class| class.to_string());
-        Self::checked(name.to_string(), names.collect(), train, test, Vec::new())
+        Self::checked(name.to_string(), names.collect(), train, test)
     }
 
     fn checked(
@@ -145,7 +133,6 @@ impl ProbeData {
         class_names: Vec<String>,
         train: LabelledFeatures,
         test: LabelledFeatures,
-        skipped: Vec<Skipped>,
     ) -> Result<Self, EvalError> {
         let classes = class_names.len();
         let out_of_range = train
@@ -168,7 +155,6 @@ impl ProbeData {
             class_names,
             train,
             test,
-            skipped,
         })
     }
 
@@ -179,7 +165,7 @@ impl ProbeData {
             metrics,
             images: self.test.labels.len(),
             targets: self.class_names.len(),
-            skipped: self.skipped.len(),
+            skipped: 0,
         }
     }
 }

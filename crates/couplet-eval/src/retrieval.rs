@@ -1,10 +1,10 @@
 //! Image-text retrieval by cosine similarity, in both directions.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use couplet_data::Skipped;
 use couplet_model::l2_normalize;
 use rayon::prelude::*;
 
+use crate::classifier::check_texts;
 use crate::dataset::Dataset;
 use crate::encoder::Encoder;
 use crate::feature_file::FeatureFile;
@@ -36,7 +36,8 @@ pub const RETRIEVAL_METRICS: [MetricInfo; 8] = [
 /// - progress: called with the number of images that are done.
 ///
 /// # Errors
-/// If the dataset has classes, no image can be read, or the model's tokenizer is not on disk.
+/// If the dataset has classes, images cannot be used, features are not finite, or the model's tokenizer
+/// is not on disk.
 ///
 /// # Panics
 /// If the device fails.
@@ -45,30 +46,33 @@ pub fn retrieval(
     dataset: &Dataset,
     options: EvalOptions,
     progress: impl FnMut(usize),
-) -> Result<(Report, Vec<Skipped>), EvalError> {
+) -> Result<Report, EvalError> {
     let captions = dataset.captions()?;
     encoder.tokens()?;
     let images = read_features(encoder, dataset, options, progress)?;
     let mut texts = Vec::new();
     let mut image_of_text = Vec::new();
-    for (row, index) in images.indices.iter().enumerate() {
-        for caption in &captions[*index] {
+    for (image, captions) in captions.iter().enumerate() {
+        for caption in captions {
             texts.push(caption.as_str());
-            image_of_text.push(row);
+            image_of_text.push(image);
         }
     }
     let features = encoder.encode_texts(&texts)?;
+    check_texts(&features, &texts).map_err(|source| EvalError::NotFinite {
+        dataset: dataset.name.clone(),
+        source,
+    })?;
     let device = encoder.model().device();
     let image_features = l2_normalize(images.tensor(&device));
-    let report = Report {
+    Ok(Report {
         dataset: dataset.name.clone(),
         protocol: Protocol::Retrieval,
         metrics: retrieval_metrics(&image_features, &features, &image_of_text),
         images: images.len(),
         targets: texts.len(),
-        skipped: images.skipped.len(),
-    };
-    Ok((report, images.skipped))
+        skipped: 0,
+    })
 }
 
 /// As [`retrieval`], with features from a file.

@@ -172,7 +172,6 @@ fn accuracies_are_those_of_scikit_learn() {
                     class_names: names.collect(),
                     train: case.train(),
                     test,
-                    skipped: Vec::new(),
                 };
                 let settings = ProbeSettings {
                     c: Some(expected.c),

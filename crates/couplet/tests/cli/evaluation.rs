@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::workspace::{Workspace, fail, succeed, text};
 
-const CONFIG: &str = r#"
+pub const CONFIG: &str = r#"
 name = "tiny"
 device = "flex"
 [model]
@@ -51,7 +51,7 @@ samples = 60
 "#;
 
 /// A trained run and a dataset.
-fn trained() -> Workspace {
+pub fn trained() -> Workspace {
     let workspace = Workspace::with(&[("config.toml", CONFIG), ("tiny.toml", DATASET)]);
     succeed(workspace.couplet(&["train", "config.toml", "--run-dir", "run"]));
     workspace

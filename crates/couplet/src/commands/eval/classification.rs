@@ -8,7 +8,7 @@ use couplet_data::formats::class_names::class_name_of;
 use couplet_eval::classification;
 
 use super::cache_arguments::CacheArguments;
-use super::datasets::{open_datasets, options, print_skipped};
+use super::datasets::{open_datasets, options};
 use super::result_arguments::{ResultArguments, write_json};
 use crate::commands::model_arguments::ModelArguments;
 use crate::exit_code;
@@ -61,9 +61,9 @@ pub(super) fn run(arguments: &ClassificationArguments) -> anyhow::Result<u8> {
             dataset,
             options(cache.as_ref()),
             |done| progress.evaluating(&dataset.name, done, dataset.images.len()),
-        )?;
+        );
         progress.finish();
-        print_skipped(&found.skipped);
+        let found = found?;
         if let Some(confusion) = &found.confusion {
             arguments.results.write_details(&dataset.name, confusion)?;
         }

@@ -4,13 +4,11 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use anyhow::bail;
-use couplet_data::{DEFAULT_MAX_IMAGE_PIXELS, Skipped};
+use couplet_data::DEFAULT_MAX_IMAGE_PIXELS;
 use couplet_eval::{Dataset, DatasetConfig, Encoder, EvalOptions, FeatureCache};
 
 /// Worst confusions to print.
 pub(super) const WORST: usize = 5;
-/// Maximum number of bad images to print.
-const SHOWN: usize = 20;
 
 /// Opens every dataset before the first is evaluated, so that wrong names fail at once.
 pub(super) fn open_datasets(paths: &[PathBuf], encoder: &Encoder) -> anyhow::Result<Vec<Dataset>> {
@@ -40,14 +38,5 @@ pub(super) fn options(cache: Option<&FeatureCache>) -> EvalOptions<'_> {
     EvalOptions {
         max_image_pixels: DEFAULT_MAX_IMAGE_PIXELS,
         cache,
-    }
-}
-
-pub(super) fn print_skipped(skipped: &[Skipped]) {
-    for sample in skipped.iter().take(SHOWN) {
-        eprintln!("skipped {sample}");
-    }
-    if skipped.len() > SHOWN {
-        eprintln!("… and {} more", skipped.len() - SHOWN);
     }
 }

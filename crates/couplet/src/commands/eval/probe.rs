@@ -11,7 +11,7 @@ use couplet_eval::{
 use couplet_model::weights::{self, HostTensor, NamedTensors};
 
 use super::cache_arguments::CacheArguments;
-use super::datasets::{WORST, open_datasets, options, print_skipped};
+use super::datasets::{WORST, open_datasets, options};
 use super::result_arguments::{ResultArguments, write_json};
 use crate::commands::model_arguments::OptionalModel;
 use crate::commands::numbers::positive;
@@ -107,7 +107,6 @@ fn evaluate(
 ) -> anyhow::Result<u8> {
     let mut reports = Vec::new();
     let mut record = |data: &ProbeData| -> anyhow::Result<()> {
-        print_skipped(&data.skipped);
         let (report, confusion) = protocol(data)?;
         let name = Path::new(&data.name).file_stem().unwrap_or_default();
         arguments

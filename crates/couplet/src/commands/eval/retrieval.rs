@@ -6,7 +6,7 @@ use clap::Args;
 use couplet_eval::{FeatureFile, retrieval, retrieval_of_features};
 
 use super::cache_arguments::CacheArguments;
-use super::datasets::{open_datasets, options, print_skipped};
+use super::datasets::{open_datasets, options};
 use super::result_arguments::write_json;
 use crate::commands::model_arguments::OptionalModel;
 use crate::exit_code;
@@ -51,9 +51,7 @@ pub(super) fn run(arguments: &RetrievalArguments) -> anyhow::Result<u8> {
                 progress.evaluating(&dataset.name, done, dataset.images.len());
             });
             progress.finish();
-            let (report, skipped) = found?;
-            print_skipped(&skipped);
-            reports.push(report);
+            reports.push(found?);
         }
     }
     print_reports(&reports);

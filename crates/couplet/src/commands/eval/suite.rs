@@ -12,7 +12,7 @@ use couplet_eval::{
 };
 
 use super::cache_arguments::CacheArguments;
-use super::datasets::{open_datasets, options, print_skipped};
+use super::datasets::{open_datasets, options};
 use super::result_arguments::write_json;
 use crate::commands::model_arguments::ModelOptions;
 use crate::exit_code;
@@ -114,16 +114,14 @@ fn evaluate(
     let mut progress = Progress::new();
     let images = dataset.images.len();
     let show = |done| progress.evaluating(&dataset.name, done, images);
-    let (report, skipped) = match dataset.task {
+    let report = match dataset.task {
         Task::Classify { .. } => {
-            let found = zero_shot(encoder, dataset, options, show)?;
-            (found.report, found.skipped)
+            zero_shot(encoder, dataset, options, show).map(|found| found.report)
         }
-        Task::Retrieve => retrieval(encoder, dataset, options, show)?,
+        Task::Retrieve => retrieval(encoder, dataset, options, show),
     };
     progress.finish();
-    print_skipped(&skipped);
-    let mut reports = vec![report];
+    let mut reports = vec![report?];
     if also.is_empty() || dataset.task == Task::Retrieve {
         return Ok(reports);
     }
@@ -136,8 +134,9 @@ fn evaluate(
         if part == "training images" {
             progress.evaluating(&format!("{} {part}", dataset.name), done, of);
         }
-    })?;
+    });
     progress.finish();
+    let data = data?;
     for protocol in also {
         reports.push(match protocol {
             ExtraProtocol::LinearProbe => {

@@ -6,7 +6,7 @@ use clap::Args;
 use couplet_eval::{PromptMode, Report, zero_shot_by};
 
 use super::cache_arguments::CacheArguments;
-use super::datasets::{WORST, open_datasets, options, print_skipped};
+use super::datasets::{WORST, open_datasets, options};
 use super::result_arguments::{ResultArguments, write_json};
 use crate::commands::model_arguments::ModelArguments;
 use crate::exit_code;
@@ -50,13 +50,12 @@ pub(super) fn run(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
             |done| {
                 progress.evaluating(&dataset.name, done, dataset.images.len());
             },
-        )?;
+        );
         progress.finish();
-        let mut found = found.into_iter().zip(prompts);
+        let mut found = found?.into_iter().zip(prompts);
         let Some((ensemble, _)) = found.next() else {
             continue;
         };
-        print_skipped(&ensemble.skipped);
         if let Some(confusion) = &ensemble.confusion {
             arguments.results.write_details(&dataset.name, confusion)?;
         }
