@@ -37,10 +37,10 @@ fn list(bad: &[Skipped]) -> String {
     text
 }
 
-/// Features with NaN or infinite values.
+/// Features with values that are NaN, infinite, or too large to normalize.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the features of {rows} of {total} {items} are NaN or infinite, such as {}; check the model's weights \
+    "the features of {rows} of {total} {items} are NaN, infinite or too large, such as {}; check the model's weights \
      for NaN and infinite values and, if it runs in half precision, try `precision = \"f32\"`",
     examples.join(", ")
 )]
@@ -53,12 +53,12 @@ pub struct NotFinite {
 }
 
 impl NotFinite {
-    /// Checks that all features are finite.
+    /// Checks that all features are finite and can be normalized.
     /// - items: what they are of: `images` or `texts`.
     /// - values: `[rows, width]`, row-major; name: the name of a row's image or text.
     ///
     /// # Errors
-    /// If a value is NaN or infinite; the error names the first rows with such values.
+    /// If the norm of a row is not finite in f32; the error names the first such rows.
     pub fn check(
         items: &'static str,
         values: &[f32],
@@ -66,7 +66,12 @@ impl NotFinite {
         name: impl Fn(usize) -> String,
     ) -> Result<(), Self> {
         let rows: Vec<usize> = (values.chunks_exact(width.max(1)).enumerate())
-            .filter(|(_, row)| row.iter().any(|value| !value.is_finite()))
+            .filter(|(_, row)| {
+                !row.iter()
+                    .map(|value| value * value)
+                    .sum::<f32>()
+                    .is_finite()
+            })
             .map(|(row, _)| row)
             .collect();
         if rows.is_empty() {
@@ -97,16 +102,15 @@ mod tests {
     fn rows_that_are_not_finite_are_named() {
         let name = |row: usize| format!("{row}.jpg");
         let check = |values: &[f32]| NotFinite::check("images", values, 2, name);
-        assert_eq!(check(&[0.0, f32::MAX, -1.0, 1e-40]), Ok(()));
+        assert_eq!(check(&[0.0, 1e19, -1.0, 1e-40]), Ok(()));
         assert_eq!(check(&[]), Ok(()));
-        let error = check(&[0.0, 1.0, f32::NAN, 1.0, 2.0, f32::NEG_INFINITY]).unwrap_err();
-        let text = error.to_string();
-        assert!(
-            text.starts_with(
-                "the features of 2 of 3 images are NaN or infinite, such as 1.jpg, 2.jpg;"
-            ),
-            "{text}"
-        );
+        let bad = [f32::NAN, 1.0, 2.0, f32::NEG_INFINITY, 1e20, 0.0];
+        let text = check(&[&[0.0, 1.0], &bad[..]].concat())
+            .unwrap_err()
+            .to_string();
+        let start = "the features of 3 of 4 images are NaN, infinite or too large, such as \
+                     1.jpg, 2.jpg, 3.jpg;";
+        assert!(text.starts_with(start), "{text}");
     }
 
     #[test]

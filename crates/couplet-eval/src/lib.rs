@@ -27,8 +27,8 @@ pub use confusion::{ClassResult, ConfusionMatrix};
 pub use dataset::{Dataset, DatasetConfig, DatasetError, ListOrFile, Task};
 pub use encoder::{
     EMA_HEAD_FILE, EMA_WEIGHTS_FILE, EVAL_WEIGHTS_FILE, Encoder, HEAD_FILE, Head, ImageError,
-    MissingTokenizer, OpenError, OpenOptions, eval_transform, find_model, open_tokenizer,
-    token_options,
+    MissingTokenizer, OpenError, OpenOptions, TextError, eval_transform, find_model,
+    open_tokenizer, token_options,
 };
 pub use export::{ExportError, Format, foreign_tokenizer};
 pub use feature_cache::FeatureCache;

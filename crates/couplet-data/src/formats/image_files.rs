@@ -60,7 +60,10 @@ pub(crate) fn folder_problem(path: &Path) -> Option<(&'static str, String)> {
 }
 
 /// Reads an image file.
-pub(crate) fn read_image(path: &Path) -> Result<Vec<u8>, SampleError> {
+///
+/// # Errors
+/// If it cannot be read.
+pub fn read_image(path: &Path) -> Result<Vec<u8>, SampleError> {
     fs::read(path).map_err(|error| {
         let cause = if error.kind() == io::ErrorKind::NotFound {
             SkipCause::MissingImage

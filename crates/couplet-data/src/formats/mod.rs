@@ -17,7 +17,10 @@ pub(crate) mod coco;
 pub(crate) mod csv;
 pub(crate) mod damage;
 pub(crate) mod error;
+#[allow(dead_code, reason = "tar members have paths too")]
+pub(crate) mod hidden;
 pub(crate) mod image_files;
+pub(crate) mod image_folder;
 pub(crate) mod lines;
 pub(crate) mod npy;
 #[cfg(feature = "parquet")]
@@ -27,8 +30,11 @@ pub(crate) mod pixels;
 pub(crate) mod storage;
 pub(crate) mod tar;
 pub mod templates;
+pub(crate) mod walk;
 
 pub use damage::{Damage, Lost};
 pub use error::{DataError, Place};
+pub use image_files::read_image;
+pub use image_folder::list_images;
 pub use lines::read_lines;
 pub use patterns::Patterns;

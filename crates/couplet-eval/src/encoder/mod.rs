@@ -4,11 +4,11 @@ mod error;
 mod files;
 mod tokens;
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
+use couplet_data::formats::read_image;
 use couplet_data::loader::TokenOptions;
 use couplet_data::{DEFAULT_MAX_IMAGE_PIXELS, ImageData, Tokenizer, Transform, batch, labelled};
 use couplet_model::{
@@ -16,7 +16,7 @@ use couplet_model::{
 };
 use rayon::prelude::*;
 
-pub use error::{ImageError, MissingTokenizer, OpenError};
+pub use error::{ImageError, MissingTokenizer, OpenError, TextError};
 use files::head_of;
 pub use files::{EMA_HEAD_FILE, EMA_WEIGHTS_FILE, EVAL_WEIGHTS_FILE, HEAD_FILE, Head, find_model};
 pub use tokens::{open_tokenizer, token_options};
@@ -194,18 +194,23 @@ impl Encoder {
         paths: &[P],
     ) -> Result<Tensor<2>, ImageError> {
         assert!(!paths.is_empty(), "there is no image to encode");
-        let images = paths
-            .par_iter()
-            .map(|path| self.read_image(path.as_ref()))
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(self.encode_pixels_raw(images.concat()))
+        let images: Result<Vec<_>, _> = self.read_images(paths).into_iter().collect();
+        Ok(self.encode_pixels_raw(images?.concat()))
+    }
+
+    /// Reads and transforms image files in parallel.
+    /// - returns, for each file, `[image_size, image_size, 3]` as [`Self::encode_pixels`] expects them, or
+    ///   why it cannot be used.
+    pub fn read_images<P: AsRef<Path> + Sync>(
+        &self,
+        paths: &[P],
+    ) -> Vec<Result<Vec<u8>, ImageError>> {
+        let paths = paths.par_iter();
+        paths.map(|path| self.read_image(path.as_ref())).collect()
     }
 
     fn read_image(&self, path: &Path) -> Result<Vec<u8>, ImageError> {
-        let bytes = fs::read(path).map_err(|source| ImageError::Io {
-            path: path.to_path_buf(),
-            source,
-        })?;
+        let bytes = read_image(path).map_err(ImageError::Unreadable)?;
         let data = ImageData::Encoded(bytes);
         labelled::prepare(data, &self.transform, DEFAULT_MAX_IMAGE_PIXELS).map_err(|error| {
             ImageError::Unusable {
@@ -275,10 +280,40 @@ impl Encoder {
             let ids = options
                 .tokenizer
                 .encode_batch(texts, options.context_length);
-            let (tokens, length) = options.pad(&ids);
-            self.encode_tokens_raw(tokens, length)
+            self.encode_ids_raw(options, &ids)
         });
         Ok(Tensor::cat(features.collect(), 0))
+    }
+
+    /// Encodes the texts that the tokenizer can encode.
+    /// - returns text features `[usable texts, embed_dim]`, not normalized (`None` if there are no usable
+    ///   texts), and for each text whether it is usable, or why not.
+    ///
+    /// # Errors
+    /// If the model's tokenizer is not on disk.
+    pub fn encode_usable_texts_raw<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+    ) -> Result<(Option<Tensor<2>>, Vec<Result<(), TextError>>), MissingTokenizer> {
+        let options = self.tokens()?;
+        let all = (options.tokenizer).encode_batch(texts, options.context_length);
+        let outcome = |(ids, text): (&Vec<u32>, &T)| match ids.is_empty() {
+            false => Ok(()),
+            true => Err(TextError {
+                text: text.as_ref().to_string(),
+            }),
+        };
+        let outcomes = all.iter().zip(texts).map(outcome).collect();
+        let usable: Vec<Vec<u32>> = all.into_iter().filter(|ids| !ids.is_empty()).collect();
+        let features = usable.chunks(TEXT_BATCH);
+        let features = features.map(|ids| self.encode_ids_raw(options, ids));
+        let features = features.reduce(|all, some| Tensor::cat(vec![all, some], 0));
+        Ok((features, outcomes))
+    }
+
+    fn encode_ids_raw(&self, options: &TokenOptions, ids: &[Vec<u32>]) -> Tensor<2> {
+        let (tokens, length) = options.pad(ids);
+        self.encode_tokens_raw(tokens, length)
     }
 }
 

@@ -4,6 +4,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
+use couplet_data::formats::list_images;
+
+use crate::exit_code;
 
 /// The lines of a file, or of standard input for `-`.
 pub(crate) fn read_lines(path: &Path) -> anyhow::Result<Vec<String>> {
@@ -24,31 +27,30 @@ pub(crate) fn read_lines(path: &Path) -> anyhow::Result<Vec<String>> {
     Ok(text.lines().map(str::to_string).collect())
 }
 
-/// Files as they are, folders as the images in them, sorted by name.
+/// Files as they are, and of folders the images in them and their sub-folders, sorted by path.
 pub(crate) fn image_files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths {
-        if !path.is_dir() {
+        if path.is_dir() {
+            files.extend(list_images(path)?);
+        } else {
             files.push(path.clone());
-            continue;
         }
-        let mut inside = std::fs::read_dir(path)
-            .and_then(|entries| {
-                entries
-                    .map(|entry| entry.map(|entry| entry.path()))
-                    .collect::<Result<Vec<_>, _>>()
-            })
-            .with_context(|| format!("{}: cannot be read", path.display()))?;
-        inside.retain(|file| couplet_data::is_image_name(file));
-        if inside.is_empty() {
-            return Err(anyhow!(
-                "{}: contains no images; their names end in {}",
-                path.display(),
-                couplet_data::IMAGE_EXTENSIONS.join(", ")
-            ));
-        }
-        inside.sort();
-        files.extend(inside);
     }
     Ok(files)
+}
+
+/// Prints an input that is left out of the output.
+pub(crate) fn print_left_out(error: &impl std::fmt::Display) {
+    eprintln!("left out: {error}");
+}
+
+/// The exit code of a command that has left out some of its inputs; if any, they are counted.
+/// - what: the inputs: `images`, `texts` or both.
+pub(crate) fn exit_code(left_out: usize, total: usize, what: &str) -> u8 {
+    if left_out == 0 {
+        return exit_code::DONE;
+    }
+    eprintln!("error: {left_out} of {total} {what} are left out");
+    exit_code::FAILED
 }

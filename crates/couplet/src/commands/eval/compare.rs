@@ -10,7 +10,7 @@ use couplet_eval::metric::EVALUATION;
 use couplet_eval::{MetricInfo, Unit};
 use serde_json::Value;
 
-use super::result_arguments::write_json;
+use super::result_arguments::{write_json, write_text};
 use crate::exit_code;
 
 #[derive(Debug, Args)]
@@ -55,7 +55,7 @@ pub(super) fn run(arguments: &CompareArguments) -> anyhow::Result<u8> {
                 text.push_str(&format!("{name},{metric},{value},{step}\n"));
             }
         }
-        fs::write(file, text).with_context(|| format!("{}: cannot be written", file.display()))?;
+        write_text(file, text)?;
     }
     Ok(exit_code::DONE)
 }

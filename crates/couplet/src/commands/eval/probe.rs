@@ -15,6 +15,7 @@ use super::datasets::{WORST, open_datasets, options};
 use super::result_arguments::{ResultArguments, write_json};
 use crate::commands::model_arguments::OptionalModel;
 use crate::commands::numbers::positive;
+use crate::commands::output_file::write_whole;
 use crate::exit_code;
 use crate::progress::{Progress, Screen, print_reports};
 
@@ -191,6 +192,5 @@ fn write_classifier(path: &Path, probe: &LinearProbe) -> anyhow::Result<()> {
             },
         ),
     ]);
-    weights::save(path, &tensors)?;
-    Ok(())
+    write_whole(path, |path| Ok(weights::save(path, &tensors)?))
 }

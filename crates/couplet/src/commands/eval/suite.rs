@@ -1,9 +1,8 @@
 //! `couplet eval suite`.
 
-use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use couplet_data::with_causes;
 use couplet_eval::{
@@ -13,7 +12,7 @@ use couplet_eval::{
 
 use super::cache_arguments::CacheArguments;
 use super::datasets::{open_datasets, options};
-use super::result_arguments::write_json;
+use super::result_arguments::{write_json, write_text};
 use crate::commands::model_arguments::ModelOptions;
 use crate::exit_code;
 use crate::failure;
@@ -95,8 +94,7 @@ pub(super) fn run(arguments: &SuiteArguments) -> anyhow::Result<u8> {
         write_json(file, &reports)?;
     }
     if let Some(file) = &arguments.csv {
-        fs::write(file, csv(&reports))
-            .with_context(|| format!("{}: cannot be written", file.display()))?;
+        write_text(file, csv(&reports))?;
     }
     Ok(if failures.is_empty() {
         exit_code::DONE
