@@ -19,6 +19,7 @@ mod protocol;
 mod report;
 mod retrieval;
 mod scoring;
+mod unit_rows;
 mod zero_shot;
 
 pub use classification::{Classification, classification};
@@ -27,8 +28,8 @@ pub use confusion::{ClassResult, ConfusionMatrix};
 pub use dataset::{Dataset, DatasetConfig, DatasetError, ListOrFile, Task};
 pub use encoder::{
     EMA_HEAD_FILE, EMA_WEIGHTS_FILE, EVAL_WEIGHTS_FILE, Encoder, HEAD_FILE, Head, ImageError,
-    MissingTokenizer, OpenError, OpenOptions, TextError, eval_transform, find_model,
-    open_tokenizer, token_options,
+    MissingTokenizer, OpenError, OpenOptions, eval_transform, find_model, open_tokenizer,
+    token_options,
 };
 pub use export::{ExportError, Format, foreign_tokenizer};
 pub use feature_cache::FeatureCache;
@@ -36,7 +37,7 @@ pub use feature_error::{FeatureError, NotFinite};
 pub use feature_file::{FeatureFile, FeatureFileError};
 pub use features::Features;
 pub use knn::nearest_neighbours;
-pub use linear_probe::{LabelledFeatures, LinearProbe, SolverOptions};
+pub use linear_probe::{Ending, LabelledFeatures, LinearProbe, SolverOptions};
 pub use metric::{Better, Metric, MetricInfo, Metrics, Unit};
 pub use probe::{Probe, ProbeData, ProbeSettings, knn, linear_probe};
 pub use protocol::{EvalError, EvalOptions};

@@ -2,7 +2,6 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use couplet_data::labelled::{LabelledDataset, Targets};
-use couplet_model::l2_normalize;
 
 use crate::confusion::ConfusionMatrix;
 use crate::dataset::Dataset;
@@ -10,11 +9,12 @@ use crate::encoder::Encoder;
 use crate::feature_file::FeatureFile;
 use crate::features::Features;
 use crate::knn::nearest_neighbours;
-use crate::linear_probe::{LabelledFeatures, LinearProbe, SolverOptions};
+use crate::linear_probe::{LabelledFeatures, LinearProbe, SolverOptions, VALIDATED};
 use crate::metric::{C, MEAN_PER_CLASS, Metrics, TOP1};
 use crate::protocol::{EvalError, EvalOptions};
 use crate::report::{Protocol, Report};
 use crate::scoring::score_classes;
+use crate::unit_rows::unit_rows;
 
 /// Features of training and test images with their classes.
 #[derive(Debug)]
@@ -145,9 +145,11 @@ impl ProbeData {
                 format!("{name}: an image has the label {label}, but there are {classes} classes");
             return Err(EvalError::Features(message));
         }
-        if classes < 2 {
+        let first = train.labels.first().copied().unwrap_or(0);
+        if train.labels.iter().all(|label| *label == first) {
             return Err(EvalError::Features(format!(
-                "{name}: a probe needs at least 2 classes"
+                "{name}: all training images have the class `{}`; a probe needs images of at least 2 classes",
+                class_names[first]
             )));
         }
         Ok(Self {
@@ -173,14 +175,24 @@ impl ProbeData {
 /// Fits logistic regression to the features as the image tower outputs them.
 /// - progress: called with each `c` of the sweep and its accuracy on the validation images.
 ///
+/// # Errors
+/// If there are too few training images for a sweep.
+///
 /// # Panics
 /// If the device fails.
 pub fn linear_probe(
     data: &ProbeData,
     settings: ProbeSettings,
     progress: impl FnMut(f64, f64),
-) -> Probe {
+) -> Result<Probe, EvalError> {
     let classes = data.class_names.len();
+    let images = data.train.labels.len();
+    if settings.c.is_none() && images < VALIDATED {
+        return Err(EvalError::Features(format!(
+            "{}: {images} training images are too few to choose C, which needs {VALIDATED}; give it with -C",
+            data.name
+        )));
+    }
     let classifier = match settings.c {
         Some(c) => LinearProbe::fit(&data.train, classes, c, settings.search, None),
         None => LinearProbe::sweep(&data.train, classes, settings.search, progress),
@@ -188,19 +200,19 @@ pub fn linear_probe(
     let scores = classifier.scores(&data.test.features);
     let (mut metrics, confusion) = score_classes(&scores, &data.test.labels, &data.class_names);
     metrics.0.push(C.of(classifier.c));
-    Probe {
+    Ok(Probe {
         report: data.report(Protocol::LinearProbe, metrics),
         confusion,
         classifier,
-    }
+    })
 }
 
-/// Classifies by the `k` nearest training images.
+/// Classifies by the `k` nearest training images, or by all of them if there are fewer.
 ///
 /// # Panics
 /// If the device fails.
 pub fn knn(data: &ProbeData, k: usize) -> (Report, ConfusionMatrix) {
-    let [train, test] = [&data.train, &data.test].map(|split| l2_normalize(split.features.clone()));
+    let [train, test] = [&data.train, &data.test].map(|split| unit_rows(&split.features));
     let found = nearest_neighbours(&train, &data.train.labels, &test, k);
     let mut confusion = ConfusionMatrix::new(&data.class_names);
     for (label, class) in data.test.labels.iter().zip(found) {

@@ -15,6 +15,7 @@ use crate::metric::{
 };
 use crate::protocol::{EvalError, EvalOptions, read_features};
 use crate::report::{Protocol, Report};
+use crate::unit_rows::unit_rows;
 
 /// Rows and columns of the similarity matrix that are in memory at once.
 const ROWS: usize = 512;
@@ -98,9 +99,14 @@ pub fn retrieval_of_features(
         )));
     }
     let (image_count, text_count) = (images.shape[0], texts.shape[0]);
+    if image_count == 0 || text_count == 0 {
+        return Err(invalid(format!(
+            "has {image_count} images and {text_count} texts; retrieval needs both"
+        )));
+    }
     let image_of_text = match (&file.image_of_text, captions_per_image) {
         (Some(owners), _) => owners.clone(),
-        (None, Some(each)) if each * image_count == text_count => {
+        (None, Some(each)) if each.checked_mul(image_count) == Some(text_count) && each > 0 => {
             (0..text_count).map(|text| text / each).collect()
         }
         (None, None) if text_count > 0 && text_count.is_multiple_of(image_count.max(1)) => {
@@ -122,7 +128,7 @@ pub fn retrieval_of_features(
     let on_device = |tensor: &couplet_model::weights::HostTensor| {
         let shape = [tensor.shape[0], tensor.shape[1]];
         let data = TensorData::new(tensor.values.clone(), shape);
-        l2_normalize(Tensor::<2>::from_data(data, device))
+        unit_rows(&Tensor::<2>::from_data(data, device))
     };
     Ok(Report {
         dataset: name.to_string(),

@@ -75,7 +75,7 @@ pub enum Task {
 /// Why a dataset could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
-    #[error("{}: cannot be read", path.display())]
+    #[error("{}: cannot be read; check the path", path.display())]
     Io {
         path: PathBuf,
         source: std::io::Error,
@@ -300,6 +300,12 @@ impl DatasetConfig {
             let names = class_names.len();
             return fail(format!(
                 "{names} class names for {count} classes{what}; list one name per class"
+            ));
+        }
+        if let ([name], Targets::Classes(_)) = (&class_names[..], images.targets()) {
+            return fail(format!(
+                "only one class, `{name}`, so that any model is right; a folder of classes has a subfolder \
+                 for each of them"
             ));
         }
         if let Some(at) = class_names.iter().position(|name| name.trim().is_empty()) {

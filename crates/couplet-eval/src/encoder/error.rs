@@ -46,10 +46,3 @@ pub enum ImageError {
     )]
     Unusable { path: PathBuf, error: SampleError },
 }
-
-/// Why a text could not be encoded.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("`{text}`: the tokenizer cannot encode it")]
-pub struct TextError {
-    pub(super) text: String,
-}

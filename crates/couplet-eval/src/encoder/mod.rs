@@ -4,7 +4,7 @@ mod error;
 mod files;
 mod tokens;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
@@ -16,7 +16,7 @@ use couplet_model::{
 };
 use rayon::prelude::*;
 
-pub use error::{ImageError, MissingTokenizer, OpenError, TextError};
+pub use error::{ImageError, MissingTokenizer, OpenError};
 use files::head_of;
 pub use files::{EMA_HEAD_FILE, EMA_WEIGHTS_FILE, EVAL_WEIGHTS_FILE, HEAD_FILE, Head, find_model};
 pub use tokens::{open_tokenizer, token_options};
@@ -33,6 +33,7 @@ pub struct Encoder {
     transform: Transform,
     tokens: Result<TokenOptions, MissingTokenizer>,
     head: Option<Head>,
+    weights: Option<PathBuf>,
 }
 
 /// Options for opening a model.
@@ -66,6 +67,7 @@ impl Encoder {
             preprocess: preprocess.clone(),
             tokens: Ok(tokens),
             head: None,
+            weights: None,
         })
     }
 
@@ -124,6 +126,7 @@ impl Encoder {
             preprocess,
             tokens,
             head: head_of(&weights, device)?,
+            weights: Some(weights),
         })
     }
 
@@ -137,6 +140,11 @@ impl Encoder {
     /// The classification head, if the model was fine-tuned.
     pub fn head(&self) -> Option<&Head> {
         self.head.as_ref()
+    }
+
+    /// The file of weights that was opened, in a run's folder that of the checkpoint that was chosen.
+    pub fn weights(&self) -> Option<&Path> {
+        self.weights.as_deref()
     }
 
     /// The model.
@@ -286,29 +294,24 @@ impl Encoder {
     }
 
     /// Encodes the texts that the tokenizer can encode.
-    /// - returns text features `[usable texts, embed_dim]`, not normalized (`None` if there are no usable
-    ///   texts), and for each text whether it is usable, or why not.
+    /// - returns text features `[usable texts, embed_dim]`, not normalized (`None` if no text is usable),
+    ///   and whether each text is usable.
     ///
     /// # Errors
     /// If the model's tokenizer is not on disk.
     pub fn encode_usable_texts_raw<T: AsRef<str> + Sync>(
         &self,
         texts: &[T],
-    ) -> Result<(Option<Tensor<2>>, Vec<Result<(), TextError>>), MissingTokenizer> {
+    ) -> Result<(Option<Tensor<2>>, Vec<bool>), MissingTokenizer> {
         let options = self.tokens()?;
-        let all = (options.tokenizer).encode_batch(texts, options.context_length);
-        let outcome = |(ids, text): (&Vec<u32>, &T)| match ids.is_empty() {
-            false => Ok(()),
-            true => Err(TextError {
-                text: text.as_ref().to_string(),
-            }),
-        };
-        let outcomes = all.iter().zip(texts).map(outcome).collect();
-        let usable: Vec<Vec<u32>> = all.into_iter().filter(|ids| !ids.is_empty()).collect();
+        let ids_of = |text: &T| Some(options.encode(text.as_ref())).filter(|ids| !ids.is_empty());
+        let all: Vec<Option<Vec<u32>>> = texts.par_iter().map(ids_of).collect();
+        let is_usable = all.iter().map(Option::is_some).collect();
+        let usable: Vec<Vec<u32>> = all.into_iter().flatten().collect();
         let features = usable.chunks(TEXT_BATCH);
         let features = features.map(|ids| self.encode_ids_raw(options, ids));
         let features = features.reduce(|all, some| Tensor::cat(vec![all, some], 0));
-        Ok((features, outcomes))
+        Ok((features, is_usable))
     }
 
     fn encode_ids_raw(&self, options: &TokenOptions, ids: &[Vec<u32>]) -> Tensor<2> {

@@ -189,11 +189,12 @@ fn embed_texts(
     let (mut values, mut names) = (Vec::new(), Vec::new());
     for (at, chunk) in texts.chunks(TEXT_BATCH).enumerate() {
         let before = names.len();
-        let (features, outcomes) = model.encode_usable_texts_raw(chunk)?;
-        for (text, outcome) in chunk.iter().zip(outcomes) {
-            match outcome {
-                Ok(()) => names.push(text.clone()),
-                Err(error) => print_left_out(&error),
+        let (features, is_usable) = model.encode_usable_texts_raw(chunk)?;
+        for (text, is_usable) in chunk.iter().zip(is_usable) {
+            if is_usable {
+                names.push(text.clone());
+            } else {
+                print_left_out(&format!("the tokenizer has no ids for `{text}`"));
             }
         }
         if let Some(features) = features {

@@ -17,7 +17,8 @@ pub(crate) fn read_lines(path: &Path) -> anyhow::Result<Vec<String>> {
             .context("standard input cannot be read")?;
         bytes
     } else {
-        std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?
+        std::fs::read(path)
+            .with_context(|| format!("{}: cannot be read; check the path", path.display()))?
     };
     let text = String::from_utf8(bytes).map_err(|error| {
         let sound = &error.as_bytes()[..error.utf8_error().valid_up_to()];

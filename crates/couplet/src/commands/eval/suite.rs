@@ -11,7 +11,8 @@ use couplet_eval::{
 };
 
 use super::cache_arguments::CacheArguments;
-use super::datasets::{open_datasets, options};
+use super::datasets::{open_datasets, options, print_subjects, to_json};
+use super::probe::warn_of_few_neighbours;
 use super::result_arguments::{write_json, write_text};
 use crate::commands::model_arguments::ModelOptions;
 use crate::exit_code;
@@ -78,6 +79,7 @@ pub(super) fn run(arguments: &SuiteArguments) -> anyhow::Result<u8> {
             }
         }
     }
+    print_subjects(&encoder, &datasets);
     for dataset in &datasets {
         match evaluate(&encoder, dataset, &arguments.also, options(cache.as_ref())) {
             Ok(found) => reports.extend(found),
@@ -91,7 +93,7 @@ pub(super) fn run(arguments: &SuiteArguments) -> anyhow::Result<u8> {
         failure::print(failure);
     }
     if let Some(file) = &arguments.json {
-        write_json(file, &reports)?;
+        write_json(file, &to_json(&reports, &encoder, &datasets)?)?;
     }
     if let Some(file) = &arguments.csv {
         write_text(file, csv(&reports))?;
@@ -142,9 +144,12 @@ fn evaluate(
                     c: None,
                     search: SolverOptions::default(),
                 };
-                linear_probe(&data, settings, |_, _| {}).report
+                linear_probe(&data, settings, |_, _| {})?.report
             }
-            ExtraProtocol::Knn => knn(&data, NEIGHBOURS).0,
+            ExtraProtocol::Knn => {
+                warn_of_few_neighbours(&data, NEIGHBOURS);
+                knn(&data, NEIGHBOURS).0
+            }
         });
     }
     Ok(reports)
