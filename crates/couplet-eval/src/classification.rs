@@ -48,7 +48,8 @@ pub fn classification(
         |features| head.forward(features),
         &features,
         &encoder.model().device(),
-    );
+        dataset,
+    )?;
     Ok(classified(
         Protocol::Classification,
         &scores,
@@ -80,11 +81,15 @@ pub(crate) fn classified(
 
 /// Scores the features of all images: `[images][classes]`, row-major.
 /// - classifier: maps image features `[batch, embed_dim]`, L2-normalized, to scores `[batch, classes]`.
+///
+/// # Errors
+/// If a score is not finite: the features are, but the classifier's weights are not.
 pub(crate) fn score_all(
     classifier: impl Fn(Tensor<2>) -> Tensor<2>,
     features: &Features,
     device: &Device,
-) -> Vec<f32> {
+    dataset: &Dataset,
+) -> Result<Vec<f32>, EvalError> {
     let all = l2_normalize(features.tensor(device));
     let mut scores = Vec::new();
     for start in (0..features.len()).step_by(SCORED) {
@@ -92,5 +97,9 @@ pub(crate) fn score_all(
         let some = classifier(all.clone().narrow(0, start, end - start)).into_data();
         scores.extend(some.try_to_vec::<f32>().expect("scores are f32"));
     }
-    scores
+    if scores.iter().all(|score| score.is_finite()) {
+        return Ok(scores);
+    }
+    let message = "the scores of classes are NaN or infinite; check the weights of the classifier";
+    Err(EvalError::Features(format!("{}: {message}", dataset.name)))
 }

@@ -43,8 +43,7 @@ impl Classifier {
         templates: &[String],
     ) -> Result<Self, ClassifierError> {
         let texts: Vec<String> = texts_of(class_names, templates).collect();
-        let features = encoder.encode_texts(&texts)?;
-        check_texts(&features, &texts)?;
+        let features = encode_texts(encoder, &texts)?;
         let embed_dim = features.dims()[1];
         let mean = features
             .reshape([class_names.len(), templates.len(), embed_dim])
@@ -97,16 +96,18 @@ impl Classifier {
     }
 }
 
-/// Checks that the features of texts are finite.
-/// - features: `[texts, embed_dim]`
-pub(crate) fn check_texts<T: AsRef<str>>(
-    features: &Tensor<2>,
+/// Encodes texts.
+/// - returns finite text features `[texts, embed_dim]`, L2-normalized.
+pub(crate) fn encode_texts<T: AsRef<str> + Sync>(
+    encoder: &Encoder,
     texts: &[T],
-) -> Result<(), NotFinite> {
+) -> Result<Tensor<2>, ClassifierError> {
+    let features = encoder.encode_texts_raw(texts)?;
     let values = features.clone().into_data();
     let values: Vec<f32> = values.try_to_vec().expect("features are f32");
     let name = |row: usize| format!("`{}`", texts[row].as_ref());
-    NotFinite::check("texts", &values, features.dims()[1], name)
+    NotFinite::check("texts", &values, features.dims()[1], name)?;
+    Ok(l2_normalize(features))
 }
 
 /// Every class name in every template, class by class.

@@ -23,7 +23,7 @@ pub enum FeatureError {
         images: usize,
         bad: Vec<Skipped>,
     },
-    #[error("{}: {source}", path.display())]
+    #[error("{}: images have no usable features", path.display())]
     NotFinite { path: PathBuf, source: NotFinite },
 }
 

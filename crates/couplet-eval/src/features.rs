@@ -59,9 +59,9 @@ impl Features {
                 bad.extend(batch.skipped);
                 // The rest is only decoded, so that the error lists every bad image.
                 if bad.is_empty() {
-                    let encoded = encoder.encode_pixels_raw(batch.pixels).into_data();
-                    let encoded: Vec<f32> = encoded.try_to_vec().expect("features are f32");
-                    values.extend(encoded);
+                    let rows = encoder.encode_pixels_raw(batch.pixels).into_data();
+                    let rows: Vec<f32> = rows.try_to_vec().expect("features are f32");
+                    values.extend(rows);
                 }
                 progress(end);
             }

@@ -160,6 +160,17 @@ impl ProbeData {
         })
     }
 
+    /// The names of the classes without training images, which a probe never predicts.
+    pub fn untrained_classes(&self) -> Vec<&str> {
+        let mut is_trained = vec![false; self.class_names.len()];
+        for label in &self.train.labels {
+            is_trained[*label] = true;
+        }
+        let names = self.class_names.iter().zip(is_trained);
+        let names = names.filter(|(_, is_trained)| !is_trained);
+        names.map(|(name, _)| name.as_str()).collect()
+    }
+
     fn report(&self, protocol: Protocol, metrics: Metrics) -> Report {
         Report {
             dataset: self.name.clone(),

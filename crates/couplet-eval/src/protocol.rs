@@ -4,7 +4,7 @@ use crate::classifier::ClassifierError;
 use crate::dataset::{Dataset, DatasetError};
 use crate::encoder::{Encoder, MissingTokenizer};
 use crate::feature_cache::FeatureCache;
-use crate::feature_error::{FeatureError, NotFinite};
+use crate::feature_error::FeatureError;
 use crate::features::Features;
 
 /// Why an evaluation failed.
@@ -18,8 +18,6 @@ pub enum EvalError {
     Classifier(#[from] ClassifierError),
     #[error(transparent)]
     Images(#[from] FeatureError),
-    #[error("{dataset}: {source}")]
-    NotFinite { dataset: String, source: NotFinite },
     #[error("{0}")]
     Features(String),
 }

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use couplet_model::l2_normalize;
 use rayon::prelude::*;
 
-use crate::classifier::check_texts;
+use crate::classifier::encode_texts;
 use crate::dataset::Dataset;
 use crate::encoder::Encoder;
 use crate::feature_file::FeatureFile;
@@ -59,11 +59,7 @@ pub fn retrieval(
             image_of_text.push(image);
         }
     }
-    let features = encoder.encode_texts(&texts)?;
-    check_texts(&features, &texts).map_err(|source| EvalError::NotFinite {
-        dataset: dataset.name.clone(),
-        source,
-    })?;
+    let features = encode_texts(encoder, &texts)?;
     let device = encoder.model().device();
     let image_features = l2_normalize(images.tensor(&device));
     Ok(Report {

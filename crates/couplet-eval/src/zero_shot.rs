@@ -86,8 +86,14 @@ pub fn zero_shot_by(
     let features = read_features(encoder, dataset, options, progress)?;
     let device = encoder.model().device();
     let found = classifiers.into_iter().map(|classifier| {
-        let scores = score_all(|features| classifier.scores(features), &features, &device);
-        classified(Protocol::ZeroShot, &scores, class_names, dataset)
+        let scores = |features| classifier.scores(features);
+        let scores = score_all(scores, &features, &device, dataset)?;
+        Ok(classified(
+            Protocol::ZeroShot,
+            &scores,
+            class_names,
+            dataset,
+        ))
     });
-    Ok(found.collect())
+    found.collect()
 }

@@ -18,7 +18,7 @@ pub fn is_hidden(name: &OsStr) -> bool {
     let bytes = name.as_encoded_bytes();
     let is_dots = matches!(bytes, b"." | b"..");
     let is_named = |hidden: &&str| hidden.as_bytes().eq_ignore_ascii_case(bytes);
-    bytes.starts_with(b".") && !is_dots || NAMES.iter().any(|hidden| is_named(hidden))
+    bytes.starts_with(b".") && !is_dots || NAMES.iter().any(is_named)
 }
 
 /// Whether a path inside an archive is hidden: a part of it is.

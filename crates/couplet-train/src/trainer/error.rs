@@ -17,8 +17,8 @@ pub enum TrainError {
     #[error("[data.val]: fewer than two pairs can be used{}", example(.0.as_ref()))]
     NothingHeldOut(Option<Skipped>),
     #[error(
-        "[data.val]: the loss of the held-out pairs is {loss}: the model's features are NaN or infinite; \
-         check its weights, and try `precision = \"f32\"` if they overflow in half precision"
+        "[data.val]: the loss of the held-out pairs is {loss}: the model's features or its logit_scale are \
+         NaN or infinite; check its weights, and try `precision = \"f32\"` if they overflow in half precision"
     )]
     HeldOutNotFinite { loss: f64 },
     #[error("cannot start the threads of the data loader")]

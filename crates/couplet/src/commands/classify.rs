@@ -72,6 +72,13 @@ pub(crate) fn run(arguments: &ClassifyArguments) -> anyhow::Result<u8> {
             .into_data()
             .try_to_vec()
             .map_err(LastCause)?;
+        if !logits.iter().all(|logit| logit.is_finite()) {
+            bail!(
+                "{}: the scores of labels are NaN or infinite; check the model's logit_scale and, if it \
+                 was fine-tuned, its head",
+                arguments.model.path.display()
+            );
+        }
         for (image, logits) in usable.iter().zip(logits.chunks_exact(labels.len())) {
             println!("{image}");
             for (label, share) in ranked(&labels, logits).into_iter().take(arguments.top) {

@@ -12,7 +12,7 @@ use couplet_eval::{Encoder, NotFinite};
 use couplet_model::l2_normalize;
 use couplet_model::weights::{self, HostTensor, NamedTensors};
 
-use super::inputs::{exit_code, image_files, print_left_out, read_lines};
+use super::inputs::{exit_code, image_files, print_left_out, usable_lines};
 use super::model_arguments::ModelArguments;
 use super::output_file::{self, write_whole};
 use crate::progress::{Progress, Screen};
@@ -25,7 +25,8 @@ pub(crate) struct EmbedArguments {
     /// reported and left out, and the exit code is 1
     #[arg(long, num_args = 1.., value_name = "PATH")]
     images: Vec<PathBuf>,
-    /// File with one text per line, or - for standard input
+    /// File with one text per line, or - for standard input. Texts that the tokenizer cannot encode are
+    /// left out like bad images
     #[arg(long, value_name = "FILE")]
     texts: Option<PathBuf>,
     /// File to write: .safetensors with image_features, text_features and, in its metadata, the
@@ -48,9 +49,9 @@ pub(crate) fn run(arguments: &EmbedArguments) -> anyhow::Result<u8> {
     let is_npy = is_npy(&arguments.out)?;
     output_file::check(&arguments.out)?;
     let images = image_files(&arguments.images)?;
-    let texts = match &arguments.texts {
-        Some(path) => read_lines(path)?,
-        None => Vec::new(),
+    let (texts, bad_lines) = match &arguments.texts {
+        Some(path) => usable_lines(path)?,
+        None => (Vec::new(), 0),
     };
     if images.is_empty() && texts.is_empty() {
         bail!("nothing to embed; give --images, --texts or both");
@@ -81,7 +82,7 @@ pub(crate) fn run(arguments: &EmbedArguments) -> anyhow::Result<u8> {
     }
     let mut tensors = NamedTensors::new();
     let mut metadata = BTreeMap::new();
-    let (mut left_out, mut total, mut what) = (0, 0, Vec::new());
+    let (mut left_out, mut total, mut what) = (bad_lines, bad_lines, Vec::new());
     for (tensor, items, embedded) in outputs {
         metadata.insert(items.to_string(), serde_json::to_string(&embedded.names)?);
         total += embedded.names.len() + embedded.left_out;

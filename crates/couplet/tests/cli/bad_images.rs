@@ -225,5 +225,8 @@ fn weights_that_are_not_numbers_are_an_error_that_names_images_and_texts() {
             printed.contains("`a red circle`, `a blue star`") || printed.contains("a red circle")
         );
     }
+    spoil("logit_scale", f32::NAN);
+    let printed = fails("classify --model model --labels a,b set");
+    assert!(printed.contains("logit_scale"), "{printed}");
     assert!(!workspace.path("o.npy").exists());
 }

@@ -40,6 +40,9 @@ pub(super) struct ProbeArguments {
     cache: CacheArguments,
 }
 
+/// Classes that a warning lists.
+const SHOWN: usize = 10;
+
 #[derive(Debug, Args)]
 pub(crate) struct LinearProbeArguments {
     #[command(flatten)]
@@ -129,6 +132,16 @@ fn evaluate(
 ) -> anyhow::Result<u8> {
     let mut reports = Vec::new();
     let mut record = |data: &ProbeData| -> anyhow::Result<()> {
+        let untrained = data.untrained_classes();
+        if !untrained.is_empty() {
+            eprintln!(
+                "warning: {}: no training images of {} of {} classes, which are never predicted: {}",
+                data.name,
+                untrained.len(),
+                data.class_names.len(),
+                untrained[..untrained.len().min(SHOWN)].join(", ")
+            );
+        }
         let (report, confusion) = protocol(data)?;
         let name = Path::new(&data.name).file_stem().unwrap_or_default();
         arguments
