@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use couplet_data::formats::class_names::{class_names, read_class_names};
+use couplet_data::formats::class_names::{class_names, read_class_names, wordnet_warning};
 use couplet_data::formats::templates::{DEFAULT_TEMPLATE, template_problem};
 use couplet_data::formats::{DataError, read_lines};
 use couplet_data::labelled::{
@@ -315,6 +315,9 @@ impl DatasetConfig {
         if let Some(twice) = class_names.iter().find(|name| !seen.insert(*name)) {
             // Some published lists have duplicates; zero-shot then always predicts the first.
             tracing::warn!(dataset = self.name, "two classes have the name `{twice}`");
+        }
+        if let Some(warning) = wordnet_warning(images.path(), &class_names) {
+            tracing::warn!("{warning}");
         }
         let templates = self.given_templates()?;
         let templates = templates

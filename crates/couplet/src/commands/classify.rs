@@ -53,7 +53,7 @@ pub(crate) fn run(arguments: &ClassifyArguments) -> anyhow::Result<u8> {
             match read {
                 Ok(read) => {
                     pixels.extend(read);
-                    usable.push(image.display().to_string());
+                    usable.push(couplet_data::printable_path(image));
                 }
                 Err(error) => {
                     left_out += 1;
