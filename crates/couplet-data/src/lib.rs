@@ -15,6 +15,7 @@ pub mod loader;
 pub mod order;
 mod pack;
 mod panics;
+mod quiet;
 mod read_ahead;
 mod resample;
 mod sample;
@@ -35,5 +36,8 @@ pub use resample::Interpolation;
 pub use sample::{ImageData, Sample, SampleError, SkipCause, Skipped};
 pub use stages::{Stage, StageTimes};
 pub use survey::DatasetStats;
-pub use tokenizer::{Clean, Tokenizer, TokenizerError, TrainOptions, train as train_tokenizer};
-pub use transform::{ResizeMode, Transform, TransformError};
+pub use tokenizer::{
+    Clean, EncodeError, FileOptions, Tokenizer, TokenizerError, TrainOptions,
+    train as train_tokenizer,
+};
+pub use transform::{CropRounding, ResizeMode, Transform, TransformError};

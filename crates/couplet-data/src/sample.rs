@@ -5,7 +5,8 @@ use std::fmt;
 use image::RgbImage;
 use serde::Serialize;
 
-use crate::error::{printable, printable_text};
+use crate::error::{printable, printable_text, with_causes};
+use crate::tokenizer::EncodeError;
 
 /// One image-text pair of a dataset.
 #[derive(Debug, Clone)]
@@ -65,7 +66,8 @@ pub enum SkipCause {
     MissingImage,
     MissingCaption,
     EmptyCaption,
-    /// The caption is not UTF-8, or its JSON or CSV record does not parse.
+    /// The caption is not UTF-8, its JSON or CSV record does not parse, or the tokenizer has no ids
+    /// for it.
     InvalidCaption,
 }
 
@@ -99,6 +101,12 @@ impl fmt::Display for SampleError {
 }
 
 impl std::error::Error for SampleError {}
+
+impl From<EncodeError> for SampleError {
+    fn from(error: EncodeError) -> Self {
+        Self::new(SkipCause::InvalidCaption, with_causes(&error))
+    }
+}
 
 impl SampleError {
     pub fn new(cause: SkipCause, detail: impl fmt::Display) -> Self {

@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, TensorData};
 use couplet_data::formats::templates::fill_template;
 use couplet_model::l2_normalize;
 
-use crate::encoder::{Encoder, MissingTokenizer};
+use crate::encoder::{Encoder, TextError};
 use crate::feature_cache::FeatureCache;
 use crate::feature_error::NotFinite;
 
@@ -17,7 +17,7 @@ const CLASSIFIER: &str = "classifier";
 #[derive(Debug, thiserror::Error)]
 pub enum ClassifierError {
     #[error(transparent)]
-    Tokenizer(#[from] MissingTokenizer),
+    Text(#[from] TextError),
     #[error(transparent)]
     NotFinite(#[from] NotFinite),
 }
@@ -64,11 +64,14 @@ impl Classifier {
         let Some(cache) = cache else {
             return Self::new(encoder, class_names, templates);
         };
-        let tokens = encoder.tokens()?;
+        let tokens = encoder.tokens().map_err(TextError::from)?;
         // The key depends on the tokenizer through the texts' ids.
-        let ids: Vec<Vec<u32>> = texts_of(class_names, templates)
-            .map(|text| tokens.encode(&text))
-            .collect();
+        let ids = texts_of(class_names, templates)
+            .map(|text| {
+                let ids = tokens.encode(&text);
+                ids.map_err(|error| TextError::not_encoded(&text, error))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
         let key = cache.text_key(encoder, class_names.len(), &ids);
         let embed_dim = encoder.spec().embed_dim;
         let shape = [class_names.len(), embed_dim];

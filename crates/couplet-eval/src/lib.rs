@@ -28,10 +28,10 @@ pub use confusion::{ClassResult, ConfusionMatrix};
 pub use dataset::{Dataset, DatasetConfig, DatasetError, ListOrFile, Task};
 pub use encoder::{
     EMA_HEAD_FILE, EMA_WEIGHTS_FILE, EVAL_WEIGHTS_FILE, Encoder, HEAD_FILE, Head, ImageError,
-    MissingTokenizer, OpenError, OpenOptions, eval_transform, find_model, open_tokenizer,
-    token_options,
+    MissingTokenizer, OpenError, OpenOptions, TextError, eval_transform, find_model,
+    open_tokenizer, token_options, token_warnings,
 };
-pub use export::{ExportError, Format, foreign_tokenizer};
+pub use export::{ExportError, Format, tokenizer_cfg};
 pub use feature_cache::FeatureCache;
 pub use feature_error::{FeatureError, NotFinite};
 pub use feature_file::{FeatureFile, FeatureFileError};

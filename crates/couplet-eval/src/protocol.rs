@@ -2,7 +2,7 @@
 
 use crate::classifier::ClassifierError;
 use crate::dataset::{Dataset, DatasetError};
-use crate::encoder::{Encoder, MissingTokenizer};
+use crate::encoder::{Encoder, MissingTokenizer, TextError};
 use crate::feature_cache::FeatureCache;
 use crate::feature_error::FeatureError;
 use crate::features::Features;
@@ -11,7 +11,7 @@ use crate::features::Features;
 #[derive(Debug, thiserror::Error)]
 pub enum EvalError {
     #[error(transparent)]
-    Tokenizer(#[from] MissingTokenizer),
+    Text(#[from] TextError),
     #[error(transparent)]
     Dataset(#[from] DatasetError),
     #[error(transparent)]
@@ -20,6 +20,12 @@ pub enum EvalError {
     Images(#[from] FeatureError),
     #[error("{0}")]
     Features(String),
+}
+
+impl From<MissingTokenizer> for EvalError {
+    fn from(error: MissingTokenizer) -> Self {
+        Self::Text(error.into())
+    }
 }
 
 /// How images are read for an evaluation.

@@ -65,9 +65,9 @@ pub use precision::Precision;
 pub use resnet::ModifiedResNet;
 pub use source::{Layout, ModelSource, TOKENIZER_FILE, TokenizerSpec};
 pub use spec::{
-    Activation, AttentionPoolSpec, ImagePool, ImagePositions, ImageTowerSpec, Interpolation,
-    ModelSpec, PreprocessError, PreprocessSpec, ResNetSpec, ResizeMode, SpecProblem, TextPool,
-    TextProjection, TextTowerSpec, VitSpec, clip_init_logit_scale,
+    Activation, AttentionPoolSpec, CropRounding, ImagePool, ImagePositions, ImageTowerSpec,
+    Interpolation, ModelSpec, PreprocessError, PreprocessSpec, ResNetSpec, ResizeMode, SpecProblem,
+    TextPool, TextProjection, TextTowerSpec, VitSpec, clip_init_logit_scale,
 };
 pub use text::TextTower;
 pub use vit::VisionTransformer;

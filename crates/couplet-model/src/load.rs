@@ -5,17 +5,14 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 
 use crate::clip::Clip;
-use crate::files::{FolderError, read_text};
+use crate::files::FolderError;
 use crate::hugging_face;
 use crate::open_clip;
 use crate::openai;
 use crate::presets;
 use crate::source::{Layout, ModelSource, TokenizerSpec, find_tokenizer};
-use crate::spec::{Activation, ModelSpec, PreprocessSpec};
+use crate::spec::{ModelSpec, PreprocessSpec};
 use crate::weights::{self, WeightsFile};
-
-/// The settings of a training run of open_clip, one folder above its checkpoints.
-const OPEN_CLIP_PARAMS: &str = "params.txt";
 
 /// A model read from disk.
 #[derive(Debug)]
@@ -146,12 +143,7 @@ fn locate(path: &Path, arch: Arch) -> Result<(ModelSource, Option<WeightsFile>),
 
 fn open_clip_source(config: open_clip::Config, folder: &Path, weights: PathBuf) -> ModelSource {
     ModelSource {
-        tokenizer: find_tokenizer(
-            folder,
-            &config.spec,
-            config.foreign_tokenizer,
-            open_clip::DEFAULT_CLEAN,
-        ),
+        tokenizer: find_tokenizer(folder, &config.spec, config.tokenizer),
         spec: config.spec,
         preprocess: config.preprocess,
         layout: Layout::OpenClip,
@@ -165,7 +157,7 @@ fn find_file(path: &Path, arch: Arch) -> Result<(ModelSource, Option<WeightsFile
     let found = if config_path.is_file() {
         Some(open_clip::read_config(&config_path)?)
     } else {
-        read_training_params(folder)?
+        open_clip::read_training_params(folder)?
     };
     let config = match (found, arch) {
         (Some(config), _) => Some(config),
@@ -178,7 +170,7 @@ fn find_file(path: &Path, arch: Arch) -> Result<(ModelSource, Option<WeightsFile
         let source = ModelSource {
             spec: openai::spec(path, &file.tensors)?,
             preprocess: PreprocessSpec::default(),
-            tokenizer: TokenizerSpec::Clip,
+            tokenizer: TokenizerSpec::clip(),
             layout: Layout::OpenAi,
             weights: path.to_path_buf(),
         };
@@ -209,32 +201,8 @@ fn preset_config(spec: ModelSpec) -> open_clip::Config {
     open_clip::Config {
         spec,
         preprocess: PreprocessSpec::default(),
-        foreign_tokenizer: None,
+        tokenizer: open_clip::TokenizerCfg::default(),
     }
-}
-
-/// The architecture of the open_clip training run that wrote these checkpoints, if there is one.
-fn read_training_params(checkpoints: &Path) -> Result<Option<open_clip::Config>, FolderError> {
-    let params = checkpoints.join("..").join(OPEN_CLIP_PARAMS);
-    if !params.is_file() {
-        return Ok(None);
-    }
-    let text = read_text(&params)?;
-    let value = |key: &str| {
-        text.lines()
-            .find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
-            .map(str::trim)
-    };
-    let Some(mut spec) = value("model").and_then(presets::find) else {
-        return Ok(None);
-    };
-    if value("force_quick_gelu") == Some("True") {
-        spec.activation = Activation::QuickGelu;
-    }
-    if let Some(size) = value("force_image_size").and_then(|size| size.parse().ok()) {
-        spec.image.set_image_size(size);
-    }
-    Ok(Some(preset_config(spec)))
 }
 
 #[cfg(test)]
@@ -252,7 +220,7 @@ mod tests {
             &model,
             &spec,
             &PreprocessSpec::default(),
-            None,
+            &open_clip::TokenizerCfg::default(),
         )
         .unwrap();
         let loaded = load(folder.path(), None, &device).unwrap();

@@ -419,8 +419,9 @@ impl BatchMaker {
                 .run(Stage::Transform, transform)
                 .map_err(|error| SampleError::new(SkipCause::CorruptImage, with_causes(&error)))?;
             let encode = || options.tokens.encode(&sample.caption);
+            let tokens = clock.run(Stage::Tokenize, encode);
             Ok(Row {
-                tokens: clock.run(Stage::Tokenize, encode),
+                tokens: tokens.map_err(SampleError::from)?,
                 label: sample.label,
             })
         })?;

@@ -12,14 +12,15 @@ use couplet_data::formats::read_image;
 use couplet_data::loader::TokenOptions;
 use couplet_data::{DEFAULT_MAX_IMAGE_PIXELS, ImageData, Tokenizer, Transform, batch, labelled};
 use couplet_model::{
-    Clip, Interpolation, ModelSource, ModelSpec, PreprocessSpec, ResizeMode, l2_normalize,
+    Clip, CropRounding, Interpolation, ModelSource, ModelSpec, PreprocessSpec, ResizeMode,
+    l2_normalize,
 };
 use rayon::prelude::*;
 
-pub use error::{ImageError, MissingTokenizer, OpenError};
+pub use error::{ImageError, MissingTokenizer, OpenError, TextError};
 use files::head_of;
 pub use files::{EMA_HEAD_FILE, EMA_WEIGHTS_FILE, EVAL_WEIGHTS_FILE, HEAD_FILE, Head, find_model};
-pub use tokens::{open_tokenizer, token_options};
+pub use tokens::{open_tokenizer, token_options, token_warnings};
 
 /// Texts that are encoded at once.
 const TEXT_BATCH: usize = 256;
@@ -112,7 +113,8 @@ impl Encoder {
         for (key, value) in &options.preprocess {
             preprocess = preprocess.with(key, value)?;
         }
-        if let Some((key, message)) = preprocess.problems().into_iter().next() {
+        let problems = preprocess.problems(spec.image.image_size());
+        if let Some((key, message)) = problems.into_iter().next() {
             return Err(OpenError::UnsoundPreprocess { key, message });
         }
         let tokens = match open_tokenizer(&tokenizer)? {
@@ -260,14 +262,11 @@ impl Encoder {
     /// - returns text features `[texts, embed_dim]`, L2-normalized.
     ///
     /// # Errors
-    /// If the model's tokenizer is not on disk.
+    /// If the model's tokenizer is not on disk, or has no ids for a text.
     ///
     /// # Panics
     /// If `texts` is empty.
-    pub fn encode_texts<T: AsRef<str> + Sync>(
-        &self,
-        texts: &[T],
-    ) -> Result<Tensor<2>, MissingTokenizer> {
+    pub fn encode_texts<T: AsRef<str> + Sync>(&self, texts: &[T]) -> Result<Tensor<2>, TextError> {
         Ok(l2_normalize(self.encode_texts_raw(texts)?))
     }
 
@@ -281,16 +280,17 @@ impl Encoder {
     pub fn encode_texts_raw<T: AsRef<str> + Sync>(
         &self,
         texts: &[T],
-    ) -> Result<Tensor<2>, MissingTokenizer> {
+    ) -> Result<Tensor<2>, TextError> {
         assert!(!texts.is_empty(), "there is no text to encode");
         let options = self.tokens()?;
         let features = texts.chunks(TEXT_BATCH).map(|texts| {
-            let ids = options
-                .tokenizer
-                .encode_batch(texts, options.context_length);
-            self.encode_ids_raw(options, &ids)
+            let encoded = (options.tokenizer).encode_batch(texts, options.context_length);
+            let ids =
+                encoded.map_err(|(at, error)| TextError::not_encoded(texts[at].as_ref(), error))?;
+            Ok(self.encode_ids_raw(options, &ids))
         });
-        Ok(Tensor::cat(features.collect(), 0))
+        let features = features.collect::<Result<Vec<_>, TextError>>()?;
+        Ok(Tensor::cat(features, 0))
     }
 
     /// Encodes the texts that the tokenizer can encode.
@@ -304,7 +304,7 @@ impl Encoder {
         texts: &[T],
     ) -> Result<(Option<Tensor<2>>, Vec<bool>), MissingTokenizer> {
         let options = self.tokens()?;
-        let ids_of = |text: &T| Some(options.encode(text.as_ref())).filter(|ids| !ids.is_empty());
+        let ids_of = |text: &T| options.encode(text.as_ref()).ok().filter(|ids| !ids.is_empty());
         let all: Vec<Option<Vec<u32>>> = texts.par_iter().map(ids_of).collect();
         let is_usable = all.iter().map(Option::is_some).collect();
         let usable: Vec<Vec<u32>> = all.into_iter().flatten().collect();
@@ -323,7 +323,7 @@ impl Encoder {
 /// The evaluation transform of a model: from images of any size to its square input.
 ///
 /// # Panics
-/// If the image size does not fit in 32 bits.
+/// If the image size does not fit in 32 bits, or the preprocessing has problems with it.
 pub fn eval_transform(spec: &ModelSpec, preprocess: &PreprocessSpec) -> Transform {
     let image_size =
         u32::try_from(spec.image.image_size()).expect("the image size fits in 32 bits");
@@ -335,8 +335,17 @@ pub fn eval_transform(spec: &ModelSpec, preprocess: &PreprocessSpec) -> Transfor
     let filter = match preprocess.interpolation {
         Interpolation::Bicubic => couplet_data::Interpolation::Bicubic,
         Interpolation::Bilinear => couplet_data::Interpolation::Bilinear,
+        Interpolation::Nearest => couplet_data::Interpolation::Nearest,
+        Interpolation::Box => couplet_data::Interpolation::Box,
+        Interpolation::Hamming => couplet_data::Interpolation::Hamming,
+        Interpolation::Lanczos => couplet_data::Interpolation::Lanczos,
     };
-    Transform::eval(image_size, fit, filter)
+    let rounding = match preprocess.crop_rounding {
+        CropRounding::HalfEven => couplet_data::CropRounding::HalfEven,
+        CropRounding::Down => couplet_data::CropRounding::Down,
+    };
+    let resize_size = preprocess.resize_size.unwrap_or(image_size);
+    Transform::eval(image_size, fit, filter).with_center_crop(resize_size, rounding)
 }
 
 #[cfg(test)]

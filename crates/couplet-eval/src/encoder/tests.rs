@@ -10,7 +10,14 @@ fn a_runs_folder_opens_at_its_best_checkpoint() {
         let folder = run.path().join("checkpoints").join(name);
         std::fs::create_dir_all(&folder).unwrap();
         let model = Clip::init(&spec, seed, &device);
-        open_clip::save(&folder, &model, &spec, &PreprocessSpec::default(), None).unwrap();
+        open_clip::save(
+            &folder,
+            &model,
+            &spec,
+            &PreprocessSpec::default(),
+            &open_clip::TokenizerCfg::default(),
+        )
+        .unwrap();
     }
     std::fs::write(run.path().join("latest"), "step-2\n").unwrap();
     std::fs::write(run.path().join("best"), "step-1\n").unwrap();

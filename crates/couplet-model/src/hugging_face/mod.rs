@@ -1,18 +1,24 @@
-//! Hugging Face's CLIP folder (`CLIPModel`): `config.json`, `model.safetensors` and
-//! `preprocessor_config.json`. ViTs only: transformers has no class for CLIP's ResNets.
+//! Hugging Face's CLIP folder (`CLIPModel`): `config.json`, `model.safetensors`, and
+//! `processor_config.json` or `preprocessor_config.json`. ViTs only: transformers has no class for
+//! CLIP's ResNets.
 
 mod config;
 mod names;
+mod processor;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use config::{ConfigFile, ProcessorFile};
+use config::ConfigFile;
+pub use config::TokenIds;
+use processor::IMAGE_PROCESSOR_FILE;
+pub use processor::read as read_preprocess;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::clip::Clip;
 use crate::files::{FolderError, check, parse_json, read_text, write_synced};
-use crate::source::{Layout, ModelSource, find_tokenizer};
+use crate::source::{Layout, ModelSource, find_hugging_face_tokenizer};
 use crate::spec::{ModelSpec, PreprocessSpec};
 use crate::tensors::NamedTensors;
 use crate::weights;
@@ -21,7 +27,6 @@ use crate::weights;
 pub const CONFIG_FILE: &str = "config.json";
 /// The weights' file name inside a model folder.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
-const PROCESSOR_FILE: &str = "preprocessor_config.json";
 /// The index of a model in several files: tensor names to file names.
 const INDEX_END: &str = ".index.json";
 const WEIGHTS_FILES: [&str; 4] = [
@@ -42,14 +47,7 @@ pub(crate) fn inspect(folder: &Path) -> Result<ModelSource, FolderError> {
         .spec()
         .map_err(|list| FolderError::unsound(&path, &list))?;
     check(&path, &spec)?;
-    let processor = folder.join(PROCESSOR_FILE);
-    let preprocess = if processor.is_file() {
-        let file: ProcessorFile = parse_json(&processor, &read_text(&processor)?)?;
-        file.spec()
-            .map_err(|list| FolderError::unsound(&processor, &list))?
-    } else {
-        PreprocessSpec::default()
-    };
+    let preprocess = read_preprocess(folder, spec.image.image_size())?;
     let mut candidates = WEIGHTS_FILES.iter().map(|name| folder.join(name));
     let weights = candidates
         .find(|path| path.is_file())
@@ -58,7 +56,7 @@ pub(crate) fn inspect(folder: &Path) -> Result<ModelSource, FolderError> {
             expected: "model.safetensors or pytorch_model.bin".into(),
         })?;
     Ok(ModelSource {
-        tokenizer: find_tokenizer(folder, &spec, None, "none"),
+        tokenizer: find_hugging_face_tokenizer(folder, &spec),
         spec,
         preprocess,
         layout: Layout::HuggingFace,
@@ -96,17 +94,18 @@ fn list_files(path: &Path) -> Result<Vec<PathBuf>, FolderError> {
 /// # Errors
 /// If they cannot, with every reason.
 pub fn check_writable(spec: &ModelSpec, preprocess: &PreprocessSpec) -> Result<(), FolderError> {
-    files(spec, preprocess).map(|_| ())
+    files(spec, preprocess, TokenIds::default()).map(|_| ())
 }
 
 fn files(
     spec: &ModelSpec,
     preprocess: &PreprocessSpec,
-) -> Result<(ConfigFile, ProcessorFile), FolderError> {
+    ids: TokenIds,
+) -> Result<(ConfigFile, Value), FolderError> {
     let image_size = spec.image.image_size();
     match (
-        ConfigFile::from_spec(spec),
-        ProcessorFile::from_spec(preprocess, image_size),
+        ConfigFile::from_spec(spec, ids),
+        processor::from_spec(preprocess, image_size),
     ) {
         (Ok(config), Ok(processor)) => Ok((config, processor)),
         (config, processor) => {
@@ -121,6 +120,7 @@ fn files(
 }
 
 /// Writes `model` into the existing folder `folder`, without a tokenizer.
+/// - ids: the tokenizer's, for the config.
 ///
 /// # Errors
 /// As [`check_writable`]; or if a file cannot be written.
@@ -129,11 +129,12 @@ pub fn save(
     model: &Clip,
     spec: &ModelSpec,
     preprocess: &PreprocessSpec,
+    ids: TokenIds,
 ) -> Result<(), FolderError> {
-    let (config, processor) = files(spec, preprocess)?;
+    let (config, processor) = files(spec, preprocess, ids)?;
     let tensors = names::to_hugging_face(weights::parameters(model));
     write_json(&folder.join(CONFIG_FILE), &config)?;
-    write_json(&folder.join(PROCESSOR_FILE), &processor)?;
+    write_json(&folder.join(IMAGE_PROCESSOR_FILE), &processor)?;
     weights::save(&folder.join(WEIGHTS_FILE), &tensors)?;
     Ok(())
 }

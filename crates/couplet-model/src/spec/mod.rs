@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use check::SpecProblem;
-pub use preprocess::{Interpolation, PreprocessError, PreprocessSpec, ResizeMode};
+pub use preprocess::{CropRounding, Interpolation, PreprocessError, PreprocessSpec, ResizeMode};
 
 /// ln(1 / 0.07), CLIP's initial `logit_scale`. Source: Radford et al. 2021, section 2.5.
 pub fn clip_init_logit_scale() -> f32 {

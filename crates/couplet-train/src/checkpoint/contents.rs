@@ -4,9 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use couplet_data::loader::TokenOptions;
-use couplet_eval::{
-    EMA_HEAD_FILE, EMA_WEIGHTS_FILE, EVAL_WEIGHTS_FILE, HEAD_FILE, foreign_tokenizer,
-};
+use couplet_eval::{EMA_HEAD_FILE, EMA_WEIGHTS_FILE, EVAL_WEIGHTS_FILE, HEAD_FILE, tokenizer_cfg};
 use couplet_model::weights;
 use couplet_model::{ClassifierHead, Clip, ModelSpec, PreprocessSpec, open_clip};
 
@@ -39,7 +37,7 @@ pub(super) fn write_checkpoint(folder: &Path, contents: &Contents) -> Result<(),
     let trainer = folder.join(TRAINER);
     fs::create_dir_all(&trainer).map_err(io_at(&trainer))?;
     let tokens = contents.tokens;
-    let foreign = foreign_tokenizer(&tokens.tokenizer);
+    let tokenizer = tokenizer_cfg(&tokens.tokenizer);
     let (model, head) = contents.model.clone().split_head();
     save_head(folder, HEAD_FILE, head, contents.classes)?;
     open_clip::save(
@@ -47,9 +45,9 @@ pub(super) fn write_checkpoint(folder: &Path, contents: &Contents) -> Result<(),
         &model,
         contents.spec,
         contents.preprocess,
-        foreign.as_ref(),
+        &tokenizer,
     )?;
-    if foreign.is_some() {
+    if tokens.tokenizer.file().is_some() {
         tokens
             .tokenizer
             .save_hugging_face(folder, tokens.context_length)?;

@@ -2,7 +2,7 @@
 
 use couplet_data::Skipped;
 use couplet_data::loader::LoaderError;
-use couplet_eval::{ClassifierError, OpenError};
+use couplet_eval::{ClassifierError, OpenError, TextError};
 use couplet_model::FolderError;
 
 use crate::checkpoint::CheckpointError;
@@ -52,6 +52,8 @@ pub enum TrainError {
     Model(#[from] OpenError),
     #[error(transparent)]
     Classifier(#[from] ClassifierError),
+    #[error(transparent)]
+    Text(#[from] TextError),
     #[error(
         "step {step}: the loss is {loss} and the gradient norm {grad_norm}; {}. Try a lower \
          `optimizer.lr`, a longer `schedule.warmup` or `optimizer.clip_norm = 1.0`",

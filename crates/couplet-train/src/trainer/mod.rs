@@ -6,6 +6,7 @@ use std::time::Instant;
 use burn::module::Module;
 use couplet_data::loader::{HostBatch, Loader, LoaderError};
 use couplet_data::{StageTimes, with_causes};
+use couplet_eval::token_warnings;
 use couplet_loss::Loss;
 use couplet_model::{Clip, ForwardContext, ModelSpec, Precision, PreprocessSpec};
 use serde::Serialize;
@@ -50,6 +51,9 @@ pub fn train(
         observer.event(Event::Note(note));
     }
     trainer.warn_of_micro_batches(observer);
+    for warning in token_warnings(&trainer.spec, &run.data.tokens) {
+        observer.event(Event::Warning(&warning));
+    }
     if trainer.state.step >= run.schedule.total_steps {
         return Ok(trainer.outcome(StopReason::AlreadyFinished));
     }

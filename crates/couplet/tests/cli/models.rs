@@ -15,7 +15,14 @@ pub fn scene(preset: &str) -> Workspace {
     let model = workspace.path("model");
     fs::create_dir(&model).unwrap();
     let clip = Clip::init(&spec, 1, &Device::flex());
-    open_clip::save(&model, &clip, &spec, &PreprocessSpec::default(), None).unwrap();
+    open_clip::save(
+        &model,
+        &clip,
+        &spec,
+        &PreprocessSpec::default(),
+        &open_clip::TokenizerCfg::default(),
+    )
+    .unwrap();
     image::RgbImage::from_fn(50, 40, |x, y| {
         [x, y, x * y].map(|v| u8::try_from(v % 256).unwrap()).into()
     })

@@ -42,7 +42,11 @@ impl Check<'_> {
         weights: Option<&ModelSource>,
     ) -> PreprocessSpec {
         (model.preprocess.clone())
-            .or_else(|| weights.map(|source| source.preprocess.clone()))
+            .or_else(|| {
+                let source = weights?;
+                let from = source.spec.image.image_size();
+                Some((source.preprocess.clone()).scaled(from, model.image.image_size()))
+            })
             .unwrap_or_default()
     }
 
@@ -71,8 +75,11 @@ impl Check<'_> {
             }
         }
         if let Some(preprocess) = &model.preprocess {
-            for (key, message) in preprocess.problems() {
-                self.fail(&format!("model.preprocess.{key}"), message);
+            for (key, message) in preprocess.problems(spec.image.image_size()) {
+                let depends = key == "resize_size" && self.is_broken("model.image.image_size");
+                if !depends {
+                    self.fail(&format!("model.preprocess.{key}"), message);
+                }
             }
         }
         let weights = model.weights.as_ref()?;
