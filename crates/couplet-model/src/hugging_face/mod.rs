@@ -18,10 +18,10 @@ use serde_json::Value;
 
 use crate::clip::Clip;
 use crate::files::{FolderError, check, parse_json, read_text, write_synced};
-use crate::source::{Layout, ModelSource, find_hugging_face_tokenizer};
 use crate::spec::{ModelSpec, PreprocessSpec};
-use crate::tensors::NamedTensors;
 use crate::weights;
+
+pub(crate) use names::stored_as;
 
 /// The config's file name inside a model folder.
 pub const CONFIG_FILE: &str = "config.json";
@@ -36,11 +36,11 @@ const WEIGHTS_FILES: [&str; 4] = [
     "pytorch_model.bin.index.json",
 ];
 
-/// Describes the model in `folder` without reading its weights.
+/// The architecture and the preprocessing of the model in `folder`.
 ///
 /// # Errors
 /// If it is not a CLIP model, or one that Couplet does not build.
-pub(crate) fn inspect(folder: &Path) -> Result<ModelSource, FolderError> {
+pub(crate) fn read_config(folder: &Path) -> Result<(ModelSpec, PreprocessSpec), FolderError> {
     let path = folder.join(CONFIG_FILE);
     let config: ConfigFile = parse_json(&path, &read_text(&path)?)?;
     let spec = config
@@ -48,33 +48,21 @@ pub(crate) fn inspect(folder: &Path) -> Result<ModelSource, FolderError> {
         .map_err(|list| FolderError::unsound(&path, &list))?;
     check(&path, &spec)?;
     let preprocess = read_preprocess(folder, spec.image.image_size())?;
-    let mut candidates = WEIGHTS_FILES.iter().map(|name| folder.join(name));
-    let weights = candidates
-        .find(|path| path.is_file())
-        .ok_or_else(|| FolderError::NoWeights {
-            path: folder.to_path_buf(),
-            expected: "model.safetensors or pytorch_model.bin".into(),
-        })?;
-    Ok(ModelSource {
-        tokenizer: find_hugging_face_tokenizer(folder, &spec),
-        spec,
-        preprocess,
-        layout: Layout::HuggingFace,
-        weights,
-    })
+    Ok((spec, preprocess))
 }
 
-/// The tensors of a folder under open_clip's names and in its shapes.
-/// - path: a file of weights, or the index of several.
-pub(crate) fn read_weights(path: &Path, spec: &ModelSpec) -> Result<NamedTensors, FolderError> {
-    let mut tensors = NamedTensors::new();
-    for file in list_files(path)? {
-        tensors.extend(weights::read(&file)?.tensors);
-    }
-    Ok(names::to_open_clip(tensors, spec))
+/// The weights in a model folder, the preferred ones first: each a file, or the index of several.
+pub(crate) fn weights_candidates(folder: &Path) -> Vec<PathBuf> {
+    let candidates = WEIGHTS_FILES.iter().map(|name| folder.join(name));
+    candidates.filter(|path| path.is_file()).collect()
 }
 
-fn list_files(path: &Path) -> Result<Vec<PathBuf>, FolderError> {
+/// The files of a model's weights.
+/// - path: the only file, or the index of several.
+///
+/// # Errors
+/// If the index cannot be read, or names a file outside its folder.
+pub(crate) fn list_files(path: &Path) -> Result<Vec<PathBuf>, FolderError> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
@@ -86,7 +74,22 @@ fn list_files(path: &Path) -> Result<Vec<PathBuf>, FolderError> {
     let mut names: Vec<String> = index.weight_map.into_values().collect();
     names.sort();
     names.dedup();
-    Ok(names.iter().map(|name| path.with_file_name(name)).collect())
+    if names.is_empty() {
+        let problem = "weight_map names no file".to_string();
+        return Err(FolderError::unsound(path, &[problem]));
+    }
+    let file = |name: &String| {
+        let file = path.with_file_name(name);
+        let is_inside = Path::new(name)
+            .file_name()
+            .is_some_and(|only| only == name.as_str());
+        if is_inside && file.is_file() {
+            return Ok(file);
+        }
+        let problem = format!("weight_map names {name:?}, which is no file in the same folder");
+        Err(FolderError::unsound(path, &[problem]))
+    };
+    names.iter().map(file).collect()
 }
 
 /// Checks that `CLIPModel` and `CLIPImageProcessor` can represent such a model.

@@ -116,18 +116,10 @@ pub fn read_config(path: &Path) -> Result<Config, FolderError> {
     })
 }
 
-/// The weights of a model folder.
-///
-/// # Errors
-/// If there are none.
-pub fn find_weights(folder: &Path) -> Result<PathBuf, FolderError> {
-    let mut candidates = WEIGHTS_FILES.iter().map(|name| folder.join(name));
-    candidates
-        .find(|path| path.is_file())
-        .ok_or_else(|| FolderError::NoWeights {
-            path: folder.to_path_buf(),
-            expected: WEIGHTS_FILES[..3].join(", "),
-        })
+/// The weights in a model folder, the preferred ones first.
+pub(crate) fn weights_candidates(folder: &Path) -> Vec<PathBuf> {
+    let candidates = WEIGHTS_FILES.iter().map(|name| folder.join(name));
+    candidates.filter(|path| path.is_file()).collect()
 }
 
 #[cfg(test)]
