@@ -14,8 +14,10 @@ pub struct SafetensorsError(pub safetensors::SafeTensorError);
 pub enum HeaderError {
     #[error("{0}")]
     Content(SafetensorsError),
-    #[error("its header is not valid: {0}")]
+    #[error("invalid JSON in header: {0}")]
     Json(serde_json::Error),
+    #[error("invalid header: {0}")]
+    Invalid(serde_json::Error),
     #[error("its header has {declared} bytes, and the file {file}")]
     Length { declared: u64, file: u64 },
     #[error("its header has {0} bytes; 100 MB are the most that the format allows")]

@@ -143,8 +143,13 @@ fn read_header(path: &Path) -> Result<(File, Metadata, u64), WeightsError> {
         .read_to_end(&mut bytes)
         .map_err(cannot_read)?;
     // Checks every tensor's offsets against its shape, and that they follow one another.
-    let header: Metadata =
-        serde_json::from_slice(&bytes).map_err(|error| damaged(HeaderError::Json(error)))?;
+    let header: Metadata = serde_json::from_slice(&bytes).map_err(|error| {
+        damaged(if error.is_data() {
+            HeaderError::Invalid(error)
+        } else {
+            HeaderError::Json(error)
+        })
+    })?;
     let data_start = LENGTH_BYTES + declared;
     let expected = data_start.saturating_add(header.data_len() as u64);
     if expected != file_len {
