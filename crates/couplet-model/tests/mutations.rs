@@ -373,7 +373,7 @@ fn campaign(seed: u64, count: u64, announce: bool) {
     println!("{opened} opened, {refused} refused");
     // Both ways through the code are tried.
     assert!(
-        opened > count && refused > count,
+        opened > count / 4 && refused > count,
         "{opened} opened, {refused} refused"
     );
 }
