@@ -57,6 +57,13 @@ impl Encoder {
         }
         if format == Format::HuggingFace {
             hugging_face::check_writable(self.spec(), self.preprocess())?;
+            let foreign = self
+                .tokens()
+                .ok()
+                .and_then(|tokens| foreign(&tokens.tokenizer));
+            if let Some(reason) = foreign {
+                return Err(hugging_face::foreign_tokenizer(reason).into());
+            }
         }
         fs::create_dir_all(folder).map_err(io)?;
         if let Some(file) = fs::read_dir(folder).map_err(io)?.next() {
@@ -94,6 +101,22 @@ impl Encoder {
         }
         Ok(())
     }
+}
+
+/// What transformers' tokenizer would do otherwise to every text.
+fn foreign(tokenizer: &Tokenizer) -> Option<String> {
+    let clean = tokenizer.clean();
+    let is_plain = match tokenizer.file() {
+        None => clean == Clean::Lower,
+        Some(_) => matches!(clean, Clean::None | Clean::Whitespace),
+    };
+    if !is_plain {
+        let name = clean.name().unwrap_or("none");
+        return Some(format!(
+            "transformers does not clean texts: clean = \"{name}\""
+        ));
+    }
+    (tokenizer.strips_sep_token()).then(|| "transformers keeps separators: strip_sep_token".into())
 }
 
 fn token_ids(tokens: &TokenOptions) -> TokenIds {

@@ -3,7 +3,7 @@ use crate::order::Share;
 use crate::sample::{ImageData, Sample};
 use crate::source::MapDataset;
 use crate::stream::{ShardedDataset, StreamSample};
-use crate::{Interpolation, ResizeMode, Tokenizer};
+use crate::{Clean, Interpolation, ResizeMode, Tokenizer};
 use image::RgbImage;
 
 /// Gray images whose level is their index; some indices are bad.
@@ -335,4 +335,38 @@ fn ranks_share_a_streams_batches() {
     assert_eq!(own[0][6].2.epoch, 1);
     let rest = take(&start_stream(1, own[1][3].2.clone(), share(1)), 3);
     assert_eq!(rest, own[1][4..7]);
+}
+
+#[test]
+fn a_caption_that_cannot_be_tokenized_is_skipped_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    // Knows one word, and no token for an unknown one.
+    let file = serde_json::json!({
+        "model": {"type": "WordLevel", "vocab": {"a": 0, "word": 1, "aword": 2}, "unk_token": "?"},
+        "pre_tokenizer": {"type": "Whitespace"}, "added_tokens": [],
+    });
+    std::fs::write(&path, file.to_string()).unwrap();
+    let mut options = options(2);
+    (options.order.len, options.order.epoch_len) = (10, 10);
+    (options.batch_size, options.once, options.max_skipped) = (5, true, 1.0);
+    options.tokens.tokenizer = Tokenizer::from_file(&path, Clean::None).unwrap().into();
+    let first = |options: &LoaderOptions| {
+        let set = PairDataset::Indexed(Arc::new(Levels {
+            len: 10,
+            bad: vec![],
+        }));
+        let loader = Loader::start(set, options.clone(), LoaderState::default()).unwrap();
+        loader.next_batch().unwrap()
+    };
+    assert!(first(&options).skipped.is_empty());
+    let without = file.to_string().replace("\"word\"", "\"other\"");
+    std::fs::write(&path, without).unwrap();
+    options.tokens.tokenizer = Tokenizer::from_file(&path, Clean::None).unwrap().into();
+    let batch = first(&options);
+    // Two of the ten captions are empty, which needs no word.
+    assert_eq!((batch.len(), batch.skipped.len()), (2, 8));
+    let skipped = &batch.skipped[0];
+    assert_eq!(skipped.cause, SkipCause::InvalidCaption);
+    assert!(skipped.detail.contains("does not encode"), "{skipped}");
 }

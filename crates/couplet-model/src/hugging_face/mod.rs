@@ -5,6 +5,7 @@
 mod config;
 mod names;
 mod processor;
+mod size;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,8 @@ pub(crate) use names::stored_as;
 pub const CONFIG_FILE: &str = "config.json";
 /// The weights' file name inside a model folder.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
+/// As errors call what is written.
+const FORMAT: &str = "a Hugging Face CLIP model";
 /// The index of a model in several files: tensor names to file names.
 const INDEX_END: &str = ".index.json";
 const WEIGHTS_FILES: [&str; 4] = [
@@ -115,10 +118,18 @@ fn files(
             let reasons = [config.err(), processor.err()];
             let reasons: Vec<String> = reasons.into_iter().flatten().flatten().collect();
             Err(FolderError::NotWritable {
-                format: "a Hugging Face CLIP model",
+                format: FORMAT,
                 reasons: reasons.join("; "),
             })
         }
+    }
+}
+
+/// That a model's texts cannot be prepared by transformers' tokenizer, and why.
+pub fn foreign_tokenizer(reason: String) -> FolderError {
+    FolderError::NotWritable {
+        format: FORMAT,
+        reasons: reason,
     }
 }
 

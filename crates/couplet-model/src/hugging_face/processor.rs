@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::size::parse_size;
 use crate::files::{FolderError, parse_json, read_text};
 use crate::spec::{CropRounding, Interpolation, PreprocessSpec, ResizeMode};
 
@@ -49,7 +50,8 @@ pub fn read(folder: &Path, image_size: usize) -> Result<PreprocessSpec, FolderEr
     let [whole, own] = [PROCESSOR_FILE, IMAGE_PROCESSOR_FILE].map(|name| folder.join(name));
     if whole.is_file() {
         let mut keys: Map<String, Value> = parse_json(&whole, &read_text(&whole)?)?;
-        if let Some(nested) = keys.remove(IMAGE_PROCESSOR) {
+        let nested = keys.remove(IMAGE_PROCESSOR);
+        if let Some(nested) = nested.filter(|nested| !nested.is_null()) {
             let Value::Object(nested) = nested else {
                 let problem = format!("{IMAGE_PROCESSOR} = {nested}: expected an object");
                 return Err(FolderError::unsound(&whole, &[problem]));
@@ -384,41 +386,6 @@ fn scaled(value: f32, scale: f64) -> f32 {
     #[expect(clippy::cast_possible_truncation, reason = "as PyTorch's tensors")]
     let scaled = (f64::from(value) * scale) as f32;
     scaled
-}
-
-/// A size as the side of a square or as the shorter side. Source: transformers `get_size_dict`.
-fn parse_size(size: &Value, to_square: bool) -> Result<(ResizeMode, u32), &'static str> {
-    const EXPECTED: &str = "expected a number of pixels, {\"shortest_edge\"}, or {\"height\", \
-                            \"width\"}";
-    let pixels = |value: &Value| {
-        let pixels = value.as_u64().and_then(|side| u32::try_from(side).ok());
-        pixels.filter(|side| *side > 0).ok_or(EXPECTED)
-    };
-    let square = |height, width| {
-        let (height, width) = (pixels(height)?, pixels(width)?);
-        if height == width {
-            Ok((ResizeMode::Squash, height))
-        } else {
-            Err("only squares are supported here")
-        }
-    };
-    match size {
-        Value::Array(sides) => match sides.as_slice() {
-            [height, width] => square(height, width),
-            _ => Err(EXPECTED),
-        },
-        Value::Object(sides) => {
-            let given = sides.values().filter(|side| !side.is_null()).count();
-            let get = |key| sides.get(key).filter(|edge| !edge.is_null());
-            match (given, get("shortest_edge"), get("height"), get("width")) {
-                (1, Some(edge), _, _) => Ok((ResizeMode::Shortest, pixels(edge)?)),
-                (2, _, Some(height), Some(width)) => square(height, width),
-                _ => Err(EXPECTED),
-            }
-        }
-        one if to_square => Ok((ResizeMode::Squash, pixels(one)?)),
-        one => Ok((ResizeMode::Shortest, pixels(one)?)),
-    }
 }
 
 /// The file of a preprocessing that `CLIPImageProcessor` can do, or the reason why it cannot.
