@@ -9,7 +9,7 @@ use toml::{Table, Value};
 
 use super::check::Check;
 use super::classify::ClassifyConfig;
-use super::collect::{Known, collect, respell};
+use super::collect::{Known, collect, set_right};
 use super::edit;
 use super::issue::{ConfigError, ConfigIssue, issues_of};
 use super::open::read_table;
@@ -43,7 +43,8 @@ impl ResolvedData {
     pub fn read(path: &Path, set: &[String]) -> Result<Self, ConfigError> {
         let mut table = read_table(path)?;
         let mut issues = edit::set_keys(&mut table, set);
-        let respelled = respell(ConfigSchema::run(), &mut table).into_iter();
+        let partial = edit::has_preset(&table).then_some("model");
+        let respelled = set_right(ConfigSchema::run(), &mut table, partial).into_iter();
         let is_read = |key: &str| key.split(['.', '[']).next().is_some_and(is_data_key);
         let respelled = respelled.filter(|key| is_read(&key.right));
         let (misspelt, renamed): (Vec<_>, Vec<_>) =

@@ -5,7 +5,7 @@ use std::path::Path;
 use toml::Table;
 
 use super::check::{DeviceCheck, check};
-use super::collect::{Known, collect, respell};
+use super::collect::{Known, collect, set_right};
 use super::edit;
 use super::issue::{ConfigError, issues_of};
 use super::resolved::ResolvedRun;
@@ -36,7 +36,8 @@ impl ResolvedRun {
     ) -> Result<Self, ConfigError> {
         let mut table = read_table(path)?;
         let mut issues = edit::set_keys(&mut table, set);
-        let respelled = respell(ConfigSchema::run(), &mut table);
+        let partial = edit::has_preset(&table).then_some("model");
+        let respelled = set_right(ConfigSchema::run(), &mut table, partial);
         let (misspelt, renamed): (Vec<_>, Vec<_>) =
             (respelled.into_iter().map(|key| (key.issue, key.right))).unzip();
         issues.extend(misspelt);
