@@ -100,8 +100,8 @@ fn resolve(
     issues: &mut Vec<ConfigIssue>,
 ) -> Option<ResolvedData> {
     let mut check = Check::new(doubtful, issues);
-    let weights = check.model(&config.model);
-    let tokens = check.tokens(&config.model, weights.as_ref());
+    let weights = check.model(&config.model, None);
+    let tokens = check.tokens(&config.model, weights.as_ref(), false);
     let classify = config.classify.as_ref();
     let (set, classes) = check.data(config.seed, &config.model, &config.data, classify)?;
     let known = config.data.train.samples_per_epoch.or(set.samples());
