@@ -146,9 +146,10 @@ impl DataListing {
             .filter(|file| !old_names.contains_key(&file.name));
         let changed = now.iter().filter_map(|file| {
             let earlier = old_names.get(&file.name)?;
-            (earlier != file).then(|| format!("{} ({})", file.name, difference(earlier, file)))
+            (earlier != file)
+                .then(|| format!("{} ({})", printable(&file.name), difference(earlier, file)))
         });
-        let name = |file: &ListedFile| file.name.clone();
+        let name = |file: &ListedFile| printable(&file.name);
         let kinds = [
             ("missing", missing.map(name).collect::<Vec<_>>()),
             ("new", added.map(name).collect()),
@@ -177,6 +178,18 @@ fn difference(before: &ListedFile, now: &ListedFile) -> String {
         return format!("{} bytes became {}", number(before.size), number(now.size));
     }
     "the same size, but other content".into()
+}
+
+/// A file's name without what would steer a terminal.
+fn printable(name: &str) -> String {
+    let escape = |c: char| {
+        if c.is_control() {
+            c.escape_default().to_string()
+        } else {
+            c.to_string()
+        }
+    };
+    name.chars().map(escape).collect()
 }
 
 fn summary(kind: &str, names: &[String]) -> String {

@@ -250,7 +250,7 @@ impl Sorted {
         let is_same_batch = batch(before) == i64::try_from(run.config.batch.global).ok();
         if now < step && is_same_batch {
             return self.never.push(format!(
-                "{line} (cannot change: these are {now} steps, and {step} are trained)"
+                "{line} (cannot change: {step} steps are trained, and this is {now})"
             ));
         }
         if now < total || self.allowed == AllowedChanges::Harmless {
@@ -258,11 +258,17 @@ impl Sorted {
         }
         let cooldown = earlier.cooldown().steps_of(total, run.sizes).unwrap_or(0);
         let mut what = match &run.config.schedule {
-            ScheduleConfig::Cosine(_) => format!(
-                "from step {step} on the learning rate is that of a cosine over {now} steps instead \
-                 of {total}: it goes on at {:.3e}",
-                run.schedule.learning_rate(step)
-            ),
+            ScheduleConfig::Cosine(_) => {
+                let goes_on = if is_same_batch {
+                    format!(": it goes on at {:.3e}", run.schedule.learning_rate(step))
+                } else {
+                    String::new()
+                };
+                format!(
+                    "from step {step} on the learning rate is that of a cosine over {now} steps \
+                     instead of {total}{goes_on}"
+                )
+            }
             _ => "the learning rate goes on as if the run had had this length from the beginning"
                 .to_string(),
         };

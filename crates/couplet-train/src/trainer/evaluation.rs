@@ -173,7 +173,10 @@ impl Trainer<'_> {
             seconds: self.epoch_started.elapsed().as_secs_f64(),
             reports,
         }));
-        self.state.epoch_loss = 0.0;
+        // A run that ends within an epoch may be extended.
+        if counted.is_multiple_of(per_epoch) {
+            self.state.epoch_loss = 0.0;
+        }
         self.epoch_started = Instant::now();
     }
 }

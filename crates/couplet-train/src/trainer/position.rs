@@ -12,6 +12,7 @@ use crate::duration::Unit;
 /// Finds a checkpoint's place in batches and data that may be others than before.
 /// - data: a digest of the training data's listing.
 /// - returns what is said of it.
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
 pub(super) fn recount(state: &mut TrainerState, run: &ResolvedRun, data: &str) -> Option<String> {
     let now = Counted {
         batch_size: run.sizes.batch_size,
@@ -47,11 +48,14 @@ pub(super) fn recount(state: &mut TrainerState, run: &ResolvedRun, data: &str) -
         let trained = position.batches as u64 * before.batch_size;
         let batches = trained.div_ceil(now.batch_size);
         if batches >= per_epoch {
+            state.epoch_loss = 0.0;
             *position = LoaderState {
                 epoch: position.epoch + 1,
                 ..LoaderState::default()
             };
         } else {
+            // The mean stays, whatever the steps are.
+            state.epoch_loss *= batches as f64 / position.batches.max(1) as f64;
             position.batches = usize::try_from(batches).unwrap_or(usize::MAX);
         }
         let counted = position.epoch * per_epoch + position.batches as u64;
@@ -59,10 +63,10 @@ pub(super) fn recount(state: &mut TrainerState, run: &ResolvedRun, data: &str) -
     }
     state.counted = Some(Counted { shift, ..now });
     let (epoch, samples) = (position.epoch + 1, position.samples);
-    let what = if is_same_data {
-        "with batches of another size"
-    } else {
-        "with the changed data; samples that the epoch had already may come again"
+    let what = match (is_same_data, samples) {
+        (true, _) => "with batches of another size",
+        (false, 0) => "with the changed data",
+        (false, _) => "with the changed data; samples that the epoch had already may come again",
     };
     Some(format!(
         "continuing after {samples} samples of epoch {epoch} {what}"
