@@ -15,6 +15,7 @@ mod listing;
 pub mod loader;
 pub mod order;
 mod pack;
+mod panics;
 mod read_ahead;
 mod resample;
 mod sample;
@@ -28,7 +29,7 @@ mod transform;
 
 pub use augment::{Augment, ColorJitter, RandomErasing, RandomResizedCrop};
 pub use decode::{DEFAULT_MAX_IMAGE_PIXELS, IMAGE_EXTENSIONS, decode, decode_exact, is_image_name};
-pub use error::{LastCause, with_causes};
+pub use error::{LastCause, printable, printable_path, printable_text, with_causes};
 pub use fingerprint::Fingerprint;
 pub use listing::{DataListing, ListedFile, ListingChange};
 pub use pack::{PackError, PackFormat, PackOptions, Packed, pack};

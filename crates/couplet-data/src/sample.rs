@@ -5,6 +5,8 @@ use std::fmt;
 use image::RgbImage;
 use serde::Serialize;
 
+use crate::error::{printable, printable_text};
+
 /// One image-text pair of a dataset.
 #[derive(Debug, Clone)]
 pub struct Sample {
@@ -45,7 +47,8 @@ impl fmt::Display for Skipped {
             detail,
             ..
         } = self;
-        write!(f, "{shard}: {key}: {cause}: {detail}")
+        let [shard, key] = [shard, key].map(|name| printable(name));
+        write!(f, "{shard}: {key}: {cause}: {}", printable_text(detail))
     }
 }
 
@@ -91,7 +94,7 @@ pub struct SampleError {
 
 impl fmt::Display for SampleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.cause, self.detail)
+        write!(f, "{}: {}", self.cause, printable_text(&self.detail))
     }
 }
 

@@ -7,6 +7,8 @@ mod confusion;
 mod dataset;
 mod encoder;
 mod export;
+mod feature_cache;
+mod feature_error;
 mod feature_file;
 mod features;
 mod knn;
@@ -17,10 +19,11 @@ mod protocol;
 mod report;
 mod retrieval;
 mod scoring;
+mod unit_rows;
 mod zero_shot;
 
 pub use classification::{Classification, classification};
-pub use classifier::Classifier;
+pub use classifier::{Classifier, ClassifierError};
 pub use confusion::{ClassResult, ConfusionMatrix};
 pub use dataset::{Dataset, DatasetConfig, DatasetError, ListOrFile, Task};
 pub use encoder::{
@@ -29,10 +32,12 @@ pub use encoder::{
     token_options,
 };
 pub use export::{ExportError, Format, foreign_tokenizer};
+pub use feature_cache::FeatureCache;
+pub use feature_error::{FeatureError, NotFinite};
 pub use feature_file::{FeatureFile, FeatureFileError};
-pub use features::{FeatureCache, Features};
+pub use features::Features;
 pub use knn::nearest_neighbours;
-pub use linear_probe::{LabelledFeatures, LinearProbe, SolverOptions};
+pub use linear_probe::{Ending, LabelledFeatures, LinearProbe, SolverOptions};
 pub use metric::{Better, Metric, MetricInfo, Metrics, Unit};
 pub use probe::{Probe, ProbeData, ProbeSettings, knn, linear_probe};
 pub use protocol::{EvalError, EvalOptions};

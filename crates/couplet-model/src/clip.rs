@@ -68,7 +68,8 @@ impl Clip {
         self
     }
 
-    pub(crate) fn precision(&self) -> Precision {
+    /// The dtype of matrix products.
+    pub fn precision(&self) -> Precision {
         self.precision
     }
 

@@ -13,6 +13,7 @@ use crate::formats::DataError;
 use crate::formats::class_names::class_name_of;
 use crate::formats::image_files::read_image;
 use crate::listing::{DataListing, ListedFile, fingerprint, folders};
+use crate::panics::catch_panic;
 use crate::sample::{ImageData, SampleError, SkipCause, Skipped};
 use crate::transform::Transform;
 
@@ -136,7 +137,7 @@ impl LabelledDataset {
     }
 
     /// The file that holds an image, and the image's key in it.
-    pub(crate) fn locate(&self, index: usize) -> (String, String) {
+    pub fn locate(&self, index: usize) -> (String, String) {
         self.images.locate(index)
     }
 
@@ -221,7 +222,9 @@ impl LabelledDataset {
     ) -> LabelledBatch {
         let len = transform.output_len();
         let mut pixels = vec![0; range.len() * len];
-        let images = match self.images.read_ahead(range.clone()) {
+        // A reader that panics is asked for one image after the other.
+        let ahead = catch_panic(|| Ok(self.images.read_ahead(range.clone())));
+        let images = match ahead.ok().flatten() {
             Some(images) => images.into_iter().map(Some).collect(),
             None => range.clone().map(|_| None).collect::<Vec<_>>(),
         };
@@ -229,7 +232,7 @@ impl LabelledDataset {
             .zip(range.clone())
             .zip(images)
             .map(|((out, index), image)| {
-                let image = image.unwrap_or_else(|| self.images.read(index));
+                let image = image.unwrap_or_else(|| catch_panic(|| self.images.read(index)));
                 self.prepare(index, image, transform, max_pixels, out).err()
             })
             .collect();

@@ -6,7 +6,6 @@
 //! times are not part of it: copies have others.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::hash::Hasher;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -14,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::fingerprint::Fingerprint;
+use crate::formats::files::open_regular;
 
 /// Samples of a dataset whose captions are hashed, where each costs a read of its own.
 pub(crate) const SAMPLED: usize = 8192;
@@ -222,7 +222,7 @@ pub(crate) fn is_sampled(index: usize, samples: usize) -> bool {
 
 /// Hashes the first `most` bytes of a file, or all of it.
 pub(crate) fn hash_file(path: &Path, most: u64, hasher: &mut Fingerprint) -> io::Result<()> {
-    let mut file = File::open(path)?.take(most);
+    let mut file = open_regular(path)?.take(most);
     let mut bytes = vec![0; CHUNK];
     loop {
         match file.read(&mut bytes)? {

@@ -1,4 +1,4 @@
-use std::fs;
+use std::fs::{self, File};
 
 use serde_json::{Value, json};
 

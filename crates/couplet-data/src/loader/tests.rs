@@ -175,6 +175,24 @@ fn bad_samples_are_replaced_and_listed() {
 }
 
 #[test]
+fn an_epoch_that_begins_again_counts_its_bad_samples_once() {
+    let bad: Vec<usize> = (0..20).collect();
+    let mut options = options(2);
+    (options.order.len, options.order.epoch_len) = (40, 40);
+    (options.batch_size, options.max_skipped) = (8, 0.5);
+    let source = Arc::new(Levels { len: 40, bad });
+    let dataset = PairDataset::Indexed(source);
+    let loader = Loader::start(dataset, options, LoaderState::default()).unwrap();
+    for epoch in 0..3 {
+        // 40 usable samples, each one twice.
+        let batches: Vec<_> = (0..5).map(|_| loader.next_batch().unwrap()).collect();
+        let skipped: usize = batches.iter().map(|batch| batch.skipped.len()).sum();
+        assert_eq!(skipped, 20, "epoch {epoch}");
+        assert!(batches.iter().all(|batch| batch.next.skipped <= 20));
+    }
+}
+
+#[test]
 fn too_many_bad_samples_stop_the_loader_with_their_causes() {
     let bad = (0..30).collect();
     let loader = start(Levels { len: 40, bad }, 8, 2, LoaderState::default());
@@ -197,7 +215,10 @@ fn a_panicking_decoder_skips_one_sample() {
     let loader = start(source, 201, 2, LoaderState::default());
     let batch = loader.next_batch().unwrap();
     assert_eq!(batch.skipped.len(), 1);
-    assert_eq!(batch.skipped[0].detail, "the decoder panicked");
+    assert_eq!(
+        batch.skipped[0].detail,
+        "the decoder panicked: a decoder's bug"
+    );
 }
 
 #[test]

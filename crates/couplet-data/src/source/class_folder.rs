@@ -12,7 +12,7 @@ use super::dataset::{MapDataset, PairDataset};
 use crate::draw::{Purpose, stream};
 use crate::formats::DataError;
 use crate::formats::class_folder::{ClassFolder, ClassOrder};
-use crate::formats::class_names::{CLASS_NAMES_FILE, class_names};
+use crate::formats::class_names::{CLASS_NAMES_FILE, class_names, wordnet_warning};
 use crate::formats::image_files::{folder_problem, read_image};
 use crate::formats::templates::{DEFAULT_TEMPLATE, fill_template, template_problem};
 use crate::listing::{ListedFile, fingerprint, folders, hash_name_and_size};
@@ -22,9 +22,9 @@ use crate::sample::{ImageData, Sample, SampleError};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClassFolderConfig {
-    /// Folder with one sub-folder per class. A `classnames.txt` in it names the classes, one
-    /// per line in the order of the sorted sub-folders; else the sub-folders do, with
-    /// underscores as spaces.
+    /// Folder with one sub-folder per class, with the class's images at any depth. A
+    /// `classnames.txt` in it names the classes, one per line in the order of the sorted
+    /// sub-folders; else the sub-folders do, with underscores as spaces.
     pub path: PathBuf,
     /// Captions with `{}` or `{c}` for the class name; one is drawn in each epoch.
     #[serde(default = "default_templates")]
@@ -71,6 +71,9 @@ impl ClassFolderPairs {
             );
             let list = table.path.join(CLASS_NAMES_FILE);
             return Err(DataError::invalid(&list, message));
+        }
+        if let Some(warning) = wordnet_warning(&table.path, &names) {
+            tracing::warn!("{warning}");
         }
         Ok(Self {
             root: table.path.clone(),

@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::captions::{CaptionRule, no_image};
 use super::dataset::{MapDataset, PairDataset};
+use crate::error::printable_path;
 use crate::formats::DataError;
 use crate::formats::caption_files::{self, CaptionedFile};
+use crate::formats::files::{MAX_TEXT_BYTES, read_regular};
 use crate::formats::image_files::{folder_problem, read_image};
 use crate::listing::{ListedFile, fingerprint, folders, hash_file, hash_name_and_size, is_sampled};
 use crate::sample::{ImageData, Sample, SampleError, SkipCause};
@@ -19,7 +21,7 @@ use crate::sample::{ImageData, Sample, SampleError, SkipCause};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FolderConfig {
-    /// Folder that is searched for images, with its sub-folders.
+    /// Folder that is searched for images, with its sub-folders; hidden files and folders are left out.
     pub path: PathBuf,
     /// Key of a `.json` file that holds the caption, instead of a `.txt` file. Of a list, one
     /// caption is drawn in each epoch.
@@ -75,11 +77,11 @@ impl MapDataset for FolderPairs {
     fn read(&self, index: usize, epoch: u64) -> Result<Sample, SampleError> {
         let (_, files) = &self.pairs[index];
         let image = files.image.as_ref().ok_or_else(no_image)?;
-        let caption = (files.caption.as_ref()).ok_or_else(|| self.captions.no_caption())?;
-        let caption = std::fs::read(caption).map_err(|error| {
+        let file = (files.caption.as_ref()).ok_or_else(|| self.captions.no_caption())?;
+        let caption = read_regular(file, MAX_TEXT_BYTES).map_err(|error| {
             SampleError::new(
                 SkipCause::Unreadable,
-                format!("{}: {error}", caption.display()),
+                format!("{}: {error}", printable_path(file)),
             )
         })?;
         Ok(Sample {
@@ -138,6 +140,14 @@ mod tests {
         put(root, "3.jpg", b"image");
         put(root, "4.txt", b"four");
         put(root, "notes.md", b"");
+        for hidden in [
+            "._3.jpg",
+            ".thumbs/5.jpg",
+            "b/@eaDir/6.jpg",
+            "__MACOSX/7.jpg",
+        ] {
+            put(root, hidden, b"image");
+        }
         let table = FolderConfig {
             path: root.into(),
             caption_key: None,

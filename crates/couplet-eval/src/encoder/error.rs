@@ -37,8 +37,9 @@ pub enum OpenError {
 /// Why an image could not be encoded.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    #[error("{}: cannot be read", path.display())]
-    Io { path: PathBuf, source: io::Error },
+    /// The error's text names the file.
+    #[error("{}", .0.detail)]
+    Unreadable(SampleError),
     #[error(
         "{}: {}: {}; expected a JPEG, PNG, WebP, GIF, BMP or TIFF image",
         path.display(), error.cause, error.detail

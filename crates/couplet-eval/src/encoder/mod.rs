@@ -4,11 +4,11 @@ mod error;
 mod files;
 mod tokens;
 
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
+use couplet_data::formats::read_image;
 use couplet_data::loader::TokenOptions;
 use couplet_data::{DEFAULT_MAX_IMAGE_PIXELS, ImageData, Tokenizer, Transform, batch, labelled};
 use couplet_model::{
@@ -33,6 +33,7 @@ pub struct Encoder {
     transform: Transform,
     tokens: Result<TokenOptions, MissingTokenizer>,
     head: Option<Head>,
+    weights: Option<PathBuf>,
 }
 
 /// Options for opening a model.
@@ -66,6 +67,7 @@ impl Encoder {
             preprocess: preprocess.clone(),
             tokens: Ok(tokens),
             head: None,
+            weights: None,
         })
     }
 
@@ -124,6 +126,7 @@ impl Encoder {
             preprocess,
             tokens,
             head: head_of(&weights, device)?,
+            weights: Some(weights),
         })
     }
 
@@ -137,6 +140,11 @@ impl Encoder {
     /// The classification head, if the model was fine-tuned.
     pub fn head(&self) -> Option<&Head> {
         self.head.as_ref()
+    }
+
+    /// The file of weights that was opened, in a run's folder that of the checkpoint that was chosen.
+    pub fn weights(&self) -> Option<&Path> {
+        self.weights.as_deref()
     }
 
     /// The model.
@@ -194,18 +202,23 @@ impl Encoder {
         paths: &[P],
     ) -> Result<Tensor<2>, ImageError> {
         assert!(!paths.is_empty(), "there is no image to encode");
-        let images = paths
-            .par_iter()
-            .map(|path| self.read_image(path.as_ref()))
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(self.encode_pixels_raw(images.concat()))
+        let images: Result<Vec<_>, _> = self.read_images(paths).into_iter().collect();
+        Ok(self.encode_pixels_raw(images?.concat()))
+    }
+
+    /// Reads and transforms image files in parallel.
+    /// - returns, for each file, `[image_size, image_size, 3]` as [`Self::encode_pixels`] expects them, or
+    ///   why it cannot be used.
+    pub fn read_images<P: AsRef<Path> + Sync>(
+        &self,
+        paths: &[P],
+    ) -> Vec<Result<Vec<u8>, ImageError>> {
+        let paths = paths.par_iter();
+        paths.map(|path| self.read_image(path.as_ref())).collect()
     }
 
     fn read_image(&self, path: &Path) -> Result<Vec<u8>, ImageError> {
-        let bytes = fs::read(path).map_err(|source| ImageError::Io {
-            path: path.to_path_buf(),
-            source,
-        })?;
+        let bytes = read_image(path).map_err(ImageError::Unreadable)?;
         let data = ImageData::Encoded(bytes);
         labelled::prepare(data, &self.transform, DEFAULT_MAX_IMAGE_PIXELS).map_err(|error| {
             ImageError::Unusable {
@@ -275,10 +288,35 @@ impl Encoder {
             let ids = options
                 .tokenizer
                 .encode_batch(texts, options.context_length);
-            let (tokens, length) = options.pad(&ids);
-            self.encode_tokens_raw(tokens, length)
+            self.encode_ids_raw(options, &ids)
         });
         Ok(Tensor::cat(features.collect(), 0))
+    }
+
+    /// Encodes the texts that the tokenizer can encode.
+    /// - returns text features `[usable texts, embed_dim]`, not normalized (`None` if no text is usable),
+    ///   and whether each text is usable.
+    ///
+    /// # Errors
+    /// If the model's tokenizer is not on disk.
+    pub fn encode_usable_texts_raw<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+    ) -> Result<(Option<Tensor<2>>, Vec<bool>), MissingTokenizer> {
+        let options = self.tokens()?;
+        let ids_of = |text: &T| Some(options.encode(text.as_ref())).filter(|ids| !ids.is_empty());
+        let all: Vec<Option<Vec<u32>>> = texts.par_iter().map(ids_of).collect();
+        let is_usable = all.iter().map(Option::is_some).collect();
+        let usable: Vec<Vec<u32>> = all.into_iter().flatten().collect();
+        let features = usable.chunks(TEXT_BATCH);
+        let features = features.map(|ids| self.encode_ids_raw(options, ids));
+        let features = features.reduce(|all, some| Tensor::cat(vec![all, some], 0));
+        Ok((features, is_usable))
+    }
+
+    fn encode_ids_raw(&self, options: &TokenOptions, ids: &[Vec<u32>]) -> Tensor<2> {
+        let (tokens, length) = options.pad(ids);
+        self.encode_tokens_raw(tokens, length)
     }
 }
 

@@ -4,6 +4,7 @@
 mod classification;
 mod linear_probe;
 mod neighbours;
+mod odd_features;
 mod retrieval;
 
 use burn::tensor::{Device, Tensor, TensorData};

@@ -155,7 +155,7 @@ pub struct DataConfig {
     /// Number of decoding threads; 0 for one per core. The order of samples does not depend on
     /// it.
     #[serde(default)]
-    #[schemars(extend("x-may-change" = true))]
+    #[schemars(range(max = 1024), extend("x-may-change" = true))]
     pub threads: usize,
 }
 

@@ -6,8 +6,8 @@ use std::time::Instant;
 use burn::module::Module;
 use couplet_data::{Skipped, with_causes};
 use couplet_eval::{
-    Better, Classification, Encoder, EvalOptions, FeatureCache, Metric, Report, classification,
-    retrieval, zero_shot,
+    Better, Encoder, EvalOptions, FeatureCache, Metric, Report, classification, retrieval,
+    zero_shot,
 };
 
 use super::{TrainError, Trainer, Window};
@@ -86,25 +86,25 @@ impl Trainer<'_> {
                 images,
             });
         };
-        let parts = |result: Classification| (result.report, result.skipped);
         match &eval.target {
             EvalTarget::ZeroShot(dataset) => {
                 let images = dataset.images.len();
                 let progress = |done| progress(done, images);
-                Ok(parts(zero_shot(encoder, dataset, options, progress)?))
+                let found = zero_shot(encoder, dataset, options, progress)?;
+                Ok((found.report, Vec::new()))
             }
             EvalTarget::Classification(dataset) => {
                 let images = dataset.images.len();
                 let head = head.ok_or("the model has no head")?;
                 let progress = |done| progress(done, images);
-                Ok(parts(classification(
-                    encoder, head, dataset, options, progress,
-                )?))
+                let found = classification(encoder, head, dataset, options, progress)?;
+                Ok((found.report, Vec::new()))
             }
             EvalTarget::Retrieval(dataset) => {
                 let images = dataset.images.len();
                 let progress = |done| progress(done, images);
-                Ok(retrieval(encoder, dataset, options, progress)?)
+                let report = retrieval(encoder, dataset, options, progress)?;
+                Ok((report, Vec::new()))
             }
             EvalTarget::HeldOut(data) => {
                 let (loss, chunk) = (self.run.config.loss, self.context.micro_batch);

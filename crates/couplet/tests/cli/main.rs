@@ -1,5 +1,6 @@
 //! The binary on tiny models: arguments, output, files and exit codes.
 
+mod bad_images;
 mod changes;
 mod config;
 mod evaluation;

@@ -1,7 +1,6 @@
 //! Parquet files with a column of images and one other column. A row can be read on its own, which
 //! decompresses the page that holds it; a row group can be read from front to back.
 
-use std::fs::File;
 use std::hash::Hasher;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -17,6 +16,7 @@ use parquet::file::metadata::PageIndexPolicy;
 
 use super::values::{image_bytes, is_image_type};
 use crate::formats::error::DataError;
+use crate::formats::files::open_regular;
 use crate::formats::image_files::ImagePaths;
 use crate::sample::{SampleError, SkipCause};
 
@@ -46,6 +46,7 @@ pub(crate) struct ParquetFile {
     projection: ProjectionMask,
     image_column: String,
     value_column: String,
+    value_place: usize,
     /// The type of the other column.
     pub value_type: DataType,
     paths: ImagePaths,
@@ -102,7 +103,7 @@ impl ParquetFiles {
 impl ParquetFile {
     fn open(path: &Path, first: usize, columns: ParquetColumns) -> Result<Self, DataError> {
         let invalid = |message: String| DataError::invalid(path, message);
-        let file = File::open(path).map_err(DataError::io(path))?;
+        let file = open_regular(path).map_err(DataError::io(path))?;
         // Arrow's own type metadata would bring back dictionary and view types.
         let options = ArrowReaderOptions::new()
             .with_page_index_policy(PageIndexPolicy::Optional)
@@ -119,6 +120,13 @@ impl ParquetFile {
             })
         };
         let places = [find(columns.image)?, find(columns.value)?];
+        if places[0] == places[1] {
+            let (key, other) = (columns.image.1, columns.value.1);
+            let name = columns.image.0;
+            return Err(invalid(format!(
+                "both {key} and {other} are `{name}`; set one of them to another column"
+            )));
+        }
         let [image_type, value_type] = places.map(|place| fields[place].data_type().clone());
         if !is_image_type(&image_type) {
             let (name, key) = columns.image;
@@ -133,6 +141,7 @@ impl ParquetFile {
             projection,
             image_column: columns.image.0.to_string(),
             value_column: columns.value.0.to_string(),
+            value_place: places[1],
             value_type,
             paths: ImagePaths::new(columns.root, path),
             first,
@@ -154,9 +163,8 @@ impl ParquetFile {
 
     /// Reads the whole other column, in batches.
     pub fn values(&self) -> Result<Vec<ArrayRef>, DataError> {
-        let file = File::open(&self.path).map_err(DataError::io(&self.path))?;
-        let columns =
-            ProjectionMask::columns(self.metadata.parquet_schema(), [self.value_column.as_str()]);
+        let file = open_regular(&self.path).map_err(DataError::io(&self.path))?;
+        let columns = ProjectionMask::roots(self.metadata.parquet_schema(), [self.value_place]);
         let batches =
             ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
                 .with_projection(columns)
@@ -171,7 +179,7 @@ impl ParquetFile {
 
     /// Hashes the sizes of all pages, and the beginning of the other column in each row group.
     pub fn hash_value_pages(&self, hasher: &mut impl Hasher) -> io::Result<()> {
-        let mut file = File::open(&self.path)?;
+        let mut file = open_regular(&self.path)?;
         for group in self.metadata.metadata().row_groups() {
             hasher.write(&group.num_rows().to_le_bytes());
             for column in group.columns() {
@@ -244,7 +252,7 @@ impl ParquetFile {
         let selection =
             RowSelection::from(vec![RowSelector::skip(skip), RowSelector::select(rows)]);
         // Opened anew: clones of a file handle share their position.
-        let file = File::open(&self.path).map_err(|error| error.to_string())?;
+        let file = open_regular(&self.path).map_err(|error| error.to_string())?;
         ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
             .with_projection(self.projection.clone())
             .with_row_groups(vec![group])

@@ -10,7 +10,8 @@ use crate::formats::storage::Location;
 #[cfg(feature = "object-store")]
 use crate::formats::storage::Stores;
 use crate::formats::tar::group::{Loss, ReadRecord, TarItem};
-use crate::formats::tar::reader::{Shard, read_tar};
+use crate::formats::tar::reader::read_tar;
+use crate::formats::tar::shard::Shard;
 use crate::listing::{ListedFile, fingerprint, hash_file};
 use crate::sample::{ImageData, Sample, SampleError, SkipCause};
 use crate::stream::{ShardedDataset, StreamSample};
@@ -55,9 +56,9 @@ impl TarShards {
         let mut shards = Vec::new();
         for location in &locations {
             shards.push(match location {
-                Location::File(path) => Shard::File(path.clone()),
+                Location::File(path) => Shard::file(path.clone()),
                 #[cfg(feature = "object-store")]
-                Location::Url(url) => Shard::Object(
+                Location::Url(url) => Shard::object(
                     (stores.object(url)).map_err(|message| DataError::url(url, message))?,
                 ),
                 #[cfg(not(feature = "object-store"))]
@@ -68,7 +69,9 @@ impl TarShards {
         }
         // If one shard answers, the credentials, the URL and the network are right.
         #[cfg(feature = "object-store")]
-        if let (Some(Shard::Object(object)), Some(location)) = (shards.first(), locations.first()) {
+        if let (Some(object), Some(location)) =
+            (shards.first().and_then(Shard::as_object), locations.first())
+        {
             let failed = |message| DataError::url(&location.to_string(), message);
             object.check().map_err(failed)?;
         }
