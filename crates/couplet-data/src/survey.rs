@@ -161,6 +161,10 @@ mod tests {
         fn locate(&self, index: usize, _epoch: u64) -> (String, String) {
             ("three".into(), index.to_string())
         }
+
+        fn listing(&self) -> Vec<crate::ListedFile> {
+            Vec::new()
+        }
     }
 
     #[test]

@@ -76,8 +76,22 @@ impl Seeds {
             fs::create_dir(folder).unwrap();
         }
         let preprocess = PreprocessSpec::default();
-        open_clip::save(&ours, &clip, &spec, &preprocess, None).unwrap();
-        hugging_face::save(&theirs, &clip, &spec, &preprocess).unwrap();
+        open_clip::save(
+            &ours,
+            &clip,
+            &spec,
+            &preprocess,
+            &open_clip::TokenizerCfg::default(),
+        )
+        .unwrap();
+        hugging_face::save(
+            &theirs,
+            &clip,
+            &spec,
+            &preprocess,
+            hugging_face::TokenIds::default(),
+        )
+        .unwrap();
         let expected = fs::read_to_string(fixtures().join("expected.json")).unwrap();
         let expected: Value = serde_json::from_str(&expected).unwrap();
         let torch_files = [

@@ -34,7 +34,7 @@ mod tensorboard;
 mod trainer;
 
 pub use bench::{StepBench, StepBenchError, StepBenchSettings, bench_step};
-pub use checkpoint::{Checkpoint, CheckpointError, RunFolder};
+pub use checkpoint::{AllowedChanges, Checkpoint, CheckpointError, RunFolder};
 pub use config::{ConfigError, ConfigIssue, DeviceCheck, ResolvedData, ResolvedRun, RunConfig};
 pub use device::{DeviceError, DeviceSetting, ParseDeviceError};
 pub use duration::{Duration, ParseDurationError, Unit};

@@ -12,6 +12,7 @@ use crate::draw::{Purpose, stream};
 use crate::formats::DataError;
 use crate::formats::class_names::class_name_of;
 use crate::formats::image_files::read_image;
+use crate::listing::{DataListing, ListedFile, fingerprint, folders};
 use crate::panics::catch_panic;
 use crate::sample::{ImageData, SampleError, SkipCause, Skipped};
 use crate::transform::Transform;
@@ -164,6 +165,51 @@ impl LabelledDataset {
             }
             last = Some(file);
         }
+    }
+
+    /// The folders of the images' files, with what tells a change of them: names, sizes and targets.
+    pub fn listing(&self) -> DataListing {
+        DataListing::new(self.files())
+    }
+
+    /// As [`Self::listing`], named by their whole paths.
+    pub(crate) fn files(&self) -> Vec<ListedFile> {
+        let mut files: Vec<PathBuf> = Vec::new();
+        let located = (0..self.len()).map(|index| {
+            let (file, key) = self.images.locate(index);
+            if files.last().is_none_or(|last| *last != Path::new(&file)) {
+                files.push(file.into());
+            }
+            (files.len() - 1, key)
+        });
+        let located: Vec<(usize, String)> = located.collect();
+        let sizes = files.par_iter().map(|file| std::fs::metadata(file).ok());
+        let sizes: Vec<u64> = sizes
+            .map(|found| found.map_or(u64::MAX, |found| found.len()))
+            .collect();
+        let images = located.into_iter().enumerate().map(|(index, (at, key))| {
+            let mut digest = fingerprint();
+            let name = files[at].file_name().unwrap_or_default();
+            digest.write_text(&name.to_string_lossy());
+            digest.write_u64(sizes[at]);
+            digest.write_text(&key);
+            match &self.targets {
+                Targets::Classes(labels) => digest.write_usize(labels[index]),
+                Targets::MultiLabel(labels) => {
+                    labels[index]
+                        .iter()
+                        .for_each(|label| digest.write_u8((*label).into()));
+                }
+                Targets::Captions(captions) => {
+                    captions[index]
+                        .iter()
+                        .for_each(|caption| digest.write_text(caption));
+                }
+            }
+            let folder = files[at].parent().unwrap_or(Path::new(""));
+            (folder.to_path_buf(), digest.finish())
+        });
+        folders(images)
     }
 
     /// Reads and transforms the images of `range` in parallel.

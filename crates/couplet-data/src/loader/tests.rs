@@ -33,6 +33,10 @@ impl MapDataset for Levels {
     fn locate(&self, index: usize, _epoch: u64) -> (String, String) {
         ("levels".into(), index.to_string())
     }
+
+    fn listing(&self) -> Vec<crate::ListedFile> {
+        Vec::new()
+    }
 }
 
 fn token_options(context_length: usize, cut: bool) -> TokenOptions {
@@ -252,6 +256,10 @@ impl ShardedDataset for LevelShards {
 
     fn name(&self, shard: usize) -> String {
         format!("shard {shard}")
+    }
+
+    fn listing(&self) -> Vec<crate::ListedFile> {
+        Vec::new()
     }
 
     fn read(

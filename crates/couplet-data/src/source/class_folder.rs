@@ -1,8 +1,10 @@
 //! Folders with one subfolder per class; captions come from templates.
 
+use std::hash::Hasher;
 use std::path::PathBuf;
 
 use rand::RngExt;
+use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +15,7 @@ use crate::formats::class_folder::{ClassFolder, ClassOrder};
 use crate::formats::class_names::{CLASS_NAMES_FILE, class_names, wordnet_warning};
 use crate::formats::image_files::{folder_problem, read_image};
 use crate::formats::templates::{DEFAULT_TEMPLATE, fill_template, template_problem};
+use crate::listing::{ListedFile, fingerprint, folders, hash_name_and_size};
 use crate::sample::{ImageData, Sample, SampleError};
 
 /// `source = "class-folder"`: one sub-folder per class, with captions from templates.
@@ -102,6 +105,17 @@ impl MapDataset for ClassFolderPairs {
         let (path, _) = &self.files[index];
         let key = path.strip_prefix(&self.root).unwrap_or(path);
         (self.root.display().to_string(), key.display().to_string())
+    }
+
+    fn listing(&self) -> Vec<ListedFile> {
+        let hashed = self.files.par_iter().map(|(path, label)| {
+            let mut digest = fingerprint();
+            hash_name_and_size(path, &mut digest);
+            digest.write_text(&self.class_names[*label]);
+            let folder = path.parent().unwrap_or(&self.root);
+            (folder.to_path_buf(), digest.finish())
+        });
+        folders(hashed.collect::<Vec<_>>())
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use crate::listing::{DataListing, ListedFile};
 use crate::panics::catch_panic;
 use crate::sample::{Sample, SampleError, Skipped};
 use crate::stream::{ShardOrder, ShardedDataset, StreamSample, Walk};
@@ -31,6 +32,9 @@ pub trait MapDataset: Send + Sync {
     fn parts(&self) -> Vec<Arc<dyn MapDataset>> {
         Vec::new()
     }
+
+    /// The dataset's files, named by their whole paths, with what is known of them.
+    fn listing(&self) -> Vec<ListedFile>;
 }
 
 /// An opened dataset of image-text pairs.
@@ -47,6 +51,15 @@ impl PairDataset {
             Self::Indexed(dataset) => Some(dataset.len()),
             Self::Stream(shards) => shards.samples(),
         }
+    }
+
+    /// The dataset's files, with what tells a change of them. Reads the files' sizes, tables, and some
+    /// captions.
+    pub fn listing(&self) -> DataListing {
+        DataListing::new(match self {
+            Self::Indexed(dataset) => dataset.listing(),
+            Self::Stream(shards) => shards.listing(),
+        })
     }
 
     pub(crate) fn indexed(dataset: impl MapDataset + 'static) -> Self {

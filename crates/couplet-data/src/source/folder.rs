@@ -1,7 +1,9 @@
 //! Folders of images, each with a caption file next to it.
 
+use std::hash::Hasher;
 use std::path::PathBuf;
 
+use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +14,7 @@ use crate::formats::DataError;
 use crate::formats::caption_files::{self, CaptionedFile};
 use crate::formats::files::{MAX_TEXT_BYTES, read_regular};
 use crate::formats::image_files::{folder_problem, read_image};
+use crate::listing::{ListedFile, fingerprint, folders, hash_file, hash_name_and_size, is_sampled};
 use crate::sample::{ImageData, Sample, SampleError, SkipCause};
 
 /// `source = "folder"`: images, each with a caption file of the same name.
@@ -63,6 +66,9 @@ impl FolderPairs {
     }
 }
 
+/// Bytes of a caption file that are hashed.
+const MAX_CAPTION: u64 = 1 << 20;
+
 impl MapDataset for FolderPairs {
     fn len(&self) -> usize {
         self.pairs.len()
@@ -89,6 +95,25 @@ impl MapDataset for FolderPairs {
         let (stem, _) = &self.pairs[index];
         let key = stem.strip_prefix(&self.root).unwrap_or(stem);
         (self.root.display().to_string(), key.display().to_string())
+    }
+
+    fn listing(&self) -> Vec<ListedFile> {
+        let pairs = self.pairs.par_iter().enumerate();
+        let hashed = pairs.map(|(index, (stem, files))| {
+            let mut digest = fingerprint();
+            for path in [&files.image, &files.caption].into_iter().flatten() {
+                hash_name_and_size(path, &mut digest);
+            }
+            if let Some(caption) = &files.caption
+                && is_sampled(index, self.len())
+                && hash_file(caption, MAX_CAPTION, &mut digest).is_err()
+            {
+                digest.write_u8(0);
+            }
+            let folder = stem.parent().unwrap_or(&self.root);
+            (folder.to_path_buf(), digest.finish())
+        });
+        folders(hashed.collect::<Vec<_>>())
     }
 }
 

@@ -304,7 +304,12 @@ impl Encoder {
         texts: &[T],
     ) -> Result<(Option<Tensor<2>>, Vec<bool>), MissingTokenizer> {
         let options = self.tokens()?;
-        let ids_of = |text: &T| options.encode(text.as_ref()).ok().filter(|ids| !ids.is_empty());
+        let ids_of = |text: &T| {
+            options
+                .encode(text.as_ref())
+                .ok()
+                .filter(|ids| !ids.is_empty())
+        };
         let all: Vec<Option<Vec<u32>>> = texts.par_iter().map(ids_of).collect();
         let is_usable = all.iter().map(Option::is_some).collect();
         let usable: Vec<Vec<u32>> = all.into_iter().flatten().collect();

@@ -5,25 +5,29 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use burn::tensor::Device;
 use couplet_eval::EMA_WEIGHTS_FILE;
 use couplet_model::weights;
-use couplet_model::{ClassifierHead, Clip, Freeze};
-use toml::Table;
+use couplet_model::{ClassifierHead, Clip};
 
-use crate::config::{RunConfig, changes};
+use crate::config::RunConfig;
 use crate::optimizer::ModelOptimizer;
 
 mod contents;
 mod error;
+mod inputs;
+mod resume;
 mod state;
 
 pub(crate) use contents::Contents;
 use contents::{OPTIMIZER, STATE, TRAINER, write_checkpoint};
 pub use error::CheckpointError;
 use error::{io_at, sync_folder};
-pub(crate) use state::{BestState, TrainerState};
+use inputs::Inputs;
+pub use resume::AllowedChanges;
+pub(crate) use state::{BestState, Counted, TrainerState};
 
 const CHECKPOINTS: &str = "checkpoints";
 const CONFIG: &str = "config.toml";
@@ -42,6 +46,8 @@ const UNFINISHED: &str = ".unfinished-";
 pub struct RunFolder {
     path: PathBuf,
     changed: Vec<String>,
+    /// Found once: it costs reading captions.
+    inputs: OnceLock<Inputs>,
     /// Locked while the run lasts; the system releases it however the process ends.
     _lock: File,
 }
@@ -93,41 +99,6 @@ impl RunFolder {
         let folder = Self::lock(path)?;
         folder.clear()?;
         folder.start(config)?;
-        Ok(folder)
-    }
-
-    /// Opens the folder of a run to resume; a folder without a checkpoint starts a new run.
-    ///
-    /// # Errors
-    /// If the config has a change that would make the resumed run a different one, or the folder
-    /// is in use, damaged or cannot be written.
-    pub fn resume(path: &Path, config: &RunConfig) -> Result<Self, CheckpointError> {
-        let mut folder = Self::lock(path)?;
-        if folder.latest()?.is_none() {
-            folder.clear()?;
-            folder.start(config)?;
-            return Ok(folder);
-        }
-        let config_path = path.join(CONFIG);
-        let text = fs::read_to_string(&config_path).map_err(io_at(&config_path))?;
-        let damaged = |error: toml::de::Error| CheckpointError::Damaged {
-            path: config_path.clone(),
-            message: "not a TOML file".to_string(),
-            source: Some(error.into()),
-        };
-        let before: Table = text.parse().map_err(damaged)?;
-        let now: Table = config.to_toml().parse().map_err(damaged)?;
-        let trains_norms =
-            config.model.image.has_batch_norm() && config.freeze.image != Freeze::All;
-        let (allowed, changes) = changes(&before, &now, trains_norms);
-        if !changes.is_empty() {
-            return Err(CheckpointError::Changed {
-                path: path.into(),
-                changes,
-            });
-        }
-        folder.changed = allowed;
-        folder.write_atomic(CONFIG, &config.to_toml())?;
         Ok(folder)
     }
 
@@ -263,6 +234,7 @@ impl RunFolder {
             Ok(()) => Ok(Self {
                 path: path.to_path_buf(),
                 changed: Vec::new(),
+                inputs: OnceLock::new(),
                 _lock: lock,
             }),
             Err(fs::TryLockError::WouldBlock) => Err(CheckpointError::Locked { path: path.into() }),

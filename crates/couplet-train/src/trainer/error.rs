@@ -44,6 +44,15 @@ pub enum TrainError {
         source: LogError,
         last_good: Option<String>,
     },
+    #[error(
+        "schedule.length: `{length}` is {total} steps, but the run has trained {trained} already; set a \
+         length of at least {trained} steps, or start a new run with --run-dir"
+    )]
+    TooShort {
+        length: String,
+        total: u64,
+        trained: u64,
+    },
     #[error("device: cannot be used")]
     Device(#[from] DeviceError),
     #[error(transparent)]

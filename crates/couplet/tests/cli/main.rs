@@ -1,6 +1,7 @@
 //! The binary on tiny models: arguments, output, files and exit codes.
 
 mod bad_images;
+mod changes;
 mod config;
 mod evaluation;
 mod failures;

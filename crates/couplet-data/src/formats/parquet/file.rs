@@ -1,6 +1,8 @@
 //! Parquet files with a column of images and one other column. A row can be read on its own, which
 //! decompresses the page that holds it; a row group can be read from front to back.
 
+use std::hash::Hasher;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use arrow_array::{Array, ArrayRef, RecordBatch};
@@ -23,6 +25,9 @@ use crate::sample::{SampleError, SkipCause};
 const MAX_RANDOM_GROUP: i64 = 2 << 20;
 /// Rows that are decoded at once when a group is read from front to back.
 const ROWS: usize = 16;
+
+/// Bytes of the other column that are hashed in each row group.
+const HASHED_OF_A_GROUP: u64 = 64 << 10;
 
 /// The two columns to read, each with the config key that names it, and the folder that relative
 /// image paths start from.
@@ -170,6 +175,28 @@ impl ParquetFile {
             Err(error) => Err(DataError::format(&self.path)(error)),
         };
         batches.map(column).collect()
+    }
+
+    /// Hashes the sizes of all pages, and the beginning of the other column in each row group.
+    pub fn hash_value_pages(&self, hasher: &mut impl Hasher) -> io::Result<()> {
+        let mut file = open_regular(&self.path)?;
+        for group in self.metadata.metadata().row_groups() {
+            hasher.write(&group.num_rows().to_le_bytes());
+            for column in group.columns() {
+                let (start, len) = column.byte_range();
+                hasher.write(&len.to_le_bytes());
+                let name = column.column_path().parts().first();
+                if name.is_some_and(|name| *name == self.value_column) {
+                    file.seek(SeekFrom::Start(start))?;
+                    let mut bytes = Vec::new();
+                    (&mut file)
+                        .take(len.min(HASHED_OF_A_GROUP))
+                        .read_to_end(&mut bytes)?;
+                    hasher.write(&bytes);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The bytes of an image.

@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use arrow_array::{Array, RecordBatch};
+use rayon::prelude::*;
 
 use super::super::captions::CaptionRule;
 use super::super::dataset::MapDataset;
 use crate::formats::DataError;
 use crate::formats::parquet::file::{ParquetColumns, ParquetFile, ParquetFiles};
 use crate::formats::parquet::values::{is_text_column, texts_of};
+use crate::listing::{ListedFile, fingerprint};
 use crate::sample::{ImageData, Sample, SampleError, SkipCause};
 
 /// The rows of several files, counted from their footers.
@@ -84,6 +86,18 @@ impl MapDataset for ParquetPairs {
 
     fn locate(&self, index: usize, _epoch: u64) -> (String, String) {
         self.files.locate(index)
+    }
+
+    fn listing(&self) -> Vec<ListedFile> {
+        let files = self.files.0.par_iter();
+        files
+            .map(|file| {
+                let mut digest = fingerprint();
+                let hashed = file.hash_value_pages(&mut digest);
+                let digest = hashed.is_ok().then_some(digest);
+                ListedFile::of_file(&file.path, Some(file.rows), digest)
+            })
+            .collect()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Shards with an index of their members: samples are read at random.
 
+use std::hash::Hasher;
 use std::io;
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ use crate::formats::files::{MAX_IMAGE_BYTES, MAX_TEXT_BYTES};
 use crate::formats::tar::index::WHOLE_SHARD;
 use crate::formats::tar::records::{TarRecord, TarRecords, read_spans};
 use crate::formats::{Damage, DataError, Lost};
+use crate::listing::{ListedFile, fingerprint, is_sampled};
 use crate::sample::{ImageData, Sample, SampleError, SkipCause};
 
 #[derive(Debug)]
@@ -134,6 +136,38 @@ impl MapDataset for TarPairs {
         };
         let shard = self.shards[entry.shard].display().to_string();
         (shard, key.clone())
+    }
+
+    fn listing(&self) -> Vec<ListedFile> {
+        let hash = |index: usize| -> u64 {
+            let mut digest = fingerprint();
+            let Entry { shard, content } = &self.entries[index];
+            let Content::Record(record) = content else {
+                return digest.finish();
+            };
+            digest.write_text(&record.key);
+            for span in [&record.image, &record.field] {
+                digest.write_u64(span.as_ref().map_or(u64::MAX, |span| span.len));
+            }
+            if let Some(caption) = &record.field
+                && is_sampled(index, self.len())
+            {
+                match read_spans(&self.shards[*shard], [(caption, MAX_TEXT_BYTES)]) {
+                    Ok([bytes]) => digest.write(&bytes),
+                    Err(_) => digest.write_u8(0),
+                }
+            }
+            digest.finish()
+        };
+        let hashes: Vec<u64> = (0..self.len()).into_par_iter().map(hash).collect();
+        let mut digests = vec![fingerprint(); self.shards.len()];
+        for (entry, hash) in self.entries.iter().zip(hashes) {
+            digests[entry.shard].write_u64(hash);
+        }
+        let shards = self.shards.iter().zip(&self.found).zip(digests);
+        shards
+            .map(|((path, found), digest)| ListedFile::of_file(path, Some(*found), Some(digest)))
+            .collect()
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rayon::prelude::*;
+
 use super::super::captions::{CaptionRule, no_image};
 use crate::formats::DataError;
 use crate::formats::storage::Location;
@@ -10,8 +12,13 @@ use crate::formats::storage::Stores;
 use crate::formats::tar::group::{Loss, ReadRecord, TarItem};
 use crate::formats::tar::reader::read_tar;
 use crate::formats::tar::shard::Shard;
+use crate::listing::{ListedFile, fingerprint, hash_file};
 use crate::sample::{ImageData, Sample, SampleError, SkipCause};
 use crate::stream::{ShardedDataset, StreamSample};
+
+/// Bytes of all shards that are hashed for a listing, and the least and most of each.
+const HASHED: u64 = 256 << 20;
+const HASHED_OF_A_SHARD: (u64, u64) = (64 << 10, 4 << 20);
 
 /// How shards are streamed.
 #[derive(Debug, Clone, Copy)]
@@ -108,6 +115,26 @@ impl ShardedDataset for TarShards {
 
     fn name(&self, shard: usize) -> String {
         self.locations[shard].to_string()
+    }
+
+    fn listing(&self) -> Vec<ListedFile> {
+        let most = HASHED / self.locations.len().max(1) as u64;
+        let most = most.clamp(HASHED_OF_A_SHARD.0, HASHED_OF_A_SHARD.1);
+        let list = |location: &Location| match location {
+            Location::File(path) => {
+                let mut digest = fingerprint();
+                let hashed = hash_file(path, most, &mut digest);
+                ListedFile::of_file(path, None, hashed.is_ok().then_some(digest))
+            }
+            Location::Url(url) => ListedFile {
+                // What follows may be a signature that expires.
+                name: url.split('?').next().unwrap_or(url).to_string(),
+                size: None,
+                samples: None,
+                digest: None,
+            },
+        };
+        self.locations.par_iter().map(list).collect()
     }
 
     fn read(
