@@ -24,7 +24,14 @@ fn error(path: &Path, arch: Option<&str>) -> String {
 fn model(folder: &Path) -> PathBuf {
     let spec = presets::find("ViT-Ti-8-32").unwrap();
     let clip = Clip::init(&spec, 0, &Device::flex());
-    open_clip::save(folder, &clip, &spec, &PreprocessSpec::default(), None).unwrap();
+    open_clip::save(
+        folder,
+        &clip,
+        &spec,
+        &PreprocessSpec::default(),
+        &open_clip::TokenizerCfg::default(),
+    )
+    .unwrap();
     folder.join(open_clip::WEIGHTS_FILE)
 }
 
@@ -141,7 +148,14 @@ fn an_index_names_files_in_its_own_folder_only() {
     let clip = Clip::init(&spec, 0, &Device::flex());
     let hf = folder.path().join("hf");
     fs::create_dir(&hf).unwrap();
-    hugging_face::save(&hf, &clip, &spec, &PreprocessSpec::default()).unwrap();
+    hugging_face::save(
+        &hf,
+        &clip,
+        &spec,
+        &PreprocessSpec::default(),
+        hugging_face::TokenIds::default(),
+    )
+    .unwrap();
     fs::rename(hf.join("model.safetensors"), hf.join("part.safetensors")).unwrap();
     fs::copy(
         hf.join("part.safetensors"),
