@@ -24,9 +24,10 @@ pub use classifier::Classifier;
 pub use confusion::{ClassResult, ConfusionMatrix};
 pub use dataset::{Dataset, DatasetConfig, DatasetError, ListOrFile, Task};
 pub use encoder::{
-    EMA_HEAD_FILE, EMA_WEIGHTS_FILE, EVAL_WEIGHTS_FILE, Encoder, HEAD_FILE, Head, ImageError,
-    MissingTokenizer, OpenError, OpenOptions, eval_transform, find_model, open_tokenizer,
-    token_options,
+    CHECKPOINTS_FOLDER, EMA_HEAD_FILE, EMA_WEIGHTS_FILE, EVAL_WEIGHTS_FILE, Encoder, HEAD_FILE,
+    Head, ImageError, MissingTokenizer, OpenError, OpenOptions, Pointer, TRAINER_STATE_FILE,
+    checkpoint_name, checkpoint_step, checkpoints_of, eval_transform, find_model, is_checkpoint,
+    open_tokenizer, read_pointer, token_options,
 };
 pub use export::{ExportError, Format, foreign_tokenizer};
 pub use feature_file::{FeatureFile, FeatureFileError};

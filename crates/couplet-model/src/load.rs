@@ -7,12 +7,13 @@ use burn::tensor::Device;
 use crate::clip::Clip;
 use crate::files::{FolderError, read_text};
 use crate::hugging_face;
+use crate::manifest::Manifest;
 use crate::open_clip;
 use crate::openai;
 use crate::presets;
 use crate::source::{Layout, ModelSource, TokenizerSpec, find_tokenizer};
 use crate::spec::{Activation, ModelSpec, PreprocessSpec};
-use crate::weights::{self, WeightsFile};
+use crate::weights::{self, WeightsError, WeightsFile};
 
 /// The settings of a training run of open_clip, one folder above its checkpoints.
 const OPEN_CLIP_PARAMS: &str = "params.txt";
@@ -132,6 +133,7 @@ fn locate(path: &Path, arch: Arch) -> Result<(ModelSource, Option<WeightsFile>),
         return find_file(path, arch);
     }
     if path.join(open_clip::CONFIG_FILE).is_file() {
+        check_description(path)?;
         let config = open_clip::read_config(&path.join(open_clip::CONFIG_FILE))?;
         let weights = open_clip::find_weights(path)?;
         return Ok((open_clip_source(config, path, weights), None));
@@ -142,6 +144,11 @@ fn locate(path: &Path, arch: Arch) -> Result<(ModelSource, Option<WeightsFile>),
     Err(FolderError::NoModel {
         path: path.to_path_buf(),
     })
+}
+
+/// Checks the files that describe a checkpoint's model. Its weights are checked when they are read.
+fn check_description(folder: &Path) -> Result<(), FolderError> {
+    Ok(Manifest::check_description(folder).map_err(WeightsError::from)?)
 }
 
 fn open_clip_source(config: open_clip::Config, folder: &Path, weights: PathBuf) -> ModelSource {
@@ -163,6 +170,7 @@ fn find_file(path: &Path, arch: Arch) -> Result<(ModelSource, Option<WeightsFile
     let folder = path.parent().unwrap_or(Path::new("."));
     let config_path = folder.join(open_clip::CONFIG_FILE);
     let found = if config_path.is_file() {
+        check_description(folder)?;
         Some(open_clip::read_config(&config_path)?)
     } else {
         read_training_params(folder)?

@@ -2,6 +2,7 @@
 
 mod error;
 mod files;
+mod run_folder;
 mod tokens;
 
 use std::fs;
@@ -19,6 +20,10 @@ use rayon::prelude::*;
 pub use error::{ImageError, MissingTokenizer, OpenError};
 use files::head_of;
 pub use files::{EMA_HEAD_FILE, EMA_WEIGHTS_FILE, EVAL_WEIGHTS_FILE, HEAD_FILE, Head, find_model};
+pub use run_folder::{
+    CHECKPOINTS_FOLDER, Pointer, TRAINER_STATE_FILE, checkpoint_name, checkpoint_step,
+    checkpoints_of, is_checkpoint, read_pointer,
+};
 pub use tokens::{open_tokenizer, token_options};
 
 /// Texts that are encoded at once.

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use config::{ConfigFile, ModelCfg};
 
 use crate::clip::Clip;
+use crate::digest::FileDigest;
 use crate::files::{FolderError, parse_json, read_text, write_synced};
 pub use crate::source::ForeignTokenizer;
 use crate::spec::{ModelSpec, PreprocessSpec, TextPool};
@@ -47,6 +48,7 @@ pub const DEFAULT_CLEAN: &str = "whitespace";
 
 /// Writes `model` into the existing folder `folder`, each file synced to disk.
 /// - tokenizer: if it is not CLIP's; its own files are not written here.
+/// - returns the digest of [`WEIGHTS_FILE`].
 ///
 /// # Errors
 /// If a file cannot be written; the message names it.
@@ -56,15 +58,15 @@ pub fn save(
     spec: &ModelSpec,
     preprocess: &PreprocessSpec,
     tokenizer: Option<&ForeignTokenizer>,
-) -> Result<(), FolderError> {
+) -> Result<FileDigest, FolderError> {
     let config = ConfigFile {
         model_cfg: ModelCfg::from(spec).with_tokenizer(tokenizer),
         preprocess_cfg: preprocess.clone().into(),
     };
     let text = serde_json::to_string_pretty(&config).expect("a config of plain values serialises");
     write_synced(&folder.join(CONFIG_FILE), &(text + "\n"))?;
-    weights::save(&folder.join(WEIGHTS_FILE), &weights::parameters(model))?;
-    Ok(())
+    let digest = weights::save(&folder.join(WEIGHTS_FILE), &weights::parameters(model))?;
+    Ok(digest)
 }
 
 /// Why open_clip cannot build the model, if it cannot: only Couplet reads checkpoints of such a

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::manifest::ManifestError;
+
 /// An error of the safetensors crate. Its text quotes its own cause, so there is no `source()`.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -43,6 +45,8 @@ pub enum WeightsError {
         path: PathBuf,
         source: SafetensorsError,
     },
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     #[error("{}: not a readable safetensors file", path.display())]
     Safetensors {
         path: PathBuf,

@@ -1,5 +1,6 @@
 //! The binary on tiny models: arguments, output, files and exit codes.
 
+mod checkpoints;
 mod config;
 mod evaluation;
 mod failures;
