@@ -5,6 +5,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 
+use crate::digest::FileDigest;
 use crate::files::FolderError;
 use crate::head::ClassifierHead;
 use crate::tensors::{HostTensor, NamedTensors};
@@ -17,10 +18,11 @@ const CLASS_NAMES: &str = "class_names";
 
 impl ClassifierHead {
     /// Writes the classifier with the names of its classes, and syncs the file to disk.
+    /// - returns the file's digest.
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn save(&self, path: &Path, class_names: &[String]) -> Result<(), WeightsError> {
+    pub fn save(&self, path: &Path, class_names: &[String]) -> Result<FileDigest, WeightsError> {
         let tensors = NamedTensors::from([
             (WEIGHT.into(), HostTensor::from_tensor(self.weight.val())),
             (BIAS.into(), HostTensor::from_tensor(self.bias.val())),

@@ -7,6 +7,7 @@ use burn::tensor::Device;
 use crate::clip::Clip;
 use crate::files::FolderError;
 use crate::hugging_face;
+use crate::manifest::Manifest;
 use crate::model_weights::{self, Positions};
 use crate::open_clip;
 use crate::openai;
@@ -14,7 +15,7 @@ use crate::presets;
 use crate::source::{Layout, ModelSource, find_hugging_face_tokenizer, find_tokenizer};
 use crate::spec::{ModelSpec, PreprocessSpec};
 use crate::tensors::NamedTensors;
-use crate::weights::{self, Naming, ScriptCode, StoredModel};
+use crate::weights::{self, Naming, ScriptCode, StoredModel, WeightsError};
 
 /// A model read from disk.
 #[derive(Debug)]
@@ -146,6 +147,7 @@ fn find_folder(path: &Path) -> Result<Found, FolderError> {
         });
     }
     if has_open_clip {
+        check_description(path)?;
         let config = open_clip::read_config(&config)?;
         let candidates = open_clip::weights_candidates(path);
         // The names of another layout are refused later, tensor by tensor.
@@ -200,6 +202,11 @@ fn first_opened(
         }
     }
     Ok(None)
+}
+
+/// Checks the files that describe a checkpoint's model. Its weights are checked when they are read.
+fn check_description(folder: &Path) -> Result<(), FolderError> {
+    Ok(Manifest::check_description(folder).map_err(WeightsError::from)?)
 }
 
 fn open_clip_source(config: open_clip::Config, folder: &Path, weights: PathBuf) -> ModelSource {
@@ -278,6 +285,7 @@ fn overrule(path: &Path, differences: &[String], named: open_clip::Config) -> op
 fn config_nearby(folder: &Path) -> Result<Option<open_clip::Config>, FolderError> {
     let config = folder.join(open_clip::CONFIG_FILE);
     if config.is_file() {
+        check_description(folder)?;
         return Ok(Some(open_clip::read_config(&config)?));
     }
     open_clip::read_training_params(folder)

@@ -32,9 +32,10 @@ mod step;
 mod sweep;
 mod tensorboard;
 mod trainer;
+mod verify;
 
 pub use bench::{StepBench, StepBenchError, StepBenchSettings, bench_step};
-pub use checkpoint::{AllowedChanges, Checkpoint, CheckpointError, RunFolder};
+pub use checkpoint::{AllowedChanges, Checkpoint, CheckpointError, RunFolder, Verdict};
 pub use config::{ConfigError, ConfigIssue, DeviceCheck, ResolvedData, ResolvedRun, RunConfig};
 pub use device::{DeviceError, DeviceSetting, ParseDeviceError};
 pub use duration::{Duration, ParseDurationError, Unit};
@@ -49,3 +50,4 @@ pub use plan::{MemoryPart, RunPlan};
 pub use schedule::{Schedule, Shape};
 pub use sweep::{Goal, Search, Sweep, SweepConfig, SweepError, Trial, TrialResult};
 pub use trainer::{TrainError, train};
+pub use verify::{CheckpointReport, LogReport, Replay, ReplayError, RunReport, replay, verify};

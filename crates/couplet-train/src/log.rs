@@ -8,8 +8,11 @@ use couplet_eval::metric::{
     DATA_WAIT, GRAD_NORM, IMAGES, LOGIT_SCALE, LOSS, LR, SAMPLES_PER_SECOND, SKIPPED,
 };
 use couplet_eval::{Metric, MetricInfo, Report};
+use couplet_model::{FileDigest, RunningDigest};
 use serde::Serialize;
 use serde_json::{Map, Value};
+
+use crate::checkpoint::Identity;
 
 /// A log that could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -124,7 +127,8 @@ impl LineHead {
 pub(crate) struct JsonLines {
     path: PathBuf,
     file: File,
-    len: u64,
+    identity: Identity,
+    digest: RunningDigest,
 }
 
 impl JsonLines {
@@ -133,10 +137,12 @@ impl JsonLines {
     /// # Errors
     /// If the file is shorter than that or cannot be written.
     pub fn open(path: &Path, len: u64) -> Result<Self, LogError> {
-        let open = || -> std::io::Result<File> {
+        let mut digest = RunningDigest::default();
+        let mut open = || -> std::io::Result<(File, Identity)> {
             let mut file = OpenOptions::new()
                 .create(true)
                 .truncate(false)
+                .read(true)
                 .write(true)
                 .open(path)?;
             if file.metadata()?.len() < len {
@@ -145,40 +151,60 @@ impl JsonLines {
                 )));
             }
             file.set_len(len)?;
+            digest.read(&mut file)?;
             file.seek(SeekFrom::Start(len))?;
-            Ok(file)
+            let identity = Identity::of_file(&file)?;
+            Ok((file, identity))
         };
-        let file = open().map_err(|source| LogError {
+        let (file, identity) = open().map_err(|source| LogError {
             path: path.to_path_buf(),
             source,
         })?;
         Ok(Self {
             path: path.to_path_buf(),
             file,
-            len,
+            identity,
+            digest,
         })
     }
 
     /// Appends a line in a single write.
+    ///
+    /// # Errors
+    /// If that fails, or the path no longer leads to this file.
     pub fn write(&mut self, line: &impl Serialize) -> Result<(), LogError> {
         let mut bytes = serde_json::to_vec(line).expect("log lines serialise");
         bytes.push(b'\n');
-        self.file.write_all(&bytes).map_err(|source| LogError {
-            path: self.path.clone(),
-            source,
-        })?;
-        self.len += bytes.len() as u64;
+        self.check_in_place()
+            .and_then(|()| self.file.write_all(&bytes))
+            .map_err(|source| self.error(source))?;
+        self.digest.update(&bytes);
         Ok(())
     }
 
     /// Syncs the file to disk.
-    /// - returns its length in bytes.
-    pub fn sync(&mut self) -> Result<u64, LogError> {
-        self.file.sync_data().map_err(|source| LogError {
+    /// - returns its length and digest.
+    pub fn sync(&mut self) -> Result<FileDigest, LogError> {
+        self.check_in_place()
+            .and_then(|()| self.file.sync_data())
+            .map_err(|source| self.error(source))?;
+        Ok(self.digest.digest())
+    }
+
+    fn check_in_place(&self) -> std::io::Result<()> {
+        match Identity::of_path(&self.path) {
+            Ok(identity) if identity == self.identity => Ok(()),
+            _ => Err(std::io::Error::other(
+                "it was removed, renamed or replaced while the run wrote to it",
+            )),
+        }
+    }
+
+    fn error(&self, source: std::io::Error) -> LogError {
+        LogError {
             path: self.path.clone(),
             source,
-        })?;
-        Ok(self.len)
+        }
     }
 }
 
@@ -215,7 +241,7 @@ mod tests {
         let path = folder.path().join("m.jsonl");
         let mut log = JsonLines::open(&path, 0).unwrap();
         log.write(&1).unwrap();
-        let len = log.sync().unwrap();
+        let len = log.sync().unwrap().bytes;
         log.write(&2).unwrap();
         drop(log);
         let mut log = JsonLines::open(&path, len).unwrap();
@@ -223,5 +249,21 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n3\n");
         let error = with_causes(&JsonLines::open(&path, 99).unwrap_err());
         assert!(error.contains("fewer than the 99 bytes"), "{error}");
+        assert_eq!(log.sync().unwrap(), FileDigest::of_bytes(b"1\n3\n"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_log_that_was_moved_away_is_an_error_at_the_next_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.jsonl");
+        let mut log = JsonLines::open(&path, 0).unwrap();
+        log.write(&1).unwrap();
+        std::fs::rename(&path, folder.path().join("n.jsonl")).unwrap();
+        let error = with_causes(&log.write(&2).unwrap_err());
+        assert!(error.contains("removed, renamed or replaced"), "{error}");
+        std::fs::write(&path, "1\n").unwrap();
+        assert!(log.write(&2).is_err());
+        assert!(log.sync().is_err());
     }
 }

@@ -36,8 +36,10 @@ use crate::commands::sweep::SweepArguments;
 use crate::commands::tokenize::TokenizeArguments;
 use crate::commands::tokenizer::TokenizerCommand;
 use crate::commands::train::TrainArguments;
+use crate::commands::verify::VerifyArguments;
 use crate::commands::{
     bench, classify, config, data, embed, eval, model, plan, sweep, tokenize, tokenizer, train,
+    verify,
 };
 
 /// Every operation on the CPU allocates and frees tensors; an allocator that returns their pages
@@ -85,6 +87,8 @@ enum Command {
     /// Train a tokenizer
     #[command(subcommand)]
     Tokenizer(TokenizerCommand),
+    /// Check a run's checkpoints and logs for damage
+    Verify(VerifyArguments),
 }
 
 fn main() -> ExitCode {
@@ -109,6 +113,7 @@ fn main() -> ExitCode {
         Command::Model(command) => model::run(&command),
         Command::Tokenize(arguments) => tokenize::run(&arguments),
         Command::Tokenizer(command) => tokenizer::run(&command),
+        Command::Verify(arguments) => verify::run(&arguments),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

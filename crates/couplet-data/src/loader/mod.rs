@@ -201,6 +201,13 @@ struct BatchMaker {
 impl BatchMaker {
     fn run(&self, mut position: LoaderState, sender: &SyncSender<Result<HostBatch, LoaderError>>) {
         let mut causes = BTreeMap::new();
+        // An epoch that has become shorter than the position is over.
+        if position.batches > 0 && self.options.is_over(&position) {
+            position = LoaderState {
+                epoch: position.epoch + 1,
+                ..LoaderState::default()
+            };
+        }
         let mut order = self.order(&position);
         loop {
             while !self.options.is_over(&position) {

@@ -129,8 +129,9 @@ fn write_config(folder: &Path, config: &Value) -> Result<(), TokenizerError> {
 }
 
 fn copy_file(from: &Path, to: &Path) -> Result<(), TokenizerError> {
-    match fs::copy(from, to) {
-        Ok(_) => Ok(()),
+    // `fs::copy` would copy the permissions too, such as those of a file that is read-only.
+    match fs::read(from).and_then(|bytes| fs::write(to, bytes)) {
+        Ok(()) => Ok(()),
         Err(source) => Err(TokenizerError::Copy {
             from: from.to_path_buf(),
             to: to.to_path_buf(),

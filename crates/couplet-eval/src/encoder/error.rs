@@ -47,6 +47,12 @@ impl TextError {
 pub enum OpenError {
     #[error("{}: cannot be read", path.display())]
     Io { path: PathBuf, source: io::Error },
+    #[error(
+        "{}: names `{name}`, which is no file of a checkpoint's weights; open the weights by their \
+         own path",
+        path.display()
+    )]
+    NamesNoWeights { path: PathBuf, name: String },
     #[error(transparent)]
     Folder(#[from] FolderError),
     #[error(transparent)]

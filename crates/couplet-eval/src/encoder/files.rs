@@ -1,12 +1,14 @@
 //! The files of runs and checkpoints that determine which model to open.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use burn::tensor::Device;
-use couplet_model::{ClassifierHead, FolderError};
+use couplet_model::weights::WeightsError;
+use couplet_model::{ClassifierHead, Difference, FolderError, Manifest, ManifestError, open_clip};
 
 use super::error::OpenError;
+use super::run_folder::{Pointer, newest_whole, read_pointer};
 
 /// Files in a run's folder that name one of its checkpoints, in order of preference.
 const POINTERS: [&str; 2] = ["best", "latest"];
@@ -29,34 +31,84 @@ pub struct Head {
 }
 
 /// The model at a path: the preferred checkpoint of a run's folder, and of a checkpoint the weights it
-/// was evaluated with; any other path is returned unchanged.
+/// was evaluated with; any other path is returned unchanged. If the run's files name no checkpoint,
+/// the newest whole one is taken, with a warning.
 ///
 /// # Errors
-/// If one of the files that name a checkpoint or its weights cannot be read.
+/// If one of the files that name a checkpoint or its weights cannot be read, or names no weights.
 pub fn find_model(path: &Path) -> Result<PathBuf, OpenError> {
-    let mut path = path.to_path_buf();
-    for pointer in POINTERS {
-        let file = path.join(pointer);
-        if !file.is_file() {
-            continue;
-        }
-        let name =
-            fs::read_to_string(&file).map_err(|source| OpenError::Io { path: file, source })?;
-        let checkpoint = path.join("checkpoints").join(name.trim());
-        if checkpoint.is_dir() {
-            path = checkpoint;
-            break;
+    let checkpoint = find_checkpoint(path)?;
+    let folder = checkpoint.as_deref().unwrap_or(path);
+    let file = folder.join(EVAL_WEIGHTS_FILE);
+    if !file.is_file() {
+        return Ok(folder.to_path_buf());
+    }
+    let bytes = fs::read(&file).map_err(io_at(&file))?;
+    check_listed(folder, &file, &bytes)?;
+    let name = String::from_utf8_lossy(&bytes);
+    match name.trim() {
+        name @ (EMA_WEIGHTS_FILE | open_clip::WEIGHTS_FILE) => Ok(folder.join(name)),
+        name => Err(OpenError::NamesNoWeights {
+            path: file,
+            name: name.escape_debug().to_string(),
+        }),
+    }
+}
+
+/// The checkpoint of a run that `best` or else `latest` names, or the newest whole one.
+/// - returns `None` if `run` is not the folder of a run.
+fn find_checkpoint(run: &Path) -> Result<Option<PathBuf>, OpenError> {
+    let mut broken = Vec::new();
+    let mut found = None;
+    for name in POINTERS {
+        match read_pointer(run, name).map_err(io_at(&run.join(name)))? {
+            Pointer::Absent => {}
+            Pointer::Broken(message) => broken.push(format!("`{name}` {message}")),
+            Pointer::To(folder) => {
+                found = Some(folder);
+                break;
+            }
         }
     }
-    let eval_weights_file = path.join(EVAL_WEIGHTS_FILE);
-    if !eval_weights_file.is_file() {
-        return Ok(path);
+    if found.is_none() {
+        found = newest_whole(run);
+        if broken.is_empty() {
+            broken.push("there is neither `best` nor `latest`".to_string());
+        }
     }
-    let name = fs::read_to_string(&eval_weights_file).map_err(|source| OpenError::Io {
-        path: eval_weights_file,
+    if let Some(found) = &found
+        && !broken.is_empty()
+    {
+        let (run, why) = (run.display(), broken.join(", "));
+        tracing::warn!("{run}: {why}; opening {}", found.display());
+    }
+    Ok(found)
+}
+
+/// Checks the file that names the weights against the checkpoint's manifest: one that was added
+/// would open other weights.
+fn check_listed(folder: &Path, file: &Path, bytes: &[u8]) -> Result<(), OpenError> {
+    let manifest = Manifest::read(folder).map_err(WeightsError::from);
+    let manifest = manifest.map_err(FolderError::from)?;
+    let is_added = |manifest: &Manifest| !manifest.files.contains_key(EVAL_WEIGHTS_FILE);
+    let checked = if manifest.as_ref().is_some_and(is_added) {
+        Err(ManifestError::Differs {
+            path: file.to_path_buf(),
+            difference: Difference::Added,
+        })
+    } else {
+        Manifest::check_bytes(file, bytes)
+    };
+    let checked = checked.map_err(WeightsError::from);
+    Ok(checked.map_err(FolderError::from)?)
+}
+
+fn io_at(path: &Path) -> impl Fn(io::Error) -> OpenError + use<> {
+    let path = path.to_path_buf();
+    move |source| OpenError::Io {
+        path: path.clone(),
         source,
-    })?;
-    Ok(path.join(name.trim()))
+    }
 }
 
 /// The head that belongs to a file of weights, if there is one.

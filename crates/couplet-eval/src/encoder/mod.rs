@@ -2,6 +2,7 @@
 
 mod error;
 mod files;
+mod run_folder;
 mod tokens;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +21,10 @@ use rayon::prelude::*;
 pub use error::{ImageError, MissingTokenizer, OpenError, TextError};
 use files::head_of;
 pub use files::{EMA_HEAD_FILE, EMA_WEIGHTS_FILE, EVAL_WEIGHTS_FILE, HEAD_FILE, Head, find_model};
+pub use run_folder::{
+    CHECKPOINTS_FOLDER, Pointer, TRAINER_STATE_FILE, checkpoint_name, checkpoint_step,
+    checkpoints_of, is_checkpoint, read_pointer,
+};
 pub use tokens::{open_tokenizer, token_options, token_warnings};
 
 /// Texts that are encoded at once.

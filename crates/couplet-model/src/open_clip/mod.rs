@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use config::{ConfigFile, ModelCfg};
 
 use crate::clip::Clip;
+use crate::digest::FileDigest;
 use crate::files::{FolderError, parse_json, read_text, write_synced};
 pub use crate::source::TokenizerCfg;
 use crate::spec::{Interpolation, ModelSpec, PreprocessSpec, TextPool};
@@ -46,6 +47,7 @@ pub struct Config {
 
 /// Writes `model` into the existing folder `folder`, each file synced to disk.
 /// - tokenizer: its entries in the config; its own files are not written here.
+/// - returns the digest of [`WEIGHTS_FILE`].
 ///
 /// # Errors
 /// If a file cannot be written; the message names it.
@@ -55,15 +57,15 @@ pub fn save(
     spec: &ModelSpec,
     preprocess: &PreprocessSpec,
     tokenizer: &TokenizerCfg,
-) -> Result<(), FolderError> {
+) -> Result<FileDigest, FolderError> {
     let config = ConfigFile {
         model_cfg: ModelCfg::from(spec).with_tokenizer(tokenizer),
         preprocess_cfg: Some(preprocess::to_cfg(preprocess)),
     };
     let text = serde_json::to_string_pretty(&config).expect("a config of plain values serialises");
     write_synced(&folder.join(CONFIG_FILE), &(text + "\n"))?;
-    weights::save(&folder.join(WEIGHTS_FILE), &weights::parameters(model))?;
-    Ok(())
+    let digest = weights::save(&folder.join(WEIGHTS_FILE), &weights::parameters(model))?;
+    Ok(digest)
 }
 
 /// Why open_clip cannot build the model or preprocess its images, if it cannot: only Couplet reads

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 pub use crate::foreign::ReaderPanic;
+use crate::manifest::ManifestError;
 
 /// An error of the safetensors crate. Its text quotes its own cause, so there is no `source()`.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +70,8 @@ pub enum WeightsError {
         path: PathBuf,
         source: SafetensorsError,
     },
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     #[error("{}: not a readable safetensors file", path.display())]
     Safetensors { path: PathBuf, source: HeaderError },
     #[error("{}: not a readable PyTorch file", path.display())]

@@ -1,28 +1,41 @@
 //! safetensors files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread;
 
 use burn::tensor::DType;
 use safetensors::SafeTensorError;
-use safetensors::tensor::{Dtype, Metadata, TensorView};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use super::error::{HeaderError, SafetensorsError, WeightsError};
 use super::stored::{StoredBytes, StoredTensor, StoredTensors};
+use crate::digest::{FileDigest, RunningDigest};
+use crate::manifest::Manifest;
 use crate::tensors::NamedTensors;
 
+/// Values that are converted to bytes and written at once: they stay in the processor's cache.
+const CHUNK: usize = 1 << 16;
+/// Pieces that wait to be written.
+const QUEUE: usize = 4;
+
 /// Writes tensors to a safetensors file and syncs it to disk.
+/// - returns the file's digest.
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn save(path: &Path, tensors: &NamedTensors) -> Result<(), WeightsError> {
+pub fn save(path: &Path, tensors: &NamedTensors) -> Result<FileDigest, WeightsError> {
     save_with(path, tensors, BTreeMap::new())
 }
 
 /// As [`save`], with texts by name in the file's own metadata.
+///
+/// The crate's `serialize_to_file` needs all tensors as bytes, which is a copy of them, and creates
+/// files that only their owner can read.
 ///
 /// # Errors
 /// If the file cannot be written.
@@ -30,31 +43,80 @@ pub fn save_with(
     path: &Path,
     tensors: &NamedTensors,
     metadata: BTreeMap<String, String>,
-) -> Result<(), WeightsError> {
+) -> Result<FileDigest, WeightsError> {
     let metadata = (!metadata.is_empty()).then(|| metadata.into_iter().collect());
-    let cannot_write = |error| WeightsError::Write {
-        path: path.to_path_buf(),
-        source: SafetensorsError(error),
-    };
-    let bytes: Vec<(&String, &Vec<usize>, Vec<u8>)> = tensors
-        .iter()
-        .map(|(name, tensor)| {
-            let bytes = tensor.values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            (name, &tensor.shape, bytes)
-        })
-        .collect();
-    let views = bytes
-        .iter()
-        .map(|(name, shape, bytes)| {
-            let view = TensorView::new(Dtype::F32, (*shape).clone(), bytes)?;
-            Ok(((*name).clone(), view))
-        })
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(cannot_write)?;
-    safetensors::serialize_to_file(views, metadata, path).map_err(cannot_write)?;
-    fs::File::open(path)
-        .and_then(|file| file.sync_all())
-        .map_err(|error| cannot_write(error.into()))
+    let mut digest = RunningDigest::default();
+    write(path, tensors, metadata, |bytes| digest.update(bytes)).map_err(|error| {
+        WeightsError::Write {
+            path: path.to_path_buf(),
+            source: SafetensorsError(error),
+        }
+    })?;
+    Ok(digest.digest())
+}
+
+/// Writes and syncs a file. Its own thread writes and waits for the disk, while this one converts and
+/// digests the next piece: on a machine with two cores, the digest takes no time.
+/// - digest: receives the file's bytes in order.
+fn write(
+    path: &Path,
+    tensors: &NamedTensors,
+    metadata: Option<HashMap<String, String>>,
+    mut digest: impl FnMut(&[u8]),
+) -> Result<(), SafeTensorError> {
+    let header = header(tensors, metadata)?;
+    let mut file = fs::File::create(path)?;
+    let length = (header.len() as u64).to_le_bytes().to_vec();
+    let values = tensors
+        .values()
+        .flat_map(|tensor| tensor.values.chunks(CHUNK));
+    let values = values.map(|values| {
+        values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect()
+    });
+    let mut pieces = [length, header].into_iter().chain(values);
+    thread::scope(|scope| {
+        let (sender, received) = sync_channel::<Vec<u8>>(QUEUE);
+        let writer = thread::Builder::new().spawn_scoped(scope, move || -> io::Result<()> {
+            for piece in received {
+                file.write_all(&piece)?;
+            }
+            file.sync_all()
+        })?;
+        // A writer that has failed receives no more.
+        let _ = pieces.try_for_each(|piece: Vec<u8>| {
+            digest(&piece);
+            sender.send(piece)
+        });
+        drop(sender);
+        writer.join().expect("writing does not panic")
+    })?;
+    Ok(())
+}
+
+/// A safetensors header of f32 tensors in the order of their names, as the crate writes it.
+fn header(
+    tensors: &NamedTensors,
+    metadata: Option<HashMap<String, String>>,
+) -> Result<Vec<u8>, SafeTensorError> {
+    let mut end = 0;
+    let infos = tensors.iter().map(|(name, tensor)| {
+        let start = end;
+        end += tensor.values.len() * size_of::<f32>();
+        let info = TensorInfo {
+            dtype: Dtype::F32,
+            shape: tensor.shape.clone(),
+            data_offsets: (start, end),
+        };
+        (name.clone(), info)
+    });
+    let header = Metadata::new(metadata, infos.collect())?;
+    let mut bytes = serde_json::to_vec(&header)?;
+    // The tensors are aligned to 8 bytes.
+    bytes.resize(bytes.len().next_multiple_of(size_of::<u64>()), b' ');
+    Ok(bytes)
 }
 
 /// The longest header that the format allows.
@@ -65,9 +127,10 @@ const LENGTH_BYTES: u64 = size_of::<u64>() as u64;
 /// Describes all floating-point tensors; reads the header only.
 ///
 /// # Errors
-/// If the file cannot be read, its header does not describe it, or it holds floats of another
+/// If the file cannot be read, differs from its checkpoint's manifest, its header does not describe it, or it holds floats of another
 /// dtype.
 pub(super) fn open(path: &Path) -> Result<StoredTensors, WeightsError> {
+    Manifest::check_path(path)?;
     let (file, header, data_start) = read_header(path)?;
     let file = Arc::new(file);
     let mut tensors = StoredTensors::new();
@@ -174,6 +237,91 @@ pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>, WeightsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensors::HostTensor;
+    use safetensors::tensor::TensorView;
+
+    #[test]
+    fn files_are_those_of_the_safetensors_crate() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let tensor = |shape: &[usize]| HostTensor {
+            shape: shape.to_vec(),
+            values: (0..shape.iter().product::<usize>())
+                .map(|at| f32::from(u16::try_from(at % 1000).unwrap()) - 0.5)
+                .collect(),
+        };
+        let tensors = NamedTensors::from([
+            ("b.weight".to_string(), tensor(&[300, 700])),
+            ("a".to_string(), tensor(&[1])),
+            ("c".to_string(), tensor(&[0, 4])),
+        ]);
+        let texts = BTreeMap::from([("names".to_string(), "[\"a\"]".to_string())]);
+        let digest = save_with(&path, &tensors, texts.clone()).unwrap();
+        let bytes: BTreeMap<_, Vec<u8>> = (tensors.iter())
+            .map(|(name, tensor)| {
+                let bytes = tensor.values.iter().flat_map(|value| value.to_le_bytes());
+                (name, bytes.collect())
+            })
+            .collect();
+        let views = tensors.iter().map(|(name, tensor)| {
+            let view = TensorView::new(Dtype::F32, tensor.shape.clone(), &bytes[name]);
+            (name, view.unwrap())
+        });
+        let whole = safetensors::serialize(views, Some(texts.into_iter().collect())).unwrap();
+        let written = fs::read(&path).unwrap();
+        assert!(written == whole);
+        assert_eq!(digest, FileDigest::of_bytes(&written));
+        assert_eq!(crate::weights::read(&path).unwrap().tensors, tensors);
+    }
+
+    /// `cargo test --release -p couplet-model --lib cost_of_digests -- --ignored --nocapture`
+    #[test]
+    #[ignore = "a measurement"]
+    fn cost_of_digests() {
+        let folder = tempfile::tempdir_in(".").unwrap();
+        let path = folder.path().join("w.safetensors");
+        let values = vec![0.1; 150 << 20];
+        let tensor = HostTensor {
+            shape: vec![values.len()],
+            values,
+        };
+        let tensors = NamedTensors::from([("w".to_string(), tensor)]);
+        let mut times = [Vec::new(), Vec::new()];
+        for _ in 0..7 {
+            for (with_digest, times) in [false, true].into_iter().zip(&mut times) {
+                let mut digest = RunningDigest::default();
+                let start = std::time::Instant::now();
+                write(&path, &tensors, None, |bytes| {
+                    if with_digest {
+                        digest.update(bytes);
+                    }
+                })
+                .unwrap();
+                times.push(start.elapsed());
+            }
+        }
+        for (what, mut times) in ["without digest", "with digest"].into_iter().zip(times) {
+            times.sort();
+            eprintln!(
+                "600 MiB {what}: {:?} to {:?}, median {:?}",
+                times[0], times[6], times[3]
+            );
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn files_have_the_permissions_of_other_new_files() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |name: &str| {
+            let metadata = fs::metadata(folder.path().join(name)).unwrap();
+            metadata.permissions().mode()
+        };
+        fs::write(folder.path().join("plain"), "").unwrap();
+        save(&folder.path().join("w.safetensors"), &NamedTensors::new()).unwrap();
+        assert_eq!(mode("w.safetensors"), mode("plain"));
+    }
 
     #[test]
     fn half_precision_is_widened() {

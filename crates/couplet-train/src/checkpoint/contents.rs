@@ -1,21 +1,24 @@
 //! The contents of a checkpoint, and writing them.
 
-use std::fs::{self, File};
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
 use couplet_data::loader::TokenOptions;
-use couplet_eval::{EMA_HEAD_FILE, EMA_WEIGHTS_FILE, EVAL_WEIGHTS_FILE, HEAD_FILE, tokenizer_cfg};
+use couplet_eval::{
+    EMA_HEAD_FILE, EMA_WEIGHTS_FILE, EVAL_WEIGHTS_FILE, HEAD_FILE, TRAINER_STATE_FILE,
+    tokenizer_cfg,
+};
 use couplet_model::weights;
-use couplet_model::{ClassifierHead, Clip, ModelSpec, PreprocessSpec, open_clip};
+use couplet_model::{
+    ClassifierHead, Clip, FileDigest, Manifest, ModelSpec, PreprocessSpec, open_clip,
+};
 
 use super::error::{CheckpointError, io_at, sync_folder};
+use super::names::{OPTIMIZER_FILE, TRAINER};
 use super::state::TrainerState;
 use crate::config::{Classes, EvalWeights};
 use crate::optimizer::ModelOptimizer;
-
-pub(super) const TRAINER: &str = "trainer";
-pub(super) const STATE: &str = "state.json";
-pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
 
 /// Everything that a checkpoint stores.
 pub(crate) struct Contents<'a> {
@@ -31,22 +34,31 @@ pub(crate) struct Contents<'a> {
     /// The classes of the model's head.
     pub classes: Option<&'a Classes>,
     pub state: TrainerState,
+    /// The run's logs at this step, by file name.
+    pub logs: BTreeMap<String, FileDigest>,
 }
 
-pub(super) fn write_checkpoint(folder: &Path, contents: &Contents) -> Result<(), CheckpointError> {
+/// Writes all files, the manifest last, and syncs them to disk.
+pub(super) fn write_checkpoint(
+    folder: &Path,
+    run: &str,
+    contents: &Contents,
+) -> Result<(), CheckpointError> {
     let trainer = folder.join(TRAINER);
     fs::create_dir_all(&trainer).map_err(io_at(&trainer))?;
     let tokens = contents.tokens;
     let tokenizer = tokenizer_cfg(&tokens.tokenizer);
+    let mut digests = BTreeMap::new();
     let (model, head) = contents.model.clone().split_head();
     save_head(folder, HEAD_FILE, head, contents.classes)?;
-    open_clip::save(
+    let digest = open_clip::save(
         folder,
         &model,
         contents.spec,
         contents.preprocess,
         &tokenizer,
     )?;
+    digests.insert(open_clip::WEIGHTS_FILE.to_string(), digest);
     if tokens.tokenizer.file().is_some() {
         tokens
             .tokenizer
@@ -55,21 +67,27 @@ pub(super) fn write_checkpoint(folder: &Path, contents: &Contents) -> Result<(),
     if let Some(ema) = contents.ema {
         let (ema, head) = ema.clone().split_head();
         save_head(folder, EMA_HEAD_FILE, head, contents.classes)?;
-        weights::save(&folder.join(EMA_WEIGHTS_FILE), &weights::parameters(&ema))?;
+        let digest = weights::save(&folder.join(EMA_WEIGHTS_FILE), &weights::parameters(&ema))?;
+        digests.insert(EMA_WEIGHTS_FILE.to_string(), digest);
         let file = match contents.eval_weights {
             EvalWeights::Ema => EMA_WEIGHTS_FILE,
             EvalWeights::Raw => open_clip::WEIGHTS_FILE,
         };
-        write_synced(&folder.join(EVAL_WEIGHTS_FILE), file)?;
+        write(&folder.join(EVAL_WEIGHTS_FILE), file)?;
     }
     let (moments, optimizer_times) = contents.optimizer.save(contents.model);
-    weights::save(&trainer.join(OPTIMIZER), &moments)?;
+    let digest = weights::save(&folder.join(OPTIMIZER_FILE), &moments)?;
+    digests.insert(OPTIMIZER_FILE.to_string(), digest);
     let state = TrainerState {
         optimizer_times,
         ..contents.state.clone()
     };
     let text = serde_json::to_string_pretty(&state).expect("a trainer state serialises");
-    write_synced(&trainer.join(STATE), &text)?;
+    write(&folder.join(TRAINER_STATE_FILE), &text)?;
+    // Reads and syncs the small files.
+    let step = (run, contents.state.step);
+    let manifest = Manifest::of_folder(folder, step, digests, contents.logs.clone())?;
+    manifest.write(folder)?;
     sync_folder(&trainer)?;
     sync_folder(folder)
 }
@@ -86,9 +104,7 @@ fn save_head(
     Ok(())
 }
 
-/// Writes a text and a newline, and syncs the file to disk.
-fn write_synced(path: &Path, text: &str) -> Result<(), CheckpointError> {
-    fs::write(path, format!("{text}\n"))
-        .and_then(|()| File::open(path)?.sync_all())
-        .map_err(io_at(path))
+/// Writes a text and a newline; the manifest syncs the file.
+fn write(path: &Path, text: &str) -> Result<(), CheckpointError> {
+    fs::write(path, format!("{text}\n")).map_err(io_at(path))
 }

@@ -6,8 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use couplet_data::TokenizerError;
-use couplet_model::FolderError;
 use couplet_model::weights::WeightsError;
+use couplet_model::{FolderError, ManifestError};
 
 /// Why a run's folder or a checkpoint could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +19,32 @@ pub enum CheckpointError {
          choose another folder with --run-dir", path.display()
     )]
     Occupied { path: PathBuf },
+    #[error(
+        "{}: holds {}, and no run that Couplet wrote; choose another folder with --run-dir",
+        path.display(), files.join(", ")
+    )]
+    Foreign { path: PathBuf, files: Vec<String> },
+    #[error(
+        "{}: no run to resume: the folder has no checkpoint and holds {}; start a new run without \
+         --resume, or choose another folder with --run-dir",
+        path.display(), files.join(", ")
+    )]
+    NothingToResume { path: PathBuf, files: Vec<String> },
+    #[error(
+        "{}: every checkpoint is damaged, so the run cannot be resumed:\n  {}\nrestore one of them \
+         from a copy, or start again with --overwrite",
+        path.display(), problems.join("\n  ")
+    )]
+    AllDamaged {
+        path: PathBuf,
+        problems: Vec<String>,
+    },
+    #[error(
+        "{}: the run's folder was removed, renamed or replaced while the run wrote to it; put it back \
+         and continue with --resume",
+        path.display()
+    )]
+    Moved { path: PathBuf },
     #[error("{}: another process is training in this folder", path.display())]
     Locked { path: PathBuf },
     #[error("{}", describe_changes(path, asked, never))]
@@ -39,6 +65,8 @@ pub enum CheckpointError {
     Model(#[from] FolderError),
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
 }

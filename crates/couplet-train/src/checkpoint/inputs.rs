@@ -8,10 +8,8 @@ use std::path::{Path, PathBuf};
 use couplet_data::{DataListing, Fingerprint};
 use serde::{Deserialize, Serialize};
 
+use super::names::INPUTS;
 use crate::config::{EvalTarget, ResolvedRun};
-
-/// The file in the run's folder.
-pub(super) const INPUTS: &str = "inputs.json";
 
 /// What a run reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -7,97 +7,99 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use burn::tensor::Device;
-use couplet_eval::EMA_WEIGHTS_FILE;
-use couplet_model::weights;
-use couplet_model::{ClassifierHead, Clip};
+use couplet_eval::{CHECKPOINTS_FOLDER, checkpoint_name, checkpoints_of, is_checkpoint};
+use couplet_model::Clip;
 
 use crate::config::RunConfig;
 use crate::optimizer::ModelOptimizer;
 
 mod contents;
 mod error;
+mod examination;
+mod identity;
 mod inputs;
+mod lock;
+mod names;
+mod reading;
+mod removal;
 mod resume;
+mod selection;
 mod state;
 
 pub(crate) use contents::Contents;
-use contents::{OPTIMIZER, STATE, TRAINER, write_checkpoint};
+use contents::write_checkpoint;
 pub use error::CheckpointError;
 use error::{io_at, sync_folder};
+pub use examination::Verdict;
+pub(crate) use identity::Identity;
+use identity::{new_id, read_id, run_file};
 use inputs::Inputs;
+use lock::open_lock;
+use names::{
+    BEST, CACHE, CONFIG, FILES, LATEST, LOCK, RUN, TENSORBOARD, old, temporary, unfinished,
+};
+pub(crate) use names::{METRICS, SKIPPED};
+pub use reading::Checkpoint;
+use removal::{
+    entries, move_out_of_the_way, remove_checkpoint, remove_run, remove_unfinished,
+    remove_unfinished_one, set_aside,
+};
 pub use resume::AllowedChanges;
+pub(crate) use selection::examine_all;
+use selection::{Selection, select};
 pub(crate) use state::{BestState, Counted, TrainerState};
-
-const CHECKPOINTS: &str = "checkpoints";
-const CONFIG: &str = "config.toml";
-const METRICS: &str = "metrics.jsonl";
-const SKIPPED: &str = "skipped.jsonl";
-const CACHE: &str = "cache";
-const LATEST: &str = "latest";
-const BEST: &str = "best";
-const TENSORBOARD: &str = "tensorboard";
-const LOCK: &str = "lock";
-/// Prefix of folders that are being written or deleted.
-const UNFINISHED: &str = ".unfinished-";
 
 /// The folder of a run. While it is open, no other process can train in it.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
+    identity: Identity,
+    /// The run's ID.
+    run: String,
+    /// What a resumed run continues from.
+    checkpoint: Option<Checkpoint>,
+    /// Later checkpoints that are damaged, with their steps.
+    damaged: Vec<(u64, PathBuf)>,
     changed: Vec<String>,
     /// Found once: it costs reading captions.
     inputs: OnceLock<Inputs>,
+    notes: Vec<String>,
+    /// Whether the logs start empty, because the run is in another folder.
+    is_scratch: bool,
     /// Locked while the run lasts; the system releases it however the process ends.
     _lock: File,
-}
-
-/// A complete checkpoint on disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checkpoint {
-    pub path: PathBuf,
-    pub step: u64,
-}
-
-impl Checkpoint {
-    /// Loads the model with averaged weights, which a run with `[ema]` saves.
-    pub(crate) fn load_ema(&self, device: &Device) -> Result<Clip, CheckpointError> {
-        let path = self.path.join(EMA_WEIGHTS_FILE);
-        Ok(couplet_model::load(&path, None, device)?.model)
-    }
-
-    /// Loads the classification head, which a run with `[classify]` saves.
-    /// - name: `HEAD_FILE` or `EMA_HEAD_FILE`.
-    pub(crate) fn load_head(
-        &self,
-        name: &str,
-        device: &Device,
-    ) -> Result<ClassifierHead, CheckpointError> {
-        Ok(ClassifierHead::load(&self.path.join(name), device)?.0)
-    }
 }
 
 impl RunFolder {
     /// Creates the folder of a new run.
     ///
     /// # Errors
-    /// If the folder already holds a run, is in use or cannot be written.
+    /// If the folder already holds a run or files with the names of a run's, is in use or cannot be
+    /// written.
     pub fn create(path: &Path, config: &RunConfig) -> Result<Self, CheckpointError> {
         let folder = Self::lock(path)?;
-        if folder.has_run() {
+        folder.check_no_foreign_run()?;
+        if folder.is_run() {
             return Err(CheckpointError::Occupied { path: path.into() });
         }
         folder.start(config)?;
         Ok(folder)
     }
 
-    /// Creates the folder of a new run and deletes the run that it may hold.
+    /// Creates the folder of a new run and deletes the run that it may hold, but no other files.
     ///
     /// # Errors
-    /// If the folder is in use or cannot be written.
+    /// If the folder holds files with the names of a run's, but no run; is in use or cannot be
+    /// written.
     pub fn overwrite(path: &Path, config: &RunConfig) -> Result<Self, CheckpointError> {
-        let folder = Self::lock(path)?;
-        folder.clear()?;
+        let mut folder = Self::lock(path)?;
+        folder.check_no_foreign_run()?;
+        let left = remove_run(path)?;
+        if !left.is_empty() {
+            let left = names_of(&left).join(", ");
+            let note = format!("{left}: kept, with files that no run has written");
+            folder.notes.push(note);
+        }
         folder.start(config)?;
         Ok(folder)
     }
@@ -112,9 +114,43 @@ impl RunFolder {
         &self.changed
     }
 
+    /// What a user should know of how the folder was opened, one line each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Checks that the folder is still where it was opened.
+    pub(crate) fn check_in_place(&self) -> Result<(), CheckpointError> {
+        match Identity::of_path(&self.path) {
+            Ok(identity) if identity == self.identity => Ok(()),
+            _ => Err(CheckpointError::Moved {
+                path: self.path.clone(),
+            }),
+        }
+    }
+
     /// The folder of TensorBoard event files.
     pub(crate) fn tensorboard(&self) -> PathBuf {
         self.path.join(TENSORBOARD)
+    }
+
+    /// The path of the config that the run in folder `path` has saved.
+    pub(crate) fn config_of(path: &Path) -> PathBuf {
+        path.join(CONFIG)
+    }
+
+    /// A folder in which steps are repeated from a checkpoint of another run's folder.
+    pub(crate) fn scratch(
+        path: &Path,
+        (step, checkpoint): (u64, &Path),
+    ) -> Result<Self, CheckpointError> {
+        let mut folder = Self::lock(path)?;
+        folder.checkpoint = Some(Checkpoint {
+            path: checkpoint.to_path_buf(),
+            step,
+        });
+        folder.is_scratch = true;
+        Ok(folder)
     }
 
     /// The path of `metrics.jsonl`.
@@ -138,25 +174,8 @@ impl RunFolder {
     }
 
     /// The checkpoint that a resumed run continues from, if there is one.
-    ///
-    /// # Errors
-    /// If the file `latest` cannot be read or names a missing checkpoint.
-    pub fn latest(&self) -> Result<Option<Checkpoint>, CheckpointError> {
-        let path = self.path.join(LATEST);
-        let name = match fs::read_to_string(&path) {
-            Ok(name) => name,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(CheckpointError::Io { path, source }),
-        };
-        let folder = self.path.join(CHECKPOINTS).join(name.trim());
-        match step_of(&folder) {
-            Some(step) if folder.is_dir() => Ok(Some(Checkpoint { path: folder, step })),
-            _ => Err(CheckpointError::Damaged {
-                path,
-                message: format!("names {}, which is not a checkpoint", folder.display()),
-                source: None,
-            }),
-        }
+    pub fn latest(&self) -> Option<Checkpoint> {
+        self.checkpoint.clone()
     }
 
     /// Writes a checkpoint, points `latest` (and `best`, if it is the best) to it, and deletes old
@@ -167,61 +186,61 @@ impl RunFolder {
         contents: &Contents,
         keep: usize,
     ) -> Result<Checkpoint, CheckpointError> {
+        self.check_in_place()?;
         let step = contents.state.step;
-        let folder = self.checkpoint_path(step);
-        let unfinished = self.unfinished(step);
-        remove_folder(&unfinished)?;
-        if let Err(error) = write_checkpoint(&unfinished, contents) {
+        let folder = self.checkpoints().join(checkpoint_name(step));
+        if folder.exists() && !is_checkpoint(&folder) {
+            move_out_of_the_way(&folder, step)?;
+        }
+        let unfinished = unfinished(&self.checkpoints(), step);
+        remove_unfinished_one(&unfinished)?;
+        if let Err(error) = write_checkpoint(&unfinished, &self.run, contents) {
             // Frees space on a full disk for the next attempt.
-            remove_folder(&unfinished).ok();
+            remove_unfinished_one(&unfinished).ok();
             return Err(error);
         }
-        let previous = self.unfinished(step).with_extension("old");
+        // If this process ends between the two, the checkpoint before this one is the latest.
+        let previous = old(&self.checkpoints(), step);
         if folder.exists() {
             fs::rename(&folder, &previous).map_err(io_at(&folder))?;
         }
         fs::rename(&unfinished, &folder).map_err(io_at(&folder))?;
-        sync_folder(&self.path.join(CHECKPOINTS))?;
-        remove_folder(&previous)?;
-        self.write_atomic(LATEST, &format!("{}\n", name_of(step)))?;
+        sync_folder(&self.checkpoints())?;
+        remove_unfinished(&self.checkpoints())?;
+        self.write_atomic(LATEST, &format!("{}\n", checkpoint_name(step)))?;
         self.point_to_best(contents.state.best.as_ref())?;
         let best = contents.state.best.as_ref().map(|best| best.step);
         self.prune(keep, best)?;
         Ok(Checkpoint { path: folder, step })
     }
 
-    /// Reads the trainer's state and the optimiser's moments, and deletes later checkpoints.
+    /// Reads the trainer's state and the optimiser's moments, and deletes later checkpoints; damaged
+    /// ones are renamed.
     pub(crate) fn load(
         &self,
         checkpoint: &Checkpoint,
         model: &Clip,
         optimizer: &mut ModelOptimizer,
     ) -> Result<TrainerState, CheckpointError> {
-        let trainer = checkpoint.path.join(TRAINER);
-        let state_path = trainer.join(STATE);
-        let bytes = fs::read(&state_path).map_err(io_at(&state_path))?;
-        let state: TrainerState =
-            serde_json::from_slice(&bytes).map_err(|error| CheckpointError::Damaged {
-                path: state_path,
-                message: "not a trainer state of this version".to_string(),
-                source: Some(error.into()),
-            })?;
-        let moments_path = trainer.join(OPTIMIZER);
-        let moments = weights::read(&moments_path)?.tensors;
-        optimizer
-            .load(model, moments, &state.optimizer_times)
-            .map_err(|message| CheckpointError::Damaged {
-                path: moments_path,
-                message,
-                source: None,
-            })?;
-        for later in self
-            .list()?
-            .into_iter()
-            .filter(|other| other.step > checkpoint.step)
-        {
-            remove_folder(&later.path)?;
+        let state = checkpoint.load_state(model, optimizer)?;
+        if self.is_scratch {
+            return Ok(TrainerState {
+                metrics_len: 0,
+                skipped_len: 0,
+                ..state
+            });
         }
+        for (step, path) in &self.damaged {
+            set_aside(path, *step)?;
+        }
+        for (step, path) in self.list()? {
+            if step > checkpoint.step {
+                remove_checkpoint(&path, step)?;
+            }
+        }
+        remove_unfinished(&self.checkpoints())?;
+        let latest = format!("{}\n", checkpoint_name(checkpoint.step));
+        self.write_atomic(LATEST, &latest)?;
         self.point_to_best(state.best.as_ref())?;
         Ok(state)
     }
@@ -229,93 +248,105 @@ impl RunFolder {
     fn lock(path: &Path) -> Result<Self, CheckpointError> {
         fs::create_dir_all(path).map_err(io_at(path))?;
         let lock_path = path.join(LOCK);
-        let lock = File::create(&lock_path).map_err(io_at(&lock_path))?;
+        let lock = open_lock(&lock_path)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self {
                 path: path.to_path_buf(),
+                identity: Identity::of_path(path).map_err(io_at(path))?,
+                run: read_id(path).unwrap_or_else(new_id),
+                checkpoint: None,
+                damaged: Vec::new(),
                 changed: Vec::new(),
                 inputs: OnceLock::new(),
+                notes: Vec::new(),
+                is_scratch: false,
                 _lock: lock,
             }),
             Err(fs::TryLockError::WouldBlock) => Err(CheckpointError::Locked { path: path.into() }),
-            Err(fs::TryLockError::Error(source)) => Err(CheckpointError::Io {
-                path: lock_path,
-                source,
-            }),
+            Err(fs::TryLockError::Error(source)) => Err(io_at(&lock_path)(source)),
         }
     }
 
-    fn has_run(&self) -> bool {
-        [CONFIG, METRICS, LATEST]
-            .iter()
-            .any(|file| self.path.join(file).exists())
+    /// Whether Couplet has started a run here: versions before `run.json` wrote these two first.
+    fn is_run(&self) -> bool {
+        let has = |name: &str| self.path.join(name).is_file();
+        read_id(&self.path).is_some()
+            || (has(CONFIG) && has(METRICS))
             || self.list().is_ok_and(|checkpoints| !checkpoints.is_empty())
     }
 
-    fn clear(&self) -> Result<(), CheckpointError> {
-        for file in [LATEST, BEST, CONFIG, METRICS, SKIPPED] {
-            let path = self.path.join(file);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(io_at(&path)(error));
-                }
-                _ => {}
-            }
+    /// Fails if a file with the name of a run's would be replaced and there is no run.
+    fn check_no_foreign_run(&self) -> Result<(), CheckpointError> {
+        let path = &self.path;
+        let in_the_way = FILES.iter().map(|name| path.join(name));
+        let in_the_way: Vec<_> = in_the_way.filter(|path| path.exists()).collect();
+        if in_the_way.is_empty() || self.is_run() {
+            return Ok(());
         }
-        for folder in [self.tensorboard(), self.cache()] {
-            if folder.exists() {
-                fs::remove_dir_all(&folder).map_err(io_at(&folder))?;
-            }
+        Err(CheckpointError::Foreign {
+            path: path.clone(),
+            files: names_of(&in_the_way),
+        })
+    }
+
+    /// Chooses what a resumed run continues from.
+    /// - returns whether there is a checkpoint; if not, a run can start here.
+    fn select_checkpoint(&mut self) -> Result<bool, CheckpointError> {
+        let id = read_id(&self.path);
+        let Selection {
+            checkpoint,
+            run,
+            damaged,
+            notes,
+        } = select(&self.path, id.as_deref())?;
+        self.notes.extend(notes);
+        self.damaged = damaged;
+        self.checkpoint = checkpoint.map(|(step, path)| Checkpoint { path, step });
+        if let (None, Some(run)) = (&id, run) {
+            self.run = run;
         }
-        for checkpoint in self.list()? {
-            remove_folder(&checkpoint.path)?;
+        if self.checkpoint.is_some() {
+            return Ok(true);
         }
-        Ok(())
+        let mut files = entries(&self.path)?;
+        let own = FILES.map(temporary);
+        files.retain(|path| {
+            let name = path.file_name().unwrap_or_default();
+            name != LOCK && !own.iter().any(|own| name == own.as_str())
+        });
+        if files.is_empty() || id.is_some() {
+            return Ok(false);
+        }
+        Err(CheckpointError::NothingToResume {
+            path: self.path.clone(),
+            files: names_of(&files),
+        })
     }
 
     fn start(&self, config: &RunConfig) -> Result<(), CheckpointError> {
-        let checkpoints = self.path.join(CHECKPOINTS);
+        // Before anything else: the folder is now a run's.
+        self.write_atomic(RUN, &run_file(&self.run))?;
+        let checkpoints = self.checkpoints();
         fs::create_dir_all(&checkpoints).map_err(io_at(&checkpoints))?;
+        remove_unfinished(&checkpoints)?;
         self.write_atomic(CONFIG, &config.to_toml())
     }
 
-    fn checkpoint_path(&self, step: u64) -> PathBuf {
-        self.path.join(CHECKPOINTS).join(name_of(step))
+    fn checkpoints(&self) -> PathBuf {
+        self.path.join(CHECKPOINTS_FOLDER)
     }
 
-    fn unfinished(&self, step: u64) -> PathBuf {
-        let name = format!("{UNFINISHED}{}", name_of(step));
-        self.path.join(CHECKPOINTS).join(name)
-    }
-
-    /// Complete checkpoints, sorted by step. Deletes unfinished ones.
-    fn list(&self) -> Result<Vec<Checkpoint>, CheckpointError> {
-        let folder = self.path.join(CHECKPOINTS);
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(io_at(&folder)(source)),
-        };
-        let mut checkpoints = Vec::new();
-        for entry in entries {
-            let path = entry.map_err(io_at(&folder))?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with(UNFINISHED) {
-                remove_folder(&path)?;
-            } else if let Some(step) = step_of(&path) {
-                checkpoints.push(Checkpoint { path, step });
-            }
-        }
-        checkpoints.sort_by_key(|checkpoint| checkpoint.step);
-        Ok(checkpoints)
+    /// The checkpoints with their steps, sorted by step.
+    fn list(&self) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
+        checkpoints_of(&self.path).map_err(io_at(&self.checkpoints()))
     }
 
     fn prune(&self, keep: usize, best: Option<u64>) -> Result<(), CheckpointError> {
         let mut checkpoints = self.list()?;
         let older = checkpoints.len().saturating_sub(keep);
-        for checkpoint in checkpoints.drain(..older) {
-            if Some(checkpoint.step) != best {
-                remove_folder(&checkpoint.path)?;
+        for (step, path) in checkpoints.drain(..older) {
+            if Some(step) != best {
+                remove_checkpoint(&path, step)?;
             }
         }
         Ok(())
@@ -323,7 +354,7 @@ impl RunFolder {
 
     fn point_to_best(&self, best: Option<&BestState>) -> Result<(), CheckpointError> {
         match best {
-            Some(best) => self.write_atomic(BEST, &format!("{}\n", name_of(best.step))),
+            Some(best) => self.write_atomic(BEST, &format!("{}\n", checkpoint_name(best.step))),
             None => Ok(()),
         }
     }
@@ -331,7 +362,7 @@ impl RunFolder {
     /// Writes a file of the run's folder atomically, by renaming a temporary one.
     fn write_atomic(&self, name: &str, text: &str) -> Result<(), CheckpointError> {
         let path = self.path.join(name);
-        let temporary = self.path.join(format!(".{name}.new"));
+        let temporary = self.path.join(temporary(name));
         let write = || -> io::Result<()> {
             fs::write(&temporary, text)?;
             File::open(&temporary)?.sync_all()?;
@@ -342,41 +373,10 @@ impl RunFolder {
     }
 }
 
-fn name_of(step: u64) -> String {
-    format!("step-{step:08}")
-}
-
-fn step_of(folder: &Path) -> Option<u64> {
-    let name = folder.file_name()?.to_str()?;
-    name.strip_prefix("step-")?.parse().ok()
-}
-
-/// Deletes a folder. It is renamed first, so a partly deleted checkpoint is never visible.
-fn remove_folder(path: &Path) -> Result<(), CheckpointError> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let deleted = if name.starts_with(UNFINISHED) {
-        path.to_path_buf()
-    } else {
-        let deleted = path.with_file_name(format!("{UNFINISHED}{name}-old"));
-        fs::rename(path, &deleted).map_err(io_at(path))?;
-        deleted
-    };
-    match fs::remove_dir_all(&deleted) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_at(&deleted)(error)),
-        _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_checkpoints_name_gives_its_step() {
-        assert_eq!(
-            step_of(Path::new("x").join(name_of(1234)).as_path()),
-            Some(1234)
-        );
-        assert_eq!(step_of(Path::new("x/.unfinished-step-00000001")), None);
-    }
+/// The names of files, for messages, without what a terminal would act on.
+fn names_of(paths: &[PathBuf]) -> Vec<String> {
+    let names = paths.iter().filter_map(|path| path.file_name());
+    names
+        .map(|name| name.to_string_lossy().escape_debug().to_string())
+        .collect()
 }

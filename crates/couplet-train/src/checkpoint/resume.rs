@@ -8,23 +8,14 @@ use couplet_model::Freeze;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
+use super::RunFolder;
 use super::error::{CheckpointError, io_at};
-use super::inputs::{INPUTS, Inputs};
-use super::{CONFIG, RunFolder};
+use super::identity::run_file;
+use super::inputs::Inputs;
+use super::names::{CHANGES, CONFIG, INPUTS, RUN, earlier_config, is_earlier_config};
 use crate::config::{Change, ChangeKind, ResolvedRun, changes};
 use crate::duration::Unit;
 use crate::schedule::ScheduleConfig;
-
-/// Every change that a run went on with.
-const CHANGES: &str = "changes.jsonl";
-
-/// Begins the name of a config until a step.
-const EARLIER_CONFIG: &str = "config.step-";
-
-fn step_of_config(name: &str) -> Option<u64> {
-    let step = name.strip_prefix(EARLIER_CONFIG)?.strip_suffix(".toml")?;
-    step.parse().ok()
-}
 
 /// What changed in a run, from a step on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,12 +50,14 @@ struct Sorted {
 }
 
 impl RunFolder {
-    /// Opens the folder of a run to resume; a folder without a checkpoint starts a new run.
+    /// Opens the folder of a run to resume from its latest checkpoint, or the newest one that is whole.
+    /// An empty folder, and one of a run that ended before its first checkpoint, starts a new run.
+    /// Nothing is deleted.
     /// - allowed: the changes with which the run goes on.
     ///
     /// # Errors
-    /// If the config or the data has a change that is not allowed, or the folder is in use, damaged or
-    /// cannot be written.
+    /// If the config or the data has a change that is not allowed, every checkpoint is damaged, or the
+    /// folder holds other files, is in use or cannot be written.
     pub fn resume(
         path: &Path,
         run: &ResolvedRun,
@@ -72,11 +65,11 @@ impl RunFolder {
     ) -> Result<Self, CheckpointError> {
         let config = &run.config;
         let mut folder = Self::lock(path)?;
-        let Some(checkpoint) = folder.latest()? else {
-            folder.clear()?;
+        if !folder.select_checkpoint()? {
             folder.start(config)?;
             return Ok(folder);
-        };
+        }
+        let checkpoint = folder.latest().expect("one is selected");
         let config_path = path.join(CONFIG);
         let text = fs::read_to_string(&config_path).map_err(io_at(&config_path))?;
         let damaged = |error: toml::de::Error| CheckpointError::Damaged {
@@ -137,11 +130,12 @@ impl RunFolder {
                 step: checkpoint.step,
                 changes: noted.clone(),
             })?;
-            let name = format!("{EARLIER_CONFIG}{:08}.toml", checkpoint.step);
+            let name = earlier_config(checkpoint.step);
             if !path.join(&name).exists() {
                 folder.write_atomic(&name, &text)?;
             }
         }
+        folder.write_atomic(RUN, &run_file(&folder.run))?;
         folder.write_atomic(CONFIG, &config.to_toml())?;
         folder.changed = [sorted.free, noted].concat();
         Ok(folder)
@@ -182,7 +176,7 @@ impl RunFolder {
         let entries = fs::read_dir(&self.path).map_err(io_at(&self.path))?;
         for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name == CHANGES || step_of_config(&name).is_some() {
+            if name == CHANGES || is_earlier_config(&name) {
                 fs::remove_file(&path).map_err(io_at(&path))?;
             }
         }

@@ -1,11 +1,21 @@
 //! The trainer's state in a checkpoint.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 
 use couplet_data::loader::LoaderState;
 use serde::{Deserialize, Serialize};
 
 use crate::loss_scale::LossScale;
+
+/// A longer file is no trainer state: each parameter takes some fifty bytes.
+const MAX_BYTES: u64 = 64 << 20;
+/// Counters are far below this.
+const MAX_COUNT: u64 = 1 << 53;
+/// A century in seconds.
+const MAX_SECONDS: f64 = 3.2e9;
 
 /// The trainer's state in a checkpoint, without the optimiser's moments.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -54,4 +64,178 @@ pub(crate) struct BestState {
     pub metric: String,
     pub value: f64,
     pub step: u64,
+}
+
+/// Why a trainer's state cannot be read.
+#[derive(Debug)]
+pub(super) struct StateError(pub String);
+
+impl TrainerState {
+    /// Reads `state.json`.
+    pub(super) fn read(path: &Path) -> Result<Self, StateError> {
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes))
+            .map_err(|error| StateError(format!("cannot be read: {error}")))?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| StateError(format!("not a trainer state of this version: {error}")))
+    }
+
+    /// Values that no run can have saved.
+    /// - step: the checkpoint's, by its name.
+    pub(super) fn problems(&self, step: u64) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut check = |holds: bool, problem: String| {
+            if !holds {
+                problems.push(problem);
+            }
+        };
+        check(self.step == step, format!("has step {}", self.step));
+        let position = &self.position;
+        let counts = [
+            ("step", self.step),
+            ("samples_seen", self.samples_seen),
+            ("epoch", position.epoch),
+            ("batches", position.batches as u64),
+            ("samples", position.samples as u64),
+            ("lost", position.lost as u64),
+            ("metrics_len", self.metrics_len),
+            ("skipped_len", self.skipped_len),
+        ];
+        for (name, count) in counts {
+            check(count < MAX_COUNT, format!("{name} = {count} is absurd"));
+        }
+        let (seen, step) = (self.samples_seen, self.step);
+        check(
+            seen >= step && (seen == 0) == (step == 0),
+            format!("{seen} samples cannot be those of {step} steps"),
+        );
+        let LoaderState {
+            batches,
+            samples,
+            skipped,
+            ..
+        } = *position;
+        check(
+            samples >= skipped && samples - skipped >= batches,
+            format!("{samples} samples, {skipped} of them skipped, do not fill {batches} batches"),
+        );
+        if let Some(stream) = &position.stream {
+            let lanes = stream.lanes.len();
+            check(
+                lanes <= 64 && stream.turn <= 64,
+                format!("a stream does not read {lanes} shards at once"),
+            );
+            let place = stream.place;
+            check(
+                place <= samples,
+                format!("a block that begins at sample {place} does not hold sample {samples}"),
+            );
+        }
+        let (time, loss) = (self.time, self.epoch_loss);
+        check(
+            (0.0..MAX_SECONDS).contains(&time),
+            format!("time = {time} is absurd"),
+        );
+        check(loss.is_finite(), format!("epoch_loss = {loss} is absurd"));
+        let scale = self.loss_scale.scale;
+        check(
+            scale > 0.0 && scale.is_finite(),
+            format!("the loss scale {scale} is absurd"),
+        );
+        if let Some(best) = &self.best {
+            let best = best.step;
+            check(
+                best <= step,
+                format!("the best step, {best}, comes after step {step}"),
+            );
+        }
+        let most = self.optimizer_times.iter().max_by_key(|(_, times)| **times);
+        if let Some((name, times)) = most {
+            check(
+                *times as u64 <= step,
+                format!("{name} was not updated {times} times in {step} steps"),
+            );
+        }
+        problems
+    }
+
+    /// What does not agree with a batch size that was the same from the first step.
+    pub(super) fn problem_of_batch(&self, batch: u64) -> Option<String> {
+        let (seen, step) = (self.samples_seen, self.step);
+        if Some(seen) != step.checked_mul(batch) {
+            return Some(format!("{seen} samples are not {step} steps of {batch}"));
+        }
+        let LoaderState {
+            batches,
+            samples,
+            skipped,
+            ..
+        } = self.position;
+        let used = samples.saturating_sub(skipped) as u64;
+        (Some(used) != (batches as u64).checked_mul(batch))
+            .then(|| format!("{used} samples of this epoch are not {batches} batches of {batch}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> TrainerState {
+        TrainerState {
+            step: 12,
+            samples_seen: 96,
+            position: LoaderState {
+                epoch: 1,
+                batches: 2,
+                samples: 17,
+                skipped: 1,
+                ..LoaderState::default()
+            },
+            optimizer_times: HashMap::from([("visual.proj".to_string(), 12)]),
+            ..TrainerState::default()
+        }
+    }
+
+    /// A problem, and the change that causes it.
+    type Change = (&'static str, fn(&mut TrainerState));
+
+    #[test]
+    fn impossible_numbers_are_reported() {
+        assert_eq!(state().problems(12), [""; 0]);
+        assert_eq!(state().problem_of_batch(8), None);
+        let changes: [Change; 10] = [
+            ("has step 13", |state| state.step = 13),
+            ("cannot be those of", |state| state.samples_seen = 3),
+            ("samples_seen = ", |state| state.samples_seen = u64::MAX),
+            ("do not fill 18 batches", |state| {
+                state.position.batches = 18;
+            }),
+            ("epoch = ", |state| state.position.epoch = u64::MAX),
+            ("time = -1 ", |state| state.time = -1.0),
+            ("time = NaN", |state| state.time = f64::NAN),
+            ("loss scale 0 ", |state| state.loss_scale.scale = 0.0),
+            ("the best step, 13", |state| {
+                state.best = Some(BestState {
+                    metric: "m".into(),
+                    value: 1.0,
+                    step: 13,
+                });
+            }),
+            ("not updated 13 times", |state| {
+                state.optimizer_times.insert("visual.proj".into(), 13);
+            }),
+        ];
+        for (problem, change) in changes {
+            let mut state = state();
+            change(&mut state);
+            let found = state.problems(12).join("; ");
+            assert!(found.contains(problem), "{problem}: {found}");
+        }
+        assert!(state().problem_of_batch(4).is_some());
+        let mut moved = state();
+        moved.position.samples += 8;
+        assert!(moved.problem_of_batch(8).is_some());
+    }
 }

@@ -26,7 +26,8 @@ pub enum TrainError {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error(
-        "step {step} could not be saved; {}. Free disk space and continue with --resume",
+        "step {step} could not be saved; {}. Make sure that the folder is where it was and that the disk \
+         has space, and continue with --resume",
         resume_point(last_good.as_deref())
     )]
     NotSaved {
@@ -34,10 +35,16 @@ pub enum TrainError {
         source: Box<CheckpointError>,
         last_good: Option<String>,
     },
+    #[error(
+        "the checkpoint reads shard number {last}, but the data has {shards}; continue with the data \
+         that the run began with"
+    )]
+    NoSuchShard { last: usize, shards: usize },
     #[error(transparent)]
     Log(#[from] LogError),
     #[error(
-        "the run's log could not be written; {}. Free disk space and continue with --resume",
+        "the run's log could not be written; {}. Make sure that the folder is where it was and that \
+         the disk has space, and continue with --resume",
         resume_point(last_good.as_deref())
     )]
     NotLogged {

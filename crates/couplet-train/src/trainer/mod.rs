@@ -16,7 +16,7 @@ use crate::config::ResolvedRun;
 use crate::diagnosis::{Diagnosis, StepStats, duplicate_captions};
 use crate::duration::{Duration, Unit};
 use crate::ema::Ema;
-use crate::log::{JsonLines, LineHead, LogError, TrainLine, changes_line, skipped_line};
+use crate::log::{JsonLines, LineHead, TrainLine, changes_line, skipped_line};
 use crate::observer::{BestMetric, Event, Observer, Outcome, RunSizes, StopReason, StopSignal};
 use crate::optimizer::ModelOptimizer;
 use crate::step::{Objective, StepContext, StepReport, StepSettings, step};
@@ -28,9 +28,11 @@ mod evaluation;
 mod held_out;
 mod open;
 mod position;
+mod repeat;
 mod save;
 
 pub use error::TrainError;
+pub(crate) use repeat::repeat;
 
 /// Trains until the schedule ends or `stop` is set. Continues from the folder's checkpoint if there
 /// is one.
@@ -343,7 +345,8 @@ impl Trainer<'_> {
         &mut self,
         line: &impl Serialize,
         observer: &mut dyn Observer,
-    ) -> Result<(), LogError> {
+    ) -> Result<(), TrainError> {
+        self.folder.check_in_place()?;
         self.metrics.write(line)?;
         let line = serde_json::to_value(line).expect("log lines serialise");
         let written = self.events.as_mut().map(|events| events.write(&line));

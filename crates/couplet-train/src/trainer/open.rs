@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use couplet_data::StageTimes;
+use couplet_data::source::PairDataset;
 use couplet_eval::{EMA_HEAD_FILE, HEAD_FILE, find_model};
 use couplet_model::{Clip, load_as};
 
@@ -30,9 +31,9 @@ impl<'a> Trainer<'a> {
         let device = config.device.open()?.autodiff();
         let spec = config.model.spec();
         let mut optimizer = ModelOptimizer::new(&config.optimizer, &spec);
-        let checkpoint = folder.latest()?;
+        let checkpoint = folder.latest();
         let preprocess = run.data.preprocess.clone();
-        let mut notes = Vec::new();
+        let mut notes = folder.notes().to_vec();
         let model = match (&checkpoint, &config.model.weights) {
             (Some(checkpoint), _) => couplet_model::load(&checkpoint.path, None, &device)?.model,
             (None, Some(weights)) => {
@@ -57,6 +58,9 @@ impl<'a> Trainer<'a> {
             Some(checkpoint) => folder.load(checkpoint, &model, &mut optimizer)?,
             None => TrainerState::default(),
         };
+        if let PairDataset::Stream(shards) = &run.data.set {
+            check_shards(&state, shards.len())?;
+        }
         let data = folder.inputs(run).train.digest();
         notes.extend(recount(&mut state, run, &data));
         let average = |ema_config| -> Result<Ema, TrainError> {
@@ -116,5 +120,15 @@ impl<'a> Trainer<'a> {
         };
         trainer.check_length()?;
         Ok(trainer)
+    }
+}
+
+/// Checks that a stream's position is in shards that the data has.
+fn check_shards(state: &TrainerState, shards: usize) -> Result<(), TrainError> {
+    let stream = state.position.stream.as_ref();
+    let last = stream.and_then(|stream| stream.lanes.iter().map(|lane| lane.shard).max());
+    match last {
+        Some(last) if last >= shards => Err(TrainError::NoSuchShard { last, shards }),
+        _ => Ok(()),
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{TrainError, Trainer};
-use crate::checkpoint::{Checkpoint, Contents};
+use crate::checkpoint::{Checkpoint, Contents, METRICS, SKIPPED};
 use crate::ema::Ema;
 use crate::observer::{Event, Observer};
 
@@ -16,8 +16,12 @@ impl Trainer<'_> {
             return Ok(());
         }
         self.state.time = self.seconds();
-        self.state.metrics_len = self.metrics.sync()?;
-        self.state.skipped_len = self.skipped.sync()?;
+        let logs = [
+            (METRICS, self.metrics.sync()?),
+            (SKIPPED, self.skipped.sync()?),
+        ];
+        self.state.metrics_len = logs[0].1.bytes;
+        self.state.skipped_len = logs[1].1.bytes;
         let contents = Contents {
             model: self.model(),
             spec: &self.spec,
@@ -28,6 +32,7 @@ impl Trainer<'_> {
             eval_weights: self.run.eval_weights(),
             classes: self.run.data.classes.as_ref(),
             state: self.state.clone(),
+            logs: logs.map(|(name, digest)| (name.to_string(), digest)).into(),
         };
         let keep = self.run.config.checkpoint.keep;
         let saved = self.folder.save(&contents, keep);

@@ -17,3 +17,4 @@ pub(crate) mod sweep;
 pub(crate) mod tokenize;
 pub(crate) mod tokenizer;
 pub(crate) mod train;
+pub(crate) mod verify;

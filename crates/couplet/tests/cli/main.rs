@@ -2,6 +2,7 @@
 
 mod bad_images;
 mod changes;
+mod checkpoints;
 mod config;
 mod evaluation;
 mod failures;

@@ -102,7 +102,7 @@ impl Workspace {
     }
 
     /// Waits until a run's log has this many lines, or the run has ended.
-    fn wait_for_lines(&self, child: &mut Ended, run: &str, lines: usize) {
+    pub fn wait_for_lines(&self, child: &mut Ended, run: &str, lines: usize) {
         let start = Instant::now();
         let metrics = self.path(run).join("metrics.jsonl");
         let written = || fs::read_to_string(&metrics).map_or(0, |text| text.lines().count());

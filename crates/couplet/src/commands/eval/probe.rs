@@ -233,5 +233,8 @@ fn write_classifier(path: &Path, probe: &LinearProbe) -> anyhow::Result<()> {
             },
         ),
     ]);
-    write_whole(path, |path| Ok(weights::save(path, &tensors)?))
+    write_whole(path, |path| {
+        weights::save(path, &tensors)?;
+        Ok(())
+    })
 }

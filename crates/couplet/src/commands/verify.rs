@@ -1,0 +1,102 @@
+//! `couplet verify`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use couplet_train::{CheckpointReport, NoopObserver, Replay, RunReport, Verdict, replay, verify};
+
+use crate::exit_code;
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArguments {
+    /// Run folder to check; nothing in it is changed
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// Also repeat this many steps in a temporary folder, from the newest checkpoint after which so
+    /// many steps were logged, and compare the losses bit for bit
+    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
+    replay: Option<u64>,
+}
+
+pub(crate) fn run(arguments: &VerifyArguments) -> anyhow::Result<u8> {
+    let report = verify(&arguments.run)?;
+    print_report(&report);
+    let mut is_sound = !report.is_damaged();
+    if let Some(steps) = arguments.replay {
+        let replay = replay(&arguments.run, steps, &mut NoopObserver)?;
+        print_replay(&replay);
+        is_sound &= replay.differs.is_none() && replay.compared > 0;
+    }
+    Ok(if is_sound {
+        exit_code::DONE
+    } else {
+        exit_code::FAILED
+    })
+}
+
+fn print_report(report: &RunReport) {
+    println!("{:24} {:>10}  verdict", "checkpoint", "MB");
+    for checkpoint in &report.checkpoints {
+        print_checkpoint(checkpoint);
+    }
+    if report.checkpoints.is_empty() {
+        println!("there is none");
+    }
+    println!("\n{:24} {:>10}  verdict", "log", "lines");
+    for log in &report.logs {
+        let verdict = if log.problems.is_empty() {
+            "whole"
+        } else {
+            "damaged"
+        };
+        println!("{:24} {:>10}  {verdict}", log.name, log.lines);
+        for text in log.problems.iter().chain(&log.notes) {
+            println!("  {text}");
+        }
+    }
+    for problem in &report.pointers {
+        println!("\n{problem}");
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "sizes are printed in megabytes")]
+fn print_checkpoint(checkpoint: &CheckpointReport) {
+    let name = checkpoint.path.file_name().unwrap_or_default();
+    let size = checkpoint
+        .bytes
+        .map(|bytes| format!("{:.1}", bytes as f64 / 1e6));
+    let (verdict, problems) = match &checkpoint.verdict {
+        Verdict::Whole => ("whole", &[][..]),
+        Verdict::Unchecked => ("unchecked: an earlier version wrote no manifest", &[][..]),
+        Verdict::Damaged(problems) => ("damaged", &problems[..]),
+    };
+    println!(
+        "{:24} {:>10}  {verdict}",
+        name.to_string_lossy(),
+        size.as_deref().unwrap_or("-")
+    );
+    for problem in problems {
+        println!("  {problem}");
+    }
+}
+
+fn print_replay(replay: &Replay) {
+    let Replay {
+        from,
+        to,
+        compared,
+        device,
+        differs,
+    } = replay;
+    println!(
+        "\nreplay     steps {} to {to} on {device}, {compared} of them logged",
+        from + 1
+    );
+    match differs {
+        None if *compared == 0 => println!("result     nothing to compare; repeat more steps"),
+        None => println!("result     the losses are the same, bit for bit"),
+        Some((step, logged, repeated)) => println!(
+            "result     step {step} is the first to differ: {logged} was logged, {repeated} repeated"
+        ),
+    }
+}
