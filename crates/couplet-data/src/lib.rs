@@ -14,6 +14,7 @@ pub mod labelled;
 pub mod loader;
 pub mod order;
 mod pack;
+mod panics;
 mod read_ahead;
 mod resample;
 mod sample;
@@ -26,7 +27,7 @@ mod tokenizer;
 mod transform;
 
 pub use augment::{Augment, ColorJitter, RandomErasing, RandomResizedCrop};
-pub use decode::{DEFAULT_MAX_IMAGE_PIXELS, IMAGE_EXTENSIONS, decode, decode_exact, is_image_name};
+pub use decode::{DEFAULT_MAX_IMAGE_PIXELS, IMAGE_EXTENSIONS, decode, is_image_name};
 pub use error::{LastCause, with_causes};
 pub use fingerprint::Fingerprint;
 pub use pack::{PackError, PackFormat, PackOptions, Packed, pack};

@@ -193,7 +193,7 @@ fn a_panicking_decoder_skips_one_sample() {
     let loader = start(source, 201, 2, LoaderState::default());
     let batch = loader.next_batch().unwrap();
     assert_eq!(batch.skipped.len(), 1);
-    assert_eq!(batch.skipped[0].detail, "the decoder panicked");
+    assert!(batch.skipped[0].detail.starts_with("the decoder panicked"));
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! Datasets of image-text pairs: read by index, or shard by shard.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::sample::{Sample, SampleError, SkipCause, Skipped};
+use crate::panics::catch_panic;
+use crate::sample::{Sample, SampleError, Skipped};
 use crate::stream::{ShardOrder, ShardedDataset, StreamSample, Walk};
 
 /// A map-style dataset: image-text pairs that can be read in any order, from any thread.
@@ -73,14 +73,7 @@ impl PairDataset {
         epoch: u64,
         work: impl FnOnce(Read<'_>) -> Result<T, SampleError>,
     ) -> Result<T, Skipped> {
-        let guarded = |read: Read<'_>| {
-            catch_unwind(AssertUnwindSafe(|| work(read))).unwrap_or_else(|_| {
-                Err(SampleError::new(
-                    SkipCause::CorruptImage,
-                    "the decoder panicked",
-                ))
-            })
-        };
+        let guarded = |read: Read<'_>| catch_panic(|| work(read));
         match (self, item) {
             (Self::Indexed(source), Item::Index(index)) => {
                 guarded(Box::new(|| source.read(index, epoch)))
