@@ -16,7 +16,6 @@ pub mod loader;
 pub mod order;
 mod pack;
 mod panics;
-mod quiet;
 mod read_ahead;
 mod resample;
 mod sample;
@@ -29,7 +28,7 @@ mod tokenizer;
 mod transform;
 
 pub use augment::{Augment, ColorJitter, RandomErasing, RandomResizedCrop};
-pub use decode::{DEFAULT_MAX_IMAGE_PIXELS, IMAGE_EXTENSIONS, decode, decode_exact, is_image_name};
+pub use decode::{DEFAULT_MAX_IMAGE_PIXELS, IMAGE_EXTENSIONS, decode, is_image_name};
 pub use error::{LastCause, printable, printable_path, printable_text, with_causes};
 pub use fingerprint::Fingerprint;
 pub use listing::{DataListing, ListedFile, ListingChange};

@@ -117,6 +117,11 @@ impl SampleError {
         }
     }
 
+    /// An image whose bytes cannot be decoded.
+    pub(crate) fn corrupt(detail: impl fmt::Display) -> Self {
+        Self::new(SkipCause::CorruptImage, detail)
+    }
+
     /// The entry of `skipped.jsonl` for this error.
     /// - place: the shard, and the key in it.
     pub(crate) fn at(self, epoch: u64, place: (String, String)) -> Skipped {

@@ -7,7 +7,7 @@ use std::time::UNIX_EPOCH;
 
 use rayon::prelude::*;
 
-use crate::decode::decode_exact;
+use crate::decode::decode;
 use crate::draw::{Purpose, stream};
 use crate::formats::DataError;
 use crate::formats::class_names::class_name_of;
@@ -293,7 +293,7 @@ fn prepare_into(
     max_pixels: u64,
     out: &mut [u8],
 ) -> Result<(), SampleError> {
-    let image = decode_exact(image, max_pixels)?;
+    let image = decode(image, max_pixels)?;
     // The evaluation transform makes no random draws.
     let mut unused = stream(0, Purpose::Augment, 0, 0);
     transform

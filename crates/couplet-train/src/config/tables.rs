@@ -148,7 +148,8 @@ pub struct DataConfig {
     #[serde(default = "default_max_skipped")]
     #[schemars(range(min = 0.0, max = 1.0), extend("x-may-change" = true))]
     pub max_skipped: f64,
-    /// Skips images with more pixels than this, before they are decoded.
+    /// Skips images with more pixels than this, before they are decoded, and images whose decoding
+    /// would hold more than 6 bytes for each of these pixels.
     #[serde(default = "default_max_image_pixels")]
     #[schemars(range(min = 1))]
     pub max_image_pixels: u64,

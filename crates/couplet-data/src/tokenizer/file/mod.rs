@@ -14,7 +14,7 @@ use tokenizers::{AddedToken, PaddingParams, PostProcessor};
 use super::error::{EncodeError, TokenizerError};
 use super::hugging_face::{CONFIG_FILE, SPECIAL_TOKENS_FILE};
 use crate::error::LastCause;
-use crate::quiet::catch_quietly;
+use crate::panics::catch_unwinding;
 
 /// The largest known file, of 256,000 tokens, has 34 MB.
 const MAX_FILE_BYTES: u64 = 512 << 20;
@@ -158,7 +158,7 @@ impl FileTokenizer {
 
 /// Runs code of the crate `tokenizers`, which panics on some invalid files and texts.
 fn caught<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
-    catch_quietly(work).unwrap_or_else(|panic| Err(panic.into()))
+    catch_unwinding(work).unwrap_or_else(|panic| Err(panic.into()))
 }
 
 fn read_bounded(path: &Path) -> Result<String, TokenizerError> {
