@@ -25,6 +25,15 @@ pub(super) fn no_image() -> SampleError {
     SampleError::new(SkipCause::MissingImage, message)
 }
 
+/// The error of a sample without an image or a caption in a shard.
+pub(super) fn in_shard(error: SampleError) -> SampleError {
+    const HINT: &str = "in a shard, the members of a sample follow each other (`tar --sort=name`)";
+    SampleError {
+        detail: format!("{}; {HINT}", error.detail),
+        ..error
+    }
+}
+
 impl CaptionRule {
     /// The error of a sample without a caption.
     pub fn no_caption(&self) -> SampleError {

@@ -1,6 +1,6 @@
 //! Groups consecutive members with the same key into records while a shard is read.
 
-use super::records::{RecordPart, Wanted};
+use super::records::{Grouping, Named, RecordPart, Wanted};
 use crate::formats::damage::Lost;
 
 /// An item of a shard that is read from front to back.
@@ -31,16 +31,12 @@ pub(crate) struct Loss {
 /// The receiver takes no more items.
 pub(crate) struct Stopped;
 
-struct Open {
-    record: ReadRecord,
-    extensions: Vec<String>,
-}
-
-/// Groups the members of a shard. Source: open_clip's `group_by_keys_nothrow`.
+/// Groups the members of a shard.
 pub(super) struct Group<'a> {
     give: &'a mut dyn FnMut(TarItem) -> bool,
     wanted: Wanted<'a>,
-    open: Option<Open>,
+    grouping: Grouping,
+    open: Option<ReadRecord>,
     /// The byte at which the last complete member ends.
     pub end: u64,
 }
@@ -50,40 +46,38 @@ impl<'a> Group<'a> {
         Self {
             give,
             wanted,
+            grouping: Grouping::default(),
             open: None,
             end: from,
         }
     }
 
-    /// The member's key, which part of the record it is, and its extension; `None` for other files.
-    pub fn part(&self, path: &str) -> Option<(String, RecordPart, String)> {
-        let (key, part, extension) = self.wanted.part(path)?;
-        Some((key.to_string(), part, extension))
+    /// The member's key and which part of the record it is; `None` for files that belong to none.
+    pub fn name<'p>(&self, path: &'p str) -> Option<Named<'p>> {
+        self.wanted.name(path)
     }
 
+    /// - bytes: the member's bytes, if it is a part of the record.
     pub fn add(
         &mut self,
-        (key, part, extension): (String, RecordPart, String),
+        member: &Named<'_>,
         bytes: Result<Vec<u8>, String>,
     ) -> Result<(), Stopped> {
-        let continues = (self.open.as_ref())
-            .is_some_and(|open| open.record.key == key && !open.extensions.contains(&extension));
-        if !continues {
+        if self.grouping.begins(member) {
             self.flush()?;
         }
-        let open = self.open.get_or_insert_with(|| Open {
-            record: ReadRecord {
-                key,
-                image: None,
-                field: None,
-                next: 0,
-            },
-            extensions: Vec::new(),
+        let Some(part) = member.part else {
+            return Ok(());
+        };
+        let record = self.open.get_or_insert_with(|| ReadRecord {
+            key: member.key.to_string(),
+            image: None,
+            field: None,
+            next: 0,
         });
-        open.extensions.push(extension);
         let slot = match part {
-            RecordPart::Image => &mut open.record.image,
-            RecordPart::Field => &mut open.record.field,
+            RecordPart::Image => &mut record.image,
+            RecordPart::Field => &mut record.field,
         };
         slot.get_or_insert(bytes);
         Ok(())
@@ -91,7 +85,7 @@ impl<'a> Group<'a> {
 
     /// Gives the open record, if there is one.
     pub fn flush(&mut self) -> Result<(), Stopped> {
-        let Some(Open { mut record, .. }) = self.open.take() else {
+        let Some(mut record) = self.open.take() else {
             return Ok(());
         };
         record.next = self.end;

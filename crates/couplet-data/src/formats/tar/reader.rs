@@ -150,13 +150,11 @@ fn read_members(
         let Some(end) = end else {
             return Ok(Ending::Cut(path));
         };
-        let part = if is_file(kind) || kind.is_hard_link() {
-            group.part(&path)
-        } else {
-            None
-        };
+        let named = (is_file(kind) || kind.is_hard_link()).then(|| group.name(&path));
+        let named = named.flatten();
+        let part = named.as_ref().and_then(|named| named.part);
         let most = match part {
-            Some((_, RecordPart::Field, _)) => MAX_TEXT_BYTES,
+            Some(RecordPart::Field) => MAX_TEXT_BYTES,
             _ => MAX_IMAGE_BYTES,
         };
         if is_file(kind) {
@@ -179,14 +177,14 @@ fn read_members(
                 _ => return ending(Ending::Cut(path)),
             }
         };
-        if let Some(part) = part {
-            if !kind.is_hard_link() {
-                group.add(part, bytes)?;
+        if let Some(named) = named {
+            if !kind.is_hard_link() || part.is_none() {
+                group.add(&named, bytes)?;
             } else if let Some(target) = member.link_name_bytes() {
                 let target = String::from_utf8_lossy(&target);
                 // As in an index, a link to nothing is no member.
                 if let Some(bytes) = links.read(&path, &target, most) {
-                    group.add(part, bytes)?;
+                    group.add(&named, bytes)?;
                 }
             }
         }

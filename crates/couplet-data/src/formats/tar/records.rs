@@ -1,6 +1,5 @@
 //! The records of an indexed shard.
 
-use std::collections::HashMap;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -41,18 +40,51 @@ pub(super) struct Wanted<'a> {
     pub field: &'a str,
 }
 
+/// A member that a record may hold.
+pub(super) struct Named<'a> {
+    pub key: &'a str,
+    pub extension: String,
+    /// Which part of the record it is; `None` for other files.
+    pub part: Option<RecordPart>,
+}
+
 impl Wanted<'_> {
-    /// A member's key, which part of the record it is, and its extension; `None` for other files.
-    pub fn part<'a>(&self, path: &'a str) -> Option<(&'a str, RecordPart, String)> {
-        let (key, extension) = split_member(path)?;
-        if is_hidden_path(path) {
-            return None;
-        }
+    /// `None` for hidden files, and for those without an extension.
+    pub fn name<'a>(&self, path: &'a str) -> Option<Named<'a>> {
+        let (key, extension) = split_member(path).filter(|_| !is_hidden_path(path))?;
         let extension = extension.to_ascii_lowercase();
-        if IMAGE_EXTENSIONS.contains(&extension.as_str()) {
-            return Some((key, RecordPart::Image, extension));
+        let part = if IMAGE_EXTENSIONS.contains(&extension.as_str()) {
+            Some(RecordPart::Image)
+        } else {
+            (extension == self.field).then_some(RecordPart::Field)
+        };
+        Some(Named {
+            key,
+            extension,
+            part,
+        })
+    }
+}
+
+/// Decides which members form a record: those that follow each other with the same key, until an
+/// extension occurs again. Source: open_clip's `group_by_keys_nothrow`.
+#[derive(Debug, Default)]
+pub(super) struct Grouping {
+    key: Option<String>,
+    extensions: Vec<String>,
+}
+
+impl Grouping {
+    /// Whether another record begins with a member.
+    pub fn begins(&mut self, member: &Named<'_>) -> bool {
+        let Named { key, extension, .. } = member;
+        let is_next = self.key.as_deref() == Some(key) && !self.extensions.contains(extension);
+        if !is_next {
+            self.key = Some((*key).to_string());
+            self.extensions.clear();
         }
-        (extension == self.field).then_some((key, RecordPart::Field, extension))
+        self.extensions.push(extension.clone());
+        !is_next
     }
 }
 
@@ -68,38 +100,29 @@ impl TarRecords {
         ShardIndex::saved(shard).map(|index| Self::new(index, field))
     }
 
-    /// Members with the same key form one record, wherever they are in the shard; a repeated extension
-    /// begins another record. Source: open_clip's `group_by_keys_nothrow`.
     fn new(index: ShardIndex, field: &str) -> Self {
-        struct Open {
-            at: usize,
-            extensions: Vec<String>,
-        }
-        let wanted = Wanted { field };
+        let (wanted, mut grouping) = (Wanted { field }, Grouping::default());
         let mut records: Vec<TarRecord> = Vec::new();
-        let mut by_key: HashMap<String, Open> = HashMap::new();
+        let mut is_open = false;
         for (path, span) in index.members {
-            let Some((key, part, extension)) = wanted.part(&path) else {
+            let Some(member) = wanted.name(&path) else {
                 continue;
             };
-            let begins = (by_key.get(key)).is_none_or(|open| open.extensions.contains(&extension));
-            if begins {
-                let open = Open {
-                    at: records.len(),
-                    extensions: Vec::new(),
-                };
-                by_key.insert(key.to_string(), open);
+            is_open &= !grouping.begins(&member);
+            let Some(part) = member.part else {
+                continue;
+            };
+            if !is_open {
+                is_open = true;
                 records.push(TarRecord {
-                    key: key.to_string(),
+                    key: member.key.to_string(),
                     image: None,
                     field: None,
                 });
             }
-            let Some(open) = by_key.get_mut(key) else {
+            let Some(record) = records.last_mut() else {
                 continue;
             };
-            open.extensions.push(extension);
-            let record = &mut records[open.at];
             let slot = match part {
                 RecordPart::Image => &mut record.image,
                 RecordPart::Field => &mut record.field,
@@ -167,6 +190,9 @@ mod tests {
             "._2.jpg",
             "__MACOSX/4.jpg",
             ".thumbs/2.jpg",
+            "5.jpg",
+            "6.json",
+            "5.txt",
         ];
         let index = ShardIndex {
             members: members.iter().map(|path| member(path)).collect(),
@@ -178,7 +204,15 @@ mod tests {
                 (one.key, at(one.image), at(one.field))
             })
             .collect();
-        let wanted = [("1", 1, 2), ("2", 7, 4), ("1", 5, 6)];
+        // The members of 2 do not follow each other, and another's member is between those of 5.
+        let wanted = [
+            ("1", 1, 2),
+            ("2", 0, 4),
+            ("1", 5, 6),
+            ("2", 7, 0),
+            ("5", 13, 0),
+            ("5", 0, 15),
+        ];
         assert_eq!(found, wanted.map(|(key, a, b)| (key.to_string(), a, b)));
     }
 }

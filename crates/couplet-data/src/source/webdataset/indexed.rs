@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use rayon::prelude::*;
 
-use super::super::captions::{CaptionRule, no_image};
+use super::super::captions::{CaptionRule, in_shard, no_image};
 use super::super::dataset::MapDataset;
 use crate::decode::IMAGE_EXTENSIONS;
 use crate::formats::files::{MAX_IMAGE_BYTES, MAX_TEXT_BYTES};
@@ -115,9 +115,9 @@ impl MapDataset for TarPairs {
                 });
             }
         };
-        let image = record.image.as_ref().ok_or_else(no_image)?;
-        let caption = record.field.as_ref();
-        let caption = caption.ok_or_else(|| self.captions.no_caption())?;
+        let no_caption = || in_shard(self.captions.no_caption());
+        let image = (record.image.as_ref()).ok_or_else(|| in_shard(no_image()))?;
+        let caption = record.field.as_ref().ok_or_else(no_caption)?;
         let spans = [(caption, MAX_TEXT_BYTES), (image, MAX_IMAGE_BYTES)];
         let [caption, image] = read_spans(&self.shards[*shard], spans)
             .map_err(|error| SampleError::new(SkipCause::Unreadable, error))?;

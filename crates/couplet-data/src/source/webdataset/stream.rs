@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
-use super::super::captions::{CaptionRule, no_image};
+use super::super::captions::{CaptionRule, in_shard, no_image};
 use crate::formats::DataError;
 use crate::formats::storage::Location;
 #[cfg(feature = "object-store")]
@@ -87,9 +87,10 @@ impl TarShards {
     /// - seed: the shard's seed.
     fn sample(&self, record: ReadRecord, seed: u64, epoch: u64) -> Result<Sample, SampleError> {
         let unreadable = |message| SampleError::new(SkipCause::Unreadable, message);
-        let image = record.image.ok_or_else(no_image)?;
+        let no_caption = || in_shard(self.captions.no_caption());
+        let image = record.image.ok_or_else(|| in_shard(no_image()))?;
         let image = image.map_err(unreadable)?;
-        let caption = (record.field).ok_or_else(|| self.captions.no_caption())?;
+        let caption = record.field.ok_or_else(no_caption)?;
         let caption = caption.map_err(unreadable)?;
         let draw = seed ^ name_hash(&record.key);
         Ok(Sample {
