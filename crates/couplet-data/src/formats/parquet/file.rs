@@ -6,18 +6,20 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use arrow_array::{Array, ArrayRef, RecordBatch};
-use arrow_schema::DataType;
+use arrow_schema::{ArrowError, DataType};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
     ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
+use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
 
 use super::values::{image_bytes, is_image_type};
 use crate::formats::error::DataError;
 use crate::formats::files::open_regular;
 use crate::formats::image_files::ImagePaths;
+use crate::panics::catch_unwinding;
 use crate::sample::{SampleError, SkipCause};
 
 /// Bytes of images in a row group above which its rows are not read at random: decoding such a
@@ -108,8 +110,8 @@ impl ParquetFile {
         let options = ArrowReaderOptions::new()
             .with_page_index_policy(PageIndexPolicy::Optional)
             .with_skip_arrow_metadata(true);
-        let metadata =
-            ArrowReaderMetadata::load(&file, options).map_err(DataError::format(path))?;
+        let metadata = guarded(|| ArrowReaderMetadata::load(&file, options));
+        let metadata = metadata.map_err(DataError::format(path))?;
         let fields = metadata.schema().fields();
         let find = |(wanted, key): (&str, &str)| {
             let found = fields.iter().position(|field| field.name() == wanted);
@@ -165,16 +167,15 @@ impl ParquetFile {
     pub fn values(&self) -> Result<Vec<ArrayRef>, DataError> {
         let file = open_regular(&self.path).map_err(DataError::io(&self.path))?;
         let columns = ProjectionMask::roots(self.metadata.parquet_schema(), [self.value_place]);
-        let batches =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
-                .with_projection(columns)
-                .build()
-                .map_err(DataError::format(&self.path))?;
-        let column = |batch: Result<RecordBatch, _>| match batch {
-            Ok(batch) => Ok(batch.column(0).clone()),
-            Err(error) => Err(DataError::format(&self.path)(error)),
+        let read = || {
+            let batches =
+                ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+                    .with_projection(columns)
+                    .build()?;
+            let column = |batch: Result<RecordBatch, ArrowError>| Ok(batch?.column(0).clone());
+            batches.map(column).collect()
         };
-        batches.map(column).collect()
+        guarded(read).map_err(DataError::format(&self.path))
     }
 
     /// Hashes the sizes of all pages, and the beginning of the other column in each row group.
@@ -243,37 +244,66 @@ impl ParquetFile {
     }
 
     /// Reads `rows` rows of a group, after skipping `skip`.
-    pub fn read(
-        &self,
-        group: usize,
-        skip: usize,
-        rows: usize,
-    ) -> Result<ParquetRecordBatchReader, String> {
+    pub fn read(&self, group: usize, skip: usize, rows: usize) -> Result<Batches, String> {
         let selection =
             RowSelection::from(vec![RowSelector::skip(skip), RowSelector::select(rows)]);
         // Opened anew: clones of a file handle share their position.
         let file = open_regular(&self.path).map_err(|error| error.to_string())?;
-        ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
-            .with_projection(self.projection.clone())
-            .with_row_groups(vec![group])
-            .with_row_selection(selection)
-            .with_batch_size(rows.min(ROWS))
-            .build()
-            .map_err(|error| error.to_string())
+        let build = || {
+            ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+                .with_projection(self.projection.clone())
+                .with_row_groups(vec![group])
+                .with_row_selection(selection)
+                .with_batch_size(rows.min(ROWS))
+                .build()
+        };
+        let reader = guarded(build).map_err(|error| error.to_string())?;
+        Ok(Batches(Some(reader)))
     }
 
     /// Reads the two columns of one row.
     pub fn row(&self, index: usize) -> Result<RecordBatch, SampleError> {
-        let unreadable =
-            |error: &dyn std::fmt::Display| SampleError::new(SkipCause::Unreadable, error);
+        let unreadable = |error: String| SampleError::new(SkipCause::Unreadable, error);
         let (group, row) = self.place(index);
-        let mut rows = self
-            .read(group, row, 1)
-            .map_err(|error| unreadable(&error))?;
+        let mut rows = self.read(group, row, 1).map_err(unreadable)?;
         let batch = rows.next();
-        let batch = batch.ok_or_else(|| unreadable(&"the row group has no such row"))?;
-        batch.map_err(|error| unreadable(&error))
+        let batch = batch.ok_or_else(|| unreadable("the row group has no such row".into()))?;
+        batch.map_err(unreadable)
     }
+}
+
+/// Batches of rows.
+pub(crate) struct Batches(Option<ParquetRecordBatchReader>);
+
+impl Iterator for Batches {
+    type Item = Result<RecordBatch, String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // Dropped if it panics.
+        let mut reader = self.0.take()?;
+        let batch = guarded(|| {
+            let batch = reader.next().transpose()?;
+            Ok(batch.map(|batch| (batch, reader)))
+        });
+        match batch {
+            Ok(Some((batch, reader))) => {
+                self.0 = Some(reader);
+                Some(Ok(batch))
+            }
+            Ok(None) => None,
+            Err(error) => Some(Err(error.to_string())),
+        }
+    }
+}
+
+/// Runs the library that reads Parquet, which panics on some damaged files.
+fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+    let damaged = |message| {
+        Err(ParquetError::General(format!(
+            "the file is damaged: {message}"
+        )))
+    };
+    catch_unwinding(read).unwrap_or_else(damaged)
 }
 
 fn cell(batch: &RecordBatch, column: &str, at: usize) -> Result<ArrayRef, SampleError> {
