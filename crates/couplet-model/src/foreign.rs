@@ -4,9 +4,14 @@ use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
+use crate::printable::printable;
+
 /// What another crate panicked with while it read a file.
 #[derive(Debug, thiserror::Error)]
-#[error("its reader stopped at a value that it does not expect: {0}")]
+#[error(
+    "its reader stopped at a value that it does not expect: {}",
+    printable(_0)
+)]
 pub struct ReaderPanic(String);
 
 thread_local! {

@@ -42,6 +42,7 @@ mod parts;
 mod positions;
 mod precision;
 pub mod presets;
+mod printable;
 mod resnet;
 mod source;
 mod spec;

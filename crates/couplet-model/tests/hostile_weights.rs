@@ -95,6 +95,12 @@ fn a_header_that_lies_is_an_error() {
             "{error}"
         );
     }
+    let stray = header
+        .to_string()
+        .replacen("visual.proj", "visual.\\u001b[2Jproj", 1);
+    let error_of_stray = with_header(&stray);
+    assert!(error_of_stray.contains("visual.\\u{1b}[2Jproj: the model has no such"));
+    assert!(!error_of_stray.contains('\u{1b}'));
     for (length, part) in [
         (
             u64::MAX,

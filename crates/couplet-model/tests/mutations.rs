@@ -1,11 +1,11 @@
 //! Damaged and hostile model files: whatever they hold, opening them ends in a model or an error, soon
 //! and in little memory. Every trial is a function of the campaign's seed and its number.
 //!
-//! The long form, with a seed and a number of trials for each kind of file, on as many as one likes:
+//! The long form runs any number of trials of each kind, from any seed:
 //!
 //! ```text
-//! COUPLET_MUTATIONS="7 100000" cargo test --release -p couplet-model --test mutations -- \
-//!     --ignored --nocapture
+//! COUPLET_MUTATIONS="SEED COUNT" cargo test --release -p couplet -p couplet-model \
+//!     --test mutations -- --ignored --nocapture
 //! ```
 
 use std::fs;

@@ -88,7 +88,7 @@ fn a_named_architecture_overrules_an_archive_and_a_config_next_to_it_does_not() 
     fs::rename(&quick, folder.path().join("open_clip_config.json")).unwrap();
     let error = inspect(&path, None).unwrap_err().to_string();
     assert!(
-        error.contains("computes gelu, the architecture's image tower quick-gelu"),
+        error.contains("computes gelu, the architecture has quick-gelu"),
         "{error}"
     );
     let gelu = config(folder.path(), "gelu");

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 pub use crate::foreign::ReaderPanic;
 use crate::manifest::ManifestError;
+use crate::printable::printable;
 
 /// An error of the safetensors crate. Its text quotes its own cause, so there is no `source()`.
 #[derive(Debug, thiserror::Error)]
@@ -13,11 +14,11 @@ pub struct SafetensorsError(pub safetensors::SafeTensorError);
 /// An error in a safetensors file.
 #[derive(Debug, thiserror::Error)]
 pub enum HeaderError {
-    #[error("{0}")]
+    #[error("{}", printable(_0))]
     Content(SafetensorsError),
-    #[error("invalid JSON in header: {0}")]
+    #[error("invalid JSON in header: {}", printable(_0))]
     Json(serde_json::Error),
-    #[error("invalid header: {0}")]
+    #[error("invalid header: {}", printable(_0))]
     Invalid(serde_json::Error),
     #[error("its header has {declared} bytes, and the file {file}")]
     Length { declared: u64, file: u64 },
@@ -31,9 +32,9 @@ pub enum HeaderError {
 /// causes, so the chain ends with them.
 #[derive(Debug, thiserror::Error)]
 pub enum TorchError {
-    #[error("{0}")]
+    #[error("{}", printable(_0))]
     Archive(std::io::Error),
-    #[error("{0}")]
+    #[error("{}", printable(_0))]
     Content(pytorch_reader::PytorchError),
     #[error(transparent)]
     Panic(ReaderPanic),
@@ -49,7 +50,7 @@ pub enum TorchError {
 /// An error in one tensor of a file.
 #[derive(Debug, thiserror::Error)]
 pub enum TensorError {
-    #[error("{0}")]
+    #[error("{}", printable(_0))]
     Content(std::io::Error),
     #[error(transparent)]
     Panic(ReaderPanic),
@@ -76,13 +77,17 @@ pub enum WeightsError {
     Safetensors { path: PathBuf, source: HeaderError },
     #[error("{}: not a readable PyTorch file", path.display())]
     Torch { path: PathBuf, source: TorchError },
-    #[error("{}: tensor {name} cannot be read", path.display())]
+    #[error("{}: tensor {} cannot be read", path.display(), printable(name))]
     Tensor {
         path: PathBuf,
         name: String,
         source: TensorError,
     },
-    #[error("{}: tensor {name} has dtype {dtype}; f32, f16, bf16 and f64 are read", path.display())]
+    #[error(
+        "{}: tensor {} has dtype {dtype}; f32, f16, bf16 and f64 are read",
+        path.display(),
+        printable(name)
+    )]
     Dtype {
         path: PathBuf,
         name: String,
@@ -91,13 +96,19 @@ pub enum WeightsError {
     #[error(
         "{}: more than one model: {}; save the one that you want in a file of its own",
         path.display(),
-        candidates.join(", ")
+        printable(candidates.join(", "))
     )]
     Ambiguous {
         path: PathBuf,
         candidates: Vec<String>,
     },
-    #[error("{}: tensor {name} is there twice, as {first} and as {second}", path.display())]
+    #[error(
+        "{}: tensor {} is there twice, as {} and as {}",
+        path.display(),
+        printable(name),
+        printable(first),
+        printable(second)
+    )]
     Twice {
         path: PathBuf,
         name: String,

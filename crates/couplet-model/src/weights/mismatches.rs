@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::error::WeightsError;
+use crate::printable::printable;
 
 /// So many of each kind are listed.
 const LISTED: usize = 20;
@@ -18,17 +19,20 @@ pub(crate) struct Mismatches {
 impl Mismatches {
     /// A tensor that has another shape.
     pub fn misshapen(&mut self, name: &str, found: &[usize], expected: &[usize]) {
+        let name = printable(name);
         let text = format!("{name}: {found:?} in the file, {expected:?} in the model");
         self.misshapen.push(text);
     }
 
     /// A tensor that the file does not have.
     pub fn missing(&mut self, name: &str) {
+        let name = printable(name);
         self.missing.push(format!("{name}: missing from the file"));
     }
 
     /// A tensor that the model does not have.
     pub fn surplus(&mut self, name: &str) {
+        let name = printable(name);
         let text = format!("{name}: the model has no such tensor");
         self.surplus.push(text);
     }

@@ -19,6 +19,7 @@ use burn::tensor::Tensor;
 use crate::clip::Clip;
 use crate::names::{ParameterMapper, ParameterVisitor, map_parameters, visit_parameters};
 use crate::positions::{resize_context, resize_grid};
+use crate::printable::printable;
 use crate::spec::ModelSpec;
 
 pub use crate::tensors::{HostTensor, NamedTensors};
@@ -135,6 +136,7 @@ pub(crate) fn open(paths: &[PathBuf]) -> Result<StoredModel, WeightsError> {
     })?;
     if let Some(left_out) = place.left_out {
         let file = path.display();
+        let left_out = printable(left_out);
         tracing::warn!("{file}: the averaged weights under {left_out} are not used");
     }
     let named = |(name, in_file): (String, String)| Some((name, all.remove(&in_file)?));

@@ -35,18 +35,19 @@ impl ScriptCode {
         let Some(found) = self.activation() else {
             return Vec::new();
         };
-        let towers = [
-            ("image", spec.image_activation()),
-            ("text", Some(spec.text_activation())),
-        ];
-        let difference = |(tower, wanted): (&str, Option<Activation>)| {
-            let wanted = wanted.filter(|wanted| *wanted != found)?;
+        let differs = |wanted: &Activation| *wanted != found;
+        let image = spec.image_activation().filter(differs);
+        let text = Some(spec.text_activation()).filter(differs);
+        let of = |tower: &str, wanted: Activation| {
             let (found, wanted) = (found.name(), wanted.name());
-            Some(format!(
-                "the archive's code computes {found}, the architecture's {tower} tower {wanted}"
-            ))
+            format!("the archive's code computes {found}, the architecture{tower} has {wanted}")
         };
-        towers.into_iter().filter_map(difference).collect()
+        if let (Some(image), true) = (image, image == text) {
+            return vec![of("", image)];
+        }
+        let image = image.map(|wanted| of("'s image tower", wanted));
+        let text = text.map(|wanted| of("'s text tower", wanted));
+        image.into_iter().chain(text).collect()
     }
 
     /// In words, for errors.
