@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::bail;
 use burn::tensor::Tensor;
 use clap::Args;
-use couplet_data::LastCause;
 use couplet_data::formats::templates::template_problem;
+use couplet_data::{LastCause, printable};
 use couplet_eval::{Classifier, Encoder, NotFinite};
 use couplet_model::l2_normalize;
 use couplet_model::weights::HostTensor;
@@ -80,7 +80,7 @@ pub(crate) fn run(arguments: &ClassifyArguments) -> anyhow::Result<u8> {
             );
         }
         for (image, logits) in usable.iter().zip(logits.chunks_exact(labels.len())) {
-            println!("{image}");
+            println!("{}", printable(image));
             for (label, share) in ranked(&labels, logits).into_iter().take(arguments.top) {
                 println!("  {:6.2} %  {label}", 100.0 * share);
             }

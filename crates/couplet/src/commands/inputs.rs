@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use couplet_data::formats::list_images;
+use couplet_data::printable_text;
 
 use crate::exit_code;
 
@@ -76,7 +77,7 @@ pub(crate) fn image_files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
 
 /// Prints an input that is left out of the output.
 pub(crate) fn print_left_out(error: &impl std::fmt::Display) {
-    eprintln!("left out: {error}");
+    eprintln!("left out: {}", printable_text(&error.to_string()));
 }
 
 /// The exit code of a command that has left out some of its inputs; if any, they are counted.

@@ -230,3 +230,21 @@ fn weights_that_are_not_numbers_are_an_error_that_names_images_and_texts() {
     assert!(printed.contains("logit_scale"), "{printed}");
     assert!(!workspace.path("o.npy").exists());
 }
+
+#[cfg(unix)]
+#[test]
+fn names_that_a_terminal_would_obey_are_escaped() {
+    let workspace = scene("ViT-Ti-8-32");
+    write_set(&workspace);
+    let name = workspace.path("set").join("dark/\u{1b}[31m.jpg");
+    fs::write(name, b"no image").unwrap();
+    for arguments in [
+        "embed --model model --images set --out o.npy",
+        "classify --model model --labels a,b set",
+        "eval zero-shot --model model --dataset set",
+    ] {
+        let printed = fail(couplet(&workspace, arguments), 1);
+        assert!(printed.contains("\\u{1b}[31m.jpg"), "{printed}");
+        assert!(!printed.contains('\u{1b}'), "{printed}");
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use anyhow::bail;
-use couplet_data::DEFAULT_MAX_IMAGE_PIXELS;
+use couplet_data::{DEFAULT_MAX_IMAGE_PIXELS, printable, printable_path};
 use couplet_eval::{Dataset, DatasetConfig, Encoder, EvalOptions, FeatureCache, Report};
 use serde_json::Value;
 
@@ -38,11 +38,12 @@ pub(super) fn open_datasets(paths: &[PathBuf], encoder: &Encoder) -> anyhow::Res
 /// Prints which weights are evaluated, and where the datasets are.
 pub(super) fn print_subjects(encoder: &Encoder, datasets: &[Dataset]) {
     if let Some(weights) = encoder.weights() {
-        eprintln!("evaluating {}", weights.display());
+        eprintln!("evaluating {}", printable_path(weights));
     }
     for dataset in datasets {
         let (images, path) = (dataset.images.len(), place(dataset));
-        eprintln!("{}: {images} images of {path}", dataset.name);
+        let name = printable(&dataset.name);
+        eprintln!("{name}: {images} images of {}", printable(&path));
     }
 }
 
