@@ -89,6 +89,7 @@ impl RunFolder {
         let mut folder = Self::lock(path)?;
         folder.check_no_foreign_run()?;
         let left = remove_run(path)?;
+        folder.run = new_id();
         if !left.is_empty() {
             let left = names_of(&left).join(", ");
             let note = format!("{left}: kept, with files that no run has written");
@@ -100,7 +101,7 @@ impl RunFolder {
 
     /// Opens the folder of a run to resume from its latest checkpoint, or the newest one that is
     /// whole. An empty folder, and one of a run that ended before its first checkpoint, starts a new
-    /// run. Nothing is deleted.
+    /// run. Files that the run has not written stay as they are.
     ///
     /// # Errors
     /// If the config has a change that would make the resumed run a different one, every checkpoint
