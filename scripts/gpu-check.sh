@@ -78,7 +78,7 @@ verdict=$(awk -v gap="$gap" -v most="$tolerance" -v n="$count" 'BEGIN { print (n
 for case in $models; do
     model=${case%:*} batch=${case#*:}
     "$binary" bench step --model "$model" --batch "$batch" --precision "$precision" \
-        --device "$device" --json >"$work/bench.json" 2>"$work/bench.log" &
+        --device "$device" --warm-up 3 --steps 10 --json >"$work/bench.json" 2>"$work/bench.log" &
     bench=$!
     most=0
     while kill -0 "$bench" 2>/dev/null; do

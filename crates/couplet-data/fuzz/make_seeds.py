@@ -3,6 +3,7 @@
     python make_seeds.py FOLDER      writes FOLDER/{tar,image,csv}/   (needs pillow)
 """
 import io
+import json
 import pathlib
 import sys
 import tarfile
@@ -43,6 +44,8 @@ def shard(kind, members):
 def main(folder):
     folder = pathlib.Path(folder)
     files = {"image": [data for _, data in image_files()], "tar": [], "csv": []}
+    fixture = json.loads((pathlib.Path(__file__).parent / "../tests/fixtures/tokenizers.json").read_text())
+    files["tokenizer"] = [json.dumps(one).encode() for one in fixture["tokenizers"].values()]
     jpeg = files["image"][0]
     members = [("a/1.jpg", jpeg), ("a/1.txt", b"a cat"), ("2.jpg", jpeg), ("2.json", b'{"caption": "x"}'), ("3.txt", b"x")]
     long = [("d" * 120 + ".jpg", jpeg), ("d" * 120 + ".txt", b"long")]

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use image::{ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
+use crate::panics::catch_panic;
 use crate::sample::{ImageData, SampleError, SkipCause};
 
 /// File extensions of images. The format of a file is detected from its bytes.
@@ -85,7 +86,16 @@ enum Jpegs<'a> {
     Reduced(&'a mut dyn FnMut([u32; 2]) -> u32),
 }
 
+/// Decodes an image; decoders of other crates panic on some damaged files.
 fn decode_bytes(bytes: &[u8], max_pixels: u64, jpegs: Jpegs<'_>) -> Result<RgbImage, SampleError> {
+    catch_panic(|| decode_unguarded(bytes, max_pixels, jpegs))
+}
+
+fn decode_unguarded(
+    bytes: &[u8],
+    max_pixels: u64,
+    jpegs: Jpegs<'_>,
+) -> Result<RgbImage, SampleError> {
     let corrupt = |error: &dyn std::fmt::Display| SampleError::new(SkipCause::CorruptImage, error);
     if bytes.is_empty() {
         return Err(SampleError::new(

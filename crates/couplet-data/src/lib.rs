@@ -11,9 +11,12 @@ mod error;
 mod fingerprint;
 pub mod formats;
 pub mod labelled;
+mod listing;
 pub mod loader;
 pub mod order;
 mod pack;
+mod panics;
+mod quiet;
 mod read_ahead;
 mod resample;
 mod sample;
@@ -27,12 +30,16 @@ mod transform;
 
 pub use augment::{Augment, ColorJitter, RandomErasing, RandomResizedCrop};
 pub use decode::{DEFAULT_MAX_IMAGE_PIXELS, IMAGE_EXTENSIONS, decode, decode_exact, is_image_name};
-pub use error::{LastCause, with_causes};
+pub use error::{LastCause, printable, printable_path, printable_text, with_causes};
 pub use fingerprint::Fingerprint;
+pub use listing::{DataListing, ListedFile, ListingChange};
 pub use pack::{PackError, PackFormat, PackOptions, Packed, pack};
 pub use resample::Interpolation;
 pub use sample::{ImageData, Sample, SampleError, SkipCause, Skipped};
 pub use stages::{Stage, StageTimes};
 pub use survey::DatasetStats;
-pub use tokenizer::{Clean, Tokenizer, TokenizerError, TrainOptions, train as train_tokenizer};
-pub use transform::{ResizeMode, Transform, TransformError};
+pub use tokenizer::{
+    Clean, EncodeError, FileOptions, Tokenizer, TokenizerError, TrainOptions,
+    train as train_tokenizer,
+};
+pub use transform::{CropRounding, ResizeMode, Transform, TransformError};

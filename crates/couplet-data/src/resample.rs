@@ -1,15 +1,21 @@
 //! Antialiased resizing, bit for bit as PIL's. Source: Pillow 13 `Resample.c`, 8 bits per channel,
 //! rounded to 8 bits between the horizontal and the vertical pass.
 
+use std::f64::consts::PI;
+
 use image::RgbImage;
 
-/// The interpolation filter of an antialiased resize.
+/// The filter of a resize: PIL's. All but `Nearest` are antialiased.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Interpolation {
     /// With a = -0.5, as in PIL.
     #[default]
     Bicubic,
     Bilinear,
+    Nearest,
+    Box,
+    Hamming,
+    Lanczos,
 }
 
 /// Fractional bits of a coefficient: 32 bits less 8 for the pixel and 2 of headroom.
@@ -46,6 +52,9 @@ pub(crate) fn resize(
     filter: Interpolation,
     out: &mut [u8],
 ) {
+    if filter == Interpolation::Nearest {
+        return pick_nearest(image, [width, height], window, out);
+    }
     let columns = taps(image.width(), width, window.left, window.width, filter);
     let rows = taps(image.height(), height, window.top, window.height, filter);
     let in_len = image.width() as usize * CHANNELS;
@@ -72,6 +81,46 @@ pub(crate) fn resize(
         let lines = narrowed[(taps.first - first) * out_len..].chunks_exact(out_len);
         resize_columns(lines, &taps.weights, &mut sums, target);
     }
+}
+
+/// Copies the nearest pixel. Source: Pillow 13 `ImagingScaleAffine`.
+fn pick_nearest(image: &RgbImage, [width, height]: [u32; 2], window: Window, out: &mut [u8]) {
+    let columns = nearest(image.width(), width, window.left, window.width);
+    let rows = nearest(image.height(), height, window.top, window.height);
+    let in_len = image.width() as usize * CHANNELS;
+    let out_len = window.width as usize * CHANNELS;
+    out.fill(0);
+    for (row, target) in rows.iter().zip(out.chunks_exact_mut(out_len)) {
+        let Some(row) = row else { continue };
+        let line = &image.as_raw()[row * in_len..][..in_len];
+        for (column, pixel) in columns.iter().zip(target.chunks_exact_mut(CHANNELS)) {
+            if let Some(column) = column {
+                pixel.copy_from_slice(&line[column * CHANNELS..][..CHANNELS]);
+            }
+        }
+    }
+}
+
+/// The input pixel of each of `count` output pixels from `start` on; none beyond the image, which
+/// Pillow leaves black.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "as Pillow: positions are positive, and compared with the image's size"
+)]
+fn nearest(input: u32, output: u32, start: u32, count: u32) -> Vec<Option<usize>> {
+    let scale = f64::from(input) / f64::from(output);
+    // Pillow adds up the steps, whose rounding decides between two pixels at equal distance.
+    let mut at = scale * 0.5;
+    let mut pixels = Vec::with_capacity(count as usize);
+    for column in 0..start + count {
+        if column >= start {
+            let pixel = at as usize;
+            pixels.push((pixel < input as usize).then_some(pixel));
+        }
+        at += scale;
+    }
+    pixels
 }
 
 /// Whether Pillow resizes vertically first: where the height shrinks by more than twice as many
@@ -130,21 +179,47 @@ impl Interpolation {
     /// The filter's radius in pixels, without downscaling.
     fn support(self) -> f64 {
         match self {
+            Self::Nearest | Self::Box => 0.5,
+            Self::Bilinear | Self::Hamming => 1.0,
             Self::Bicubic => 2.0,
-            Self::Bilinear => 1.0,
+            Self::Lanczos => 3.0,
         }
     }
 
     fn weight(self, x: f64) -> f64 {
-        const A: f64 = -0.5;
-        let x = x.abs();
+        let distance = x.abs();
         match self {
-            Self::Bicubic if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
-            Self::Bicubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
-            Self::Bilinear if x < 1.0 => 1.0 - x,
-            _ => 0.0,
+            // Half open, so that a pixel on the edge counts once.
+            Self::Nearest | Self::Box => f64::from(u8::from(x > -0.5 && x <= 0.5)),
+            Self::Bilinear => (1.0 - distance).max(0.0),
+            Self::Hamming if distance < 1.0 => {
+                let angle = distance * PI;
+                sinc(distance) * (0.54 + 0.46 * angle.cos())
+            }
+            Self::Bicubic => cubic(distance),
+            Self::Lanczos if (-3.0..3.0).contains(&x) => sinc(x) * sinc(x / 3.0),
+            Self::Hamming | Self::Lanczos => 0.0,
         }
     }
+}
+
+fn cubic(x: f64) -> f64 {
+    const A: f64 = -0.5;
+    if x < 1.0 {
+        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * A
+    } else {
+        0.0
+    }
+}
+
+fn sinc(x: f64) -> f64 {
+    if x == 0.0 {
+        return 1.0;
+    }
+    let x = x * PI;
+    x.sin() / x
 }
 
 /// One half, so that dropping the fractional bits rounds.

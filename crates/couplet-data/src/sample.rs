@@ -5,6 +5,9 @@ use std::fmt;
 use image::RgbImage;
 use serde::Serialize;
 
+use crate::error::{printable, printable_text, with_causes};
+use crate::tokenizer::EncodeError;
+
 /// One image-text pair of a dataset.
 #[derive(Debug, Clone)]
 pub struct Sample {
@@ -45,7 +48,8 @@ impl fmt::Display for Skipped {
             detail,
             ..
         } = self;
-        write!(f, "{shard}: {key}: {cause}: {detail}")
+        let [shard, key] = [shard, key].map(|name| printable(name));
+        write!(f, "{shard}: {key}: {cause}: {}", printable_text(detail))
     }
 }
 
@@ -62,7 +66,8 @@ pub enum SkipCause {
     MissingImage,
     MissingCaption,
     EmptyCaption,
-    /// The caption is not UTF-8, or its JSON or CSV record does not parse.
+    /// The caption is not UTF-8, its JSON or CSV record does not parse, or the tokenizer has no ids
+    /// for it.
     InvalidCaption,
 }
 
@@ -91,11 +96,17 @@ pub struct SampleError {
 
 impl fmt::Display for SampleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.cause, self.detail)
+        write!(f, "{}: {}", self.cause, printable_text(&self.detail))
     }
 }
 
 impl std::error::Error for SampleError {}
+
+impl From<EncodeError> for SampleError {
+    fn from(error: EncodeError) -> Self {
+        Self::new(SkipCause::InvalidCaption, with_causes(&error))
+    }
+}
 
 impl SampleError {
     pub fn new(cause: SkipCause, detail: impl fmt::Display) -> Self {

@@ -107,7 +107,7 @@ fn measure(read: Read<'_>, tokens: &TokenOptions, max_pixels: u64) -> Result<See
     Ok(Seen {
         size: [image.width(), image.height()],
         bytes,
-        tokens: tokens.tokenizer.encode(&caption, usize::MAX).len(),
+        tokens: tokens.tokenizer.encode(&caption, usize::MAX)?.len(),
         caption_hash: hash(&caption),
         image_hash,
     })
@@ -160,6 +160,10 @@ mod tests {
 
         fn locate(&self, index: usize, _epoch: u64) -> (String, String) {
             ("three".into(), index.to_string())
+        }
+
+        fn listing(&self) -> Vec<crate::ListedFile> {
+            Vec::new()
         }
     }
 

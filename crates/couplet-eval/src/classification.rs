@@ -1,7 +1,6 @@
 //! Classification by a trained head, and the parts it shares with zero-shot classification.
 
 use burn::tensor::{Device, Tensor};
-use couplet_data::Skipped;
 use couplet_model::{ClassifierHead, l2_normalize};
 
 use crate::confusion::ConfusionMatrix;
@@ -21,15 +20,13 @@ pub struct Classification {
     pub report: Report,
     /// Images by class and predicted class; `None` for multi-label datasets.
     pub confusion: Option<ConfusionMatrix>,
-    /// Images that could not be read.
-    pub skipped: Vec<Skipped>,
 }
 
 /// Classifies every image of `dataset` with a head that was trained on its classes.
 /// - progress: called with the number of images that are done.
 ///
 /// # Errors
-/// If the dataset has captions or another number of classes, or no image can be read.
+/// If the dataset has captions or another number of classes, or images cannot be used.
 ///
 /// # Panics
 /// If the device fails.
@@ -51,12 +48,12 @@ pub fn classification(
         |features| head.forward(features),
         &features,
         &encoder.model().device(),
-    );
+        dataset,
+    )?;
     Ok(classified(
         Protocol::Classification,
         &scores,
         class_names,
-        &features,
         dataset,
     ))
 }
@@ -66,31 +63,33 @@ pub(crate) fn classified(
     protocol: Protocol,
     scores: &[f32],
     class_names: &[String],
-    features: &Features,
     dataset: &Dataset,
 ) -> Classification {
-    let (metrics, confusion) = score(scores, class_names, &features.indices, dataset);
+    let (metrics, confusion) = score(scores, class_names, dataset);
     Classification {
         report: Report {
             dataset: dataset.name.clone(),
             protocol,
             metrics,
-            images: features.len(),
+            images: dataset.images.len(),
             targets: class_names.len(),
-            skipped: features.skipped.len(),
+            skipped: 0,
         },
         confusion,
-        skipped: features.skipped.clone(),
     }
 }
 
 /// Scores the features of all images: `[images][classes]`, row-major.
 /// - classifier: maps image features `[batch, embed_dim]`, L2-normalized, to scores `[batch, classes]`.
+///
+/// # Errors
+/// If a score is not finite: the features are, but the classifier's weights are not.
 pub(crate) fn score_all(
     classifier: impl Fn(Tensor<2>) -> Tensor<2>,
     features: &Features,
     device: &Device,
-) -> Vec<f32> {
+    dataset: &Dataset,
+) -> Result<Vec<f32>, EvalError> {
     let all = l2_normalize(features.tensor(device));
     let mut scores = Vec::new();
     for start in (0..features.len()).step_by(SCORED) {
@@ -98,5 +97,9 @@ pub(crate) fn score_all(
         let some = classifier(all.clone().narrow(0, start, end - start)).into_data();
         scores.extend(some.try_to_vec::<f32>().expect("scores are f32"));
     }
-    scores
+    if scores.iter().all(|score| score.is_finite()) {
+        return Ok(scores);
+    }
+    let message = "the scores of classes are NaN or infinite; check the weights of the classifier";
+    Err(EvalError::Features(format!("{}: {message}", dataset.name)))
 }

@@ -5,13 +5,22 @@
 use burn::tensor::{Tensor, TensorData};
 use couplet_data::formats::templates::fill_template;
 use couplet_model::l2_normalize;
-use couplet_model::weights::HostTensor;
 
-use crate::encoder::{Encoder, MissingTokenizer};
-use crate::features::FeatureCache;
+use crate::encoder::{Encoder, TextError};
+use crate::feature_cache::FeatureCache;
+use crate::feature_error::NotFinite;
 
 /// The name of a classifier's tensor in a cache file.
 const CLASSIFIER: &str = "classifier";
+
+/// Why a classifier could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum ClassifierError {
+    #[error(transparent)]
+    Text(#[from] TextError),
+    #[error(transparent)]
+    NotFinite(#[from] NotFinite),
+}
 
 /// One text feature per class: the mean of its prompts' features, L2-normalized.
 #[derive(Debug, Clone)]
@@ -24,7 +33,7 @@ impl Classifier {
     /// Encodes every class name in every template.
     ///
     /// # Errors
-    /// If the model's tokenizer is not on disk.
+    /// If the model's tokenizer is not on disk, or features are not finite.
     ///
     /// # Panics
     /// If there are no classes or no templates.
@@ -32,9 +41,9 @@ impl Classifier {
         encoder: &Encoder,
         class_names: &[String],
         templates: &[String],
-    ) -> Result<Self, MissingTokenizer> {
+    ) -> Result<Self, ClassifierError> {
         let texts: Vec<String> = texts_of(class_names, templates).collect();
-        let features = encoder.encode_texts(&texts)?;
+        let features = encode_texts(encoder, &texts)?;
         let embed_dim = features.dims()[1];
         let mean = features
             .reshape([class_names.len(), templates.len(), embed_dim])
@@ -51,25 +60,30 @@ impl Classifier {
         class_names: &[String],
         templates: &[String],
         cache: Option<&FeatureCache>,
-    ) -> Result<Self, MissingTokenizer> {
+    ) -> Result<Self, ClassifierError> {
         let Some(cache) = cache else {
             return Self::new(encoder, class_names, templates);
         };
-        let tokens = encoder.tokens()?;
+        let tokens = encoder.tokens().map_err(TextError::from)?;
         // The key depends on the tokenizer through the texts' ids.
-        let ids: Vec<Vec<u32>> = texts_of(class_names, templates)
-            .map(|text| tokens.encode(&text))
-            .collect();
+        let ids = texts_of(class_names, templates)
+            .map(|text| {
+                let ids = tokens.encode(&text);
+                ids.map_err(|error| TextError::not_encoded(&text, error))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
         let key = cache.text_key(encoder, class_names.len(), &ids);
         let embed_dim = encoder.spec().embed_dim;
-        if let Some((values, rows)) = cache.read(key, CLASSIFIER, embed_dim) {
-            let data = TensorData::new(values, [rows, embed_dim]);
+        let shape = [class_names.len(), embed_dim];
+        if let Some(values) = cache.read(key, CLASSIFIER, shape) {
+            let data = TensorData::new(values, shape);
             let weights = Tensor::from_data(data, &encoder.model().device());
             return Ok(Self { weights });
         }
         let classifier = Self::new(encoder, class_names, templates)?;
-        let weights = HostTensor::from_tensor(classifier.weights.clone());
-        cache.write(key, CLASSIFIER, weights);
+        let weights = classifier.weights.clone().into_data();
+        let weights: Vec<f32> = weights.try_to_vec().expect("classifiers are f32");
+        cache.write(key, CLASSIFIER, shape, &weights);
         Ok(classifier)
     }
 
@@ -83,6 +97,20 @@ impl Classifier {
     pub fn into_weights(self) -> Tensor<2> {
         self.weights
     }
+}
+
+/// Encodes texts.
+/// - returns finite text features `[texts, embed_dim]`, L2-normalized.
+pub(crate) fn encode_texts<T: AsRef<str> + Sync>(
+    encoder: &Encoder,
+    texts: &[T],
+) -> Result<Tensor<2>, ClassifierError> {
+    let features = encoder.encode_texts_raw(texts)?;
+    let values = features.clone().into_data();
+    let values: Vec<f32> = values.try_to_vec().expect("features are f32");
+    let name = |row: usize| format!("`{}`", texts[row].as_ref());
+    NotFinite::check("texts", &values, features.dims()[1], name)?;
+    Ok(l2_normalize(features))
 }
 
 /// Every class name in every template, class by class.

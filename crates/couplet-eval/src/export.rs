@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use couplet_data::{Tokenizer, TokenizerError};
-use couplet_model::open_clip::ForeignTokenizer;
+use couplet_data::loader::TokenOptions;
+use couplet_data::{Clean, Tokenizer, TokenizerError};
+use couplet_model::hugging_face::TokenIds;
+use couplet_model::open_clip::TokenizerCfg;
 use couplet_model::{FolderError, TOKENIZER_FILE, hugging_face, open_clip};
 
 use crate::encoder::{Encoder, HEAD_FILE};
@@ -48,13 +50,20 @@ impl Encoder {
             path: folder.to_path_buf(),
             source,
         };
-        if let Some(obstacle) =
-            open_clip::obstacle(self.spec()).filter(|_| format == Format::OpenClip)
+        if let Some(obstacle) = open_clip::obstacle(self.spec(), self.preprocess())
+            .filter(|_| format == Format::OpenClip)
         {
             return Err(ExportError::NotOpenClip(obstacle));
         }
         if format == Format::HuggingFace {
             hugging_face::check_writable(self.spec(), self.preprocess())?;
+            let foreign = self
+                .tokens()
+                .ok()
+                .and_then(|tokens| foreign(&tokens.tokenizer));
+            if let Some(reason) = foreign {
+                return Err(hugging_face::foreign_tokenizer(reason).into());
+            }
         }
         fs::create_dir_all(folder).map_err(io)?;
         if let Some(file) = fs::read_dir(folder).map_err(io)?.next() {
@@ -68,10 +77,13 @@ impl Encoder {
         let own_tokenizer = tokens.filter(|tokens| tokens.tokenizer.file().is_some());
         match format {
             Format::OpenClip => {
-                let foreign = tokens.and_then(|tokens| foreign_tokenizer(&tokens.tokenizer));
-                open_clip::save(folder, model, spec, preprocess, foreign.as_ref())?;
+                let cfg = tokens.map(|tokens| tokenizer_cfg(&tokens.tokenizer));
+                open_clip::save(folder, model, spec, preprocess, &cfg.unwrap_or_default())?;
             }
-            Format::HuggingFace => hugging_face::save(folder, model, spec, preprocess)?,
+            Format::HuggingFace => {
+                let ids = tokens.map(token_ids).unwrap_or_default();
+                hugging_face::save(folder, model, spec, preprocess, ids)?;
+            }
         }
         if let Some(head) = self.head() {
             let saved = (head.classifier).save(&folder.join(HEAD_FILE), &head.class_names);
@@ -91,11 +103,45 @@ impl Encoder {
     }
 }
 
-/// The entry in a model's config for a tokenizer other than CLIP's.
-pub fn foreign_tokenizer(tokenizer: &Tokenizer) -> Option<ForeignTokenizer> {
-    tokenizer.file().map(|_| ForeignTokenizer {
+/// What transformers' tokenizer would do otherwise to every text.
+fn foreign(tokenizer: &Tokenizer) -> Option<String> {
+    let clean = tokenizer.clean();
+    let is_plain = match tokenizer.file() {
+        None => clean == Clean::Lower,
+        Some(_) => matches!(clean, Clean::None | Clean::Whitespace),
+    };
+    if !is_plain {
+        let name = clean.name().unwrap_or("none");
+        return Some(format!(
+            "transformers does not clean texts: clean = \"{name}\""
+        ));
+    }
+    (tokenizer.strips_sep_token()).then(|| "transformers keeps separators: strip_sep_token".into())
+}
+
+fn token_ids(tokens: &TokenOptions) -> TokenIds {
+    let tokenizer = &tokens.tokenizer;
+    let (start, end) = tokenizer.start_and_end();
+    TokenIds {
+        start,
+        highest_end: end.filter(|id| *id as usize + 1 == tokenizer.vocab_size()),
+        pad: Some(match tokenizer.file() {
+            // transformers pads CLIP's texts with the end token.
+            None => end.unwrap_or(tokens.pad_id),
+            Some(_) => tokens.pad_id,
+        }),
+    }
+}
+
+/// The entries in a model's config for its tokenizer.
+pub fn tokenizer_cfg(tokenizer: &Tokenizer) -> TokenizerCfg {
+    let is_default = tokenizer.file().is_none() && tokenizer.clean() == Clean::Lower;
+    TokenizerCfg {
         // open_clip requires a name, and then reads the file next to the config.
-        name: TOKENIZER_FILE.into(),
-        clean: tokenizer.clean().name().map(str::to_string),
-    })
+        hugging_face: tokenizer.file().map(|_| TOKENIZER_FILE.into()),
+        clean: (tokenizer.clean().name())
+            .filter(|_| !is_default)
+            .map(str::to_string),
+        strip_sep_token: tokenizer.strips_sep_token(),
+    }
 }

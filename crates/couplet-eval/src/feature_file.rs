@@ -1,6 +1,7 @@
 //! Features in safetensors files, as written by `couplet embed` or by other tools.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use couplet_model::weights::{HostTensor, SafetensorsError};
@@ -28,12 +29,12 @@ pub struct FeatureFile {
 /// Why a feature file could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FeatureFileError {
-    #[error("{}: cannot be read", path.display())]
+    #[error("{}: cannot be read; check the path", path.display())]
     Io {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("{}: not a readable safetensors file", path.display())]
+    #[error("{}: not a readable safetensors file, as `couplet embed` writes them", path.display())]
     Format {
         path: PathBuf,
         source: SafetensorsError,
@@ -49,7 +50,7 @@ impl FeatureFile {
     /// # Errors
     /// If the file cannot be read, or a tensor has another type or shape.
     pub fn read(path: &Path) -> Result<Self, FeatureFileError> {
-        let bytes = fs::read(path).map_err(|source| FeatureFileError::Io {
+        let bytes = read_regular(path).map_err(|source| FeatureFileError::Io {
             path: path.to_path_buf(),
             source,
         })?;
@@ -70,11 +71,23 @@ impl FeatureFile {
     }
 }
 
+/// The bytes of a regular file: a pipe or a device may have no end.
+fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    if fs::metadata(path)?.is_file() {
+        fs::read(path)
+    } else {
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ))
+    }
+}
+
 fn matrix(file: &SafeTensors, name: &str) -> Result<Option<HostTensor>, String> {
     let Ok(tensor) = file.tensor(name) else {
         return Ok(None);
     };
-    if tensor.dtype() != Dtype::F32 || tensor.shape().len() != 2 {
+    if tensor.dtype() != Dtype::F32 || !matches!(tensor.shape(), [_, 1..=usize::MAX]) {
         let (dtype, shape) = (tensor.dtype(), tensor.shape());
         return Err(format!(
             "{name} is {dtype:?} {shape:?}; expected F32 [rows, embed_dim]"
@@ -85,7 +98,10 @@ fn matrix(file: &SafeTensors, name: &str) -> Result<Option<HostTensor>, String> 
     let values: Vec<f32> = values.collect();
     if let Some(at) = values.iter().position(|value| !value.is_finite()) {
         let row = at / tensor.shape()[1];
-        return Err(format!("{name} has a NaN or infinite value in row {row}"));
+        return Err(format!(
+            "{name} has a NaN or infinite value in row {row}; check the weights and the precision of the \
+             model that computed it"
+        ));
     }
     Ok(Some(HostTensor {
         shape: tensor.shape().to_vec(),
@@ -158,5 +174,44 @@ mod tests {
                 .to_string()
                 .contains("below 0")
         );
+    }
+    #[test]
+    fn hostile_headers_are_errors() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.safetensors");
+        let of_header = |header: &str, data: &[u8]| {
+            let length = (header.len() as u64).to_le_bytes();
+            [&length[..], header.as_bytes(), data].concat()
+        };
+        let of = |dtype: &str, shape: &str, end: u64, data: &[u8]| {
+            let tensor = format!(
+                "{{\"image_features\":{{\"dtype\":\"{dtype}\",\"shape\":{shape},\"data_offsets\":[0,{end}]}}}}"
+            );
+            of_header(&tensor, data)
+        };
+        let sound = of("F32", "[1,2]", 8, &[0; 8]);
+        fs::write(&path, &sound).unwrap();
+        assert!(FeatureFile::read(&path).is_ok());
+        let hostile = [
+            Vec::new(),
+            vec![0xff; 64],
+            sound[..sound.len() - 1].to_vec(),
+            of("F32", "[4611686018427387904,4]", 8, &[0; 8]),
+            of("F32", "[1000000000,1000]", 4_000_000_000_000, &[0; 8]),
+            of("F32", "[1,2]", u64::MAX, &[0; 8]),
+            of("F64", "[1,1]", 8, &[0; 8]),
+            of("F32", "[2]", 8, &[0; 8]),
+            of("F32", "[5,0]", 0, &[]),
+            of("F32", "[-1,2]", 8, &[0; 8]),
+            of_header("{}}", &[]),
+        ];
+        for bytes in hostile {
+            fs::write(&path, &bytes).unwrap();
+            let error = FeatureFile::read(&path).unwrap_err().to_string();
+            assert!(error.contains("f.safetensors: "), "{error}");
+        }
+        assert!(FeatureFile::read(folder.path()).is_err());
+        #[cfg(unix)]
+        assert!(FeatureFile::read(Path::new("/dev/zero")).is_err());
     }
 }

@@ -7,6 +7,8 @@ mod confusion;
 mod dataset;
 mod encoder;
 mod export;
+mod feature_cache;
+mod feature_error;
 mod feature_file;
 mod features;
 mod knn;
@@ -17,23 +19,26 @@ mod protocol;
 mod report;
 mod retrieval;
 mod scoring;
+mod unit_rows;
 mod zero_shot;
 
 pub use classification::{Classification, classification};
-pub use classifier::Classifier;
+pub use classifier::{Classifier, ClassifierError};
 pub use confusion::{ClassResult, ConfusionMatrix};
 pub use dataset::{Dataset, DatasetConfig, DatasetError, ListOrFile, Task};
 pub use encoder::{
     CHECKPOINTS_FOLDER, EMA_HEAD_FILE, EMA_WEIGHTS_FILE, EVAL_WEIGHTS_FILE, Encoder, HEAD_FILE,
     Head, ImageError, MissingTokenizer, OpenError, OpenOptions, Pointer, TRAINER_STATE_FILE,
-    checkpoint_name, checkpoint_step, checkpoints_of, eval_transform, find_model, is_checkpoint,
-    open_tokenizer, read_pointer, token_options,
+    TextError, checkpoint_name, checkpoint_step, checkpoints_of, eval_transform, find_model,
+    is_checkpoint, open_tokenizer, read_pointer, token_options, token_warnings,
 };
-pub use export::{ExportError, Format, foreign_tokenizer};
+pub use export::{ExportError, Format, tokenizer_cfg};
+pub use feature_cache::FeatureCache;
+pub use feature_error::{FeatureError, NotFinite};
 pub use feature_file::{FeatureFile, FeatureFileError};
-pub use features::{FeatureCache, Features};
+pub use features::Features;
 pub use knn::nearest_neighbours;
-pub use linear_probe::{LabelledFeatures, LinearProbe, SolverOptions};
+pub use linear_probe::{Ending, LabelledFeatures, LinearProbe, SolverOptions};
 pub use metric::{Better, Metric, MetricInfo, Metrics, Unit};
 pub use probe::{Probe, ProbeData, ProbeSettings, knn, linear_probe};
 pub use protocol::{EvalError, EvalOptions};

@@ -1,9 +1,7 @@
 //! Probes: classifiers that are fitted to a dataset's training images and evaluated on its test images.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use couplet_data::Skipped;
 use couplet_data::labelled::{LabelledDataset, Targets};
-use couplet_model::l2_normalize;
 
 use crate::confusion::ConfusionMatrix;
 use crate::dataset::Dataset;
@@ -11,11 +9,12 @@ use crate::encoder::Encoder;
 use crate::feature_file::FeatureFile;
 use crate::features::Features;
 use crate::knn::nearest_neighbours;
-use crate::linear_probe::{LabelledFeatures, LinearProbe, SolverOptions};
+use crate::linear_probe::{LabelledFeatures, LinearProbe, SolverOptions, VALIDATED};
 use crate::metric::{C, MEAN_PER_CLASS, Metrics, TOP1};
 use crate::protocol::{EvalError, EvalOptions};
 use crate::report::{Protocol, Report};
 use crate::scoring::score_classes;
+use crate::unit_rows::unit_rows;
 
 /// Features of training and test images with their classes.
 #[derive(Debug)]
@@ -24,8 +23,6 @@ pub struct ProbeData {
     pub class_names: Vec<String>,
     pub train: LabelledFeatures,
     pub test: LabelledFeatures,
-    /// Images that could not be read.
-    pub skipped: Vec<Skipped>,
 }
 
 /// How a linear probe is fitted.
@@ -50,8 +47,7 @@ impl ProbeData {
     ///   total.
     ///
     /// # Errors
-    /// If the dataset does not have one class per image, has no training images, or no image of a
-    /// split can be read.
+    /// If the dataset does not have one class per image or no training images, or images cannot be used.
     ///
     /// # Panics
     /// If the device fails.
@@ -65,7 +61,6 @@ impl ProbeData {
         let class_names = class_names.to_vec();
         let train_images = dataset.train_images()?;
         let device = encoder.model().device();
-        let mut skipped = Vec::new();
         let mut collect_split = |what: &str, images: &LabelledDataset| {
             let Targets::Classes(labels) = images.targets() else {
                 let message = "a probe needs one class per image".to_string();
@@ -73,27 +68,20 @@ impl ProbeData {
             };
             let max_pixels = options.max_image_pixels;
             let report = |done| progress(what, done, images.len());
-            let features = Features::cached(encoder, images, max_pixels, options.cache, report);
+            let features = Features::cached(encoder, images, max_pixels, options.cache, report)?;
             if features.is_empty() {
                 let path = images.path().display();
-                return Err(EvalError::Features(format!(
-                    "{path}: no image could be read"
-                )));
+                return Err(EvalError::Features(format!("{path}: there are no images")));
             }
-            skipped.extend_from_slice(&features.skipped);
             Ok(LabelledFeatures {
-                labels: features
-                    .indices
-                    .iter()
-                    .map(|index| labels[*index])
-                    .collect(),
+                labels: labels.clone(),
                 features: features.tensor(&device),
             })
         };
         let train = collect_split("training images", &train_images)?;
         let test = collect_split("test images", &dataset.images)?;
         let name = dataset.name.clone();
-        Self::checked(name, class_names, train, test, skipped)
+        Self::checked(name, class_names, train, test)
     }
 
     /// Takes features and labels from files.
@@ -137,7 +125,7 @@ impl ProbeData {
             )));
         }
         let names = (0..=most.copied().unwrap_or(0)).map(|class| class.to_string());
-        Self::checked(name.to_string(), names.collect(), train, test, Vec::new())
+        Self::checked(name.to_string(), names.collect(), train, test)
     }
 
     fn checked(
@@ -145,7 +133,6 @@ impl ProbeData {
         class_names: Vec<String>,
         train: LabelledFeatures,
         test: LabelledFeatures,
-        skipped: Vec<Skipped>,
     ) -> Result<Self, EvalError> {
         let classes = class_names.len();
         let out_of_range = train
@@ -158,9 +145,11 @@ impl ProbeData {
                 format!("{name}: an image has the label {label}, but there are {classes} classes");
             return Err(EvalError::Features(message));
         }
-        if classes < 2 {
+        let first = train.labels.first().copied().unwrap_or(0);
+        if train.labels.iter().all(|label| *label == first) {
             return Err(EvalError::Features(format!(
-                "{name}: a probe needs at least 2 classes"
+                "{name}: all training images have the class `{}`; a probe needs images of at least 2 classes",
+                class_names[first]
             )));
         }
         Ok(Self {
@@ -168,8 +157,18 @@ impl ProbeData {
             class_names,
             train,
             test,
-            skipped,
         })
+    }
+
+    /// The names of the classes without training images, which a probe never predicts.
+    pub fn untrained_classes(&self) -> Vec<&str> {
+        let mut is_trained = vec![false; self.class_names.len()];
+        for label in &self.train.labels {
+            is_trained[*label] = true;
+        }
+        let names = self.class_names.iter().zip(is_trained);
+        let names = names.filter(|(_, is_trained)| !is_trained);
+        names.map(|(name, _)| name.as_str()).collect()
     }
 
     fn report(&self, protocol: Protocol, metrics: Metrics) -> Report {
@@ -179,7 +178,7 @@ impl ProbeData {
             metrics,
             images: self.test.labels.len(),
             targets: self.class_names.len(),
-            skipped: self.skipped.len(),
+            skipped: 0,
         }
     }
 }
@@ -187,14 +186,24 @@ impl ProbeData {
 /// Fits logistic regression to the features as the image tower outputs them.
 /// - progress: called with each `c` of the sweep and its accuracy on the validation images.
 ///
+/// # Errors
+/// If there are too few training images for a sweep.
+///
 /// # Panics
 /// If the device fails.
 pub fn linear_probe(
     data: &ProbeData,
     settings: ProbeSettings,
     progress: impl FnMut(f64, f64),
-) -> Probe {
+) -> Result<Probe, EvalError> {
     let classes = data.class_names.len();
+    let images = data.train.labels.len();
+    if settings.c.is_none() && images < VALIDATED {
+        return Err(EvalError::Features(format!(
+            "{}: {images} training images are too few to choose C, which needs {VALIDATED}; give it with -C",
+            data.name
+        )));
+    }
     let classifier = match settings.c {
         Some(c) => LinearProbe::fit(&data.train, classes, c, settings.search, None),
         None => LinearProbe::sweep(&data.train, classes, settings.search, progress),
@@ -202,19 +211,19 @@ pub fn linear_probe(
     let scores = classifier.scores(&data.test.features);
     let (mut metrics, confusion) = score_classes(&scores, &data.test.labels, &data.class_names);
     metrics.0.push(C.of(classifier.c));
-    Probe {
+    Ok(Probe {
         report: data.report(Protocol::LinearProbe, metrics),
         confusion,
         classifier,
-    }
+    })
 }
 
-/// Classifies by the `k` nearest training images.
+/// Classifies by the `k` nearest training images, or by all of them if there are fewer.
 ///
 /// # Panics
 /// If the device fails.
 pub fn knn(data: &ProbeData, k: usize) -> (Report, ConfusionMatrix) {
-    let [train, test] = [&data.train, &data.test].map(|split| l2_normalize(split.features.clone()));
+    let [train, test] = [&data.train, &data.test].map(|split| unit_rows(&split.features));
     let found = nearest_neighbours(&train, &data.train.labels, &test, k);
     let mut confusion = ConfusionMatrix::new(&data.class_names);
     for (label, class) in data.test.labels.iter().zip(found) {

@@ -14,7 +14,8 @@ pub struct Report {
     pub images: usize,
     /// The number of classes or captions.
     pub targets: usize,
-    /// The number of images that could not be read; they are not part of any metric.
+    /// The number of held-out pairs that could not be read; they are not part of any metric. An
+    /// evaluation of a dataset needs all of its images.
     pub skipped: usize,
 }
 

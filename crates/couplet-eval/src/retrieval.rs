@@ -1,10 +1,10 @@
 //! Image-text retrieval by cosine similarity, in both directions.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use couplet_data::Skipped;
 use couplet_model::l2_normalize;
 use rayon::prelude::*;
 
+use crate::classifier::encode_texts;
 use crate::dataset::Dataset;
 use crate::encoder::Encoder;
 use crate::feature_file::FeatureFile;
@@ -15,6 +15,7 @@ use crate::metric::{
 };
 use crate::protocol::{EvalError, EvalOptions, read_features};
 use crate::report::{Protocol, Report};
+use crate::unit_rows::unit_rows;
 
 /// Rows and columns of the similarity matrix that are in memory at once.
 const ROWS: usize = 512;
@@ -36,7 +37,8 @@ pub const RETRIEVAL_METRICS: [MetricInfo; 8] = [
 /// - progress: called with the number of images that are done.
 ///
 /// # Errors
-/// If the dataset has classes, no image can be read, or the model's tokenizer is not on disk.
+/// If the dataset has classes, images cannot be used, features are not finite, or the model's tokenizer
+/// is not on disk.
 ///
 /// # Panics
 /// If the device fails.
@@ -45,30 +47,29 @@ pub fn retrieval(
     dataset: &Dataset,
     options: EvalOptions,
     progress: impl FnMut(usize),
-) -> Result<(Report, Vec<Skipped>), EvalError> {
+) -> Result<Report, EvalError> {
     let captions = dataset.captions()?;
     encoder.tokens()?;
     let images = read_features(encoder, dataset, options, progress)?;
     let mut texts = Vec::new();
     let mut image_of_text = Vec::new();
-    for (row, index) in images.indices.iter().enumerate() {
-        for caption in &captions[*index] {
+    for (image, captions) in captions.iter().enumerate() {
+        for caption in captions {
             texts.push(caption.as_str());
-            image_of_text.push(row);
+            image_of_text.push(image);
         }
     }
-    let features = encoder.encode_texts(&texts)?;
+    let features = encode_texts(encoder, &texts)?;
     let device = encoder.model().device();
     let image_features = l2_normalize(images.tensor(&device));
-    let report = Report {
+    Ok(Report {
         dataset: dataset.name.clone(),
         protocol: Protocol::Retrieval,
         metrics: retrieval_metrics(&image_features, &features, &image_of_text),
         images: images.len(),
         targets: texts.len(),
-        skipped: images.skipped.len(),
-    };
-    Ok((report, images.skipped))
+        skipped: 0,
+    })
 }
 
 /// As [`retrieval`], with features from a file.
@@ -94,9 +95,14 @@ pub fn retrieval_of_features(
         )));
     }
     let (image_count, text_count) = (images.shape[0], texts.shape[0]);
+    if image_count == 0 || text_count == 0 {
+        return Err(invalid(format!(
+            "has {image_count} images and {text_count} texts; retrieval needs both"
+        )));
+    }
     let image_of_text = match (&file.image_of_text, captions_per_image) {
         (Some(owners), _) => owners.clone(),
-        (None, Some(each)) if each * image_count == text_count => {
+        (None, Some(each)) if each.checked_mul(image_count) == Some(text_count) && each > 0 => {
             (0..text_count).map(|text| text / each).collect()
         }
         (None, None) if text_count > 0 && text_count.is_multiple_of(image_count.max(1)) => {
@@ -118,7 +124,7 @@ pub fn retrieval_of_features(
     let on_device = |tensor: &couplet_model::weights::HostTensor| {
         let shape = [tensor.shape[0], tensor.shape[1]];
         let data = TensorData::new(tensor.values.clone(), shape);
-        l2_normalize(Tensor::<2>::from_data(data, device))
+        unit_rows(&Tensor::<2>::from_data(data, device))
     };
     Ok(Report {
         dataset: name.to_string(),

@@ -18,23 +18,21 @@ pub fn class_metrics(dataset: &Dataset) -> &'static [MetricInfo] {
 }
 
 /// Computes the metrics of a dataset's task.
-/// - scores: `[images][classes]`, row-major; indices: the index in the dataset of each row's image.
+/// - scores: `[images][classes]`, row-major.
 pub(crate) fn score(
     scores: &[f32],
     class_names: &[String],
-    indices: &[usize],
     dataset: &Dataset,
 ) -> (Metrics, Option<ConfusionMatrix>) {
     let classes = class_names.len();
     match dataset.images.targets() {
         Targets::MultiLabel(rows) => {
-            let truth: Vec<&[bool]> = indices.iter().map(|index| &rows[*index][..]).collect();
+            let truth: Vec<&[bool]> = rows.iter().map(Vec::as_slice).collect();
             let value = mean_average_precision(scores, &truth, classes);
             (Metrics(vec![MAP.of(value)]), None)
         }
         Targets::Classes(labels) => {
-            let labels: Vec<usize> = indices.iter().map(|index| labels[*index]).collect();
-            let (metrics, confusion) = score_classes(scores, &labels, class_names);
+            let (metrics, confusion) = score_classes(scores, labels, class_names);
             (metrics, Some(confusion))
         }
         Targets::Captions(_) => unreachable!("the dataset has classes"),

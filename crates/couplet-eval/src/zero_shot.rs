@@ -47,7 +47,8 @@ impl std::fmt::Display for PromptMode {
 /// - progress: called with the number of images that are done.
 ///
 /// # Errors
-/// If the dataset has captions, no image can be read, or the model's tokenizer is not on disk.
+/// If the dataset has captions, images cannot be used, features are not finite, or the model's tokenizer
+/// is not on disk.
 ///
 /// # Panics
 /// If the device fails.
@@ -85,8 +86,14 @@ pub fn zero_shot_by(
     let features = read_features(encoder, dataset, options, progress)?;
     let device = encoder.model().device();
     let found = classifiers.into_iter().map(|classifier| {
-        let scores = score_all(|features| classifier.scores(features), &features, &device);
-        classified(Protocol::ZeroShot, &scores, class_names, &features, dataset)
+        let scores = |features| classifier.scores(features);
+        let scores = score_all(scores, &features, &device, dataset)?;
+        Ok(classified(
+            Protocol::ZeroShot,
+            &scores,
+            class_names,
+            dataset,
+        ))
     });
-    Ok(found.collect())
+    found.collect()
 }

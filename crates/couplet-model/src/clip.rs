@@ -43,7 +43,7 @@ impl Clip {
         Self::build(spec, Some(seed), device)
     }
 
-    /// A model of zeros, to be filled from a file: nothing is drawn.
+    /// A model to be filled from a file: nothing is drawn or allocated.
     pub(crate) fn blank(spec: &ModelSpec, device: &Device) -> Self {
         Self::build(spec, None, device)
     }
@@ -68,7 +68,8 @@ impl Clip {
         self
     }
 
-    pub(crate) fn precision(&self) -> Precision {
+    /// The dtype of matrix products.
+    pub fn precision(&self) -> Precision {
         self.precision
     }
 

@@ -115,16 +115,26 @@ struct Trained {
 
 impl ParameterVisitor for Trained {
     fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
-        if !param.is_require_grad() {
+        if !is_trained(param) {
             return;
         }
-        let elements = param.dims().iter().product::<usize>() as u64;
+        let elements = param.lazy_shape().num_elements() as u64;
         match self.blocks.layer_id(name) {
             LayerId::Image(_) => self.counts.image += elements,
             LayerId::Text(_) => self.counts.text += elements,
             LayerId::Joint => self.counts.joint += elements,
         }
     }
+}
+
+/// Whether a parameter requires a gradient, without making the values of one that has none yet.
+fn is_trained<const D: usize>(param: &Param<Tensor<D>>) -> bool {
+    if param.is_initialized() {
+        return param.is_require_grad();
+    }
+    let one = Tensor::zeros([1; D], &param.lazy_device());
+    let filled = param.clone().transform_for_load(one, param.id);
+    filled.is_require_grad()
 }
 
 #[derive(Default)]
@@ -135,7 +145,7 @@ struct Count {
 
 impl ParameterVisitor for Count {
     fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
-        let elements = param.dims().iter().product::<usize>() as u64;
+        let elements = param.lazy_shape().num_elements() as u64;
         if is_buffer(name) || name.starts_with("logit_") || name.starts_with("head.") {
             return;
         }

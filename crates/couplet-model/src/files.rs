@@ -1,6 +1,7 @@
 //! Reading and writing the small files of model folders.
 
 use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -38,12 +39,17 @@ pub enum FolderError {
     #[error("{}: {problems}", path.display())]
     Unsound { path: PathBuf, problems: String },
     #[error(
-        "{}: the weights do not name their architecture; name it, activation included, with \
+        "{}: the weights do not name their architecture{}; name it, activation included, with \
          --arch: a preset such as ViT-B-32 or ViT-B-32-quickgelu (`couplet model \
          list`) or an open_clip config file",
-        path.display()
+        path.display(),
+        hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default()
     )]
-    UnknownArchitecture { path: PathBuf },
+    UnknownArchitecture {
+        path: PathBuf,
+        /// What the file says.
+        hint: Option<String>,
+    },
     #[error("`{name}` is neither a preset (`couplet model list`) nor an open_clip config file")]
     UnknownName { name: String },
     #[error("cannot be written as {format}: {reasons}")]
@@ -64,8 +70,20 @@ impl FolderError {
     }
 }
 
+/// The largest config that is read; the index of a large model has 100 KiB.
+const MAX_TEXT: u64 = 16 << 20;
+
 pub(crate) fn read_text(path: &Path) -> Result<String, FolderError> {
-    fs::read_to_string(path).map_err(|source| FolderError::Read {
+    let read = || {
+        let mut text = String::new();
+        let read = (fs::File::open(path)?.take(MAX_TEXT + 1)).read_to_string(&mut text)?;
+        if read as u64 > MAX_TEXT {
+            let message = format!("more than {} MiB, so not a config", MAX_TEXT >> 20);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        Ok(text)
+    };
+    read().map_err(|source| FolderError::Read {
         path: path.to_path_buf(),
         source,
     })

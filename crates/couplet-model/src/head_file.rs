@@ -41,8 +41,8 @@ impl ClassifierHead {
     /// # Errors
     /// If the file is damaged, or is not a classifier's.
     pub fn load(path: &Path, device: &Device) -> Result<(Self, Vec<String>), FolderError> {
-        let mut tensors = weights::read(path)?.tensors;
         let names = weights::metadata(path)?.remove(CLASS_NAMES);
+        let mut tensors = weights::read(path)?.tensors;
         let names = names.and_then(|names| serde_json::from_str::<Vec<String>>(&names).ok());
         let unsound = |message: &str| FolderError::unsound(path, &[message.to_string()]);
         let names = names.ok_or_else(|| unsound("the metadata `class_names` is missing"))?;
@@ -60,6 +60,7 @@ impl ClassifierHead {
                 bias.shape
             )));
         }
+        weights::check_finite(path, [(WEIGHT, &weight), (BIAS, &bias)])?;
         let head = Self::from_parts(
             Tensor::from_data(weight.into_data(), device),
             Tensor::from_data(bias.into_data(), device),

@@ -1,6 +1,6 @@
 //! Initial values. Each parameter's draw is a pure function of the seed and its name.
 
-use burn::module::Param;
+use burn::module::{Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -9,7 +9,7 @@ use rand_distr::{Distribution, StandardNormal};
 /// Makes parameters on one device. Draws are made on the host, so that every backend
 /// starts from the same weights.
 pub(crate) struct Initializer<'a> {
-    /// `None` for a model that will be filled from a file: all values are zero.
+    /// `None` for a model that will be filled from a file.
     pub seed: Option<u64>,
     pub device: &'a Device,
 }
@@ -17,7 +17,7 @@ pub(crate) struct Initializer<'a> {
 impl Initializer<'_> {
     /// Every element `value`.
     pub fn constant<const D: usize>(&self, shape: [usize; D], value: f32) -> Param<Tensor<D>> {
-        self.param(vec![value; shape.iter().product()], shape)
+        self.param(shape, move || vec![value; shape.iter().product()])
     }
 
     /// Every element `value`, and not trained.
@@ -26,8 +26,12 @@ impl Initializer<'_> {
     }
 
     /// These values, and not trained.
-    pub fn fixed<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Param<Tensor<D>> {
-        self.param(values, shape).set_require_grad(false)
+    pub fn fixed<const D: usize>(
+        &self,
+        shape: [usize; D],
+        values: impl FnOnce() -> Vec<f32> + Send + Sync + 'static,
+    ) -> Param<Tensor<D>> {
+        self.param(shape, values).set_require_grad(false)
     }
 
     /// N(0, `std`).
@@ -40,11 +44,13 @@ impl Initializer<'_> {
         let Some(mut rng) = self.rng(name) else {
             return self.constant(shape, 0.0);
         };
-        let draw = |_| {
-            let z: f32 = StandardNormal.sample(&mut rng);
-            z * std
-        };
-        self.param((0..shape.iter().product()).map(draw).collect(), shape)
+        self.param(shape, move || {
+            let draw = |_| {
+                let z: f32 = StandardNormal.sample(&mut rng);
+                z * std
+            };
+            (0..shape.iter().product()).map(draw).collect()
+        })
     }
 
     /// Uniform in ±`bound`.
@@ -57,12 +63,32 @@ impl Initializer<'_> {
         let Some(mut rng) = self.rng(name) else {
             return self.constant(shape, 0.0);
         };
-        let draw = |_| rng.random_range(-bound..=bound);
-        self.param((0..shape.iter().product()).map(draw).collect(), shape)
+        self.param(shape, move || {
+            let draw = |_| rng.random_range(-bound..=bound);
+            (0..shape.iter().product()).map(draw).collect()
+        })
     }
 
-    fn param<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Param<Tensor<D>> {
-        Param::from_data(TensorData::new(values, shape), self.device)
+    /// Without a seed, the values are made only when they are used: a model that is filled from a
+    /// file, or whose shapes are counted, takes no memory for them.
+    fn param<const D: usize>(
+        &self,
+        shape: [usize; D],
+        values: impl FnOnce() -> Vec<f32> + Send + Sync + 'static,
+    ) -> Param<Tensor<D>> {
+        if self.seed.is_some() {
+            return Param::from_data(TensorData::new(values(), shape), self.device);
+        }
+        Param::uninitialized(
+            ParamId::new(),
+            move |device, is_trained| {
+                Tensor::from_data(TensorData::new(values(), shape), device)
+                    .set_require_grad(is_trained)
+            },
+            self.device.clone(),
+            true,
+            shape.into(),
+        )
     }
 
     fn rng(&self, name: &str) -> Option<ChaCha8Rng> {

@@ -22,6 +22,7 @@ mod cost;
 mod depth;
 mod digest;
 mod files;
+mod foreign;
 mod forward;
 mod freeze;
 mod head;
@@ -33,6 +34,7 @@ mod layers;
 mod load;
 mod manifest;
 mod memory;
+mod model_weights;
 mod names;
 pub mod open_clip;
 mod openai;
@@ -69,9 +71,9 @@ pub use precision::Precision;
 pub use resnet::ModifiedResNet;
 pub use source::{Layout, ModelSource, TOKENIZER_FILE, TokenizerSpec};
 pub use spec::{
-    Activation, AttentionPoolSpec, ImagePool, ImagePositions, ImageTowerSpec, Interpolation,
-    ModelSpec, PreprocessError, PreprocessSpec, ResNetSpec, ResizeMode, SpecProblem, TextPool,
-    TextProjection, TextTowerSpec, VitSpec, clip_init_logit_scale,
+    Activation, AttentionPoolSpec, CropRounding, ImagePool, ImagePositions, ImageTowerSpec,
+    Interpolation, ModelSpec, PreprocessError, PreprocessSpec, ResNetSpec, ResizeMode, SpecProblem,
+    TextPool, TextProjection, TextTowerSpec, VitSpec, clip_init_logit_scale,
 };
 pub use text::TextTower;
 pub use vit::VisionTransformer;

@@ -5,18 +5,17 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 
 use crate::clip::Clip;
-use crate::files::{FolderError, read_text};
+use crate::files::FolderError;
 use crate::hugging_face;
 use crate::manifest::Manifest;
+use crate::model_weights::{self, Positions};
 use crate::open_clip;
 use crate::openai;
 use crate::presets;
-use crate::source::{Layout, ModelSource, TokenizerSpec, find_tokenizer};
-use crate::spec::{Activation, ModelSpec, PreprocessSpec};
-use crate::weights::{self, WeightsError, WeightsFile};
-
-/// The settings of a training run of open_clip, one folder above its checkpoints.
-const OPEN_CLIP_PARAMS: &str = "params.txt";
+use crate::source::{Layout, ModelSource, find_hugging_face_tokenizer, find_tokenizer};
+use crate::spec::{ModelSpec, PreprocessSpec};
+use crate::tensors::NamedTensors;
+use crate::weights::{self, Naming, ScriptCode, StoredModel, WeightsError};
 
 /// A model read from disk.
 #[derive(Debug)]
@@ -31,10 +30,11 @@ pub struct Loaded {
 ///   config file.
 ///
 /// # Errors
-/// As [`inspect`]; and if a tensor is missing, superfluous or of the wrong shape.
+/// As [`inspect`]; and if a tensor cannot be read, or a value is NaN or infinite.
 pub fn load(path: &Path, arch: Option<&str>, device: &Device) -> Result<Loaded, FolderError> {
-    let (source, file) = find(path, arch.map_or(Arch::Unknown, Arch::Named))?;
-    load_found(source, file, None, device)
+    let found = find(path, arch.map_or(Arch::Unknown, Arch::Named))?;
+    let tensors = model_weights::read(&found.weights, &found.source.spec, Positions::Exact)?;
+    build(found.source, tensors, device)
 }
 
 /// As [`load`], for a model that continues as `spec`: position embeddings are resized to its
@@ -48,19 +48,27 @@ pub fn load_as(
     spec: &ModelSpec,
     device: &Device,
 ) -> Result<(Loaded, Vec<String>), FolderError> {
-    let (source, file) = find(path, Arch::OrElse(spec))?;
+    let Found {
+        mut source,
+        weights: stored,
+    } = find(path, Arch::OrElse(spec))?;
     check_fits(path, &source.spec, spec)?;
-    let mut resized = Vec::new();
-    let loaded = load_found(source, file, Some((spec, &mut resized)), device)?;
-    Ok((loaded, resized))
+    let mut tensors = model_weights::read(&stored, spec, Positions::Resizable)?;
+    let resized = weights::fit_positions(&mut tensors, spec);
+    source.spec = spec.clone();
+    Ok((build(source, tensors, device)?, resized))
 }
 
-/// Describes the model at `path` without reading its weights where its files allow.
+/// Describes the model at `path`, and holds its weights' names and shapes against its
+/// architecture, without reading their values.
 ///
 /// # Errors
-/// If there is no model, or one that Couplet does not build.
+/// If there is no model, or one that Couplet does not build; if a tensor is missing, superfluous
+/// or of the wrong shape.
 pub fn inspect(path: &Path, arch: Option<&str>) -> Result<ModelSource, FolderError> {
-    Ok(find(path, arch.map_or(Arch::Unknown, Arch::Named))?.0)
+    let found = find(path, arch.map_or(Arch::Unknown, Arch::Named))?;
+    model_weights::check_shapes(&found.weights, &found.source.spec, Positions::Exact)?;
+    Ok(found.source)
 }
 
 /// As [`inspect`], for weights that continue as `spec`, which is their architecture if nothing
@@ -69,9 +77,10 @@ pub fn inspect(path: &Path, arch: Option<&str>) -> Result<ModelSource, FolderErr
 /// # Errors
 /// As [`inspect`]; and if the weights have another architecture, with the differences.
 pub fn inspect_as(path: &Path, spec: &ModelSpec) -> Result<ModelSource, FolderError> {
-    let (source, _) = find(path, Arch::OrElse(spec))?;
-    check_fits(path, &source.spec, spec)?;
-    Ok(source)
+    let found = find(path, Arch::OrElse(spec))?;
+    check_fits(path, &found.source.spec, spec)?;
+    model_weights::check_shapes(&found.weights, spec, Positions::Resizable)?;
+    Ok(found.source)
 }
 
 fn check_fits(path: &Path, found: &ModelSpec, wanted: &ModelSpec) -> Result<(), FolderError> {
@@ -98,52 +107,101 @@ enum Arch<'a> {
     OrElse(&'a ModelSpec),
 }
 
-fn load_found(
-    mut source: ModelSource,
-    file: Option<WeightsFile>,
-    target: Option<(&ModelSpec, &mut Vec<String>)>,
+/// A model on disk, with the header of its weights.
+struct Found {
+    source: ModelSource,
+    weights: StoredModel,
+}
+
+fn build(
+    source: ModelSource,
+    tensors: NamedTensors,
     device: &Device,
 ) -> Result<Loaded, FolderError> {
-    let path = source.weights.clone();
-    let mut tensors = match (file, source.layout) {
-        (Some(file), _) => file.tensors,
-        (None, Layout::HuggingFace) => hugging_face::read_weights(&path, &source.spec)?,
-        (None, Layout::OpenClip | Layout::OpenAi) => weights::read(&path)?.tensors,
-    };
-    if let Some((spec, resized)) = target {
-        *resized = weights::fit_positions(&mut tensors, spec);
-        source.spec = spec.clone();
-    }
-    let model = weights::fill(Clip::blank(&source.spec, device), tensors, &path)?;
+    let blank = Clip::blank(&source.spec, device);
+    let model = weights::fill(blank, tensors, &source.weights)?;
     Ok(Loaded { model, source })
 }
 
-/// The model at `path`, and its weights if they had to be read to describe it. A named
-/// architecture must match the files.
-fn find(path: &Path, arch: Arch) -> Result<(ModelSource, Option<WeightsFile>), FolderError> {
-    let found = locate(path, arch)?;
+/// The model at `path`. Every model that is opened is found here. A folder's config must agree with
+/// a named architecture.
+fn find(path: &Path, arch: Arch) -> Result<Found, FolderError> {
+    if path.is_file() {
+        return find_file(path, arch);
+    }
+    let found = find_folder(path)?;
     if let Arch::Named(name) = arch {
-        check_fits(path, &found.0.spec, &architecture(name)?.spec)?;
+        check_fits(path, &found.source.spec, &architecture(name)?.spec)?;
     }
     Ok(found)
 }
 
-fn locate(path: &Path, arch: Arch) -> Result<(ModelSource, Option<WeightsFile>), FolderError> {
-    if path.is_file() {
-        return find_file(path, arch);
+/// A folder with one config or both. With both, the weights' names decide.
+fn find_folder(path: &Path) -> Result<Found, FolderError> {
+    let config = path.join(open_clip::CONFIG_FILE);
+    let has_open_clip = config.is_file();
+    let has_hugging_face = path.join(hugging_face::CONFIG_FILE).is_file();
+    if !has_open_clip && !has_hugging_face {
+        return Err(FolderError::NoModel {
+            path: path.to_path_buf(),
+        });
     }
-    if path.join(open_clip::CONFIG_FILE).is_file() {
+    if has_open_clip {
         check_description(path)?;
-        let config = open_clip::read_config(&path.join(open_clip::CONFIG_FILE))?;
-        let weights = open_clip::find_weights(path)?;
-        return Ok((open_clip_source(config, path, weights), None));
+        let config = open_clip::read_config(&config)?;
+        let candidates = open_clip::weights_candidates(path);
+        // The names of another layout are refused later, tensor by tensor.
+        let is_open_clips =
+            |stored: &StoredModel| !has_hugging_face || stored.naming == Naming::OpenClip;
+        if let Some((file, stored)) = first_opened(&candidates, is_open_clips)? {
+            return Ok(Found {
+                source: open_clip_source(config, path, file),
+                weights: stored,
+            });
+        }
+        if !has_hugging_face {
+            return Err(FolderError::NoWeights {
+                path: path.to_path_buf(),
+                expected: open_clip::WEIGHTS_FILES[..3].join(", "),
+            });
+        }
     }
-    if path.join(hugging_face::CONFIG_FILE).is_file() {
-        return Ok((hugging_face::inspect(path)?, None));
-    }
-    Err(FolderError::NoModel {
-        path: path.to_path_buf(),
+    let (spec, preprocess) = hugging_face::read_config(path)?;
+    let candidates = hugging_face::weights_candidates(path);
+    let is_hugging_faces =
+        |stored: &StoredModel| !has_open_clip || stored.naming == Naming::HuggingFace;
+    let Some((file, stored)) = first_opened(&candidates, is_hugging_faces)? else {
+        return Err(FolderError::NoWeights {
+            path: path.to_path_buf(),
+            expected: "model.safetensors or pytorch_model.bin".into(),
+        });
+    };
+    let source = ModelSource {
+        tokenizer: find_hugging_face_tokenizer(path, &spec),
+        spec,
+        preprocess,
+        layout: Layout::HuggingFace,
+        weights: file,
+    };
+    Ok(Found {
+        source,
+        weights: stored,
     })
+}
+
+/// Opens weights in their order until some are `wanted`.
+/// - candidates: files of weights, or indices of several.
+fn first_opened(
+    candidates: &[PathBuf],
+    wanted: impl Fn(&StoredModel) -> bool,
+) -> Result<Option<(PathBuf, StoredModel)>, FolderError> {
+    for path in candidates {
+        let stored = weights::open(&hugging_face::list_files(path)?)?;
+        if wanted(&stored) {
+            return Ok(Some((path.clone(), stored)));
+        }
+    }
+    Ok(None)
 }
 
 /// Checks the files that describe a checkpoint's model. Its weights are checked when they are read.
@@ -153,12 +211,7 @@ fn check_description(folder: &Path) -> Result<(), FolderError> {
 
 fn open_clip_source(config: open_clip::Config, folder: &Path, weights: PathBuf) -> ModelSource {
     ModelSource {
-        tokenizer: find_tokenizer(
-            folder,
-            &config.spec,
-            config.foreign_tokenizer,
-            open_clip::DEFAULT_CLEAN,
-        ),
+        tokenizer: find_tokenizer(folder, &config.spec, config.tokenizer),
         spec: config.spec,
         preprocess: config.preprocess,
         layout: Layout::OpenClip,
@@ -166,39 +219,76 @@ fn open_clip_source(config: open_clip::Config, folder: &Path, weights: PathBuf) 
     }
 }
 
-fn find_file(path: &Path, arch: Arch) -> Result<(ModelSource, Option<WeightsFile>), FolderError> {
+fn find_file(path: &Path, arch: Arch) -> Result<Found, FolderError> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let config_path = folder.join(open_clip::CONFIG_FILE);
-    let found = if config_path.is_file() {
-        check_description(folder)?;
-        Some(open_clip::read_config(&config_path)?)
+    let stored = weights::open(&[path.to_path_buf()])?;
+    let named = match arch {
+        Arch::Named(name) => Some(architecture(name)?),
+        Arch::Unknown | Arch::OrElse(_) => None,
+    };
+    let layout = match stored.naming {
+        _ if stored.is_openai => Layout::OpenAi,
+        Naming::OpenClip => Layout::OpenClip,
+        Naming::HuggingFace => Layout::HuggingFace,
+    };
+    let in_code = stored.code.as_ref().and_then(ScriptCode::activation);
+    let config = if stored.is_openai {
+        let spec = openai::spec(path, &stored.tensors, in_code)?;
+        match named {
+            Some(named) => overrule(path, &spec.differences(&named.spec), named),
+            None => preset_config(spec),
+        }
+    } else if let (Some(code), Some(named)) = (&stored.code, &named) {
+        overrule(path, &code.differences(&named.spec), named.clone())
     } else {
-        read_training_params(folder)?
-    };
-    let config = match (found, arch) {
-        (Some(config), _) => Some(config),
-        (None, Arch::Named(name)) => Some(architecture(name)?),
-        (None, Arch::OrElse(spec)) => Some(preset_config(spec.clone())),
-        (None, Arch::Unknown) => None,
-    };
-    let file = weights::read(path)?;
-    if file.is_openai {
-        let source = ModelSource {
-            spec: openai::spec(path, &file.tensors)?,
-            preprocess: PreprocessSpec::default(),
-            tokenizer: TokenizerSpec::Clip,
-            layout: Layout::OpenAi,
-            weights: path.to_path_buf(),
+        let config = match (config_nearby(folder)?, named, arch) {
+            (Some(found), Some(named), _) => {
+                check_fits(path, &found.spec, &named.spec)?;
+                found
+            }
+            (Some(config), None, _) | (None, Some(config), _) => config,
+            (None, None, Arch::OrElse(spec)) => preset_config(spec.clone()),
+            (None, None, _) => {
+                return Err(FolderError::UnknownArchitecture {
+                    path: path.to_path_buf(),
+                    hint: stored.code.as_ref().map(ScriptCode::describe),
+                });
+            }
         };
-        return Ok((source, Some(file)));
+        let differences = (stored.code.as_ref()).map(|code| code.differences(&config.spec));
+        if let Some(differences) = differences.filter(|list| !list.is_empty()) {
+            return Err(FolderError::unsound(path, &differences));
+        }
+        config
+    };
+    let source = ModelSource {
+        layout,
+        ..open_clip_source(config, folder, path.to_path_buf())
+    };
+    Ok(Found {
+        source,
+        weights: stored,
+    })
+}
+
+/// The named architecture, with a warning if the file itself says otherwise. Tensors of other
+/// names or shapes are refused later.
+fn overrule(path: &Path, differences: &[String], named: open_clip::Config) -> open_clip::Config {
+    if !differences.is_empty() {
+        let (path, list) = (path.display(), differences.join("; "));
+        tracing::warn!("{path}: {list}; the named architecture is used");
     }
-    let config = config.ok_or_else(|| FolderError::UnknownArchitecture {
-        path: path.to_path_buf(),
-    })?;
-    Ok((
-        open_clip_source(config, folder, path.to_path_buf()),
-        Some(file),
-    ))
+    named
+}
+
+/// What the files next to a file of weights say about it.
+fn config_nearby(folder: &Path) -> Result<Option<open_clip::Config>, FolderError> {
+    let config = folder.join(open_clip::CONFIG_FILE);
+    if config.is_file() {
+        check_description(folder)?;
+        return Ok(Some(open_clip::read_config(&config)?));
+    }
+    open_clip::read_training_params(folder)
 }
 
 /// - name: a preset's, or the path of an open_clip config.
@@ -217,32 +307,8 @@ fn preset_config(spec: ModelSpec) -> open_clip::Config {
     open_clip::Config {
         spec,
         preprocess: PreprocessSpec::default(),
-        foreign_tokenizer: None,
+        tokenizer: open_clip::TokenizerCfg::default(),
     }
-}
-
-/// The architecture of the open_clip training run that wrote these checkpoints, if there is one.
-fn read_training_params(checkpoints: &Path) -> Result<Option<open_clip::Config>, FolderError> {
-    let params = checkpoints.join("..").join(OPEN_CLIP_PARAMS);
-    if !params.is_file() {
-        return Ok(None);
-    }
-    let text = read_text(&params)?;
-    let value = |key: &str| {
-        text.lines()
-            .find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
-            .map(str::trim)
-    };
-    let Some(mut spec) = value("model").and_then(presets::find) else {
-        return Ok(None);
-    };
-    if value("force_quick_gelu") == Some("True") {
-        spec.activation = Activation::QuickGelu;
-    }
-    if let Some(size) = value("force_image_size").and_then(|size| size.parse().ok()) {
-        spec.image.set_image_size(size);
-    }
-    Ok(Some(preset_config(spec)))
 }
 
 #[cfg(test)]
@@ -260,7 +326,7 @@ mod tests {
             &model,
             &spec,
             &PreprocessSpec::default(),
-            None,
+            &open_clip::TokenizerCfg::default(),
         )
         .unwrap();
         let loaded = load(folder.path(), None, &device).unwrap();

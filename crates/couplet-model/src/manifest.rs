@@ -245,6 +245,24 @@ impl Manifest {
             .try_for_each(|name| manifest.check_file(folder, name))
     }
 
+    /// Reads a file and checks it, if it belongs to a checkpoint.
+    ///
+    /// # Errors
+    /// If it differs from the one that was written.
+    pub(crate) fn check_path(path: &Path) -> Result<(), ManifestError> {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+            return Ok(());
+        };
+        let name = name.to_string_lossy();
+        match Self::read(folder)? {
+            // What somebody put next to a checkpoint's files is theirs.
+            Some(manifest) if manifest.files.contains_key(name.as_ref()) => {
+                manifest.check_file(folder, &name)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Checks the bytes that were read from a file, if it belongs to a checkpoint.
     ///
     /// # Errors

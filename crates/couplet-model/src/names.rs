@@ -18,27 +18,29 @@ pub trait ParameterMapper {
 }
 
 impl ModelSpec {
-    /// The open_clip names of all parameters and buffers, without allocating the whole model.
+    /// The open_clip names of all parameters and buffers. Allocates no parameter.
     ///
     /// # Panics
     /// If `self.problems()` is not empty.
     pub fn parameter_names(&self) -> Vec<String> {
-        struct Names(Vec<String>);
-        impl ParameterVisitor for Names {
-            fn visit<const D: usize>(&mut self, name: &str, _param: &Param<Tensor<D>>) {
-                self.0.push(name.to_string());
+        let shapes = self.parameter_shapes().into_iter();
+        shapes.map(|(name, _)| name).collect()
+    }
+
+    /// As [`Self::parameter_names`], with shapes; those of scalars are `[1]`.
+    ///
+    /// # Panics
+    /// If `self.problems()` is not empty.
+    pub(crate) fn parameter_shapes(&self) -> Vec<(String, Vec<usize>)> {
+        struct Shapes(Vec<(String, Vec<usize>)>);
+        impl ParameterVisitor for Shapes {
+            fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
+                (self.0).push((name.to_string(), param.lazy_shape().to_vec()));
             }
         }
-        // Names do not depend on widths.
-        let mut narrow = self.clone();
-        narrow.text.width = 4 * narrow.text.heads;
-        narrow.image = narrow.image.narrowed();
-        if !narrow.problems().is_empty() {
-            narrow = self.clone();
-        }
-        let mut names = Names(Vec::new());
-        visit_parameters(&Clip::blank(&narrow, &Device::flex()), &mut names);
-        names.0
+        let mut shapes = Shapes(Vec::new());
+        visit_parameters(&Clip::blank(self, &Device::flex()), &mut shapes);
+        shapes.0
     }
 }
 

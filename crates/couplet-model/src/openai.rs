@@ -10,19 +10,25 @@ use crate::spec::{
     Activation, ImagePool, ImagePositions, ImageTowerSpec, ModelSpec, ResNetSpec, TextPool,
     TextProjection, TextTowerSpec, VitSpec,
 };
-use crate::weights::NamedTensors;
+use crate::weights::StoredTensors;
 
 /// All of OpenAI's towers have heads of this width.
 const HEAD_WIDTH: usize = 64;
 
 /// Derives the spec of the model that these tensors belong to.
 /// - path: the tensors' file, for errors.
+/// - activation: what the archive's code computes, if it is one and says so.
 ///
 /// # Errors
 /// If they are not a CLIP model's.
-pub(crate) fn spec(path: &Path, tensors: &NamedTensors) -> Result<ModelSpec, FolderError> {
+pub(crate) fn spec(
+    path: &Path,
+    tensors: &StoredTensors,
+    activation: Option<Activation>,
+) -> Result<ModelSpec, FolderError> {
     let shapes = Shapes(tensors);
-    let spec = shapes.spec().map_err(|name| {
+    let activation = activation.unwrap_or(Activation::QuickGelu);
+    let spec = shapes.spec(activation).map_err(|name| {
         FolderError::unsound(
             path,
             &[format!(
@@ -34,7 +40,7 @@ pub(crate) fn spec(path: &Path, tensors: &NamedTensors) -> Result<ModelSpec, Fol
     Ok(spec)
 }
 
-struct Shapes<'a>(&'a NamedTensors);
+struct Shapes<'a>(&'a StoredTensors);
 
 impl Shapes<'_> {
     /// The sizes of a tensor, or its name.
@@ -53,13 +59,13 @@ impl Shapes<'_> {
         numbers.len()
     }
 
-    fn spec(&self) -> Result<ModelSpec, String> {
+    fn spec(&self, activation: Activation) -> Result<ModelSpec, String> {
         let [_, embed_dim] = self.shape("text_projection")?;
         let [context_length, width] = self.shape("positional_embedding")?;
         let [vocab_size, _] = self.shape("token_embedding.weight")?;
         Ok(ModelSpec {
             embed_dim,
-            activation: Activation::QuickGelu,
+            activation,
             init_logit_scale: clip_init_logit_scale(),
             init_logit_bias: None,
             image: self.image()?,
@@ -86,7 +92,7 @@ impl Shapes<'_> {
             let [width, _, patch_size, _] = self.shape("visual.conv1.weight")?;
             let [positions, _] = self.shape("visual.positional_embedding")?;
             return Ok(ImageTowerSpec::Vit(VitSpec {
-                image_size: patch_size * positions.saturating_sub(1).isqrt(),
+                image_size: patch_size.saturating_mul(positions.saturating_sub(1).isqrt()),
                 patch_size,
                 width,
                 layers: self.blocks("visual.transformer.resblocks."),

@@ -32,6 +32,12 @@ fn angle(position: usize, at: usize, quarter: usize) -> f64 {
     position as f64 / 10_000f64.powf(at as f64 / quarter as f64)
 }
 
+/// Whether so many position embeddings are those of a square grid and of one row more.
+pub(crate) fn is_grid(rows: usize) -> bool {
+    let side = rows.saturating_sub(1).isqrt();
+    side > 0 && side * side + 1 == rows
+}
+
 /// Resizes a grid's position embeddings, bicubic and antialiased. The first row (the class
 /// token's, or the mean's) is unchanged.
 /// - tensor: `[1 + from², width]`; returns `[1 + to², width]`, or `None` if the tensor is not
@@ -42,10 +48,10 @@ pub(crate) fn resize_grid(tensor: &HostTensor, to: usize) -> Option<HostTensor> 
     let &[rows, width] = tensor.shape.as_slice() else {
         return None;
     };
-    let from = rows.checked_sub(1)?.isqrt();
-    if from == 0 || from * from + 1 != rows {
+    if !is_grid(rows) {
         return None;
     }
+    let from = (rows - 1).isqrt();
     let (first, cells) = tensor.values.split_at(width);
     // Columns first, then rows, as PyTorch.
     let across = Resample::antialiased_cubic(from, to);

@@ -1,6 +1,11 @@
 //! A model on disk before its weights are read. Every layout of weights describes itself so.
 
+use std::collections::HashMap;
+use std::fs;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
 
 use crate::spec::{ModelSpec, PreprocessSpec};
 
@@ -8,6 +13,19 @@ use crate::spec::{ModelSpec, PreprocessSpec};
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
 /// The number of tokens in CLIP's vocabulary.
 const CLIP_VOCABULARY: usize = 49_408;
+/// Tokens from all over it.
+const CLIP_TOKENS: [(&str, usize); 7] = [
+    ("!", 0),
+    ("!</w>", 256),
+    ("the</w>", 518),
+    ("photo</w>", 1125),
+    ("cat</w>", 2368),
+    ("jekyll</w>", 49_405),
+    ("<|endoftext|>", 49_407),
+];
+/// How open_clip cleans a text for CLIP's tokenizer and for another unless the config says.
+const CLIP_CLEAN: &str = "lower";
+const HUGGING_FACE_CLEAN: &str = "whitespace";
 
 /// A model on disk: everything but its weights.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,16 +38,30 @@ pub struct ModelSource {
     pub weights: PathBuf,
 }
 
-/// A model's tokenizer.
+/// A model's tokenizer. `clean` says how a text is cleaned before: open_clip's `whitespace`, `lower` or
+/// `canonicalize`, or `none`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenizerSpec {
     /// CLIP's, which is built in.
-    Clip,
-    /// A `tokenizer.json`, and how a text is cleaned before: open_clip's `none`, `whitespace`,
-    /// `lower` or `canonicalize`.
-    File { path: PathBuf, clean: String },
+    Clip { clean: String },
+    /// A `tokenizer.json`.
+    File {
+        path: PathBuf,
+        clean: String,
+        /// Whether separators become id 0, as for CLIPA's models.
+        strip_sep_token: bool,
+    },
     /// One that is not on disk; texts cannot be encoded.
     Missing { name: String },
+}
+
+impl TokenizerSpec {
+    /// CLIP's, as open_clip cleans its texts by default.
+    pub fn clip() -> Self {
+        Self::Clip {
+            clean: CLIP_CLEAN.into(),
+        }
+    }
 }
 
 /// The names and shapes of a model's tensors.
@@ -40,41 +72,80 @@ pub enum Layout {
     OpenAi,
 }
 
-/// A Hugging Face tokenizer that a config names in place of CLIP's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ForeignTokenizer {
-    /// Its name on the hub. open_clip prefers the files next to the config.
-    pub name: String,
-    /// How a text is cleaned before: `none`, `whitespace`, `lower` or `canonicalize`.
+/// The tokenizer as an open_clip config describes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TokenizerCfg {
+    /// The name of a Hugging Face tokenizer. open_clip prefers the files next to the config. Without a
+    /// name it is CLIP's.
+    pub hugging_face: Option<String>,
+    /// How a text is cleaned before: `whitespace`, `lower` or `canonicalize`.
     pub clean: Option<String>,
+    /// Whether separators become id 0.
+    pub strip_sep_token: bool,
 }
 
-/// The tokenizer of a folder: its `tokenizer.json` unless the vocabulary is CLIP's.
-/// - foreign: the config's, if it is not CLIP's.
-/// - clean: how texts are cleaned if the folder does not say.
-pub(crate) fn find_tokenizer(
-    folder: &Path,
-    spec: &ModelSpec,
-    foreign: Option<ForeignTokenizer>,
-    clean: &str,
-) -> TokenizerSpec {
+/// The tokenizer of an open_clip folder: its `tokenizer.json` unless the vocabulary is CLIP's.
+pub(crate) fn find_tokenizer(folder: &Path, spec: &ModelSpec, cfg: TokenizerCfg) -> TokenizerSpec {
     let path = folder.join(TOKENIZER_FILE);
+    let clean = |default: &str| cfg.clean.clone().unwrap_or_else(|| default.into());
     // A larger vocabulary has unused ids after all of CLIP's.
-    let is_clips = foreign.is_none()
+    let is_clips = cfg.hugging_face.is_none()
         && (spec.text.vocab_size == CLIP_VOCABULARY
             || (spec.text.vocab_size > CLIP_VOCABULARY && !path.is_file()));
     if is_clips {
-        return TokenizerSpec::Clip;
+        return TokenizerSpec::Clip {
+            clean: clean(CLIP_CLEAN),
+        };
     }
-    let (name, own_clean) =
-        foreign.map_or((None, None), |foreign| (Some(foreign.name), foreign.clean));
     if path.is_file() {
         return TokenizerSpec::File {
             path,
-            clean: own_clean.unwrap_or_else(|| clean.to_string()),
+            clean: clean(HUGGING_FACE_CLEAN),
+            strip_sep_token: cfg.strip_sep_token,
         };
     }
     TokenizerSpec::Missing {
-        name: name.unwrap_or_else(|| TOKENIZER_FILE.to_string()),
+        name: (cfg.hugging_face).unwrap_or_else(|| TOKENIZER_FILE.to_string()),
     }
+}
+
+/// The tokenizer of a Hugging Face folder: its `tokenizer.json` unless that is CLIP's.
+pub(crate) fn find_hugging_face_tokenizer(folder: &Path, spec: &ModelSpec) -> TokenizerSpec {
+    let path = folder.join(TOKENIZER_FILE);
+    if spec.text.vocab_size >= CLIP_VOCABULARY && (!path.is_file() || is_clips_file(&path)) {
+        return TokenizerSpec::clip();
+    }
+    if path.is_file() {
+        return TokenizerSpec::File {
+            path,
+            clean: "none".into(),
+            strip_sep_token: false,
+        };
+    }
+    TokenizerSpec::Missing {
+        name: TOKENIZER_FILE.to_string(),
+    }
+}
+
+/// Whether a `tokenizer.json` has CLIP's vocabulary. One that cannot be read has not; opening it says
+/// why.
+fn is_clips_file(path: &Path) -> bool {
+    #[derive(Deserialize)]
+    struct File {
+        model: Model,
+    }
+    #[derive(Deserialize)]
+    struct Model {
+        vocab: HashMap<String, usize>,
+    }
+    let file = fs::File::open(path).ok().map(BufReader::new);
+    let file: Option<File> = file.and_then(|file| serde_json::from_reader(file).ok());
+    file.is_some_and(
+        |File {
+             model: Model { vocab },
+         }| {
+            let mut known = CLIP_TOKENS.iter();
+            vocab.len() == CLIP_VOCABULARY && known.all(|(token, id)| vocab.get(*token) == Some(id))
+        },
+    )
 }

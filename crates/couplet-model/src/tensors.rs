@@ -30,7 +30,8 @@ impl HostTensor {
     /// Converts the bytes of a float tensor to f32.
     /// - returns `None` if `bytes` has the wrong length for the shape.
     pub(crate) fn from_bytes(bytes: Vec<u8>, shape: &[usize], dtype: DType) -> Option<Self> {
-        if bytes.len() != shape.iter().product::<usize>() * dtype.size() {
+        let elements = (shape.iter()).try_fold(1usize, |all, size| all.checked_mul(*size))?;
+        if Some(bytes.len()) != elements.checked_mul(dtype.size()) {
             return None;
         }
         let data = TensorData::from_bytes_vec(bytes, shape.to_vec(), dtype);
@@ -44,5 +45,93 @@ impl HostTensor {
     /// The tensor as Burn takes it.
     pub fn into_data(self) -> TensorData {
         TensorData::new(self.values, self.shape)
+    }
+}
+
+/// How a layout of weights stores one of open_clip's tensors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StoredAs {
+    /// Under this name, as it is.
+    Same(String),
+    /// Under this name, with rows and columns swapped.
+    Transposed(String),
+    /// In three parts of equal size, which make it up one below the other.
+    Packed([String; 3]),
+}
+
+impl StoredAs {
+    /// The names and shapes of what is stored.
+    /// - shape: of open_clip's tensor.
+    pub fn shapes(self, shape: &[usize]) -> Vec<(String, Vec<usize>)> {
+        match self {
+            Self::Same(name) => vec![(name, shape.to_vec())],
+            Self::Transposed(name) => vec![(name, shape.iter().rev().copied().collect())],
+            Self::Packed(names) => {
+                let mut part = shape.to_vec();
+                if let Some(rows) = part.first_mut() {
+                    *rows /= names.len();
+                }
+                names.into_iter().map(|name| (name, part.clone())).collect()
+            }
+        }
+    }
+
+    /// open_clip's tensor from what is stored.
+    /// - read: gives the tensor of a name; parts must have one shape.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn join<E>(
+        self,
+        mut read: impl FnMut(&str) -> Result<HostTensor, E>,
+    ) -> Result<HostTensor, E> {
+        match self {
+            Self::Same(name) => read(&name),
+            Self::Transposed(name) => Ok(transpose(read(&name)?)),
+            Self::Packed([first, rest @ ..]) => {
+                let mut packed = read(&first)?;
+                for name in &rest {
+                    packed.values.extend(read(name)?.values);
+                }
+                if let Some(rows) = packed.shape.first_mut() {
+                    *rows *= 1 + rest.len();
+                }
+                Ok(packed)
+            }
+        }
+    }
+
+    /// What is stored for open_clip's tensor.
+    pub fn split(self, tensor: HostTensor) -> Vec<(String, HostTensor)> {
+        match self {
+            Self::Same(name) => vec![(name, tensor)],
+            Self::Transposed(name) => vec![(name, transpose(tensor))],
+            Self::Packed(names) => {
+                let shapes = Self::Packed(names).shapes(&tensor.shape);
+                let mut rest = tensor.values.as_slice();
+                let mut part = |(name, shape): (String, Vec<usize>)| {
+                    let (values, after) = rest.split_at(shape.iter().product());
+                    rest = after;
+                    let values = values.to_vec();
+                    (name, HostTensor { shape, values })
+                };
+                shapes.into_iter().map(&mut part).collect()
+            }
+        }
+    }
+}
+
+/// Swaps rows and columns. A tensor of another rank is unchanged.
+fn transpose(tensor: HostTensor) -> HostTensor {
+    let &[rows, columns] = tensor.shape.as_slice() else {
+        return tensor;
+    };
+    let at = |column: usize| (0..rows).map(move |row| row * columns + column);
+    HostTensor {
+        shape: vec![columns, rows],
+        values: (0..columns)
+            .flat_map(at)
+            .map(|index| tensor.values[index])
+            .collect(),
     }
 }

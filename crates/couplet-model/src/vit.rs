@@ -65,7 +65,10 @@ impl VisionTransformer {
                 ImagePositions::Learned => {
                     init.normal("visual.positional_embedding", [tokens, w], std)
                 }
-                ImagePositions::SinCos2d => init.fixed(sin_cos_2d(spec.grid(), w), [tokens, w]),
+                ImagePositions::SinCos2d => {
+                    let grid = spec.grid();
+                    init.fixed([tokens, w], move || sin_cos_2d(grid, w))
+                }
             },
             conv1: PatchEmbedding {
                 weight: init.uniform(

@@ -194,10 +194,21 @@ fn list(found: &[DeviceSetting]) -> String {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{text}` is not a device; the devices are auto, flex, cuda:N, rocm:N, metal, vulkan and wgpu{}",
-    nearest(text.split(':').next().unwrap_or(text), DEVICES).map_or(String::new(), |name| format!("; did you mean `{name}`?"))
+    suggestion(text)
 )]
 pub struct ParseDeviceError {
     text: String,
+}
+
+/// The device that was meant, with its number.
+fn suggestion(text: &str) -> String {
+    let (kind, index) = text.split_once(':').unwrap_or((text, ""));
+    let Some(name) = nearest(kind, DEVICES) else {
+        return String::new();
+    };
+    let index = index.parse::<usize>().ok().map(|index| format!(":{index}"));
+    let index = index.filter(|index| format!("{name}{index}").parse::<DeviceSetting>().is_ok());
+    format!("; did you mean `{name}{}`?", index.unwrap_or_default())
 }
 
 const DEVICES: [&str; 7] = ["auto", "flex", "cuda", "rocm", "metal", "vulkan", "wgpu"];
@@ -284,6 +295,23 @@ mod tests {
         assert_eq!("cuda".parse(), Ok(DeviceSetting::Cuda(0)));
         for text in ["gpu", "flex:1", "cuda:x", ""] {
             assert!(text.parse::<DeviceSetting>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_device_that_was_meant_keeps_its_number() {
+        for (text, meant) in [
+            ("cuad:0", "cuda:0"),
+            ("rcom:12", "rocm:12"),
+            ("cuad", "cuda"),
+            ("cuda:x", "cuda"),
+            ("flx:1", "flex"),
+        ] {
+            let error = text.parse::<DeviceSetting>().unwrap_err().to_string();
+            assert!(
+                error.ends_with(&format!("did you mean `{meant}`?")),
+                "{error}"
+            );
         }
     }
 

@@ -35,7 +35,7 @@ mod trainer;
 mod verify;
 
 pub use bench::{StepBench, StepBenchError, StepBenchSettings, bench_step};
-pub use checkpoint::{Checkpoint, CheckpointError, RunFolder, Verdict};
+pub use checkpoint::{AllowedChanges, Checkpoint, CheckpointError, RunFolder, Verdict};
 pub use config::{ConfigError, ConfigIssue, DeviceCheck, ResolvedData, ResolvedRun, RunConfig};
 pub use device::{DeviceError, DeviceSetting, ParseDeviceError};
 pub use duration::{Duration, ParseDurationError, Unit};

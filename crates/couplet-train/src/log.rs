@@ -83,6 +83,13 @@ pub(crate) fn skipped_line(line: &LineHead, loss_scale: f64) -> Value {
     Value::Object(map)
 }
 
+/// The line of `metrics.jsonl` for changes of the config or the data with which a run goes on.
+pub(crate) fn changes_line(line: &LineHead, changes: &[String]) -> Value {
+    let mut map = line.map();
+    map.insert("changes".into(), changes.into());
+    Value::Object(map)
+}
+
 /// An evaluation line of `metrics.jsonl`.
 pub(crate) fn eval_line(line: &LineHead, report: &Report) -> Value {
     let mut map = line.map();

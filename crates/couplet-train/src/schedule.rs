@@ -23,7 +23,8 @@ pub enum ScheduleConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CosineConfig {
-    /// How long to train, in steps, epochs or samples.
+    /// How long to train, in steps, epochs or samples. A resumed run may be longer: from its last step
+    /// on it has the learning rate of the longer cosine, which is higher than that of the shorter one.
     pub length: Duration,
     /// Length of the linear warmup from 0 to `optimizer.lr`; part of `length`.
     #[serde(default = "nothing")]
@@ -38,7 +39,8 @@ pub struct CosineConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConstantConfig {
-    /// How long to train, in steps, epochs or samples.
+    /// How long to train, in steps, epochs or samples. A resumed run may be longer: it goes on as if
+    /// it had had the longer length from the beginning.
     pub length: Duration,
     /// Length of the linear warmup from 0 to `optimizer.lr`; part of `length`.
     #[serde(default = "nothing")]
@@ -50,7 +52,9 @@ pub struct ConstantConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConstantCooldownConfig {
-    /// How long to train, in steps, epochs or samples.
+    /// How long to train, in steps, epochs or samples. A resumed run may be longer: it goes on as if
+    /// it had had the longer length from the beginning, but for the part of a cooldown that is
+    /// trained already.
     pub length: Duration,
     /// Length of the linear warmup from 0 to `optimizer.lr`; part of `length`.
     #[serde(default = "nothing")]
@@ -72,7 +76,9 @@ pub struct ConstantCooldownConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RsqrtConfig {
-    /// How long to train, in steps, epochs or samples.
+    /// How long to train, in steps, epochs or samples. A resumed run may be longer: it goes on as if
+    /// it had had the longer length from the beginning, but for the part of a cooldown that is
+    /// trained already.
     pub length: Duration,
     /// Length of the linear warmup from 0 to `optimizer.lr`; part of `length`.
     #[serde(default = "nothing")]

@@ -2,7 +2,7 @@
 
 /// Prints an error with its causes to standard error.
 pub(crate) fn print(error: &anyhow::Error) {
-    eprintln!("error: {}", text(error));
+    eprintln!("error: {}", couplet_data::printable_text(&text(error)));
 }
 
 fn text(error: &anyhow::Error) -> String {

@@ -1,11 +1,10 @@
 //! Folders of images, each with a caption file of the same name, at any depth.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::DataError;
+use super::walk::files_below;
 use crate::decode::{IMAGE_EXTENSIONS, is_image_name};
 
 /// The two files of a pair; either may be missing.
@@ -15,15 +14,14 @@ pub(crate) struct CaptionedFile {
     pub caption: Option<PathBuf>,
 }
 
-/// Lists the image and caption files in a folder and its subfolders, paired by their common path
+/// Lists the image and caption files in a folder and its subfolders, without hidden ones, paired by their common path
 /// without its extension.
 /// - extension: of caption files, in lower case.
 pub(crate) fn list(
     folder: &Path,
     extension: &str,
 ) -> Result<Vec<(PathBuf, CaptionedFile)>, DataError> {
-    let mut files = Vec::new();
-    walk(folder, &mut files).map_err(DataError::io(folder))?;
+    let files = files_below(folder).map_err(DataError::io(folder))?;
     let mut pairs: BTreeMap<PathBuf, CaptionedFile> = BTreeMap::new();
     for file in files {
         let is_caption = (file.extension()).is_some_and(|own| own.eq_ignore_ascii_case(extension));
@@ -45,18 +43,4 @@ pub(crate) fn list(
         return Err(DataError::invalid(folder, message));
     }
     Ok(pairs.into_iter().collect())
-}
-
-/// All files in a folder and its subfolders, sorted by name; symbolic links to folders are not followed.
-fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
-    let mut entries = fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        if entry.file_type()?.is_dir() {
-            walk(&entry.path(), files)?;
-        } else {
-            files.push(entry.path());
-        }
-    }
-    Ok(())
 }

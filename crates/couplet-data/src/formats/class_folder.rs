@@ -1,10 +1,10 @@
 //! Folders with one subfolder of images per class, as for torchvision's `ImageFolder`.
 
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use super::class_names::class_name_of;
 use super::error::DataError;
+use super::walk::{files_below, visible_entries};
 use crate::decode::{IMAGE_EXTENSIONS, is_image_name};
 
 /// Images with their class numbers.
@@ -12,7 +12,7 @@ use crate::decode::{IMAGE_EXTENSIONS, is_image_name};
 pub(crate) struct ClassFolder {
     /// The subfolders' names, in class order.
     pub folders: Vec<String>,
-    /// By class, then by file name.
+    /// By class, then by folder, then by file name; images are at any depth below their class.
     pub files: Vec<(PathBuf, usize)>,
 }
 
@@ -81,17 +81,14 @@ fn list(path: &Path) -> Result<(Vec<String>, LabelledFiles), DataError> {
     let mut folders = Vec::new();
     let mut files = Vec::new();
     let mut empty = Vec::new();
-    for folder in visible_entries(path)?
-        .into_iter()
-        .filter(|entry| entry.is_dir())
-    {
+    let entries = visible_entries(path).map_err(DataError::io(path))?;
+    for folder in entries.into_iter().filter(|entry| entry.is_dir()) {
         let label = folders.len();
         let name = folder.file_name().unwrap_or_default();
         folders.push(name.to_string_lossy().into_owned());
         let before = files.len();
-        let images = visible_entries(&folder)?
-            .into_iter()
-            .filter(|file| is_image_name(file));
+        let inside = files_below(&folder).map_err(DataError::io(&folder))?;
+        let images = inside.into_iter().filter(|file| is_image_name(file));
         files.extend(images.map(|file| (file, label)));
         if files.len() == before {
             empty.push(folders[label].clone());
@@ -116,25 +113,10 @@ fn list(path: &Path) -> Result<(Vec<String>, LabelledFiles), DataError> {
     Ok((folders, files))
 }
 
-/// A folder's entries sorted by name, without hidden ones such as `.git` and file managers' files.
-fn visible_entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let list = || -> io::Result<Vec<PathBuf>> {
-        let mut paths = fs::read_dir(folder)?
-            .map(|entry| entry.map(|entry| entry.path()))
-            .collect::<Result<Vec<_>, _>>()?;
-        paths.retain(|path| {
-            let name = path.file_name().unwrap_or_default();
-            !name.to_string_lossy().starts_with('.')
-        });
-        paths.sort();
-        Ok(paths)
-    };
-    list().map_err(DataError::io(folder))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn folder(files: &[&str]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
@@ -154,6 +136,30 @@ mod tests {
         assert_eq!(classes.stored_names(), ["big cat", "dog"]);
         let labels: Vec<usize> = classes.files.iter().map(|(_, label)| *label).collect();
         assert_eq!(labels, [0, 0, 1]);
+    }
+
+    #[test]
+    fn images_at_any_depth_belong_to_their_class() {
+        let folder = folder(&[
+            "cat/images/1.jpg",
+            "cat/2.jpg",
+            "cat/a/b/c/3.PNG",
+            "dog/images/4.jpg",
+            "dog/@eaDir/4.jpg",
+            "dog/._5.jpg",
+            "@eaDir/6.jpg",
+            "7.jpg",
+        ]);
+        let classes = ClassFolder::open(folder.path(), ClassOrder::Names).unwrap();
+        assert_eq!(classes.folders, ["cat", "dog"]);
+        let wanted = [
+            ("cat/2.jpg", 0),
+            ("cat/a/b/c/3.PNG", 0),
+            ("cat/images/1.jpg", 0),
+            ("dog/images/4.jpg", 1),
+        ];
+        let wanted = wanted.map(|(file, label)| (folder.path().join(file), label));
+        assert_eq!(classes.files, wanted);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::error::DataError;
 use super::lines::read_lines_with_blanks;
+use crate::error::printable_path;
 
 /// A file of class names in a dataset's folder, one per line, in class order.
 pub const CLASS_NAMES_FILE: &str = "classnames.txt";
@@ -58,6 +59,25 @@ pub fn class_names(
     Ok(Some(ordered.unwrap_or(listed)))
 }
 
+/// The warning about classes that are named by WordNet ids; `None` if none is.
+/// - place: the dataset's folder or file; names: those that are used, in class order.
+pub fn wordnet_warning(place: &Path, names: &[String]) -> Option<String> {
+    let is_id = |name: &&String| {
+        let digits = name.strip_prefix('n').unwrap_or_default();
+        digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let ids: Vec<&String> = names.iter().filter(is_id).collect();
+    let first = ids.first()?;
+    Some(format!(
+        "{}: {} of {} classes are named by WordNet ids such as `{first}`, which mean nothing to a text \
+         tower; list the classes' names, one per line in class order, in {CLASS_NAMES_FILE} in the \
+         dataset's folder, or for evaluation as `class_names` in the dataset's file",
+        printable_path(place),
+        ids.len(),
+        names.len()
+    ))
+}
+
 /// The listed names in the order of the stored ones; `None` unless both hold the same names.
 fn in_stored_order(listed: &[String], stored: &[String]) -> Option<Vec<String>> {
     if listed.len() != stored.len() {
@@ -108,6 +128,15 @@ mod tests {
         let given = |given: &[&str]| class_names(Some(names(given)), None, Some(&stored)).unwrap();
         assert_eq!(given(&["dog", "big_cat"]).unwrap(), ["big_cat", "dog"]);
         assert_eq!(given(&["dog", "tiger"]).unwrap(), ["dog", "tiger"]);
+    }
+
+    #[test]
+    fn wordnet_ids_get_a_warning_that_says_what_to_give() {
+        let warning = |given: &[&str]| wordnet_warning(Path::new("data"), &names(given));
+        let warned = warning(&["n01440764", "n01443537", "cat"]).unwrap();
+        assert!(warned.starts_with("data: 2 of 3 classes"), "{warned}");
+        assert!(warned.contains("`n01440764`") && warned.contains("class_names"));
+        assert_eq!(warning(&["tench", "n1", "n0144076x", "01440764"]), None);
     }
 
     #[test]

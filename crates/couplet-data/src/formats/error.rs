@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::error::LastCause;
+use crate::error::{LastCause, printable, printable_path, printable_text};
 
 /// The file, URL or key that an error is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +21,8 @@ pub enum Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Path(path) => path.display().fmt(f),
-            Self::Url(url) => f.write_str(url),
+            Self::Path(path) => f.write_str(&printable_path(path)),
+            Self::Url(url) => f.write_str(&printable(url)),
             Self::Key(key) => f.write_str(key),
         }
     }
@@ -32,21 +32,21 @@ impl fmt::Display for Place {
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// The file or folder cannot be read.
-    #[error("{}: cannot be read", path.display())]
+    #[error("{}: cannot be read", printable_path(path))]
     Io {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
     /// The library that reads the format rejected the file.
-    #[error("{}: cannot be read", path.display())]
+    #[error("{}: cannot be read", printable_path(path))]
     Format {
         path: PathBuf,
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
     /// The content is invalid.
-    #[error("{place}: {message}")]
+    #[error("{place}: {}", printable_text(message))]
     Invalid { place: Place, message: String },
 }
 

@@ -1,9 +1,10 @@
 //! Image files on disk, and how the relative paths in tables are resolved.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::files::{MAX_IMAGE_BYTES, read_regular};
+use crate::error::printable_path;
 use crate::sample::{SampleError, SkipCause};
 
 /// Resolves image paths in a table: relative to `root` if it is set, else to the table's own
@@ -60,20 +61,24 @@ pub(crate) fn folder_problem(path: &Path) -> Option<(&'static str, String)> {
 }
 
 /// Reads an image file.
-pub(crate) fn read_image(path: &Path) -> Result<Vec<u8>, SampleError> {
-    fs::read(path).map_err(|error| {
+///
+/// # Errors
+/// If it cannot be read.
+pub fn read_image(path: &Path) -> Result<Vec<u8>, SampleError> {
+    read_regular(path, MAX_IMAGE_BYTES).map_err(|error| {
         let cause = if error.kind() == io::ErrorKind::NotFound {
             SkipCause::MissingImage
         } else {
             SkipCause::Unreadable
         };
-        SampleError::new(cause, format!("{}: {error}", path.display()))
+        SampleError::new(cause, format!("{}: {error}", printable_path(path)))
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn relative_paths_start_from_the_root_or_the_tables_folder_or_the_working_directory() {

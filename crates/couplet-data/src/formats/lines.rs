@@ -1,9 +1,10 @@
 //! Text files with one entry per line: class names and templates.
 
-use std::fs;
 use std::path::Path;
 
 use super::error::DataError;
+use super::files::{MAX_TEXT_BYTES, read_regular};
+use super::text::decode_file;
 
 /// The lines of a text file, trimmed, without blank lines and a byte order mark.
 ///
@@ -17,8 +18,9 @@ pub fn read_lines(path: &Path) -> Result<Vec<String>, DataError> {
 
 /// As [`read_lines`], with the blank lines that are not at the end.
 pub(crate) fn read_lines_with_blanks(path: &Path) -> Result<Vec<String>, DataError> {
-    let text = fs::read_to_string(path).map_err(DataError::io(path))?;
-    let lines = text.trim_start_matches('\u{feff}').trim_end().lines();
+    let bytes = read_regular(path, MAX_TEXT_BYTES).map_err(DataError::io(path))?;
+    let text = decode_file(path, bytes)?;
+    let lines = text.trim_end().lines();
     Ok(lines.map(|line| line.trim().to_string()).collect())
 }
 

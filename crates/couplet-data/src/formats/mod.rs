@@ -17,9 +17,14 @@ pub(crate) mod coco;
 pub(crate) mod csv;
 pub(crate) mod damage;
 pub(crate) mod error;
+pub mod files;
+pub mod hidden;
 pub(crate) mod image_files;
+pub(crate) mod image_folder;
+pub(crate) mod json;
 pub(crate) mod lines;
 pub(crate) mod npy;
+pub(crate) mod packing;
 #[cfg(feature = "parquet")]
 pub(crate) mod parquet;
 pub(crate) mod patterns;
@@ -27,8 +32,12 @@ pub(crate) mod pixels;
 pub(crate) mod storage;
 pub(crate) mod tar;
 pub mod templates;
+pub(crate) mod text;
+pub(crate) mod walk;
 
 pub use damage::{Damage, Lost};
 pub use error::{DataError, Place};
+pub use image_files::read_image;
+pub use image_folder::list_images;
 pub use lines::read_lines;
 pub use patterns::Patterns;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::brace;
 #[cfg(not(feature = "parquet"))]
 use super::error::DataError;
+use super::hidden::is_hidden;
 use super::storage::{self, Location};
 
 /// One path or several; `{0000..0003}`, `{a,b}`, `*`, `?` and `[…]` are expanded.
@@ -96,22 +97,32 @@ impl Patterns {
     }
 }
 
-/// The files that match a pattern with `*`, `?` or `[…]`, sorted by name; any other path is
-/// returned unchanged.
+/// The files that match a pattern with `*`, `?` or `[…]`, sorted by name, without hidden ones; any
+/// other path is returned unchanged.
 fn glob_paths(path: String) -> Result<Vec<PathBuf>, String> {
     if !path.contains(['*', '?', '[']) || Path::new(&path).is_file() {
         return Ok(vec![path.into()]);
     }
     let found = glob::glob(&path).map_err(|error| format!("`{path}`: {error}"))?;
-    let found: Vec<PathBuf> = found
+    let mut found: Vec<PathBuf> = found
         .collect::<Result<_, _>>()
         .map_err(|error| error.to_string())?;
+    found.retain(|found| !is_hidden_match(&path, found));
     if found.is_empty() {
         return Err(format!(
             "no file matches `{path}`; check the path or write {{0000..0099}}"
         ));
     }
     Ok(found)
+}
+
+/// Whether a part of a path that a wildcard matched is hidden; parts that the pattern names are not.
+fn is_hidden_match(pattern: &str, found: &Path) -> bool {
+    let parts = Path::new(pattern).components().rev();
+    found.components().rev().zip(parts).any(|(part, pattern)| {
+        let pattern = pattern.as_os_str();
+        is_hidden(part.as_os_str()) && part.as_os_str() != pattern && !is_hidden(pattern)
+    })
 }
 
 /// The error about Parquet files in a build without the feature `parquet`.
@@ -130,7 +141,7 @@ mod tests {
     #[test]
     fn a_star_matches_files_sorted_by_name() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["b.tar", "a.tar", "c.txt"] {
+        for name in ["b.tar", "a.tar", "c.txt", "._a.tar"] {
             std::fs::write(folder.path().join(name), []).unwrap();
         }
         let pattern =
@@ -140,6 +151,7 @@ mod tests {
             paths,
             ["a.tar", "b.tar"].map(|name| folder.path().join(name))
         );
+        assert_eq!(pattern("._*.tar").paths().unwrap().len(), 1);
         let error = pattern("*.zip").problems("shards").remove(0).1;
         assert!(error.starts_with("no file matches"), "{error}");
     }

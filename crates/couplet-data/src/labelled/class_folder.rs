@@ -12,7 +12,7 @@ use crate::formats::class_folder::{ClassFolder, ClassOrder};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelledClassFolderConfig {
-    /// Folder with one subfolder per class, in alphabetical order.
+    /// Folder with one subfolder per class, in alphabetical order; images are at any depth below it.
     pub path: PathBuf,
     /// Folder of the training images, for probes and `[classify]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

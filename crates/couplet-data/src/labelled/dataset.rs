@@ -12,6 +12,8 @@ use crate::draw::{Purpose, stream};
 use crate::formats::DataError;
 use crate::formats::class_names::class_name_of;
 use crate::formats::image_files::read_image;
+use crate::listing::{DataListing, ListedFile, fingerprint, folders};
+use crate::panics::catch_panic;
 use crate::sample::{ImageData, SampleError, SkipCause, Skipped};
 use crate::transform::Transform;
 
@@ -135,7 +137,7 @@ impl LabelledDataset {
     }
 
     /// The file that holds an image, and the image's key in it.
-    pub(crate) fn locate(&self, index: usize) -> (String, String) {
+    pub fn locate(&self, index: usize) -> (String, String) {
         self.images.locate(index)
     }
 
@@ -165,6 +167,51 @@ impl LabelledDataset {
         }
     }
 
+    /// The folders of the images' files, with what tells a change of them: names, sizes and targets.
+    pub fn listing(&self) -> DataListing {
+        DataListing::new(self.files())
+    }
+
+    /// As [`Self::listing`], named by their whole paths.
+    pub(crate) fn files(&self) -> Vec<ListedFile> {
+        let mut files: Vec<PathBuf> = Vec::new();
+        let located = (0..self.len()).map(|index| {
+            let (file, key) = self.images.locate(index);
+            if files.last().is_none_or(|last| *last != Path::new(&file)) {
+                files.push(file.into());
+            }
+            (files.len() - 1, key)
+        });
+        let located: Vec<(usize, String)> = located.collect();
+        let sizes = files.par_iter().map(|file| std::fs::metadata(file).ok());
+        let sizes: Vec<u64> = sizes
+            .map(|found| found.map_or(u64::MAX, |found| found.len()))
+            .collect();
+        let images = located.into_iter().enumerate().map(|(index, (at, key))| {
+            let mut digest = fingerprint();
+            let name = files[at].file_name().unwrap_or_default();
+            digest.write_text(&name.to_string_lossy());
+            digest.write_u64(sizes[at]);
+            digest.write_text(&key);
+            match &self.targets {
+                Targets::Classes(labels) => digest.write_usize(labels[index]),
+                Targets::MultiLabel(labels) => {
+                    labels[index]
+                        .iter()
+                        .for_each(|label| digest.write_u8((*label).into()));
+                }
+                Targets::Captions(captions) => {
+                    captions[index]
+                        .iter()
+                        .for_each(|caption| digest.write_text(caption));
+                }
+            }
+            let folder = files[at].parent().unwrap_or(Path::new(""));
+            (folder.to_path_buf(), digest.finish())
+        });
+        folders(images)
+    }
+
     /// Reads and transforms the images of `range` in parallel.
     /// - max_pixels: larger images are skipped.
     pub fn batch(
@@ -175,7 +222,9 @@ impl LabelledDataset {
     ) -> LabelledBatch {
         let len = transform.output_len();
         let mut pixels = vec![0; range.len() * len];
-        let images = match self.images.read_ahead(range.clone()) {
+        // A reader that panics is asked for one image after the other.
+        let ahead = catch_panic(|| Ok(self.images.read_ahead(range.clone())));
+        let images = match ahead.ok().flatten() {
             Some(images) => images.into_iter().map(Some).collect(),
             None => range.clone().map(|_| None).collect::<Vec<_>>(),
         };
@@ -183,7 +232,7 @@ impl LabelledDataset {
             .zip(range.clone())
             .zip(images)
             .map(|((out, index), image)| {
-                let image = image.unwrap_or_else(|| self.images.read(index));
+                let image = image.unwrap_or_else(|| catch_panic(|| self.images.read(index)));
                 self.prepare(index, image, transform, max_pixels, out).err()
             })
             .collect();

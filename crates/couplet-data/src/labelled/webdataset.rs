@@ -1,6 +1,5 @@
 //! CLIP_benchmark's folders of tar shards, with a label or captions for each image.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -8,10 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::dataset::{Images, LabelledDataset, Split, Targets};
 use crate::formats::DataError;
 use crate::formats::class_names::{CLASS_NAMES_FILE, read_class_names_if_present};
+use crate::formats::files::{MAX_IMAGE_BYTES, MAX_TEXT_BYTES, read_regular};
 use crate::formats::lines::read_lines_if_present;
 use crate::formats::npy::flags;
 use crate::formats::tar::index::Span;
 use crate::formats::tar::records::{TarRecords, read_spans};
+use crate::formats::text::{caption_problem, decode_file, decode_text};
 use crate::sample::{ImageData, SampleError, SkipCause};
 
 /// `source = "webdataset"` in a dataset file: a folder with `test/nshards.txt`, `test/0.tar` and so
@@ -72,7 +73,8 @@ struct Entry {
 impl Images for TarImages {
     fn read(&self, index: usize) -> Result<ImageData, SampleError> {
         let entry = &self.entries[index];
-        read_spans(&self.shards[entry.shard], [entry.image])
+        let spans = [(&entry.image, MAX_IMAGE_BYTES)];
+        read_spans(&self.shards[entry.shard], spans)
             .map(|[bytes]| ImageData::Encoded(bytes))
             .map_err(|error| SampleError::new(SkipCause::Unreadable, error))
     }
@@ -167,7 +169,8 @@ fn read_shards(folder: &Path, kind: Kind) -> Result<(TarImages, Vec<KeyedLabel>)
                 );
                 return Err(DataError::invalid(&path, message));
             };
-            let [label] = read_spans(&path, [label]).map_err(DataError::io(&path))?;
+            let [label] =
+                read_spans(&path, [(&label, MAX_TEXT_BYTES)]).map_err(DataError::io(&path))?;
             labels.push((record.key.clone(), label));
             images.entries.push(Entry {
                 shard,
@@ -182,10 +185,11 @@ fn read_shards(folder: &Path, kind: Kind) -> Result<(TarImages, Vec<KeyedLabel>)
 
 fn shard_count(folder: &Path) -> Result<usize, DataError> {
     let path = folder.join("nshards.txt");
-    let text = fs::read_to_string(&path).map_err(|error| {
+    let bytes = read_regular(&path, MAX_TEXT_BYTES).map_err(|error| {
         let message = format!("{error}; create it with the number of shards in its folder");
         DataError::invalid(&path, message)
     })?;
+    let text = decode_file(&path, bytes)?;
     let count = text.trim().parse().ok().filter(|count| *count > 0);
     count.ok_or_else(|| DataError::invalid(&path, "must hold the number of shards in its folder"))
 }
@@ -199,7 +203,7 @@ fn targets(
     match kind {
         Kind::Classification => {
             let number = |(key, bytes): KeyedLabel| {
-                let text = String::from_utf8_lossy(&bytes);
+                let text = decode_text(bytes).map_err(|error| format!("{key}.cls: {error}"))?;
                 let label = text.trim().parse::<usize>();
                 let label = label
                     .map_err(|_| format!("{key}.cls: `{}` is not a class number", text.trim()))?;
@@ -236,10 +240,13 @@ fn targets(
         }
         Kind::Retrieval => {
             let captions = |(key, bytes): KeyedLabel| {
-                let text = String::from_utf8(bytes).map_err(|_| format!("{key}.txt: not UTF-8"))?;
+                let text = decode_text(bytes).map_err(|error| format!("{key}.txt: {error}"))?;
                 let lines: Vec<String> = text.lines().map(str::to_string).collect();
                 if lines.iter().all(|line| line.trim().is_empty()) {
                     return Err(format!("{key}.txt: no caption"));
+                }
+                if let Some(problem) = lines.iter().find_map(|line| caption_problem(line)) {
+                    return Err(format!("{key}.txt: {problem}"));
                 }
                 Ok(lines)
             };
@@ -252,6 +259,7 @@ fn targets(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn put(folder: &Path, kind: &str, members: &[(&str, &[u8])]) {
         fs::create_dir_all(folder.join("test")).unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::state::LoaderState;
 use crate::read_ahead::{PixelChunk, ReadAhead};
 use crate::sample::Skipped;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{EncodeError, Tokenizer};
 
 /// Images that are loaded together and share one allocation.
 pub(super) const CHUNK: usize = 128;
@@ -18,15 +18,19 @@ pub const TOKEN_MULTIPLE: usize = 8;
 pub struct TokenOptions {
     pub tokenizer: Arc<Tokenizer>,
     pub context_length: usize,
-    /// The id that fills a row after its caption's end.
+    /// The id that fills a row after its caption's end, or before its start.
     pub pad_id: u32,
     /// Whether a batch is cut to its longest caption: for text towers that do not read the padding.
+    /// Not with padding before the start.
     pub cut: bool,
 }
 
 impl TokenOptions {
     /// A caption's ids, including its start and end tokens.
-    pub fn encode(&self, caption: &str) -> Vec<u32> {
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode(&self, caption: &str) -> Result<Vec<u32>, EncodeError> {
         self.tokenizer.encode(caption, self.context_length)
     }
 
@@ -42,10 +46,18 @@ impl TokenOptions {
             self.context_length
         };
         let pad_id = self.pad_id.cast_signed();
+        let pads_left = self.tokenizer.pads_left();
         let mut tokens = Vec::with_capacity(captions.len() * length);
         for caption in captions {
+            let padding = length - caption.len();
+            let (before, after) = if pads_left {
+                (padding, 0)
+            } else {
+                (0, padding)
+            };
+            tokens.extend(std::iter::repeat_n(pad_id, before));
             tokens.extend(caption.iter().map(|id| id.cast_signed()));
-            tokens.resize(tokens.len() + length - caption.len(), pad_id);
+            tokens.extend(std::iter::repeat_n(pad_id, after));
         }
         (tokens, length)
     }

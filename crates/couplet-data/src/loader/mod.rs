@@ -14,7 +14,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::decode::{decode, decode_reduced};
 use crate::draw::{Purpose, stream};
-use crate::error::{LastCause, with_causes};
+use crate::error::{LastCause, printable, printable_text, with_causes};
 use crate::order::Order;
 use crate::read_ahead::ReadAhead;
 use crate::sample::{SampleError, SkipCause, Skipped};
@@ -109,7 +109,9 @@ pub enum LoaderError {
 /// One of the skipped samples, for an error message.
 fn example(list: &[Skipped]) -> String {
     list.first().map_or(String::new(), |one| {
-        format!(", such as {} of {}: {}", one.key, one.shard, one.detail)
+        let [key, shard] = [&one.key, &one.shard].map(|name| printable(name));
+        let detail = printable_text(&one.detail);
+        format!(", such as {key} of {shard}: {detail}")
     })
 }
 
@@ -306,17 +308,21 @@ impl BatchMaker {
                 }
                 let taken = work.len();
                 next.samples += taken;
-                let failures: Vec<Option<(usize, Skipped)>> = self.pool.install(|| {
+                let failures: Vec<Option<(usize, usize, Skipped)>> = self.pool.install(|| {
                     work.into_par_iter()
                         .map(|(slot, pixels, row, at, item)| {
                             let loaded = self.load(item, next.epoch, at, pixels, row);
-                            loaded.err().map(|skipped| (slot, skipped))
+                            loaded.err().map(|skipped| (slot, at, skipped))
                         })
                         .collect()
                 });
                 open.drain(..taken);
-                for (slot, failure) in failures.into_iter().flatten() {
+                for (slot, at, failure) in failures.into_iter().flatten() {
                     open.push(slot);
+                    // After its end an epoch begins again, with samples that it has counted already.
+                    if at >= epoch_len {
+                        continue;
+                    }
                     *causes.entry(failure.cause).or_default() += failure.samples;
                     next.skipped += 1;
                     next.lost += failure.samples - 1;
@@ -420,8 +426,9 @@ impl BatchMaker {
                 .run(Stage::Transform, transform)
                 .map_err(|error| SampleError::new(SkipCause::CorruptImage, with_causes(&error)))?;
             let encode = || options.tokens.encode(&sample.caption);
+            let tokens = clock.run(Stage::Tokenize, encode);
             Ok(Row {
-                tokens: clock.run(Stage::Tokenize, encode),
+                tokens: tokens.map_err(SampleError::from)?,
                 label: sample.label,
             })
         })?;

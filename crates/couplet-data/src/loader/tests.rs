@@ -3,7 +3,7 @@ use crate::order::Share;
 use crate::sample::{ImageData, Sample};
 use crate::source::MapDataset;
 use crate::stream::{ShardedDataset, StreamSample};
-use crate::{Interpolation, ResizeMode, Tokenizer};
+use crate::{Clean, Interpolation, ResizeMode, Tokenizer};
 use image::RgbImage;
 
 /// Gray images whose level is their index; some indices are bad.
@@ -32,6 +32,10 @@ impl MapDataset for Levels {
 
     fn locate(&self, index: usize, _epoch: u64) -> (String, String) {
         ("levels".into(), index.to_string())
+    }
+
+    fn listing(&self) -> Vec<crate::ListedFile> {
+        Vec::new()
     }
 }
 
@@ -171,6 +175,24 @@ fn bad_samples_are_replaced_and_listed() {
 }
 
 #[test]
+fn an_epoch_that_begins_again_counts_its_bad_samples_once() {
+    let bad: Vec<usize> = (0..20).collect();
+    let mut options = options(2);
+    (options.order.len, options.order.epoch_len) = (40, 40);
+    (options.batch_size, options.max_skipped) = (8, 0.5);
+    let source = Arc::new(Levels { len: 40, bad });
+    let dataset = PairDataset::Indexed(source);
+    let loader = Loader::start(dataset, options, LoaderState::default()).unwrap();
+    for epoch in 0..3 {
+        // 40 usable samples, each one twice.
+        let batches: Vec<_> = (0..5).map(|_| loader.next_batch().unwrap()).collect();
+        let skipped: usize = batches.iter().map(|batch| batch.skipped.len()).sum();
+        assert_eq!(skipped, 20, "epoch {epoch}");
+        assert!(batches.iter().all(|batch| batch.next.skipped <= 20));
+    }
+}
+
+#[test]
 fn too_many_bad_samples_stop_the_loader_with_their_causes() {
     let bad = (0..30).collect();
     let loader = start(Levels { len: 40, bad }, 8, 2, LoaderState::default());
@@ -193,7 +215,10 @@ fn a_panicking_decoder_skips_one_sample() {
     let loader = start(source, 201, 2, LoaderState::default());
     let batch = loader.next_batch().unwrap();
     assert_eq!(batch.skipped.len(), 1);
-    assert_eq!(batch.skipped[0].detail, "the decoder panicked");
+    assert_eq!(
+        batch.skipped[0].detail,
+        "the decoder panicked: a decoder's bug"
+    );
 }
 
 #[test]
@@ -231,6 +256,10 @@ impl ShardedDataset for LevelShards {
 
     fn name(&self, shard: usize) -> String {
         format!("shard {shard}")
+    }
+
+    fn listing(&self) -> Vec<crate::ListedFile> {
+        Vec::new()
     }
 
     fn read(
@@ -314,4 +343,38 @@ fn ranks_share_a_streams_batches() {
     assert_eq!(own[0][6].2.epoch, 1);
     let rest = take(&start_stream(1, own[1][3].2.clone(), share(1)), 3);
     assert_eq!(rest, own[1][4..7]);
+}
+
+#[test]
+fn a_caption_that_cannot_be_tokenized_is_skipped_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    // Knows one word, and no token for an unknown one.
+    let file = serde_json::json!({
+        "model": {"type": "WordLevel", "vocab": {"a": 0, "word": 1, "aword": 2}, "unk_token": "?"},
+        "pre_tokenizer": {"type": "Whitespace"}, "added_tokens": [],
+    });
+    std::fs::write(&path, file.to_string()).unwrap();
+    let mut options = options(2);
+    (options.order.len, options.order.epoch_len) = (10, 10);
+    (options.batch_size, options.once, options.max_skipped) = (5, true, 1.0);
+    options.tokens.tokenizer = Tokenizer::from_file(&path, Clean::None).unwrap().into();
+    let first = |options: &LoaderOptions| {
+        let set = PairDataset::Indexed(Arc::new(Levels {
+            len: 10,
+            bad: vec![],
+        }));
+        let loader = Loader::start(set, options.clone(), LoaderState::default()).unwrap();
+        loader.next_batch().unwrap()
+    };
+    assert!(first(&options).skipped.is_empty());
+    let without = file.to_string().replace("\"word\"", "\"other\"");
+    std::fs::write(&path, without).unwrap();
+    options.tokens.tokenizer = Tokenizer::from_file(&path, Clean::None).unwrap().into();
+    let batch = first(&options);
+    // Two of the ten captions are empty, which needs no word.
+    assert_eq!((batch.len(), batch.skipped.len()), (2, 8));
+    let skipped = &batch.skipped[0];
+    assert_eq!(skipped.cause, SkipCause::InvalidCaption);
+    assert!(skipped.detail.contains("does not encode"), "{skipped}");
 }

@@ -4,6 +4,8 @@ use rand::RngExt;
 
 use crate::decode::IMAGE_EXTENSIONS;
 use crate::draw::{Purpose, stream};
+use crate::formats::json;
+use crate::formats::text::{caption_problem, decode_text};
 use crate::sample::{SampleError, SkipCause};
 
 /// How to get a caption from a file's bytes.
@@ -61,6 +63,8 @@ impl CaptionRule {
         if texts.is_empty() {
             return Err(empty());
         }
+        // Not the drawn one's alone: a sample is usable in every epoch or in none.
+        texts.iter().try_for_each(|text| check_len(text))?;
         let mut rng = stream(self.seed, Purpose::Caption, epoch, index);
         let drawn = rng.random_range(0..texts.len());
         Ok(texts[drawn].trim().to_string())
@@ -68,17 +72,24 @@ impl CaptionRule {
 }
 
 /// Reads a caption's bytes as text.
-pub(super) fn caption_text(bytes: Vec<u8>) -> Result<String, SampleError> {
+fn caption_text(bytes: Vec<u8>) -> Result<String, SampleError> {
     let text = text(bytes)?;
     let text = text.trim();
     if text.is_empty() {
         return Err(empty());
     }
+    check_len(text)?;
     Ok(text.to_string())
 }
 
 fn text(bytes: Vec<u8>) -> Result<String, SampleError> {
-    String::from_utf8(bytes).map_err(|error| SampleError::new(SkipCause::InvalidCaption, error))
+    decode_text(bytes).map_err(|error| SampleError::new(SkipCause::InvalidCaption, error))
+}
+
+fn check_len(text: &str) -> Result<(), SampleError> {
+    caption_problem(text).map_or(Ok(()), |problem| {
+        Err(SampleError::new(SkipCause::InvalidCaption, problem))
+    })
 }
 
 fn empty() -> SampleError {
@@ -89,7 +100,7 @@ fn json_captions(bytes: &[u8], key: &str) -> Result<Vec<String>, SampleError> {
     use serde_json::Value;
     let invalid =
         |message: &dyn std::fmt::Display| SampleError::new(SkipCause::InvalidCaption, message);
-    let json: Value = serde_json::from_slice(bytes).map_err(|error| invalid(&error))?;
+    let json: Value = json::parse(bytes).map_err(|error| invalid(&error))?;
     let no_text = || {
         invalid(&format!(
             "`{key}` in the .json is neither a text nor a list of texts"
@@ -102,7 +113,7 @@ fn json_captions(bytes: &[u8], key: &str) -> Result<Vec<String>, SampleError> {
             .collect(),
         Some(Value::Null) | None => Err(SampleError::new(
             SkipCause::MissingCaption,
-            format!("the .json has no key `{key}`"),
+            format!("`{key}` is missing or null in the .json"),
         )),
         Some(_) => Err(no_text()),
     }
@@ -143,6 +154,36 @@ mod tests {
             .draw(br#"{"captions": [1]}"#.to_vec(), 0, 0)
             .unwrap_err();
         assert_eq!(error.cause, SkipCause::InvalidCaption);
+    }
+
+    #[test]
+    fn files_as_python_and_windows_write_them_are_read() {
+        let json = CaptionRule {
+            key: Some("caption".into()),
+            ..CaptionRule::default()
+        };
+        let bytes = "\u{feff}{\"caption\": \"a cat\", \"aesthetic\": NaN}".as_bytes();
+        assert_eq!(json.draw(bytes.to_vec(), 0, 0).unwrap(), "a cat");
+        let plain = CaptionRule::default();
+        let marked = "\u{feff}a cat\r\n".as_bytes();
+        assert_eq!(plain.draw(marked.to_vec(), 0, 0).unwrap(), "a cat");
+        let error = plain.draw(b"\xff\xfea\0".to_vec(), 0, 0).unwrap_err();
+        assert!(error.detail.contains("UTF-16"), "{error}");
+    }
+
+    #[test]
+    fn a_caption_that_is_too_long_makes_a_bad_sample() {
+        let long = vec![b'x'; 262_145];
+        let plain = CaptionRule::default();
+        assert!(plain.draw(long[1..].to_vec(), 0, 0).is_ok());
+        let error = plain.draw(long.clone(), 0, 0).unwrap_err();
+        assert!(error.detail.contains("262145 bytes"), "{error}");
+        let lines = CaptionRule {
+            one_of_lines: true,
+            ..CaptionRule::default()
+        };
+        let two = [b"short\n", &long[..]].concat();
+        assert!((0..20).all(|epoch| lines.draw(two.clone(), 0, epoch).is_err()));
     }
 
     #[test]

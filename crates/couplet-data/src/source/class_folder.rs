@@ -1,8 +1,10 @@
 //! Folders with one subfolder per class; captions come from templates.
 
+use std::hash::Hasher;
 use std::path::PathBuf;
 
 use rand::RngExt;
+use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -10,18 +12,19 @@ use super::dataset::{MapDataset, PairDataset};
 use crate::draw::{Purpose, stream};
 use crate::formats::DataError;
 use crate::formats::class_folder::{ClassFolder, ClassOrder};
-use crate::formats::class_names::{CLASS_NAMES_FILE, class_names};
+use crate::formats::class_names::{CLASS_NAMES_FILE, class_names, wordnet_warning};
 use crate::formats::image_files::{folder_problem, read_image};
 use crate::formats::templates::{DEFAULT_TEMPLATE, fill_template, template_problem};
+use crate::listing::{ListedFile, fingerprint, folders, hash_name_and_size};
 use crate::sample::{ImageData, Sample, SampleError};
 
 /// `source = "class-folder"`: one sub-folder per class, with captions from templates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClassFolderConfig {
-    /// Folder with one sub-folder per class. A `classnames.txt` in it names the classes, one
-    /// per line in the order of the sorted sub-folders; else the sub-folders do, with
-    /// underscores as spaces.
+    /// Folder with one sub-folder per class, with the class's images at any depth. A
+    /// `classnames.txt` in it names the classes, one per line in the order of the sorted
+    /// sub-folders; else the sub-folders do, with underscores as spaces.
     pub path: PathBuf,
     /// Captions with `{}` or `{c}` for the class name; one is drawn in each epoch.
     #[serde(default = "default_templates")]
@@ -69,6 +72,9 @@ impl ClassFolderPairs {
             let list = table.path.join(CLASS_NAMES_FILE);
             return Err(DataError::invalid(&list, message));
         }
+        if let Some(warning) = wordnet_warning(&table.path, &names) {
+            tracing::warn!("{warning}");
+        }
         Ok(Self {
             root: table.path.clone(),
             files: classes.files,
@@ -99,6 +105,17 @@ impl MapDataset for ClassFolderPairs {
         let (path, _) = &self.files[index];
         let key = path.strip_prefix(&self.root).unwrap_or(path);
         (self.root.display().to_string(), key.display().to_string())
+    }
+
+    fn listing(&self) -> Vec<ListedFile> {
+        let hashed = self.files.par_iter().map(|(path, label)| {
+            let mut digest = fingerprint();
+            hash_name_and_size(path, &mut digest);
+            digest.write_text(&self.class_names[*label]);
+            let folder = path.parent().unwrap_or(&self.root);
+            (folder.to_path_buf(), digest.finish())
+        });
+        folders(hashed.collect::<Vec<_>>())
     }
 }
 

@@ -10,6 +10,7 @@ use crate::error::with_causes;
 use crate::formats::DataError;
 use crate::formats::csv::{CsvColumns, CsvRow};
 use crate::formats::image_files::{read_image, root_problem};
+use crate::listing::{ListedFile, fingerprint, hash_file};
 use crate::sample::{ImageData, Sample, SampleError};
 
 /// `source = "csv"`: a table of image paths and captions.
@@ -109,6 +110,13 @@ impl MapDataset for CsvPairs {
     fn locate(&self, index: usize, _epoch: u64) -> (String, String) {
         let line = self.rows[index].line;
         (self.path.display().to_string(), format!("line {line}"))
+    }
+
+    fn listing(&self) -> Vec<ListedFile> {
+        let mut digest = fingerprint();
+        let hashed = hash_file(&self.path, u64::MAX, &mut digest);
+        let digest = hashed.is_ok().then_some(digest);
+        vec![ListedFile::of_file(&self.path, Some(self.len()), digest)]
     }
 }
 

@@ -1,11 +1,12 @@
 //! Datasets of image-text pairs: read by index, or shard by shard.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::sample::{Sample, SampleError, SkipCause, Skipped};
+use crate::listing::{DataListing, ListedFile};
+use crate::panics::catch_panic;
+use crate::sample::{Sample, SampleError, Skipped};
 use crate::stream::{ShardOrder, ShardedDataset, StreamSample, Walk};
 
 /// A map-style dataset: image-text pairs that can be read in any order, from any thread.
@@ -31,6 +32,9 @@ pub trait MapDataset: Send + Sync {
     fn parts(&self) -> Vec<Arc<dyn MapDataset>> {
         Vec::new()
     }
+
+    /// The dataset's files, named by their whole paths, with what is known of them.
+    fn listing(&self) -> Vec<ListedFile>;
 }
 
 /// An opened dataset of image-text pairs.
@@ -47,6 +51,15 @@ impl PairDataset {
             Self::Indexed(dataset) => Some(dataset.len()),
             Self::Stream(shards) => shards.samples(),
         }
+    }
+
+    /// The dataset's files, with what tells a change of them. Reads the files' sizes, tables, and some
+    /// captions.
+    pub fn listing(&self) -> DataListing {
+        DataListing::new(match self {
+            Self::Indexed(dataset) => dataset.listing(),
+            Self::Stream(shards) => shards.listing(),
+        })
     }
 
     pub(crate) fn indexed(dataset: impl MapDataset + 'static) -> Self {
@@ -73,14 +86,7 @@ impl PairDataset {
         epoch: u64,
         work: impl FnOnce(Read<'_>) -> Result<T, SampleError>,
     ) -> Result<T, Skipped> {
-        let guarded = |read: Read<'_>| {
-            catch_unwind(AssertUnwindSafe(|| work(read))).unwrap_or_else(|_| {
-                Err(SampleError::new(
-                    SkipCause::CorruptImage,
-                    "the decoder panicked",
-                ))
-            })
-        };
+        let guarded = |read: Read<'_>| catch_panic(|| work(read));
         match (self, item) {
             (Self::Indexed(source), Item::Index(index)) => {
                 guarded(Box::new(|| source.read(index, epoch)))

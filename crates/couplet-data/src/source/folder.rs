@@ -1,22 +1,27 @@
 //! Folders of images, each with a caption file next to it.
 
+use std::hash::Hasher;
 use std::path::PathBuf;
 
+use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::captions::{CaptionRule, no_image};
 use super::dataset::{MapDataset, PairDataset};
+use crate::error::printable_path;
 use crate::formats::DataError;
 use crate::formats::caption_files::{self, CaptionedFile};
+use crate::formats::files::{MAX_TEXT_BYTES, read_regular};
 use crate::formats::image_files::{folder_problem, read_image};
+use crate::listing::{ListedFile, fingerprint, folders, hash_file, hash_name_and_size, is_sampled};
 use crate::sample::{ImageData, Sample, SampleError, SkipCause};
 
 /// `source = "folder"`: images, each with a caption file of the same name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FolderConfig {
-    /// Folder that is searched for images, with its sub-folders.
+    /// Folder that is searched for images, with its sub-folders; hidden files and folders are left out.
     pub path: PathBuf,
     /// Key of a `.json` file that holds the caption, instead of a `.txt` file. Of a list, one
     /// caption is drawn in each epoch.
@@ -61,6 +66,9 @@ impl FolderPairs {
     }
 }
 
+/// Bytes of a caption file that are hashed.
+const MAX_CAPTION: u64 = 1 << 20;
+
 impl MapDataset for FolderPairs {
     fn len(&self) -> usize {
         self.pairs.len()
@@ -69,11 +77,11 @@ impl MapDataset for FolderPairs {
     fn read(&self, index: usize, epoch: u64) -> Result<Sample, SampleError> {
         let (_, files) = &self.pairs[index];
         let image = files.image.as_ref().ok_or_else(no_image)?;
-        let caption = (files.caption.as_ref()).ok_or_else(|| self.captions.no_caption())?;
-        let caption = std::fs::read(caption).map_err(|error| {
+        let file = (files.caption.as_ref()).ok_or_else(|| self.captions.no_caption())?;
+        let caption = read_regular(file, MAX_TEXT_BYTES).map_err(|error| {
             SampleError::new(
                 SkipCause::Unreadable,
-                format!("{}: {error}", caption.display()),
+                format!("{}: {error}", printable_path(file)),
             )
         })?;
         Ok(Sample {
@@ -87,6 +95,25 @@ impl MapDataset for FolderPairs {
         let (stem, _) = &self.pairs[index];
         let key = stem.strip_prefix(&self.root).unwrap_or(stem);
         (self.root.display().to_string(), key.display().to_string())
+    }
+
+    fn listing(&self) -> Vec<ListedFile> {
+        let pairs = self.pairs.par_iter().enumerate();
+        let hashed = pairs.map(|(index, (stem, files))| {
+            let mut digest = fingerprint();
+            for path in [&files.image, &files.caption].into_iter().flatten() {
+                hash_name_and_size(path, &mut digest);
+            }
+            if let Some(caption) = &files.caption
+                && is_sampled(index, self.len())
+                && hash_file(caption, MAX_CAPTION, &mut digest).is_err()
+            {
+                digest.write_u8(0);
+            }
+            let folder = stem.parent().unwrap_or(&self.root);
+            (folder.to_path_buf(), digest.finish())
+        });
+        folders(hashed.collect::<Vec<_>>())
     }
 }
 
@@ -113,6 +140,14 @@ mod tests {
         put(root, "3.jpg", b"image");
         put(root, "4.txt", b"four");
         put(root, "notes.md", b"");
+        for hidden in [
+            "._3.jpg",
+            ".thumbs/5.jpg",
+            "b/@eaDir/6.jpg",
+            "__MACOSX/7.jpg",
+        ] {
+            put(root, hidden, b"image");
+        }
         let table = FolderConfig {
             path: root.into(),
             caption_key: None,

@@ -3,6 +3,7 @@
 use super::dataset::{MapDataset, PairDataset};
 use crate::formats::DataError;
 use crate::labelled::{LabelledDataset, Targets};
+use crate::listing::ListedFile;
 use crate::sample::{Sample, SampleError};
 
 /// Images of classes; the caption is a template filled with the class name.
@@ -55,5 +56,9 @@ impl MapDataset for LabelledPairs {
 
     fn locate(&self, index: usize, _epoch: u64) -> (String, String) {
         self.images.locate(index)
+    }
+
+    fn listing(&self) -> Vec<ListedFile> {
+        self.images.files()
     }
 }

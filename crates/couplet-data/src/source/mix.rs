@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::dataset::MapDataset;
+use crate::listing::ListedFile;
 use crate::sample::{Sample, SampleError};
 use crate::stream::{ShardedDataset, StreamSample};
 
@@ -39,6 +40,13 @@ impl ShardedDataset for MixShards {
 
     fn weight(&self, shard: usize) -> f64 {
         self.find(shard).1
+    }
+
+    fn listing(&self) -> Vec<ListedFile> {
+        self.0
+            .iter()
+            .flat_map(|(shards, _)| shards.listing())
+            .collect()
     }
 
     fn name(&self, shard: usize) -> String {
@@ -137,6 +145,11 @@ impl MapDataset for MixPairs {
     fn parts(&self) -> Vec<Arc<dyn MapDataset>> {
         self.parts.iter().map(|part| part.source.clone()).collect()
     }
+
+    fn listing(&self) -> Vec<ListedFile> {
+        let parts = self.parts.iter();
+        parts.flat_map(|part| part.source.listing()).collect()
+    }
 }
 
 /// The position of `index` in a permutation of `0..len` that needs no memory: four rounds of a Feistel
@@ -212,6 +225,10 @@ mod tests {
 
         fn locate(&self, index: usize, _epoch: u64) -> (String, String) {
             (self.0.to_string(), index.to_string())
+        }
+
+        fn listing(&self) -> Vec<ListedFile> {
+            Vec::new()
         }
     }
 

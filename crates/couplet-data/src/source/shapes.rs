@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::dataset::{MapDataset, PairDataset};
+use crate::listing::ListedFile;
 use crate::sample::{ImageData, Sample, SampleError};
 use crate::shapes::training_pair;
 
@@ -62,5 +63,14 @@ impl MapDataset for ShapesPairs {
 
     fn locate(&self, index: usize, _epoch: u64) -> (String, String) {
         ("shapes".into(), index.to_string())
+    }
+
+    fn listing(&self) -> Vec<ListedFile> {
+        vec![ListedFile {
+            name: "shapes".into(),
+            size: None,
+            samples: Some(self.samples),
+            digest: None,
+        }]
     }
 }

@@ -14,6 +14,7 @@ pub(crate) use walk::{ShardOrder, Walk};
 use serde::{Deserialize, Serialize};
 
 use crate::formats::Lost;
+use crate::listing::ListedFile;
 use crate::sample::{Sample, SampleError};
 
 /// Samples that are permuted together by default (`shuffle_buffer`); two such blocks are in memory at
@@ -43,6 +44,9 @@ pub trait ShardedDataset: Send + Sync {
 
     /// The shard's name: a path, and if the shard is a part of the file, which part.
     fn name(&self, shard: usize) -> String;
+
+    /// The shards' files, named by their whole paths, with what is known of them.
+    fn listing(&self) -> Vec<ListedFile>;
 
     /// Reads a shard's samples in order. Damage is given as an error.
     /// - from: 0, or the [`StreamSample::next`] of an earlier sample.

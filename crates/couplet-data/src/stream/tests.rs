@@ -33,6 +33,10 @@ impl ShardedDataset for Numbers {
         shard.to_string()
     }
 
+    fn listing(&self) -> Vec<crate::ListedFile> {
+        Vec::new()
+    }
+
     fn read(
         &self,
         shard: usize,
@@ -191,6 +195,10 @@ impl ShardedDataset for Damaged {
 
     fn name(&self, shard: usize) -> String {
         shard.to_string()
+    }
+
+    fn listing(&self) -> Vec<crate::ListedFile> {
+        Vec::new()
     }
 
     fn read(

@@ -30,8 +30,8 @@ pub(super) struct ClipBpe {
     bpe: BPE,
     words: Regex,
     bytes: [char; 256],
-    start: u32,
-    end: u32,
+    pub start: u32,
+    pub end: u32,
     cache: RwLock<HashMap<Box<str>, Box<[u32]>>>,
 }
 

@@ -17,6 +17,23 @@ pub enum TokenizerError {
         path: PathBuf,
         source: LastCause<tokenizers::Error>,
     },
+    #[error(
+        "{}: not a tokenizer.json: a file of at most {} MiB is expected",
+        path.display(), most_bytes >> 20
+    )]
+    NoTokenizer { path: PathBuf, most_bytes: u64 },
+    #[error("{}: not valid JSON", path.display())]
+    Json {
+        path: PathBuf,
+        source: LastCause<serde_json::Error>,
+    },
+    #[error("{}: no text can be encoded", path.display())]
+    Unusable { path: PathBuf, source: EncodeError },
+    #[error(
+        "{}: has no separator to strip; name its sep_token in tokenizer_config.json",
+        path.display()
+    )]
+    NoSeparator { path: PathBuf },
     #[error("{}: cannot be written", path.display())]
     Write {
         path: PathBuf,
@@ -29,9 +46,25 @@ pub enum TokenizerError {
         source: std::io::Error,
     },
     #[error(
-        "a vocabulary of {vocab_size} tokens is too small for all bytes; give at least {smallest}"
+        "a vocabulary of {vocab_size} tokens cannot be trained; give from {smallest} to {largest}: it \
+         has every byte, inside a word and at its end, and two special tokens"
     )]
-    VocabularyTooSmall { vocab_size: usize, smallest: usize },
+    VocabularySize {
+        vocab_size: usize,
+        smallest: usize,
+        largest: usize,
+    },
     #[error("the tokenizer cannot be trained")]
     Train(#[source] LastCause<tokenizers::Error>),
+}
+
+/// Why a text has no ids.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    #[error("the tokenizer does not encode the text")]
+    Tokenizer(#[source] LastCause<tokenizers::Error>),
+    #[error(
+        "the tokenizer adds {added} tokens to every text, but the context length is {context_length}"
+    )]
+    NoRoom { added: usize, context_length: usize },
 }

@@ -1,4 +1,4 @@
-//! Tokenizers in the files of Hugging Face's libraries.
+//! Writes tokenizers as the files of Hugging Face's libraries.
 
 use std::fs;
 use std::path::Path;
@@ -20,37 +20,12 @@ use super::error::TokenizerError;
 use crate::error::LastCause;
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
-const CONFIG_FILE: &str = "tokenizer_config.json";
+pub(super) const CONFIG_FILE: &str = "tokenizer_config.json";
+/// Where earlier versions of transformers name special tokens.
+pub(super) const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
 /// CLIP's special tokens as spelled in transformers.
 const START_OF_TEXT: &str = "<|startoftext|>";
 const END_OF_TEXT: &str = "<|endoftext|>";
-
-pub(super) fn read(path: &Path) -> Result<tokenizers::Tokenizer, TokenizerError> {
-    let format = |error| TokenizerError::Format {
-        path: path.to_path_buf(),
-        source: LastCause(error),
-    };
-    let text = fs::read_to_string(path).map_err(|source| TokenizerError::Read {
-        path: path.to_path_buf(),
-        source,
-    })?;
-    let mut tokenizer: tokenizers::Tokenizer = text.parse().map_err(format)?;
-    // Truncation and padding are up to the model, not the file.
-    tokenizer.with_truncation(None).map_err(format)?;
-    Ok(tokenizer)
-}
-
-/// The padding id that the tokenizer itself or the config next to it names.
-pub(super) fn pad_id(tokenizer: &tokenizers::Tokenizer, path: &Path) -> Option<u32> {
-    if let Some(padding) = tokenizer.get_padding() {
-        return Some(padding.pad_id);
-    }
-    let text = fs::read_to_string(path.with_file_name(CONFIG_FILE)).ok()?;
-    let config: Value = serde_json::from_str(&text).ok()?;
-    let token = config.get("pad_token")?;
-    let content = token.as_str().or_else(|| token.get("content")?.as_str())?;
-    tokenizer.token_to_id(content)
-}
 
 /// Splits a text into words and their bytes as CLIP does.
 /// - words: a regular expression that matches words.
@@ -119,15 +94,20 @@ pub(super) fn save_clip(folder: &Path, context_length: usize) -> Result<(), Toke
     write_config(folder, &config)
 }
 
-/// Copies a `tokenizer.json` with its config; writes a config if there is none.
+/// Copies a `tokenizer.json` with the files next to it; writes a config if there is none.
 pub(super) fn copy(
     path: &Path,
     tokenizer: &tokenizers::Tokenizer,
+    pad_id: Option<u32>,
     folder: &Path,
     context_length: usize,
 ) -> Result<(), TokenizerError> {
     let target = folder.join(TOKENIZER_FILE);
     copy_file(path, &target)?;
+    let special_tokens = path.with_file_name(SPECIAL_TOKENS_FILE);
+    if special_tokens.is_file() {
+        copy_file(&special_tokens, &folder.join(SPECIAL_TOKENS_FILE))?;
+    }
     let config_path = path.with_file_name(CONFIG_FILE);
     if config_path.is_file() {
         return copy_file(&config_path, &folder.join(CONFIG_FILE));
@@ -136,8 +116,7 @@ pub(super) fn copy(
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": context_length,
     });
-    let padding = tokenizer.get_padding().map_or(0, |padding| padding.pad_id);
-    if let Some(token) = tokenizer.id_to_token(padding) {
+    if let Some(token) = tokenizer.id_to_token(pad_id.unwrap_or(0)) {
         config["pad_token"] = token.into();
     }
     write_config(folder, &config)

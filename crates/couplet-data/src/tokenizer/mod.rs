@@ -3,6 +3,7 @@
 mod clean;
 mod clip;
 mod error;
+mod file;
 mod ftfy;
 mod html;
 mod hugging_face;
@@ -10,33 +11,28 @@ mod tables;
 mod train;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
-use tokenizers::PostProcessor;
-use tokenizers::utils::truncation::TruncationDirection;
 
 pub use clean::Clean;
-pub use error::TokenizerError;
+pub use error::{EncodeError, TokenizerError};
+pub use file::FileOptions;
 pub use train::{TrainOptions, train};
 
 use clip::ClipBpe;
+use file::FileTokenizer;
 
 /// Encodes texts as token ids. Cheap to share behind an `Arc`, also between threads.
 pub struct Tokenizer {
     model: Model,
     clean: Clean,
-    vocab_size: usize,
-    pad_id: Option<u32>,
 }
 
 enum Model {
-    Clip(Box<ClipBpe>),
-    File {
-        path: PathBuf,
-        tokenizer: Box<tokenizers::Tokenizer>,
-    },
+    Clip(Arc<ClipBpe>),
+    File(Box<FileTokenizer>),
 }
 
 impl fmt::Debug for Tokenizer {
@@ -59,30 +55,48 @@ impl Tokenizer {
         let clip = CLIP.get_or_init(|| {
             let bpe = ClipBpe::build().expect("the embedded CLIP vocabulary is valid");
             Arc::new(Self {
-                vocab_size: bpe.vocab_size(),
-                model: Model::Clip(Box::new(bpe)),
+                model: Model::Clip(Arc::new(bpe)),
                 clean: Clean::Lower,
-                pad_id: Some(clip::PAD_ID),
             })
         });
         clip.clone()
     }
 
+    /// As [`Self::clip`], for texts that are cleaned in another way.
+    #[must_use]
+    pub fn clip_with(clean: Clean) -> Arc<Self> {
+        let clip = Self::clip();
+        match &clip.model {
+            Model::Clip(bpe) if clean != clip.clean => Arc::new(Self {
+                model: Model::Clip(bpe.clone()),
+                clean,
+            }),
+            _ => clip,
+        }
+    }
+
     /// A tokenizer of Hugging Face's `tokenizers`.
-    /// - path: a `tokenizer.json`; a `tokenizer_config.json` next to it names the padding token.
+    /// - path: a `tokenizer.json`; a `tokenizer_config.json` next to it names special tokens, and the
+    ///   sides where texts are padded and truncated.
     /// - clean: how texts are cleaned before encoding.
     ///
     /// # Errors
     /// If the file cannot be read or is not a tokenizer.
     pub fn from_file(path: &Path, clean: Clean) -> Result<Self, TokenizerError> {
-        let tokenizer = hugging_face::read(path)?;
+        Self::from_file_with(path, clean, FileOptions::default())
+    }
+
+    /// As [`Self::from_file`], with options.
+    ///
+    /// # Errors
+    /// As [`Self::from_file`], and if the file lacks what an option needs.
+    pub fn from_file_with(
+        path: &Path,
+        clean: Clean,
+        options: FileOptions,
+    ) -> Result<Self, TokenizerError> {
         Ok(Self {
-            vocab_size: tokenizer.get_vocab_size(true),
-            pad_id: hugging_face::pad_id(&tokenizer, path),
-            model: Model::File {
-                path: path.to_path_buf(),
-                tokenizer: Box::new(tokenizer),
-            },
+            model: Model::File(Box::new(FileTokenizer::open(path, options)?)),
             clean,
         })
     }
@@ -91,7 +105,7 @@ impl Tokenizer {
     pub fn file(&self) -> Option<&Path> {
         match &self.model {
             Model::Clip(_) => None,
-            Model::File { path, .. } => Some(path),
+            Model::File(file) => Some(&file.path),
         }
     }
 
@@ -100,55 +114,82 @@ impl Tokenizer {
         self.clean
     }
 
-    /// The number of token ids.
+    /// The number of token ids: one more than the highest.
     pub fn vocab_size(&self) -> usize {
-        self.vocab_size
+        match &self.model {
+            Model::Clip(bpe) => bpe.vocab_size(),
+            Model::File(file) => file.vocab_size,
+        }
     }
 
     /// The id that pads a text to the context length, if the tokenizer names one.
     pub fn pad_id(&self) -> Option<u32> {
-        self.pad_id
+        match &self.model {
+            Model::Clip(_) => Some(clip::PAD_ID),
+            Model::File(file) => file.pad_id,
+        }
+    }
+
+    /// Whether texts are padded at their start.
+    pub fn pads_left(&self) -> bool {
+        match &self.model {
+            Model::Clip(_) => false,
+            Model::File(file) => file.pads_left,
+        }
+    }
+
+    /// Whether separators become id 0.
+    pub fn strips_sep_token(&self) -> bool {
+        match &self.model {
+            Model::Clip(_) => false,
+            Model::File(file) => file.options.strip_sep_token,
+        }
+    }
+
+    /// The ids of the tokens that are added before and after every text, if there are any.
+    pub fn start_and_end(&self) -> (Option<u32>, Option<u32>) {
+        match &self.model {
+            Model::Clip(bpe) => (Some(bpe.start), Some(bpe.end)),
+            Model::File(file) => file.start_and_end(),
+        }
     }
 
     /// The ids of `text` with the start and end tokens that the tokenizer adds, at most `context_length`
     /// of them: a longer text is truncated, but keeps its end token.
     ///
+    /// # Errors
+    /// If the tokenizer has no ids for the text, or its own tokens leave no room for it.
+    ///
     /// # Panics
     /// If `context_length` is less than 2.
-    pub fn encode(&self, text: &str, context_length: usize) -> Vec<u32> {
+    pub fn encode(&self, text: &str, context_length: usize) -> Result<Vec<u32>, EncodeError> {
         assert!(context_length >= 2, "no room for start and end tokens");
         let text = self.clean.apply(text);
-        let tokenizer = match &self.model {
-            Model::Clip(bpe) => return bpe.encode(&text, context_length),
-            Model::File { tokenizer, .. } => tokenizer,
-        };
-        // A tokenizer that fails to encode one text fails for every text.
-        let Ok(mut encoding) = tokenizer.encode_fast(text.as_ref(), false) else {
-            return Vec::new();
-        };
-        let added = tokenizer
-            .get_post_processor()
-            .map_or(0, |processor| processor.added_tokens(false));
-        encoding.truncate(
-            context_length.saturating_sub(added),
-            0,
-            TruncationDirection::Right,
-        );
-        match tokenizer.post_process(encoding, None, true) {
-            Ok(encoding) => encoding.get_ids().to_vec(),
-            Err(_) => Vec::new(),
+        match &self.model {
+            Model::Clip(bpe) => Ok(bpe.encode(&text, context_length)),
+            Model::File(file) => file.encode(&text, context_length),
         }
     }
 
     /// As [`Self::encode`], for many texts, in rayon's current pool.
+    ///
+    /// # Errors
+    /// As [`Self::encode`], with the number of a text that has no ids.
+    ///
+    /// # Panics
+    /// As [`Self::encode`].
     pub fn encode_batch<T: AsRef<str> + Sync>(
         &self,
         texts: &[T],
         context_length: usize,
-    ) -> Vec<Vec<u32>> {
+    ) -> Result<Vec<Vec<u32>>, (usize, EncodeError)> {
         texts
             .par_iter()
-            .map(|text| self.encode(text.as_ref(), context_length))
+            .enumerate()
+            .map(|(at, text)| {
+                let ids = self.encode(text.as_ref(), context_length);
+                ids.map_err(|error| (at, error))
+            })
             .collect()
     }
 
@@ -164,8 +205,8 @@ impl Tokenizer {
     ) -> Result<(), TokenizerError> {
         match &self.model {
             Model::Clip(_) => hugging_face::save_clip(folder, context_length),
-            Model::File { path, tokenizer } => {
-                hugging_face::copy(path, tokenizer, folder, context_length)
+            Model::File(file) => {
+                hugging_face::copy(&file.path, &file.inner, file.pad_id, folder, context_length)
             }
         }
     }
@@ -183,7 +224,7 @@ mod tests {
         let cases: Vec<(String, usize, Vec<u32>)> = serde_json::from_str(fixture).unwrap();
         assert!(cases.len() > 20);
         for (text, context_length, ids) in cases {
-            let ours = Tokenizer::clip().encode(&text, context_length);
+            let ours = Tokenizer::clip().encode(&text, context_length).unwrap();
             assert_eq!(ours, ids, "{text:?}");
         }
     }
@@ -203,9 +244,13 @@ mod tests {
         assert_eq!(read.vocab_size(), 49_408);
         assert_eq!(read.pad_id(), Some(49_407));
         for text in ["a photo of a cat", "Two  DOGS, it's 3 o'clock!", "日本語"] {
-            assert_eq!(read.encode(text, 77), clip.encode(text, 77), "{text}");
+            let ids = read.encode(text, 77).unwrap();
+            assert_eq!(ids, clip.encode(text, 77).unwrap(), "{text}");
         }
-        assert_eq!(read.encode("a b c d e f", 5), clip.encode("a b c d e f", 5));
+        let cut = read.encode("a b c d e f", 5).unwrap();
+        assert_eq!(cut, clip.encode("a b c d e f", 5).unwrap());
+        assert_eq!(read.start_and_end(), (Some(49_406), Some(49_407)));
+        assert_eq!(clip.start_and_end(), (Some(49_406), Some(49_407)));
     }
 
     #[test]

@@ -16,6 +16,8 @@ use crate::error::LastCause;
 const START_OF_TEXT: &str = "<start_of_text>";
 const END_OF_TEXT: &str = "<end_of_text>";
 const SPECIAL: usize = 2;
+/// The trainer allocates a table of this size before it starts.
+const LARGEST: usize = 1 << 22;
 
 /// How a tokenizer is trained.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +34,7 @@ pub struct TrainOptions {
 ///   merge.
 ///
 /// # Errors
-/// If the vocabulary is too small for all bytes, or the file cannot be written.
+/// If the vocabulary is too small for all bytes or too large, or the file cannot be written.
 pub fn train<T: AsRef<str> + Send + Sync>(
     captions: impl Iterator<Item = T> + Send,
     options: TrainOptions,
@@ -40,10 +42,11 @@ pub fn train<T: AsRef<str> + Send + Sync>(
 ) -> Result<usize, TokenizerError> {
     // Every byte, inside a word and at its end.
     let smallest = 2 * ByteLevel::alphabet().len() + SPECIAL;
-    if options.vocab_size < smallest {
-        return Err(TokenizerError::VocabularyTooSmall {
+    if options.vocab_size < smallest || options.vocab_size > LARGEST {
+        return Err(TokenizerError::VocabularySize {
             vocab_size: options.vocab_size,
             smallest,
+            largest: LARGEST,
         });
     }
     let learn = || -> tokenizers::Result<tokenizers::Tokenizer> {
@@ -60,7 +63,7 @@ pub fn train<T: AsRef<str> + Send + Sync>(
             .build();
         let cleaned = captions.map(|caption| Clean::Lower.apply(caption.as_ref()).into_owned());
         learner.train(&mut trainer, cleaned)?;
-        finished(learner.get_model())
+        finished(learner.get_model(), options.vocab_size)
     };
     let tokenizer = learn().map_err(|error| TokenizerError::Train(LastCause(error)))?;
     tokenizer.save(out, true).map_err(cannot_write(out))?;
@@ -85,28 +88,28 @@ fn plain(bpe: BPE) -> tokenizers::Result<Plain> {
         .build()
 }
 
-/// The learned merges over a vocabulary that also has every byte at the end of a word, seen or not,
-/// and the special tokens with the highest ids.
-fn finished(learned: &BPE) -> tokenizers::Result<tokenizers::Tokenizer> {
-    let ordered = {
-        let mut tokens: Vec<(String, u32)> = learned.get_vocab().into_iter().collect();
-        tokens.sort_by_key(|(_, id)| *id);
-        tokens.into_iter().map(|(token, _)| token)
-    };
+/// The first learned merges that fit, over a vocabulary that also has every byte at the end of a word,
+/// seen or not, and the special tokens with the highest ids.
+fn finished(learned: &BPE, vocab_size: usize) -> tokenizers::Result<tokenizers::Tokenizer> {
     let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
     alphabet.sort_unstable();
     let endings = alphabet.iter().map(|c| format!("{c}{END_OF_WORD}"));
     let mut vocab = tokenizers::models::bpe::Vocab::default();
-    for token in alphabet
-        .iter()
-        .map(char::to_string)
-        .chain(endings)
-        .chain(ordered)
-    {
+    for token in alphabet.iter().map(char::to_string).chain(endings) {
         let next = u32::try_from(vocab.len())?;
         vocab.entry(token).or_insert(next);
     }
-    let merges = merges_of(learned)?;
+    let mut merges = Vec::new();
+    for (left, right) in merges_of(learned)? {
+        let token = format!("{left}{right}");
+        if !vocab.contains_key(&token) {
+            if vocab.len() + SPECIAL == vocab_size {
+                break;
+            }
+            vocab.insert(token, u32::try_from(vocab.len())?);
+        }
+        merges.push((left, right));
+    }
     let mut tokenizer = tokenizers::Tokenizer::new(super::clip::bpe(vocab, merges)?);
     tokenizer
         .with_normalizer(Some(clip_normalizer()?))?
@@ -167,21 +170,47 @@ mod tests {
         let size = train(captions().iter(), options(600), &path).unwrap();
         let tokenizer = Tokenizer::from_file(&path, Clean::Lower).unwrap();
         assert_eq!(tokenizer.vocab_size(), size);
-        assert!(size <= 600);
+        // All pairs of the captions are merged before.
+        assert!((514..600).contains(&size), "{size}");
         let end = u32::try_from(size).unwrap() - 1;
-        let ids = tokenizer.encode("A RED circle", 16);
+        let ids = tokenizer.encode("A RED circle", 16).unwrap();
         assert_eq!((ids.len(), ids[0], ids[4]), (5, end - 1, end));
         // Not among the captions: encoded byte by byte, without unknown tokens.
-        let ids = tokenizer.encode("é!", 16);
+        let ids = tokenizer.encode("é!", 16).unwrap();
         assert_eq!(ids.len(), 2 + 3);
-        assert_eq!(tokenizer.encode("a a a a a a", 4).len(), 4);
-        assert_eq!(*tokenizer.encode("a a a a a a", 4).last().unwrap(), end);
+        let ids = tokenizer.encode("a a a a a a", 4).unwrap();
+        assert_eq!((ids.len(), ids[3]), (4, end));
     }
 
     #[test]
     fn a_vocabulary_too_small_for_the_bytes_is_rejected() {
         let out = Path::new("never-written.json");
-        let error = train(captions().iter(), options(100), out).unwrap_err();
-        assert!(error.to_string().contains("at least 514"), "{error}");
+        for vocab_size in [100, 513, usize::MAX] {
+            let error = train(captions().iter(), options(vocab_size), out).unwrap_err();
+            assert!(error.to_string().contains("from 514 to"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_vocabulary_has_exactly_the_size_that_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        // Every pair of letters, often enough to be merged.
+        let letters = || 'a'..='z';
+        let captions: Vec<String> = letters()
+            .flat_map(|a| letters().map(move |b| format!("{a}{b} {a}{b}")))
+            .collect();
+        for vocab_size in [514, 515, 600, 1000] {
+            assert_eq!(
+                train(captions.iter(), options(vocab_size), &path).unwrap(),
+                vocab_size
+            );
+            let tokenizer = Tokenizer::from_file(&path, Clean::Lower).unwrap();
+            assert_eq!(tokenizer.vocab_size(), vocab_size);
+            let end = u32::try_from(vocab_size).unwrap() - 1;
+            assert_eq!(tokenizer.start_and_end(), (Some(end - 1), Some(end)));
+            let ids = tokenizer.encode("abba xyz", 77).unwrap();
+            assert!(ids.iter().all(|id| *id <= end), "{ids:?}");
+        }
     }
 }

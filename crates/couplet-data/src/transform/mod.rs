@@ -15,7 +15,10 @@ use crate::resample::{Interpolation, Window, resize};
 #[derive(Debug, Clone)]
 pub struct Transform {
     image_size: u32,
+    /// Side that `fit` resizes to, at least `image_size`.
+    resize_size: u32,
     fit: ResizeMode,
+    crop_rounding: CropRounding,
     filter: Interpolation,
     augment: Augment,
 }
@@ -30,6 +33,16 @@ pub enum ResizeMode {
     Longest(u8),
     /// Resize both sides to the square.
     Squash,
+}
+
+/// How the offset of a center crop is rounded if the number of surplus pixels is odd.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CropRounding {
+    /// Half to even. Source: `torchvision.transforms.CenterCrop`.
+    #[default]
+    HalfEven,
+    /// Down. Source: transformers `center_crop`.
+    Down,
 }
 
 /// Why an image could not be transformed.
@@ -82,9 +95,26 @@ impl Transform {
     pub fn eval(image_size: u32, fit: ResizeMode, filter: Interpolation) -> Self {
         Self {
             image_size,
+            resize_size: image_size,
             fit,
+            crop_rounding: CropRounding::default(),
             filter,
             augment: Augment::default(),
+        }
+    }
+
+    /// Resizes to squares (or shorter sides) of `resize_size` pixels, of which the center is cropped.
+    ///
+    /// # Panics
+    /// If `resize_size` is less than the image size, or shorter sides are padded.
+    #[must_use]
+    pub fn with_center_crop(self, resize_size: u32, crop_rounding: CropRounding) -> Self {
+        let is_padded = matches!(self.fit, ResizeMode::Longest(_));
+        assert!(resize_size == self.image_size || (resize_size > self.image_size && !is_padded));
+        Self {
+            resize_size,
+            crop_rounding,
+            ..self
         }
     }
 
@@ -163,7 +193,11 @@ impl Transform {
             }
             _ => width.min(height),
         };
-        let enough = |by: &u32| read / by >= self.image_size;
+        let needed = match self.augment.random_resized_crop {
+            Some(_) => self.image_size,
+            None => self.resize_size,
+        };
+        let enough = |by: &u32| read / by >= needed;
         [8, 4, 2].into_iter().find(enough).unwrap_or(1)
     }
 
@@ -173,25 +207,13 @@ impl Transform {
         let (width, height) = (image.width(), image.height());
         match self.fit {
             ResizeMode::Shortest => {
-                let resized_to = shorter_side_to(side, width, height);
-                let [left, top] = resized_to.map(|length| {
-                    if self.augment.random_crop {
-                        rng.random_range(0..=length - side)
-                    } else {
-                        centre(length, side)
-                    }
-                });
-                let window = Window {
-                    left,
-                    top,
-                    width: side,
-                    height: side,
-                };
-                resize(image, resized_to, window, self.filter, out);
+                let resized_to = shorter_side_to(self.resize_size, width, height);
+                self.crop(image, resized_to, rng, out);
             }
-            ResizeMode::Squash => {
+            ResizeMode::Squash if self.resize_size == side => {
                 resize(image, [side; 2], Window::whole([side; 2]), self.filter, out);
             }
+            ResizeMode::Squash => self.crop(image, [self.resize_size; 2], rng, out),
             ResizeMode::Longest(grey) => {
                 let resized_to = longer_side_to(side, width, height);
                 let mut resized = vec![0; resized_to[0] as usize * resized_to[1] as usize * 3];
@@ -206,6 +228,25 @@ impl Transform {
                 paste_centred(&resized, resized_to, side, out);
             }
         }
+    }
+
+    /// Resizes, and crops the center or, if augmented so, a random square.
+    fn crop(&self, image: &RgbImage, resized_to: [u32; 2], rng: &mut ChaCha8Rng, out: &mut [u8]) {
+        let side = self.image_size;
+        let [left, top] = resized_to.map(|length| {
+            if self.augment.random_crop {
+                rng.random_range(0..=length - side)
+            } else {
+                center(length, side, self.crop_rounding)
+            }
+        });
+        let window = Window {
+            left,
+            top,
+            width: side,
+            height: side,
+        };
+        resize(image, resized_to, window, self.filter, out);
     }
 }
 
@@ -245,11 +286,14 @@ fn longer_side_to(side: u32, width: u32, height: u32) -> [u32; 2] {
     [width, height].map(|length| (f64::from(length) / ratio).round_ties_even().max(1.0) as u32)
 }
 
-/// Where a center crop starts: half of the remaining pixels, rounded half to even as in Python.
-fn centre(length: u32, side: u32) -> u32 {
+/// Where a center crop starts: after half of the remaining pixels.
+fn center(length: u32, side: u32, rounding: CropRounding) -> u32 {
     let rest = length - side;
     let half = rest / 2;
-    half + (rest % 2) * (half % 2)
+    match rounding {
+        CropRounding::HalfEven => half + (rest % 2) * (half % 2),
+        CropRounding::Down => half,
+    }
 }
 
 /// Draws a random crop.

@@ -92,8 +92,12 @@ fn a_very_oblong_image_needs_no_memory_for_its_cropped_parts() {
 fn halves_round_to_even_as_in_python() {
     // round(0.5) = 0, round(1.5) = 2, round(2.5) = 2, round(3.5) = 4
     assert_eq!(
-        [11, 13, 15, 17].map(|length| centre(length, 10)),
+        [11, 13, 15, 17].map(|length| center(length, 10, CropRounding::HalfEven)),
         [0, 2, 2, 4]
+    );
+    assert_eq!(
+        [11, 13, 15, 17].map(|length| center(length, 10, CropRounding::Down)),
+        [0, 1, 2, 3]
     );
 }
 

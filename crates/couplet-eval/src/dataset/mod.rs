@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use couplet_data::formats::class_names::{class_names, read_class_names};
+use couplet_data::formats::class_names::{class_names, read_class_names, wordnet_warning};
 use couplet_data::formats::templates::{DEFAULT_TEMPLATE, template_problem};
 use couplet_data::formats::{DataError, read_lines};
 use couplet_data::labelled::{
@@ -75,7 +75,7 @@ pub enum Task {
 /// Why a dataset could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
-    #[error("{}: cannot be read", path.display())]
+    #[error("{}: cannot be read; check the path", path.display())]
     Io {
         path: PathBuf,
         source: std::io::Error,
@@ -302,6 +302,12 @@ impl DatasetConfig {
                 "{names} class names for {count} classes{what}; list one name per class"
             ));
         }
+        if let ([name], Targets::Classes(_)) = (&class_names[..], images.targets()) {
+            return fail(format!(
+                "only one class, `{name}`, so that any model is right; a folder of classes has a subfolder \
+                 for each of them"
+            ));
+        }
         if let Some(at) = class_names.iter().position(|name| name.trim().is_empty()) {
             return fail(format!("the name of class {at} is blank"));
         }
@@ -309,6 +315,9 @@ impl DatasetConfig {
         if let Some(twice) = class_names.iter().find(|name| !seen.insert(*name)) {
             // Some published lists have duplicates; zero-shot then always predicts the first.
             tracing::warn!(dataset = self.name, "two classes have the name `{twice}`");
+        }
+        if let Some(warning) = wordnet_warning(images.path(), &class_names) {
+            tracing::warn!("{warning}");
         }
         let templates = self.given_templates()?;
         let templates = templates

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use couplet_data::{SampleError, TokenizerError};
+use couplet_data::{EncodeError, SampleError, TokenizerError};
 use couplet_model::{FolderError, PreprocessError};
 
 /// The model's tokenizer is not on disk, so the model can only encode images.
@@ -13,6 +13,33 @@ use couplet_model::{FolderError, PreprocessError};
 )]
 pub struct MissingTokenizer {
     pub(super) name: String,
+}
+
+/// Why texts could not be encoded.
+#[derive(Debug, thiserror::Error)]
+pub enum TextError {
+    #[error(transparent)]
+    Missing(#[from] MissingTokenizer),
+    #[error("the text {text:?} cannot be tokenized")]
+    NotEncoded {
+        /// The text, or its beginning.
+        text: String,
+        source: EncodeError,
+    },
+}
+
+impl TextError {
+    pub(crate) fn not_encoded(text: &str, source: EncodeError) -> Self {
+        const SHOWN: usize = 80;
+        let mut shown: String = text.chars().take(SHOWN).collect();
+        if shown.len() < text.len() {
+            shown.push('…');
+        }
+        Self::NotEncoded {
+            text: shown,
+            source,
+        }
+    }
 }
 
 /// Why a model could not be opened.
@@ -43,8 +70,9 @@ pub enum OpenError {
 /// Why an image could not be encoded.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    #[error("{}: cannot be read", path.display())]
-    Io { path: PathBuf, source: io::Error },
+    /// The error's text names the file.
+    #[error("{}", .0.detail)]
+    Unreadable(SampleError),
     #[error(
         "{}: {}: {}; expected a JPEG, PNG, WebP, GIF, BMP or TIFF image",
         path.display(), error.cause, error.detail

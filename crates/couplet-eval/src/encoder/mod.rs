@@ -5,26 +5,27 @@ mod files;
 mod run_folder;
 mod tokens;
 
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
+use couplet_data::formats::read_image;
 use couplet_data::loader::TokenOptions;
 use couplet_data::{DEFAULT_MAX_IMAGE_PIXELS, ImageData, Tokenizer, Transform, batch, labelled};
 use couplet_model::{
-    Clip, Interpolation, ModelSource, ModelSpec, PreprocessSpec, ResizeMode, l2_normalize,
+    Clip, CropRounding, Interpolation, ModelSource, ModelSpec, PreprocessSpec, ResizeMode,
+    l2_normalize,
 };
 use rayon::prelude::*;
 
-pub use error::{ImageError, MissingTokenizer, OpenError};
+pub use error::{ImageError, MissingTokenizer, OpenError, TextError};
 use files::head_of;
 pub use files::{EMA_HEAD_FILE, EMA_WEIGHTS_FILE, EVAL_WEIGHTS_FILE, HEAD_FILE, Head, find_model};
 pub use run_folder::{
     CHECKPOINTS_FOLDER, Pointer, TRAINER_STATE_FILE, checkpoint_name, checkpoint_step,
     checkpoints_of, is_checkpoint, read_pointer,
 };
-pub use tokens::{open_tokenizer, token_options};
+pub use tokens::{open_tokenizer, token_options, token_warnings};
 
 /// Texts that are encoded at once.
 const TEXT_BATCH: usize = 256;
@@ -38,6 +39,7 @@ pub struct Encoder {
     transform: Transform,
     tokens: Result<TokenOptions, MissingTokenizer>,
     head: Option<Head>,
+    weights: Option<PathBuf>,
 }
 
 /// Options for opening a model.
@@ -71,6 +73,7 @@ impl Encoder {
             preprocess: preprocess.clone(),
             tokens: Ok(tokens),
             head: None,
+            weights: None,
         })
     }
 
@@ -115,7 +118,8 @@ impl Encoder {
         for (key, value) in &options.preprocess {
             preprocess = preprocess.with(key, value)?;
         }
-        if let Some((key, message)) = preprocess.problems().into_iter().next() {
+        let problems = preprocess.problems(spec.image.image_size());
+        if let Some((key, message)) = problems.into_iter().next() {
             return Err(OpenError::UnsoundPreprocess { key, message });
         }
         let tokens = match open_tokenizer(&tokenizer)? {
@@ -129,6 +133,7 @@ impl Encoder {
             preprocess,
             tokens,
             head: head_of(&weights, device)?,
+            weights: Some(weights),
         })
     }
 
@@ -142,6 +147,11 @@ impl Encoder {
     /// The classification head, if the model was fine-tuned.
     pub fn head(&self) -> Option<&Head> {
         self.head.as_ref()
+    }
+
+    /// The file of weights that was opened, in a run's folder that of the checkpoint that was chosen.
+    pub fn weights(&self) -> Option<&Path> {
+        self.weights.as_deref()
     }
 
     /// The model.
@@ -199,18 +209,23 @@ impl Encoder {
         paths: &[P],
     ) -> Result<Tensor<2>, ImageError> {
         assert!(!paths.is_empty(), "there is no image to encode");
-        let images = paths
-            .par_iter()
-            .map(|path| self.read_image(path.as_ref()))
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(self.encode_pixels_raw(images.concat()))
+        let images: Result<Vec<_>, _> = self.read_images(paths).into_iter().collect();
+        Ok(self.encode_pixels_raw(images?.concat()))
+    }
+
+    /// Reads and transforms image files in parallel.
+    /// - returns, for each file, `[image_size, image_size, 3]` as [`Self::encode_pixels`] expects them, or
+    ///   why it cannot be used.
+    pub fn read_images<P: AsRef<Path> + Sync>(
+        &self,
+        paths: &[P],
+    ) -> Vec<Result<Vec<u8>, ImageError>> {
+        let paths = paths.par_iter();
+        paths.map(|path| self.read_image(path.as_ref())).collect()
     }
 
     fn read_image(&self, path: &Path) -> Result<Vec<u8>, ImageError> {
-        let bytes = fs::read(path).map_err(|source| ImageError::Io {
-            path: path.to_path_buf(),
-            source,
-        })?;
+        let bytes = read_image(path).map_err(ImageError::Unreadable)?;
         let data = ImageData::Encoded(bytes);
         labelled::prepare(data, &self.transform, DEFAULT_MAX_IMAGE_PIXELS).map_err(|error| {
             ImageError::Unusable {
@@ -252,14 +267,11 @@ impl Encoder {
     /// - returns text features `[texts, embed_dim]`, L2-normalized.
     ///
     /// # Errors
-    /// If the model's tokenizer is not on disk.
+    /// If the model's tokenizer is not on disk, or has no ids for a text.
     ///
     /// # Panics
     /// If `texts` is empty.
-    pub fn encode_texts<T: AsRef<str> + Sync>(
-        &self,
-        texts: &[T],
-    ) -> Result<Tensor<2>, MissingTokenizer> {
+    pub fn encode_texts<T: AsRef<str> + Sync>(&self, texts: &[T]) -> Result<Tensor<2>, TextError> {
         Ok(l2_normalize(self.encode_texts_raw(texts)?))
     }
 
@@ -273,24 +285,55 @@ impl Encoder {
     pub fn encode_texts_raw<T: AsRef<str> + Sync>(
         &self,
         texts: &[T],
-    ) -> Result<Tensor<2>, MissingTokenizer> {
+    ) -> Result<Tensor<2>, TextError> {
         assert!(!texts.is_empty(), "there is no text to encode");
         let options = self.tokens()?;
         let features = texts.chunks(TEXT_BATCH).map(|texts| {
-            let ids = options
-                .tokenizer
-                .encode_batch(texts, options.context_length);
-            let (tokens, length) = options.pad(&ids);
-            self.encode_tokens_raw(tokens, length)
+            let encoded = (options.tokenizer).encode_batch(texts, options.context_length);
+            let ids =
+                encoded.map_err(|(at, error)| TextError::not_encoded(texts[at].as_ref(), error))?;
+            Ok(self.encode_ids_raw(options, &ids))
         });
-        Ok(Tensor::cat(features.collect(), 0))
+        let features = features.collect::<Result<Vec<_>, TextError>>()?;
+        Ok(Tensor::cat(features, 0))
+    }
+
+    /// Encodes the texts that the tokenizer can encode.
+    /// - returns text features `[usable texts, embed_dim]`, not normalized (`None` if no text is usable),
+    ///   and whether each text is usable.
+    ///
+    /// # Errors
+    /// If the model's tokenizer is not on disk.
+    pub fn encode_usable_texts_raw<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+    ) -> Result<(Option<Tensor<2>>, Vec<bool>), MissingTokenizer> {
+        let options = self.tokens()?;
+        let ids_of = |text: &T| {
+            options
+                .encode(text.as_ref())
+                .ok()
+                .filter(|ids| !ids.is_empty())
+        };
+        let all: Vec<Option<Vec<u32>>> = texts.par_iter().map(ids_of).collect();
+        let is_usable = all.iter().map(Option::is_some).collect();
+        let usable: Vec<Vec<u32>> = all.into_iter().flatten().collect();
+        let features = usable.chunks(TEXT_BATCH);
+        let features = features.map(|ids| self.encode_ids_raw(options, ids));
+        let features = features.reduce(|all, some| Tensor::cat(vec![all, some], 0));
+        Ok((features, is_usable))
+    }
+
+    fn encode_ids_raw(&self, options: &TokenOptions, ids: &[Vec<u32>]) -> Tensor<2> {
+        let (tokens, length) = options.pad(ids);
+        self.encode_tokens_raw(tokens, length)
     }
 }
 
 /// The evaluation transform of a model: from images of any size to its square input.
 ///
 /// # Panics
-/// If the image size does not fit in 32 bits.
+/// If the image size does not fit in 32 bits, or the preprocessing has problems with it.
 pub fn eval_transform(spec: &ModelSpec, preprocess: &PreprocessSpec) -> Transform {
     let image_size =
         u32::try_from(spec.image.image_size()).expect("the image size fits in 32 bits");
@@ -302,8 +345,17 @@ pub fn eval_transform(spec: &ModelSpec, preprocess: &PreprocessSpec) -> Transfor
     let filter = match preprocess.interpolation {
         Interpolation::Bicubic => couplet_data::Interpolation::Bicubic,
         Interpolation::Bilinear => couplet_data::Interpolation::Bilinear,
+        Interpolation::Nearest => couplet_data::Interpolation::Nearest,
+        Interpolation::Box => couplet_data::Interpolation::Box,
+        Interpolation::Hamming => couplet_data::Interpolation::Hamming,
+        Interpolation::Lanczos => couplet_data::Interpolation::Lanczos,
     };
-    Transform::eval(image_size, fit, filter)
+    let rounding = match preprocess.crop_rounding {
+        CropRounding::HalfEven => couplet_data::CropRounding::HalfEven,
+        CropRounding::Down => couplet_data::CropRounding::Down,
+    };
+    let resize_size = preprocess.resize_size.unwrap_or(image_size);
+    Transform::eval(image_size, fit, filter).with_center_crop(resize_size, rounding)
 }
 
 #[cfg(test)]

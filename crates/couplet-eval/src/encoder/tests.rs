@@ -10,7 +10,14 @@ fn a_runs_folder_opens_at_its_best_checkpoint() {
         let folder = run.path().join("checkpoints").join(name);
         std::fs::create_dir_all(&folder).unwrap();
         let model = Clip::init(&spec, seed, &device);
-        open_clip::save(&folder, &model, &spec, &PreprocessSpec::default(), None).unwrap();
+        open_clip::save(
+            &folder,
+            &model,
+            &spec,
+            &PreprocessSpec::default(),
+            &open_clip::TokenizerCfg::default(),
+        )
+        .unwrap();
     }
     std::fs::write(run.path().join("latest"), "step-2\n").unwrap();
     std::fs::write(run.path().join("best"), "step-1\n").unwrap();
@@ -46,4 +53,35 @@ fn a_checkpoint_opens_with_the_weights_that_its_file_names() {
     assert_eq!(found(), checkpoint);
     std::fs::write(checkpoint.join("judged_weights"), super::EMA_WEIGHTS_FILE).unwrap();
     assert_eq!(found(), checkpoint.join(super::EMA_WEIGHTS_FILE));
+}
+
+#[test]
+fn texts_that_the_tokenizer_cannot_encode_are_marked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    // Words without an id for unknown ones.
+    let file = r#"{"version": "1.0", "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null, "decoder": null,
+        "model": {"type": "WordLevel", "vocab": {"a": 1, "dog": 2, "cat": 3}, "unk_token": "[UNK]"}}"#;
+    std::fs::write(&path, file).unwrap();
+    let tokenizer = Tokenizer::from_file(&path, couplet_data::Clean::None).unwrap();
+    let device = Device::flex();
+    let spec = presets::find("ViT-Ti-8-32").unwrap();
+    let model = Clip::init(&spec, 0, &device);
+    let encoder = Encoder::new(
+        model,
+        &spec,
+        &PreprocessSpec::default(),
+        Arc::new(tokenizer),
+    )
+    .unwrap();
+    let (features, is_usable) = encoder
+        .encode_usable_texts_raw(&["a dog", "a horse", "cat"])
+        .unwrap();
+    assert_eq!(is_usable, [true, false, true]);
+    let values = |features: Tensor<2>| features.into_data().try_to_vec::<f32>().unwrap();
+    let wanted = encoder.encode_texts_raw(&["a dog", "cat"]).unwrap();
+    assert_eq!(values(features.unwrap()), values(wanted));
+    let (features, is_usable) = encoder.encode_usable_texts_raw(&["a horse"]).unwrap();
+    assert!(features.is_none() && is_usable == [false]);
 }

@@ -5,14 +5,12 @@
 
 mod objective;
 
-use std::sync::Mutex;
-
 use argmin::core::{Executor, State, TerminationReason, TerminationStatus};
 use argmin::solver::linesearch::MoreThuenteLineSearch;
 use argmin::solver::quasinewton::LBFGS;
 use burn::tensor::{Tensor, TensorData};
 
-use objective::{Borrowed, Objective, ROWS, to_f32};
+use objective::{Borrowed, Objective, Point, ROWS, to_f32};
 
 /// The number of past steps from which L-BFGS estimates the curvature, as in SciPy.
 const MEMORY: usize = 10;
@@ -20,13 +18,19 @@ const MEMORY: usize = 10;
 const DECREASE: f64 = 1e-3;
 const CURVATURE: f64 = 0.9;
 const WIDTH: f64 = 0.1;
+/// The search ends if the objective decreases by less. Source: `ftol` of scikit-learn's
+/// `LogisticRegression`, relative to values of at most 1.
+const SMALLEST_DECREASE: f64 = 64.0 * f64::EPSILON;
+/// Features with larger values are divided by a power of two, so that products of theirs stay far below
+/// the range of f32.
+const LARGE: f32 = 1024.0;
 /// The paper's sweep: 96 steps from 1e-6 to 1e6.
 const SWEEP_STEPS: usize = 96;
 const SWEEP_RANGE: f64 = 6.0;
 /// The sweep starts with every sixteenth step.
 const FIRST_STRIDE: usize = 16;
 /// Every fifth image is used for validation in the sweep.
-const VALIDATED: usize = 5;
+pub(crate) const VALIDATED: usize = 5;
 
 /// Features `[images, embed_dim]`, with a class for each image.
 #[derive(Debug, Clone)]
@@ -47,9 +51,20 @@ pub struct LinearProbe {
     /// The minimum found: mean loss plus regularization, which is scikit-learn's objective divided
     /// by the number of images.
     pub objective: f64,
+    /// The largest component of the gradient at that point.
+    pub gradient: f64,
     pub iterations: u64,
-    /// Whether the fit ended before the maximum number of iterations.
-    pub converged: bool,
+    pub ending: Ending,
+}
+
+/// Why a fit ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The gradient is small enough, or the objective no longer decreases.
+    Converged,
+    MaxIterations,
+    /// The line search found no better point: the gradient is too inaccurate, or too large.
+    Stalled,
 }
 
 /// When L-BFGS stops.
@@ -88,17 +103,21 @@ impl LinearProbe {
         assert!(images > 0 && data.labels.iter().all(|label| *label < classes));
         #[expect(clippy::cast_precision_loss, reason = "images are far below 2^53")]
         let strength = 1.0 / (c * images as f64) * if classes == 2 { 2.0 } else { 1.0 };
-        let objective = Objective {
-            features: &data.features,
-            labels: &data.labels,
+        // The search sees features divided by `scale` and weights multiplied by it.
+        let scale = scale_of(&data.features);
+        let features = scaled(&data.features, scale);
+        let scale = f64::from(scale);
+        let objective = Objective::new(
+            &features,
+            &data.labels,
             classes,
-            strength,
-            tolerance: search.tolerance,
-            memo: Mutex::default(),
-        };
+            strength / (scale * scale),
+            [search.tolerance / scale, search.tolerance],
+        );
         let zeros = vec![0.0; classes * (embed_dim + 1)];
         let start = start.map_or(zeros, |start| {
-            [&start.weights[..], &start.intercept[..]].concat()
+            let weights = start.weights.iter().map(|weight| weight * scale);
+            weights.chain(start.intercept.iter().copied()).collect()
         });
         let line_search = MoreThuenteLineSearch::new()
             .with_c(DECREASE, CURVATURE)
@@ -107,31 +126,46 @@ impl LinearProbe {
         // The objective ends the search, because its criterion is SciPy's.
         let solver = LBFGS::new(line_search, MEMORY)
             .with_tolerance_grad(0.0)
-            .and_then(|solver| solver.with_tolerance_cost(0.0))
+            .and_then(|solver| solver.with_tolerance_cost(SMALLEST_DECREASE))
             .expect("the tolerances are not negative");
         let run = Executor::new(Borrowed(&objective), solver)
             .configure(|state| state.param(start.clone()).max_iters(search.max_iterations))
             .timer(false)
             .run();
         // An error means that the objective ended the search at the very first step.
-        let (iterations, ran_out) = run.map_or((0, false), |run| {
-            let reason = run.state().get_termination_status();
-            let ran_out = TerminationStatus::Terminated(TerminationReason::MaxItersReached);
-            (run.state().get_iter(), *reason == ran_out)
+        let (iterations, ending) = run.map_or((0, Ending::Stalled), |run| {
+            let ending = match run.state().get_termination_status() {
+                TerminationStatus::Terminated(TerminationReason::MaxItersReached) => {
+                    Ending::MaxIterations
+                }
+                TerminationStatus::Terminated(TerminationReason::SolverConverged) => {
+                    Ending::Converged
+                }
+                _ => Ending::Stalled,
+            };
+            (run.state().get_iter(), ending)
         });
-        let (mut weights, value) = objective.take_result().unwrap_or_else(|| {
-            let value = objective.evaluate(&start).0;
-            (start, value)
+        let (found, is_end) = objective.take_result();
+        let Point {
+            mut parameters,
+            value,
+            gradient,
+        } = found.unwrap_or_else(|| objective.point(&start));
+        let slopes = gradient.iter().enumerate().map(|(at, slope)| {
+            let is_weight = at < classes * embed_dim;
+            slope.abs() * if is_weight { scale } else { 1.0 }
         });
-        let intercept = weights.split_off(classes * embed_dim);
+        let gradient = slopes.fold(0.0, f64::max);
+        let intercept = parameters.split_off(classes * embed_dim);
         Self {
-            weights,
+            weights: parameters.iter().map(|weight| weight / scale).collect(),
             intercept,
             embed_dim,
             c,
             objective: value,
+            gradient,
             iterations,
-            converged: !ran_out,
+            ending: if is_end { Ending::Converged } else { ending },
         }
     }
 
@@ -187,7 +221,9 @@ impl LinearProbe {
     /// # Panics
     /// If the device fails.
     pub fn scores(&self, features: &Tensor<2>) -> Vec<f32> {
-        let weights = self.weights_tensor(features);
+        let scale = scale_of(features);
+        let features = scaled(features, scale);
+        let weights = self.weights_tensor(&features, f64::from(scale));
         let classes = self.intercept.len();
         let mut scores = Vec::with_capacity(features.dims()[0] * classes);
         for start in (0..features.dims()[0]).step_by(ROWS) {
@@ -220,11 +256,31 @@ impl LinearProbe {
         right as f64 / data.labels.len().max(1) as f64
     }
 
-    fn weights_tensor(&self, like: &Tensor<2>) -> Tensor<2> {
-        let values: Vec<f32> = self.weights.iter().copied().map(to_f32).collect();
+    /// - scale: the weights are multiplied by it.
+    fn weights_tensor(&self, like: &Tensor<2>, scale: f64) -> Tensor<2> {
+        let weights = self.weights.iter().map(|weight| weight * scale);
+        let values: Vec<f32> = weights.map(to_f32).collect();
         let shape = [self.intercept.len(), self.embed_dim];
         Tensor::from_data(TensorData::new(values, shape), &like.device())
     }
+}
+
+/// A power of two, so that dividing by it rounds nothing: 1 unless values of the features are large.
+fn scale_of(features: &Tensor<2>) -> f32 {
+    let largest: f32 = features.clone().abs().max().into_scalar();
+    if largest > LARGE && largest.is_finite() {
+        largest.log2().floor().min(f32::from(i8::MAX)).exp2()
+    } else {
+        1.0
+    }
+}
+
+fn scaled(features: &Tensor<2>, scale: f32) -> Tensor<2> {
+    #[expect(clippy::float_cmp, reason = "the constant that means no scale")]
+    if scale == 1.0 {
+        return features.clone();
+    }
+    features.clone().div_scalar(scale)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a small number of steps")]

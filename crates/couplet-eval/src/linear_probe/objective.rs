@@ -8,6 +8,11 @@ use rayon::prelude::*;
 
 /// Rows whose logits are in memory at once.
 pub(super) const ROWS: usize = 4096;
+/// The search ends after this many evaluations without a lower value or a smaller gradient. Source:
+/// scikit-learn's `maxls`.
+const MAX_WITHOUT_BETTER: usize = 50;
+/// The search ends after this many evaluations. Source: SciPy's `maxfun`.
+const MAX_EVALUATIONS: usize = 15_000;
 
 /// Mean cross-entropy plus `strength` times half the squared weights. The parameters are the weights,
 /// row-major, followed by the intercepts.
@@ -18,50 +23,117 @@ pub(super) struct Objective<'a> {
     pub labels: &'a [usize],
     pub classes: usize,
     pub strength: f64,
-    pub tolerance: f64,
-    pub memo: Mutex<Memo>,
+    /// The search ends when no component of the gradient is larger: by the weights, and by the intercepts.
+    tolerances: [f64; 2],
+    memo: Mutex<Memo>,
+}
+
+/// A point that was evaluated.
+#[derive(Clone)]
+pub(super) struct Point {
+    pub parameters: Vec<f64>,
+    pub value: f64,
+    pub gradient: Vec<f64>,
 }
 
 /// The last point that was evaluated, because its gradient is asked for after its value; the best
 /// point; and the point at which the gradient was small enough.
 #[derive(Default)]
-pub(super) struct Memo {
-    last: Option<(Vec<f64>, f64, Vec<f64>)>,
-    best: Option<(Vec<f64>, f64)>,
-    end: Option<(Vec<f64>, f64)>,
+struct Memo {
+    last: Option<Point>,
+    best: Option<Point>,
+    end: Option<Point>,
+    evaluations: usize,
+    /// The smallest gradient so far, by its largest component.
+    smallest: Option<f64>,
+    /// Evaluations since a value or a gradient was the best.
+    without_better: usize,
 }
 
-impl Objective<'_> {
-    pub(super) fn take_result(&self) -> Option<(Vec<f64>, f64)> {
+impl<'a> Objective<'a> {
+    pub(super) fn new(
+        features: &'a Tensor<2>,
+        labels: &'a [usize],
+        classes: usize,
+        strength: f64,
+        tolerances: [f64; 2],
+    ) -> Self {
+        Self {
+            features,
+            labels,
+            classes,
+            strength,
+            tolerances,
+            memo: Mutex::default(),
+        }
+    }
+
+    /// The point at which the search ended, else the best one; and whether the search ended there.
+    pub(super) fn take_result(&self) -> (Option<Point>, bool) {
         let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
-        memo.end.take().or(memo.best.take())
+        let end = memo.end.take();
+        let is_end = end.is_some();
+        (end.or(memo.best.take()), is_end)
+    }
+
+    pub(super) fn point(&self, parameters: &[f64]) -> Point {
+        let (value, gradient) = self.evaluate(parameters);
+        Point {
+            parameters: parameters.to_vec(),
+            value,
+            gradient,
+        }
     }
 
     /// Ends the search if the gradient is small enough.
     fn gradient_at(&self, parameters: &[f64]) -> Result<Vec<f64>, Error> {
-        let (value, gradient) = self.at(parameters, |value, gradient| (value, gradient.to_vec()));
-        if gradient.iter().all(|part| part.abs() <= self.tolerance) {
+        let point = self.at(parameters)?;
+        let weights = self.classes * self.features.dims()[1];
+        let (of_weights, of_intercepts) = point.gradient.split_at(weights);
+        let is_small = |slopes: &[f64], most: f64| slopes.iter().all(|slope| slope.abs() <= most);
+        if is_small(of_weights, self.tolerances[0]) && is_small(of_intercepts, self.tolerances[1]) {
             let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
-            memo.end = Some((parameters.to_vec(), value));
+            memo.end = Some(point);
             return Err(Error::msg("the gradient is small enough"));
         }
-        Ok(gradient)
+        Ok(point.gradient)
     }
 
-    fn at<T>(&self, parameters: &[f64], read: impl Fn(f64, &[f64]) -> T) -> T {
+    /// Ends the search at a value that is not finite, which a line search never leaves, and after too
+    /// many evaluations.
+    fn at(&self, parameters: &[f64]) -> Result<Point, Error> {
         let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, value, gradient)) = &memo.last
-            && known == parameters
+        if let Some(known) = &memo.last
+            && known.parameters == parameters
         {
-            return read(*value, gradient);
+            return Ok(known.clone());
         }
-        let (value, gradient) = self.evaluate(parameters);
-        let outcome = read(value, &gradient);
-        if value.is_finite() && memo.best.as_ref().is_none_or(|(_, best)| value < *best) {
-            memo.best = Some((parameters.to_vec(), value));
+        memo.evaluations += 1;
+        memo.without_better += 1;
+        if memo.evaluations > MAX_EVALUATIONS || memo.without_better > MAX_WITHOUT_BETTER {
+            return Err(Error::msg("no better point is found"));
         }
-        memo.last = Some((parameters.to_vec(), value, gradient));
-        outcome
+        let point = self.point(parameters);
+        if !point.value.is_finite() || !point.gradient.iter().all(|slope| slope.is_finite()) {
+            return Err(Error::msg("the objective is not finite"));
+        }
+        if memo
+            .best
+            .as_ref()
+            .is_none_or(|best| point.value < best.value)
+        {
+            memo.best = Some(point.clone());
+            memo.without_better = 0;
+        }
+        // Near the optimum, values differ by less than their rounding.
+        let slopes = point.gradient.iter().map(|slope| slope.abs());
+        let steepest = slopes.fold(0.0, f64::max);
+        if memo.smallest.is_none_or(|smallest| steepest < smallest) {
+            memo.smallest = Some(steepest);
+            memo.without_better = 0;
+        }
+        memo.last = Some(point.clone());
+        Ok(point)
     }
 
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
@@ -142,7 +214,7 @@ impl CostFunction for Borrowed<'_, '_> {
     type Output = f64;
 
     fn cost(&self, parameters: &Vec<f64>) -> Result<f64, Error> {
-        Ok(self.0.at(parameters, |value, _| value))
+        Ok(self.0.at(parameters)?.value)
     }
 }
 

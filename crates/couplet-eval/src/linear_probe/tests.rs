@@ -21,14 +21,7 @@ fn clusters(images: u16) -> LabelledFeatures {
 }
 
 fn objective(data: &LabelledFeatures, classes: usize, strength: f64) -> Objective<'_> {
-    Objective {
-        features: &data.features,
-        labels: &data.labels,
-        classes,
-        strength,
-        tolerance: 0.0,
-        memo: Mutex::default(),
-    }
+    Objective::new(&data.features, &data.labels, classes, strength, [0.0; 2])
 }
 
 #[test]
@@ -60,7 +53,8 @@ fn a_fit_ends_where_the_gradient_is_small() {
         ..SolverOptions::default()
     };
     let probe = LinearProbe::fit(&data, 3, 1.0, search, None);
-    assert!(probe.converged && probe.iterations > 1);
+    assert_eq!(probe.ending, Ending::Converged);
+    assert!(probe.iterations > 1);
     let objective = objective(&data, 3, 1.0 / 300.0);
     let (value, gradient) = objective.evaluate(&[&probe.weights[..], &probe.intercept].concat());
     assert!((value - probe.objective).abs() < 1e-9);
@@ -98,4 +92,81 @@ fn the_sweep_ends_at_one_of_96_steps() {
     assert!((tried[1] / tried[0] - 100.0).abs() < 1e-6);
     assert!(tried.contains(&probe.c));
     assert_eq!(data.split().1.labels.len(), 24);
+}
+
+/// As [`clusters`], with every feature multiplied.
+fn clusters_of_scale(scale: f32) -> LabelledFeatures {
+    let data = clusters(90);
+    LabelledFeatures {
+        features: data.features.mul_scalar(scale),
+        labels: data.labels,
+    }
+}
+
+fn fit(data: &LabelledFeatures) -> LinearProbe {
+    LinearProbe::fit(data, 3, 1.0, SolverOptions::default(), None)
+}
+
+#[test]
+fn features_of_any_scale_are_fitted() {
+    let usual = fit(&clusters_of_scale(1.0)).accuracy(&clusters_of_scale(1.0));
+    for scale in [2e3, 1e10, 1e20, 1e30, 1e38] {
+        let data = clusters_of_scale(scale);
+        let probe = fit(&data);
+        assert!(
+            probe
+                .weights
+                .iter()
+                .chain(&probe.intercept)
+                .all(|value| value.is_finite())
+        );
+        let accuracy = probe.accuracy(&data);
+        assert!(accuracy >= usual - 0.03, "{scale}: {accuracy}, {usual}");
+        assert!(
+            probe.objective < 3.0_f64.ln(),
+            "{scale}: {}",
+            probe.objective
+        );
+    }
+    // As in scikit-learn: nothing is learned from features that are small against the regularization.
+    for scale in [1e-10, 1e-20, 1e-30, 1e-40, 0.0] {
+        let probe = fit(&clusters_of_scale(scale));
+        assert_eq!(probe.ending, Ending::Converged, "{scale}");
+        assert!(
+            probe
+                .weights
+                .iter()
+                .chain(&probe.intercept)
+                .all(|value| *value == 0.0)
+        );
+    }
+}
+
+#[test]
+fn a_sweep_over_huge_features_ends() {
+    let data = clusters_of_scale(1e20);
+    let probe = LinearProbe::sweep(&data, 3, SolverOptions::default(), |_, _| {});
+    assert!(probe.accuracy(&data) > 0.7, "{}", probe.accuracy(&data));
+}
+
+#[test]
+fn a_huge_row_or_column_ends_the_search() {
+    let mut values: Vec<f32> = clusters(90).features.into_data().try_to_vec().unwrap();
+    let labels = clusters(90).labels;
+    let huge = |values: &[f32]| {
+        let data = TensorData::new(values.to_vec(), [90, 2]);
+        LabelledFeatures {
+            features: Tensor::from_data(data, &Device::flex()),
+            labels: labels.clone(),
+        }
+    };
+    let row: Vec<f32> = [&[1e20, 1e20], &values[2..]].concat();
+    let probe = fit(&huge(&row));
+    assert!(probe.objective.is_finite() && probe.gradient.is_finite());
+    for value in values.iter_mut().step_by(2) {
+        *value *= 1e20;
+    }
+    let probe = fit(&huge(&values));
+    // One of the two features remains: more than chance.
+    assert!(probe.accuracy(&huge(&values)) > 0.5);
 }

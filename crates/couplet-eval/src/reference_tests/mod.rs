@@ -1,9 +1,11 @@
-//! Evaluation metrics against the values of scikit-learn and CLIP_benchmark, as written by the
-//! scripts in `tests/fixtures/`.
+//! Evaluation metrics against the values of scikit-learn and CLIP_benchmark, and preprocessing and
+//! tokens against those of transformers and open_clip, as written by the scripts in `tests/fixtures/`.
 
 mod classification;
 mod linear_probe;
 mod neighbours;
+mod odd_features;
+mod processors;
 mod retrieval;
 
 use burn::tensor::{Device, Tensor, TensorData};

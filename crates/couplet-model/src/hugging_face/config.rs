@@ -1,18 +1,26 @@
-//! `config.json` and `preprocessor_config.json`, key by key.
-//! Source: transformers `CLIPConfig`, `CLIPImageProcessor`.
+//! `config.json`, key by key. Source: transformers `CLIPConfig`.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
 
 use crate::spec::mlp_ratio;
 use crate::spec::{
-    Activation, ImagePool, ImagePositions, ImageTowerSpec, Interpolation, ModelSpec,
-    PreprocessSpec, ResizeMode, TextPool, TextProjection, TextTowerSpec, VitSpec,
+    Activation, ImagePool, ImagePositions, ImageTowerSpec, ModelSpec, TextPool, TextProjection,
+    TextTowerSpec, VitSpec,
 };
 
 const MODEL_TYPE: &str = "clip";
-/// What transformers' older configs write for "the highest id".
+/// transformers pools at the highest id of a text where `eos_token_id` is 2, as its older configs
+/// have it, and else at the first token with this id.
 const LEGACY_EOS: u32 = 2;
+
+/// The special tokens of a model's tokenizer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TokenIds {
+    pub start: Option<u32>,
+    /// The end token, if it has the tokenizer's highest id, as CLIP's.
+    pub highest_end: Option<u32>,
+    pub pad: Option<u32>,
+}
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct ConfigFile {
@@ -205,7 +213,8 @@ impl ConfigFile {
     }
 
     /// The config of a model that `CLIPModel` can be, or every reason why it cannot.
-    pub fn from_spec(spec: &ModelSpec) -> Result<Self, Vec<String>> {
+    /// - ids: the tokenizer's.
+    pub fn from_spec(spec: &ModelSpec, ids: TokenIds) -> Result<Self, Vec<String>> {
         let ImageTowerSpec::Vit(vit) = &spec.image else {
             return Err(vec![
                 "transformers has no class for CLIP's ResNets; --format open_clip keeps it".into(),
@@ -216,7 +225,6 @@ impl ConfigFile {
             return Err(reasons);
         }
         let text = &spec.text;
-        let last_id = u32::try_from(text.vocab_size - 1).expect("ids fit in 32 bits");
         Ok(Self {
             architectures: Some(vec!["CLIPModel".into()]),
             model_type: MODEL_TYPE.into(),
@@ -232,12 +240,12 @@ impl ConfigFile {
                 max_position_embeddings: text.context_length,
                 hidden_act: activation_name(spec.text_activation()),
                 layer_norm_eps: text.norm_eps,
-                bos_token_id: Some(last_id.saturating_sub(1)),
+                bos_token_id: ids.start,
                 eos_token_id: Some(match text.pool {
                     TextPool::Eos { id } => id,
-                    _ => last_id,
+                    _ => ids.highest_end.unwrap_or(LEGACY_EOS),
                 }),
-                pad_token_id: Some(last_id),
+                pad_token_id: ids.pad,
                 ..TextConfig::default()
             },
             vision_config: VisionConfig {
@@ -268,6 +276,10 @@ fn foreign_to_clip_model(spec: &ModelSpec, vit: &VitSpec) -> Vec<String> {
         (text.layer_scale.is_some(), "text.layer_scale"),
         (!is_end_token, "text.pool but argmax and eos"),
         (
+            text.pool == TextPool::Eos { id: LEGACY_EOS },
+            "text.pool.id = 2, which it takes for argmax",
+        ),
+        (
             text.projection != TextProjection::Linear,
             "text.projection but linear",
         ),
@@ -278,121 +290,4 @@ fn foreign_to_clip_model(spec: &ModelSpec, vit: &VitSpec) -> Vec<String> {
         .filter(|(is, _)| *is)
         .map(|(_, what)| format!("CLIPModel has no {what}"))
         .collect()
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "the keys of transformers' own file"
-)]
-pub(super) struct ProcessorFile {
-    image_processor_type: String,
-    do_resize: bool,
-    do_center_crop: bool,
-    do_normalize: bool,
-    do_rescale: bool,
-    do_convert_rgb: bool,
-    rescale_factor: f64,
-    size: Value,
-    crop_size: Value,
-    resample: u32,
-    image_mean: [f32; 3],
-    image_std: [f32; 3],
-}
-
-impl Default for ProcessorFile {
-    fn default() -> Self {
-        let spec = PreprocessSpec::default();
-        Self {
-            image_processor_type: "CLIPImageProcessor".into(),
-            do_resize: true,
-            do_center_crop: true,
-            do_normalize: true,
-            do_rescale: true,
-            do_convert_rgb: true,
-            rescale_factor: 1.0 / 255.0,
-            size: json!({ "shortest_edge": 224 }),
-            crop_size: json!({ "height": 224, "width": 224 }),
-            resample: RESAMPLE_BICUBIC,
-            image_mean: spec.mean,
-            image_std: spec.std,
-        }
-    }
-}
-
-/// PIL's numbers of its filters.
-const RESAMPLE_BILINEAR: u32 = 2;
-const RESAMPLE_BICUBIC: u32 = 3;
-
-impl ProcessorFile {
-    /// The spec, or every setting of the file that Couplet does not support.
-    pub fn spec(&self) -> Result<PreprocessSpec, Vec<String>> {
-        let mut problems = Vec::new();
-        for (key, on) in [
-            ("do_resize", self.do_resize),
-            ("do_normalize", self.do_normalize),
-            ("do_rescale", self.do_rescale),
-        ] {
-            if !on {
-                problems.push(format!("{key} = false: not built here"));
-            }
-        }
-        let interpolation = match self.resample {
-            RESAMPLE_BILINEAR => Interpolation::Bilinear,
-            RESAMPLE_BICUBIC => Interpolation::Bicubic,
-            other => {
-                problems.push(format!(
-                    "resample = {other}: expected {RESAMPLE_BICUBIC} (bicubic) or \
-                     {RESAMPLE_BILINEAR} (bilinear)"
-                ));
-                Interpolation::Bicubic
-            }
-        };
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-        // `{"height", "width"}` in place of a side or `{"shortest_edge"}`.
-        let squashes = self.size.get("height").is_some();
-        Ok(PreprocessSpec {
-            mean: self.image_mean,
-            std: self.image_std,
-            interpolation,
-            resize_mode: if squashes {
-                ResizeMode::Squash
-            } else {
-                ResizeMode::Shortest
-            },
-            fill_color: 0,
-        })
-    }
-
-    /// The file of a preprocessing that `CLIPImageProcessor` can do, or the reason why
-    /// it cannot.
-    pub fn from_spec(spec: &PreprocessSpec, image_size: usize) -> Result<Self, Vec<String>> {
-        let square = json!({ "height": image_size, "width": image_size });
-        let size = match spec.resize_mode {
-            ResizeMode::Shortest => [("shortest_edge".to_string(), image_size.into())]
-                .into_iter()
-                .collect::<Map<_, _>>()
-                .into(),
-            ResizeMode::Squash => square.clone(),
-            ResizeMode::Longest => {
-                return Err(vec![
-                    "CLIPImageProcessor does not pad: resize_mode = \"longest\"".into(),
-                ]);
-            }
-        };
-        Ok(Self {
-            size,
-            crop_size: square,
-            resample: match spec.interpolation {
-                Interpolation::Bicubic => RESAMPLE_BICUBIC,
-                Interpolation::Bilinear => RESAMPLE_BILINEAR,
-            },
-            image_mean: spec.mean,
-            image_std: spec.std,
-            ..Self::default()
-        })
-    }
 }

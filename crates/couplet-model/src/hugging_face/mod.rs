@@ -1,27 +1,35 @@
-//! Hugging Face's CLIP folder (`CLIPModel`): `config.json`, `model.safetensors` and
-//! `preprocessor_config.json`. ViTs only: transformers has no class for CLIP's ResNets.
+//! Hugging Face's CLIP folder (`CLIPModel`): `config.json`, `model.safetensors`, and
+//! `processor_config.json` or `preprocessor_config.json`. ViTs only: transformers has no class for
+//! CLIP's ResNets.
 
 mod config;
 mod names;
+mod processor;
+mod size;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use config::{ConfigFile, ProcessorFile};
+use config::ConfigFile;
+pub use config::TokenIds;
+use processor::IMAGE_PROCESSOR_FILE;
+pub use processor::read as read_preprocess;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::clip::Clip;
 use crate::files::{FolderError, check, parse_json, read_text, write_synced};
-use crate::source::{Layout, ModelSource, find_tokenizer};
 use crate::spec::{ModelSpec, PreprocessSpec};
-use crate::tensors::NamedTensors;
 use crate::weights;
+
+pub(crate) use names::stored_as;
 
 /// The config's file name inside a model folder.
 pub const CONFIG_FILE: &str = "config.json";
 /// The weights' file name inside a model folder.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
-const PROCESSOR_FILE: &str = "preprocessor_config.json";
+/// As errors call what is written.
+const FORMAT: &str = "a Hugging Face CLIP model";
 /// The index of a model in several files: tensor names to file names.
 const INDEX_END: &str = ".index.json";
 const WEIGHTS_FILES: [&str; 4] = [
@@ -31,52 +39,33 @@ const WEIGHTS_FILES: [&str; 4] = [
     "pytorch_model.bin.index.json",
 ];
 
-/// Describes the model in `folder` without reading its weights.
+/// The architecture and the preprocessing of the model in `folder`.
 ///
 /// # Errors
 /// If it is not a CLIP model, or one that Couplet does not build.
-pub(crate) fn inspect(folder: &Path) -> Result<ModelSource, FolderError> {
+pub(crate) fn read_config(folder: &Path) -> Result<(ModelSpec, PreprocessSpec), FolderError> {
     let path = folder.join(CONFIG_FILE);
     let config: ConfigFile = parse_json(&path, &read_text(&path)?)?;
     let spec = config
         .spec()
         .map_err(|list| FolderError::unsound(&path, &list))?;
     check(&path, &spec)?;
-    let processor = folder.join(PROCESSOR_FILE);
-    let preprocess = if processor.is_file() {
-        let file: ProcessorFile = parse_json(&processor, &read_text(&processor)?)?;
-        file.spec()
-            .map_err(|list| FolderError::unsound(&processor, &list))?
-    } else {
-        PreprocessSpec::default()
-    };
-    let mut candidates = WEIGHTS_FILES.iter().map(|name| folder.join(name));
-    let weights = candidates
-        .find(|path| path.is_file())
-        .ok_or_else(|| FolderError::NoWeights {
-            path: folder.to_path_buf(),
-            expected: "model.safetensors or pytorch_model.bin".into(),
-        })?;
-    Ok(ModelSource {
-        tokenizer: find_tokenizer(folder, &spec, None, "none"),
-        spec,
-        preprocess,
-        layout: Layout::HuggingFace,
-        weights,
-    })
+    let preprocess = read_preprocess(folder, spec.image.image_size())?;
+    Ok((spec, preprocess))
 }
 
-/// The tensors of a folder under open_clip's names and in its shapes.
-/// - path: a file of weights, or the index of several.
-pub(crate) fn read_weights(path: &Path, spec: &ModelSpec) -> Result<NamedTensors, FolderError> {
-    let mut tensors = NamedTensors::new();
-    for file in list_files(path)? {
-        tensors.extend(weights::read(&file)?.tensors);
-    }
-    Ok(names::to_open_clip(tensors, spec))
+/// The weights in a model folder, the preferred ones first: each a file, or the index of several.
+pub(crate) fn weights_candidates(folder: &Path) -> Vec<PathBuf> {
+    let candidates = WEIGHTS_FILES.iter().map(|name| folder.join(name));
+    candidates.filter(|path| path.is_file()).collect()
 }
 
-fn list_files(path: &Path) -> Result<Vec<PathBuf>, FolderError> {
+/// The files of a model's weights.
+/// - path: the only file, or the index of several.
+///
+/// # Errors
+/// If the index cannot be read, or names a file outside its folder.
+pub(crate) fn list_files(path: &Path) -> Result<Vec<PathBuf>, FolderError> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
@@ -88,7 +77,22 @@ fn list_files(path: &Path) -> Result<Vec<PathBuf>, FolderError> {
     let mut names: Vec<String> = index.weight_map.into_values().collect();
     names.sort();
     names.dedup();
-    Ok(names.iter().map(|name| path.with_file_name(name)).collect())
+    if names.is_empty() {
+        let problem = "weight_map names no file".to_string();
+        return Err(FolderError::unsound(path, &[problem]));
+    }
+    let file = |name: &String| {
+        let file = path.with_file_name(name);
+        let is_inside = Path::new(name)
+            .file_name()
+            .is_some_and(|only| only == name.as_str());
+        if is_inside && file.is_file() {
+            return Ok(file);
+        }
+        let problem = format!("weight_map names {name:?}, which is no file in the same folder");
+        Err(FolderError::unsound(path, &[problem]))
+    };
+    names.iter().map(file).collect()
 }
 
 /// Checks that `CLIPModel` and `CLIPImageProcessor` can represent such a model.
@@ -96,31 +100,41 @@ fn list_files(path: &Path) -> Result<Vec<PathBuf>, FolderError> {
 /// # Errors
 /// If they cannot, with every reason.
 pub fn check_writable(spec: &ModelSpec, preprocess: &PreprocessSpec) -> Result<(), FolderError> {
-    files(spec, preprocess).map(|_| ())
+    files(spec, preprocess, TokenIds::default()).map(|_| ())
 }
 
 fn files(
     spec: &ModelSpec,
     preprocess: &PreprocessSpec,
-) -> Result<(ConfigFile, ProcessorFile), FolderError> {
+    ids: TokenIds,
+) -> Result<(ConfigFile, Value), FolderError> {
     let image_size = spec.image.image_size();
     match (
-        ConfigFile::from_spec(spec),
-        ProcessorFile::from_spec(preprocess, image_size),
+        ConfigFile::from_spec(spec, ids),
+        processor::from_spec(preprocess, image_size),
     ) {
         (Ok(config), Ok(processor)) => Ok((config, processor)),
         (config, processor) => {
             let reasons = [config.err(), processor.err()];
             let reasons: Vec<String> = reasons.into_iter().flatten().flatten().collect();
             Err(FolderError::NotWritable {
-                format: "a Hugging Face CLIP model",
+                format: FORMAT,
                 reasons: reasons.join("; "),
             })
         }
     }
 }
 
+/// That a model's texts cannot be prepared by transformers' tokenizer, and why.
+pub fn foreign_tokenizer(reason: String) -> FolderError {
+    FolderError::NotWritable {
+        format: FORMAT,
+        reasons: reason,
+    }
+}
+
 /// Writes `model` into the existing folder `folder`, without a tokenizer.
+/// - ids: the tokenizer's, for the config.
 ///
 /// # Errors
 /// As [`check_writable`]; or if a file cannot be written.
@@ -129,11 +143,12 @@ pub fn save(
     model: &Clip,
     spec: &ModelSpec,
     preprocess: &PreprocessSpec,
+    ids: TokenIds,
 ) -> Result<(), FolderError> {
-    let (config, processor) = files(spec, preprocess)?;
+    let (config, processor) = files(spec, preprocess, ids)?;
     let tensors = names::to_hugging_face(weights::parameters(model));
     write_json(&folder.join(CONFIG_FILE), &config)?;
-    write_json(&folder.join(PROCESSOR_FILE), &processor)?;
+    write_json(&folder.join(IMAGE_PROCESSOR_FILE), &processor)?;
     weights::save(&folder.join(WEIGHTS_FILE), &tensors)?;
     Ok(())
 }

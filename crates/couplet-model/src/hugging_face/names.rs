@@ -1,8 +1,6 @@
 //! Hugging Face's names and shapes of CLIP's tensors, and open_clip's.
 
-use crate::depth::BlockCount;
-use crate::spec::ModelSpec;
-use crate::weights::{HostTensor, NamedTensors};
+use crate::tensors::{NamedTensors, StoredAs};
 
 /// Hugging Face's name, open_clip's, and whether the matrix is transposed between them.
 const OUTSIDE_BLOCKS: [(&str, &str, bool); 15] = [
@@ -81,129 +79,41 @@ const IN_BLOCK: [(&str, &str); 5] = [
 ];
 /// The rows of open_clip's packed projection, in their order.
 const PACKED: [&str; 3] = ["q_proj", "k_proj", "v_proj"];
-const KINDS: [&str; 2] = ["weight", "bias"];
 
-/// Hugging Face's tensors under open_clip's names. A tensor without such a name keeps its own and
-/// is reported as superfluous later.
-pub(super) fn to_open_clip(mut theirs: NamedTensors, spec: &ModelSpec) -> NamedTensors {
-    let mut ours = NamedTensors::new();
-    for (name, our_name, transposed) in OUTSIDE_BLOCKS {
-        if let Some(tensor) = theirs.remove(name) {
-            let tensor = if transposed {
-                transpose(tensor)
-            } else {
-                tensor
-            };
-            ours.insert(our_name.into(), tensor);
-        }
+/// Where Hugging Face keeps the tensor with this open_clip name. A tensor that `CLIPModel` does not
+/// have keeps its name.
+pub(crate) fn stored_as(name: &str) -> StoredAs {
+    let outside = OUTSIDE_BLOCKS.iter().find(|(_, ours, _)| *ours == name);
+    if let Some((theirs, _, transposed)) = outside {
+        return if *transposed {
+            StoredAs::Transposed((*theirs).into())
+        } else {
+            StoredAs::Same((*theirs).into())
+        };
     }
-    let image_layers = BlockCount::new(spec).image();
-    for ((their_tower, our_tower), layers) in
-        TOWERS.into_iter().zip([spec.text.layers, image_layers])
-    {
-        for (layer, kind) in (0..layers).flat_map(|layer| KINDS.map(|kind| (layer, kind))) {
-            for (name, our_name) in IN_BLOCK {
-                if let Some(tensor) = theirs.remove(&format!("{their_tower}{layer}.{name}.{kind}"))
-                {
-                    ours.insert(format!("{our_tower}{layer}.{our_name}.{kind}"), tensor);
-                }
-            }
-            let names = PACKED.map(|part| format!("{their_tower}{layer}.self_attn.{part}.{kind}"));
-            if let Some(packed) = pack(&mut theirs, &names) {
-                ours.insert(format!("{our_tower}{layer}.attn.in_proj_{kind}"), packed);
-            }
-        }
+    in_block(name).unwrap_or_else(|| StoredAs::Same(name.into()))
+}
+
+/// Where the tensor of a block is kept; `None` for another tensor.
+fn in_block(name: &str) -> Option<StoredAs> {
+    let mut towers = TOWERS.iter();
+    let (tower, rest) =
+        towers.find_map(|(theirs, ours)| Some((theirs, name.strip_prefix(ours)?)))?;
+    let (layer, part) = rest.split_once('.')?;
+    let prefix = format!("{tower}{layer}.");
+    if let Some(kind) = part.strip_prefix("attn.in_proj_") {
+        let names = PACKED.map(|part| format!("{prefix}self_attn.{part}.{kind}"));
+        return Some(StoredAs::Packed(names));
     }
-    ours.extend(theirs);
-    ours
+    let (module, kind) = part.rsplit_once('.')?;
+    let (theirs, _) = IN_BLOCK.iter().find(|(_, ours)| *ours == module)?;
+    Some(StoredAs::Same(format!("{prefix}{theirs}.{kind}")))
 }
 
 /// open_clip's tensors under Hugging Face's names, for a model that both can hold.
 pub(super) fn to_hugging_face(ours: NamedTensors) -> NamedTensors {
-    let mut theirs = NamedTensors::new();
-    for (name, tensor) in ours {
-        let outside = OUTSIDE_BLOCKS.iter().find(|(_, ours, _)| *ours == name);
-        if let Some((their_name, _, transposed)) = outside {
-            let tensor = if *transposed {
-                transpose(tensor)
-            } else {
-                tensor
-            };
-            theirs.insert((*their_name).into(), tensor);
-            continue;
-        }
-        let (their_tower, rest) = TOWERS
-            .iter()
-            .find_map(|(theirs, ours)| Some((theirs, name.strip_prefix(ours)?)))
-            .expect("every other tensor is a block's");
-        let (layer, part) = rest.split_once('.').expect("a block's tensor has a number");
-        let prefix = format!("{their_tower}{layer}.");
-        if let Some(kind) = part.strip_prefix("attn.in_proj_") {
-            for (part, tensor) in PACKED.into_iter().zip(unpack(&tensor)) {
-                theirs.insert(format!("{prefix}self_attn.{part}.{kind}"), tensor);
-            }
-            continue;
-        }
-        let (module, kind) = part.rsplit_once('.').expect("a weight or a bias");
-        let (their_module, _) = IN_BLOCK
-            .iter()
-            .find(|(_, ours)| *ours == module)
-            .expect("a block of CLIP has no other tensors");
-        theirs.insert(format!("{prefix}{their_module}.{kind}"), tensor);
-    }
-    theirs
-}
-
-/// The tensors of these names, one below the other; `None`, and none taken, unless all
-/// are there and are alike.
-fn pack(tensors: &mut NamedTensors, names: &[String; 3]) -> Option<HostTensor> {
-    let shape = tensors.get(&names[0])?.shape.clone();
-    if !names.iter().all(|name| {
-        tensors
-            .get(name)
-            .is_some_and(|tensor| tensor.shape == shape)
-    }) {
-        return None;
-    }
-    let mut packed = HostTensor {
-        shape,
-        values: Vec::new(),
-    };
-    *packed.shape.first_mut()? *= names.len();
-    for name in names {
-        packed.values.extend(tensors.remove(name)?.values);
-    }
-    Some(packed)
-}
-
-fn unpack(packed: &HostTensor) -> Vec<HostTensor> {
-    let mut shape = packed.shape.clone();
-    shape[0] /= PACKED.len();
-    let parts = packed
-        .values
-        .chunks_exact(packed.values.len() / PACKED.len());
-    parts
-        .map(|values| HostTensor {
-            shape: shape.clone(),
-            values: values.to_vec(),
-        })
-        .collect()
-}
-
-/// Swaps rows and columns. A tensor of another rank is unchanged; its wrong shape is reported
-/// later.
-fn transpose(tensor: HostTensor) -> HostTensor {
-    let &[rows, columns] = tensor.shape.as_slice() else {
-        return tensor;
-    };
-    let at = |column: usize| (0..rows).map(move |row| row * columns + column);
-    HostTensor {
-        shape: vec![columns, rows],
-        values: (0..columns)
-            .flat_map(at)
-            .map(|index| tensor.values[index])
-            .collect(),
-    }
+    let split = |(name, tensor): (String, _)| stored_as(&name).split(tensor);
+    ours.into_iter().flat_map(split).collect()
 }
 
 #[cfg(test)]
@@ -222,16 +132,12 @@ mod tests {
         assert_eq!(theirs["visual_projection.weight"].shape, [64, 96]);
         let query = "vision_model.encoder.layers.2.self_attn.q_proj.weight";
         assert_eq!(theirs[query].shape, [96, 96]);
-        assert_eq!(to_open_clip(theirs, &spec), ours);
-    }
-
-    #[test]
-    fn a_lost_key_projection_shows_as_surplus_query_and_value() {
-        let spec = presets::find("ViT-Ti-16-64").unwrap();
-        let mut theirs = to_hugging_face(parameters(&Clip::init(&spec, 0, &Device::flex())));
-        theirs.remove("text_model.encoder.layers.0.self_attn.k_proj.weight");
-        let ours = to_open_clip(theirs, &spec);
-        assert!(!ours.contains_key("transformer.resblocks.0.attn.in_proj_weight"));
-        assert!(ours.contains_key("text_model.encoder.layers.0.self_attn.q_proj.weight"));
+        let read = |name: &str| Ok::<_, ()>(theirs[name].clone());
+        for (name, tensor) in &ours {
+            assert_eq!(&stored_as(name).join(read).unwrap(), tensor, "{name}");
+            for (stored, shape) in stored_as(name).shapes(&tensor.shape) {
+                assert_eq!(theirs[&stored].shape, shape, "{name}");
+            }
+        }
     }
 }

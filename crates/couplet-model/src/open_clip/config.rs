@@ -2,19 +2,19 @@
 //! `CLIP.__init__`.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use super::preprocess::PreprocessCfg;
 use super::refused::{Others, Refused, is_false};
 use super::text::TextCfg;
 use super::vision::VisionCfg;
-use crate::source::ForeignTokenizer;
+use crate::source::TokenizerCfg;
 use crate::spec::{Activation, ModelSpec};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct ConfigFile {
     pub model_cfg: ModelCfg,
     #[serde(default)]
-    pub preprocess_cfg: PreprocessCfg,
+    pub preprocess_cfg: Option<Map<String, Value>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -41,8 +41,8 @@ const MODEL_IGNORED: [&str; 4] = [
 ];
 
 impl ModelCfg {
-    /// The spec, or every setting of the config that Couplet does not support.
-    pub fn spec(&self) -> Result<ModelSpec, Vec<String>> {
+    /// The spec and the tokenizer, or every setting of the config that Couplet does not support.
+    pub fn spec(&self) -> Result<(ModelSpec, TokenizerCfg), Vec<String>> {
         let mut refused = Refused(Vec::new());
         refused.others("", &self.others, &MODEL_IGNORED);
         let spec = ModelSpec {
@@ -59,22 +59,16 @@ impl ModelCfg {
             image: self.vision_cfg.spec(self.quick_gelu, &mut refused),
             text: self.text_cfg.spec(self.quick_gelu, &mut refused),
         };
+        let tokenizer = self.text_cfg.tokenizer(&mut refused);
         if refused.0.is_empty() {
-            Ok(spec)
+            Ok((spec, tokenizer))
         } else {
             Err(refused.0)
         }
     }
 
-    /// A tokenizer of Hugging Face, which then is not CLIP's.
-    pub fn foreign_tokenizer(&self) -> Option<ForeignTokenizer> {
-        self.text_cfg.tokenizer()
-    }
-
-    pub fn with_tokenizer(mut self, tokenizer: Option<&ForeignTokenizer>) -> Self {
-        if let Some(tokenizer) = tokenizer {
-            self.text_cfg.set_tokenizer(tokenizer);
-        }
+    pub fn with_tokenizer(mut self, tokenizer: &TokenizerCfg) -> Self {
+        self.text_cfg.set_tokenizer(tokenizer);
         self
     }
 }

@@ -5,6 +5,7 @@ mod config;
 mod preprocess;
 mod refused;
 mod text;
+mod training_run;
 mod vision;
 
 use std::path::{Path, PathBuf};
@@ -14,9 +15,10 @@ use config::{ConfigFile, ModelCfg};
 use crate::clip::Clip;
 use crate::digest::FileDigest;
 use crate::files::{FolderError, parse_json, read_text, write_synced};
-pub use crate::source::ForeignTokenizer;
-use crate::spec::{ModelSpec, PreprocessSpec, TextPool};
+pub use crate::source::TokenizerCfg;
+use crate::spec::{Interpolation, ModelSpec, PreprocessSpec, TextPool};
 use crate::weights;
+pub(crate) use training_run::read_training_params;
 
 /// The config's file name inside a model folder.
 pub const CONFIG_FILE: &str = "open_clip_config.json";
@@ -40,14 +42,11 @@ pub const WEIGHTS_FILES: [&str; 8] = [
 pub struct Config {
     pub spec: ModelSpec,
     pub preprocess: PreprocessSpec,
-    pub foreign_tokenizer: Option<ForeignTokenizer>,
+    pub tokenizer: TokenizerCfg,
 }
 
-/// How open_clip cleans a text for a foreign tokenizer unless the config says.
-pub const DEFAULT_CLEAN: &str = "whitespace";
-
 /// Writes `model` into the existing folder `folder`, each file synced to disk.
-/// - tokenizer: if it is not CLIP's; its own files are not written here.
+/// - tokenizer: its entries in the config; its own files are not written here.
 /// - returns the digest of [`WEIGHTS_FILE`].
 ///
 /// # Errors
@@ -57,11 +56,11 @@ pub fn save(
     model: &Clip,
     spec: &ModelSpec,
     preprocess: &PreprocessSpec,
-    tokenizer: Option<&ForeignTokenizer>,
+    tokenizer: &TokenizerCfg,
 ) -> Result<FileDigest, FolderError> {
     let config = ConfigFile {
         model_cfg: ModelCfg::from(spec).with_tokenizer(tokenizer),
-        preprocess_cfg: preprocess.clone().into(),
+        preprocess_cfg: Some(preprocess::to_cfg(preprocess)),
     };
     let text = serde_json::to_string_pretty(&config).expect("a config of plain values serialises");
     write_synced(&folder.join(CONFIG_FILE), &(text + "\n"))?;
@@ -69,13 +68,23 @@ pub fn save(
     Ok(digest)
 }
 
-/// Why open_clip cannot build the model, if it cannot: only Couplet reads checkpoints of such a
-/// model.
-pub fn obstacle(spec: &ModelSpec) -> Option<String> {
-    match spec.text.pool {
-        TextPool::Map { .. } => Some("open_clip's text tower has no MAP pooling".into()),
-        _ => None,
+/// Why open_clip cannot build the model or preprocess its images, if it cannot: only Couplet reads
+/// checkpoints of such a model.
+pub fn obstacle(spec: &ModelSpec, preprocess: &PreprocessSpec) -> Option<String> {
+    if matches!(spec.text.pool, TextPool::Map { .. }) {
+        return Some("open_clip's text tower has no MAP pooling".into());
     }
+    if let Some(side) = preprocess.resize_size {
+        return Some(format!(
+            "open_clip resizes to the image size, not to preprocess.resize_size = {side}"
+        ));
+    }
+    let interpolation = preprocess.interpolation;
+    let is_known = matches!(
+        interpolation,
+        Interpolation::Bicubic | Interpolation::Bilinear
+    );
+    (!is_known).then(|| format!("open_clip has no {} interpolation", interpolation.name()))
 }
 
 /// Reads `open_clip_config.json`, or a bare `model_cfg` such as open_clip's own files of
@@ -95,29 +104,24 @@ pub fn read_config(path: &Path) -> Result<Config, FolderError> {
             source,
         })?;
     let model_cfg: ModelCfg = config.model_cfg;
-    let spec = model_cfg
+    let (spec, tokenizer) = model_cfg
         .spec()
         .map_err(|list| FolderError::unsound(path, &list))?;
     crate::files::check(path, &spec)?;
+    let preprocess_cfg = config.preprocess_cfg.unwrap_or_default();
+    let preprocess = preprocess::to_spec(&preprocess_cfg, spec.image.image_size())
+        .map_err(|list| FolderError::unsound(path, &list))?;
     Ok(Config {
         spec,
-        preprocess: config.preprocess_cfg.into(),
-        foreign_tokenizer: model_cfg.foreign_tokenizer(),
+        preprocess,
+        tokenizer,
     })
 }
 
-/// The weights of a model folder.
-///
-/// # Errors
-/// If there are none.
-pub fn find_weights(folder: &Path) -> Result<PathBuf, FolderError> {
-    let mut candidates = WEIGHTS_FILES.iter().map(|name| folder.join(name));
-    candidates
-        .find(|path| path.is_file())
-        .ok_or_else(|| FolderError::NoWeights {
-            path: folder.to_path_buf(),
-            expected: WEIGHTS_FILES[..3].join(", "),
-        })
+/// The weights in a model folder, the preferred ones first.
+pub(crate) fn weights_candidates(folder: &Path) -> Vec<PathBuf> {
+    let candidates = WEIGHTS_FILES.iter().map(|name| folder.join(name));
+    candidates.filter(|path| path.is_file()).collect()
 }
 
 #[cfg(test)]
@@ -130,7 +134,8 @@ mod tests {
     fn every_preset_survives_the_round_trip_through_open_clips_config() {
         for name in presets::names() {
             let spec = presets::find(name).unwrap();
-            assert_eq!(ModelCfg::from(&spec).spec().unwrap(), spec, "{name}");
+            let (read, tokenizer) = ModelCfg::from(&spec).spec().unwrap();
+            assert_eq!((read, tokenizer), (spec, TokenizerCfg::default()), "{name}");
         }
     }
 
@@ -187,11 +192,97 @@ mod tests {
         assert_eq!(read.spec.text_activation(), Activation::GeluTanh);
         assert_eq!(read.spec.image_activation(), Some(Activation::Gelu));
         assert_eq!(read.spec.init_logit_bias, Some(-10.0));
-        let tokenizer = read.foreign_tokenizer.unwrap();
-        assert_eq!(tokenizer.name, "timm/ViT-B-16-SigLIP");
+        let tokenizer = read.tokenizer;
+        assert_eq!(
+            tokenizer.hugging_face.as_deref(),
+            Some("timm/ViT-B-16-SigLIP")
+        );
         assert_eq!(tokenizer.clean.as_deref(), Some("canonicalize"));
-        let written = ModelCfg::from(&read.spec).with_tokenizer(Some(&tokenizer));
-        assert_eq!(written.spec().unwrap(), read.spec);
-        assert_eq!(written.foreign_tokenizer(), Some(tokenizer));
+        let written = ModelCfg::from(&read.spec).with_tokenizer(&tokenizer);
+        assert_eq!(written.spec().unwrap(), (read.spec, tokenizer));
+    }
+
+    fn tokenizer(text_cfg: &str) -> Result<TokenizerCfg, FolderError> {
+        let read = config(&format!(
+            r#"{{"embed_dim": 8, "vision_cfg": {{"image_size": 32, "patch_size": 8, "width": 64,
+                "layers": 1}}, "text_cfg": {{"width": 64, "heads": 1, "layers": 1, {text_cfg}}}}}"#
+        ));
+        read.map(|read| read.tokenizer)
+    }
+
+    #[test]
+    fn tokenizer_options_are_kept_or_rejected_by_key() {
+        let clipa = r#""hf_tokenizer_name": "bert-base-uncased", "pool_type": "last",
+            "tokenizer_kwargs": {"strip_sep_token": true, "use_fast": true, "language": null}"#;
+        let clipa = tokenizer(clipa).unwrap();
+        assert!(clipa.strip_sep_token && clipa.clean.is_none());
+        let plain =
+            tokenizer(r#""tokenizer_kwargs": {"clean": "canonicalize", "reduction_mask": ""}"#);
+        assert_eq!(plain.unwrap().clean.as_deref(), Some("canonicalize"));
+        for (text_cfg, key) in [
+            (
+                r#""tokenizer_kwargs": {"reduction_mask": "syntax"}"#,
+                "reduction_mask",
+            ),
+            (r#""tokenizer_kwargs": {"clean": "none"}"#, "clean"),
+            (
+                r#""tokenizer_kwargs": {"strip_sep_token": true}"#,
+                "strip_sep_token",
+            ),
+            (
+                r#""tokenizer_kwargs": {"additional_special_tokens": ["<x>"]}"#,
+                "additional",
+            ),
+            (
+                r#""hf_tokenizer_name": "x", "tokenizer_kwargs": {"language": "fr"}"#,
+                "language",
+            ),
+            (
+                r#""hf_tokenizer_name": "x", "tokenizer_mode": "clips""#,
+                "tokenizer_mode",
+            ),
+        ] {
+            let error = tokenizer(text_cfg).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+    }
+
+    #[test]
+    fn preprocessing_is_kept_or_rejected_by_key() {
+        let read = |cfg: &str| {
+            let cfg: serde_json::Map<_, _> = serde_json::from_str(cfg).unwrap();
+            preprocess::to_spec(&cfg, 64)
+        };
+        let spec = read(
+            r#"{"size": [80, 64], "mean": 0.5, "std": [0.25], "interpolation": "random",
+                "resize_mode": "longest", "fill_color": 7, "crop_pct": 0.9, "mode": null}"#,
+        )
+        .unwrap();
+        assert_eq!((spec.mean, spec.std), ([0.5; 3], [0.25; 3]));
+        assert_eq!(
+            (spec.interpolation, spec.fill_color),
+            (Interpolation::Bicubic, 7)
+        );
+        let own = read(r#"{"resize_size": 80, "crop_rounding": "down", "interpolation": "box"}"#);
+        let own = own.unwrap();
+        assert_eq!(
+            read(&serde_json::to_string(&preprocess::to_cfg(&own)).unwrap()),
+            Ok(own)
+        );
+        for (cfg, key) in [
+            (r#"{"interpolation": "cubic"}"#, "interpolation"),
+            (r#"{"resize_mode": "stretch"}"#, "resize_mode"),
+            (r#"{"mean": [1, 2]}"#, "mean"),
+            (r#"{"std": [1, 0, 1]}"#, "std"),
+            (r#"{"fill_color": [1, 2, 3]}"#, "fill_color"),
+            (r#"{"mode": "L"}"#, "mode"),
+            (r#"{"resize_size": 32}"#, "resize_size"),
+        ] {
+            let problems = read(cfg).unwrap_err().join("; ");
+            assert!(
+                problems.contains(&format!("preprocess_cfg.{key}")),
+                "{problems}"
+            );
+        }
     }
 }

@@ -35,19 +35,23 @@ pub(super) fn is_zero(value: &f64) -> bool {
     *value == 0.0
 }
 
+/// Whether a key has the value of one that is not given.
+pub(super) fn is_unset(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(is_on) => !is_on,
+        Value::String(text) => text.is_empty() || text == "default",
+        _ => false,
+    }
+}
+
 /// The settings of a config that Couplet does not support.
 pub(super) struct Refused(pub Vec<String>);
 
 impl Refused {
     pub fn others(&mut self, table: &str, others: &Others, ignored: &[&str]) {
         for (key, value) in others {
-            let unset = match value {
-                Value::Null => true,
-                Value::Bool(on) => !on,
-                Value::String(text) => text.is_empty() || text == "default",
-                _ => false,
-            };
-            if ignored.contains(&key.as_str()) || unset {
+            if ignored.contains(&key.as_str()) || is_unset(value) {
                 continue;
             }
             // Details of a foreign tower that is refused by its name already.
@@ -79,6 +83,10 @@ impl Refused {
                 height
             }
         }
+    }
+
+    pub fn reject(&mut self, key: &str, value: &Value, reason: &str) {
+        self.0.push(format!("{key} = {value}: {reason}"));
     }
 
     pub fn unknown(&mut self, key: &str, value: &str, known: &str) {

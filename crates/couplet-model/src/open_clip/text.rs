@@ -3,13 +3,23 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::refused::{Others, Refused, act_kwargs, is_false, norm_kwargs};
-use crate::source::ForeignTokenizer;
+use super::refused::{Others, Refused, act_kwargs, is_false, is_unset, norm_kwargs};
+use crate::source::TokenizerCfg;
 use crate::spec::{Activation, TextPool, TextProjection, TextTowerSpec};
 
 const TOKENIZER_NAME: &str = "hf_tokenizer_name";
 const TOKENIZER_KWARGS: &str = "tokenizer_kwargs";
 const CLEAN: &str = "clean";
+const STRIP: &str = "strip_sep_token";
+/// Keys of `tokenizer_kwargs` that change no id.
+const TOKENIZER_IGNORED: [&str; 6] = [
+    "use_fast",
+    "cache_dir",
+    "local_files_only",
+    "revision",
+    "token",
+    "force_download",
+];
 /// Keys that change nothing in what a tower computes.
 const IGNORED: [&str; 5] = [
     TOKENIZER_NAME,
@@ -160,22 +170,65 @@ impl TextCfg {
         }
     }
 
-    /// A tokenizer of Hugging Face, which then is not CLIP's.
-    pub fn tokenizer(&self) -> Option<ForeignTokenizer> {
-        let name = self.others.get(TOKENIZER_NAME)?.as_str()?;
-        let kwargs = self.others.get(TOKENIZER_KWARGS);
-        let clean = kwargs.and_then(|kwargs| kwargs.get(CLEAN)?.as_str());
-        (!name.is_empty()).then(|| ForeignTokenizer {
-            name: name.to_string(),
-            clean: clean.map(str::to_string),
-        })
+    /// The tokenizer; unsupported settings are added to `refused`. Source: open_clip `get_tokenizer`.
+    pub fn tokenizer(&self, refused: &mut Refused) -> TokenizerCfg {
+        let name = self.others.get(TOKENIZER_NAME).and_then(Value::as_str);
+        let mut cfg = TokenizerCfg {
+            hugging_face: name.filter(|name| !name.is_empty()).map(str::to_string),
+            ..TokenizerCfg::default()
+        };
+        let kwargs = match self.others.get(TOKENIZER_KWARGS) {
+            None | Some(Value::Null) => return cfg,
+            Some(Value::Object(kwargs)) => kwargs,
+            Some(other) => {
+                refused.reject("text_cfg.tokenizer_kwargs", other, "expected an object");
+                return cfg;
+            }
+        };
+        for (key, value) in kwargs {
+            let full = format!("text_cfg.{TOKENIZER_KWARGS}.{key}");
+            match (key.as_str(), value) {
+                (CLEAN, Value::String(clean))
+                    if matches!(clean.as_str(), "whitespace" | "lower" | "canonicalize") =>
+                {
+                    cfg.clean = Some(clean.clone());
+                }
+                (CLEAN, other) if !other.is_null() => {
+                    let known = "expected \"whitespace\", \"lower\" or \"canonicalize\"";
+                    refused.reject(&full, other, known);
+                }
+                (STRIP, Value::Bool(is_on)) if cfg.hugging_face.is_some() => {
+                    cfg.strip_sep_token = *is_on;
+                }
+                ("reduction_mask", Value::String(mode)) if !mode.is_empty() => {
+                    let reason = "long texts are cut at their end here, not by chance";
+                    refused.reject(&full, value, reason);
+                }
+                (known, _) if TOKENIZER_IGNORED.contains(&known) => {}
+                _ if is_unset(value) => {}
+                _ => refused.reject(&full, value, "not built here"),
+            }
+        }
+        cfg
     }
 
-    pub fn set_tokenizer(&mut self, tokenizer: &ForeignTokenizer) {
+    pub fn set_tokenizer(&mut self, tokenizer: &TokenizerCfg) {
         let others = &mut self.others;
-        others.insert(TOKENIZER_NAME.into(), tokenizer.name.as_str().into());
-        if let Some(clean) = &tokenizer.clean {
-            others.insert(TOKENIZER_KWARGS.into(), json!({ CLEAN: clean }));
+        if let Some(name) = &tokenizer.hugging_face {
+            others.insert(TOKENIZER_NAME.into(), name.as_str().into());
+        }
+        let clean = tokenizer
+            .clean
+            .as_deref()
+            .map(|clean| (CLEAN, json!(clean)));
+        let strip = tokenizer.strip_sep_token.then(|| (STRIP, json!(true)));
+        let kwargs: Map<_, _> = [clean, strip]
+            .into_iter()
+            .flatten()
+            .map(|(key, value)| (key.to_string(), value))
+            .collect();
+        if !kwargs.is_empty() {
+            others.insert(TOKENIZER_KWARGS.into(), kwargs.into());
         }
     }
 }

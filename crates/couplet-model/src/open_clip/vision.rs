@@ -98,7 +98,7 @@ impl VisionCfg {
         let image_size = refused.side("vision_cfg.image_size", self.image_size);
         let layers = match self.layers {
             Layers::Stages(layers) => {
-                let channels = self.width * RESNET_EXPANSION;
+                let channels = self.width.saturating_mul(RESNET_EXPANSION);
                 return ImageTowerSpec::ResNet(ResNetSpec {
                     image_size,
                     layers,

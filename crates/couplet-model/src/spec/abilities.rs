@@ -89,16 +89,6 @@ impl ImageTowerSpec {
         }
     }
 
-    /// A tower with the same parameter names and less memory.
-    pub(crate) fn narrowed(mut self) -> Self {
-        match &mut self {
-            Self::Vit(vit) => vit.width = 4 * vit.heads,
-            // Small enough as it is.
-            Self::ResNet(_) => {}
-        }
-        self
-    }
-
     /// Cells along one side of the grid that has position embeddings.
     pub fn grid(&self) -> usize {
         match self {

@@ -1,5 +1,9 @@
 //! Validation of a model spec.
 
+use super::bounds::{
+    MAX_CONTEXT, MAX_GRID, MAX_IMAGE_SIZE, MAX_LAYERS, MAX_MLP_WIDTH, MAX_QUERIES, MAX_STEM_WIDTH,
+    MAX_TOWER_PARAMETERS, MAX_VOCABULARY, MAX_WIDTH, image_parameters, text_parameters,
+};
 use super::{
     Activation, ImageTowerSpec, ModelSpec, ResNetSpec, TextPool, TextProjection, VitSpec, mlp_width,
 };
@@ -16,7 +20,7 @@ impl ModelSpec {
     /// All invalid values of the spec.
     pub fn problems(&self) -> Vec<SpecProblem> {
         let mut check = Check(Vec::new());
-        check.positive("embed_dim", self.embed_dim);
+        check.size("embed_dim", self.embed_dim, MAX_WIDTH);
         if !self.init_logit_scale.is_finite() {
             check.fail("init_logit_scale", "must be a finite number".into());
         }
@@ -27,7 +31,9 @@ impl ModelSpec {
             ImageTowerSpec::Vit(vit) => check.vit(vit, self.embed_dim),
             ImageTowerSpec::ResNet(resnet) => check.resnet(resnet),
         }
+        check.parameters("image", image_parameters(&self.image, self.embed_dim));
         check.text(self);
+        check.parameters("text", text_parameters(&self.text, self.embed_dim));
         check.activations(self);
         check.0
     }
@@ -50,6 +56,31 @@ impl Check {
         value > 0
     }
 
+    /// - returns whether it is from 1 to `most`.
+    fn size(&mut self, field: &str, value: usize, most: usize) -> bool {
+        if value > most {
+            self.fail(field, format!("{value} is more than {most}, the most here"));
+        }
+        self.positive(field, value) && value <= most
+    }
+
+    /// Only where the tower's sizes are valid each by itself.
+    fn parameters(&mut self, tower: &str, parameters: f64) {
+        let is_sound = self
+            .0
+            .iter()
+            .all(|problem| !problem.field.starts_with(tower) && problem.field != "embed_dim");
+        if is_sound && (parameters.is_nan() || parameters > MAX_TOWER_PARAMETERS) {
+            self.fail(
+                &format!("{tower}.width"),
+                format!(
+                    "with the tower's other sizes it makes {parameters:.1e} parameters; \
+                     {MAX_TOWER_PARAMETERS:.0e} are the most here"
+                ),
+            );
+        }
+    }
+
     fn heads(&mut self, field: &str, heads: usize, width: usize) {
         if self.positive(field, heads) && !width.is_multiple_of(heads) {
             self.fail(field, format!("{heads} heads do not divide width {width}"));
@@ -57,15 +88,23 @@ impl Check {
     }
 
     fn vit(&mut self, vit: &VitSpec, embed_dim: usize) {
-        self.positive("image.image_size", vit.image_size);
-        if self.positive("image.patch_size", vit.patch_size) && vit.patch_size > vit.image_size {
-            self.fail(
-                "image.patch_size",
-                format!(
-                    "{} pixels is larger than image_size {}",
-                    vit.patch_size, vit.image_size
-                ),
-            );
+        let has_size = self.size("image.image_size", vit.image_size, MAX_IMAGE_SIZE);
+        if self.size("image.patch_size", vit.patch_size, MAX_IMAGE_SIZE) {
+            if vit.patch_size > vit.image_size {
+                self.fail(
+                    "image.patch_size",
+                    format!(
+                        "{} pixels is larger than image_size {}",
+                        vit.patch_size, vit.image_size
+                    ),
+                );
+            } else if has_size && vit.grid() > MAX_GRID {
+                let grid = vit.grid();
+                self.fail(
+                    "image.patch_size",
+                    format!("{grid} patches along a side are more than {MAX_GRID}, the most here"),
+                );
+            }
         }
         self.blocks("image", vit.width, vit.layers, vit.heads, vit.mlp_ratio);
         self.norm_eps("image", vit.norm_eps);
@@ -77,7 +116,7 @@ impl Check {
             );
         }
         if let Some(pool) = &vit.attention_pool {
-            self.positive("image.attention_pool.queries", pool.queries);
+            self.size("image.attention_pool.queries", pool.queries, MAX_QUERIES);
             self.heads("image.attention_pool.heads", pool.heads, embed_dim);
         }
         if vit.positions == super::ImagePositions::SinCos2d && !vit.width.is_multiple_of(4) {
@@ -99,16 +138,22 @@ impl Check {
                 ),
             );
         }
+        self.size("image.image_size", resnet.image_size.max(1), MAX_IMAGE_SIZE);
         if resnet.layers.contains(&0) {
             self.fail("image.layers", "every stage has at least 1 block".into());
         }
-        if self.positive("image.width", resnet.width) && !resnet.width.is_multiple_of(2) {
+        let longest = resnet.layers.into_iter().max().unwrap_or(0);
+        self.size("image.layers", longest.max(1), MAX_LAYERS);
+        let has_width = self.size("image.width", resnet.width, MAX_STEM_WIDTH);
+        if has_width && !resnet.width.is_multiple_of(2) {
             self.fail(
                 "image.width",
                 format!("{} cannot be halved for the stem", resnet.width),
             );
         }
-        self.heads("image.heads", resnet.heads, resnet.feature_width());
+        if has_width {
+            self.heads("image.heads", resnet.heads, resnet.feature_width());
+        }
     }
 
     fn text(&mut self, spec: &ModelSpec) {
@@ -122,7 +167,12 @@ impl Check {
                 ),
             );
         }
-        if self.positive("text.vocab_size", text.vocab_size) {
+        self.size(
+            "text.context_length",
+            text.context_length.max(1),
+            MAX_CONTEXT,
+        );
+        if self.size("text.vocab_size", text.vocab_size, MAX_VOCABULARY) {
             self.id("text.pad_id", text.pad_id, text.vocab_size);
             if let TextPool::Eos { id } = text.pool {
                 self.id("text.pool.id", id, text.vocab_size);
@@ -173,13 +223,19 @@ impl Check {
     }
 
     fn blocks(&mut self, tower: &str, width: usize, layers: usize, heads: usize, ratio: f64) {
-        self.positive(&format!("{tower}.width"), width);
-        self.positive(&format!("{tower}.layers"), layers);
+        self.size(&format!("{tower}.width"), width, MAX_WIDTH);
+        self.size(&format!("{tower}.layers"), layers, MAX_LAYERS);
         self.heads(&format!("{tower}.heads"), heads, width);
         if !(ratio.is_finite() && ratio > 0.0 && mlp_width(width, ratio) > 0) {
             self.fail(
                 &format!("{tower}.mlp_ratio"),
                 format!("{ratio} leaves the MLP without a hidden layer"),
+            );
+        } else if mlp_width(width, ratio) > MAX_MLP_WIDTH && width <= MAX_WIDTH {
+            let mlp = mlp_width(width, ratio);
+            self.fail(
+                &format!("{tower}.mlp_ratio"),
+                format!("{ratio} makes a hidden layer of {mlp}; {MAX_MLP_WIDTH} are the most here"),
             );
         }
     }
@@ -228,5 +284,51 @@ mod tests {
                 "text.context_length"
             ]
         );
+    }
+
+    #[test]
+    fn absurd_sizes_are_refused_one_by_one_and_together() {
+        let preset = presets::find("ViT-B-32").unwrap();
+        let problems = |change: &dyn Fn(&mut ModelSpec, &mut VitSpec)| {
+            let mut spec = preset.clone();
+            let ImageTowerSpec::Vit(mut vit) = spec.image.clone() else {
+                panic!("a ViT preset");
+            };
+            change(&mut spec, &mut vit);
+            spec.image = ImageTowerSpec::Vit(vit);
+            let problems = spec.problems().into_iter();
+            problems
+                .map(|problem| format!("{}: {}", problem.field, problem.message))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            problems(&|spec, _| spec.text.layers = 4_000_000_000),
+            ["text.layers: 4000000000 is more than 1024, the most here"]
+        );
+        for (list, field) in [
+            (problems(&|_, vit| vit.width = usize::MAX), "image.width"),
+            (
+                problems(&|_, vit| vit.image_size = usize::MAX),
+                "image.image_size",
+            ),
+            (problems(&|_, vit| vit.patch_size = 0), "image.patch_size"),
+            (
+                problems(&|_, vit| (vit.image_size, vit.patch_size) = (1 << 14, 1)),
+                "image.patch_size",
+            ),
+            (problems(&|_, vit| vit.mlp_ratio = 1e300), "image.mlp_ratio"),
+            (problems(&|_, vit| vit.width = 48 << 10), "image.width"),
+            (problems(&|spec, _| spec.embed_dim = 1 << 40), "embed_dim"),
+            (
+                problems(&|spec, _| spec.text.vocab_size = 1 << 40),
+                "text.vocab_size",
+            ),
+            (
+                problems(&|spec, _| spec.text.context_length = usize::MAX),
+                "text.context_length",
+            ),
+        ] {
+            assert!(list[0].starts_with(field), "{list:?}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The serde types that describe a model and travel with its weights.
 
 mod abilities;
+mod bounds;
 mod check;
 mod differences;
 mod preprocess;
@@ -9,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use check::SpecProblem;
-pub use preprocess::{Interpolation, PreprocessError, PreprocessSpec, ResizeMode};
+pub use preprocess::{CropRounding, Interpolation, PreprocessError, PreprocessSpec, ResizeMode};
 
 /// ln(1 / 0.07), CLIP's initial `logit_scale`. Source: Radford et al. 2021, section 2.5.
 pub fn clip_init_logit_scale() -> f32 {
@@ -75,16 +76,16 @@ pub enum ImageTowerSpec {
 #[serde(deny_unknown_fields)]
 pub struct VitSpec {
     /// Side of the square input, in pixels.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = bounds::MAX_IMAGE_SIZE))]
     pub image_size: usize,
     /// Side of a square patch, in pixels. Pixels beyond the last whole patch are not used.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = bounds::MAX_IMAGE_SIZE))]
     pub patch_size: usize,
     /// Width of the transformer.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = bounds::MAX_WIDTH))]
     pub width: usize,
     /// Number of transformer blocks.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = bounds::MAX_LAYERS))]
     pub layers: usize,
     /// Number of attention heads; must divide `width`.
     #[schemars(range(min = 1))]
@@ -163,7 +164,7 @@ pub enum ImagePositions {
 #[serde(deny_unknown_fields)]
 pub struct AttentionPoolSpec {
     /// Number of learned queries.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = bounds::MAX_QUERIES))]
     pub queries: usize,
     /// Number of attention heads; must divide `model.embed_dim`.
     #[schemars(range(min = 1))]
@@ -176,14 +177,14 @@ pub struct AttentionPoolSpec {
 #[serde(deny_unknown_fields)]
 pub struct ResNetSpec {
     /// Side of the square input, in pixels; a multiple of 32.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = bounds::MAX_IMAGE_SIZE))]
     pub image_size: usize,
     /// Number of bottleneck blocks in each of the four stages.
-    #[schemars(inner(range(min = 1)))]
+    #[schemars(inner(range(min = 1, max = bounds::MAX_LAYERS)))]
     pub layers: [usize; 4],
     /// Number of channels after the stem; the last stage ends with 32 times as many. Must be
     /// even.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = bounds::MAX_STEM_WIDTH))]
     pub width: usize,
     /// Number of heads of the attention pool; must divide 32 times `width`.
     #[schemars(range(min = 1))]
@@ -195,16 +196,16 @@ pub struct ResNetSpec {
 #[serde(deny_unknown_fields)]
 pub struct TextTowerSpec {
     /// Number of tokens of a text, start and end included; longer texts are cut off.
-    #[schemars(range(min = 3))]
+    #[schemars(range(min = 3, max = bounds::MAX_CONTEXT))]
     pub context_length: usize,
     /// Number of token ids; at least the tokenizer's.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = bounds::MAX_VOCABULARY))]
     pub vocab_size: usize,
     /// Width of the transformer.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = bounds::MAX_WIDTH))]
     pub width: usize,
     /// Number of transformer blocks.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = bounds::MAX_LAYERS))]
     pub layers: usize,
     /// Number of attention heads; must divide `width`.
     #[schemars(range(min = 1))]

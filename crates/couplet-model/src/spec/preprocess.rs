@@ -3,6 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The highest `resize_size`.
+const MAX_RESIZE_SIZE: u32 = 65_535;
+
 /// From any image to the model's square input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -17,11 +20,18 @@ pub struct PreprocessSpec {
     pub interpolation: Interpolation,
     /// How an image that is not square becomes square.
     pub resize_mode: ResizeMode,
+    /// Side in pixels that `resize_mode` resizes to; the center is cropped to the model's image size.
+    /// By default the image size. Not with `resize_mode = "longest"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if, range(min = 1, max = 65_535))]
+    pub resize_size: Option<u32>,
+    /// Rounding of the center crop's offset if the number of surplus pixels is odd.
+    pub crop_rounding: CropRounding,
     /// Gray level of the padding of `resize_mode = "longest"`, from 0 to 255.
     pub fill_color: u8,
 }
 
-/// Interpolation of a resize, antialiased as in PIL.
+/// Interpolation of a resize: PIL's filters, all but `nearest` antialiased.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Interpolation {
@@ -30,6 +40,37 @@ pub enum Interpolation {
     Bicubic,
     /// Bilinear.
     Bilinear,
+    /// The nearest pixel.
+    Nearest,
+    /// The mean of the pixels that an output pixel covers.
+    Box,
+    /// Hamming-windowed sinc of radius 1.
+    Hamming,
+    /// Lanczos-windowed sinc of radius 3.
+    Lanczos,
+}
+
+impl Interpolation {
+    /// As configs write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bicubic => "bicubic",
+            Self::Bilinear => "bilinear",
+            Self::Nearest => "nearest",
+            Self::Box => "box",
+            Self::Hamming => "hamming",
+            Self::Lanczos => "lanczos",
+        }
+    }
+
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Bicubic,
+        Self::Bilinear,
+        Self::Nearest,
+        Self::Box,
+        Self::Hamming,
+        Self::Lanczos,
+    ];
 }
 
 /// How an image that is not square becomes square.
@@ -45,6 +86,17 @@ pub enum ResizeMode {
     Squash,
 }
 
+/// Rounding of a center crop's offset if the number of surplus pixels is odd.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CropRounding {
+    /// To an even offset, as in torchvision and open_clip.
+    #[default]
+    HalfEven,
+    /// Down, as in transformers.
+    Down,
+}
+
 #[expect(
     clippy::excessive_precision,
     reason = "the constants as open_clip writes them"
@@ -57,6 +109,8 @@ impl Default for PreprocessSpec {
             std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
             interpolation: Interpolation::default(),
             resize_mode: ResizeMode::default(),
+            resize_size: None,
+            crop_rounding: CropRounding::default(),
             fill_color: 0,
         }
     }
@@ -91,9 +145,35 @@ impl PreprocessSpec {
         })
     }
 
+    /// As it is for a model whose images had `from` pixels a side and now have `to`: the resize is
+    /// scaled with them, so that the crop is the same share of the image.
+    #[must_use]
+    pub fn scaled(mut self, from: usize, to: usize) -> Self {
+        if let Some(side) = self.resize_size
+            && from != to
+        {
+            let scaled = (side as usize * to + from / 2) / from.max(1);
+            self.resize_size = Some(u32::try_from(scaled).unwrap_or(u32::MAX));
+        }
+        self
+    }
+
     /// Every invalid value, with its key.
-    pub fn problems(&self) -> Vec<(&'static str, String)> {
+    /// - image_size: the model's.
+    pub fn problems(&self, image_size: usize) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
+        if let Some(side) = self.resize_size {
+            if self.resize_mode == ResizeMode::Longest {
+                let message = "cannot be set with resize_mode = \"longest\", which does not crop";
+                problems.push(("resize_size", message.into()));
+            } else if (side as usize) < image_size || side > MAX_RESIZE_SIZE {
+                let message = format!(
+                    "is {side}: must be from {image_size}, the model's image size, to \
+                     {MAX_RESIZE_SIZE}"
+                );
+                problems.push(("resize_size", message));
+            }
+        }
         if !self.mean.iter().all(|mean| mean.is_finite()) {
             problems.push(("mean", "must be finite numbers".into()));
         }
@@ -117,7 +197,20 @@ mod tests {
         assert_eq!(spec.mean, [0.5; 3]);
         let error = spec.with("resize_mode", "stretch").unwrap_err();
         assert!(error.source.message().contains("squash"), "{error:?}");
+        let spec = spec.with("resize_size", "256").unwrap();
+        assert_eq!(spec.resize_size, Some(256));
         let error = spec.with("meen", "1").unwrap_err();
         assert_eq!(error.to_string(), "`preprocess.meen` cannot be set to `1`");
+    }
+
+    #[test]
+    fn a_resize_below_the_image_size_is_a_problem_and_grows_with_it() {
+        let spec = PreprocessSpec::default().with("resize_size", "80").unwrap();
+        assert_eq!(spec.problems(64), []);
+        assert_eq!(spec.problems(81)[0].0, "resize_size");
+        let larger = spec.clone().scaled(64, 128);
+        assert_eq!(larger.resize_size, Some(160));
+        let padded = spec.with("resize_mode", "longest").unwrap();
+        assert_eq!(padded.problems(64)[0].0, "resize_size");
     }
 }

@@ -1,13 +1,17 @@
 //! Reading and writing parameters under open_clip's names.
 
 mod error;
+mod mismatches;
 mod safetensors_file;
+mod script_code;
+mod search;
+mod stored;
 mod torch_file;
 mod torch_script;
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::module::Param;
 use burn::tensor::Tensor;
@@ -18,28 +22,44 @@ use crate::positions::{resize_context, resize_grid};
 use crate::spec::ModelSpec;
 
 pub use crate::tensors::{HostTensor, NamedTensors};
-pub use error::{SafetensorsError, TensorError, TorchError, WeightsError};
+pub use error::{
+    HeaderError, ReaderPanic, SafetensorsError, TensorError, TorchError, WeightsError,
+};
+pub(crate) use mismatches::Mismatches;
 pub use safetensors_file::{metadata, save, save_with};
+pub(crate) use script_code::ScriptCode;
+pub(crate) use search::Naming;
+pub(crate) use stored::{StoredTensor, StoredTensors};
 
 /// open_clip keeps these as scalars; here they are `[1]`.
 const SCALARS: [&str; 2] = ["logit_scale", "logit_bias"];
-/// Prefixes of wrapped modules: DistributedDataParallel and torch.compile.
-const WRAPPER_PREFIXES: [&str; 2] = ["module.", "_orig_mod."];
-/// The prefix of the text tower's names in some of open_clip's classes.
-const TEXT_PREFIX: &str = "text.";
-/// Suffixes of tensors that are not weights: counters and constants that older releases saved
-/// with the model.
-const NOT_WEIGHTS: [&str; 3] = ["num_batches_tracked", "attn_mask", "position_ids"];
-const TEXT_POSITIONS: &str = "positional_embedding";
+pub(crate) const TEXT_POSITIONS: &str = "positional_embedding";
+/// Constants that OpenAI's files hold in addition to the weights.
+const OPENAI_CONSTANTS: [&str; 3] = ["input_resolution", "context_length", "vocab_size"];
+/// A file may unpack to this many times its own size, and this many bytes more: half precision is
+/// widened, and compression gains little on weights.
+const READ_PER_FILE: u64 = 16;
+const READ_MORE: u64 = 64 << 20;
 
 /// The contents of a weights file.
 #[derive(Debug)]
 pub struct WeightsFile {
-    /// Every floating-point tensor, without the prefixes of wrappers.
+    /// Every floating-point tensor under its name in the file.
     pub tensors: NamedTensors,
-    /// Whether it is OpenAI's: a TorchScript archive, or a state dict with the constants that only
-    /// theirs have.
+}
+
+/// The model in a file of weights, or in several: everything but the values of its tensors.
+#[derive(Debug)]
+pub(crate) struct StoredModel {
+    /// The file, or the first of several, for errors.
+    pub path: PathBuf,
+    pub naming: Naming,
+    /// The tensors under the model's names, without the prefixes of wrappers and dictionaries.
+    pub tensors: StoredTensors,
+    /// Whether it has the constants that only OpenAI's files have.
     pub is_openai: bool,
+    /// What the code of a TorchScript archive says.
+    pub code: Option<ScriptCode>,
 }
 
 /// A file's format.
@@ -62,41 +82,148 @@ fn detect_kind(path: &Path) -> std::io::Result<Kind> {
     })
 }
 
-/// Reads all weights of a safetensors, `torch.save` or TorchScript file as f32. Of a training
-/// checkpoint it reads the `state_dict`.
-///
-/// # Errors
-/// If the file cannot be read, is damaged, or holds weights of another dtype.
-pub fn read(path: &Path) -> Result<WeightsFile, WeightsError> {
+/// Describes all tensors of a file.
+/// - returns the floating-point tensors, the names of others, and the code of an archive.
+fn open_file(
+    path: &Path,
+) -> Result<(StoredTensors, Vec<String>, Option<ScriptCode>), WeightsError> {
     let kind = detect_kind(path).map_err(|source| WeightsError::Read {
         path: path.to_path_buf(),
         source,
     })?;
-    let (tensors, is_openai) = match kind {
-        Kind::Safetensors => (safetensors_file::read(path)?, false),
-        Kind::Torch => torch_file::read(path)?,
+    match kind {
+        Kind::Safetensors => Ok((safetensors_file::open(path)?, Vec::new(), None)),
+        Kind::Torch => {
+            let contents = torch_file::open(path)?;
+            Ok((contents.tensors, contents.others, contents.code))
+        }
+    }
+}
+
+/// Finds the model in a safetensors, `torch.save` or TorchScript file, whatever dictionaries and
+/// wrappers hold it, without reading its values.
+/// - paths: at least one; all together hold one model.
+///
+/// # Errors
+/// If a file cannot be read, is damaged, or holds floats of another dtype; if there are several
+/// models.
+pub(crate) fn open(paths: &[PathBuf]) -> Result<StoredModel, WeightsError> {
+    let path = paths.first().cloned().unwrap_or_default();
+    let mut all = StoredTensors::new();
+    let (mut others, mut code) = (Vec::new(), None);
+    for file in paths {
+        let (tensors, other_names, own_code) = open_file(file)?;
+        all.extend(tensors);
+        others.extend(other_names);
+        code = code.or(own_code);
+    }
+    let place = search::find(all.keys().map(String::as_str)).map_err(|doubt| match doubt {
+        search::Doubt::Several(candidates) => WeightsError::Ambiguous {
+            path: path.clone(),
+            candidates,
+        },
+        search::Doubt::Twice {
+            name,
+            first,
+            second,
+        } => WeightsError::Twice {
+            path: path.clone(),
+            name,
+            first,
+            second,
+        },
+    })?;
+    if let Some(left_out) = place.left_out {
+        let file = path.display();
+        tracing::warn!("{file}: the averaged weights under {left_out} are not used");
+    }
+    let named = |(name, in_file): (String, String)| Some((name, all.remove(&in_file)?));
+    let is_constant = |name: &String| {
+        let last = name.rsplit('.').next().unwrap_or(name);
+        OPENAI_CONSTANTS.contains(&last)
     };
-    Ok(WeightsFile {
-        tensors: without_prefixes(tensors),
+    let mut tensors: StoredTensors = place.names.into_iter().filter_map(named).collect();
+    let mut is_openai = others.iter().any(is_constant);
+    tensors.retain(|name, _| {
+        let constant = is_constant(name);
+        is_openai |= constant;
+        !constant
+    });
+    Ok(StoredModel {
+        path,
+        naming: place.naming,
+        tensors,
         is_openai,
+        code,
     })
 }
 
-fn without_prefixes(mut tensors: NamedTensors) -> NamedTensors {
-    for prefix in WRAPPER_PREFIXES {
-        if tensors.keys().all(|name| name.starts_with(prefix)) {
-            let strip = |(name, tensor): (String, _)| (name[prefix.len()..].to_string(), tensor);
-            tensors = tensors.into_iter().map(strip).collect();
+/// Reads all floating-point tensors of a safetensors, `torch.save` or TorchScript file as f32,
+/// whatever they are.
+///
+/// # Errors
+/// If the file cannot be read, is damaged, or holds floats of another dtype; if its tensors are far
+/// larger than the file.
+pub fn read(path: &Path) -> Result<WeightsFile, WeightsError> {
+    let (stored, _, _) = open_file(path)?;
+    let file_len = std::fs::metadata(path).map_err(|source| WeightsError::Read {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    let allowed = (file_len.len().saturating_mul(READ_PER_FILE)).saturating_add(READ_MORE);
+    let sizes = stored
+        .values()
+        .map(|tensor| tensor.byte_len().unwrap_or(usize::MAX) as u64);
+    let used = sizes.fold(0u64, u64::saturating_add);
+    if used > allowed {
+        return Err(WeightsError::Larger {
+            path: path.to_path_buf(),
+            used,
+            file: file_len.len(),
+        });
+    }
+    let read = |(name, tensor): (String, StoredTensor)| match tensor.read() {
+        Ok(tensor) => Ok((name, tensor)),
+        Err(source) => Err(WeightsError::Tensor {
+            path: path.to_path_buf(),
+            name,
+            source,
+        }),
+    };
+    let tensors = stored.into_iter().map(read).collect::<Result<_, _>>()?;
+    Ok(WeightsFile { tensors })
+}
+
+/// Checks that no value is NaN or infinite: a model of such weights gives no usable feature.
+/// - path: the tensors' file, for errors.
+///
+/// # Errors
+/// If there are such values, with the first tensor and their number.
+pub(crate) fn check_finite<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (&'a str, &'a HostTensor)>,
+) -> Result<(), WeightsError> {
+    let mut first = None;
+    let mut count = 0u64;
+    for (name, tensor) in tensors {
+        let bad = tensor
+            .values
+            .iter()
+            .filter(|value| !value.is_finite())
+            .count();
+        if bad > 0 {
+            first.get_or_insert(name);
+            count += bad as u64;
         }
     }
-    tensors
-        .into_iter()
-        .filter(|(name, _)| !NOT_WEIGHTS.iter().any(|end| name.ends_with(end)))
-        .map(|(name, tensor)| match name.strip_prefix(TEXT_PREFIX) {
-            Some(stripped) => (stripped.to_string(), tensor),
-            None => (name, tensor),
-        })
-        .collect()
+    match first {
+        None => Ok(()),
+        Some(name) => Err(WeightsError::NotFinite {
+            path: path.to_path_buf(),
+            name: name.to_string(),
+            count,
+        }),
+    }
 }
 
 /// The model's parameters and buffers, copied to the host.
@@ -156,53 +283,39 @@ type Resize = fn(&HostTensor, usize) -> Option<HostTensor>;
 pub fn fill(model: Clip, tensors: NamedTensors, path: &Path) -> Result<Clip, WeightsError> {
     let mut replace = Replace {
         tensors,
-        mismatches: Vec::new(),
+        mismatches: Mismatches::default(),
     };
     let model = map_parameters(model, &mut replace);
-    let mut list = replace.mismatches;
-    list.extend(
-        replace
-            .tensors
-            .keys()
-            .map(|name| format!("{name}: the model has no such tensor")),
-    );
-    if list.is_empty() {
-        Ok(model)
-    } else {
-        Err(WeightsError::Mismatch {
-            path: path.to_path_buf(),
-            list,
-        })
+    let mut mismatches = replace.mismatches;
+    for name in replace.tensors.keys() {
+        mismatches.surplus(name);
     }
+    mismatches.check(path)?;
+    Ok(model)
 }
 
 struct Replace {
     tensors: NamedTensors,
-    mismatches: Vec<String>,
+    mismatches: Mismatches,
 }
 
 impl ParameterMapper for Replace {
     fn map<const D: usize>(&mut self, name: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let Some(mut tensor) = self.tensors.remove(name) else {
-            self.mismatches
-                .push(format!("{name}: missing from the file"));
+            self.mismatches.missing(name);
             return param;
         };
         if SCALARS.contains(&name) && tensor.shape.is_empty() {
             tensor.shape = vec![1];
         }
-        let expected = param.dims();
+        let expected = param.lazy_shape().to_vec();
         if tensor.shape != expected {
-            self.mismatches.push(format!(
-                "{name}: {:?} in the file, {expected:?} in the model",
-                tensor.shape
-            ));
+            self.mismatches.misshapen(name, &tensor.shape, &expected);
             return param;
         }
-        param.map(|old| {
-            Tensor::from_data(tensor.into_data(), &old.device())
-                .set_require_grad(old.is_require_grad())
-        })
+        // Keeps device and gradient requirement without making the values that are replaced.
+        let (id, device) = (param.id, param.lazy_device());
+        param.transform_for_load(Tensor::from_data(tensor.into_data(), &device), id)
     }
 }
 

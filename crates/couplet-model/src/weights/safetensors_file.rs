@@ -1,20 +1,22 @@
 //! safetensors files.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use burn::tensor::DType;
 use safetensors::SafeTensorError;
-use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
-use super::error::{SafetensorsError, WeightsError};
+use super::error::{HeaderError, SafetensorsError, WeightsError};
+use super::stored::{StoredBytes, StoredTensor, StoredTensors};
 use crate::digest::{FileDigest, RunningDigest};
 use crate::manifest::Manifest;
-use crate::tensors::{HostTensor, NamedTensors};
+use crate::tensors::NamedTensors;
 
 /// Values that are converted to bytes and written at once: they stay in the processor's cache.
 const CHUNK: usize = 1 << 16;
@@ -117,23 +119,23 @@ fn header(
     Ok(bytes)
 }
 
-/// Reads all floating-point tensors, widened to f32.
+/// The longest header that the format allows.
+const MAX_HEADER: u64 = 100_000_000;
+/// Bytes of the header's length, which a file begins with.
+const LENGTH_BYTES: u64 = size_of::<u64>() as u64;
+
+/// Describes all floating-point tensors; reads the header only.
 ///
 /// # Errors
-/// If the file cannot be read, is damaged, or holds floats of another dtype.
-pub(super) fn read(path: &Path) -> Result<NamedTensors, WeightsError> {
-    let bytes = fs::read(path).map_err(|source| WeightsError::Read {
-        path: path.to_path_buf(),
-        source,
-    })?;
-    Manifest::check_bytes(path, &bytes)?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| WeightsError::Safetensors {
-        path: path.to_path_buf(),
-        source: SafetensorsError(error),
-    })?;
-    let mut tensors = NamedTensors::new();
-    for (name, view) in file.iter() {
-        let dtype = match view.dtype() {
+/// If the file cannot be read, differs from its checkpoint's manifest, its header does not describe it, or it holds floats of another
+/// dtype.
+pub(super) fn open(path: &Path) -> Result<StoredTensors, WeightsError> {
+    Manifest::check_path(path)?;
+    let (file, header, data_start) = read_header(path)?;
+    let file = Arc::new(file);
+    let mut tensors = StoredTensors::new();
+    for (name, info) in header.tensors() {
+        let dtype = match info.dtype {
             Dtype::F32 => DType::F32,
             Dtype::F16 => DType::F16,
             Dtype::BF16 => DType::BF16,
@@ -151,16 +153,75 @@ pub(super) fn read(path: &Path) -> Result<NamedTensors, WeightsError> {
             dtype => {
                 return Err(WeightsError::Dtype {
                     path: path.to_path_buf(),
-                    name: name.to_string(),
+                    name,
                     dtype: format!("{dtype:?}"),
                 });
             }
         };
-        let tensor: HostTensor = HostTensor::from_bytes(view.data().to_vec(), view.shape(), dtype)
-            .expect("safetensors checks each tensor's length");
-        tensors.insert(name.to_string(), tensor);
+        let tensor = StoredTensor {
+            shape: info.shape.clone(),
+            dtype,
+            bytes: StoredBytes::At {
+                file: file.clone(),
+                start: data_start + info.data_offsets.0 as u64,
+            },
+        };
+        tensors.insert(name, tensor);
     }
     Ok(tensors)
+}
+
+/// - returns the file, its header, and the position of the first tensor's bytes. The tensors fill
+///   the rest of the file without gaps or overlaps.
+fn read_header(path: &Path) -> Result<(File, Metadata, u64), WeightsError> {
+    let cannot_read = |source| WeightsError::Read {
+        path: path.to_path_buf(),
+        source,
+    };
+    let damaged = |source| WeightsError::Safetensors {
+        path: path.to_path_buf(),
+        source,
+    };
+    let mut file = File::open(path).map_err(cannot_read)?;
+    let file_len = file.metadata().map_err(cannot_read)?.len();
+    let mut length = [0; size_of::<u64>()];
+    if file_len < LENGTH_BYTES {
+        let error = SafetensorsError(SafeTensorError::HeaderTooSmall);
+        return Err(damaged(HeaderError::Content(error)));
+    }
+    file.read_exact(&mut length).map_err(cannot_read)?;
+    let declared = u64::from_le_bytes(length);
+    if declared > file_len - LENGTH_BYTES {
+        return Err(damaged(HeaderError::Length {
+            declared,
+            file: file_len,
+        }));
+    }
+    if declared > MAX_HEADER {
+        return Err(damaged(HeaderError::TooLong(declared)));
+    }
+    let mut bytes = Vec::new();
+    (&mut file)
+        .take(declared)
+        .read_to_end(&mut bytes)
+        .map_err(cannot_read)?;
+    // Checks every tensor's offsets against its shape, and that they follow one another.
+    let header: Metadata = serde_json::from_slice(&bytes).map_err(|error| {
+        damaged(if error.is_data() {
+            HeaderError::Invalid(error)
+        } else {
+            HeaderError::Json(error)
+        })
+    })?;
+    let data_start = LENGTH_BYTES + declared;
+    let expected = data_start.saturating_add(header.data_len() as u64);
+    if expected != file_len {
+        return Err(damaged(HeaderError::CutOff {
+            expected,
+            file: file_len,
+        }));
+    }
+    Ok((file, header, data_start))
 }
 
 /// The texts by name that [`save_with`] wrote.
@@ -168,15 +229,7 @@ pub(super) fn read(path: &Path) -> Result<NamedTensors, WeightsError> {
 /// # Errors
 /// If the file cannot be read or is damaged.
 pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>, WeightsError> {
-    let bytes = fs::read(path).map_err(|source| WeightsError::Read {
-        path: path.to_path_buf(),
-        source,
-    })?;
-    let (_, header) =
-        SafeTensors::read_metadata(&bytes).map_err(|error| WeightsError::Safetensors {
-            path: path.to_path_buf(),
-            source: SafetensorsError(error),
-        })?;
+    let (_, header, _) = read_header(path)?;
     let texts = header.metadata().clone().unwrap_or_default();
     Ok(texts.into_iter().collect())
 }
@@ -184,6 +237,7 @@ pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>, WeightsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensors::HostTensor;
     use safetensors::tensor::TensorView;
 
     #[test]
@@ -217,7 +271,7 @@ mod tests {
         let written = fs::read(&path).unwrap();
         assert!(written == whole);
         assert_eq!(digest, FileDigest::of_bytes(&written));
-        assert_eq!(read(&path).unwrap(), tensors);
+        assert_eq!(crate::weights::read(&path).unwrap().tensors, tensors);
     }
 
     /// `cargo test --release -p couplet-model --lib cost_of_digests -- --ignored --nocapture`
@@ -277,7 +331,8 @@ mod tests {
         let bytes = [0xC0, 0x3F, 0x00, 0xC0];
         let view = TensorView::new(Dtype::BF16, vec![2], &bytes).unwrap();
         safetensors::serialize_to_file([("x", view)], None, &path).unwrap();
-        assert_eq!(read(&path).unwrap()["x"].values, [1.5, -2.0]);
+        let tensor = open(&path).unwrap().remove("x").unwrap();
+        assert_eq!(tensor.read().unwrap().values, [1.5, -2.0]);
     }
 
     #[test]
@@ -286,7 +341,7 @@ mod tests {
         let path = folder.path().join("cut.safetensors");
         fs::write(&path, [1, 2, 3]).unwrap();
         assert!(
-            read(&path)
+            open(&path)
                 .unwrap_err()
                 .to_string()
                 .contains("cut.safetensors")

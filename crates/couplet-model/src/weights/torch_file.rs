@@ -1,70 +1,100 @@
 //! What `torch.save` and TorchScript write: `.bin`, `.pt`, `.pth`.
 
+use std::fs::File;
 use std::path::Path;
 
 use burn::tensor::DType;
 use pytorch_reader::{PytorchReader, Tensor};
 use tempfile::NamedTempFile;
+use zip::{CompressionMethod, ZipArchive};
 
-use super::error::{TensorError, TorchError, WeightsError};
+use super::error::{TorchError, WeightsError};
+use super::script_code::ScriptCode;
+use super::stored::{StoredBytes, StoredTensor, StoredTensors};
 use super::torch_script;
-use crate::tensors::{HostTensor, NamedTensors};
+use crate::foreign;
 
-/// Where a training checkpoint keeps its model.
-const STATE_DICT: &str = "state_dict.";
-/// Constants that OpenAI's state dicts hold in addition to the weights.
-const OPENAI_CONSTANTS: [&str; 3] = ["input_resolution", "context_length", "vocab_size"];
+/// Compressed storages may unpack to this many times what their tensors use, and this many bytes
+/// more, as of a file whose tensors are views of larger ones.
+const UNPACKED_PER_USED: u64 = 4;
+const UNPACKED_MORE: u64 = 64 << 20;
 
-/// Reads all floating-point tensors, widened to f32; of a training checkpoint those of its
-/// `state_dict`.
-/// - returns them, and whether the file is OpenAI's.
+/// A PyTorch file: everything but the values of its tensors.
+pub(super) struct TorchContents {
+    /// The floating-point tensors by their path through the file's dictionaries, joined by dots.
+    pub tensors: StoredTensors,
+    /// The names of all other tensors.
+    pub others: Vec<String>,
+    /// What its code says, if it is a TorchScript archive.
+    pub code: Option<ScriptCode>,
+}
+
+/// Describes all tensors; reads the pickle only. Nothing in it is executed.
 ///
 /// # Errors
-/// If the file cannot be read, is damaged, or holds floats of another dtype.
-pub(super) fn read(path: &Path) -> Result<(NamedTensors, bool), WeightsError> {
-    read_tensors(path).map_err(|source| WeightsError::Torch {
+/// If the file cannot be read, is damaged, or its storages unpack to far more than its tensors use.
+pub(super) fn open(path: &Path) -> Result<TorchContents, WeightsError> {
+    let opened = foreign::catch(|| open_contents(path));
+    let opened = opened.map_err(TorchError::Panic).and_then(|opened| opened);
+    opened.map_err(|source| WeightsError::Torch {
         path: path.to_path_buf(),
         source,
     })
 }
 
-fn read_tensors(path: &Path) -> Result<(NamedTensors, bool), TorchError> {
-    let archive = torch_script::as_state_dict(path).map_err(TorchError::Archive)?;
-    let is_torch_script = archive.is_some();
-    let readable = archive.as_ref().map_or(path, NamedTempFile::path);
+fn open_contents(path: &Path) -> Result<TorchContents, TorchError> {
+    let script = torch_script::open(path).map_err(TorchError::Archive)?;
+    let (state_dict, code) = match script {
+        Some(script) => (Some(script.state_dict), Some(script.code)),
+        None => (None, None),
+    };
+    let readable = state_dict.as_ref().map_or(path, NamedTempFile::path);
     let reader = PytorchReader::new(readable).map_err(TorchError::Content)?;
-    let all = reader.into_tensors();
-    let is_checkpoint = all.keys().any(|name| name.starts_with(STATE_DICT));
-    let mut is_openai = is_torch_script;
-    let mut tensors = NamedTensors::new();
-    for (name, tensor) in &all {
-        let name = match (name.strip_prefix(STATE_DICT), is_checkpoint) {
-            (Some(name), _) => name,
-            (None, false) => name.as_str(),
-            // The optimiser's moments and the like.
-            (None, true) => continue,
-        };
-        if OPENAI_CONSTANTS.contains(&name) {
-            is_openai = true;
-            continue;
-        }
-        let Some(dtype) = float_type(tensor) else {
+    let mut contents = TorchContents {
+        tensors: StoredTensors::new(),
+        others: Vec::new(),
+        code,
+    };
+    let mut used = 0u64;
+    for (name, tensor) in reader.into_tensors() {
+        used = used.saturating_add(tensor.byte_len() as u64);
+        let Some(dtype) = float_type(&tensor) else {
+            contents.others.push(name);
             continue;
         };
-        let tensor = (tensor.read().map_err(TensorError::Content))
-            .and_then(|bytes| {
-                HostTensor::from_bytes(bytes, tensor.shape(), dtype).ok_or(TensorError::CutOff)
-            })
-            .map_err(|source| TorchError::Tensor {
-                name: name.to_string(),
-                source,
-            })?;
-        tensors.insert(name.to_string(), tensor);
+        let stored = StoredTensor {
+            shape: tensor.shape().to_vec(),
+            dtype,
+            bytes: StoredBytes::Torch(Box::new(tensor)),
+        };
+        contents.tensors.insert(name, stored);
     }
-    if tensors.is_empty() {
+    if contents.tensors.is_empty() {
         return Err(TorchError::Empty);
     }
-    Ok((tensors, is_openai))
+    let unpacked = unpacked_bytes(path).map_err(TorchError::Archive)?;
+    let allowed = (used.saturating_mul(UNPACKED_PER_USED)).saturating_add(UNPACKED_MORE);
+    if unpacked > allowed {
+        return Err(TorchError::Unpacks { unpacked, used });
+    }
+    Ok(contents)
+}
+
+/// The size of all compressed storages when they are unpacked, as the archive declares it: no more
+/// than that is ever unpacked. Zero for a file that is no archive.
+fn unpacked_bytes(path: &Path) -> std::io::Result<u64> {
+    let Ok(mut archive) = ZipArchive::new(File::open(path)?) else {
+        return Ok(0);
+    };
+    let mut all = 0u64;
+    for index in 0..archive.len() {
+        let entry = archive.by_index_raw(index)?;
+        let is_storage = entry.name()?.contains("data/");
+        if is_storage && entry.compression() != CompressionMethod::Stored {
+            all = all.saturating_add(entry.size());
+        }
+    }
+    Ok(all)
 }
 
 /// `None` for counters and indices; a weight that should be a float is missed by name.

@@ -10,18 +10,29 @@ use tempfile::NamedTempFile;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
+use super::script_code::{self, ScriptCode};
+
 /// Only TorchScript writes this one.
 const MARKER: &str = "/constants.pkl";
 const PICKLE: &str = "/data.pkl";
 /// Modules that are compiled, in TorchScript's name space.
 const SCRIPT_MODULE: &[u8] = b"__torch__.";
+/// The longest pickle that is read: as much as `pytorch-reader` reads.
+const MAX_PICKLE: u64 = 100 << 20;
 
-/// The archive as `torch.save` would have written its state dict, in a temporary file;
-/// `None` if `path` is no TorchScript archive.
+/// A TorchScript archive.
+pub(super) struct TorchScript {
+    /// The archive as `torch.save` would have written its state dict.
+    pub state_dict: NamedTempFile,
+    pub code: ScriptCode,
+}
+
+/// Reads the archive at `path`; `None` if it is no TorchScript archive. Storages are copied as they
+/// are, compressed or not, so the copy is no larger than the archive.
 ///
 /// # Errors
 /// If it is one, and cannot be read, or the temporary file cannot be written.
-pub(super) fn as_state_dict(path: &Path) -> io::Result<Option<NamedTempFile>> {
+pub(super) fn open(path: &Path) -> io::Result<Option<TorchScript>> {
     let Ok(mut archive) = ZipArchive::new(File::open(path)?) else {
         return Ok(None);
     };
@@ -38,21 +49,31 @@ pub(super) fn as_state_dict(path: &Path) -> io::Result<Option<NamedTempFile>> {
     let mut out = ZipWriter::new(NamedTempFile::new()?);
     let storages = format!("{folder}/data/");
     for name in &names {
-        let mut entry = archive.by_name(name)?;
-        let is_pickle = name.strip_prefix(folder) == Some(PICKLE);
-        if !is_pickle && !name.starts_with(&storages) && !name.ends_with("/byteorder") {
-            continue;
-        }
-        let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes)?;
-        if is_pickle {
-            bytes = modules_to_dicts(&bytes)
+        if name.strip_prefix(folder) == Some(PICKLE) {
+            let mut bytes = Vec::new();
+            let read = archive
+                .by_name(name)?
+                .take(MAX_PICKLE + 1)
+                .read_to_end(&mut bytes)?;
+            if read as u64 > MAX_PICKLE {
+                return Err(io::Error::other(format!(
+                    "{name} unpacks to more than {MAX_PICKLE} bytes"
+                )));
+            }
+            let bytes = modules_to_dicts(&bytes)
                 .ok_or_else(|| io::Error::other(format!("{name} is not a TorchScript pickle")))?;
+            out.start_file(name, stored)?;
+            out.write_all(&bytes)?;
+        } else if name.starts_with(&storages) || name.ends_with("/byteorder") {
+            let index = archive.index_for_name(name);
+            let index = index.ok_or_else(|| io::Error::other(format!("{name} is missing")))?;
+            out.raw_copy_file(archive.by_index_raw(index)?)?;
         }
-        out.start_file(name, stored)?;
-        out.write_all(&bytes)?;
     }
-    Ok(Some(out.finish()?))
+    Ok(Some(TorchScript {
+        state_dict: out.finish()?,
+        code: script_code::read(&mut archive, folder, &names),
+    }))
 }
 
 /// Rewrites `module class, (), NEWOBJ, attributes, BUILD` to `attributes`: the class

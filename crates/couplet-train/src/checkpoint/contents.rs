@@ -7,7 +7,7 @@ use std::path::Path;
 use couplet_data::loader::TokenOptions;
 use couplet_eval::{
     EMA_HEAD_FILE, EMA_WEIGHTS_FILE, EVAL_WEIGHTS_FILE, HEAD_FILE, TRAINER_STATE_FILE,
-    foreign_tokenizer,
+    tokenizer_cfg,
 };
 use couplet_model::weights;
 use couplet_model::{
@@ -47,7 +47,7 @@ pub(super) fn write_checkpoint(
     let trainer = folder.join(TRAINER);
     fs::create_dir_all(&trainer).map_err(io_at(&trainer))?;
     let tokens = contents.tokens;
-    let foreign = foreign_tokenizer(&tokens.tokenizer);
+    let tokenizer = tokenizer_cfg(&tokens.tokenizer);
     let mut digests = BTreeMap::new();
     let (model, head) = contents.model.clone().split_head();
     save_head(folder, HEAD_FILE, head, contents.classes)?;
@@ -56,10 +56,10 @@ pub(super) fn write_checkpoint(
         &model,
         contents.spec,
         contents.preprocess,
-        foreign.as_ref(),
+        &tokenizer,
     )?;
     digests.insert(open_clip::WEIGHTS_FILE.to_string(), digest);
-    if foreign.is_some() {
+    if tokens.tokenizer.file().is_some() {
         tokens
             .tokenizer
             .save_hugging_face(folder, tokens.context_length)?;

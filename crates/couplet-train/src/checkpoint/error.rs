@@ -47,12 +47,14 @@ pub enum CheckpointError {
     Moved { path: PathBuf },
     #[error("{}: another process is training in this folder", path.display())]
     Locked { path: PathBuf },
-    #[error(
-        "{}: cannot resume, the config has changed:\n  {}\nrestore these values, or start a new run \
-         with --run-dir",
-        path.display(), changes.join("\n  ")
-    )]
-    Changed { path: PathBuf, changes: Vec<String> },
+    #[error("{}", describe_changes(path, asked, never))]
+    Changed {
+        path: PathBuf,
+        /// Changes with which the run can go on, one line each.
+        asked: Vec<String>,
+        /// Those with which it cannot.
+        never: Vec<String>,
+    },
     #[error("{}: {message}", path.display())]
     Damaged {
         path: PathBuf,
@@ -67,6 +69,22 @@ pub enum CheckpointError {
     Manifest(#[from] ManifestError),
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+}
+
+fn describe_changes(path: &Path, asked: &[String], never: &[String]) -> String {
+    let run = path.display();
+    let lines = [never, asked].concat().join("\n  ");
+    let ways = match (asked.is_empty(), never.is_empty()) {
+        (false, true) => "restore this, or go on with the changes by --allow-changes",
+        (true, _) => "restore this",
+        (false, false) => {
+            "restore what cannot change; the rest can be gone on with by --allow-changes"
+        }
+    };
+    format!(
+        "{run}: cannot resume, as this has changed:\n  {lines}\n{ways}; or start a new run with \
+         --run-dir, from this one's weights with --set model.weights={run}"
+    )
 }
 
 pub(super) fn sync_folder(path: &Path) -> Result<(), CheckpointError> {

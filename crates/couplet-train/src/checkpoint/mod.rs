@@ -5,22 +5,24 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use couplet_eval::{CHECKPOINTS_FOLDER, checkpoint_name, checkpoints_of, is_checkpoint};
-use couplet_model::{Clip, Freeze};
-use toml::Table;
+use couplet_model::Clip;
 
-use crate::config::{RunConfig, changes};
+use crate::config::RunConfig;
 use crate::optimizer::ModelOptimizer;
 
 mod contents;
 mod error;
 mod examination;
 mod identity;
+mod inputs;
 mod lock;
 mod names;
 mod reading;
 mod removal;
+mod resume;
 mod selection;
 mod state;
 
@@ -31,6 +33,7 @@ use error::{io_at, sync_folder};
 pub use examination::Verdict;
 pub(crate) use identity::Identity;
 use identity::{new_id, read_id, run_file};
+use inputs::Inputs;
 use lock::open_lock;
 use names::{
     BEST, CACHE, CONFIG, FILES, LATEST, LOCK, RUN, TENSORBOARD, old, temporary, unfinished,
@@ -41,9 +44,10 @@ use removal::{
     entries, move_out_of_the_way, remove_checkpoint, remove_run, remove_unfinished,
     remove_unfinished_one, set_aside,
 };
+pub use resume::AllowedChanges;
 pub(crate) use selection::examine_all;
 use selection::{Selection, select};
-pub(crate) use state::{BestState, TrainerState};
+pub(crate) use state::{BestState, Counted, TrainerState};
 
 /// The folder of a run. While it is open, no other process can train in it.
 #[derive(Debug)]
@@ -57,6 +61,8 @@ pub struct RunFolder {
     /// Later checkpoints that are damaged, with their steps.
     damaged: Vec<(u64, PathBuf)>,
     changed: Vec<String>,
+    /// Found once: it costs reading captions.
+    inputs: OnceLock<Inputs>,
     notes: Vec<String>,
     /// Whether the logs start empty, because the run is in another folder.
     is_scratch: bool,
@@ -96,43 +102,6 @@ impl RunFolder {
             folder.notes.push(note);
         }
         folder.start(config)?;
-        Ok(folder)
-    }
-
-    /// Opens the folder of a run to resume from its latest checkpoint, or the newest one that is
-    /// whole. An empty folder, and one of a run that ended before its first checkpoint, starts a new
-    /// run. Files that the run has not written stay as they are.
-    ///
-    /// # Errors
-    /// If the config has a change that would make the resumed run a different one, every checkpoint
-    /// is damaged, or the folder holds other files, is in use or cannot be written.
-    pub fn resume(path: &Path, config: &RunConfig) -> Result<Self, CheckpointError> {
-        let mut folder = Self::lock(path)?;
-        if !folder.select_checkpoint()? {
-            folder.start(config)?;
-            return Ok(folder);
-        }
-        let config_path = path.join(CONFIG);
-        let text = fs::read_to_string(&config_path).map_err(io_at(&config_path))?;
-        let damaged = |error: toml::de::Error| CheckpointError::Damaged {
-            path: config_path.clone(),
-            message: "not a TOML file".to_string(),
-            source: Some(error.into()),
-        };
-        let before: Table = text.parse().map_err(damaged)?;
-        let now: Table = config.to_toml().parse().map_err(damaged)?;
-        let trains_norms =
-            config.model.image.has_batch_norm() && config.freeze.image != Freeze::All;
-        let (allowed, changes) = changes(&before, &now, trains_norms);
-        if !changes.is_empty() {
-            return Err(CheckpointError::Changed {
-                path: path.into(),
-                changes,
-            });
-        }
-        folder.changed = allowed;
-        folder.write_atomic(RUN, &run_file(&folder.run))?;
-        folder.write_atomic(CONFIG, &config.to_toml())?;
         Ok(folder)
     }
 
@@ -289,6 +258,7 @@ impl RunFolder {
                 checkpoint: None,
                 damaged: Vec::new(),
                 changed: Vec::new(),
+                inputs: OnceLock::new(),
                 notes: Vec::new(),
                 is_scratch: false,
                 _lock: lock,

@@ -17,8 +17,14 @@ pub(super) const RUN: &str = "run.json";
 pub(super) const LOCK: &str = "lock";
 pub(super) const CACHE: &str = "cache";
 pub(super) const TENSORBOARD: &str = "tensorboard";
-/// The files in a run's folder, besides `lock`.
-pub(super) const FILES: [&str; 6] = [LATEST, BEST, METRICS, SKIPPED, CONFIG, RUN];
+/// What the run reads.
+pub(super) const INPUTS: &str = "inputs.json";
+/// Every change that the run went on with.
+pub(super) const CHANGES: &str = "changes.jsonl";
+/// The files in a run's folder, besides `lock` and earlier configs.
+pub(super) const FILES: [&str; 8] = [LATEST, BEST, METRICS, SKIPPED, INPUTS, CHANGES, CONFIG, RUN];
+/// Begins the name of an earlier config.
+const EARLIER_CONFIG: &str = "config.step-";
 
 /// The folder in a checkpoint's that only training reads.
 pub(super) const TRAINER: &str = "trainer";
@@ -43,6 +49,17 @@ const UNFINISHED: &str = ".unfinished-";
 const OLD: &str = "-old";
 /// Prefix of checkpoints that were found damaged and left behind.
 const DAMAGED: &str = "damaged-";
+
+/// The config until a step.
+pub(super) fn earlier_config(step: u64) -> String {
+    format!("{EARLIER_CONFIG}{step:08}.toml")
+}
+
+pub(super) fn is_earlier_config(name: &str) -> bool {
+    let step = name.strip_prefix(EARLIER_CONFIG);
+    step.and_then(|name| name.strip_suffix(".toml"))
+        .is_some_and(is_number)
+}
 
 /// The folder of a checkpoint until it is complete.
 pub(super) fn unfinished(checkpoints: &Path, step: u64) -> PathBuf {

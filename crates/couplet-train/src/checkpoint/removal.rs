@@ -9,7 +9,7 @@ use couplet_eval::{CHECKPOINTS_FOLDER, checkpoint_name, is_checkpoint};
 use super::error::{CheckpointError, io_at};
 use super::names::{
     CACHE, FILES, FolderKind, LOCK, TENSORBOARD, TRAINER, damaged, files_of_checkpoint,
-    is_cache_file, is_event_file, old, temporary,
+    is_cache_file, is_earlier_config, is_event_file, old, temporary,
 };
 
 /// Deletes a checkpoint's files. It is renamed first, so a partly deleted checkpoint is never visible.
@@ -117,6 +117,11 @@ pub(super) fn remove_run(run: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
             }
         }
         remove_if_empty(&folder)?;
+    }
+    for path in entries(run)? {
+        if is_earlier_config(&path.file_name().unwrap_or_default().to_string_lossy()) {
+            remove_file(&path)?;
+        }
     }
     let mut left = entries(run)?;
     left.retain(|path| path.file_name() != Some(LOCK.as_ref()));

@@ -36,8 +36,25 @@ pub(crate) struct TrainerState {
     pub metrics_len: u64,
     /// Length of `skipped.jsonl` at this step, in bytes.
     pub skipped_len: u64,
+    /// What the steps are counted by; runs of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted: Option<Counted>,
     /// The optimiser's number of updates of each parameter.
     pub optimizer_times: HashMap<String, usize>,
+}
+
+/// What the steps of a run are counted by. A run that goes on with another batch or other data has
+/// other steps from there on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Counted {
+    pub batch_size: u64,
+    pub samples_per_epoch: usize,
+    /// A digest of the training data's listing.
+    pub data: String,
+    /// What is added to `step` to count it in steps of the present size: a run of 10 steps of 8 samples
+    /// that goes on with 16 has -5.
+    pub shift: i64,
 }
 
 /// The best checkpoint so far.

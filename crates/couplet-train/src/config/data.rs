@@ -9,7 +9,7 @@ use toml::{Table, Value};
 
 use super::check::Check;
 use super::classify::ClassifyConfig;
-use super::collect::{Known, collect, respell};
+use super::collect::{Known, collect, set_right};
 use super::edit;
 use super::issue::{ConfigError, ConfigIssue, issues_of};
 use super::open::read_table;
@@ -43,7 +43,8 @@ impl ResolvedData {
     pub fn read(path: &Path, set: &[String]) -> Result<Self, ConfigError> {
         let mut table = read_table(path)?;
         let mut issues = edit::set_keys(&mut table, set);
-        let respelled = respell(ConfigSchema::run(), &mut table).into_iter();
+        let partial = edit::has_preset(&table).then_some("model");
+        let respelled = set_right(ConfigSchema::run(), &mut table, partial).into_iter();
         let is_read = |key: &str| key.split(['.', '[']).next().is_some_and(is_data_key);
         let respelled = respelled.filter(|key| is_read(&key.right));
         let (misspelt, renamed): (Vec<_>, Vec<_>) =
@@ -99,8 +100,8 @@ fn resolve(
     issues: &mut Vec<ConfigIssue>,
 ) -> Option<ResolvedData> {
     let mut check = Check::new(doubtful, issues);
-    let weights = check.model(&config.model);
-    let tokens = check.tokens(&config.model, weights.as_ref());
+    let weights = check.model(&config.model, None);
+    let tokens = check.tokens(&config.model, weights.as_ref(), false);
     let classify = config.classify.as_ref();
     let (set, classes) = check.data(config.seed, &config.model, &config.data, classify)?;
     let known = config.data.train.samples_per_epoch.or(set.samples());

@@ -126,6 +126,12 @@ pub(super) fn merge_preset(table: &mut Table) -> Option<ConfigIssue> {
     None
 }
 
+/// Whether `[model]` names a preset, which supplies the keys that the table lacks.
+pub(super) fn has_preset(table: &Table) -> bool {
+    let preset = table.get("model").and_then(|model| model.get("preset"));
+    preset.is_some()
+}
+
 /// Whether a preset is named that gives no keys, since it is unknown or not a name.
 pub(super) fn lacks_preset(table: &Table) -> bool {
     let preset = table.get("model").and_then(|model| model.get("preset"));

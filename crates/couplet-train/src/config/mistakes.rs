@@ -220,6 +220,7 @@ fn one_value_out_of_range_is_one_mistake() {
         ("model.image.image_size", "0"),
         ("model.text.width", "-3"),
         ("data.max_skipped", "1.5"),
+        ("data.threads", "1025"),
         ("data.train.samples", "0"),
         ("data.train.samples_per_epoch", "-1"),
         ("data.train.augment.horizontal_flip", "2"),

@@ -14,7 +14,7 @@ mod resolved;
 pub mod schema;
 mod tables;
 
-pub(crate) use changes::changes;
+pub(crate) use changes::{Change, ChangeKind, changes};
 pub use check::DeviceCheck;
 pub use classify::{ClassifyConfig, HeadStart};
 pub use evals::{DatasetEvalConfig, EvalConfig, EvalWeights, RunEvalConfig};

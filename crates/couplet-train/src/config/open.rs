@@ -1,11 +1,13 @@
 //! From a TOML file to a run that is ready to start.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use toml::Table;
+use couplet_eval::find_model;
+use couplet_model::{ModelSource, inspect};
+use toml::{Table, Value};
 
 use super::check::{DeviceCheck, check};
-use super::collect::{Known, collect, respell};
+use super::collect::{Known, collect, set_right};
 use super::edit;
 use super::issue::{ConfigError, issues_of};
 use super::resolved::ResolvedRun;
@@ -34,9 +36,48 @@ impl ResolvedRun {
         set: &[String],
         device_check: DeviceCheck,
     ) -> Result<Self, ConfigError> {
-        let mut table = read_table(path)?;
+        Self::open_from(read_table(path)?, path, set, device_check, None)
+    }
+
+    /// As [`Self::open`], for a run that continues from its own checkpoint: the weights and the tokenizer
+    /// that it began with may be gone.
+    /// - folder: the run's folder; by default [`RunConfig::folder_of`] the config's name.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_to_resume(
+        path: &Path,
+        set: &[String],
+        device_check: DeviceCheck,
+        folder: Option<&Path>,
+    ) -> Result<Self, ConfigError> {
+        let table = read_table(path)?;
+        let mut named = table.clone();
+        // What is wrong with it is reported later.
+        edit::set_keys(&mut named, set);
+        let name = named.get("name").and_then(Value::as_str);
+        let folder = folder
+            .map(Path::to_path_buf)
+            .or_else(|| name.map(RunConfig::folder_of));
+        let has_checkpoint = |folder: &PathBuf| folder.join("checkpoints").is_dir();
+        let checkpoint = folder.filter(has_checkpoint).and_then(|folder| {
+            let weights = find_model(&folder).ok()?;
+            inspect(&weights, None).ok()
+        });
+        Self::open_from(table, path, set, device_check, checkpoint)
+    }
+
+    /// - table: what the file at `path` holds.
+    fn open_from(
+        mut table: Table,
+        path: &Path,
+        set: &[String],
+        device_check: DeviceCheck,
+        checkpoint: Option<ModelSource>,
+    ) -> Result<Self, ConfigError> {
         let mut issues = edit::set_keys(&mut table, set);
-        let respelled = respell(ConfigSchema::run(), &mut table);
+        let partial = edit::has_preset(&table).then_some("model");
+        let respelled = set_right(ConfigSchema::run(), &mut table, partial);
         let (misspelt, renamed): (Vec<_>, Vec<_>) =
             (respelled.into_iter().map(|key| (key.issue, key.right))).unzip();
         issues.extend(misspelt);
@@ -50,8 +91,10 @@ impl ResolvedRun {
         let collected = collect::<RunConfig>(table, ConfigSchema::run(), &known);
         issues.extend(unknown_preset);
         issues.extend(collected.issues);
-        let run = (collected.value)
-            .and_then(|config| check(config, device_check, collected.doubtful, &mut issues));
+        let run = collected.value.and_then(|config| {
+            let doubtful = collected.doubtful;
+            check(config, device_check, checkpoint, doubtful, &mut issues)
+        });
         match run {
             Some(run) if issues.is_empty() => Ok(run),
             _ => Err(issues_of(path, issues)),

@@ -1,6 +1,6 @@
 //! The tables of a run's config.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use couplet_data::source::SourceConfig;
 use couplet_data::{Augment, DEFAULT_MAX_IMAGE_PIXELS};
@@ -25,7 +25,7 @@ use crate::schedule::ScheduleConfig;
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
     /// Names the run: its folder is `runs/NAME` unless `--run-dir` says otherwise. No slashes.
-    #[schemars(extend("examples" = ["clip-vit-b-32"]))]
+    #[schemars(extend("examples" = ["clip-vit-b-32"], "x-may-change" = true))]
     pub name: String,
     /// Seeds every random draw: initial weights, order of the samples, augmentation, patch
     /// dropout.
@@ -142,6 +142,7 @@ pub struct DataConfig {
     /// Held-out pairs, which are not trained on, for `kind = "held-out"` evaluations. Without
     /// such an `[[eval]]` table they are evaluated after every epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-may-change" = true))]
     pub val: Option<ValDataConfig>,
     /// Largest share of an epoch's samples that may be unusable before the run stops.
     #[serde(default = "default_max_skipped")]
@@ -154,7 +155,7 @@ pub struct DataConfig {
     /// Number of decoding threads; 0 for one per core. The order of samples does not depend on
     /// it.
     #[serde(default)]
-    #[schemars(extend("x-may-change" = true))]
+    #[schemars(range(max = 1024), extend("x-may-change" = true))]
     pub threads: usize,
 }
 
@@ -227,6 +228,11 @@ pub struct BatchConfig {
 }
 
 impl RunConfig {
+    /// The folder of a run unless another is given.
+    pub fn folder_of(name: &str) -> PathBuf {
+        Path::new("runs").join(name)
+    }
+
     /// The config as a TOML file, complete.
     ///
     /// # Panics

@@ -22,7 +22,7 @@ pub use self::config::{Goal, Search, SweepConfig};
 use self::problem::Problem;
 use self::ranking::Ranking;
 pub use self::trials::Trial;
-use crate::checkpoint::{CheckpointError, RunFolder};
+use crate::checkpoint::{AllowedChanges, CheckpointError, RunFolder};
 use crate::config::{ConfigError, DeviceCheck, ResolvedRun};
 use crate::observer::{Observer, StopReason, StopSignal};
 use crate::trainer::{TrainError, train};
@@ -181,11 +181,12 @@ impl Sweep {
         if let Some(done) = read_done(&done_path).filter(|done| done.config == config) {
             return self.result(trial, &folder, done).map(Some);
         }
-        let run_folder = RunFolder::resume(&folder, &run.config).map_err(|source| {
-            let trial = trial.name.clone();
-            let source = Box::new(source);
-            SweepError::Folder { trial, source }
-        })?;
+        let run_folder =
+            RunFolder::resume(&folder, &run, AllowedChanges::Harmless).map_err(|source| {
+                let trial = trial.name.clone();
+                let source = Box::new(source);
+                SweepError::Folder { trial, source }
+            })?;
         let (seconds, error) = match train(&run, &run_folder, stop, observer) {
             Ok(outcome) if outcome.ending == StopReason::Interrupted => return Ok(None),
             Ok(outcome) => (outcome.seconds, None),

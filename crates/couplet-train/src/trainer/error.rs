@@ -2,7 +2,7 @@
 
 use couplet_data::Skipped;
 use couplet_data::loader::LoaderError;
-use couplet_eval::{MissingTokenizer, OpenError};
+use couplet_eval::{ClassifierError, OpenError, TextError};
 use couplet_model::FolderError;
 
 use crate::checkpoint::CheckpointError;
@@ -16,6 +16,11 @@ pub enum TrainError {
     Data(#[from] LoaderError),
     #[error("[data.val]: fewer than two pairs can be used{}", example(.0.as_ref()))]
     NothingHeldOut(Option<Skipped>),
+    #[error(
+        "[data.val]: the loss of the held-out pairs is {loss}: the model's features or its logit_scale are \
+         NaN or infinite; check its weights, and try `precision = \"f32\"` if they overflow in half precision"
+    )]
+    HeldOutNotFinite { loss: f64 },
     #[error("cannot start the threads of the data loader")]
     Threads(#[source] std::io::Error),
     #[error(transparent)]
@@ -46,6 +51,15 @@ pub enum TrainError {
         source: LogError,
         last_good: Option<String>,
     },
+    #[error(
+        "schedule.length: `{length}` is {total} steps, but the run has trained {trained} already; set a \
+         length of at least {trained} steps, or start a new run with --run-dir"
+    )]
+    TooShort {
+        length: String,
+        total: u64,
+        trained: u64,
+    },
     #[error("device: cannot be used")]
     Device(#[from] DeviceError),
     #[error(transparent)]
@@ -53,7 +67,9 @@ pub enum TrainError {
     #[error(transparent)]
     Model(#[from] OpenError),
     #[error(transparent)]
-    Tokenizer(#[from] MissingTokenizer),
+    Classifier(#[from] ClassifierError),
+    #[error(transparent)]
+    Text(#[from] TextError),
     #[error(
         "step {step}: the loss is {loss} and the gradient norm {grad_norm}; {}. Try a lower \
          `optimizer.lr`, a longer `schedule.warmup` or `optimizer.clip_norm = 1.0`",

@@ -6,8 +6,8 @@ use std::time::Instant;
 use burn::module::Module;
 use couplet_data::{Skipped, with_causes};
 use couplet_eval::{
-    Better, Classification, Encoder, EvalOptions, FeatureCache, Metric, Report, classification,
-    retrieval, zero_shot,
+    Better, Encoder, EvalOptions, FeatureCache, Metric, Report, classification, retrieval,
+    zero_shot,
 };
 
 use super::{TrainError, Trainer, Window};
@@ -27,9 +27,9 @@ impl Trainer<'_> {
         observer: &mut dyn Observer,
     ) -> Result<Vec<Report>, TrainError> {
         let step = self.state.step;
-        let is_last = step == self.run.schedule.total_steps;
+        let (is_last, counted) = (self.is_finished(), self.counted_steps());
         let run = self.run;
-        let is_due = |every: u64| is_last || step.is_multiple_of(every);
+        let is_due = |every: u64| is_last || counted.is_multiple_of(every);
         let mut reports = Vec::new();
         for eval in run.evals.iter().filter(|eval| is_due(eval.every_steps)) {
             let (encoder, head) = self.encoder(eval.weights)?;
@@ -86,25 +86,25 @@ impl Trainer<'_> {
                 images,
             });
         };
-        let parts = |result: Classification| (result.report, result.skipped);
         match &eval.target {
             EvalTarget::ZeroShot(dataset) => {
                 let images = dataset.images.len();
                 let progress = |done| progress(done, images);
-                Ok(parts(zero_shot(encoder, dataset, options, progress)?))
+                let found = zero_shot(encoder, dataset, options, progress)?;
+                Ok((found.report, Vec::new()))
             }
             EvalTarget::Classification(dataset) => {
                 let images = dataset.images.len();
                 let head = head.ok_or("the model has no head")?;
                 let progress = |done| progress(done, images);
-                Ok(parts(classification(
-                    encoder, head, dataset, options, progress,
-                )?))
+                let found = classification(encoder, head, dataset, options, progress)?;
+                Ok((found.report, Vec::new()))
             }
             EvalTarget::Retrieval(dataset) => {
                 let images = dataset.images.len();
                 let progress = |done| progress(done, images);
-                Ok(retrieval(encoder, dataset, options, progress)?)
+                let report = retrieval(encoder, dataset, options, progress)?;
+                Ok((report, Vec::new()))
             }
             EvalTarget::HeldOut(data) => {
                 let (loss, chunk) = (self.run.config.loss, self.context.micro_batch);
@@ -160,12 +160,12 @@ impl Trainer<'_> {
     /// Reports the epoch's summary after its last step.
     pub(super) fn end_of_epoch(&mut self, reports: Vec<Report>, observer: &mut dyn Observer) {
         let per_epoch = self.run.sizes.steps_per_epoch;
-        let is_last = self.state.step == self.run.schedule.total_steps;
-        if !self.state.step.is_multiple_of(per_epoch) && !is_last {
+        let counted = self.counted_steps();
+        if !counted.is_multiple_of(per_epoch) && !self.is_finished() {
             return;
         }
         #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-        let steps = ((self.state.step - 1) % per_epoch + 1) as f64;
+        let steps = (counted.saturating_sub(1) % per_epoch + 1) as f64;
         observer.event(Event::Epoch(&EpochSummary {
             epoch: self.epoch(),
             step: self.state.step,
@@ -173,7 +173,10 @@ impl Trainer<'_> {
             seconds: self.epoch_started.elapsed().as_secs_f64(),
             reports,
         }));
-        self.state.epoch_loss = 0.0;
+        // A run that ends within an epoch may be extended.
+        if counted.is_multiple_of(per_epoch) {
+            self.state.epoch_loss = 0.0;
+        }
         self.epoch_started = Instant::now();
     }
 }

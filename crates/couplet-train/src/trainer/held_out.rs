@@ -20,7 +20,7 @@ use crate::config::{HELD_OUT, ResolvedData};
 /// - returns the report, and the samples that were skipped.
 ///
 /// # Errors
-/// If the data cannot be read, or fewer than two pairs can be used.
+/// If the data cannot be read, fewer than two pairs can be used, or the loss is not finite.
 pub(super) fn held_out(
     encoder: &Encoder,
     data: &ResolvedData,
@@ -68,6 +68,10 @@ pub(super) fn held_out(
     }
     if pairs < 2 {
         return Err(TrainError::NothingHeldOut(skipped.into_iter().next()));
+    }
+    // Each feature takes part in the loss: one that is not finite makes it so.
+    if !sum.is_finite() {
+        return Err(TrainError::HeldOutNotFinite { loss: sum });
     }
     let each: Vec<usize> = (0..pairs).collect();
     let retrieval = retrieval_metrics(&Tensor::cat(images, 0), &Tensor::cat(texts, 0), &each);

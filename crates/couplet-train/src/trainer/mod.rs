@@ -6,6 +6,7 @@ use std::time::Instant;
 use burn::module::Module;
 use couplet_data::loader::{HostBatch, Loader, LoaderError};
 use couplet_data::{StageTimes, with_causes};
+use couplet_eval::token_warnings;
 use couplet_loss::Loss;
 use couplet_model::{Clip, ForwardContext, ModelSpec, Precision, PreprocessSpec};
 use serde::Serialize;
@@ -13,9 +14,9 @@ use serde::Serialize;
 use crate::checkpoint::{Checkpoint, RunFolder, TrainerState};
 use crate::config::ResolvedRun;
 use crate::diagnosis::{Diagnosis, StepStats, duplicate_captions};
-use crate::duration::Unit;
+use crate::duration::{Duration, Unit};
 use crate::ema::Ema;
-use crate::log::{JsonLines, LineHead, TrainLine, skipped_line};
+use crate::log::{JsonLines, LineHead, TrainLine, changes_line, skipped_line};
 use crate::observer::{BestMetric, Event, Observer, Outcome, RunSizes, StopReason, StopSignal};
 use crate::optimizer::ModelOptimizer;
 use crate::step::{Objective, StepContext, StepReport, StepSettings, step};
@@ -26,6 +27,7 @@ mod error;
 mod evaluation;
 mod held_out;
 mod open;
+mod position;
 mod repeat;
 mod save;
 
@@ -52,7 +54,18 @@ pub fn train(
         observer.event(Event::Note(note));
     }
     trainer.warn_of_micro_batches(observer);
-    if trainer.state.step >= run.schedule.total_steps {
+    for warning in token_warnings(&trainer.spec, &run.data.tokens) {
+        observer.event(Event::Warning(&warning));
+    }
+    if trainer.checkpoint.is_none() {
+        folder.forget_changes()?;
+    }
+    folder.record_inputs(run)?;
+    for note in folder.notes_from(trainer.state.step) {
+        let line = changes_line(&trainer.line_head(), &note.changes);
+        trainer.write_metrics(&line, observer)?;
+    }
+    if trainer.is_finished() {
         return Ok(trainer.outcome(StopReason::AlreadyFinished));
     }
     if let Some(warning) = run.memory_warning(trainer.model(), trainer.checkpoint.is_some()) {
@@ -127,7 +140,7 @@ impl Trainer<'_> {
         stop: &StopSignal,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainError> {
-        while self.state.step < self.run.schedule.total_steps {
+        while !self.is_finished() {
             let batch = self.next_batch(loader, observer)?;
             let updated = self.step(batch, observer)?;
             let mut improved = false;
@@ -140,7 +153,7 @@ impl Trainer<'_> {
             if improved || stopping || (updated && self.checkpoint_is_due()) {
                 self.save(observer)?;
             }
-            if stopping && self.state.step < self.run.schedule.total_steps {
+            if stopping && !self.is_finished() {
                 return Ok(self.outcome(StopReason::Interrupted));
             }
         }
@@ -157,16 +170,11 @@ impl Trainer<'_> {
             samples_per_epoch: self.run.data.epoch_len,
             batch_size: self.run.sizes.batch_size,
             steps_per_epoch: self.run.sizes.steps_per_epoch,
-            total_steps: self.run.schedule.total_steps,
+            total_steps: self.last_step(),
             log_steps: self.run.log_steps(),
             done_steps: self.state.step,
             device: self.run.config.device.resolved().to_string(),
         }
-    }
-
-    /// The epoch of the last step, counted from 1.
-    fn epoch(&self) -> u64 {
-        self.state.step.saturating_sub(1) / self.run.sizes.steps_per_epoch + 1
     }
 
     /// Seconds of training so far, over all resumes.
@@ -202,7 +210,7 @@ impl Trainer<'_> {
     /// Trains on one batch.
     /// - returns whether the parameters were updated: false if f16 overflowed.
     fn step(&mut self, batch: HostBatch, observer: &mut dyn Observer) -> Result<bool, TrainError> {
-        let lr = self.run.schedule.learning_rate(self.state.step);
+        let lr = self.run.schedule.learning_rate(self.scheduled_steps());
         let model = self.model.take().expect("there is a model between steps");
         let forward = ForwardContext {
             seed: self.run.config.seed,
@@ -236,7 +244,7 @@ impl Trainer<'_> {
         self.window.steps += 1;
         let line = self.train_line(report, lr);
         let mut data_wait = None;
-        let is_last = self.state.step == self.run.schedule.total_steps;
+        let is_last = self.is_finished();
         if is_last || self.state.step.is_multiple_of(self.run.log_steps()) {
             self.write_metrics(&line, observer)?;
             data_wait = Some((line.data_wait, self.loading.since(&self.loading_before)));
@@ -390,7 +398,11 @@ impl Trainer<'_> {
 
     fn checkpoint_is_due(&self) -> bool {
         let step = self.state.step;
-        step == self.run.schedule.total_steps
+        let is_due = |every: &Duration, step: u64| {
+            let steps = every.steps(self.run.sizes);
+            steps.is_some_and(|steps| step.is_multiple_of(steps.max(1)))
+        };
+        self.is_finished()
             || self
                 .run
                 .config
@@ -400,9 +412,8 @@ impl Trainer<'_> {
                 .iter()
                 .any(|every| match every.unit {
                     Unit::Minutes => self.saved_at.elapsed().as_secs_f64() >= every.amount * 60.0,
-                    _ => every
-                        .steps(self.run.sizes)
-                        .is_some_and(|steps| step.is_multiple_of(steps.max(1))),
+                    Unit::Steps => is_due(every, step),
+                    _ => is_due(every, self.counted_steps()),
                 })
     }
 

@@ -10,6 +10,7 @@ use couplet_eval::{EMA_HEAD_FILE, HEAD_FILE, find_model};
 use couplet_model::{Clip, load_as};
 
 use super::classes::first_head;
+use super::position::recount;
 use super::{TrainError, Trainer, Window};
 use crate::checkpoint::{RunFolder, TrainerState};
 use crate::config::ResolvedRun;
@@ -53,13 +54,15 @@ impl<'a> Trainer<'a> {
             }
             None => model,
         };
-        let state = match &checkpoint {
+        let mut state = match &checkpoint {
             Some(checkpoint) => folder.load(checkpoint, &model, &mut optimizer)?,
             None => TrainerState::default(),
         };
         if let PairDataset::Stream(shards) = &run.data.set {
             check_shards(&state, shards.len())?;
         }
+        let data = folder.inputs(run).train.digest();
+        notes.extend(recount(&mut state, run, &data));
         let average = |ema_config| -> Result<Ema, TrainError> {
             let without_graph = device.clone().without_autodiff();
             let start = match (&checkpoint, model.head()) {
@@ -90,7 +93,7 @@ impl<'a> Trainer<'a> {
             logit_rows: config.batch.logit_rows,
         });
         let now = Instant::now();
-        Ok(Self {
+        let trainer = Self {
             metrics: JsonLines::open(&folder.metrics(), state.metrics_len)?,
             skipped: JsonLines::open(&folder.skipped(), state.skipped_len)?,
             context: context.map_err(TrainError::Threads)?,
@@ -114,7 +117,9 @@ impl<'a> Trainer<'a> {
             started: now,
             epoch_started: now,
             saved_at: now,
-        })
+        };
+        trainer.check_length()?;
+        Ok(trainer)
     }
 }
 

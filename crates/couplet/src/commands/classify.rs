@@ -7,11 +7,12 @@ use burn::tensor::Tensor;
 use clap::Args;
 use couplet_data::LastCause;
 use couplet_data::formats::templates::template_problem;
-use couplet_eval::{Classifier, Encoder};
+use couplet_eval::{Classifier, Encoder, NotFinite};
+use couplet_model::l2_normalize;
+use couplet_model::weights::HostTensor;
 
-use super::inputs::image_files;
+use super::inputs::{exit_code, image_files, print_left_out};
 use super::model_arguments::ModelArguments;
-use crate::exit_code;
 
 #[derive(Debug, Args)]
 pub(crate) struct ClassifyArguments {
@@ -27,7 +28,8 @@ pub(crate) struct ClassifyArguments {
     /// Number of labels to print per image
     #[arg(long, value_name = "N", default_value_t = 5)]
     top: usize,
-    /// Image files, or folders of images
+    /// Image files, or folders of images, which are searched with their sub-folders. Bad images are
+    /// reported and left out, and the exit code is 1
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
 }
@@ -44,19 +46,47 @@ pub(crate) fn run(arguments: &ClassifyArguments) -> anyhow::Result<u8> {
     } else {
         from_labels(arguments)?
     };
+    let mut left_out = 0;
     for chunk in images.chunks(IMAGE_BATCH) {
-        let logits: Vec<f32> = logits(encoder.encode_images(chunk)?)
+        let (mut pixels, mut usable) = (Vec::new(), Vec::new());
+        for (image, read) in chunk.iter().zip(encoder.read_images(chunk)) {
+            match read {
+                Ok(read) => {
+                    pixels.extend(read);
+                    usable.push(couplet_data::printable_path(image));
+                }
+                Err(error) => {
+                    left_out += 1;
+                    print_left_out(&error);
+                }
+            }
+        }
+        if usable.is_empty() {
+            continue;
+        }
+        let features = encoder.encode_pixels_raw(pixels);
+        let values = HostTensor::from_tensor(features.clone()).values;
+        let width = encoder.spec().embed_dim;
+        NotFinite::check("images", &values, width, |row| usable[row].clone())?;
+        let logits: Vec<f32> = logits(l2_normalize(features))
             .into_data()
             .try_to_vec()
             .map_err(LastCause)?;
-        for (image, logits) in chunk.iter().zip(logits.chunks_exact(labels.len())) {
-            println!("{}", image.display());
+        if !logits.iter().all(|logit| logit.is_finite()) {
+            bail!(
+                "{}: the scores of labels are NaN or infinite; check the model's logit_scale and, if it \
+                 was fine-tuned, its head",
+                arguments.model.path.display()
+            );
+        }
+        for (image, logits) in usable.iter().zip(logits.chunks_exact(labels.len())) {
+            println!("{image}");
             for (label, share) in ranked(&labels, logits).into_iter().take(arguments.top) {
                 println!("  {:6.2} %  {label}", 100.0 * share);
             }
         }
     }
-    Ok(exit_code::DONE)
+    Ok(exit_code(left_out, images.len(), "images"))
 }
 
 /// From normalised image features to `[images, labels]`.

@@ -207,15 +207,20 @@ fn print_source(source: &ModelSource) {
         source.weights.display()
     );
     let tokenizer = match &source.tokenizer {
-        TokenizerSpec::Clip => "CLIP's".to_string(),
+        TokenizerSpec::Clip { .. } => "CLIP's".to_string(),
         TokenizerSpec::File { path, .. } => path.display().to_string(),
         TokenizerSpec::Missing { name } => format!("{name}, which is missing"),
     };
     println!("  tokenizer      {tokenizer}");
     let preprocess = &source.preprocess;
+    let resized = (preprocess.resize_size)
+        .map_or_else(String::new, |side| format!(" to {side}, then cropped"));
     println!(
-        "  preprocessing  mean {:?}, std {:?}, {:?}, {:?} side",
-        preprocess.mean, preprocess.std, preprocess.interpolation, preprocess.resize_mode
+        "  preprocessing  mean {:?}, std {:?}, {}, {:?} side{resized}",
+        preprocess.mean,
+        preprocess.std,
+        preprocess.interpolation.name(),
+        preprocess.resize_mode
     );
 }
 

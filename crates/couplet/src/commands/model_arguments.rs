@@ -37,8 +37,8 @@ pub(crate) struct ModelOptions {
     /// Architecture of weights that come without one: a preset or an open_clip config file
     #[arg(long, value_name = "NAME|FILE")]
     pub arch: Option<String>,
-    /// Override a value of the model's preprocessing: mean, std, interpolation, resize_mode or
-    /// fill_color. Repeat to override several
+    /// Override a value of the model's preprocessing: mean, std, interpolation, resize_mode,
+    /// resize_size, crop_rounding or fill_color. Repeat to override several
     #[arg(long, value_name = "preprocess.KEY=VALUE")]
     pub set: Vec<String>,
     /// Device to run on: auto, flex (the CPU), cuda:N, rocm:N, metal, vulkan or wgpu

@@ -50,9 +50,13 @@ pub(crate) fn run(arguments: &TokenizeArguments) -> anyhow::Result<u8> {
         bail!("no text to tokenize; give texts, or a file with one per line with --texts");
     }
     let mut out = std::io::stdout().lock();
-    for chunk in texts.chunks(BATCH) {
+    for (batch, chunk) in texts.chunks(BATCH).enumerate() {
         let mut lines = String::new();
-        for ids in tokenizer.encode_batch(chunk, arguments.context_length) {
+        let encoded = tokenizer.encode_batch(chunk, arguments.context_length);
+        let encoded = encoded.map_err(|(at, error)| {
+            anyhow::Error::new(error).context(format!("text {}", batch * BATCH + at + 1))
+        })?;
+        for ids in encoded {
             let mut between = "";
             for id in ids {
                 write!(lines, "{between}{id}")?;

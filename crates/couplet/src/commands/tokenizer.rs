@@ -20,7 +20,7 @@ pub(crate) struct TokenizerTrainArguments {
     /// Files with one caption per line, or - for standard input
     #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
     texts: Vec<PathBuf>,
-    /// Size of the vocabulary
+    /// Size of the vocabulary, at least 514: two tokens for every byte, and two special tokens
     #[arg(long, value_name = "N")]
     vocab_size: usize,
     /// Minimum number of occurrences for a pair to be merged
@@ -54,6 +54,14 @@ fn train(arguments: &TokenizerTrainArguments) -> anyhow::Result<u8> {
             .with_context(|| format!("{}: cannot be written", folder.display()))?;
     }
     let size = train_tokenizer(captions.iter(), options, &arguments.out)?;
+    if size < arguments.vocab_size {
+        println!(
+            "{} tokens fewer than --vocab-size: the captions have no more pairs that occur at least \
+             {} times",
+            arguments.vocab_size - size,
+            arguments.min_frequency
+        );
+    }
     println!(
         "wrote {size} tokens, trained on {} captions, to {}",
         captions.len(),

@@ -8,7 +8,7 @@ use clap::Args;
 use couplet_eval::MetricInfo;
 use couplet_train::config::EvalConfig;
 use couplet_train::{
-    DeviceCheck, Outcome, ResolvedRun, RunConfig, RunFolder, StopReason, StopSignal,
+    AllowedChanges, DeviceCheck, Outcome, ResolvedRun, RunConfig, RunFolder, StopReason, StopSignal,
 };
 
 use super::config_arguments::ConfigArguments;
@@ -16,15 +16,22 @@ use crate::exit_code;
 use crate::progress::{Progress, Screen};
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(crate) struct TrainArguments {
     #[command(flatten)]
     config: ConfigArguments,
     /// Folder for checkpoints and logs [default: runs/NAME]
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
-    /// Continue from the run folder's latest checkpoint, or start if it has none
+    /// Continue from the run folder's latest checkpoint, or start if it has none. CONFIG may be the
+    /// folder of the run instead of a file
     #[arg(long)]
     resume: bool,
+    /// Continue although the config or the data changed, where a run can go on with the change. A
+    /// longer `schedule.length`, other places of the same data and keys of `[log]`, `[checkpoint]` and
+    /// `[[eval]]` need no permission
+    #[arg(long, requires = "resume")]
+    allow_changes: bool,
     /// Delete the run that the folder contains and start again
     #[arg(long, conflicts_with = "resume")]
     overwrite: bool,
@@ -37,13 +44,26 @@ pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<u8> {
     if arguments.dashboard {
         check_dashboard()?;
     }
-    let ConfigArguments { path, set } = &arguments.config;
-    let run = ResolvedRun::open(path, set, DeviceCheck::Local)?;
+    let ConfigArguments { path: file, set } = &arguments.config;
+    let (file, run_dir) = if file.is_dir() {
+        from_folder(file, arguments)?
+    } else {
+        (file.clone(), arguments.run_dir.clone())
+    };
+    let run = if arguments.resume {
+        ResolvedRun::open_to_resume(&file, set, DeviceCheck::Local, run_dir.as_deref())?
+    } else {
+        ResolvedRun::open(&file, set, DeviceCheck::Local)?
+    };
     let config = &run.config;
-    let default_path = || Path::new("runs").join(&config.name);
-    let path = arguments.run_dir.clone().unwrap_or_else(default_path);
+    let path = run_dir.unwrap_or_else(|| RunConfig::folder_of(&config.name));
     let folder = if arguments.resume {
-        RunFolder::resume(&path, config)?
+        let allowed = if arguments.allow_changes {
+            AllowedChanges::All
+        } else {
+            AllowedChanges::Longer
+        };
+        RunFolder::resume(&path, &run, allowed)?
     } else if arguments.overwrite {
         RunFolder::overwrite(&path, config)?
     } else {
@@ -63,6 +83,46 @@ pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<u8> {
         StopReason::Interrupted => exit_code::INTERRUPTED,
         StopReason::Finished | StopReason::AlreadyFinished => exit_code::DONE,
     })
+}
+
+/// The config of a run's folder, and the folder. Relative paths in the config mean what they meant when
+/// the run began: they start from its working directory.
+fn from_folder(
+    folder: &Path,
+    arguments: &TrainArguments,
+) -> anyhow::Result<(PathBuf, Option<PathBuf>)> {
+    let shown = folder.display();
+    let file = folder.join("config.toml");
+    if !file.is_file() {
+        return Err(anyhow!(
+            "{shown}: a folder without a config.toml, so not that of a run; give the run's folder or a \
+             config file"
+        ));
+    }
+    if !arguments.resume {
+        return Err(anyhow!(
+            "{shown}: the folder of a run; continue it with --resume, or give a config file to start \
+             another"
+        ));
+    }
+    let absolute = |path: &Path| std::path::absolute(path).context("the working directory is gone");
+    let (file, run_dir) = (
+        absolute(&file)?,
+        absolute(arguments.run_dir.as_deref().unwrap_or(folder))?,
+    );
+    let began_in = RunFolder::working_dir(folder);
+    let here = std::env::current_dir().ok();
+    if let Some(began_in) = began_in.filter(|began_in| Some(began_in) != here.as_ref()) {
+        let shown = began_in.display();
+        if std::env::set_current_dir(&began_in).is_ok() {
+            println!("paths      relative ones start from {shown}");
+        } else {
+            println!(
+                "paths      relative ones start from here: {shown}, where the run began, is gone"
+            );
+        }
+    }
+    Ok((file, Some(run_dir)))
 }
 
 /// Fails before a folder is created if the dashboard cannot be shown.

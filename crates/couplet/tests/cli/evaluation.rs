@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::workspace::{Workspace, fail, succeed, text};
 
-const CONFIG: &str = r#"
+pub const CONFIG: &str = r#"
 name = "tiny"
 device = "flex"
 [model]
@@ -51,7 +51,7 @@ samples = 60
 "#;
 
 /// A trained run and a dataset.
-fn trained() -> Workspace {
+pub fn trained() -> Workspace {
     let workspace = Workspace::with(&[("config.toml", CONFIG), ("tiny.toml", DATASET)]);
     succeed(workspace.couplet(&["train", "config.toml", "--run-dir", "run"]));
     workspace
@@ -95,8 +95,28 @@ fn held_out_pairs_are_evaluated_and_select_the_best_checkpoint() {
     };
     assert_eq!(workspace.read("run/best").trim(), wanted);
 
-    let printed = succeed(workspace.couplet(&["eval", "compare", "run"]));
-    assert!(printed.contains("val/loss"), "{printed}");
+    let compare = |more: &[&str]| {
+        let mut command = workspace.couplet(&["eval", "compare", "run", "--json", "compared.json"]);
+        (
+            succeed(command.args(more)),
+            workspace.json("compared.json")[0].clone(),
+        )
+    };
+    let (printed, compared) = compare(&[]);
+    let best = loss(evals[0]).min(loss(evals[1]));
+    assert_eq!(
+        compared["metrics"]["val/loss"]["value"].as_f64(),
+        Some(best)
+    );
+    assert_eq!(compared["checkpoint"], "best");
+    let step: u64 = wanted["step-".len()..].parse().unwrap();
+    assert!(printed.contains(&format!("best: {step}")), "{printed}");
+    let (printed, compared) = compare(&["--last"]);
+    assert_eq!(
+        compared["metrics"]["val/loss"]["value"].as_f64(),
+        Some(loss(evals[1]))
+    );
+    assert!(printed.contains("last: 10"), "{printed}");
     let output = workspace.couplet(&["eval", "compare", "cache"]).output();
     let printed = text(&output.unwrap());
     assert!(printed.contains("not a run's log"), "{printed}");
@@ -132,6 +152,30 @@ fn zero_shot_reports_prompts_classes_and_confusions() {
     let (afresh, _) = eval(&workspace, "zero-shot", &["--no-cache"]);
     assert_eq!(again[0]["top1"], report["top1"]);
     assert_eq!(again, afresh);
+    let weights = report["model"].as_str().unwrap();
+    let checkpoint = workspace.read("run/best");
+    assert!(weights.contains(checkpoint.trim()), "{weights}");
+    assert!(
+        printed.contains(&format!("evaluating {weights}\n")),
+        "{printed}"
+    );
+    assert!(printed.contains("tiny: 60 images of ") && report["dataset_path"].is_string());
+
+    // Halves of every file swapped: computed again, and sound afterwards.
+    for file in fs::read_dir(workspace.path("cache/couplet")).unwrap() {
+        let path = file.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        let header =
+            8 + usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
+        let half = (bytes.len() - header) / 2;
+        bytes[header..].rotate_left(half);
+        fs::write(&path, bytes).unwrap();
+    }
+    let (damaged, printed) = eval(&workspace, "zero-shot", &[]);
+    assert_eq!(damaged, afresh);
+    assert_eq!(printed.matches("computed again").count(), 2, "{printed}");
+    let (_, printed) = eval(&workspace, "zero-shot", &[]);
+    assert!(!printed.contains("computed again"), "{printed}");
 }
 
 #[test]
@@ -147,6 +191,11 @@ fn probes_are_fitted_and_kept() {
     assert!(report[0]["c"].as_f64().unwrap() > 0.0);
     let (report, _) = eval(&workspace, "knn", &["-k", "3"]);
     assert_eq!(report[0]["protocol"], "knn");
+    let (_, printed) = eval(&workspace, "knn", &["-k", "999"]);
+    assert!(
+        printed.contains("k is 999, but there are only 60 training images"),
+        "{printed}"
+    );
     let mut suite = workspace.couplet(&["eval", "suite", "run", "tiny.toml"]);
     succeed(suite.args(["--also", "linear-probe,knn", "--csv", "suite.csv"]));
     let table = workspace.read("suite.csv");
@@ -210,4 +259,38 @@ fn a_frozen_text_tower_embeds_its_classes_once() {
     ];
     succeed(workspace.couplet(&evaluate));
     assert_eq!(workspace.json("lit.json")[0]["top1"].as_f64(), last);
+}
+
+#[test]
+fn a_dataset_of_one_class_and_one_without_images_are_rejected() {
+    let workspace = trained();
+    let save = |file: &str| {
+        let path = workspace.path(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        image::RgbImage::new(20, 20).save(path).unwrap();
+    };
+    save("one/cat/1.png");
+    save("two/cat/1.png");
+    save("two/dog/1.png");
+    fs::create_dir_all(workspace.path("none/cat")).unwrap();
+    let table = "name = 't'\nsource = 'class-folder'\npath = 'two'\ntrain_path = 'two'\n";
+    fs::write(workspace.path("two.toml"), table).unwrap();
+    let command = |protocol: &str, dataset: &str| {
+        let mut command = workspace.couplet(&["eval", protocol, "--dataset", dataset]);
+        command.args(["--model", "run"]);
+        command
+    };
+    let printed = fail(command("zero-shot", "one"), 1);
+    assert!(printed.contains("only one class, `cat`"), "{printed}");
+    let printed = fail(command("zero-shot", "none"), 1);
+    assert!(printed.contains("no images"), "{printed}");
+    // One image a class is little, but a dataset.
+    succeed(command("zero-shot", "two"));
+    succeed(command("knn", "two.toml"));
+    succeed(command("linear-probe", "two.toml").args(["-C", "1"]));
+    let printed = fail(command("linear-probe", "two.toml"), 1);
+    assert!(
+        printed.contains("2 training images are too few to choose C"),
+        "{printed}"
+    );
 }

@@ -21,7 +21,7 @@ fn a_missing_file_is_named_before_its_cause() {
     let cause = not_found();
     assert_eq!(
         printed,
-        format!("error: nowhere.txt: cannot be read\n\nCaused by:\n  {cause}\n")
+        format!("error: nowhere.txt: cannot be read; check the path\n\nCaused by:\n  {cause}\n")
     );
 }
 
@@ -99,7 +99,7 @@ fn config_problems_are_printed_with_their_causes() {
     assert_eq!(
         fail(train(&workspace, "run", &set), 2),
         format!(
-            "error: tiny.toml: 1 problem\n  eval[0].dataset: none.toml: cannot be read: {cause}\n"
+            "error: tiny.toml: 1 problem\n  eval[0].dataset: none.toml: cannot be read; check the path: {cause}\n"
         )
     );
 }

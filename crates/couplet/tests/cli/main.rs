@@ -1,5 +1,7 @@
 //! The binary on tiny models: arguments, output, files and exit codes.
 
+mod bad_images;
+mod changes;
 mod checkpoints;
 mod config;
 mod evaluation;

@@ -15,7 +15,14 @@ pub fn scene(preset: &str) -> Workspace {
     let model = workspace.path("model");
     fs::create_dir(&model).unwrap();
     let clip = Clip::init(&spec, 1, &Device::flex());
-    open_clip::save(&model, &clip, &spec, &PreprocessSpec::default(), None).unwrap();
+    open_clip::save(
+        &model,
+        &clip,
+        &spec,
+        &PreprocessSpec::default(),
+        &open_clip::TokenizerCfg::default(),
+    )
+    .unwrap();
     image::RgbImage::from_fn(50, 40, |x, y| {
         [x, y, x * y].map(|v| u8::try_from(v % 256).unwrap()).into()
     })
@@ -121,4 +128,103 @@ fn labels_are_ranked_and_texts_become_ids() {
     let tokenize = "tokenize --tokenizer own.json --texts texts.txt";
     let printed = succeed(couplet(&workspace, tokenize));
     assert_eq!(printed.lines().count(), 2);
+}
+
+#[test]
+fn weights_that_do_not_fit_their_architecture_are_described_by_the_differences() {
+    let workspace = scene("ViT-Ti-8-32");
+    let weights = workspace.path("model").join(open_clip::WEIGHTS_FILE);
+    fs::rename(&weights, workspace.path("bare.safetensors")).unwrap();
+    let describe = |arch: &str| format!("model describe bare.safetensors --arch {arch}");
+    let printed = succeed(couplet(&workspace, &describe("ViT-Ti-8-32")));
+    assert!(printed.contains("bare.safetensors"), "{printed}");
+    let printed = fail(couplet(&workspace, &describe("ViT-Ti-16-64")), 1);
+    let misshapen = "visual.conv1.weight: [";
+    assert!(printed.contains(misshapen), "{printed}");
+    let printed = fail(couplet(&workspace, &describe("RN50")), 1);
+    for part in [
+        "visual.layer1.0.conv1.weight: missing",
+        "visual.ln_pre.bias: the model has no such",
+    ] {
+        assert!(printed.contains(part), "{printed}");
+    }
+}
+
+#[test]
+fn weights_that_are_not_finite_are_refused_where_they_would_be_used() {
+    let workspace = scene("ViT-Ti-8-32");
+    let path = workspace.path("model").join(open_clip::WEIGHTS_FILE);
+    let mut tensors = weights::read(&path).unwrap().tensors;
+    tensors.get_mut("visual.proj").unwrap().values[3] = f32::NAN;
+    let last = tensors.get_mut("token_embedding.weight").unwrap();
+    last.values[..2].fill(f32::INFINITY);
+    weights::save(&path, &tensors).unwrap();
+    for arguments in [
+        "embed --model model --texts texts.txt --out o.npy",
+        "classify --model model --labels x,y image.png",
+        "model convert model out --format hf",
+    ] {
+        let printed = fail(couplet(&workspace, arguments), 1);
+        let message = "3 values of the weights are NaN or infinite, the first in tensor";
+        assert!(printed.contains(message), "{printed}");
+        assert!(printed.contains("token_embedding.weight"), "{printed}");
+    }
+    assert!(!workspace.path("out").exists());
+}
+
+#[test]
+fn absurd_sizes_are_refused_by_key_before_anything_is_allocated() {
+    let workspace = scene("ViT-Ti-8-32");
+    succeed(couplet(&workspace, "model convert model hf --format hf"));
+    let path = workspace.path("hf/config.json");
+    let sound = fs::read_to_string(&path).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&sound).unwrap();
+    for (table, key, value, field) in [
+        (
+            "text_config",
+            "num_hidden_layers",
+            4_000_000_000u64,
+            "text.layers: 4000000000",
+        ),
+        (
+            "vision_config",
+            "hidden_size",
+            1 << 40,
+            "image.width: 1099511627776",
+        ),
+        (
+            "vision_config",
+            "patch_size",
+            0,
+            "image.patch_size: must be at least 1",
+        ),
+        (
+            "text_config",
+            "vocab_size",
+            u64::MAX,
+            "text.vocab_size: 18446744073709551615",
+        ),
+    ] {
+        let mut absurd = config.clone();
+        absurd[table][key] = value.into();
+        fs::write(&path, absurd.to_string()).unwrap();
+        let printed = fail(couplet(&workspace, "model describe hf"), 1);
+        assert!(printed.contains(field), "{printed}");
+    }
+}
+
+#[test]
+fn a_folder_with_both_configs_opens_as_its_weights_are() {
+    let workspace = scene("ViT-Ti-8-32");
+    succeed(couplet(&workspace, "model convert model hf --format hf"));
+    let copy = |from: &str, to: &str| fs::copy(workspace.path(from), workspace.path(to)).unwrap();
+    copy("model/open_clip_config.json", "hf/open_clip_config.json");
+    let printed = succeed(couplet(&workspace, "model describe hf"));
+    assert!(printed.contains("Hugging Face's layout"), "{printed}");
+    copy("hf/config.json", "model/config.json");
+    let printed = succeed(couplet(&workspace, "model describe model"));
+    assert!(printed.contains("open_clip's layout"), "{printed}");
+    copy("model/open_clip_model.safetensors", "hf/model.safetensors");
+    let printed = succeed(couplet(&workspace, "model describe hf"));
+    assert!(printed.contains("open_clip's layout"), "{printed}");
 }

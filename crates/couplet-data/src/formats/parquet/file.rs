@@ -1,7 +1,8 @@
 //! Parquet files with a column of images and one other column. A row can be read on its own, which
 //! decompresses the page that holds it; a row group can be read from front to back.
 
-use std::fs::File;
+use std::hash::Hasher;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use arrow_array::{Array, ArrayRef, RecordBatch};
@@ -15,6 +16,7 @@ use parquet::file::metadata::PageIndexPolicy;
 
 use super::values::{image_bytes, is_image_type};
 use crate::formats::error::DataError;
+use crate::formats::files::open_regular;
 use crate::formats::image_files::ImagePaths;
 use crate::sample::{SampleError, SkipCause};
 
@@ -23,6 +25,9 @@ use crate::sample::{SampleError, SkipCause};
 const MAX_RANDOM_GROUP: i64 = 2 << 20;
 /// Rows that are decoded at once when a group is read from front to back.
 const ROWS: usize = 16;
+
+/// Bytes of the other column that are hashed in each row group.
+const HASHED_OF_A_GROUP: u64 = 64 << 10;
 
 /// The two columns to read, each with the config key that names it, and the folder that relative
 /// image paths start from.
@@ -41,6 +46,7 @@ pub(crate) struct ParquetFile {
     projection: ProjectionMask,
     image_column: String,
     value_column: String,
+    value_place: usize,
     /// The type of the other column.
     pub value_type: DataType,
     paths: ImagePaths,
@@ -97,7 +103,7 @@ impl ParquetFiles {
 impl ParquetFile {
     fn open(path: &Path, first: usize, columns: ParquetColumns) -> Result<Self, DataError> {
         let invalid = |message: String| DataError::invalid(path, message);
-        let file = File::open(path).map_err(DataError::io(path))?;
+        let file = open_regular(path).map_err(DataError::io(path))?;
         // Arrow's own type metadata would bring back dictionary and view types.
         let options = ArrowReaderOptions::new()
             .with_page_index_policy(PageIndexPolicy::Optional)
@@ -114,6 +120,13 @@ impl ParquetFile {
             })
         };
         let places = [find(columns.image)?, find(columns.value)?];
+        if places[0] == places[1] {
+            let (key, other) = (columns.image.1, columns.value.1);
+            let name = columns.image.0;
+            return Err(invalid(format!(
+                "both {key} and {other} are `{name}`; set one of them to another column"
+            )));
+        }
         let [image_type, value_type] = places.map(|place| fields[place].data_type().clone());
         if !is_image_type(&image_type) {
             let (name, key) = columns.image;
@@ -128,6 +141,7 @@ impl ParquetFile {
             projection,
             image_column: columns.image.0.to_string(),
             value_column: columns.value.0.to_string(),
+            value_place: places[1],
             value_type,
             paths: ImagePaths::new(columns.root, path),
             first,
@@ -149,9 +163,8 @@ impl ParquetFile {
 
     /// Reads the whole other column, in batches.
     pub fn values(&self) -> Result<Vec<ArrayRef>, DataError> {
-        let file = File::open(&self.path).map_err(DataError::io(&self.path))?;
-        let columns =
-            ProjectionMask::columns(self.metadata.parquet_schema(), [self.value_column.as_str()]);
+        let file = open_regular(&self.path).map_err(DataError::io(&self.path))?;
+        let columns = ProjectionMask::roots(self.metadata.parquet_schema(), [self.value_place]);
         let batches =
             ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
                 .with_projection(columns)
@@ -162,6 +175,28 @@ impl ParquetFile {
             Err(error) => Err(DataError::format(&self.path)(error)),
         };
         batches.map(column).collect()
+    }
+
+    /// Hashes the sizes of all pages, and the beginning of the other column in each row group.
+    pub fn hash_value_pages(&self, hasher: &mut impl Hasher) -> io::Result<()> {
+        let mut file = open_regular(&self.path)?;
+        for group in self.metadata.metadata().row_groups() {
+            hasher.write(&group.num_rows().to_le_bytes());
+            for column in group.columns() {
+                let (start, len) = column.byte_range();
+                hasher.write(&len.to_le_bytes());
+                let name = column.column_path().parts().first();
+                if name.is_some_and(|name| *name == self.value_column) {
+                    file.seek(SeekFrom::Start(start))?;
+                    let mut bytes = Vec::new();
+                    (&mut file)
+                        .take(len.min(HASHED_OF_A_GROUP))
+                        .read_to_end(&mut bytes)?;
+                    hasher.write(&bytes);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The bytes of an image.
@@ -217,7 +252,7 @@ impl ParquetFile {
         let selection =
             RowSelection::from(vec![RowSelector::skip(skip), RowSelector::select(rows)]);
         // Opened anew: clones of a file handle share their position.
-        let file = File::open(&self.path).map_err(|error| error.to_string())?;
+        let file = open_regular(&self.path).map_err(|error| error.to_string())?;
         ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
             .with_projection(self.projection.clone())
             .with_row_groups(vec![group])

@@ -1,9 +1,10 @@
 //! Where a shard is stored: on disk or in an object store.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+
+use super::files::open_regular;
 
 #[cfg(feature = "object-store")]
 mod remote;
@@ -76,7 +77,7 @@ pub(crate) fn find(url: String) -> Result<Vec<Location>, String> {
 
 /// Opens a file for reading from `offset` on.
 pub(crate) fn open_file(path: &Path, offset: u64) -> io::Result<Box<dyn Read>> {
-    let mut file = BufReader::with_capacity(BUFFER, File::open(path)?);
+    let mut file = BufReader::with_capacity(BUFFER, open_regular(path)?);
     file.seek(SeekFrom::Start(offset))?;
     Ok(Box::new(file))
 }

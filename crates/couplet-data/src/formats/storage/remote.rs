@@ -22,6 +22,8 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{Instant, sleep, timeout_at};
 use url::{Position, Url};
 
+use crate::formats::hidden::is_hidden;
+
 /// Bytes per request.
 const PIECE: u64 = 4 << 20;
 /// Pieces that are requested at once; one more waits for the reader.
@@ -146,9 +148,15 @@ pub(super) fn list(pattern: &str) -> Result<Vec<String>, String> {
     };
     let urls = RUNTIME.block_on(retried(FIRST_PATIENCE, urls));
     let mut urls = urls.map_err(|error| failed(&as_io(error)))?;
-    urls.retain(|url| glob.matches_with(url, within_folder));
+    urls.retain(|url| glob.matches_with(url, within_folder) && !is_hidden_name(url));
     urls.sort();
     Ok(urls)
+}
+
+/// Whether an object's name is that of a hidden file.
+fn is_hidden_name(url: &str) -> bool {
+    let name = url.rsplit('/').next().unwrap_or_default();
+    is_hidden(std::ffi::OsStr::new(name))
 }
 
 impl Object {

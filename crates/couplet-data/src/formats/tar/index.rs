@@ -1,13 +1,17 @@
 //! An index of a tar shard's members, read from its headers or from a file next to the shard.
 
-use std::fs::{self, File};
+use std::collections::HashMap;
+use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::headers::{BLOCK, next_header};
+use super::sparse::{PaxSparse, Sparse, gnu_map};
 use crate::formats::damage::{Damage, Lost};
+use crate::formats::files::open_regular;
+use crate::formats::packing::Packing;
 
 /// The key of the skipped entry when nothing of a shard can be read.
 pub(crate) const WHOLE_SHARD: &str = "(all)";
@@ -20,18 +24,19 @@ pub(super) fn header_damage(lost: u64) -> String {
 }
 
 /// The position of a member's bytes in its shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Span {
     pub offset: u64,
     pub len: u64,
+    /// Set if some of the member's zeros are not stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sparse: Option<Box<Sparse>>,
 }
 
-/// The files of a shard, in order.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The files of a shard, in order. A hard link is at the position of the file that it names.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct ShardIndex {
-    /// The shard's length in bytes when it was indexed.
-    pub(super) shard_len: u64,
     pub members: Vec<(String, Span)>,
     pub damage: Vec<Damage>,
 }
@@ -45,58 +50,30 @@ enum Ending {
     Broken,
 }
 
-/// The path of a shard's index: `0000.tar.index.json` next to `0000.tar`.
-pub(super) fn index_path(shard: &Path) -> PathBuf {
-    let mut name = shard.file_name().unwrap_or_default().to_os_string();
-    name.push(".index.json");
-    shard.with_file_name(name)
-}
-
 impl ShardIndex {
-    /// Reads the index next to the shard if it is valid ([`Self::saved`]), else the shard's headers.
-    pub fn open(shard: &Path) -> io::Result<Self> {
-        let file = File::open(shard)?;
-        match Self::saved(shard) {
-            Some(index) => Ok(index),
-            None => Self::scan(&file, file.metadata()?.len()),
-        }
-    }
-
-    /// Reads the index next to the shard; `None` if there is none, if the shard's length has changed,
-    /// or if the shard is newer than the index.
-    pub fn saved(shard: &Path) -> Option<Self> {
-        let (now, path) = (fs::metadata(shard).ok()?, index_path(shard));
-        let indexed = fs::metadata(&path).ok()?.modified().ok()?;
-        let saved: Self = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
-        let is_newer = now.modified().is_ok_and(|changed| changed > indexed);
-        Some(saved).filter(|index| index.shard_len == now.len() && !is_newer)
-    }
-
-    /// Reads a shard's headers and writes the index next to it.
-    pub fn write(shard: &Path) -> io::Result<Self> {
-        let file = File::open(shard)?;
-        let index = Self::scan(&file, file.metadata()?.len())?;
-        if index.members.is_empty() {
-            return Err(io::Error::other(
-                "not a tar file, or one that holds no files",
+    /// Reads the headers. After damage it continues at the next valid header.
+    ///
+    /// # Errors
+    /// If the shard cannot be read; of kind `Unsupported` if it is compressed.
+    pub(super) fn scan(path: &Path) -> io::Result<Self> {
+        let file = &open_regular(path)?;
+        let shard_len = file.metadata()?.len();
+        let mut first = Vec::new();
+        (&mut &*file).take(Packing::MARK).read_to_end(&mut first)?;
+        if let Some(packing) = Packing::of(&first) {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!(
+                    "the shard is compressed with {packing}, so its members cannot be read at random; \
+                     decompress it (`{}`), or set stream = true to train on it as it is",
+                    packing.tool()
+                ),
             ));
         }
-        let path = index_path(shard);
-        let unfinished = path.with_extension("new");
-        fs::write(&unfinished, serde_json::to_vec(&index)?)?;
-        fs::rename(&unfinished, &path)?;
-        Ok(index)
-    }
-
-    /// Reads the headers. After damage it continues at the next valid header.
-    fn scan(file: &File, shard_len: u64) -> io::Result<Self> {
-        let mut index = Self {
-            shard_len,
-            ..Self::default()
-        };
+        let mut index = Self::default();
         let mut start = 0;
         loop {
-            let (end, ending) = index.scan_from(file, start)?;
+            let (end, ending) = index.scan_from((path, file), shard_len, start)?;
             match ending {
                 Ending::Whole => {
                     // Blocks of zeros end a tar file; a header after them means that they are damage.
@@ -146,33 +123,86 @@ impl ShardIndex {
     }
 
     /// - returns where reading ended, and why.
-    fn scan_from(&mut self, file: &File, start: u64) -> io::Result<(u64, Ending)> {
+    fn scan_from(
+        &mut self,
+        (path, file): (&Path, &File),
+        shard_len: u64,
+        start: u64,
+    ) -> io::Result<(u64, Ending)> {
         let mut reader = BufReader::new(file);
         reader.seek(SeekFrom::Start(start))?;
         let mut archive = tar::Archive::new(Tail { reader, start });
         let mut end = start;
+        // The positions of files by name, as soon as there is a hard link.
+        let mut by_name: Option<HashMap<String, Span>> = None;
         // The archive's positions are relative to `start`.
         for member in archive.entries_with_seek()? {
             // The archive's error quotes the damaged bytes, so it is dropped.
-            let Ok(member) = member else {
+            let Ok(mut member) = member else {
                 return Ok((end, Ending::Broken));
             };
-            let span = Span {
+            let kind = member.header().entry_type();
+            let mut name = String::from_utf8_lossy(&member.path_bytes()).into_owned();
+            let mut span = Span {
                 offset: start + member.raw_file_position(),
                 len: member.size(),
+                sparse: None,
             };
-            let path = String::from_utf8_lossy(&member.path_bytes()).into_owned();
+            if let Some(header) = member.header().as_gnu().filter(|_| kind.is_gnu_sparse()) {
+                span.len = member.header().entry_size()?;
+                let map = gnu_map(header, at(path, span.offset)?);
+                let (map, map_len) = boxed(map);
+                span.sparse = map;
+                span.offset += map_len;
+            }
             let member_end = span.offset.checked_add(span.len);
-            let Some(member_end) = member_end.filter(|end| *end <= self.shard_len) else {
-                return Ok((end, Ending::Cut(path)));
+            let Some(member_end) = member_end.filter(|end| *end <= shard_len) else {
+                return Ok((end, Ending::Cut(name)));
             };
             end = member_end.next_multiple_of(BLOCK);
-            if member.header().entry_type().is_file() {
-                self.members.push((path, span));
+            if let Some(mut sparse) = PaxSparse::of(&mut member) {
+                name = sparse.name.take().unwrap_or(name);
+                let (map, map_len) = boxed(sparse.read_map(&mut at(path, span.offset)?));
+                span.sparse = map;
+                span.offset += map_len;
+                span.len = span.len.saturating_sub(map_len);
             }
+            if kind.is_hard_link() {
+                let target = member.link_name_bytes().unwrap_or_default();
+                let target = String::from_utf8_lossy(&target);
+                let by_name = by_name.get_or_insert_with(|| self.members.iter().cloned().collect());
+                let Some(found) = by_name.get(&*target) else {
+                    continue;
+                };
+                span = found.clone();
+            } else if !(kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse()) {
+                continue;
+            }
+            if let Some(by_name) = &mut by_name {
+                by_name.insert(name.clone(), span.clone());
+            }
+            self.members.push((name, span));
         }
         Ok((end, Ending::Whole))
     }
+}
+
+/// The shard from `offset` on. Another handle than the archive's, which must stay where it is.
+fn at(path: &Path, offset: u64) -> io::Result<BufReader<File>> {
+    let mut file = open_regular(path)?;
+    file.seek(SeekFrom::Start(offset))?;
+    Ok(BufReader::with_capacity(4096, file))
+}
+
+/// A map and its length. Where it is damaged, one that no file can have, so that reading the member
+/// reports it.
+fn boxed(map: io::Result<(Sparse, u64)>) -> (Option<Box<Sparse>>, u64) {
+    let damaged = || Sparse {
+        len: 0,
+        pieces: vec![[0, 1]],
+    };
+    let (sparse, len) = map.unwrap_or_else(|_| (damaged(), 0));
+    (Some(Box::new(sparse)), len)
 }
 
 /// A file seen from `start` on, as if it began there.
@@ -202,6 +232,8 @@ impl Seek for Tail<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::path::PathBuf;
 
     fn shard(folder: &Path, files: usize) -> PathBuf {
         let mut builder = tar::Builder::new(Vec::new());
@@ -252,16 +284,6 @@ mod tests {
         let written = ShardIndex::write(&path).unwrap();
         assert_eq!(written, ShardIndex::open(&path).unwrap());
         assert!(folder.path().join("0.tar.index.json").is_file());
-        // The headers are overwritten, the index is not.
-        let len = fs::metadata(&path).unwrap().len();
-        fs::write(&path, vec![7; usize::try_from(len).unwrap()]).unwrap();
-        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
-        file.set_modified(std::time::UNIX_EPOCH).unwrap();
-        assert_eq!(written, ShardIndex::open(&path).unwrap());
-        // A shard of the same length that is newer than its index is read again.
-        let later = std::time::SystemTime::now() + std::time::Duration::from_mins(1);
-        file.set_modified(later).unwrap();
-        assert_ne!(written, ShardIndex::open(&path).unwrap());
         let path = shard(folder.path(), 2);
         assert_eq!(names(&ShardIndex::open(&path).unwrap()), ["0.jpg", "1.jpg"]);
     }

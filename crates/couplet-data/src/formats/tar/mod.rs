@@ -3,8 +3,12 @@
 pub(crate) mod group;
 mod headers;
 pub(crate) mod index;
+mod links;
 pub(crate) mod reader;
 pub(crate) mod records;
+mod saved;
+pub(crate) mod shard;
+mod sparse;
 
 /// A member's key and extension: the path up to the first dot of its file name, and what follows
 /// the dot. Source: webdataset's `base_plus_ext`.

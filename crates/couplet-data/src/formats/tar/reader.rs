@@ -1,44 +1,17 @@
 //! Reads a tar shard's members from front to back, continuing after damage.
 
+use std::cell::{Cell, RefCell};
 use std::io::{self, Read};
-use std::path::PathBuf;
 
 use super::group::{Group, Loss, Stopped, TarItem};
 use super::headers::{BLOCK, next_header};
 use super::index::{CUT, NO_FILES, WHOLE_SHARD, header_damage};
-use super::records::Wanted;
+use super::links::{Links, content, is_file, stored_len};
+use super::records::{RecordPart, Wanted};
+use super::shard::Shard;
+use super::sparse::PaxSparse;
 use crate::formats::damage::Lost;
-use crate::formats::storage;
-
-/// Longer members are not read into memory.
-const MAX_MEMBER_BYTES: u64 = 512 << 20;
-
-/// A shard on disk or in an object store.
-#[derive(Debug)]
-pub(crate) enum Shard {
-    File(PathBuf),
-    #[cfg(feature = "object-store")]
-    Object(storage::Object),
-}
-
-impl Shard {
-    fn open(&self, offset: u64) -> io::Result<Box<dyn Read>> {
-        match self {
-            Self::File(path) => storage::open_file(path, offset),
-            #[cfg(feature = "object-store")]
-            Self::Object(object) => Ok(object.open(offset)),
-        }
-    }
-
-    /// The shard's length in bytes.
-    fn len(&self) -> io::Result<u64> {
-        match self {
-            Self::File(path) => Ok(path.metadata()?.len()),
-            #[cfg(feature = "object-store")]
-            Self::Object(object) => object.len(),
-        }
-    }
-}
+use crate::formats::files::{MAX_IMAGE_BYTES, MAX_TEXT_BYTES};
 
 /// How reading members ended.
 enum Ending {
@@ -68,8 +41,9 @@ pub(crate) fn read_tar(
 
 fn read_all(shard: &Shard, from: u64, group: &mut Group<'_>) -> Result<(), Stopped> {
     let mut start = from;
+    let mut links = Links::new(shard, from);
     loop {
-        let ending = read_members(shard, start, group)?;
+        let ending = read_members(shard, start, group, &mut links)?;
         let end = group.end;
         group.flush()?;
         let rest = |key: String, message: String| Loss {
@@ -117,7 +91,7 @@ fn read_all(shard: &Shard, from: u64, group: &mut Group<'_>) -> Result<(), Stopp
                 group.fail(Loss {
                     key: place,
                     message,
-                    lost: Lost::part(next - end, len),
+                    lost: Lost::part(next - end, len.max(next)),
                     next,
                 })?;
                 start = next;
@@ -127,7 +101,12 @@ fn read_all(shard: &Shard, from: u64, group: &mut Group<'_>) -> Result<(), Stopp
 }
 
 /// Reads members up to the end or the damage; `group.end` is the end of the last complete one.
-fn read_members(shard: &Shard, start: u64, group: &mut Group<'_>) -> Result<Ending, Stopped> {
+fn read_members(
+    shard: &Shard,
+    start: u64,
+    group: &mut Group<'_>,
+    links: &mut Links<'_>,
+) -> Result<Ending, Stopped> {
     group.end = start;
     if start == u64::MAX {
         return Ok(Ending::Whole);
@@ -136,10 +115,11 @@ fn read_members(shard: &Shard, start: u64, group: &mut Group<'_>) -> Result<Endi
         Ok(bytes) => bytes,
         Err(error) => return Ok(Ending::Unreadable(error)),
     };
-    let failure = std::cell::RefCell::new(None);
+    let (failure, read) = (RefCell::new(None), Cell::new(0));
     let mut archive = tar::Archive::new(Watched {
         bytes,
         failure: &failure,
+        read: &read,
     });
     let ending = |fallback| {
         let failure = failure.borrow_mut().take();
@@ -148,71 +128,96 @@ fn read_members(shard: &Shard, start: u64, group: &mut Group<'_>) -> Result<Endi
     let Ok(members) = archive.entries() else {
         return ending(Ending::Broken);
     };
+    // A member that was left out, whose end is where the next header begins.
+    let mut left_out: Option<String> = None;
     for member in members {
         let Ok(mut member) = member else {
-            return ending(Ending::Broken);
+            let cut = left_out.filter(|_| failure.borrow().is_none());
+            return ending(cut.map_or(Ending::Broken, Ending::Cut));
         };
-        let path = String::from_utf8_lossy(&member.path_bytes()).into_owned();
+        left_out = None;
+        let mut path = String::from_utf8_lossy(&member.path_bytes()).into_owned();
+        let kind = member.header().entry_type();
+        let sparse = PaxSparse::of(&mut member);
+        if let Some(name) = sparse.as_ref().and_then(|sparse| sparse.name.clone()) {
+            path = name;
+        }
         let size = member.size();
-        let end = start
-            .checked_add(member.raw_file_position())
-            .and_then(|at| at.checked_add(size))
+        let stored = stored_len(&member).unwrap_or(u64::MAX);
+        let end = (start.checked_add(read.get()))
+            .and_then(|at| at.checked_add(stored))
             .and_then(|end| end.checked_next_multiple_of(BLOCK));
         let Some(end) = end else {
             return Ok(Ending::Cut(path));
         };
-        let part = if member.header().entry_type().is_file() {
+        let part = if is_file(kind) || kind.is_hard_link() {
             group.part(&path)
         } else {
             None
         };
-        // Read before `add` gives the previous record, at whose end reading can resume.
-        let read = match &part {
-            Some(_) if size > MAX_MEMBER_BYTES => {
-                let len = io::copy(&mut member, &mut io::sink());
-                len.map(|len| {
-                    (
-                        len,
-                        Err(format!(
-                            "the member has {size} bytes, more than the limit of {MAX_MEMBER_BYTES}"
-                        )),
-                    )
-                })
-            }
-            Some(_) => {
-                let mut bytes = Vec::new();
-                let len = member.read_to_end(&mut bytes);
-                len.map(|len| (len as u64, Ok(bytes)))
-            }
-            None => io::copy(&mut member, &mut io::sink()).map(|len| (len, Ok(Vec::new()))),
+        let most = match part {
+            Some((_, RecordPart::Field, _)) => MAX_TEXT_BYTES,
+            _ => MAX_IMAGE_BYTES,
         };
-        match read {
-            Ok((len, bytes)) if len == size => {
-                if let Some(part) = part {
+        if is_file(kind) {
+            links.add(&path, group.end);
+        }
+        // Read before `add` gives the previous record, at whose end reading can resume.
+        let is_read = part.is_some() && size <= most && !kind.is_hard_link();
+        let bytes = if is_read {
+            match content(&mut member, sparse, most) {
+                Ok(bytes) => bytes,
+                Err(_) => return ending(Ending::Cut(path)),
+            }
+        } else if kind.is_gnu_sparse() {
+            // Its zeros would be read too.
+            left_out = Some(path.clone());
+            too_large(size, most)
+        } else {
+            match io::copy(&mut member, &mut io::sink()) {
+                Ok(len) if len == size => too_large(size, most),
+                _ => return ending(Ending::Cut(path)),
+            }
+        };
+        if let Some(part) = part {
+            if !kind.is_hard_link() {
+                group.add(part, bytes)?;
+            } else if let Some(target) = member.link_name_bytes() {
+                let target = String::from_utf8_lossy(&target);
+                // As in an index, a link to nothing is no member.
+                if let Some(bytes) = links.read(&path, &target, most) {
                     group.add(part, bytes)?;
                 }
-                group.end = end;
             }
-            _ => return ending(Ending::Cut(path)),
         }
+        group.end = end;
     }
     ending(Ending::Whole)
 }
 
-/// Records I/O errors, which the archive would report as damage.
+fn too_large(size: u64, most: u64) -> Result<Vec<u8>, String> {
+    Err(format!(
+        "the member has {size} bytes, more than the limit of {most}"
+    ))
+}
+
+/// Counts the bytes that are read, and records I/O errors, which the archive would report as damage.
 struct Watched<'a> {
     bytes: Box<dyn Read>,
-    failure: &'a std::cell::RefCell<Option<io::Error>>,
+    failure: &'a RefCell<Option<io::Error>>,
+    read: &'a Cell<u64>,
 }
 
 impl Read for Watched<'_> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.bytes.read(bytes).map_err(|error| {
+        let read = self.bytes.read(bytes).map_err(|error| {
             let kind = error.kind();
             if kind != io::ErrorKind::Interrupted {
                 *self.failure.borrow_mut() = Some(error);
             }
-            kind.into()
-        })
+            io::Error::from(kind)
+        })?;
+        self.read.set(self.read.get() + read as u64);
+        Ok(read)
     }
 }

@@ -1,7 +1,6 @@
 //! The records of an indexed shard.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -9,6 +8,8 @@ use super::index::{ShardIndex, Span};
 use super::split_member;
 use crate::decode::IMAGE_EXTENSIONS;
 use crate::formats::damage::Damage;
+use crate::formats::files::open_regular;
+use crate::formats::hidden::is_hidden_path;
 
 /// The positions of a record's parts; either may be missing.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,6 +45,9 @@ impl Wanted<'_> {
     /// A member's key, which part of the record it is, and its extension; `None` for other files.
     pub fn part<'a>(&self, path: &'a str) -> Option<(&'a str, RecordPart, String)> {
         let (key, extension) = split_member(path)?;
+        if is_hidden_path(path) {
+            return None;
+        }
         let extension = extension.to_ascii_lowercase();
         if IMAGE_EXTENSIONS.contains(&extension.as_str()) {
             return Some((key, RecordPart::Image, extension));
@@ -111,16 +115,25 @@ impl TarRecords {
 
 /// The bytes of members. The shard is opened for each call, because there may be more shards than
 /// a process may have open files.
+/// - spans: where each member is, and the most bytes that it may have.
 pub(crate) fn read_spans<const N: usize>(
     shard: &Path,
-    spans: [Span; N],
+    spans: [(&Span, u64); N],
 ) -> io::Result<[Vec<u8>; N]> {
-    let mut file = File::open(shard)?;
+    let mut file = open_regular(shard)?;
     let mut members = [const { Vec::new() }; N];
-    for (bytes, span) in members.iter_mut().zip(spans) {
+    for (bytes, (span, most)) in members.iter_mut().zip(spans) {
+        if span.len > most {
+            let len = span.len;
+            let message = format!("{len} bytes, more than the limit of {most}");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+        }
         *bytes = vec![0; usize::try_from(span.len).map_err(io::Error::other)?];
         file.seek(SeekFrom::Start(span.offset))?;
         file.read_exact(bytes)?;
+        if let Some(sparse) = &span.sparse {
+            *bytes = sparse.expand(bytes, most).map_err(io::Error::other)?;
+        }
     }
     Ok(members)
 }
@@ -134,10 +147,26 @@ mod tests {
         let mut offset = 0;
         let mut member = |path: &str| {
             offset += 1;
-            (path.to_string(), Span { offset, len: 1 })
+            let span = Span {
+                offset,
+                len: 1,
+                sparse: None,
+            };
+            (path.to_string(), span)
         };
         let members = [
-            "1.jpg", "1.txt", "1.png", "2.txt", "1.jpg", "1.txt", "2.jpg", ".hidden", "3.cls",
+            "1.jpg",
+            "1.txt",
+            "1.png",
+            "2.txt",
+            "1.jpg",
+            "1.txt",
+            "2.jpg",
+            ".hidden",
+            "3.cls",
+            "._2.jpg",
+            "__MACOSX/4.jpg",
+            ".thumbs/2.jpg",
         ];
         let index = ShardIndex {
             members: members.iter().map(|path| member(path)).collect(),

@@ -2,6 +2,7 @@
 
 use super::super::dataset::MapDataset;
 use super::rows::ParquetPairs;
+use crate::listing::ListedFile;
 use crate::sample::{SampleError, SkipCause};
 use crate::stream::{ShardedDataset, StreamSample};
 
@@ -43,6 +44,10 @@ impl ShardedDataset for RowGroups {
             .path
             .display()
             .to_string()
+    }
+
+    fn listing(&self) -> Vec<ListedFile> {
+        self.rows.listing()
     }
 
     fn read(

@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use arrow_array::{Array, RecordBatch};
+use rayon::prelude::*;
 
-use super::super::captions::{CaptionRule, caption_text};
+use super::super::captions::CaptionRule;
 use super::super::dataset::MapDataset;
 use crate::formats::DataError;
 use crate::formats::parquet::file::{ParquetColumns, ParquetFile, ParquetFiles};
-use crate::formats::parquet::values::{is_text_column, list_of, text_of};
+use crate::formats::parquet::values::{is_text_column, texts_of};
+use crate::listing::{ListedFile, fingerprint};
 use crate::sample::{ImageData, Sample, SampleError, SkipCause};
 
 /// The rows of several files, counted from their footers.
@@ -55,13 +57,15 @@ impl ParquetPairs {
     ) -> Result<Sample, SampleError> {
         let image = file.image(batch, at)?;
         let caption = file.value(batch, at)?;
-        let missing = || SampleError::new(SkipCause::MissingCaption, "the caption is null");
-        let caption = if let Some(list) = list_of(&caption) {
-            let texts = (0..list.len()).filter_map(|at| text_of(&list, at));
-            self.captions.one_of(texts.collect(), index as u64, epoch)?
-        } else {
-            caption_text(text_of(&caption, 0).ok_or_else(missing)?.into_bytes())?
-        };
+        let invalid = |message| SampleError::new(SkipCause::InvalidCaption, message);
+        let texts = texts_of(&caption, 0).map_err(invalid)?;
+        if caption.is_null(0) {
+            return Err(SampleError::new(
+                SkipCause::MissingCaption,
+                "the caption is null",
+            ));
+        }
+        let caption = self.captions.one_of(texts, index as u64, epoch)?;
         Ok(Sample {
             label: None,
             image: ImageData::Encoded(image),
@@ -82,6 +86,18 @@ impl MapDataset for ParquetPairs {
 
     fn locate(&self, index: usize, _epoch: u64) -> (String, String) {
         self.files.locate(index)
+    }
+
+    fn listing(&self) -> Vec<ListedFile> {
+        let files = self.files.0.par_iter();
+        files
+            .map(|file| {
+                let mut digest = fingerprint();
+                let hashed = file.hash_value_pages(&mut digest);
+                let digest = hashed.is_ok().then_some(digest);
+                ListedFile::of_file(&file.path, Some(file.rows), digest)
+            })
+            .collect()
     }
 }
 
@@ -173,7 +189,9 @@ mod tests {
             "{missing}"
         );
         let wrong = error("image", "image");
-        assert!(wrong.contains("`image` holds Binary"), "{wrong}");
+        assert!(wrong.contains("both image_column and"), "{wrong}");
+        let wrong = error("image", "width");
+        assert!(wrong.contains("`width` holds Int64"), "{wrong}");
     }
 
     #[test]

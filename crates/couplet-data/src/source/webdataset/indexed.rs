@@ -1,5 +1,7 @@
 //! Shards with an index of their members: samples are read at random.
 
+use std::hash::Hasher;
+use std::io;
 use std::path::PathBuf;
 
 use rayon::prelude::*;
@@ -7,9 +9,11 @@ use rayon::prelude::*;
 use super::super::captions::{CaptionRule, no_image};
 use super::super::dataset::MapDataset;
 use crate::decode::IMAGE_EXTENSIONS;
+use crate::formats::files::{MAX_IMAGE_BYTES, MAX_TEXT_BYTES};
 use crate::formats::tar::index::WHOLE_SHARD;
 use crate::formats::tar::records::{TarRecord, TarRecords, read_spans};
 use crate::formats::{Damage, DataError, Lost};
+use crate::listing::{ListedFile, fingerprint, is_sampled};
 use crate::sample::{ImageData, Sample, SampleError, SkipCause};
 
 #[derive(Debug)]
@@ -47,6 +51,11 @@ impl TarPairs {
         let mut entries = Vec::new();
         let (mut found, mut whole) = (Vec::new(), Vec::new());
         for (shard, indexed) in indexed.into_iter().enumerate() {
+            if let Err(error) = &indexed
+                && error.kind() == io::ErrorKind::Unsupported
+            {
+                return Err(DataError::invalid(&shards[shard], error));
+            }
             let TarRecords { records, damage } = indexed.unwrap_or_else(|error| TarRecords {
                 records: Vec::new(),
                 damage: vec![Damage {
@@ -106,9 +115,11 @@ impl MapDataset for TarPairs {
                 });
             }
         };
-        let image = record.image.ok_or_else(no_image)?;
-        let caption = (record.field).ok_or_else(|| self.captions.no_caption())?;
-        let [caption, image] = read_spans(&self.shards[*shard], [caption, image])
+        let image = record.image.as_ref().ok_or_else(no_image)?;
+        let caption = record.field.as_ref();
+        let caption = caption.ok_or_else(|| self.captions.no_caption())?;
+        let spans = [(caption, MAX_TEXT_BYTES), (image, MAX_IMAGE_BYTES)];
+        let [caption, image] = read_spans(&self.shards[*shard], spans)
             .map_err(|error| SampleError::new(SkipCause::Unreadable, error))?;
         Ok(Sample {
             label: None,
@@ -125,6 +136,38 @@ impl MapDataset for TarPairs {
         };
         let shard = self.shards[entry.shard].display().to_string();
         (shard, key.clone())
+    }
+
+    fn listing(&self) -> Vec<ListedFile> {
+        let hash = |index: usize| -> u64 {
+            let mut digest = fingerprint();
+            let Entry { shard, content } = &self.entries[index];
+            let Content::Record(record) = content else {
+                return digest.finish();
+            };
+            digest.write_text(&record.key);
+            for span in [&record.image, &record.field] {
+                digest.write_u64(span.as_ref().map_or(u64::MAX, |span| span.len));
+            }
+            if let Some(caption) = &record.field
+                && is_sampled(index, self.len())
+            {
+                match read_spans(&self.shards[*shard], [(caption, MAX_TEXT_BYTES)]) {
+                    Ok([bytes]) => digest.write(&bytes),
+                    Err(_) => digest.write_u8(0),
+                }
+            }
+            digest.finish()
+        };
+        let hashes: Vec<u64> = (0..self.len()).into_par_iter().map(hash).collect();
+        let mut digests = vec![fingerprint(); self.shards.len()];
+        for (entry, hash) in self.entries.iter().zip(hashes) {
+            digests[entry.shard].write_u64(hash);
+        }
+        let shards = self.shards.iter().zip(&self.found).zip(digests);
+        shards
+            .map(|((path, found), digest)| ListedFile::of_file(path, Some(*found), Some(digest)))
+            .collect()
     }
 }
 

@@ -25,7 +25,8 @@ use crate::stream::DEFAULT_SHUFFLE_BUFFER;
 #[serde(deny_unknown_fields)]
 pub struct WebdatasetConfig {
     /// Tar files, or their addresses in object stores (`s3://`, `gs://`, `az://`, `https://`).
-    /// `{0000..0003}`, `{a,b}`, `*` and `?` are expanded.
+    /// `{0000..0003}`, `{a,b}`, `*` and `?` are expanded. Shards compressed with gzip, bzip2 or zstd
+    /// need `stream = true`.
     #[schemars(extend("examples" = ["data/{0000..0099}.tar"]))]
     pub shards: Patterns,
     /// Reads whole shards from front to back and shuffles in a buffer, instead of indexing them

@@ -2,15 +2,23 @@
 
 use std::time::Duration;
 
+use rayon::prelude::*;
+
 use super::super::captions::{CaptionRule, no_image};
 use crate::formats::DataError;
 use crate::formats::storage::Location;
 #[cfg(feature = "object-store")]
 use crate::formats::storage::Stores;
 use crate::formats::tar::group::{Loss, ReadRecord, TarItem};
-use crate::formats::tar::reader::{Shard, read_tar};
+use crate::formats::tar::reader::read_tar;
+use crate::formats::tar::shard::Shard;
+use crate::listing::{ListedFile, fingerprint, hash_file};
 use crate::sample::{ImageData, Sample, SampleError, SkipCause};
 use crate::stream::{ShardedDataset, StreamSample};
+
+/// Bytes of all shards that are hashed for a listing, and the least and most of each.
+const HASHED: u64 = 256 << 20;
+const HASHED_OF_A_SHARD: (u64, u64) = (64 << 10, 4 << 20);
 
 /// How shards are streamed.
 #[derive(Debug, Clone, Copy)]
@@ -48,9 +56,9 @@ impl TarShards {
         let mut shards = Vec::new();
         for location in &locations {
             shards.push(match location {
-                Location::File(path) => Shard::File(path.clone()),
+                Location::File(path) => Shard::file(path.clone()),
                 #[cfg(feature = "object-store")]
-                Location::Url(url) => Shard::Object(
+                Location::Url(url) => Shard::object(
                     (stores.object(url)).map_err(|message| DataError::url(url, message))?,
                 ),
                 #[cfg(not(feature = "object-store"))]
@@ -61,7 +69,9 @@ impl TarShards {
         }
         // If one shard answers, the credentials, the URL and the network are right.
         #[cfg(feature = "object-store")]
-        if let (Some(Shard::Object(object)), Some(location)) = (shards.first(), locations.first()) {
+        if let (Some(object), Some(location)) =
+            (shards.first().and_then(Shard::as_object), locations.first())
+        {
             let failed = |message| DataError::url(&location.to_string(), message);
             object.check().map_err(failed)?;
         }
@@ -105,6 +115,26 @@ impl ShardedDataset for TarShards {
 
     fn name(&self, shard: usize) -> String {
         self.locations[shard].to_string()
+    }
+
+    fn listing(&self) -> Vec<ListedFile> {
+        let most = HASHED / self.locations.len().max(1) as u64;
+        let most = most.clamp(HASHED_OF_A_SHARD.0, HASHED_OF_A_SHARD.1);
+        let list = |location: &Location| match location {
+            Location::File(path) => {
+                let mut digest = fingerprint();
+                let hashed = hash_file(path, most, &mut digest);
+                ListedFile::of_file(path, None, hashed.is_ok().then_some(digest))
+            }
+            Location::Url(url) => ListedFile {
+                // What follows may be a signature that expires.
+                name: url.split('?').next().unwrap_or(url).to_string(),
+                size: None,
+                samples: None,
+                digest: None,
+            },
+        };
+        self.locations.par_iter().map(list).collect()
     }
 
     fn read(

@@ -12,6 +12,9 @@ use super::super::tables::{DataConfig, ModelConfig, RunConfig};
 use super::context::Check;
 use crate::duration::Sizes;
 
+/// More decoding threads than any machine has cores slow each other down.
+const MAX_THREADS: usize = 1024;
+
 impl Check<'_> {
     /// The opened set, with its classes where the run learns to tell them.
     pub(in super::super) fn data(
@@ -35,6 +38,12 @@ impl Check<'_> {
             self.fail(
                 "data.max_skipped",
                 format!("{} is not a fraction from 0 to 1", data.max_skipped),
+            );
+        }
+        if data.threads > MAX_THREADS {
+            self.fail(
+                "data.threads",
+                format!("{} is more than {MAX_THREADS} threads", data.threads),
             );
         }
         if data.max_image_pixels == 0 {

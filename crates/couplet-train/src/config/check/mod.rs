@@ -11,6 +11,8 @@ mod model;
 pub(super) use context::Check;
 pub use context::DeviceCheck;
 
+use couplet_model::ModelSource;
+
 use super::issue::ConfigIssue;
 use super::resolved::{ResolvedData, ResolvedEval, ResolvedRun};
 use super::tables::RunConfig;
@@ -18,11 +20,13 @@ use crate::duration::Unit;
 use crate::nearest::nearest;
 
 /// Checks a config and opens what it names.
+/// - checkpoint: what a resumed run continues from.
 /// - doubtful: keys whose values are not those of the file.
 /// - issues: what is known to be wrong, to which this adds.
 pub(super) fn check(
     config: RunConfig,
     device_check: DeviceCheck,
+    checkpoint: Option<ModelSource>,
     doubtful: Vec<String>,
     issues: &mut Vec<ConfigIssue>,
 ) -> Option<ResolvedRun> {
@@ -34,8 +38,9 @@ pub(super) fn check(
         );
     }
     check.device(&config, device_check);
-    let weights = check.model(&config.model);
-    let tokens = check.tokens(&config.model, weights.as_ref());
+    let resumes = checkpoint.is_some();
+    let weights = check.model(&config.model, checkpoint);
+    let tokens = check.tokens(&config.model, weights.as_ref(), resumes);
     check.loss(&config);
     check.ema_and_freeze(&config);
     check.classify(&config);

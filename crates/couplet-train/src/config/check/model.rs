@@ -1,5 +1,6 @@
 //! The model, and what hangs on it: tokenizer, loss, frozen parts, parameters by name.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use couplet_data::loader::TokenOptions;
@@ -42,7 +43,11 @@ impl Check<'_> {
         weights: Option<&ModelSource>,
     ) -> PreprocessSpec {
         (model.preprocess.clone())
-            .or_else(|| weights.map(|source| source.preprocess.clone()))
+            .or_else(|| {
+                let source = weights?;
+                let from = source.spec.image.image_size();
+                Some((source.preprocess.clone()).scaled(from, model.image.image_size()))
+            })
             .unwrap_or_default()
     }
 
@@ -62,7 +67,12 @@ impl Check<'_> {
     }
 
     /// Checks the model; what it starts from, if from given weights.
-    pub(in super::super) fn model(&mut self, model: &ModelConfig) -> Option<ModelSource> {
+    /// - checkpoint: of the run itself, which then needs no other weights.
+    pub(in super::super) fn model(
+        &mut self,
+        model: &ModelConfig,
+        checkpoint: Option<ModelSource>,
+    ) -> Option<ModelSource> {
         let spec = model.spec();
         for problem in spec.problems() {
             let mut others = others(&problem.field).iter();
@@ -71,9 +81,15 @@ impl Check<'_> {
             }
         }
         if let Some(preprocess) = &model.preprocess {
-            for (key, message) in preprocess.problems() {
-                self.fail(&format!("model.preprocess.{key}"), message);
+            for (key, message) in preprocess.problems(spec.image.image_size()) {
+                let depends = key == "resize_size" && self.is_broken("model.image.image_size");
+                if !depends {
+                    self.fail(&format!("model.preprocess.{key}"), message);
+                }
             }
+        }
+        if checkpoint.is_some() {
+            return checkpoint;
         }
         let weights = model.weights.as_ref()?;
         let path = find_model(weights)
@@ -90,12 +106,16 @@ impl Check<'_> {
 
     /// How captions become ids.
     /// - weights: what the run starts from.
+    /// - resumes: whether that is its own checkpoint, which has the tokenizer too.
     pub(in super::super) fn tokens(
         &mut self,
         model: &ModelConfig,
         weights: Option<&ModelSource>,
+        resumes: bool,
     ) -> Option<TokenOptions> {
-        let opened = match (&model.tokenizer, weights) {
+        let is_gone = |path: &&PathBuf| resumes && weights.is_some() && !path.exists();
+        let own = model.tokenizer.as_ref().filter(|path| !is_gone(path));
+        let opened = match (own, weights) {
             (Some(path), _) => Tokenizer::from_file(path, Clean::Whitespace)
                 .map(|tokenizer| Ok(Arc::new(tokenizer))),
             (None, Some(source)) => open_tokenizer(&source.tokenizer),

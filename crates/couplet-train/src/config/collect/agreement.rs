@@ -6,7 +6,7 @@ use toml::{Table, Value};
 use super::super::schema::ConfigSchema;
 use super::super::{RunConfig, edit};
 use super::keys::join;
-use super::{Known, collect, respell};
+use super::{Known, collect, set_right};
 
 /// Keys that no config of `configs/` has.
 const MORE: &str = r#"
@@ -96,7 +96,8 @@ every = "1 step"
 tensorboard = false
 "#;
 
-fn configs() -> Vec<(String, Table)> {
+/// Every config as it is in its file.
+pub(super) fn configs_as_written() -> Vec<(String, Table)> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs");
     let files = std::fs::read_dir(folder).unwrap();
     let files = files.map(|entry| {
@@ -105,8 +106,13 @@ fn configs() -> Vec<(String, Table)> {
         (path.display().to_string(), text)
     });
     let all = files.chain([("more".to_string(), MORE.to_string())]);
-    all.map(|(name, text)| {
-        let mut table: Table = text.parse().unwrap();
+    all.map(|(name, text)| (name, text.parse().unwrap()))
+        .collect()
+}
+
+fn configs() -> Vec<(String, Table)> {
+    let all = configs_as_written().into_iter();
+    all.map(|(name, mut table)| {
         edit::default_source(&mut table);
         assert_eq!(edit::merge_preset(&mut table), None, "{name}");
         (name, table)
@@ -118,7 +124,7 @@ fn configs() -> Vec<(String, Table)> {
 fn reported(name: &str, table: &Table) -> Vec<String> {
     let error = RunConfig::deserialize(Value::Table(table.clone())).err();
     let mut respelled_table = table.clone();
-    let respelled = respell(ConfigSchema::run(), &mut respelled_table);
+    let respelled = set_right(ConfigSchema::run(), &mut respelled_table, None);
     let (misspelt, renamed): (Vec<_>, Vec<_>) =
         (respelled.into_iter().map(|key| (key.issue, key.right))).unzip();
     let known = Known {
@@ -140,7 +146,7 @@ fn reported(name: &str, table: &Table) -> Vec<String> {
 }
 
 /// Every value with its path, tables and lists before what is in them.
-fn paths(value: &Value, path: &str, out: &mut Vec<String>) {
+pub(super) fn paths(value: &Value, path: &str, out: &mut Vec<String>) {
     if !path.is_empty() {
         out.push(path.to_string());
     }
@@ -160,7 +166,7 @@ fn paths(value: &Value, path: &str, out: &mut Vec<String>) {
 }
 
 /// The table or list that holds the value at a path, and the value's name in it.
-fn parent<'a>(table: &'a mut Table, path: &str) -> (&'a mut Value, String) {
+pub(super) fn parent<'a>(table: &'a mut Table, path: &str) -> (&'a mut Value, String) {
     let path = path.replace('[', ".").replace(']', "");
     let mut steps: Vec<&str> = path.split('.').collect();
     let last = steps.pop().unwrap();

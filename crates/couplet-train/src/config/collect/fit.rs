@@ -9,8 +9,8 @@ use crate::device::DeviceSetting;
 use crate::duration::Duration;
 
 /// Whether the value is of the shape's type, whatever it holds.
-pub(super) fn is_of_type(shape: &Shape, value: &Value) -> bool {
-    match shape {
+pub(super) fn is_of_type(schema: &ConfigSchema, shape: &Shape, value: &Value) -> bool {
+    match schema.resolve(shape) {
         // serde reads a date as text.
         Shape::Text(_) => value.is_str() || value.is_datetime(),
         Shape::Choice(_) => value.is_str(),
@@ -19,7 +19,7 @@ pub(super) fn is_of_type(shape: &Shape, value: &Value) -> bool {
         Shape::Boolean => value.is_bool(),
         Shape::List { .. } => value.is_array(),
         Shape::Table(_) | Shape::Variants { .. } => value.is_table(),
-        Shape::Either(shapes) => shapes.iter().any(|shape| is_of_type(shape, value)),
+        Shape::Either(shapes) => shapes.iter().any(|own| is_of_type(schema, own, value)),
         Shape::Link(_) => unreachable!("links are resolved"),
     }
 }

@@ -23,3 +23,13 @@ pub(in super::super) fn is_within(key: &str, table: &str) -> bool {
     key.strip_prefix(table)
         .is_some_and(|rest| rest.is_empty() || table.is_empty() || rest.starts_with(['.', '[']))
 }
+
+/// Whether two paths differ in nothing but the places of lists' entries.
+pub(super) fn is_same_key(one: &str, other: &str) -> bool {
+    let names = |path: &str| -> String {
+        let parts = path.split(['[', ']']).enumerate();
+        let parts = parts.filter(|(at, _)| at % 2 == 0);
+        parts.map(|(_, part)| part).collect()
+    };
+    names(one) == names(other)
+}

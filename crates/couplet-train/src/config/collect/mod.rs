@@ -7,6 +7,8 @@
 mod fit;
 mod keys;
 mod messages;
+mod misplaced;
+mod places;
 mod spelling;
 mod stand_in;
 mod walk;
@@ -19,7 +21,7 @@ use super::schema::ConfigSchema;
 #[cfg(test)]
 pub(super) use fit::notation_problem;
 pub(super) use keys::{Known, is_within};
-pub(super) use spelling::respell;
+pub(super) use misplaced::set_right;
 use walk::Walk;
 
 /// A table read as far as it could be.
@@ -59,5 +61,7 @@ pub(super) fn collect<T: DeserializeOwned>(
 
 #[cfg(test)]
 mod agreement;
+#[cfg(test)]
+mod misplaced_tests;
 #[cfg(test)]
 mod tests;

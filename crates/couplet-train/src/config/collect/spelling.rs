@@ -18,7 +18,7 @@ pub(in super::super) struct Respelled {
 }
 
 /// Renames every unknown key that is most like one that the table lacks.
-pub(in super::super) fn respell(schema: &ConfigSchema, table: &mut Table) -> Vec<Respelled> {
+pub(super) fn respell(schema: &ConfigSchema, table: &mut Table) -> Vec<Respelled> {
     let mut respelled = Vec::new();
     visit(schema, &schema.root, table, "", &mut respelled);
     respelled

@@ -57,7 +57,7 @@ struct Other {
 fn keys(text: &str) -> Vec<String> {
     let schema = ConfigSchema::of::<Doc>();
     let mut table: Table = text.parse().unwrap();
-    let respelled = respell(&schema, &mut table);
+    let respelled = set_right(&schema, &mut table, None);
     let (misspelt, renamed): (Vec<_>, Vec<_>) =
         (respelled.into_iter().map(|key| (key.issue, key.right))).unzip();
     let known = Known {

@@ -5,8 +5,9 @@ use toml::{Table, Value};
 use super::super::issue::ConfigIssue;
 use super::super::schema::{ConfigSchema, Key, Shape, Variant};
 use super::fit;
-use super::keys::{Known, is_within, join};
+use super::keys::{Known, is_same_key, is_within, join};
 use super::messages::{self, found};
+use super::places::{headers, key_path, places};
 use super::stand_in::stand_in;
 use crate::nearest::nearest;
 
@@ -43,7 +44,7 @@ impl<'a> Walk<'a> {
             }
             (Shape::Either(shapes), value) => {
                 let schema = self.schema;
-                let fits = |shape: &&Shape| fit::is_of_type(schema.resolve(shape), value);
+                let fits = |shape: &&Shape| fit::is_of_type(schema, shape, value);
                 match shapes.iter().find(fits) {
                     Some(shape) => self.value(shape, value, path),
                     None => self.refuse(path, messages::wrong_type(schema, shape, value)),
@@ -109,7 +110,7 @@ impl<'a> Walk<'a> {
             match keys.iter().find(|key| key.name == *name) {
                 None => {
                     let names = keys.iter().map(|key| key.name.as_str());
-                    let message = messages::unknown_key(name, names.collect(), tag);
+                    let message = self.unknown_key((&place, name), names.collect(), tag);
                     self.issues.push(ConfigIssue::new(&place, message));
                 }
                 Some(key) => {
@@ -128,6 +129,23 @@ impl<'a> Walk<'a> {
             sound.insert(key.name.clone(), stand_in(self.schema, &key.shape));
         }
         sound
+    }
+
+    /// - place: the key's path; names: those that its table knows.
+    fn unknown_key(
+        &self,
+        (place, name): (&str, &str),
+        names: Vec<&str>,
+        tag: Option<(&str, &str)>,
+    ) -> String {
+        let mut known = places(self.schema, &Table::new(), name, true);
+        // Another variant of the same table is no other place.
+        known.retain(|own| !is_same_key(&key_path(&own.table, name), place));
+        if known.is_empty() || nearest(name, names.iter().copied()).is_some() {
+            return messages::unknown_key(name, names, tag);
+        }
+        let tables = headers(known.iter().map(|place| &place.table[..]));
+        format!("unknown key; `{name}` is a key of {tables}")
     }
 
     fn missing(&mut self, path: &str, message: String) {
@@ -187,7 +205,7 @@ impl<'a> Walk<'a> {
             match own.peek() {
                 None => {
                     let names = keys().map(|key| key.name.as_str()).collect();
-                    let message = messages::unknown_key(name, names, None);
+                    let message = self.unknown_key((&place, name), names, None);
                     self.issues.push(ConfigIssue::new(&place, message));
                 }
                 Some(first) => {
@@ -222,7 +240,7 @@ impl<'a> Walk<'a> {
         table
     }
 
-    fn is_sound(&self, shape: &'a Shape, value: &Value) -> bool {
+    pub fn is_sound(&self, shape: &'a Shape, value: &Value) -> bool {
         let mut apart = Walk::new(self.schema, self.known);
         apart.value(shape, value, "").is_some() && apart.issues.is_empty()
     }

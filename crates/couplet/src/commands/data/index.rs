@@ -3,6 +3,7 @@
 use clap::Args;
 use couplet_data::formats::Damage;
 use couplet_data::source::index_shards;
+use couplet_data::{printable, printable_path};
 
 use super::bar::bar;
 use crate::exit_code;
@@ -22,7 +23,8 @@ pub(crate) fn run(arguments: &IndexArguments) -> anyhow::Result<u8> {
         files += members;
         is_damaged |= !damage.is_empty();
         for Damage { place, message, .. } in damage {
-            bar.suspend(|| println!("{}: {place}: {message}", path.display()));
+            let (path, place) = (printable_path(path), printable(place));
+            bar.suspend(|| println!("{path}: {place}: {message}"));
         }
         bar.inc(1);
     })?;

@@ -8,7 +8,7 @@ use couplet_data::formats::class_names::class_name_of;
 use couplet_eval::classification;
 
 use super::cache_arguments::CacheArguments;
-use super::datasets::{open_datasets, options, print_skipped};
+use super::datasets::{open_datasets, options, print_subjects, to_json};
 use super::result_arguments::{ResultArguments, write_json};
 use crate::commands::model_arguments::ModelArguments;
 use crate::exit_code;
@@ -38,6 +38,7 @@ pub(super) fn run(arguments: &ClassificationArguments) -> anyhow::Result<u8> {
         )
     })?;
     let datasets = open_datasets(&arguments.dataset, &encoder)?;
+    print_subjects(&encoder, &datasets);
     let cache = arguments.cache.open(&encoder);
     let mut reports = Vec::new();
     for dataset in &datasets {
@@ -61,9 +62,9 @@ pub(super) fn run(arguments: &ClassificationArguments) -> anyhow::Result<u8> {
             dataset,
             options(cache.as_ref()),
             |done| progress.evaluating(&dataset.name, done, dataset.images.len()),
-        )?;
+        );
         progress.finish();
-        print_skipped(&found.skipped);
+        let found = found?;
         if let Some(confusion) = &found.confusion {
             arguments.results.write_details(&dataset.name, confusion)?;
         }
@@ -71,7 +72,7 @@ pub(super) fn run(arguments: &ClassificationArguments) -> anyhow::Result<u8> {
     }
     print_reports(&reports);
     if let Some(file) = &arguments.results.json {
-        write_json(file, &reports)?;
+        write_json(file, &to_json(&reports, &encoder, &datasets)?)?;
     }
     Ok(exit_code::DONE)
 }

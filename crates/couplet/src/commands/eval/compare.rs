@@ -10,14 +10,18 @@ use couplet_eval::metric::EVALUATION;
 use couplet_eval::{MetricInfo, Unit};
 use serde_json::Value;
 
-use super::result_arguments::write_json;
+use super::result_arguments::{write_json, write_text};
 use crate::exit_code;
 
 #[derive(Debug, Args)]
 pub(crate) struct CompareArguments {
-    /// Run folders to compare
+    /// Run folders to compare, each by the checkpoint that --model RUN opens: the best one, if the
+    /// run has chosen one by `checkpoint.best`, else the last values
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
+    /// Compare the last values, even of runs that have a best checkpoint
+    #[arg(long)]
+    last: bool,
     /// Write the table to this file as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) json: Option<PathBuf>,
@@ -26,75 +30,102 @@ pub(crate) struct CompareArguments {
     pub(super) csv: Option<PathBuf>,
 }
 
-/// A run's evaluations: the last value of each metric, as `DATASET/METRIC`, and its step.
+/// A run's evaluations: the value of each metric, as `DATASET/METRIC`, and its step.
 type Results = BTreeMap<String, (f64, u64)>;
 
-/// Prints the last value of each metric, with a column per run.
+/// A column of the table.
+struct Run {
+    name: String,
+    /// Whether the values are those of the best checkpoint, not the last ones.
+    is_best: bool,
+    results: Results,
+}
+
+/// Prints the value of each metric, with a column per run.
 pub(super) fn run(arguments: &CompareArguments) -> anyhow::Result<u8> {
-    let runs = read_all(&arguments.runs)?;
-    if runs.iter().all(|(_, results)| results.is_empty()) {
-        bail!("none of the runs has logged an evaluation");
+    let runs = read_all(&arguments.runs, arguments.last)?;
+    if runs.iter().all(|run| run.results.is_empty()) {
+        bail!(
+            "none of the runs has logged an evaluation; add [[eval]] or [data.val] to their configs"
+        );
     }
     println!("{}", table(&runs));
     if let Some(file) = &arguments.json {
-        let runs = runs.iter().map(|(name, results)| {
-            let values = results.iter().map(|(metric, (value, step))| {
+        let runs = runs.iter().map(|run| {
+            let values = run.results.iter().map(|(metric, (value, step))| {
                 (
                     metric.clone(),
                     serde_json::json!({ "value": value, "step": step }),
                 )
             });
-            serde_json::json!({ "run": name, "metrics": values.collect::<serde_json::Map<_, _>>() })
+            serde_json::json!({
+                "run": run.name,
+                "checkpoint": if run.is_best { "best" } else { "last" },
+                "metrics": values.collect::<serde_json::Map<_, _>>(),
+            })
         });
         write_json(file, &runs.collect::<Vec<Value>>())?;
     }
     if let Some(file) = &arguments.csv {
         let mut text = "run,metric,value,step\n".to_string();
-        for (name, results) in &runs {
+        for Run { name, results, .. } in &runs {
             for (metric, (value, step)) in results {
                 text.push_str(&format!("{name},{metric},{value},{step}\n"));
             }
         }
-        fs::write(file, text).with_context(|| format!("{}: cannot be written", file.display()))?;
+        write_text(file, text)?;
     }
     Ok(exit_code::DONE)
 }
 
 /// The runs by their folders' names, or by their paths where two names are the same.
-fn read_all(folders: &[PathBuf]) -> anyhow::Result<Vec<(String, Results)>> {
+fn read_all(folders: &[PathBuf], last: bool) -> anyhow::Result<Vec<Run>> {
     let runs = folders.iter().map(|run| {
         let name = run.file_name().unwrap_or(run.as_os_str()).to_string_lossy();
-        Ok((name.into_owned(), read(run)?))
+        let best = best_step(run).filter(|_| !last);
+        Ok(Run {
+            name: name.into_owned(),
+            is_best: best.is_some(),
+            results: read(run, best)?,
+        })
     });
-    let mut runs: Vec<(String, Results)> = runs.collect::<anyhow::Result<_>>()?;
-    let names: BTreeSet<&String> = runs.iter().map(|(name, _)| name).collect();
+    let mut runs: Vec<Run> = runs.collect::<anyhow::Result<_>>()?;
+    let names: BTreeSet<&String> = runs.iter().map(|run| &run.name).collect();
     if names.len() < runs.len() {
-        for ((name, _), path) in runs.iter_mut().zip(folders) {
-            *name = path.display().to_string();
+        for (run, path) in runs.iter_mut().zip(folders) {
+            run.name = path.display().to_string();
         }
     }
     Ok(runs)
 }
 
+/// The step of the checkpoint that `best` names, if it is still there.
+fn best_step(run: &Path) -> Option<u64> {
+    let name = fs::read_to_string(run.join("best")).ok()?;
+    let name = name.trim();
+    let is_there = run.join("checkpoints").join(name).is_dir();
+    name.strip_prefix("step-")
+        .filter(|_| is_there)?
+        .parse()
+        .ok()
+}
+
 /// A row for each metric and a column for each run; where there are several runs, the best value
 /// of a row is marked.
-fn table(runs: &[(String, Results)]) -> String {
-    let names: BTreeSet<&String> = runs
-        .iter()
-        .flat_map(|(_, results)| results.keys())
-        .collect();
+fn table(runs: &[Run]) -> String {
+    let names: BTreeSet<&String> = runs.iter().flat_map(|run| run.results.keys()).collect();
     let width = names.iter().map(|name| name.len()).max().unwrap_or(0);
-    let heads = runs.iter().map(|(name, _)| name.chars().count());
-    let column = heads.max().unwrap_or(0).max(10);
+    let heads = runs.iter().map(|run| run.name.chars().count());
+    let column = heads.max().unwrap_or(0).max(12);
     let cell = |text: &str, mark: char| format!("  {text:>column$}{mark}");
     let row = |head: &str, cells: &mut dyn Iterator<Item = String>| {
         let cells: String = cells.collect();
         format!("{head:width$}{}", cells.trim_end()) + "\n"
     };
-    let mut text = row("", &mut runs.iter().map(|(name, _)| cell(name, ' ')));
+    let mut text = row("", &mut runs.iter().map(|run| cell(&run.name, ' ')));
     for name in names {
         let info = info_of(name);
-        let values = || runs.iter().map(|(_, results)| results.get(name).copied());
+        let values = || runs.iter().map(|run| run.results.get(name).copied());
         let best = info.and_then(|info| best(info, values().flatten().map(|(value, _)| value)));
         let distinct: BTreeSet<u64> = values()
             .flatten()
@@ -111,9 +142,11 @@ fn table(runs: &[(String, Results)]) -> String {
         });
         text.push_str(&row(name, &mut cells));
     }
-    let steps = runs.iter().map(|(_, results)| {
-        let last = results.values().map(|(_, step)| *step).max();
-        cell(&last.map_or("–".into(), |step| step.to_string()), ' ')
+    let steps = runs.iter().map(|run| {
+        let last = run.results.values().map(|(_, step)| *step).max();
+        let which = if run.is_best { "best" } else { "last" };
+        let text = last.map_or("–".into(), |step| format!("{which}: {step}"));
+        cell(&text, ' ')
     });
     text + row("at step", &mut { steps }).trim_end()
 }
@@ -128,10 +161,12 @@ fn info_of(metric: &str) -> Option<MetricInfo> {
     MetricInfo::of_logged(&format!("{EVALUATION}{metric}"))
 }
 
-fn read(run: &Path) -> anyhow::Result<Results> {
+/// The values of a run's metrics, the last ones or those of its best checkpoint.
+/// - best: the best checkpoint's step. A metric that was not evaluated then counts by its last value before.
+fn read(run: &Path, best: Option<u64>) -> anyhow::Result<Results> {
     let path = run.join("metrics.jsonl");
     let text = fs::read_to_string(&path)
-        .with_context(|| format!("{}: not a run's log", path.display()))?;
+        .with_context(|| format!("{}: not a run's log; give a run's folder", path.display()))?;
     let mut results = Results::new();
     // The last line of a run in progress may be incomplete.
     for line in text
@@ -139,6 +174,9 @@ fn read(run: &Path) -> anyhow::Result<Results> {
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
     {
         let step = line["step"].as_u64().unwrap_or(0);
+        if best.is_some_and(|best| step > best) {
+            continue;
+        }
         for (name, value) in line.as_object().into_iter().flatten() {
             let is_count = MetricInfo::of_logged(name).is_some_and(|info| info.unit == Unit::Count);
             if let Some(value) = value.as_f64()
@@ -173,9 +211,14 @@ mod tests {
         };
         let mut second = results(0.75, 3.5, 1.25);
         second.remove("val/loss");
+        let run = |name: &str, is_best, results| Run {
+            name: name.to_string(),
+            is_best,
+            results,
+        };
         let runs = [
-            ("a".to_string(), results(0.5, 2.0, 1.5)),
-            ("b".to_string(), second),
+            run("a", false, results(0.5, 2.0, 1.5)),
+            run("b", true, second),
         ];
         let text = table(&runs);
         let row = |name: &str| -> Vec<String> {
@@ -190,7 +233,7 @@ mod tests {
         // One value is compared with none.
         assert_eq!(row("val/loss"), ["1.5000", "–"]);
         assert_eq!(row("val/of_a_later_version"), ["0.2500", "0.2500"]);
-        assert_eq!(row("at step"), ["7", "7"]);
+        assert_eq!(row("at step"), ["last:", "7", "best:", "7"]);
         assert!(!table(&runs[..1]).contains('*'));
     }
 }

@@ -4,13 +4,12 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use anyhow::bail;
-use couplet_data::{DEFAULT_MAX_IMAGE_PIXELS, Skipped};
-use couplet_eval::{Dataset, DatasetConfig, Encoder, EvalOptions, FeatureCache};
+use couplet_data::DEFAULT_MAX_IMAGE_PIXELS;
+use couplet_eval::{Dataset, DatasetConfig, Encoder, EvalOptions, FeatureCache, Report};
+use serde_json::Value;
 
 /// Worst confusions to print.
 pub(super) const WORST: usize = 5;
-/// Maximum number of bad images to print.
-const SHOWN: usize = 20;
 
 /// Opens every dataset before the first is evaluated, so that wrong names fail at once.
 pub(super) fn open_datasets(paths: &[PathBuf], encoder: &Encoder) -> anyhow::Result<Vec<Dataset>> {
@@ -36,18 +35,45 @@ pub(super) fn open_datasets(paths: &[PathBuf], encoder: &Encoder) -> anyhow::Res
     Ok(datasets)
 }
 
+/// Prints which weights are evaluated, and where the datasets are.
+pub(super) fn print_subjects(encoder: &Encoder, datasets: &[Dataset]) {
+    if let Some(weights) = encoder.weights() {
+        eprintln!("evaluating {}", weights.display());
+    }
+    for dataset in datasets {
+        let (images, path) = (dataset.images.len(), place(dataset));
+        eprintln!("{}: {images} images of {path}", dataset.name);
+    }
+}
+
+/// Reports as JSON, with the weights that were evaluated and the place of each dataset.
+pub(super) fn to_json(
+    reports: &[Report],
+    encoder: &Encoder,
+    datasets: &[Dataset],
+) -> serde_json::Result<Vec<Value>> {
+    let value = |report: &Report| {
+        let mut value = serde_json::to_value(report)?;
+        let weights = encoder.weights().map(|path| path.display().to_string());
+        let mut sets = datasets.iter();
+        let set = sets.find(|set| set.name == report.dataset);
+        value["model"] = weights.into();
+        value["dataset_path"] = set.map(place).into();
+        Ok(value)
+    };
+    reports.iter().map(value).collect()
+}
+
+/// The absolute path of a dataset on disk.
+fn place(dataset: &Dataset) -> String {
+    let path = dataset.images.path();
+    let absolute = path.canonicalize();
+    absolute.as_deref().unwrap_or(path).display().to_string()
+}
+
 pub(super) fn options(cache: Option<&FeatureCache>) -> EvalOptions<'_> {
     EvalOptions {
         max_image_pixels: DEFAULT_MAX_IMAGE_PIXELS,
         cache,
-    }
-}
-
-pub(super) fn print_skipped(skipped: &[Skipped]) {
-    for sample in skipped.iter().take(SHOWN) {
-        eprintln!("skipped {sample}");
-    }
-    if skipped.len() > SHOWN {
-        eprintln!("… and {} more", skipped.len() - SHOWN);
     }
 }

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
+use super::output_file;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum EvalCommand {
     /// Classify images zero-shot, by the names of their classes
@@ -49,7 +51,9 @@ impl EvalCommand {
 }
 
 pub(crate) fn run(command: &EvalCommand) -> anyhow::Result<u8> {
-    result_arguments::check_folders(&command.outputs())?;
+    for file in command.outputs() {
+        output_file::check(file)?;
+    }
     match command {
         EvalCommand::ZeroShot(arguments) => zero_shot::run(arguments),
         EvalCommand::Classification(arguments) => classification::run(arguments),

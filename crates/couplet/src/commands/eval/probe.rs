@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use couplet_eval::metric::TOP1;
 use couplet_eval::{
-    ConfusionMatrix, FeatureFile, LinearProbe, ProbeData, ProbeSettings, Report, SolverOptions,
-    knn, linear_probe,
+    ConfusionMatrix, Ending, FeatureFile, LinearProbe, ProbeData, ProbeSettings, Report,
+    SolverOptions, knn, linear_probe,
 };
 use couplet_model::weights::{self, HostTensor, NamedTensors};
 
 use super::cache_arguments::CacheArguments;
-use super::datasets::{WORST, open_datasets, options, print_skipped};
+use super::datasets::{WORST, open_datasets, options, print_subjects, to_json};
 use super::result_arguments::{ResultArguments, write_json};
 use crate::commands::model_arguments::OptionalModel;
 use crate::commands::numbers::positive;
+use crate::commands::output_file::write_whole;
 use crate::exit_code;
 use crate::progress::{Progress, Screen, print_reports};
 
@@ -38,6 +39,9 @@ pub(super) struct ProbeArguments {
     #[command(flatten)]
     cache: CacheArguments,
 }
+
+/// Classes that a warning lists.
+const SHOWN: usize = 10;
 
 #[derive(Debug, Args)]
 pub(crate) struct LinearProbeArguments {
@@ -82,13 +86,20 @@ pub(super) fn linear(arguments: &LinearProbeArguments) -> anyhow::Result<u8> {
                 data.name,
                 TOP1.of(accuracy)
             );
-        });
-        if !probe.classifier.converged {
-            let max_iter = arguments.max_iter;
-            eprintln!(
-                "warning: {}: not converged after {max_iter} iterations; raise --max-iter",
-                data.name
-            );
+        })?;
+        let fit = &probe.classifier;
+        match fit.ending {
+            Ending::Converged => {}
+            Ending::MaxIterations => eprintln!(
+                "warning: {}: not converged after {} iterations; raise --max-iter",
+                data.name, arguments.max_iter
+            ),
+            Ending::Stalled => eprintln!(
+                "warning: {}: the fit ended after {} iterations, because no better point is found while a \
+                 component of the gradient is {:.1e}, more than --tol; features with very large values \
+                 are a cause: normalize them",
+                data.name, fit.iterations, fit.gradient
+            ),
         }
         if let Some(path) = &arguments.out {
             write_classifier(path, &probe.classifier)?;
@@ -98,7 +109,21 @@ pub(super) fn linear(arguments: &LinearProbeArguments) -> anyhow::Result<u8> {
 }
 
 pub(super) fn nearest(arguments: &KnnArguments) -> anyhow::Result<u8> {
-    evaluate(&arguments.probe, |data| Ok(knn(data, arguments.k as usize)))
+    evaluate(&arguments.probe, |data| {
+        warn_of_few_neighbours(data, arguments.k as usize);
+        Ok(knn(data, arguments.k as usize))
+    })
+}
+
+/// Warns if there are fewer training images than neighbors.
+pub(super) fn warn_of_few_neighbours(data: &ProbeData, k: usize) {
+    let images = data.train.labels.len();
+    if k > images {
+        eprintln!(
+            "warning: {}: k is {k}, but there are only {images} training images; all of them vote",
+            data.name
+        );
+    }
 }
 
 fn evaluate(
@@ -107,7 +132,16 @@ fn evaluate(
 ) -> anyhow::Result<u8> {
     let mut reports = Vec::new();
     let mut record = |data: &ProbeData| -> anyhow::Result<()> {
-        print_skipped(&data.skipped);
+        let untrained = data.untrained_classes();
+        if !untrained.is_empty() {
+            eprintln!(
+                "warning: {}: no training images of {} of {} classes, which are never predicted: {}",
+                data.name,
+                untrained.len(),
+                data.class_names.len(),
+                untrained[..untrained.len().min(SHOWN)].join(", ")
+            );
+        }
         let (report, confusion) = protocol(data)?;
         let name = Path::new(&data.name).file_stem().unwrap_or_default();
         arguments
@@ -121,6 +155,7 @@ fn evaluate(
         reports.push(report);
         Ok(())
     };
+    let mut subjects = None;
     if let (Some(train), Some(test)) = (&arguments.features, &arguments.test_features) {
         let device = arguments.model.open_device()?;
         let name = test.display().to_string();
@@ -129,12 +164,14 @@ fn evaluate(
     } else {
         let encoder = arguments.model.open()?;
         let cache = arguments.cache.open(&encoder);
-        for dataset in open_datasets(&arguments.dataset, &encoder)? {
+        let datasets = open_datasets(&arguments.dataset, &encoder)?;
+        print_subjects(&encoder, &datasets);
+        for dataset in &datasets {
             let mut progress = Progress::new();
             let mut last = String::new();
             let read = ProbeData::extract(
                 &encoder,
-                &dataset,
+                dataset,
                 options(cache.as_ref()),
                 |part, done, of| {
                     if part != last {
@@ -147,10 +184,14 @@ fn evaluate(
             progress.finish();
             record(&read?)?;
         }
+        subjects = Some((encoder, datasets));
     }
     print_reports(&reports);
     if let Some(file) = &arguments.results.json {
-        write_json(file, &reports)?;
+        match &subjects {
+            Some((encoder, datasets)) => write_json(file, &to_json(&reports, encoder, datasets)?)?,
+            None => write_json(file, &reports)?,
+        }
     }
     Ok(exit_code::DONE)
 }
@@ -192,6 +233,8 @@ fn write_classifier(path: &Path, probe: &LinearProbe) -> anyhow::Result<()> {
             },
         ),
     ]);
-    weights::save(path, &tensors)?;
-    Ok(())
+    write_whole(path, |path| {
+        weights::save(path, &tensors)?;
+        Ok(())
+    })
 }

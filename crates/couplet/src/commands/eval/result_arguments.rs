@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use couplet_eval::ConfusionMatrix;
+
+use crate::commands::output_file::write_whole;
 
 /// Files of a classification's results.
 #[derive(Debug, Args)]
@@ -32,29 +34,16 @@ impl ResultArguments {
             ("confusion.svg", confusion.to_svg()),
         ] {
             let path = folder.join(format!("{dataset}-{end}"));
-            fs::write(&path, text)
-                .with_context(|| format!("{}: cannot be written", path.display()))?;
+            write_text(&path, text)?;
         }
         Ok(())
     }
 }
 
-/// Fails before the evaluation if a file's folder does not exist.
-pub(super) fn check_folders(files: &[&Path]) -> anyhow::Result<()> {
-    for file in files {
-        let folder = file.parent().filter(|folder| *folder != Path::new(""));
-        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-            bail!(
-                "{}: there is no folder {}",
-                file.display(),
-                folder.display()
-            );
-        }
-    }
-    Ok(())
+pub(super) fn write_json(file: &Path, value: &impl serde::Serialize) -> anyhow::Result<()> {
+    write_text(file, serde_json::to_string_pretty(value)? + "\n")
 }
 
-pub(super) fn write_json(file: &Path, value: &impl serde::Serialize) -> anyhow::Result<()> {
-    let text = serde_json::to_string_pretty(value)?;
-    fs::write(file, text + "\n").with_context(|| format!("{}: cannot be written", file.display()))
+pub(super) fn write_text(file: &Path, text: String) -> anyhow::Result<()> {
+    write_whole(file, |path| Ok(fs::write(path, text)?))
 }

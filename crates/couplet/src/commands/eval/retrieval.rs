@@ -6,7 +6,7 @@ use clap::Args;
 use couplet_eval::{FeatureFile, retrieval, retrieval_of_features};
 
 use super::cache_arguments::CacheArguments;
-use super::datasets::{open_datasets, options, print_skipped};
+use super::datasets::{open_datasets, options, print_subjects, to_json};
 use super::result_arguments::write_json;
 use crate::commands::model_arguments::OptionalModel;
 use crate::exit_code;
@@ -36,29 +36,32 @@ pub(crate) struct RetrievalArguments {
 
 pub(super) fn run(arguments: &RetrievalArguments) -> anyhow::Result<u8> {
     let mut reports = Vec::new();
+    let json;
     if let Some(path) = &arguments.features {
         let file = FeatureFile::read(path)?;
         let device = arguments.model.open_device()?;
         let name = path.display().to_string();
         let each = arguments.captions_per_image;
         reports.push(retrieval_of_features(&name, &file, each, &device)?);
+        json = serde_json::to_value(&reports)?;
     } else {
         let encoder = arguments.model.open()?;
         let cache = arguments.cache.open(&encoder);
-        for dataset in open_datasets(&arguments.dataset, &encoder)? {
+        let datasets = open_datasets(&arguments.dataset, &encoder)?;
+        print_subjects(&encoder, &datasets);
+        for dataset in &datasets {
             let mut progress = Progress::new();
-            let found = retrieval(&encoder, &dataset, options(cache.as_ref()), |done| {
+            let found = retrieval(&encoder, dataset, options(cache.as_ref()), |done| {
                 progress.evaluating(&dataset.name, done, dataset.images.len());
             });
             progress.finish();
-            let (report, skipped) = found?;
-            print_skipped(&skipped);
-            reports.push(report);
+            reports.push(found?);
         }
+        json = to_json(&reports, &encoder, &datasets)?.into();
     }
     print_reports(&reports);
     if let Some(file) = &arguments.json {
-        write_json(file, &reports)?;
+        write_json(file, &json)?;
     }
     Ok(exit_code::DONE)
 }

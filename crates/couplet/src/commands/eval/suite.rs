@@ -1,9 +1,8 @@
 //! `couplet eval suite`.
 
-use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use couplet_data::with_causes;
 use couplet_eval::{
@@ -12,8 +11,9 @@ use couplet_eval::{
 };
 
 use super::cache_arguments::CacheArguments;
-use super::datasets::{open_datasets, options, print_skipped};
-use super::result_arguments::write_json;
+use super::datasets::{open_datasets, options, print_subjects, to_json};
+use super::probe::warn_of_few_neighbours;
+use super::result_arguments::{write_json, write_text};
 use crate::commands::model_arguments::ModelOptions;
 use crate::exit_code;
 use crate::failure;
@@ -79,6 +79,7 @@ pub(super) fn run(arguments: &SuiteArguments) -> anyhow::Result<u8> {
             }
         }
     }
+    print_subjects(&encoder, &datasets);
     for dataset in &datasets {
         match evaluate(&encoder, dataset, &arguments.also, options(cache.as_ref())) {
             Ok(found) => reports.extend(found),
@@ -92,11 +93,10 @@ pub(super) fn run(arguments: &SuiteArguments) -> anyhow::Result<u8> {
         failure::print(failure);
     }
     if let Some(file) = &arguments.json {
-        write_json(file, &reports)?;
+        write_json(file, &to_json(&reports, &encoder, &datasets)?)?;
     }
     if let Some(file) = &arguments.csv {
-        fs::write(file, csv(&reports))
-            .with_context(|| format!("{}: cannot be written", file.display()))?;
+        write_text(file, csv(&reports))?;
     }
     Ok(if failures.is_empty() {
         exit_code::DONE
@@ -114,16 +114,14 @@ fn evaluate(
     let mut progress = Progress::new();
     let images = dataset.images.len();
     let show = |done| progress.evaluating(&dataset.name, done, images);
-    let (report, skipped) = match dataset.task {
+    let report = match dataset.task {
         Task::Classify { .. } => {
-            let found = zero_shot(encoder, dataset, options, show)?;
-            (found.report, found.skipped)
+            zero_shot(encoder, dataset, options, show).map(|found| found.report)
         }
-        Task::Retrieve => retrieval(encoder, dataset, options, show)?,
+        Task::Retrieve => retrieval(encoder, dataset, options, show),
     };
     progress.finish();
-    print_skipped(&skipped);
-    let mut reports = vec![report];
+    let mut reports = vec![report?];
     if also.is_empty() || dataset.task == Task::Retrieve {
         return Ok(reports);
     }
@@ -136,8 +134,9 @@ fn evaluate(
         if part == "training images" {
             progress.evaluating(&format!("{} {part}", dataset.name), done, of);
         }
-    })?;
+    });
     progress.finish();
+    let data = data?;
     for protocol in also {
         reports.push(match protocol {
             ExtraProtocol::LinearProbe => {
@@ -145,9 +144,12 @@ fn evaluate(
                     c: None,
                     search: SolverOptions::default(),
                 };
-                linear_probe(&data, settings, |_, _| {}).report
+                linear_probe(&data, settings, |_, _| {})?.report
             }
-            ExtraProtocol::Knn => knn(&data, NEIGHBOURS).0,
+            ExtraProtocol::Knn => {
+                warn_of_few_neighbours(&data, NEIGHBOURS);
+                knn(&data, NEIGHBOURS).0
+            }
         });
     }
     Ok(reports)

@@ -6,7 +6,7 @@ use clap::Args;
 use couplet_eval::{PromptMode, Report, zero_shot_by};
 
 use super::cache_arguments::CacheArguments;
-use super::datasets::{WORST, open_datasets, options, print_skipped};
+use super::datasets::{WORST, open_datasets, options, print_subjects, to_json};
 use super::result_arguments::{ResultArguments, write_json};
 use crate::commands::model_arguments::ModelArguments;
 use crate::exit_code;
@@ -32,6 +32,7 @@ pub(crate) struct ZeroShotArguments {
 pub(super) fn run(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
     let encoder = arguments.model.open()?;
     let datasets = open_datasets(&arguments.dataset, &encoder)?;
+    print_subjects(&encoder, &datasets);
     let cache = arguments.cache.open(&encoder);
     let prompts = if arguments.compare_prompts {
         &PromptMode::ALL[..]
@@ -50,13 +51,12 @@ pub(super) fn run(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
             |done| {
                 progress.evaluating(&dataset.name, done, dataset.images.len());
             },
-        )?;
+        );
         progress.finish();
-        let mut found = found.into_iter().zip(prompts);
+        let mut found = found?.into_iter().zip(prompts);
         let Some((ensemble, _)) = found.next() else {
             continue;
         };
-        print_skipped(&ensemble.skipped);
         if let Some(confusion) = &ensemble.confusion {
             arguments.results.write_details(&dataset.name, confusion)?;
         }
@@ -81,9 +81,9 @@ pub(super) fn run(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
         }
     }
     if let Some(file) = &arguments.results.json {
-        let with_prompts: Vec<serde_json::Value> = (reports.iter().zip(&others))
-            .map(|(report, (_, rows, worst))| {
-                let mut value = serde_json::to_value(report)?;
+        let values = to_json(&reports, &encoder, &datasets)?;
+        let with_prompts: Vec<serde_json::Value> = (values.into_iter().zip(&others))
+            .map(|(mut value, (_, rows, worst))| {
                 if arguments.compare_prompts {
                     let by_name = rows.iter().map(|(prompts, report)| {
                         Ok((prompts.to_string(), serde_json::to_value(&report.metrics)?))

@@ -1,17 +1,20 @@
-//! CSV and TSV tables with a header row: an image file and one other cell per row.
+//! The images' column of a table, and one other.
 
 use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use csv::{ByteRecord, Reader, ReaderBuilder};
-
-use super::error::DataError;
-use super::image_files::ImagePaths;
+use super::records::{Cells, Record, Records, Shape};
+use crate::formats::error::DataError;
+use crate::formats::files::open_regular;
+use crate::formats::image_files::ImagePaths;
+use crate::formats::packing::Packing;
+use crate::formats::text::{caption_problem, utf16_mark};
 use crate::sample::{SampleError, SkipCause};
 
 /// An open table, positioned at its first row of data.
 struct CsvFile {
-    reader: Reader<File>,
+    records: Records<BufReader<File>>,
     names: Vec<String>,
 }
 
@@ -52,24 +55,28 @@ impl CsvColumns<'_> {
     pub fn rows(&self, path: &Path) -> Result<Vec<CsvRow>, DataError> {
         let (mut file, [image, value]) = self.open(path)?;
         let paths = ImagePaths::new(self.root, path);
+        let columns = file.names.len();
+        let places = paths.clone();
+        file.records.set_shape(Shape {
+            columns,
+            image,
+            is_image: Box::new(move |name| places.resolve(name).is_file()),
+        });
         let mut rows = Vec::new();
-        let mut record = ByteRecord::new();
-        loop {
-            let line = file.reader.position().line();
-            match file.reader.read_byte_record(&mut record) {
-                Ok(false) => break,
-                Ok(true) => rows.push(CsvRow {
-                    line: record.position().map_or(line, csv::Position::line),
-                    is_short: record.len() < file.names.len(),
-                    cells: self.cells(&record, [image, value], &paths, file.names.len()),
-                }),
-                Err(error) if error.is_io_error() => return Err(DataError::format(path)(error)),
-                Err(error) => rows.push(CsvRow {
+        while let Some(record) = file.records.next().map_err(DataError::io(path))? {
+            let Record { line, cells } = record;
+            rows.push(match cells {
+                Ok(cells) => CsvRow {
+                    line,
+                    is_short: cells.len() < columns,
+                    cells: self.cells(cells, [image, value], &paths, columns),
+                },
+                Err(message) => CsvRow {
                     line,
                     is_short: false,
-                    cells: Err(SampleError::new(SkipCause::InvalidCaption, error)),
-                }),
-            }
+                    cells: Err(SampleError::new(SkipCause::InvalidCaption, message)),
+                },
+            });
         }
         if rows.is_empty() {
             return Err(DataError::invalid(
@@ -82,7 +89,7 @@ impl CsvColumns<'_> {
 
     /// Opens the table; returns it after its header, with the positions of the two columns.
     fn open(&self, path: &Path) -> Result<(CsvFile, [usize; 2]), DataError> {
-        let file = CsvFile::open(path, self.separator).map_err(DataError::format(path))?;
+        let file = CsvFile::open(path, self.separator)?;
         let find = |wanted: &str, key: &str| {
             let column = file.column(wanted, key);
             column.map_err(|message| DataError::invalid(path, message))
@@ -96,7 +103,7 @@ impl CsvColumns<'_> {
 
     fn cells(
         &self,
-        record: &ByteRecord,
+        record: &Cells,
         [image, value]: [usize; 2],
         paths: &ImagePaths,
         columns: usize,
@@ -122,26 +129,44 @@ impl CsvColumns<'_> {
             let message = format!("`{}` is empty", self.value.0);
             return Err(SampleError::new(SkipCause::EmptyCaption, message));
         }
+        if let Some(problem) = caption_problem(cell) {
+            return Err(SampleError::new(SkipCause::InvalidCaption, problem));
+        }
         Ok((paths.resolve(name), cell.to_string()))
     }
 }
 
 impl CsvFile {
-    fn open(path: &Path, separator: Option<char>) -> Result<Self, csv::Error> {
+    fn open(path: &Path, separator: Option<char>) -> Result<Self, DataError> {
         let is_tsv = path
             .extension()
             .is_some_and(|end| end.eq_ignore_ascii_case("tsv"));
         let separator = separator.unwrap_or(if is_tsv { '\t' } else { ',' });
-        let mut reader = ReaderBuilder::new()
-            .delimiter(u8::try_from(separator).unwrap_or(b','))
-            .flexible(true)
-            .from_path(path)?;
+        let invalid = |message: String| DataError::invalid(path, message);
+        let file = open_regular(path).map_err(DataError::io(path))?;
+        let mut reader = BufReader::with_capacity(1 << 16, file);
+        let start = reader.fill_buf().map_err(DataError::io(path))?;
+        if let Some(mark) = utf16_mark(start) {
+            return Err(invalid(format!("the table is {mark}; save it as UTF-8")));
+        }
+        if let Some(packing) = Packing::of(start) {
+            return Err(invalid(format!(
+                "the table is compressed with {packing}; decompress it"
+            )));
+        }
+        let mut records = Records::new(reader, u8::try_from(separator).unwrap_or(b','));
         let name = |bytes: &[u8]| {
             let name = String::from_utf8_lossy(bytes);
             name.trim_start_matches('\u{feff}').trim().to_string()
         };
-        let names = reader.byte_headers()?.iter().map(name).collect();
-        Ok(Self { reader, names })
+        let names = match records.next().map_err(DataError::io(path))? {
+            Some(header) => match header.cells {
+                Ok(cells) => cells.iter().map(name).collect(),
+                Err(message) => return Err(invalid(format!("the header: {message}"))),
+            },
+            None => Vec::new(),
+        };
+        Ok(Self { records, names })
     }
 
     /// The position of a column; whitespace around column names is ignored.

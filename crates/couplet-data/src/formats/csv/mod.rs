@@ -1,0 +1,6 @@
+//! CSV and TSV tables with a header row: an image file and one other cell per row.
+
+mod records;
+mod table;
+
+pub(crate) use table::{CsvColumns, CsvRow};

@@ -1,0 +1,280 @@
+//! Whether a run may go on with the config and the data that it is given.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use couplet_data::ListingChange;
+use couplet_model::Freeze;
+use serde::{Deserialize, Serialize};
+use toml::Table;
+
+use super::RunFolder;
+use super::error::{CheckpointError, io_at};
+use super::identity::run_file;
+use super::inputs::Inputs;
+use super::names::{CHANGES, CONFIG, INPUTS, RUN, earlier_config, is_earlier_config};
+use crate::config::{Change, ChangeKind, ResolvedRun, changes};
+use crate::duration::Unit;
+use crate::schedule::ScheduleConfig;
+
+/// What changed in a run, from a step on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ChangeNote {
+    /// Steps trained before it.
+    pub step: u64,
+    pub changes: Vec<String>,
+}
+
+/// The changes of its config and data with which a run may be resumed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AllowedChanges {
+    /// Those with which it stays the same run.
+    #[default]
+    Harmless,
+    /// A longer schedule too.
+    Longer,
+    /// All with which a run can go on.
+    All,
+}
+
+/// Changes, sorted by what a run may do about them; one line each.
+#[derive(Default)]
+struct Sorted {
+    allowed: AllowedChanges,
+    /// The run stays the same.
+    free: Vec<String>,
+    /// The run goes on differently, as the user said.
+    noted: Vec<String>,
+    asked: Vec<String>,
+    never: Vec<String>,
+}
+
+impl RunFolder {
+    /// Opens the folder of a run to resume from its latest checkpoint, or the newest one that is whole.
+    /// An empty folder, and one of a run that ended before its first checkpoint, starts a new run.
+    /// Files that the run has not written stay as they are.
+    /// - allowed: the changes with which the run goes on.
+    ///
+    /// # Errors
+    /// If the config or the data has a change that is not allowed, every checkpoint is damaged, or the
+    /// folder holds other files, is in use or cannot be written.
+    pub fn resume(
+        path: &Path,
+        run: &ResolvedRun,
+        allowed: AllowedChanges,
+    ) -> Result<Self, CheckpointError> {
+        let config = &run.config;
+        let mut folder = Self::lock(path)?;
+        if !folder.select_checkpoint()? {
+            folder.start(config)?;
+            return Ok(folder);
+        }
+        let checkpoint = folder.latest().expect("one is selected");
+        let config_path = path.join(CONFIG);
+        let text = fs::read_to_string(&config_path).map_err(io_at(&config_path))?;
+        let damaged = |error: toml::de::Error| CheckpointError::Damaged {
+            path: config_path.clone(),
+            message: "not a TOML file".to_string(),
+            source: Some(error.into()),
+        };
+        let before: Table = text.parse().map_err(damaged)?;
+        let now: Table = config.to_toml().parse().map_err(damaged)?;
+        let trains_norms =
+            config.model.image.has_batch_norm() && config.freeze.image != Freeze::All;
+        let changes = changes(&before, &now, trains_norms);
+        let earlier = Inputs::read(path);
+        let inputs = folder.inputs(run);
+        let mut sorted = Sorted {
+            allowed,
+            ..Sorted::default()
+        };
+        sorted.data(earlier.as_ref(), inputs);
+        let is_same_data = sorted.asked.is_empty();
+        let is_same_tokenizer = earlier.as_ref().is_some_and(|earlier| {
+            earlier.tokenizer.is_some() && earlier.tokenizer == inputs.tokenizer
+        });
+        for change in &changes {
+            let line = format!("{}: {}", change.key, change.text);
+            match change.kind {
+                ChangeKind::Free => sorted.free.push(line),
+                ChangeKind::Place if is_same_data && earlier.is_some() => {
+                    sorted.free.push(format!("{line}: the same data"));
+                }
+                ChangeKind::Never(_) if change.key == "model.tokenizer" && is_same_tokenizer => {
+                    sorted.free.push(format!("{line}: the same tokenizer"));
+                }
+                ChangeKind::Length => sorted.length(change, &before, run, checkpoint.step),
+                ChangeKind::Place | ChangeKind::Asked => sorted.asked.push(line),
+                ChangeKind::Never(reason) => {
+                    sorted
+                        .never
+                        .push(format!("{line} (cannot change: {reason})"));
+                }
+            }
+        }
+        let allows_all = allowed == AllowedChanges::All;
+        if !sorted.never.is_empty() || (!allows_all && !sorted.asked.is_empty()) {
+            if allows_all {
+                sorted.asked.clear();
+            }
+            return Err(CheckpointError::Changed {
+                path: path.into(),
+                asked: sorted.asked,
+                never: sorted.never,
+            });
+        }
+        let noted = [sorted.noted, sorted.asked].concat();
+        if !noted.is_empty() {
+            // Written first: what is noted and then not done is noted again, the reverse is lost.
+            folder.note(&ChangeNote {
+                step: checkpoint.step,
+                changes: noted.clone(),
+            })?;
+            let name = earlier_config(checkpoint.step);
+            if !path.join(&name).exists() {
+                folder.write_atomic(&name, &text)?;
+            }
+        }
+        folder.write_atomic(RUN, &run_file(&folder.run))?;
+        folder.write_atomic(CONFIG, &config.to_toml())?;
+        folder.changed = [sorted.free, noted].concat();
+        Ok(folder)
+    }
+
+    /// The directory that the relative paths in a run's `config.toml` start from, if it is recorded.
+    pub fn working_dir(path: &Path) -> Option<PathBuf> {
+        Inputs::read(path).map(|inputs| inputs.working_dir)
+    }
+
+    /// What the run reads.
+    pub(crate) fn inputs(&self, run: &ResolvedRun) -> &Inputs {
+        self.inputs.get_or_init(|| Inputs::of(run))
+    }
+
+    /// Stores what the run reads, for the next time that it is resumed.
+    pub(crate) fn record_inputs(&self, run: &ResolvedRun) -> Result<(), CheckpointError> {
+        let inputs = self.inputs(run);
+        if Inputs::read(&self.path).as_ref() == Some(inputs) {
+            return Ok(());
+        }
+        self.write_atomic(INPUTS, &inputs.to_json())
+    }
+
+    /// The changes after `step` steps.
+    pub(crate) fn notes_from(&self, step: u64) -> Vec<ChangeNote> {
+        let text = fs::read_to_string(self.path.join(CHANGES)).unwrap_or_default();
+        let notes = text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        notes
+            .filter(|note: &ChangeNote| note.step >= step)
+            .collect()
+    }
+
+    /// Deletes what an earlier run in this folder noted of its changes.
+    pub(crate) fn forget_changes(&self) -> Result<(), CheckpointError> {
+        let entries = fs::read_dir(&self.path).map_err(io_at(&self.path))?;
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name == CHANGES || is_earlier_config(&name) {
+                fs::remove_file(&path).map_err(io_at(&path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&self, note: &ChangeNote) -> Result<(), CheckpointError> {
+        let text = fs::read_to_string(self.path.join(CHANGES)).unwrap_or_default();
+        let line = serde_json::to_string(note).expect("a note serialises");
+        self.write_atomic(CHANGES, &format!("{text}{line}\n"))
+    }
+}
+
+impl Sorted {
+    /// What changed in the data.
+    fn data(&mut self, earlier: Option<&Inputs>, now: &Inputs) {
+        let Some(earlier) = earlier else {
+            return;
+        };
+        match earlier.train.compare(&now.train) {
+            ListingChange::Same => {}
+            ListingChange::Moved => {
+                let line = "data.train: the files have other names, but the same content";
+                self.free.push(line.into());
+            }
+            ListingChange::Changed(lines) => {
+                let lines = lines.iter().map(|line| format!("data.train: {line}"));
+                self.asked.extend(lines);
+            }
+        }
+        for (name, digest) in &now.evals {
+            if earlier
+                .evals
+                .get(name)
+                .is_some_and(|earlier| earlier != digest)
+            {
+                self.noted.push(format!(
+                    "eval `{name}`: its data changed; earlier values do not compare with later ones"
+                ));
+            }
+        }
+        if let (Some(earlier), Some(own)) = (&earlier.tokenizer, &now.tokenizer)
+            && earlier != own
+        {
+            self.never.push(
+                "model.tokenizer: the file has other content (cannot change: the model has learnt \
+                 the former ids)"
+                    .into(),
+            );
+        }
+    }
+
+    /// What another length means for the learning rate.
+    /// - step: steps trained so far.
+    fn length(&mut self, change: &Change, before: &Table, run: &ResolvedRun, step: u64) {
+        let line = format!("{}: {}", change.key, change.text);
+        let schedule = before.get("schedule").cloned();
+        let earlier: Option<ScheduleConfig> = schedule.and_then(|own| own.try_into().ok());
+        let Some(earlier) = earlier else {
+            return self.asked.push(line);
+        };
+        let total = earlier.length().steps(run.sizes).unwrap_or(0);
+        let now = run.schedule.total_steps;
+        let batch = |table: &Table| table.get("batch")?.get("global")?.as_integer();
+        let is_same_batch = batch(before) == i64::try_from(run.config.batch.global).ok();
+        if now < step && is_same_batch {
+            return self.never.push(format!(
+                "{line} (cannot change: {step} steps are trained, and this is {now})"
+            ));
+        }
+        if now < total || self.allowed == AllowedChanges::Harmless {
+            return self.asked.push(line);
+        }
+        let cooldown = earlier.cooldown().steps_of(total, run.sizes).unwrap_or(0);
+        let mut what = match &run.config.schedule {
+            ScheduleConfig::Cosine(_) => {
+                let goes_on = if is_same_batch {
+                    format!(": it goes on at {:.3e}", run.schedule.learning_rate(step))
+                } else {
+                    String::new()
+                };
+                format!(
+                    "from step {step} on the learning rate is that of a cosine over {now} steps \
+                     instead of {total}{goes_on}"
+                )
+            }
+            _ => "the learning rate goes on as if the run had had this length from the beginning"
+                .to_string(),
+        };
+        if cooldown > 0 && step > total - cooldown.min(total) {
+            let begun = step - (total - cooldown.min(total));
+            what.push_str(&format!(
+                ", but {begun} steps of the former cooldown are trained already"
+            ));
+        }
+        if run.config.schedule.warmup().unit == Unit::Percent {
+            what.push_str("; the warmup that is trained was a share of the former length");
+        }
+        self.noted.push(format!("{line}: {what}"));
+    }
+}

@@ -1,0 +1,124 @@
+//! Where a run is in its schedule and its epoch.
+
+use couplet_data::loader::LoaderState;
+use couplet_data::source::PairDataset;
+use couplet_data::stream::StreamState;
+
+use super::{TrainError, Trainer};
+use crate::checkpoint::{Counted, TrainerState};
+use crate::config::ResolvedRun;
+use crate::duration::Unit;
+
+/// Finds a checkpoint's place in batches and data that may be others than before.
+/// - data: a digest of the training data's listing.
+/// - returns what is said of it.
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+pub(super) fn recount(state: &mut TrainerState, run: &ResolvedRun, data: &str) -> Option<String> {
+    let now = Counted {
+        batch_size: run.sizes.batch_size,
+        samples_per_epoch: run.data.epoch_len,
+        data: data.to_string(),
+        shift: 0,
+    };
+    let Some(before) = state.counted.clone() else {
+        state.counted = Some(now);
+        return None;
+    };
+    let is_same_data = before.data == now.data;
+    let is_same_size =
+        before.batch_size == now.batch_size && before.samples_per_epoch == now.samples_per_epoch;
+    if is_same_data && is_same_size {
+        return None;
+    }
+    let position = &mut state.position;
+    if !is_same_data {
+        // The order of a stream is that of its shards: another pass begins.
+        position.stream = match &run.data.set {
+            PairDataset::Indexed(_) => None,
+            PairDataset::Stream(_) => Some(StreamState {
+                place: position.samples,
+                pass: position.stream.as_ref().map_or(0, |stream| stream.pass + 1),
+                ..StreamState::default()
+            }),
+        };
+    }
+    let mut shift = before.shift;
+    if !is_same_size {
+        let per_epoch = run.sizes.steps_per_epoch;
+        let trained = position.batches as u64 * before.batch_size;
+        let batches = trained.div_ceil(now.batch_size);
+        if batches >= per_epoch {
+            state.epoch_loss = 0.0;
+            *position = LoaderState {
+                epoch: position.epoch + 1,
+                ..LoaderState::default()
+            };
+        } else {
+            // The mean stays, whatever the steps are.
+            state.epoch_loss *= batches as f64 / position.batches.max(1) as f64;
+            position.batches = usize::try_from(batches).unwrap_or(usize::MAX);
+        }
+        let counted = position.epoch * per_epoch + position.batches as u64;
+        shift = counted.cast_signed() - state.step.cast_signed();
+    }
+    state.counted = Some(Counted { shift, ..now });
+    let (epoch, samples) = (position.epoch + 1, position.samples);
+    let what = match (is_same_data, samples) {
+        (true, _) => "with batches of another size",
+        (false, 0) => "with the changed data",
+        (false, _) => "with the changed data; samples that the epoch had already may come again",
+    };
+    Some(format!(
+        "continuing after {samples} samples of epoch {epoch} {what}"
+    ))
+}
+
+impl Trainer<'_> {
+    /// Steps so far, as if all had been of the present size.
+    pub(super) fn counted_steps(&self) -> u64 {
+        let shift = self
+            .state
+            .counted
+            .as_ref()
+            .map_or(0, |counted| counted.shift);
+        self.state.step.saturating_add_signed(shift)
+    }
+
+    /// The place in the schedule: steps so far, counted as its length is.
+    pub(super) fn scheduled_steps(&self) -> u64 {
+        match self.run.config.schedule.length().unit {
+            Unit::Steps => self.state.step,
+            _ => self.counted_steps(),
+        }
+    }
+
+    /// Whether the schedule has ended.
+    pub(super) fn is_finished(&self) -> bool {
+        self.scheduled_steps() >= self.run.schedule.total_steps
+    }
+
+    /// The step with which the run ends.
+    pub(super) fn last_step(&self) -> u64 {
+        let left = (self.run.schedule.total_steps).saturating_sub(self.scheduled_steps());
+        self.state.step + left
+    }
+
+    /// # Errors
+    /// If the run has trained for longer than its schedule is.
+    pub(super) fn check_length(&self) -> Result<(), TrainError> {
+        let (trained, total) = (self.scheduled_steps(), self.run.schedule.total_steps);
+        if trained <= total {
+            return Ok(());
+        }
+        Err(TrainError::TooShort {
+            length: self.run.config.schedule.length().to_string(),
+            total,
+            trained,
+        })
+    }
+
+    /// The epoch of the last step, counted from 1.
+    pub(super) fn epoch(&self) -> u64 {
+        self.counted_steps().saturating_sub(1) / self.run.sizes.steps_per_epoch + 1
+    }
+}
