@@ -95,6 +95,7 @@ impl RunFolder {
         let mut folder = Self::lock(path)?;
         folder.check_no_foreign_run()?;
         let left = remove_run(path)?;
+        folder.run = new_id();
         if !left.is_empty() {
             let left = names_of(&left).join(", ");
             let note = format!("{left}: kept, with files that no run has written");

@@ -52,7 +52,7 @@ struct Sorted {
 impl RunFolder {
     /// Opens the folder of a run to resume from its latest checkpoint, or the newest one that is whole.
     /// An empty folder, and one of a run that ended before its first checkpoint, starts a new run.
-    /// Nothing is deleted.
+    /// Files that the run has not written stay as they are.
     /// - allowed: the changes with which the run goes on.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use toml::{Table, Value};
 use super::error::{CheckpointError, io_at};
 use super::examination::{Examination, Verdict, examine};
 use super::identity::read_id;
-use super::names::{BEST, CONFIG, LATEST};
+use super::names::{self, BEST, CONFIG, LATEST};
 
 /// The outcome of [`select`].
 #[derive(Debug, Default)]
@@ -95,14 +95,19 @@ pub(super) fn select(run: &Path, id: Option<&str>) -> Result<Selection, Checkpoi
             selection.notes.insert(0, note);
         }
         if !problems.is_empty() {
-            let note = format!("damaged: {}; continuing from {name}", problems.join("; "));
+            selection.damaged.retain(|(damaged, _)| *damaged > step);
+            let mut note = format!("damaged: {}; continuing from {name}", problems.join("; "));
+            let kept = selection.damaged.iter().map(|(damaged, path)| {
+                let kept = names::damaged(path.parent().unwrap_or(run), *damaged);
+                format!("; kept as {}", kept.display())
+            });
+            note.extend(kept);
             selection.notes.push(note);
         }
         let changed = changed_logs.into_iter().map(|log| {
             format!("{log} was changed after it was written; `couplet verify` says where")
         });
         selection.notes.extend(changed);
-        selection.damaged.retain(|(damaged, _)| *damaged > step);
         selection.checkpoint = Some((step, path));
         selection.run = manifest.map(|manifest| manifest.run);
         return Ok(selection);

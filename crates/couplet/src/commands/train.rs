@@ -1,6 +1,6 @@
 //! `couplet train`.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
@@ -158,8 +158,10 @@ pub(super) fn stop_on_signals() -> anyhow::Result<StopSignal> {
             std::process::exit(i32::from(exit_code::INTERRUPTED));
         }
         asked = true;
-        eprintln!("\nfinishing this step; press Ctrl-C again to stop immediately");
         signal.stop();
+        // Not `eprintln!`, which panics if standard error is a closed pipe.
+        let text = "\nfinishing this step; press Ctrl-C again to stop immediately\n";
+        let _ = std::io::stderr().write_all(text.as_bytes());
     })
     .context("cannot install the signal handler")?;
     Ok(stop)
