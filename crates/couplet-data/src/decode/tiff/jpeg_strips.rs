@@ -6,7 +6,7 @@ use tiff::tags::Tag;
 
 use super::super::jpeg;
 use super::super::limits::Limits;
-use super::{Reader, corrupt};
+use super::reader::{Reader, corrupt};
 use crate::sample::SampleError;
 
 const YCBCR: u16 = 6;

@@ -1,16 +1,16 @@
 //! TIFFs: the first image.
 
 mod jpeg_strips;
+mod reader;
 mod samples;
-
-use std::io::Cursor;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, RgbImage};
-use tiff::decoder::{ChunkType, Decoder};
+use tiff::ColorType;
+use tiff::decoder::ChunkType;
 use tiff::tags::Tag;
-use tiff::{ColorType, TiffError};
 
+use self::reader::{Reader, corrupt, open};
 use self::samples::Samples;
 use super::limits::Limits;
 use crate::sample::SampleError;
@@ -18,8 +18,6 @@ use crate::sample::SampleError;
 const WHITE_IS_ZERO: u16 = 0;
 const PALETTE: u16 = 3;
 const JPEG: u16 = 7;
-
-type Reader<'a> = Decoder<Cursor<&'a [u8]>>;
 
 /// As image's `guess_format`, and BigTIFF.
 pub(super) fn is_tiff(bytes: &[u8]) -> bool {
@@ -73,18 +71,6 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<RgbImage, SampleErr
     let mut image = DynamicImage::from(image);
     image.apply_orientation(orientation);
     Ok(image.into_rgb8())
-}
-
-fn corrupt(error: TiffError) -> SampleError {
-    SampleError::corrupt(error)
-}
-
-fn open(bytes: &[u8], limits: Limits) -> Result<Reader<'_>, SampleError> {
-    let mut bounds = tiff::decoder::Limits::default();
-    bounds.decoding_buffer_size = usize::try_from(limits.memory()).unwrap_or(usize::MAX);
-    bounds.intermediate_buffer_size = bounds.decoding_buffer_size;
-    let decoder = Decoder::new(Cursor::new(bytes)).map_err(corrupt)?;
-    Ok(decoder.with_limits(bounds))
 }
 
 fn read(
