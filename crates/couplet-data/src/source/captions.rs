@@ -26,12 +26,10 @@ pub(super) fn no_image() -> SampleError {
 }
 
 /// The error of a sample without an image or a caption in a shard.
-pub(super) fn in_shard(error: SampleError) -> SampleError {
+pub(super) fn in_shard(mut error: SampleError) -> SampleError {
     const HINT: &str = "in a shard, the members of a sample follow each other (`tar --sort=name`)";
-    SampleError {
-        detail: format!("{}; {HINT}", error.detail),
-        ..error
-    }
+    error.detail = format!("{}; {HINT}", error.detail);
+    error
 }
 
 impl CaptionRule {
