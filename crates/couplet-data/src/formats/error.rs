@@ -61,6 +61,10 @@ impl DataError {
     }
 
     /// An error of a format's library at `path`, for `map_err`.
+    #[cfg_attr(
+        not(feature = "parquet"),
+        allow(dead_code, reason = "only Parquet files are read by such a library")
+    )]
     pub(crate) fn format<E: Error + Send + Sync + 'static>(
         path: &Path,
     ) -> impl Fn(E) -> Self + use<E> {
