@@ -161,7 +161,14 @@ impl TrainerState {
     }
 
     /// What does not agree with a batch size that was the same from the first step.
+    /// - batch: the config's, for runs of earlier versions, whose state does not have it.
     pub(super) fn problem_of_batch(&self, batch: u64) -> Option<String> {
+        let batch = match &self.counted {
+            // Earlier steps had other sizes.
+            Some(counted) if counted.shift != 0 => return None,
+            Some(counted) => counted.batch_size,
+            None => batch,
+        };
         let (seen, step) = (self.samples_seen, self.step);
         if Some(seen) != step.checked_mul(batch) {
             return Some(format!("{seen} samples are not {step} steps of {batch}"));
@@ -234,6 +241,19 @@ mod tests {
             assert!(found.contains(problem), "{problem}: {found}");
         }
         assert!(state().problem_of_batch(4).is_some());
+        let with = |batch_size, shift| {
+            let mut state = state();
+            state.counted = Some(Counted {
+                batch_size,
+                samples_per_epoch: 100,
+                data: String::new(),
+                shift,
+            });
+            state
+        };
+        assert_eq!(with(8, 0).problem_of_batch(4), None);
+        assert!(with(4, 0).problem_of_batch(8).is_some());
+        assert_eq!(with(16, -5).problem_of_batch(16), None);
         let mut moved = state();
         moved.position.samples += 8;
         assert!(moved.problem_of_batch(8).is_some());
