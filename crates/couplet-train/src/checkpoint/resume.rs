@@ -162,13 +162,14 @@ impl RunFolder {
 
     /// The changes after `step` steps.
     pub(crate) fn notes_from(&self, step: u64) -> Vec<ChangeNote> {
-        let text = fs::read_to_string(self.path.join(CHANGES)).unwrap_or_default();
-        let notes = text
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok());
+        let mut notes = notes_of(&self.path);
+        notes.retain(|note| note.step >= step);
         notes
-            .filter(|note: &ChangeNote| note.step >= step)
-            .collect()
+    }
+
+    /// The step after which the run in folder `path` last went on with a change.
+    pub(crate) fn last_change(path: &Path) -> Option<u64> {
+        notes_of(path).iter().map(|note| note.step).max()
     }
 
     /// Deletes what an earlier run in this folder noted of its changes.
@@ -188,6 +189,13 @@ impl RunFolder {
         let line = serde_json::to_string(note).expect("a note serialises");
         self.write_atomic(CHANGES, &format!("{text}{line}\n"))
     }
+}
+
+/// The changes of the run in folder `path`.
+fn notes_of(path: &Path) -> Vec<ChangeNote> {
+    let text = fs::read_to_string(path.join(CHANGES)).unwrap_or_default();
+    let notes = text.lines().map(serde_json::from_str);
+    notes.filter_map(Result::ok).collect()
 }
 
 impl Sorted {

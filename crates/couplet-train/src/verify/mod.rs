@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use couplet_data::with_causes;
 use couplet_eval::{Pointer, checkpoint_name, read_pointer};
 
-use crate::checkpoint::{CheckpointError, METRICS, SKIPPED, Verdict, examine_all};
+use crate::checkpoint::{CheckpointError, METRICS, RunFolder, SKIPPED, Verdict, examine_all};
 pub use logs::LogReport;
 use logs::check_log;
 pub use replay::{Replay, ReplayError, replay};
@@ -84,7 +84,7 @@ pub fn verify(run: &Path) -> Result<RunReport, CheckpointError> {
 }
 
 /// The checkpoint to repeat steps from: the newest whole one after which `steps` steps were logged,
-/// else the newest one after which any was.
+/// else the newest one after which any was. Steps before a change of config or data cannot be repeated.
 /// - returns its step and its folder.
 fn starting_point(
     run: &Path,
@@ -95,7 +95,8 @@ fn starting_point(
         return Ok(None);
     };
     let mut whole = examine_all(run)?;
-    whole.retain(|one| !matches!(one.verdict, Verdict::Damaged(_)));
+    let changed = RunFolder::last_change(run).unwrap_or(0);
+    whole.retain(|one| one.step >= changed && !matches!(one.verdict, Verdict::Damaged(_)));
     let newest = |least: u64| {
         let mut newest_first = whole.iter().rev();
         newest_first.find(|one| one.step.saturating_add(least) <= *last)

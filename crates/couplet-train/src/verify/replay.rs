@@ -28,10 +28,17 @@ pub struct Replay {
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     #[error(
-        "{}: no step was logged after any of the checkpoints, so there is nothing to compare",
-        path.display()
+        "{}: no step was logged after any of the checkpoints{}, so there is nothing to compare",
+        path.display(),
+        changed.map_or(String::new(), |step| format!(
+            " since the run changed at step {step}; steps before it cannot be repeated"
+        ))
     )]
-    NothingLogged { path: std::path::PathBuf },
+    NothingLogged {
+        path: std::path::PathBuf,
+        /// The step after which the run last went on with a change.
+        changed: Option<u64>,
+    },
     #[error("cannot create a temporary folder")]
     Scratch(#[source] std::io::Error),
     #[error(transparent)]
@@ -53,6 +60,7 @@ pub fn replay(run: &Path, steps: u64, observer: &mut dyn Observer) -> Result<Rep
     let logged = logged_losses(run);
     let nothing = || ReplayError::NothingLogged {
         path: run.join(METRICS),
+        changed: RunFolder::last_change(run),
     };
     let (from, checkpoint) = starting_point(run, &logged, steps)?.ok_or_else(nothing)?;
     let config = RunFolder::config_of(run);

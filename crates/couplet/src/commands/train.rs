@@ -110,7 +110,13 @@ fn from_folder(
         absolute(&file)?,
         absolute(arguments.run_dir.as_deref().unwrap_or(folder))?,
     );
-    let began_in = RunFolder::working_dir(folder);
+    enter_working_dir(folder);
+    Ok((file, Some(run_dir)))
+}
+
+/// Goes to the directory that the relative paths in a run's config start from.
+pub(super) fn enter_working_dir(run: &Path) {
+    let began_in = RunFolder::working_dir(run);
     let here = std::env::current_dir().ok();
     if let Some(began_in) = began_in.filter(|began_in| Some(began_in) != here.as_ref()) {
         let shown = began_in.display();
@@ -122,7 +128,6 @@ fn from_folder(
             );
         }
     }
-    Ok((file, Some(run_dir)))
 }
 
 /// Fails before a folder is created if the dashboard cannot be shown.

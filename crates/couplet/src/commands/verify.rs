@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::Args;
 use couplet_train::{CheckpointReport, NoopObserver, Replay, RunReport, Verdict, replay, verify};
 
+use super::train::enter_working_dir;
 use crate::exit_code;
 
 #[derive(Debug, Args)]
@@ -23,7 +25,9 @@ pub(crate) fn run(arguments: &VerifyArguments) -> anyhow::Result<u8> {
     print_report(&report);
     let mut is_sound = !report.is_damaged();
     if let Some(steps) = arguments.replay {
-        let replay = replay(&arguments.run, steps, &mut NoopObserver)?;
+        let run = std::path::absolute(&arguments.run).context("the working directory is gone")?;
+        enter_working_dir(&run);
+        let replay = replay(&run, steps, &mut NoopObserver)?;
         print_replay(&replay);
         is_sound &= replay.differs.is_none() && replay.compared > 0;
     }

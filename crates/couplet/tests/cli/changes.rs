@@ -59,6 +59,8 @@ fn a_finished_run_is_extended_as_if_it_had_been_longer_from_the_beginning() {
         );
         let printed = succeed(run(name, "3 epochs", &["--resume"]));
         assert!(printed.contains("nothing to do"), "{printed}");
+        let printed = succeed(workspace.couplet(&["verify", name, "--replay", "3"]));
+        assert!(printed.contains("the same, bit for bit"), "{printed}");
     }
 }
 
@@ -190,6 +192,9 @@ fn a_run_goes_on_with_another_batch_at_its_place_in_the_epoch() {
     let seen = last["samples_seen"].as_u64().unwrap();
     assert!((230..=256).contains(&seen), "{last}");
     assert!(last["lr"].as_f64().unwrap() < 5e-5, "{last}");
+    // Another batch is no damage.
+    let printed = succeed(workspace.couplet(&["verify", "run", "--replay", "2"]));
+    assert!(printed.contains("the same, bit for bit"), "{printed}");
 }
 
 /// A run on three shards of 32 samples.
