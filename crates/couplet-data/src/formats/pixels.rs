@@ -1,6 +1,5 @@
 //! Uncompressed image files: those of CIFAR and MNIST.
 
-use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +7,10 @@ use flate2::read::GzDecoder;
 use image::{DynamicImage, GrayImage, RgbImage};
 
 use super::error::DataError;
+use super::files::{open_regular, read_regular};
+
+/// The largest file that is read, unpacked: the largest known, of EMNIST, has 550 MB.
+const MAX_FILE: u64 = 4 << 30;
 
 /// Images of one size, one after the other.
 pub(crate) struct PixelImages {
@@ -57,7 +60,7 @@ pub(crate) fn read_cifar(
     let row_len = field_len + PIXELS;
     let (mut bytes, mut fields) = (Vec::new(), Vec::new());
     for path in files {
-        let read = fs::read(path).map_err(DataError::io(path))?;
+        let read = read_regular(path, MAX_FILE).map_err(DataError::io(path))?;
         if read.is_empty() || read.len() % row_len != 0 {
             let message = format!(
                 "{} bytes are not a multiple of {row_len}, the length of a row",
@@ -116,12 +119,18 @@ fn read_array(folder: &Path, name: &str) -> Result<(Vec<u8>, Vec<u32>), DataErro
     let packed = folder.join(format!("{name}.gz"));
     let (path, bytes) = if packed.is_file() && !plain.is_file() {
         let mut bytes = Vec::new();
-        let read =
-            fs::File::open(&packed).and_then(|file| GzDecoder::new(file).read_to_end(&mut bytes));
+        let read = open_regular(&packed).and_then(|file| {
+            let mut unpacked = GzDecoder::new(file).take(MAX_FILE + 1);
+            unpacked.read_to_end(&mut bytes)
+        });
         read.map_err(DataError::io(&packed))?;
+        if bytes.len() as u64 > MAX_FILE {
+            let message = format!("unpacks to more than {MAX_FILE} bytes");
+            return Err(DataError::invalid(&packed, message));
+        }
         (packed, bytes)
     } else {
-        let bytes = fs::read(&plain).map_err(DataError::io(&plain))?;
+        let bytes = read_regular(&plain, MAX_FILE).map_err(DataError::io(&plain))?;
         (plain, bytes)
     };
     let not_idx = || DataError::invalid(&path, "not an IDX file of bytes");
@@ -135,10 +144,11 @@ fn read_array(folder: &Path, name: &str) -> Result<(Vec<u8>, Vec<u32>), DataErro
         .chunks_exact(4)
         .map(|size| u32::from_be_bytes([size[0], size[1], size[2], size[3]]))
         .collect();
-    let wanted: u64 = sizes.iter().map(|size| u64::from(*size)).product();
-    if wanted != data.len() as u64 {
+    let mut factors = sizes.iter().map(|size| u64::from(*size));
+    let wanted = factors.try_fold(1_u64, u64::checked_mul);
+    if wanted != Some(data.len() as u64) {
         let message = format!(
-            "the file has {} bytes of data, but its shape {sizes:?} needs {wanted}",
+            "the file has {} bytes of data, which do not fill its shape {sizes:?}",
             data.len()
         );
         return Err(DataError::invalid(&path, message));
