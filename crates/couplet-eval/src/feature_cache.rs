@@ -113,7 +113,11 @@ impl FeatureCache {
             let view = TensorView::new(Dtype::F32, shape.to_vec(), &bytes)?;
             let digest = format!("{:016x}", digest(key, name, shape, &bytes));
             let metadata = HashMap::from([(DIGEST.to_string(), digest)]);
-            safetensors::serialize_to_file([(name, view)], Some(metadata), &unfinished)?;
+            // `serialize_to_file` makes files that only their owner may read.
+            fs::write(
+                &unfinished,
+                safetensors::serialize([(name, view)], Some(metadata))?,
+            )?;
             fs::rename(&unfinished, &path)?;
             Ok(())
         };

@@ -185,14 +185,14 @@ fn embed_and_classify_leave_out_bad_images() {
 }
 
 #[test]
-fn weights_that_are_not_numbers_are_an_error_that_names_images_and_texts() {
+fn features_that_are_not_numbers_are_an_error_that_names_images_and_texts() {
     let workspace = scene("ViT-Ti-8-32");
     write_set(&workspace);
     let file = workspace.path("model").join(open_clip::WEIGHTS_FILE);
     let sound = weights::read(&file).unwrap().tensors;
     let spoil = |name: &str, value: f32| {
         let mut tensors = sound.clone();
-        tensors.get_mut(name).unwrap().values[0] = value;
+        tensors.get_mut(name).unwrap().values.fill(value);
         weights::save(&file, &tensors).unwrap();
     };
     let fails = |arguments: &str| fail(couplet(&workspace, arguments), 1);
@@ -202,6 +202,15 @@ fn weights_that_are_not_numbers_are_an_error_that_names_images_and_texts() {
         ))
     };
     for value in [f32::NAN, f32::INFINITY] {
+        spoil("visual.conv1.weight", value);
+        let printed = eval("zero-shot");
+        assert!(
+            printed.contains("the weights are NaN or infinite, the first in tensor visual.conv1"),
+            "{printed}"
+        );
+    }
+    // Sound weights with which products overflow.
+    for value in [f32::MAX, 1e38] {
         spoil("visual.conv1.weight", value);
         let images = "the features of 6 of 6 images are NaN";
         let printed = eval("zero-shot");
