@@ -19,10 +19,10 @@ pub(crate) fn repeat(
     let mut trainer = Trainer::open(run, folder)?;
     let sizes = trainer.sizes();
     observer.event(Event::Started(&sizes));
-    let last = (trainer.state.step + steps).min(run.schedule.total_steps);
+    let last = trainer.state.step + steps;
     let loader = run.data.start_loader(trainer.state.position.clone());
     let loader = loader.map_err(TrainError::Threads)?;
-    while trainer.state.step < last {
+    while trainer.state.step < last && !trainer.is_finished() {
         let batch = trainer.next_batch(&loader, observer)?;
         trainer.step(batch, observer)?;
     }
