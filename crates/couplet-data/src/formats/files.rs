@@ -32,7 +32,8 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
 /// - most: the largest number of bytes it may have.
 ///
 /// # Errors
-/// As [`open_regular`], or if the file is larger.
+/// If the path leads to something else (through symbolic links too), or the file cannot be read or is
+/// larger.
 pub fn read_regular(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let file = open_regular(path)?;
     let too_large = |len: u64| {
