@@ -149,6 +149,12 @@ impl Manifest {
     pub fn read(folder: &Path) -> Result<Option<Self>, ManifestError> {
         let path = folder.join(MANIFEST_FILE);
         let mut bytes = Vec::new();
+        // Opening a pipe would wait for its writer.
+        let is_file = fs::metadata(&path).map(|metadata| metadata.is_file());
+        if let Ok(false) = is_file {
+            let message = "it is no regular file".to_string();
+            return Err(ManifestError::Damaged { path, message });
+        }
         let read = File::open(&path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes));
         match read {
             Ok(_) => {}

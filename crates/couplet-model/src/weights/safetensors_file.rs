@@ -83,7 +83,11 @@ fn write(
             for piece in received {
                 file.write_all(&piece)?;
             }
-            file.sync_all()
+            // A pipe cannot be synced.
+            if file.metadata()?.is_file() {
+                file.sync_all()?;
+            }
+            Ok(())
         })?;
         // A writer that has failed receives no more.
         let _ = pieces.try_for_each(|piece: Vec<u8>| {

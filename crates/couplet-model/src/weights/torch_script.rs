@@ -2,7 +2,7 @@
 //! objects. Rewritten so that they read as the dictionaries of their attributes, the
 //! archive is one of `torch.save`.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
@@ -46,6 +46,8 @@ pub(super) fn open(path: &Path) -> io::Result<Option<TorchScript>> {
     let stored = SimpleFileOptions::default()
         .compression_method(CompressionMethod::Stored)
         .large_file(true);
+    let archive_len = fs::metadata(path)?.len();
+    let mut copied = 0_u64;
     let mut out = ZipWriter::new(NamedTempFile::new()?);
     let storages = format!("{folder}/data/");
     for name in &names {
@@ -67,7 +69,13 @@ pub(super) fn open(path: &Path) -> io::Result<Option<TorchScript>> {
         } else if name.starts_with(&storages) || name.ends_with("/byteorder") {
             let index = archive.index_for_name(name);
             let index = index.ok_or_else(|| io::Error::other(format!("{name} is missing")))?;
-            out.raw_copy_file(archive.by_index_raw(index)?)?;
+            let storage = archive.by_index_raw(index)?;
+            // Entries that overlap would be copied more than once.
+            copied = copied.saturating_add(storage.compressed_size());
+            if copied > archive_len {
+                return Err(io::Error::other("its entries overlap"));
+            }
+            out.raw_copy_file(storage)?;
         }
     }
     Ok(Some(TorchScript {

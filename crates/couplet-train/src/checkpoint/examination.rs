@@ -32,8 +32,11 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Examination {
     pub verdict: Verdict,
-    /// Logs whose part before the checkpoint has changed since. Training does not read them.
+    /// Logs whose part before the checkpoint has changed since. Training does not read them, so the
+    /// checkpoint is none the worse.
     pub changed_logs: Vec<&'static str>,
+    /// A file that the system could not read, which says nothing about its content.
+    pub unreadable: Option<String>,
     pub manifest: Option<Manifest>,
 }
 
@@ -46,8 +49,9 @@ pub(super) fn examine(
     id: Option<&str>,
     batch: Option<u64>,
 ) -> Examination {
-    let mut problems = Vec::new();
+    let (mut problems, mut unreadable) = (Vec::new(), None);
     let manifest = Manifest::read(checkpoint).unwrap_or_else(|error| {
+        note_unreadable(&mut unreadable, &error);
         problems.push(brief(checkpoint, &error));
         None
     });
@@ -64,7 +68,10 @@ pub(super) fn examine(
             ));
         }
         let differences = manifest.differences(checkpoint, &READ_ON_RESUME);
-        problems.extend(differences.iter().map(|error| brief(checkpoint, error)));
+        for error in &differences {
+            note_unreadable(&mut unreadable, error);
+            problems.push(brief(checkpoint, error));
+        }
     } else if !is_damaged {
         problems.extend(unreadable_files(checkpoint));
     }
@@ -72,18 +79,16 @@ pub(super) fn examine(
         match TrainerState::read(&checkpoint.join(TRAINER_STATE_FILE)) {
             Ok(state) => {
                 let mut found = state.problems(step);
+                let mut of_logs = Vec::new();
                 if manifest.is_none() {
                     found.extend(batch.and_then(|batch| state.problem_of_batch(batch)));
+                    let metrics = problem_of_log(run, METRICS, state.metrics_len, Some(&state));
+                    let skipped = problem_of_log(run, SKIPPED, state.skipped_len, None);
+                    of_logs.extend([metrics, skipped].into_iter().flatten());
                 }
                 let of_state = |what| format!("{TRAINER_STATE_FILE}: {what}");
                 problems.extend(found.into_iter().map(of_state));
-                problems.extend(problem_of_log(
-                    run,
-                    METRICS,
-                    state.metrics_len,
-                    Some(&state),
-                ));
-                problems.extend(problem_of_log(run, SKIPPED, state.skipped_len, None));
+                problems.extend(of_logs);
             }
             Err(StateError(what)) => problems.push(format!("{TRAINER_STATE_FILE}: {what}")),
         }
@@ -92,8 +97,8 @@ pub(super) fn examine(
     let changed_logs = logs
         .filter_map(|(name, was)| {
             let name = [METRICS, SKIPPED].into_iter().find(|log| log == name)?;
-            let is = FileDigest::of_beginning(&run.join(name), was.bytes).ok()?;
-            (is != *was).then_some(name)
+            let is = FileDigest::of_beginning(&run.join(name), was.bytes);
+            (is.ok().as_ref() != Some(was)).then_some(name)
         })
         .collect();
     let verdict = match (problems.is_empty(), &manifest) {
@@ -104,7 +109,14 @@ pub(super) fn examine(
     Examination {
         verdict,
         changed_logs,
+        unreadable,
         manifest,
+    }
+}
+
+fn note_unreadable(unreadable: &mut Option<String>, error: &ManifestError) {
+    if let ManifestError::Io { .. } = error {
+        unreadable.get_or_insert_with(|| with_causes(error));
     }
 }
 

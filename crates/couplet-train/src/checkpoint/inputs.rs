@@ -47,7 +47,8 @@ impl Inputs {
 
     /// Those of a run's folder; `None` if it has none, as one of an earlier version.
     pub fn read(folder: &Path) -> Option<Self> {
-        let bytes = fs::read(folder.join(INPUTS)).ok()?;
+        let path = folder.join(INPUTS);
+        let bytes = fs::read(path.is_file().then_some(path)?).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
 

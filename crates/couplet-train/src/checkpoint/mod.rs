@@ -45,6 +45,7 @@ use removal::{
     remove_unfinished_one, set_aside,
 };
 pub use resume::AllowedChanges;
+use resume::Pending;
 pub(crate) use selection::examine_all;
 use selection::{Selection, select};
 pub(crate) use state::{BestState, Counted, TrainerState};
@@ -63,6 +64,8 @@ pub struct RunFolder {
     changed: Vec<String>,
     /// Found once: it costs reading captions.
     inputs: OnceLock<Inputs>,
+    /// What a resumed run writes once it can go on.
+    pending: Option<Pending>,
     notes: Vec<String>,
     /// Whether the logs start empty, because the run is in another folder.
     is_scratch: bool,
@@ -215,8 +218,8 @@ impl RunFolder {
         Ok(Checkpoint { path: folder, step })
     }
 
-    /// Reads the trainer's state and the optimiser's moments, and deletes later checkpoints; damaged
-    /// ones are renamed.
+    /// Reads the trainer's state and the optimiser's moments. The logs of a run that was moved here start
+    /// empty, and a log that was cut goes on as it is.
     pub(crate) fn load(
         &self,
         checkpoint: &Checkpoint,
@@ -231,6 +234,23 @@ impl RunFolder {
                 ..state
             });
         }
+        Ok(TrainerState {
+            metrics_len: whole_lines(&self.metrics(), state.metrics_len)?,
+            skipped_len: whole_lines(&self.skipped(), state.skipped_len)?,
+            ..state
+        })
+    }
+
+    /// Deletes checkpoints after the one that the run continues from; damaged ones are renamed.
+    /// - returns what a user should know.
+    pub(crate) fn settle(
+        &self,
+        checkpoint: &Checkpoint,
+        state: &mut TrainerState,
+    ) -> Result<Option<String>, CheckpointError> {
+        if self.is_scratch {
+            return Ok(None);
+        }
         for (step, path) in &self.damaged {
             set_aside(path, *step)?;
         }
@@ -242,8 +262,22 @@ impl RunFolder {
         remove_unfinished(&self.checkpoints())?;
         let latest = format!("{}\n", checkpoint_name(checkpoint.step));
         self.write_atomic(LATEST, &latest)?;
+        let is_there =
+            |best: &BestState| is_checkpoint(&self.checkpoints().join(checkpoint_name(best.step)));
+        if let Some(best) = state.best.take_if(|best| !is_there(best)) {
+            match fs::remove_file(self.path.join(BEST)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(io_at(&self.path.join(BEST))(error));
+                }
+                _ => {}
+            }
+            return Ok(Some(format!(
+                "the best checkpoint until then, {}, is gone; the next evaluation is the best",
+                checkpoint_name(best.step)
+            )));
+        }
         self.point_to_best(state.best.as_ref())?;
-        Ok(state)
+        Ok(None)
     }
 
     fn lock(path: &Path) -> Result<Self, CheckpointError> {
@@ -259,6 +293,7 @@ impl RunFolder {
                 damaged: Vec::new(),
                 changed: Vec::new(),
                 inputs: OnceLock::new(),
+                pending: None,
                 notes: Vec::new(),
                 is_scratch: false,
                 _lock: lock,
@@ -372,6 +407,19 @@ impl RunFolder {
         write().map_err(io_at(&path))?;
         sync_folder(&self.path)
     }
+}
+
+/// The bytes of a log that training goes on from: `len`, or its whole lines if it was cut.
+fn whole_lines(path: &Path, len: u64) -> Result<u64, CheckpointError> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.len() >= len => return Ok(len),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_at(path)(error)),
+        Err(_) => return Ok(0),
+        Ok(_) => {}
+    }
+    let bytes = fs::read(path).map_err(io_at(path))?;
+    let end = bytes.iter().rposition(|byte| *byte == b'\n');
+    Ok(end.map_or(0, |end| end as u64 + 1))
 }
 
 /// The names of files, for messages, without what a terminal would act on.

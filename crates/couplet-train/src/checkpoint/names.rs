@@ -71,9 +71,19 @@ pub(super) fn old(checkpoints: &Path, step: u64) -> PathBuf {
     checkpoints.join(format!("{UNFINISHED}{}{OLD}", checkpoint_name(step)))
 }
 
-/// Where a damaged checkpoint is kept.
-pub(super) fn damaged(checkpoints: &Path, step: u64) -> PathBuf {
-    checkpoints.join(format!("{DAMAGED}{}", checkpoint_name(step)))
+/// Where a damaged checkpoint is kept: `damaged-step-N`, or `damaged-step-N.K` if there is one already.
+pub(super) fn free_for_damaged(checkpoints: &Path, step: u64) -> PathBuf {
+    let place = |number: u32| {
+        let name = format!("{DAMAGED}{}", checkpoint_name(step));
+        checkpoints.join(match number {
+            0 => name,
+            number => format!("{name}.{number}"),
+        })
+    };
+    let mut places = (0..u32::MAX).map(place);
+    places
+        .find(|place| !place.exists())
+        .unwrap_or_else(|| place(0))
 }
 
 /// What the name of a folder in `checkpoints/` says.
@@ -94,8 +104,12 @@ impl FolderKind {
         if let Some(step) = step(&name) {
             return Self::Checkpoint(step);
         }
-        if let Some(step) = name.strip_prefix(DAMAGED).and_then(step) {
-            return Self::Damaged(step);
+        if let Some(rest) = name.strip_prefix(DAMAGED) {
+            let numbered = rest.split_once('.').filter(|(_, number)| is_number(number));
+            let name = numbered.map_or(rest, |(name, _)| name);
+            if let Some(step) = step(name) {
+                return Self::Damaged(step);
+            }
         }
         let Some(rest) = name.strip_prefix(UNFINISHED) else {
             return Self::Foreign;

@@ -8,7 +8,7 @@ use couplet_eval::{CHECKPOINTS_FOLDER, checkpoint_name, is_checkpoint};
 
 use super::error::{CheckpointError, io_at};
 use super::names::{
-    CACHE, FILES, FolderKind, LOCK, TENSORBOARD, TRAINER, damaged, files_of_checkpoint,
+    CACHE, FILES, FolderKind, LOCK, TENSORBOARD, TRAINER, files_of_checkpoint, free_for_damaged,
     is_cache_file, is_earlier_config, is_event_file, old, temporary,
 };
 
@@ -58,10 +58,7 @@ pub(super) fn move_out_of_the_way(path: &Path, step: u64) -> Result<(), Checkpoi
 /// Renames a damaged checkpoint, so that nothing takes it for one.
 /// - returns its new path.
 pub(super) fn set_aside(path: &Path, step: u64) -> Result<PathBuf, CheckpointError> {
-    let aside = damaged(parent_of(path), step);
-    if aside.exists() {
-        remove_checkpoint(&aside, step)?;
-    }
+    let aside = free_for_damaged(parent_of(path), step);
     fs::rename(path, &aside).map_err(io_at(path))?;
     Ok(aside)
 }

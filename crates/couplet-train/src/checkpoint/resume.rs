@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use couplet_data::ListingChange;
+use couplet_eval::TRAINER_STATE_FILE;
 use couplet_model::Freeze;
 use serde::{Deserialize, Serialize};
 use toml::Table;
@@ -13,6 +14,8 @@ use super::error::{CheckpointError, io_at};
 use super::identity::run_file;
 use super::inputs::Inputs;
 use super::names::{CHANGES, CONFIG, INPUTS, RUN, earlier_config, is_earlier_config};
+use super::reading::Checkpoint;
+use super::state::{Counted, TrainerState};
 use crate::config::{Change, ChangeKind, ResolvedRun, changes};
 use crate::duration::Unit;
 use crate::schedule::ScheduleConfig;
@@ -23,6 +26,15 @@ pub(crate) struct ChangeNote {
     /// Steps trained before it.
     pub step: u64,
     pub changes: Vec<String>,
+}
+
+/// What a resumed run writes into its folder once it can go on.
+#[derive(Debug)]
+pub(super) struct Pending {
+    note: ChangeNote,
+    /// The texts of the config until now and from now on.
+    earlier_config: String,
+    config: String,
 }
 
 /// The changes of its config and data with which a run may be resumed.
@@ -103,7 +115,10 @@ impl RunFolder {
                 ChangeKind::Never(_) if change.key == "model.tokenizer" && is_same_tokenizer => {
                     sorted.free.push(format!("{line}: the same tokenizer"));
                 }
-                ChangeKind::Length => sorted.length(change, &before, run, checkpoint.step),
+                ChangeKind::Length => {
+                    let counted = counted_of(&checkpoint);
+                    sorted.length(change, &before, run, (checkpoint.step, counted.as_ref()));
+                }
                 ChangeKind::Place | ChangeKind::Asked => sorted.asked.push(line),
                 ChangeKind::Never(reason) => {
                     sorted
@@ -124,19 +139,14 @@ impl RunFolder {
             });
         }
         let noted = [sorted.noted, sorted.asked].concat();
-        if !noted.is_empty() {
-            // Written first: what is noted and then not done is noted again, the reverse is lost.
-            folder.note(&ChangeNote {
+        folder.pending = Some(Pending {
+            note: ChangeNote {
                 step: checkpoint.step,
                 changes: noted.clone(),
-            })?;
-            let name = earlier_config(checkpoint.step);
-            if !path.join(&name).exists() {
-                folder.write_atomic(&name, &text)?;
-            }
-        }
-        folder.write_atomic(RUN, &run_file(&folder.run))?;
-        folder.write_atomic(CONFIG, &config.to_toml())?;
+            },
+            earlier_config: text,
+            config: config.to_toml(),
+        });
         folder.changed = [sorted.free, noted].concat();
         Ok(folder)
     }
@@ -151,8 +161,22 @@ impl RunFolder {
         self.inputs.get_or_init(|| Inputs::of(run))
     }
 
-    /// Stores what the run reads, for the next time that it is resumed.
-    pub(crate) fn record_inputs(&self, run: &ResolvedRun) -> Result<(), CheckpointError> {
+    /// Stores the config that the run goes on with, what is noted of its changes, and what it reads, for
+    /// the next time that it is resumed.
+    pub(crate) fn commit(&self, run: &ResolvedRun) -> Result<(), CheckpointError> {
+        if let Some(pending) = &self.pending {
+            let note = &pending.note;
+            if !note.changes.is_empty() {
+                // Written first: what is noted and then not done is noted again, the reverse is lost.
+                self.note(note)?;
+                let name = earlier_config(note.step);
+                if !self.path.join(&name).exists() {
+                    self.write_atomic(&name, &pending.earlier_config)?;
+                }
+            }
+            self.write_atomic(RUN, &run_file(&self.run))?;
+            self.write_atomic(CONFIG, &pending.config)?;
+        }
         let inputs = self.inputs(run);
         if Inputs::read(&self.path).as_ref() == Some(inputs) {
             return Ok(());
@@ -189,6 +213,12 @@ impl RunFolder {
         let line = serde_json::to_string(note).expect("a note serialises");
         self.write_atomic(CHANGES, &format!("{text}{line}\n"))
     }
+}
+
+/// What a checkpoint's steps are counted by; `None` in runs of earlier versions.
+fn counted_of(checkpoint: &Checkpoint) -> Option<Counted> {
+    let state = TrainerState::read(&checkpoint.path.join(TRAINER_STATE_FILE));
+    state.ok()?.counted
 }
 
 /// The changes of the run in folder `path`.
@@ -238,8 +268,14 @@ impl Sorted {
     }
 
     /// What another length means for the learning rate.
-    /// - step: steps trained so far.
-    fn length(&mut self, change: &Change, before: &Table, run: &ResolvedRun, step: u64) {
+    /// - step: steps trained so far; counted: what they are counted by.
+    fn length(
+        &mut self,
+        change: &Change,
+        before: &Table,
+        run: &ResolvedRun,
+        (step, counted): (u64, Option<&Counted>),
+    ) {
         let line = format!("{}: {}", change.key, change.text);
         let schedule = before.get("schedule").cloned();
         let earlier: Option<ScheduleConfig> = schedule.and_then(|own| own.try_into().ok());
@@ -249,8 +285,15 @@ impl Sorted {
         let total = earlier.length().steps(run.sizes).unwrap_or(0);
         let now = run.schedule.total_steps;
         let batch = |table: &Table| table.get("batch")?.get("global")?.as_integer();
-        let is_same_batch = batch(before) == i64::try_from(run.config.batch.global).ok();
-        if now < step && is_same_batch {
+        let has_same_batch = batch(before) == i64::try_from(run.config.batch.global).ok();
+        let is_same_size = has_same_batch
+            && counted.is_none_or(|counted| counted.samples_per_epoch == run.data.epoch_len);
+        // As the length is counted.
+        let step = match (run.config.schedule.length().unit, counted) {
+            (Unit::Steps, _) | (_, None) => step,
+            (_, Some(counted)) => step.saturating_add_signed(counted.shift),
+        };
+        if now < step && is_same_size {
             return self.never.push(format!(
                 "{line} (cannot change: {step} steps are trained, and this is {now})"
             ));
@@ -261,7 +304,7 @@ impl Sorted {
         let cooldown = earlier.cooldown().steps_of(total, run.sizes).unwrap_or(0);
         let mut what = match &run.config.schedule {
             ScheduleConfig::Cosine(_) => {
-                let goes_on = if is_same_batch {
+                let goes_on = if is_same_size {
                     format!(": it goes on at {:.3e}", run.schedule.learning_rate(step))
                 } else {
                     String::new()

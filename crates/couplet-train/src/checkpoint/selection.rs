@@ -10,7 +10,7 @@ use toml::{Table, Value};
 use super::error::{CheckpointError, io_at};
 use super::examination::{Examination, Verdict, examine};
 use super::identity::read_id;
-use super::names::{self, BEST, CONFIG, LATEST};
+use super::names::{self, BEST, CHANGES, CONFIG, LATEST};
 
 /// The outcome of [`select`].
 #[derive(Debug, Default)]
@@ -51,6 +51,17 @@ pub(super) fn select(run: &Path, id: Option<&str>) -> Result<Selection, Checkpoi
             // A later one is from a process that ended before it replaced `latest`.
             let at = candidates.iter().position(|(_, path)| path == folder);
             if let Some(at) = at {
+                if at > 0 {
+                    let later = candidates[..at]
+                        .iter()
+                        .map(|(step, _)| checkpoint_name(*step));
+                    let later: Vec<_> = later.collect();
+                    selection.notes.push(format!(
+                        "`{LATEST}` names {}, so {} will be deleted",
+                        folder.file_name().unwrap_or_default().to_string_lossy(),
+                        later.join(", ")
+                    ));
+                }
                 candidates[..=at].rotate_right(1);
             }
             at.is_none()
@@ -74,9 +85,19 @@ pub(super) fn select(run: &Path, id: Option<&str>) -> Result<Selection, Checkpoi
         let Examination {
             verdict,
             changed_logs,
+            unreadable,
             manifest,
         } = examine(run, (&path, step), id, batch);
         let name = format!("{CHECKPOINTS_FOLDER}/{}", checkpoint_name(step));
+        if let Some(what) = unreadable {
+            return Err(CheckpointError::Damaged {
+                path,
+                message: format!(
+                    "{what}; check the disk and the permissions, and resume again: nothing was changed"
+                ),
+                source: None,
+            });
+        }
         match verdict {
             Verdict::Damaged(found) => {
                 let found = found.iter().map(|what| format!("{name}: {what}"));
@@ -98,7 +119,7 @@ pub(super) fn select(run: &Path, id: Option<&str>) -> Result<Selection, Checkpoi
             selection.damaged.retain(|(damaged, _)| *damaged > step);
             let mut note = format!("damaged: {}; continuing from {name}", problems.join("; "));
             let kept = selection.damaged.iter().map(|(damaged, path)| {
-                let kept = names::damaged(path.parent().unwrap_or(run), *damaged);
+                let kept = names::free_for_damaged(path.parent().unwrap_or(run), *damaged);
                 format!("; kept as {}", kept.display())
             });
             note.extend(kept);
@@ -118,8 +139,11 @@ pub(super) fn select(run: &Path, id: Option<&str>) -> Result<Selection, Checkpoi
     })
 }
 
-/// The batch size of the config that the run has saved.
+/// The batch size of the config that the run has saved, if it was the same from the first step.
 fn saved_batch(run: &Path) -> Option<u64> {
+    if run.join(CHANGES).is_file() {
+        return None;
+    }
     let config: Table = fs::read_to_string(run.join(CONFIG)).ok()?.parse().ok()?;
     let batch = config
         .get("batch")?

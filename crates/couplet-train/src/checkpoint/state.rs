@@ -1,7 +1,7 @@
 //! The trainer's state in a checkpoint.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
@@ -74,6 +74,9 @@ impl TrainerState {
     /// Reads `state.json`.
     pub(super) fn read(path: &Path) -> Result<Self, StateError> {
         let mut bytes = Vec::new();
+        if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(StateError("is no regular file".into()));
+        }
         File::open(path)
             .and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes))
             .map_err(|error| StateError(format!("cannot be read: {error}")))?;

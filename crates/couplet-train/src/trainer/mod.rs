@@ -60,7 +60,6 @@ pub fn train(
     if trainer.checkpoint.is_none() {
         folder.forget_changes()?;
     }
-    folder.record_inputs(run)?;
     for note in folder.notes_from(trainer.state.step) {
         let line = changes_line(&trainer.line_head(), &note.changes);
         trainer.write_metrics(&line, observer)?;

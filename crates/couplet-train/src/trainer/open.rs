@@ -10,7 +10,7 @@ use couplet_eval::{EMA_HEAD_FILE, HEAD_FILE, find_model};
 use couplet_model::{Clip, load_as};
 
 use super::classes::first_head;
-use super::position::recount;
+use super::position::{check_length, recount};
 use super::{TrainError, Trainer, Window};
 use crate::checkpoint::{RunFolder, TrainerState};
 use crate::config::ResolvedRun;
@@ -58,11 +58,12 @@ impl<'a> Trainer<'a> {
             Some(checkpoint) => folder.load(checkpoint, &model, &mut optimizer)?,
             None => TrainerState::default(),
         };
+        let data = folder.inputs(run).train.digest();
+        notes.extend(recount(&mut state, run, &data));
         if let PairDataset::Stream(shards) = &run.data.set {
             check_shards(&state, shards.len())?;
         }
-        let data = folder.inputs(run).train.digest();
-        notes.extend(recount(&mut state, run, &data));
+        check_length(&state, run)?;
         let average = |ema_config| -> Result<Ema, TrainError> {
             let without_graph = device.clone().without_autodiff();
             let start = match (&checkpoint, model.head()) {
@@ -92,11 +93,17 @@ impl<'a> Trainer<'a> {
             micro_batch: config.batch.micro,
             logit_rows: config.batch.logit_rows,
         });
+        let context = context.map_err(TrainError::Threads)?;
+        // Nothing in the folder has changed until here.
+        if let Some(checkpoint) = &checkpoint {
+            notes.extend(folder.settle(checkpoint, &mut state)?);
+        }
+        folder.commit(run)?;
         let now = Instant::now();
-        let trainer = Self {
+        Ok(Self {
             metrics: JsonLines::open(&folder.metrics(), state.metrics_len)?,
             skipped: JsonLines::open(&folder.skipped(), state.skipped_len)?,
-            context: context.map_err(TrainError::Threads)?,
+            context,
             time_before: state.time,
             run,
             folder,
@@ -117,9 +124,7 @@ impl<'a> Trainer<'a> {
             started: now,
             epoch_started: now,
             saved_at: now,
-        };
-        trainer.check_length()?;
-        Ok(trainer)
+        })
     }
 }
 

@@ -20,10 +20,16 @@ pub(super) fn recount(state: &mut TrainerState, run: &ResolvedRun, data: &str) -
         data: data.to_string(),
         shift: 0,
     };
-    let Some(before) = state.counted.clone() else {
-        state.counted = Some(now);
-        return None;
+    // Runs of earlier versions had one batch size from the first step.
+    let first = || Counted {
+        batch_size: state
+            .samples_seen
+            .checked_div(state.step)
+            .unwrap_or(now.batch_size),
+        ..now.clone()
     };
+    let before = state.counted.clone().unwrap_or_else(first);
+    state.counted.get_or_insert_with(|| before.clone());
     let is_same_data = before.data == now.data;
     let is_same_size =
         before.batch_size == now.batch_size && before.samples_per_epoch == now.samples_per_epoch;
@@ -73,23 +79,41 @@ pub(super) fn recount(state: &mut TrainerState, run: &ResolvedRun, data: &str) -
     ))
 }
 
+fn counted_steps(state: &TrainerState) -> u64 {
+    let shift = state.counted.as_ref().map_or(0, |counted| counted.shift);
+    state.step.saturating_add_signed(shift)
+}
+
+fn scheduled_steps(state: &TrainerState, run: &ResolvedRun) -> u64 {
+    match run.config.schedule.length().unit {
+        Unit::Steps => state.step,
+        _ => counted_steps(state),
+    }
+}
+
+/// # Errors
+/// If the run has trained for longer than its schedule is.
+pub(super) fn check_length(state: &TrainerState, run: &ResolvedRun) -> Result<(), TrainError> {
+    let (trained, total) = (scheduled_steps(state, run), run.schedule.total_steps);
+    if trained <= total {
+        return Ok(());
+    }
+    Err(TrainError::TooShort {
+        length: run.config.schedule.length().to_string(),
+        total,
+        trained,
+    })
+}
+
 impl Trainer<'_> {
     /// Steps so far, as if all had been of the present size.
     pub(super) fn counted_steps(&self) -> u64 {
-        let shift = self
-            .state
-            .counted
-            .as_ref()
-            .map_or(0, |counted| counted.shift);
-        self.state.step.saturating_add_signed(shift)
+        counted_steps(&self.state)
     }
 
     /// The place in the schedule: steps so far, counted as its length is.
     pub(super) fn scheduled_steps(&self) -> u64 {
-        match self.run.config.schedule.length().unit {
-            Unit::Steps => self.state.step,
-            _ => self.counted_steps(),
-        }
+        scheduled_steps(&self.state, self.run)
     }
 
     /// Whether the schedule has ended.
@@ -101,20 +125,6 @@ impl Trainer<'_> {
     pub(super) fn last_step(&self) -> u64 {
         let left = (self.run.schedule.total_steps).saturating_sub(self.scheduled_steps());
         self.state.step + left
-    }
-
-    /// # Errors
-    /// If the run has trained for longer than its schedule is.
-    pub(super) fn check_length(&self) -> Result<(), TrainError> {
-        let (trained, total) = (self.scheduled_steps(), self.run.schedule.total_steps);
-        if trained <= total {
-            return Ok(());
-        }
-        Err(TrainError::TooShort {
-            length: self.run.config.schedule.length().to_string(),
-            total,
-            trained,
-        })
     }
 
     /// The epoch of the last step, counted from 1.

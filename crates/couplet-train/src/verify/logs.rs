@@ -41,8 +41,29 @@ pub(super) fn check_log(
         notes: Vec::new(),
     };
     let longest = saved.iter().map(|(_, digest)| digest.bytes).max();
+    let mut same = 0;
+    let mut differences = Vec::new();
+    if path.is_file() {
+        for (checkpoint, was) in saved {
+            match FileDigest::of_beginning(&path, was.bytes) {
+                Ok(is) if is == **was => same = was.bytes,
+                Ok(is) => {
+                    let (end, is) = (was.bytes, is.bytes);
+                    differences.push(if is < end {
+                        format!("has {is} bytes, and had {end} at {checkpoint}")
+                    } else {
+                        format!(
+                            "bytes {same} to {end} are not those that {checkpoint} was saved with"
+                        )
+                    });
+                    break;
+                }
+                Err(error) => differences.push(format!("cannot be read: {error}")),
+            }
+        }
+    }
     match File::open(&path) {
-        Ok(file) => read_lines(file, longest.unwrap_or(0), &mut report),
+        Ok(file) => read_lines(file, longest.unwrap_or(0), same, &mut report),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             if longest.is_some() {
                 report.problems.push("is missing".to_string());
@@ -54,22 +75,7 @@ pub(super) fn check_log(
             return report;
         }
     }
-    let mut same = 0;
-    for (checkpoint, was) in saved {
-        match FileDigest::of_beginning(&path, was.bytes) {
-            Ok(is) if is == **was => same = was.bytes,
-            Ok(is) => {
-                let (end, is) = (was.bytes, is.bytes);
-                report.problems.push(if is < end {
-                    format!("has {is} bytes, and had {end} at {checkpoint}")
-                } else {
-                    format!("bytes {same} to {end} are not those that {checkpoint} was saved with")
-                });
-                break;
-            }
-            Err(error) => report.problems.push(format!("cannot be read: {error}")),
-        }
-    }
+    report.problems.extend(differences);
     let more = report.problems.len().saturating_sub(MOST_LISTED);
     if more > 0 {
         report.problems.truncate(MOST_LISTED);
@@ -79,7 +85,8 @@ pub(super) fn check_log(
 }
 
 /// - saved: bytes that a checkpoint counts on; what comes after is truncated on resuming.
-fn read_lines(file: File, saved: u64, report: &mut LogReport) {
+/// - same: bytes that are known to be those that were written, so that no line among them is missing.
+fn read_lines(file: File, saved: u64, same: u64, report: &mut LogReport) {
     let mut reader = BufReader::new(file);
     let mut steps = Vec::new();
     let (mut start, mut bytes) = (0, Vec::new());
@@ -100,9 +107,8 @@ fn read_lines(file: File, saved: u64, report: &mut LogReport) {
         match line.filter(|_| bytes.ends_with(b"\n")) {
             Some(line) => {
                 report.lines += 1;
-                if let (true, Some(step)) = (line["loss"].is_number(), line["step"].as_u64()) {
-                    steps.push(step);
-                }
+                let step = line["step"].as_u64().filter(|_| line["loss"].is_number());
+                steps.extend(step.map(|step| (step, end <= same)));
             }
             None if start >= saved => {
                 let note = format!("line {number} was being written; resuming removes it");
@@ -120,13 +126,18 @@ fn read_lines(file: File, saved: u64, report: &mut LogReport) {
         start = end;
     }
     if report.name == METRICS {
-        report.problems.extend(missing_steps(&steps));
+        // The last line that is known to be followed by the next.
+        let known = steps.iter().rposition(|(_, is_known)| *is_known);
+        let steps: Vec<u64> = steps.iter().map(|(step, _)| *step).collect();
+        let found = missing_steps(&steps[known.unwrap_or(0)..], known.is_none());
+        report.problems.extend(found);
     }
 }
 
 /// Steps between those that were logged, where the distance is another than before and after. The
 /// distance of all lines after a line may change, since `log.every` may.
-fn missing_steps(steps: &[u64]) -> Vec<String> {
+/// - is_beginning: whether `steps` begin with the log's first line.
+fn missing_steps(steps: &[u64], is_beginning: bool) -> Vec<String> {
     let mut problems = Vec::new();
     for pair in steps.windows(2) {
         if pair[1] <= pair[0] {
@@ -139,6 +150,7 @@ fn missing_steps(steps: &[u64]) -> Vec<String> {
         .collect();
     if let [first, second, ..] = gaps[..]
         && first == second
+        && is_beginning
         && steps[0] > first
     {
         problems.push(format!("the steps before {} are missing", steps[0]));
@@ -210,9 +222,9 @@ mod tests {
 
     #[test]
     fn a_changed_distance_of_lines_is_no_damage() {
-        assert_eq!(missing_steps(&[1, 2, 3, 10, 20, 30, 33]), [""; 0]);
-        assert_eq!(missing_steps(&[10, 20, 30, 50, 75, 100]), [""; 0]);
-        assert_eq!(missing_steps(&[]), [""; 0]);
-        assert_eq!(missing_steps(&[3, 2]).len(), 1);
+        assert_eq!(missing_steps(&[1, 2, 3, 10, 20, 30, 33], true), [""; 0]);
+        assert_eq!(missing_steps(&[10, 20, 30, 50, 75, 100], true), [""; 0]);
+        assert_eq!(missing_steps(&[], true), [""; 0]);
+        assert_eq!(missing_steps(&[3, 2], true).len(), 1);
     }
 }

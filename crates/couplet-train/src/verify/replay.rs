@@ -71,7 +71,7 @@ pub fn replay(run: &Path, steps: u64, observer: &mut dyn Observer) -> Result<Rep
         "log.tensorboard=false",
     ];
     let set = without_evaluations.map(String::from);
-    let resolved = ResolvedRun::open(&config, &set, DeviceCheck::Local)?;
+    let resolved = ResolvedRun::open_to_resume(&config, &set, DeviceCheck::Local, Some(run))?;
     let scratch = tempfile::tempdir().map_err(ReplayError::Scratch)?;
     let folder = RunFolder::scratch(scratch.path(), (from, &checkpoint))?;
     let mut losses = Losses {

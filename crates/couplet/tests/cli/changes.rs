@@ -375,3 +375,44 @@ fn a_runs_folder_is_resumed_from_anywhere() {
     let printed = fail(workspace.couplet(&["train", "data", "--resume"]), 1);
     assert!(printed.contains("not that of a run"), "{printed}");
 }
+
+#[test]
+fn a_refused_resumption_changes_nothing() {
+    let workspace = tiny();
+    succeed(train(
+        &workspace,
+        "run",
+        &["--set", "schedule.length=2 epochs"],
+    ));
+    let set = [
+        "--set",
+        "batch.global=16",
+        "--set",
+        "schedule.length=4 epochs",
+    ];
+    let resume = ["--resume", "--allow-changes"];
+    succeed(train(&workspace, "run", &[&set[..], &resume].concat()));
+    let files = ["config.toml", "changes.jsonl", "metrics.jsonl", "latest"];
+    let read = || files.map(|file| workspace.read(&format!("run/{file}")));
+    let before = read();
+    let set = [
+        "--set",
+        "batch.global=8",
+        "--set",
+        "schedule.length=3 epochs",
+    ];
+    let printed = fail(train(&workspace, "run", &[&set[..], &resume].concat()), 1);
+    assert!(printed.contains("has trained 40 already"), "{printed}");
+    assert_eq!(read(), before);
+    let set = [
+        "--set",
+        "batch.global=16",
+        "--set",
+        "schedule.length=5 epochs",
+    ];
+    succeed(train(
+        &workspace,
+        "run",
+        &[&set[..], &["--resume"]].concat(),
+    ));
+}
