@@ -70,7 +70,17 @@ pub(super) fn decode(
         file.push(u8::from(photometric == Some(YCBCR)));
         file.extend(tables.unwrap_or_default());
         file.extend(strip);
-        let strip = jpeg::decode(&file, limits, |_| 1)?;
+        // libtiff refuses strips of other sizes too.
+        let of_strip = Limits {
+            max_pixels: (u64::from(width) * u64::from(height)).min(limits.max_pixels),
+        };
+        let strip = jpeg::decode(&file, of_strip, |_| 1)?;
+        if strip.width() > width || strip.height() > height {
+            let [is_wide, is_high] = [strip.width(), strip.height()];
+            return Err(SampleError::corrupt(format!(
+                "a strip of the TIFF has {is_wide}x{is_high} pixels, more than the {width}x{height} of a strip"
+            )));
+        }
         let [seen_width, seen_height] = [
             strip.width().min(size[0] - left),
             strip.height().min(size[1] - top).min(height),

@@ -113,7 +113,12 @@ fn read(
     };
     let unsupported = || SampleError::corrupt(format!("TIFFs of {color:?} are not supported"));
     let convert: fn(&Samples<'_>, [usize; 2]) -> [u8; 3] = match color {
-        ColorType::Gray(_) if palette.is_none() => |from, at| [from.gray(at); 3],
+        ColorType::Gray(_) if palette.is_none() => {
+            if !samples.is_gray() {
+                return Err(unsupported());
+            }
+            |from, at| [from.gray(at); 3]
+        }
         ColorType::Gray(1 | 2 | 4 | 8) => {
             let palette = palette.unwrap_or_default();
             let colors = palette.len() / 3;

@@ -57,6 +57,15 @@ impl Samples<'_> {
         usize::from(byte >> (8 - bits - x * bits % 8)) & ((1 << bits) - 1)
     }
 
+    /// Whether [`Self::gray`] reads such samples.
+    pub fn is_gray(&self) -> bool {
+        match (self.bits, self.format) {
+            (..=8 | 16, SampleFormat::IEEEFP) => false,
+            (..=8 | 16 | 32, _) | (64, SampleFormat::IEEEFP) => true,
+            _ => false,
+        }
+    }
+
     /// A gray level: few bits are scaled to 8, many are cut off at 255, as PIL does.
     #[expect(
         clippy::cast_possible_truncation,

@@ -13,6 +13,9 @@ use super::sparse::PaxSparse;
 use crate::formats::damage::Lost;
 use crate::formats::files::{MAX_IMAGE_BYTES, MAX_TEXT_BYTES};
 
+/// The headers of one member: names and PAX records take a few blocks.
+const MAX_HEADERS: u64 = 16 << 20;
+
 /// How reading members ended.
 enum Ending {
     Whole,
@@ -66,6 +69,8 @@ fn read_all(shard: &Shard, from: u64, group: &mut Group<'_>) -> Result<(), Stopp
             }
             Ending::Cut(member) => return group.fail(rest(member, CUT.into())),
             Ending::Unreadable(error) => return group.fail(unreadable(error)),
+            // Looking behind it would decompress all of the shard again.
+            Ending::Whole if shard.is_packed() => return Ok(()),
             Ending::Whole => (end, true),
             Ending::Broken => (end + BLOCK, false),
         };
@@ -115,22 +120,30 @@ fn read_members(
         Ok(bytes) => bytes,
         Err(error) => return Ok(Ending::Unreadable(error)),
     };
-    let (failure, read) = (RefCell::new(None), Cell::new(0));
+    let (failure, read, budget) = (RefCell::new(None), Cell::new(0), Cell::new(0));
     let mut archive = tar::Archive::new(Watched {
         bytes,
         failure: &failure,
         read: &read,
+        budget: &budget,
     });
     let ending = |fallback| {
         let failure = failure.borrow_mut().take();
         Ok(failure.map_or(fallback, Ending::Unreadable))
     };
-    let Ok(members) = archive.entries() else {
+    let Ok(mut members) = archive.entries() else {
         return ending(Ending::Broken);
     };
     // A member that was left out, whose end is where the next header begins.
     let mut left_out: Option<String> = None;
-    for member in members {
+    // Bytes of a member that the archive skips before it reads the next header.
+    let mut skipped = 0;
+    loop {
+        budget.set(MAX_HEADERS.saturating_add(skipped));
+        let Some(member) = members.next() else {
+            break;
+        };
+        (budget.set(u64::MAX), skipped = 0);
         let Ok(mut member) = member else {
             let cut = left_out.filter(|_| failure.borrow().is_none());
             return ending(cut.map_or(Ending::Broken, Ending::Cut));
@@ -170,6 +183,7 @@ fn read_members(
         } else if kind.is_gnu_sparse() {
             // Its zeros would be read too.
             left_out = Some(path.clone());
+            skipped = stored;
             too_large(size, most)
         } else {
             match io::copy(&mut member, &mut io::sink()) {
@@ -200,15 +214,25 @@ fn too_large(size: u64, most: u64) -> Result<Vec<u8>, String> {
 }
 
 /// Counts the bytes that are read, and records I/O errors, which the archive would report as damage.
+/// The archive holds a member's headers in memory, whatever their size is.
 struct Watched<'a> {
     bytes: Box<dyn Read>,
     failure: &'a RefCell<Option<io::Error>>,
     read: &'a Cell<u64>,
+    /// What may be read until the next member.
+    budget: &'a Cell<u64>,
 }
 
 impl Read for Watched<'_> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let read = self.bytes.read(bytes).map_err(|error| {
+        if self.budget.get() == 0 {
+            let message = format!("a member has headers of more than {MAX_HEADERS} bytes");
+            *self.failure.borrow_mut() = Some(io::Error::other(message));
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let most = usize::try_from(self.budget.get()).unwrap_or(usize::MAX);
+        let most = bytes.len().min(most);
+        let read = self.bytes.read(&mut bytes[..most]).map_err(|error| {
             let kind = error.kind();
             if kind != io::ErrorKind::Interrupted {
                 *self.failure.borrow_mut() = Some(error);
@@ -216,6 +240,9 @@ impl Read for Watched<'_> {
             io::Error::from(kind)
         })?;
         self.read.set(self.read.get() + read as u64);
+        if self.budget.get() != u64::MAX {
+            self.budget.set(self.budget.get() - read as u64);
+        }
         Ok(read)
     }
 }

@@ -46,6 +46,11 @@ impl Shard {
         }
     }
 
+    /// Whether the shard is compressed, once it has been opened.
+    pub(super) fn is_packed(&self) -> bool {
+        matches!(self.packing.get(), Some(Some(_)))
+    }
+
     /// The tar file's bytes from `offset` on. A compressed shard is decompressed from its beginning.
     pub(super) fn open(&self, offset: u64) -> io::Result<Box<dyn Read>> {
         let known = self.packing.get().copied();

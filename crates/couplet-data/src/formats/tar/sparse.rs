@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::headers::BLOCK;
 
+/// The longest number of a sparse map.
+const MAX_DIGITS: usize = 20;
 /// More pieces are taken as damage.
 const MAX_PIECES: usize = 1 << 16;
 const BLOCK_LEN: usize = 512;
@@ -92,17 +94,18 @@ impl PaxSparse {
             return Ok((Sparse { len, pieces }, 0));
         }
         let damaged = || io::Error::new(io::ErrorKind::InvalidData, "a sparse map is damaged");
-        let (mut text, mut read) = (Vec::new(), 0);
+        let (mut text, mut read, mut whole) = (Vec::new(), 0, 0);
         let mut block = [0; BLOCK_LEN];
         // A count, then as many pairs of numbers, each on a line.
         loop {
             data.read_exact(&mut block)?;
             read += BLOCK;
             text.extend_from_slice(&block);
+            whole += memchr::memchr_iter(b'\n', &block).count();
             let mut lines = text.split(|byte| *byte == b'\n');
-            let whole = lines.clone().count() - 1;
             let number = |line: &[u8]| std::str::from_utf8(line).ok()?.parse::<u64>().ok();
-            if whole == 0 {
+            // The rest of the last block is zeros.
+            if whole == 0 || text.len() > whole * (MAX_DIGITS + 1) + BLOCK_LEN {
                 return Err(damaged());
             }
             let count = lines.next().and_then(number).ok_or_else(damaged)?;
