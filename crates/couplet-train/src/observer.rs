@@ -73,6 +73,8 @@ pub struct RunSizes {
     pub batch_size: u64,
     pub steps_per_epoch: u64,
     pub total_steps: u64,
+    /// Epochs of the whole run, the last of which may be cut off.
+    pub epochs: u64,
     /// Steps between training lines of `metrics.jsonl`.
     pub log_steps: u64,
     /// Steps completed before this process; 0 in a new run.

@@ -54,7 +54,7 @@ impl Dashboard {
 
     fn started(&mut self, plan: &RunSizes) {
         self.steps_per_epoch = plan.steps_per_epoch.max(1);
-        let epochs = plan.total_steps.div_ceil(self.steps_per_epoch);
+        let epochs = plan.epochs;
         let epoch = plan.done_steps / self.steps_per_epoch + 1;
         let Some(renderer) = &mut self.renderer else {
             return;

@@ -22,6 +22,7 @@ pub(crate) struct Progress {
     is_terminal: bool,
     total_steps: u64,
     steps_per_epoch: u64,
+    epochs: u64,
     /// Steps between plain lines.
     log_steps: u64,
     skipped: u64,
@@ -35,6 +36,7 @@ impl Progress {
             is_terminal: std::io::stderr().is_terminal(),
             total_steps: 0,
             steps_per_epoch: 1,
+            epochs: 0,
             log_steps: 1,
             skipped: 0,
         }
@@ -51,6 +53,7 @@ impl Progress {
     fn started(&mut self, plan: &RunSizes) {
         self.total_steps = plan.total_steps;
         self.steps_per_epoch = plan.steps_per_epoch;
+        self.epochs = plan.epochs;
         self.log_steps = plan.log_steps;
         println!(
             "{:.2} M parameters on {}; {} samples per epoch in {} steps of {}; {} steps in total",
@@ -131,7 +134,7 @@ impl Progress {
     }
 
     fn epoch(&self, summary: &EpochSummary) {
-        let epochs = self.total_steps.div_ceil(self.steps_per_epoch);
+        let epochs = self.epochs;
         let mut text = format!(
             "epoch {}/{epochs}  step {}  mean loss {}  {:.1} s",
             summary.epoch,

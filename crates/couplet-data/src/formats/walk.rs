@@ -60,7 +60,8 @@ impl Walk {
         let mut files = Vec::new();
         for (path, kind) in entries_of(folder)? {
             // A link to nothing counts as a file: reading it reports what is wrong.
-            if !kind.is_dir() && !(kind.is_symlink() && path.is_dir()) {
+            let is_folder = kind.is_dir() || kind.is_symlink() && path.is_dir();
+            if !is_folder {
                 files.push(path);
                 continue;
             }

@@ -20,6 +20,7 @@ mod identity;
 mod inputs;
 mod lock;
 mod names;
+mod pending;
 mod reading;
 mod removal;
 mod resume;
@@ -39,13 +40,13 @@ use names::{
     BEST, CACHE, CONFIG, FILES, LATEST, LOCK, RUN, TENSORBOARD, old, temporary, unfinished,
 };
 pub(crate) use names::{METRICS, SKIPPED};
+use pending::Pending;
 pub use reading::Checkpoint;
 use removal::{
     entries, move_out_of_the_way, remove_checkpoint, remove_run, remove_unfinished,
     remove_unfinished_one, set_aside,
 };
 pub use resume::AllowedChanges;
-use resume::Pending;
 pub(crate) use selection::examine_all;
 use selection::{Selection, select};
 pub(crate) use state::{BestState, Counted, TrainerState};

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use couplet_data::ListingChange;
 use couplet_eval::TRAINER_STATE_FILE;
 use couplet_model::Freeze;
-use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use super::RunFolder;
@@ -14,28 +13,12 @@ use super::error::{CheckpointError, io_at};
 use super::identity::run_file;
 use super::inputs::Inputs;
 use super::names::{CHANGES, CONFIG, INPUTS, RUN, earlier_config, is_earlier_config};
+use super::pending::{ChangeNote, Pending};
 use super::reading::Checkpoint;
 use super::state::{Counted, TrainerState};
 use crate::config::{Change, ChangeKind, ResolvedRun, changes};
 use crate::duration::Unit;
 use crate::schedule::ScheduleConfig;
-
-/// What changed in a run, from a step on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ChangeNote {
-    /// Steps trained before it.
-    pub step: u64,
-    pub changes: Vec<String>,
-}
-
-/// What a resumed run writes into its folder once it can go on.
-#[derive(Debug)]
-pub(super) struct Pending {
-    note: ChangeNote,
-    /// The texts of the config until now and from now on.
-    earlier_config: String,
-    config: String,
-}
 
 /// The changes of its config and data with which a run may be resumed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -51,17 +51,9 @@ pub(super) fn select(run: &Path, id: Option<&str>) -> Result<Selection, Checkpoi
             // A later one is from a process that ended before it replaced `latest`.
             let at = candidates.iter().position(|(_, path)| path == folder);
             if let Some(at) = at {
-                if at > 0 {
-                    let later = candidates[..at]
-                        .iter()
-                        .map(|(step, _)| checkpoint_name(*step));
-                    let later: Vec<_> = later.collect();
-                    selection.notes.push(format!(
-                        "`{LATEST}` names {}, so {} will be deleted",
-                        folder.file_name().unwrap_or_default().to_string_lossy(),
-                        later.join(", ")
-                    ));
-                }
+                selection
+                    .notes
+                    .extend(note_of_later(folder, &candidates[..at]));
                 candidates[..=at].rotate_right(1);
             }
             at.is_none()
@@ -136,6 +128,19 @@ pub(super) fn select(run: &Path, id: Option<&str>) -> Result<Selection, Checkpoi
     Err(CheckpointError::AllDamaged {
         path: run.to_path_buf(),
         problems,
+    })
+}
+
+/// - later: checkpoints after the one that `latest` names.
+fn note_of_later(latest: &Path, later: &[(u64, PathBuf)]) -> Option<String> {
+    let names: Vec<String> = later
+        .iter()
+        .map(|(step, _)| checkpoint_name(*step))
+        .collect();
+    (!names.is_empty()).then(|| {
+        let latest = latest.file_name().unwrap_or_default().to_string_lossy();
+        let later = names.join(", ");
+        format!("`{LATEST}` names {latest}, so {later} will be deleted")
     })
 }
 

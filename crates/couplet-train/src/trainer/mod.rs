@@ -170,6 +170,8 @@ impl Trainer<'_> {
             batch_size: self.run.sizes.batch_size,
             steps_per_epoch: self.run.sizes.steps_per_epoch,
             total_steps: self.last_step(),
+            epochs: (self.last_step() - self.state.step + self.counted_steps())
+                .div_ceil(self.run.sizes.steps_per_epoch),
             log_steps: self.run.log_steps(),
             done_steps: self.state.step,
             device: self.run.config.device.resolved().to_string(),

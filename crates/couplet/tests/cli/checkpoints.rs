@@ -8,12 +8,12 @@ use couplet_model::MANIFEST_FILE;
 use crate::training::{tiny, train};
 use crate::workspace::{Workspace, fail, succeed};
 
-const STATE: &str = "trainer/state.json";
+pub const STATE: &str = "trainer/state.json";
 const MOMENTS: &str = "trainer/optimizer.safetensors";
-const WEIGHTS: &str = "open_clip_model.safetensors";
+pub const WEIGHTS: &str = "open_clip_model.safetensors";
 
 /// A finished run of 12 steps with the checkpoints 6, 9 and 12, and one that ended after step 9.
-fn two_runs() -> (Workspace, Vec<(u64, f64)>) {
+pub fn two_runs() -> (Workspace, Vec<(u64, f64)>) {
     let workspace = tiny();
     succeed(run(&workspace, "whole", &[]));
     copy(&workspace.path("whole"), &workspace.path("base"));
@@ -25,7 +25,7 @@ fn two_runs() -> (Workspace, Vec<(u64, f64)>) {
     (workspace, losses)
 }
 
-fn run(workspace: &Workspace, run: &str, more: &[&str]) -> std::process::Command {
+pub fn run(workspace: &Workspace, run: &str, more: &[&str]) -> std::process::Command {
     let set = [
         "--set",
         "schedule.length=12 steps",
@@ -41,7 +41,7 @@ fn run(workspace: &Workspace, run: &str, more: &[&str]) -> std::process::Command
     train(workspace, run, &[&set[..], more].concat())
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let (path, name) = {
@@ -57,7 +57,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// All files below a folder with their contents.
-fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+pub fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(next) = folders.pop() {
@@ -442,58 +442,4 @@ fn verify_repeats_steps_and_reports_the_first_that_differs() {
         "{printed}"
     );
     fail(workspace.couplet(&["verify", "nowhere"]), 1);
-}
-
-/// The losses after the newest checkpoint, with their steps.
-fn later(losses: Vec<(u64, f64)>) -> Vec<(u64, f64)> {
-    losses.into_iter().filter(|(step, _)| *step > 9).collect()
-}
-
-#[test]
-fn a_log_that_is_lost_or_cut_costs_no_step() {
-    let (workspace, losses) = two_runs();
-    let metrics = workspace.read("base/metrics.jsonl");
-    let nowhere: Option<&str> = None;
-    for (name, log) in [
-        ("lost", nowhere),
-        ("empty", Some("")),
-        ("cut", Some(&metrics[..metrics.len() / 3])),
-    ] {
-        copy(&workspace.path("base"), &workspace.path(name));
-        let path = workspace.path(name).join("metrics.jsonl");
-        fs::remove_file(&path).unwrap();
-        if let Some(log) = log {
-            fs::write(&path, log).unwrap();
-        }
-        let printed = succeed(run(&workspace, name, &["--resume"]));
-        assert!(printed.contains("continuing after step 9"), "{printed}");
-        assert!(printed.contains("metrics.jsonl was changed"), "{printed}");
-        assert_eq!(later(workspace.losses(name)), later(losses.clone()));
-        let printed = fail(workspace.couplet(&["verify", name]), 1);
-        assert!(printed.contains("metrics.jsonl"), "{printed}");
-    }
-}
-
-#[test]
-fn a_checkpoint_that_was_set_aside_is_never_deleted() {
-    let (workspace, _) = two_runs();
-    let newest = workspace.path("base/checkpoints/step-00000009");
-    let spoil = || fs::write(newest.join(WEIGHTS), b"spoilt").unwrap();
-    spoil();
-    succeed(run(&workspace, "base", &["--resume"]));
-    let twelve = workspace.path("base/checkpoints/step-00000012");
-    fs::remove_dir_all(twelve).unwrap();
-    spoil();
-    succeed(run(&workspace, "base", &["--resume"]));
-    for name in ["damaged-step-00000009", "damaged-step-00000009.1"] {
-        let kept = workspace.path("base/checkpoints").join(name);
-        assert!(kept.join(STATE).is_file(), "{name}");
-    }
-    succeed(run(&workspace, "base", &["--overwrite"]));
-    let left = contents(&workspace.path("base"));
-    assert!(
-        !left
-            .iter()
-            .any(|(path, _)| path.to_string_lossy().contains("damaged"))
-    );
 }

@@ -143,7 +143,8 @@ fn read_members(
         let Some(member) = members.next() else {
             break;
         };
-        (budget.set(u64::MAX), skipped = 0);
+        budget.set(u64::MAX);
+        skipped = 0;
         let Ok(mut member) = member else {
             let cut = left_out.filter(|_| failure.borrow().is_none());
             return ending(cut.map_or(Ending::Broken, Ending::Cut));
