@@ -82,8 +82,8 @@ fn describe_changes(path: &Path, asked: &[String], never: &[String]) -> String {
         }
     };
     format!(
-        "{run}: cannot resume, as this has changed:\n  {lines}\n{ways}; or start a new run with \
-         --run-dir, from this one's weights with --set model.weights={run}"
+        "{run}: cannot resume, as this has changed from what config.toml and inputs.json in its folder \
+         say:\n  {lines}\n{ways}; or start a new run with --run-dir, from this one's weights with --set model.weights={run}"
     )
 }
 
