@@ -135,6 +135,7 @@ impl ShardIndex {
         let mut end = start;
         // The positions of files by name, as soon as there is a hard link.
         let mut by_name: Option<HashMap<String, Span>> = None;
+        let mut pieces = 0;
         // The archive's positions are relative to `start`.
         for member in archive.entries_with_seek()? {
             // The archive's error quotes the damaged bytes, so it is dropped.
@@ -178,6 +179,11 @@ impl ShardIndex {
             } else if !(kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse()) {
                 continue;
             }
+            // A link has its own copy of the map.
+            pieces += span.sparse.as_ref().map_or(0, |map| map.pieces.len());
+            if pieces > MAX_PIECES_OF_SHARD {
+                span.sparse = span.sparse.map(|_| Box::new(damaged_map()));
+            }
             if let Some(by_name) = &mut by_name {
                 by_name.insert(name.clone(), span.clone());
             }
@@ -197,13 +203,19 @@ fn at(path: &Path, offset: u64) -> io::Result<BufReader<File>> {
 /// A map and its length. Where it is damaged, one that no file can have, so that reading the member
 /// reports it.
 fn boxed(map: io::Result<(Sparse, u64)>) -> (Option<Box<Sparse>>, u64) {
-    let damaged = || Sparse {
-        len: 0,
-        pieces: vec![[0, 1]],
-    };
-    let (sparse, len) = map.unwrap_or_else(|_| (damaged(), 0));
+    let (sparse, len) = map.unwrap_or_else(|_| (damaged_map(), 0));
     (Some(Box::new(sparse)), len)
 }
+
+fn damaged_map() -> Sparse {
+    Sparse {
+        len: 0,
+        pieces: vec![[0, 1]],
+    }
+}
+
+/// Pieces of sparse files that an index keeps of a shard; files that have more cannot be read.
+const MAX_PIECES_OF_SHARD: usize = 1 << 20;
 
 /// A file seen from `start` on, as if it began there.
 struct Tail<'a> {

@@ -1,7 +1,7 @@
 //! Hard links in a shard that is read from front to back: the file that one names came before it.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read};
 
 use super::headers::BLOCK;
@@ -54,7 +54,13 @@ pub(super) struct Links<'a> {
     starts: HashMap<String, u64>,
     /// Files that begin before this byte are not known yet.
     from: u64,
+    /// What was read last, by where it begins: files without duplicates have many links to one.
+    recent: VecDeque<(u64, Vec<u8>)>,
 }
+
+/// The link targets that are kept, and their bytes.
+const RECENT: usize = 64;
+const RECENT_BYTES: usize = 16 << 20;
 
 impl<'a> Links<'a> {
     /// - from: where reading begins.
@@ -63,6 +69,7 @@ impl<'a> Links<'a> {
             shard,
             starts: HashMap::new(),
             from,
+            recent: VecDeque::new(),
         }
     }
 
@@ -83,10 +90,23 @@ impl<'a> Links<'a> {
         }
         let start = *self.starts.get(target)?;
         self.add(link, start);
-        Some(
-            self.read_at(start, most)
-                .unwrap_or_else(|error| Err(format!("`{target}`, which it links to: {error}"))),
-        )
+        let known = self.recent.iter().find(|(at, _)| *at == start);
+        if let Some((_, bytes)) = known.filter(|(_, bytes)| bytes.len() as u64 <= most) {
+            return Some(Ok(bytes.clone()));
+        }
+        let read = self
+            .read_at(start, most)
+            .unwrap_or_else(|error| Err(format!("`{target}`, which it links to: {error}")));
+        if let Ok(bytes) = &read {
+            self.recent.push_back((start, bytes.clone()));
+            let kept = |recent: &VecDeque<(u64, Vec<u8>)>| -> usize {
+                recent.iter().map(|(_, bytes)| bytes.len()).sum()
+            };
+            while self.recent.len() > RECENT || kept(&self.recent) > RECENT_BYTES {
+                self.recent.pop_front();
+            }
+        }
+        Some(read)
     }
 
     fn read_at(&self, start: u64, most: u64) -> io::Result<Result<Vec<u8>, String>> {
