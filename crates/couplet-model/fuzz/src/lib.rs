@@ -16,7 +16,14 @@ pub fn open_clip_folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         write(|folder, model, spec, preprocess| {
-            open_clip::save(folder, model, spec, preprocess, None).expect("a folder is written");
+            open_clip::save(
+                folder,
+                model,
+                spec,
+                preprocess,
+                &open_clip::TokenizerCfg::default(),
+            )
+            .expect("a folder is written");
         })
     })
 }
@@ -26,7 +33,14 @@ pub fn hugging_face_folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         write(|folder, model, spec, preprocess| {
-            hugging_face::save(folder, model, spec, preprocess).expect("a folder is written");
+            hugging_face::save(
+                folder,
+                model,
+                spec,
+                preprocess,
+                hugging_face::TokenIds::default(),
+            )
+            .expect("a folder is written");
         })
     })
 }
