@@ -5,7 +5,9 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::error::{LastCause, printable, printable_path, printable_text};
+#[cfg(feature = "parquet")]
+use crate::error::LastCause;
+use crate::error::{printable, printable_path, printable_text};
 
 /// The file, URL or key that an error is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,10 +63,7 @@ impl DataError {
     }
 
     /// An error of a format's library at `path`, for `map_err`.
-    #[cfg_attr(
-        not(feature = "parquet"),
-        allow(dead_code, reason = "only Parquet files are read by such a library")
-    )]
+    #[cfg(feature = "parquet")]
     pub(crate) fn format<E: Error + Send + Sync + 'static>(
         path: &Path,
     ) -> impl Fn(E) -> Self + use<E> {
