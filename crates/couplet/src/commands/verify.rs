@@ -15,7 +15,7 @@ pub(crate) struct VerifyArguments {
     #[arg(value_name = "RUN")]
     run: PathBuf,
     /// Also repeat this many steps in a temporary folder, from the newest checkpoint after which so
-    /// many steps were logged, and compare the losses bit for bit
+    /// many steps were logged (else any), and compare the losses bit for bit
     #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
     replay: Option<u64>,
 }

@@ -5,7 +5,7 @@ use std::io::{self, BufRead};
 
 /// Longer rows are unusable.
 const MAX_ROW_BYTES: usize = 16 << 20;
-/// The lines of one row: a quote that is never closed has as many lines read twice.
+/// The lines of one row after its first: a quote that is never closed has as many lines read twice.
 const MAX_ROW_LINES: usize = 256;
 
 /// Reads records one by one.
