@@ -28,13 +28,10 @@ pub enum Verdict {
     Damaged(Vec<String>),
 }
 
-/// A checkpoint's verdict, and what it says of the run's logs.
+/// A checkpoint's verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Examination {
     pub verdict: Verdict,
-    /// Logs whose part before the checkpoint has changed since. Training does not read them, so the
-    /// checkpoint is none the worse.
-    pub changed_logs: Vec<&'static str>,
     /// A file that the system could not read, which says nothing about its content.
     pub unreadable: Option<String>,
     pub manifest: Option<Manifest>,
@@ -93,14 +90,6 @@ pub(super) fn examine(
             Err(StateError(what)) => problems.push(format!("{TRAINER_STATE_FILE}: {what}")),
         }
     }
-    let logs = manifest.iter().flat_map(|manifest| &manifest.logs);
-    let changed_logs = logs
-        .filter_map(|(name, was)| {
-            let name = [METRICS, SKIPPED].into_iter().find(|log| log == name)?;
-            let is = FileDigest::of_beginning(&run.join(name), was.bytes);
-            (is.ok().as_ref() != Some(was)).then_some(name)
-        })
-        .collect();
     let verdict = match (problems.is_empty(), &manifest) {
         (false, _) => Verdict::Damaged(problems),
         (true, Some(_)) => Verdict::Whole,
@@ -108,10 +97,20 @@ pub(super) fn examine(
     };
     Examination {
         verdict,
-        changed_logs,
         unreadable,
         manifest,
     }
+}
+
+/// Logs whose part before the checkpoint has changed since. Training does not read them, so the
+/// checkpoint is none the worse.
+pub(super) fn changed_logs(run: &Path, manifest: &Manifest) -> Vec<&'static str> {
+    let changed = manifest.logs.iter().filter_map(|(name, was)| {
+        let name = [METRICS, SKIPPED].into_iter().find(|log| log == name)?;
+        let is = FileDigest::of_beginning(&run.join(name), was.bytes);
+        (is.ok().as_ref() != Some(was)).then_some(name)
+    });
+    changed.collect()
 }
 
 fn note_unreadable(unreadable: &mut Option<String>, error: &ManifestError) {

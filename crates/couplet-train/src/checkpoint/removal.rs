@@ -56,11 +56,8 @@ pub(super) fn move_out_of_the_way(path: &Path, step: u64) -> Result<(), Checkpoi
 }
 
 /// Renames a damaged checkpoint, so that nothing takes it for one.
-/// - returns its new path.
-pub(super) fn set_aside(path: &Path, step: u64) -> Result<PathBuf, CheckpointError> {
-    let aside = free_for_damaged(parent_of(path), step);
-    fs::rename(path, &aside).map_err(io_at(path))?;
-    Ok(aside)
+pub(super) fn set_aside(path: &Path, step: u64) -> Result<(), CheckpointError> {
+    fs::rename(path, free_for_damaged(parent_of(path), step)).map_err(io_at(path))
 }
 
 /// Deletes what an earlier process was writing or deleting in `checkpoints/` when it ended.

@@ -8,7 +8,7 @@ use couplet_model::Manifest;
 use toml::{Table, Value};
 
 use super::error::{CheckpointError, io_at};
-use super::examination::{Examination, Verdict, examine};
+use super::examination::{Examination, Verdict, changed_logs, examine};
 use super::identity::read_id;
 use super::names::{self, BEST, CHANGES, CONFIG, LATEST};
 
@@ -76,7 +76,6 @@ pub(super) fn select(run: &Path, id: Option<&str>) -> Result<Selection, Checkpoi
     for (step, path) in candidates {
         let Examination {
             verdict,
-            changed_logs,
             unreadable,
             manifest,
         } = examine(run, (&path, step), id, batch);
@@ -117,7 +116,10 @@ pub(super) fn select(run: &Path, id: Option<&str>) -> Result<Selection, Checkpoi
             note.extend(kept);
             selection.notes.push(note);
         }
-        let changed = changed_logs.into_iter().map(|log| {
+        let changed = manifest
+            .iter()
+            .flat_map(|manifest| changed_logs(run, manifest));
+        let changed = changed.map(|log| {
             format!("{log} was changed after it was written; `couplet verify` says where")
         });
         selection.notes.extend(changed);
@@ -166,11 +168,13 @@ pub(crate) struct Examined {
     pub manifest: Option<Manifest>,
 }
 
-/// Reads all checkpoints of a run, sorted by step.
+/// The checkpoints of a run, sorted by step; each is read when it is asked for.
 ///
 /// # Errors
 /// If there is no run, or its folder cannot be read.
-pub(crate) fn examine_all(run: &Path) -> Result<Vec<Examined>, CheckpointError> {
+pub(crate) fn examine_all(
+    run: &Path,
+) -> Result<impl DoubleEndedIterator<Item = Examined>, CheckpointError> {
     let checkpoints = checkpoints_of(run).map_err(io_at(&run.join(CHECKPOINTS_FOLDER)))?;
     if checkpoints.is_empty() && !run.join(CONFIG).is_file() {
         return Err(CheckpointError::Damaged {
@@ -180,7 +184,7 @@ pub(crate) fn examine_all(run: &Path) -> Result<Vec<Examined>, CheckpointError> 
         });
     }
     let (id, batch) = (read_id(run), saved_batch(run));
-    let examined = checkpoints.into_iter().map(|(step, path)| {
+    Ok(checkpoints.into_iter().map(move |(step, path)| {
         let found = examine(run, (&path, step), id.as_deref(), batch);
         Examined {
             step,
@@ -188,6 +192,5 @@ pub(crate) fn examine_all(run: &Path) -> Result<Vec<Examined>, CheckpointError> 
             verdict: found.verdict,
             manifest: found.manifest,
         }
-    });
-    Ok(examined.collect())
+    }))
 }

@@ -51,7 +51,7 @@ impl RunReport {
 /// # Errors
 /// If there is no run, or its folder cannot be read.
 pub fn verify(run: &Path) -> Result<RunReport, CheckpointError> {
-    let examined = examine_all(run)?;
+    let examined: Vec<_> = examine_all(run)?.collect();
     let mut pointers = Vec::new();
     for name in ["latest", "best"] {
         match read_pointer(run, name) {
@@ -94,13 +94,21 @@ fn starting_point(
     let Some((last, _)) = logged.last() else {
         return Ok(None);
     };
-    let mut whole = examine_all(run)?;
     let changed = RunFolder::last_change(run).unwrap_or(0);
-    whole.retain(|one| one.step >= changed && !matches!(one.verdict, Verdict::Damaged(_)));
-    let newest = |least: u64| {
-        let mut newest_first = whole.iter().rev();
-        newest_first.find(|one| one.step.saturating_add(least) <= *last)
-    };
-    let found = newest(steps).or_else(|| newest(1));
-    Ok(found.map(|one| (one.step, one.path.clone())))
+    let mut newest = None;
+    for one in examine_all(run)?.rev() {
+        if one.step < changed {
+            break;
+        }
+        if matches!(one.verdict, Verdict::Damaged(_)) {
+            continue;
+        }
+        if one.step.saturating_add(steps) <= *last {
+            return Ok(Some((one.step, one.path)));
+        }
+        if newest.is_none() && one.step < *last {
+            newest = Some((one.step, one.path));
+        }
+    }
+    Ok(newest)
 }

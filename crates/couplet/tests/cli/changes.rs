@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::checkpoints::copy;
 use crate::training::{tiny, train};
 use crate::workspace::{Workspace, fail, succeed};
 
@@ -255,7 +256,7 @@ fn a_resumed_run_notices_that_its_data_changed() {
         let printed = fail(resume("data", &[]), 1);
         assert!(printed.contains("1 file is new: x.tar"), "{printed}");
         let other = format!("other-{stream}");
-        copy_folder(&workspace.path(&run), &workspace.path(&other));
+        copy(&workspace.path(&run), &workspace.path(&other));
         let allowed = [
             &["--set", &set, "--resume"][..],
             &samples,
@@ -272,19 +273,6 @@ fn a_resumed_run_notices_that_its_data_changed() {
         assert!(printed.contains("the same data"), "{printed}");
         if stream == "false" {
             assert_eq!(steps(&workspace, &run), steps(&workspace, "whole"));
-        }
-    }
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy_folder(&path, &target);
-        } else {
-            fs::copy(&path, &target).unwrap();
         }
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::headers::{BLOCK, next_header};
+use super::links::is_file;
 use super::sparse::{PaxSparse, Sparse, gnu_map};
 use crate::formats::damage::{Damage, Lost};
 use crate::formats::files::open_regular;
@@ -176,7 +177,7 @@ impl ShardIndex {
                     continue;
                 };
                 span = found.clone();
-            } else if !(kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse()) {
+            } else if !is_file(kind) {
                 continue;
             }
             // A link has its own copy of the map.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 use couplet_eval::metric::EVALUATION;
-use couplet_eval::{MetricInfo, Unit};
+use couplet_eval::{MetricInfo, Pointer, Unit, checkpoint_step, read_pointer};
 use serde_json::Value;
 
 use super::result_arguments::{write_json, write_text};
@@ -101,13 +101,10 @@ fn read_all(folders: &[PathBuf], last: bool) -> anyhow::Result<Vec<Run>> {
 
 /// The step of the checkpoint that `best` names, if it is still there.
 fn best_step(run: &Path) -> Option<u64> {
-    let name = fs::read_to_string(run.join("best")).ok()?;
-    let name = name.trim();
-    let is_there = run.join("checkpoints").join(name).is_dir();
-    name.strip_prefix("step-")
-        .filter(|_| is_there)?
-        .parse()
-        .ok()
+    match read_pointer(run, "best") {
+        Ok(Pointer::To(folder)) => checkpoint_step(&folder),
+        _ => None,
+    }
 }
 
 /// A row for each metric and a column for each run; where there are several runs, the best value
