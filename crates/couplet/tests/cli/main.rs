@@ -4,6 +4,7 @@ mod bad_images;
 mod changes;
 mod checkpoints;
 mod config;
+mod documents;
 mod evaluation;
 mod failures;
 mod fine_tuning;
