@@ -96,12 +96,22 @@ fn blocks(page: &str) -> Vec<Block> {
 /// A folder in which the names of the documents are files.
 fn scene() -> Workspace {
     let workspace = Workspace::with(&[
-        ("captions.txt", "a red circle\na blue star\na green square\n"),
+        (
+            "captions.txt",
+            "a red circle\na blue star\na green square\n",
+        ),
         ("couplet", SHORT_RUNS),
         ("mine.toml", &complete_config()),
-        ("photos.toml", &complete_config().replace("\"mine\"", "\"photos\"")),
+        (
+            "photos.toml",
+            &complete_config().replace("\"mine\"", "\"photos\""),
+        ),
     ]);
-    succeed(Command::new("chmod").args(["+x"]).arg(workspace.path("couplet")));
+    succeed(
+        Command::new("chmod")
+            .args(["+x"])
+            .arg(workspace.path("couplet")),
+    );
     for name in ["configs", "datasets", "experiments"] {
         let target = repository().join(name).canonicalize().unwrap();
         std::os::unix::fs::symlink(target, workspace.path(name)).unwrap();
@@ -116,15 +126,34 @@ fn scene() -> Workspace {
         ("data/pets/test", "class-folder"),
     ] {
         let seed = folder.len().to_string();
-        let samples = if format == "class-folder" { "128" } else { "48" };
+        let samples = if format == "class-folder" {
+            "128"
+        } else {
+            "48"
+        };
         fs::create_dir_all(workspace.path(folder).parent().unwrap()).unwrap();
-        let arguments = ["data", "shapes", folder, "--format", format, "--samples", samples, "--seed", &seed];
+        let arguments = [
+            "data",
+            "shapes",
+            folder,
+            "--format",
+            format,
+            "--samples",
+            samples,
+            "--seed",
+            &seed,
+        ];
         succeed(workspace.couplet(&arguments));
     }
     image::RgbImage::from_pixel(40, 30, [200, 40, 40].into())
         .save(workspace.path("photo.jpg"))
         .unwrap();
-    let short = ["--set", "schedule.length=3 steps", "--set", "schedule.warmup=1 steps"];
+    let short = [
+        "--set",
+        "schedule.length=3 steps",
+        "--set",
+        "schedule.warmup=1 steps",
+    ];
     for run in ["runs/shapes", "runs/other", "runs/photos"] {
         let arguments = ["train", "configs/shapes.toml", "--run-dir", run];
         succeed(workspace.couplet(&[&arguments[..], &short].concat()));
@@ -158,7 +187,11 @@ fn without_runs_that_it_trains(page: &str, workspace: &Workspace) {
     ] {
         if page.contains(command) {
             let path = workspace.path(run);
-            let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+            let removed = if path.is_dir() {
+                fs::remove_dir_all(path)
+            } else {
+                fs::remove_file(path)
+            };
             removed.unwrap();
         }
     }
@@ -199,7 +232,10 @@ fn what_is_not_run_says_why() {
     for path in pages() {
         for block in blocks(&fs::read_to_string(&path).unwrap()) {
             let shown = format!("{}:{}", path.display(), block.line);
-            assert!(!block.language.is_empty(), "{shown}: a block names its language");
+            assert!(
+                !block.language.is_empty(),
+                "{shown}: a block names its language"
+            );
             if let Some(reason) = &block.excuse {
                 assert!(reason.split(' ').count() > 2, "{shown}: {reason}");
             }
@@ -216,14 +252,22 @@ fn every_fragment_of_a_config_names_keys_that_exist() {
                 continue;
             }
             let shown = format!("{}:{}", path.display(), block.line);
-            let fragment: toml::Table = block.text.parse().unwrap_or_else(|error| panic!("{shown}: {error}"));
+            let fragment: toml::Table = block
+                .text
+                .parse()
+                .unwrap_or_else(|error| panic!("{shown}: {error}"));
             let mut config = base.clone();
             config.extend(fragment);
             let workspace = Workspace::with(&[("config.toml", &config.to_string())]);
-            let output = workspace.couplet(&["plan", "config.toml"]).output().unwrap();
+            let output = workspace
+                .couplet(&["plan", "config.toml"])
+                .output()
+                .unwrap();
             let printed = text(&output);
             assert!(
-                !printed.contains("unknown key") && !printed.contains("did you mean") && !printed.contains("expected"),
+                !printed.contains("unknown key")
+                    && !printed.contains("did you mean")
+                    && !printed.contains("expected"),
                 "{shown}: {printed}"
             );
         }
