@@ -84,7 +84,7 @@ pub fn verify(run: &Path) -> Result<RunReport, CheckpointError> {
 }
 
 /// The checkpoint to repeat steps from: the newest whole one after which `steps` steps were logged,
-/// else the newest one after which any was. Steps before a change of config or data cannot be repeated.
+/// else the one with the most logged steps after it. Steps before a change of config or data cannot be repeated.
 /// - returns its step and its folder.
 fn starting_point(
     run: &Path,
@@ -95,7 +95,7 @@ fn starting_point(
         return Ok(None);
     };
     let changed = RunFolder::last_change(run).unwrap_or(0);
-    let mut newest = None;
+    let mut longest = None;
     for one in examine_all(run)?.rev() {
         if one.step < changed {
             break;
@@ -106,9 +106,9 @@ fn starting_point(
         if one.step.saturating_add(steps) <= *last {
             return Ok(Some((one.step, one.path)));
         }
-        if newest.is_none() && one.step < *last {
-            newest = Some((one.step, one.path));
+        if one.step < *last {
+            longest = Some((one.step, one.path));
         }
     }
-    Ok(newest)
+    Ok(longest)
 }
