@@ -6,6 +6,7 @@
 mod augment;
 pub mod batch;
 mod decode;
+pub mod detect;
 mod draw;
 mod error;
 mod fingerprint;

@@ -18,6 +18,7 @@ mod device;
 mod diagnosis;
 mod duration;
 mod ema;
+mod init;
 mod log;
 mod loss_scale;
 mod memory;
@@ -40,6 +41,7 @@ pub use config::{ConfigError, ConfigIssue, DeviceCheck, ResolvedData, ResolvedRu
 pub use device::{DeviceError, DeviceSetting, ParseDeviceError};
 pub use duration::{Duration, ParseDurationError, Unit};
 pub use ema::EmaConfig;
+pub use init::{FirstConfig, InitError, InitOptions, first_config};
 pub use log::{LogError, TrainLine};
 pub use observer::{
     BestMetric, EpochSummary, Event, NoopObserver, Observer, Outcome, RunSizes, StopReason,

@@ -30,6 +30,7 @@ use crate::commands::config::ConfigCommand;
 use crate::commands::data::DataCommand;
 use crate::commands::embed::EmbedArguments;
 use crate::commands::eval::EvalCommand;
+use crate::commands::init::InitArguments;
 use crate::commands::model::ModelCommand;
 use crate::commands::plan::PlanArguments;
 use crate::commands::sweep::SweepArguments;
@@ -38,8 +39,8 @@ use crate::commands::tokenizer::TokenizerCommand;
 use crate::commands::train::TrainArguments;
 use crate::commands::verify::VerifyArguments;
 use crate::commands::{
-    bench, classify, config, data, embed, eval, model, plan, sweep, tokenize, tokenizer, train,
-    verify,
+    bench, classify, config, data, embed, eval, init, model, plan, sweep, tokenize, tokenizer,
+    train, verify,
 };
 
 /// Every operation on the CPU allocates and frees tensors; an allocator that returns their pages
@@ -57,6 +58,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a first config for image-text pairs
+    Init(InitArguments),
     /// Train a model from a config
     Train(TrainArguments),
     /// Estimate a run's parameters, FLOPs, steps, memory and time before it starts
@@ -101,6 +104,7 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let outcome = match Arguments::parse().command {
+        Command::Init(arguments) => init::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Sweep(arguments) => sweep::run(&arguments),

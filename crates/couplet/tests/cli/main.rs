@@ -8,6 +8,7 @@ mod documents;
 mod evaluation;
 mod failures;
 mod fine_tuning;
+mod init;
 mod kept_work;
 mod models;
 #[cfg(feature = "object-store")]

@@ -58,6 +58,18 @@ fn default_caption_column() -> String {
 }
 
 impl ParquetConfig {
+    /// With the columns `image` and `caption`.
+    pub fn new(files: Patterns) -> Self {
+        Self {
+            files,
+            image_column: default_image_column(),
+            caption_column: default_caption_column(),
+            root: None,
+            stream: None,
+            shuffle_buffer: default_shuffle_buffer(),
+        }
+    }
+
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         if cfg!(not(feature = "parquet")) {
             return vec![("source", WITHOUT_PARQUET.into())];
