@@ -118,8 +118,8 @@ fn sizes_for(samples: usize) -> Sizes {
         0..LARGE_SET => 1024,
         _ => 4096,
     };
-    // A tenth of the data at most: ten different batches an epoch.
-    let batch = (samples / 10).max(16).min(samples).min(most);
+    // An eighth of the data at most: eight different batches an epoch.
+    let batch = (samples / 8).max(16).min(samples).min(most);
     let batch = (batch + 1).next_power_of_two() / 2;
     let steps = (samples / batch.max(1)).max(1);
     let epochs = if samples < LARGE_SET {
@@ -146,7 +146,7 @@ mod tests {
         };
         assert_eq!(sizes(3), (2, 100));
         assert_eq!(sizes(16), (16, 100));
-        assert_eq!(sizes(600), (32, 100));
+        assert_eq!(sizes(600), (64, 100));
         assert_eq!(sizes(10_240), (1024, 100));
         assert_eq!(sizes(60_000), (1024, 51));
         assert_eq!(sizes(12_000_000), (4096, 32));

@@ -51,7 +51,7 @@ pub(super) fn write(found: &Detected, options: &InitOptions, preset: &str, sizes
     );
     held_out(&mut text, options);
     training(&mut text, sizes);
-    evaluation(&mut text, found, options);
+    evaluation(&mut text, found, options, sizes);
     text
 }
 
@@ -144,8 +144,14 @@ fn training(text: &mut String, sizes: Sizes) {
         epochs,
     } = sizes;
     let micro = match micro {
-        Some(micro) => format!("# Pairs in one forward pass, which decides the memory; the gradients are those of the whole batch.\nmicro = {micro}\n"),
-        None => "# If memory is short: pairs in one forward pass; the gradients stay those of the whole batch.\n# micro = 64\n".to_string(),
+        Some(micro) => format!(
+            "# Pairs in one forward pass, which decides the memory; the gradients are those of the whole batch.\nmicro = {micro}\n"
+        ),
+        None => format!(
+            "# If memory is short: pairs in one forward pass; the gradients stay those of the whole batch.\n\
+             # micro = {}\n",
+            (batch / 2).max(1)
+        ),
     };
     let _ = write!(
         text,
@@ -168,7 +174,13 @@ fn training(text: &mut String, sizes: Sizes) {
     );
 }
 
-fn evaluation(text: &mut String, found: &Detected, options: &InitOptions) {
+fn evaluation(text: &mut String, found: &Detected, options: &InitOptions, sizes: Sizes) {
+    // Many short epochs would spend their time on evaluations and checkpoints.
+    let every = if sizes.epochs > 40 {
+        "5 epochs"
+    } else {
+        "1 epoch"
+    };
     let mut best = options.val.is_some().then(|| "eval/val/loss".to_string());
     if let Some(folder) = &found.test_classes {
         let dataset = Value::from(folder.display().to_string());
@@ -178,7 +190,7 @@ fn evaluation(text: &mut String, found: &Detected, options: &InitOptions) {
              [[eval]]\n\
              kind = \"zero-shot\"\n\
              dataset = {dataset}\n\
-             every = \"1 epoch\"\n\n"
+             every = \"{every}\"\n\n"
         );
         best = Some(format!("eval/{}/top1", name_of(folder)));
     } else {
@@ -191,7 +203,7 @@ fn evaluation(text: &mut String, found: &Detected, options: &InitOptions) {
              # every = \"1 epoch\"\n\n",
         );
     }
-    text.push_str("[checkpoint]\nevery = \"1 epoch\"\nkeep = 3\n");
+    let _ = write!(text, "[checkpoint]\nevery = \"{every}\"\nkeep = 3\n");
     match best {
         Some(best) => {
             let _ = writeln!(text, "# Its best value selects the checkpoint that --model opens.\nbest = {}", Value::from(best));
