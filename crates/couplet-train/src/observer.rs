@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use couplet_data::Skipped;
 use couplet_eval::Report;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, RunFolder};
 use crate::log::TrainLine;
 
 /// Requests that a run stop at the end of its step.
@@ -26,6 +27,8 @@ impl StopSignal {
 /// An event of a run.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// The run begins: from here on its folder is written to.
+    Opened(&'a RunFolder),
     /// Before the first step.
     Started(&'a RunSizes),
     /// After every step.
@@ -43,7 +46,11 @@ pub enum Event<'a> {
     /// After a checkpoint was written.
     Saved(&'a Checkpoint),
     /// Samples that were skipped while loading this step's batch.
-    Skipped { samples: u64 },
+    Skipped {
+        samples: u64,
+        /// The first of them that this process read.
+        first: Option<&'a Skipped>,
+    },
     /// Information for the user, such as how initial weights were changed.
     Note(&'a str),
     /// A problem that the user should know of; the run continues.
@@ -93,6 +100,10 @@ pub struct EpochSummary {
     pub loss: f64,
     /// Duration of the epoch in this process, evaluations included.
     pub seconds: f64,
+    /// Samples of the epoch that were skipped.
+    pub skipped: u64,
+    /// The first of them, if this process read it.
+    pub first_skipped: Option<Skipped>,
     /// The evaluations after the epoch's last step.
     pub reports: Vec<Report>,
 }

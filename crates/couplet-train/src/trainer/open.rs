@@ -5,19 +5,21 @@ use std::time::Instant;
 
 use burn::module::Module;
 use couplet_data::StageTimes;
+use couplet_data::printable_path;
 use couplet_data::source::PairDataset;
-use couplet_eval::{EMA_HEAD_FILE, HEAD_FILE, find_model};
-use couplet_model::{Clip, load_as};
+use couplet_eval::{ChosenCheckpoint, EMA_HEAD_FILE, HEAD_FILE, choose_model};
+use couplet_model::{Clip, Loaded, load_as};
 
 use super::classes::first_head;
 use super::position::{check_length, recount};
 use super::{TrainError, Trainer, Window};
 use crate::checkpoint::{RunFolder, TrainerState};
-use crate::config::ResolvedRun;
+use crate::config::{Classes, HeadStart, ResolvedRun};
 use crate::diagnosis::Diagnosis;
 use crate::ema::Ema;
 use crate::log::JsonLines;
 use crate::optimizer::ModelOptimizer;
+use crate::overfitting::Overfitting;
 use crate::step::{StepContext, StepOptions};
 use crate::tensorboard::EventFile;
 
@@ -37,18 +39,27 @@ impl<'a> Trainer<'a> {
         let model = match (&checkpoint, &config.model.weights) {
             (Some(checkpoint), _) => couplet_model::load(&checkpoint.path, None, &device)?.model,
             (None, Some(weights)) => {
-                let (loaded, resized) = load_as(&find_model(weights)?, &spec, &device)?;
-                notes.extend(resized.into_iter().map(|what| format!("resized {what}")));
+                let found = choose_model(weights)?;
+                let (loaded, resized) = load_as(&found.path, &spec, &device)?;
+                notes.push(describe_loaded(&loaded, found.checkpoint.as_ref()));
+                notes.extend(resized.into_iter().map(|what| format!("resized    {what}")));
                 loaded.model
             }
-            (None, None) => Clip::init(&spec, config.seed, &device),
+            (None, None) => {
+                let seed = config.seed;
+                notes.push(format!("weights    initialized at random, seed {seed}"));
+                Clip::init(&spec, seed, &device)
+            }
         };
         let model = (model.freeze(config.freeze, &spec)).with_precision(config.precision);
         let model = match &run.data.classes {
             Some(classes) => {
                 let head = match &checkpoint {
                     Some(checkpoint) => checkpoint.load_head(HEAD_FILE, &device)?,
-                    None => first_head(&model, run, classes, &device)?,
+                    None => {
+                        notes.push(describe_head(classes));
+                        first_head(&model, run, classes, &device)?
+                    }
                 };
                 model.with_head(head).freeze_all_but_classifier()
             }
@@ -113,7 +124,13 @@ impl<'a> Trainer<'a> {
             optimizer,
             ema,
             diagnosis: Diagnosis::default(),
+            overfitting: match &checkpoint {
+                Some(_) => Overfitting::of_log(&folder.metrics()),
+                None => Overfitting::default(),
+            },
             events,
+            skipped_in_epoch: (state.position.skipped + state.position.lost) as u64,
+            first_skipped: None,
             state,
             checkpoint,
             notes,
@@ -126,6 +143,23 @@ impl<'a> Trainer<'a> {
             saved_at: now,
         })
     }
+}
+
+/// Where initial weights are from.
+fn describe_loaded(loaded: &Loaded, chosen: Option<&ChosenCheckpoint>) -> String {
+    let (count, file) = (loaded.tensors, printable_path(&loaded.source.weights));
+    let why = chosen.map_or(String::new(), |chosen| format!(" ({chosen})"));
+    format!("weights    {count} tensors of {file}{why}")
+}
+
+/// What a classification head starts from.
+fn describe_head(classes: &Classes) -> String {
+    let from = match classes.head {
+        HeadStart::Zeros => "initialized with zeros",
+        HeadStart::ZeroShot => "initialized with the features of the class names",
+    };
+    let count = classes.class_names.len();
+    format!("new        a head of {count} classes, {from}")
 }
 
 /// Checks that a stream's position is in shards that the data has.

@@ -8,6 +8,7 @@ use couplet_train::{CheckpointReport, NoopObserver, Replay, RunReport, Verdict, 
 
 use super::train::enter_working_dir;
 use crate::exit_code;
+use crate::printing;
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArguments {
@@ -55,11 +56,11 @@ fn print_report(report: &RunReport) {
         };
         println!("{:24} {:>10}  {verdict}", log.name, log.lines);
         for text in log.problems.iter().chain(&log.notes) {
-            println!("  {text}");
+            printing::line(&format!("  {text}"));
         }
     }
     for problem in &report.pointers {
-        println!("\n{problem}");
+        printing::line(&format!("\n{problem}"));
     }
 }
 
@@ -80,7 +81,7 @@ fn print_checkpoint(checkpoint: &CheckpointReport) {
         size.as_deref().unwrap_or("-")
     );
     for problem in problems {
-        println!("  {problem}");
+        printing::line(&format!("  {problem}"));
     }
 }
 
@@ -92,15 +93,15 @@ fn print_replay(replay: &Replay) {
         device,
         differs,
     } = replay;
-    println!(
+    printing::line(&format!(
         "\nreplay     steps {} to {to} on {device}, {compared} of them logged",
         from + 1
-    );
+    ));
     match differs {
         None if *compared == 0 => println!("result     nothing to compare; repeat more steps"),
         None => println!("result     the losses are the same, bit for bit"),
-        Some((step, logged, repeated)) => println!(
+        Some((step, logged, repeated)) => printing::line(&format!(
             "result     step {step} is the first to differ: {logged} was logged, {repeated} repeated"
-        ),
+        )),
     }
 }

@@ -15,5 +15,6 @@ mod resuming;
 #[cfg(feature = "object-store")]
 mod servers;
 mod sweeps;
+mod terminal;
 mod training;
 mod workspace;
