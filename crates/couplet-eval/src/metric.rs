@@ -231,7 +231,7 @@ impl Better {
 /// The formatted value, with the unit of a fraction or a speed.
 impl fmt::Display for Metric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.info.unit.format(self.value))
+        f.pad(&self.info.unit.format(self.logged()))
     }
 }
 

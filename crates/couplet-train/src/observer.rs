@@ -1,13 +1,15 @@
 //! Events and results of a run, and the signal to stop it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use couplet_data::Skipped;
 use couplet_eval::Report;
 
-use crate::checkpoint::{Checkpoint, RunFolder};
+use crate::checkpoint::Checkpoint;
 use crate::log::TrainLine;
+use crate::text_log::TextLog;
 
 /// Requests that a run stop at the end of its step.
 #[derive(Debug, Clone, Default)]
@@ -28,7 +30,12 @@ impl StopSignal {
 #[derive(Debug)]
 pub enum Event<'a> {
     /// The run begins: from here on its folder is written to.
-    Opened(&'a RunFolder),
+    Opened {
+        /// Takes what is printed of the run.
+        text_log: &'a TextLog,
+        /// The path of `skipped.jsonl`.
+        skipped: &'a Path,
+    },
     /// Before the first step.
     Started(&'a RunSizes),
     /// After every step.

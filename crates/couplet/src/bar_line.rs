@@ -35,7 +35,7 @@ pub(crate) fn bar_line(done: u64, of: u64, parts: &[(u8, String)], columns: usiz
 }
 
 fn bar(done: u64, of: u64, width: usize) -> String {
-    let filled = done.min(of) as u128 * width as u128 / u128::from(of.max(1));
+    let filled = u128::from(done.min(of)) * width as u128 / u128::from(of.max(1));
     let filled = usize::try_from(filled).unwrap_or(width);
     "█".repeat(filled) + &"░".repeat(width - filled)
 }

@@ -137,7 +137,7 @@ impl Dashboard {
 impl Observer for Dashboard {
     fn event(&mut self, event: Event) {
         match event {
-            Event::Opened(folder) => printing::attach(folder.text_log()),
+            Event::Opened { text_log, .. } => printing::attach(text_log),
             Event::Started(plan) => self.started(plan),
             Event::Step(line) => self.step(line),
             Event::Evaluating { done, images, .. } => self.evaluating(done, images),

@@ -9,6 +9,13 @@ macro_rules! println {
     }};
 }
 
+/// Prints a text as `println!` does, wrapped at words on a terminal and copied to a run's log.
+macro_rules! say {
+    ($($arguments:tt)*) => {
+        crate::printing::line(&format!($($arguments)*))
+    };
+}
+
 mod bar_line;
 mod commands;
 #[cfg(feature = "dashboard")]
@@ -144,8 +151,8 @@ fn named_color() -> ColorChoice {
             None => None,
         }
     });
-    let choices = values.filter_map(|value| value.parse().ok());
-    choices.last().unwrap_or(ColorChoice::Auto)
+    let mut choices = values.filter_map(|value| value.parse().ok());
+    choices.next_back().unwrap_or(ColorChoice::Auto)
 }
 
 fn main() -> ExitCode {

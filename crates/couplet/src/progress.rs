@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use couplet_data::Skipped;
 use couplet_eval::metric::{LOSS, LR, SAMPLES_PER_SECOND};
 use couplet_eval::{MetricInfo, Protocol, Report};
-use couplet_train::{EpochSummary, Event, Observer, RunFolder, RunSizes, TrainLine};
+use couplet_train::{EpochSummary, Event, Observer, RunSizes, TrainLine};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::bar_line::bar_line;
@@ -50,11 +50,6 @@ impl Progress {
             skipped: 0,
             skipped_list: PathBuf::new(),
         }
-    }
-
-    fn opened(&mut self, folder: &RunFolder) {
-        self.skipped_list = folder.skipped();
-        printing::attach(folder.text_log());
     }
 
     fn started(&mut self, plan: &RunSizes) {
@@ -203,7 +198,10 @@ impl Screen for Progress {
 impl Observer for Progress {
     fn event(&mut self, event: Event) {
         match event {
-            Event::Opened(folder) => self.opened(folder),
+            Event::Opened { text_log, skipped } => {
+                self.skipped_list = skipped.to_path_buf();
+                printing::attach(text_log);
+            }
             Event::Started(plan) => self.started(plan),
             Event::Step(line) => self.step(line),
             Event::Evaluating {

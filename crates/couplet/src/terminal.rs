@@ -8,8 +8,8 @@ use console::{Term, measure_text_width, style};
 const DEFAULT_COLUMNS: usize = 80;
 /// Narrower terminals are written to as if they had this width.
 const LEAST_COLUMNS: usize = 40;
-/// A text that begins so is a label, behind which lines go on.
-const LABEL_COLUMNS: usize = 11;
+/// A label, behind which lines go on, is at most this wide.
+const LABEL_COLUMNS: usize = 24;
 
 /// The columns that texts are wrapped to: the terminal's, or else those that `COLUMNS` says. `None` in a
 /// pipe, where one message is one line.
@@ -80,7 +80,8 @@ pub(crate) fn wrap(text: &str, columns: Option<usize>) -> String {
     let Some(columns) = columns else {
         return text.to_string();
     };
-    let lines: Vec<String> = text.lines().map(|line| wrap_line(line, columns)).collect();
+    let lines = text.split('\n');
+    let lines: Vec<String> = lines.map(|line| wrap_line(line, columns)).collect();
     lines.join("\n")
 }
 
@@ -89,17 +90,13 @@ fn wrap_line(line: &str, columns: usize) -> String {
         return line.to_string();
     }
     let start = line.len() - line.trim_start().len();
-    let label = line.get(start..LABEL_COLUMNS).unwrap_or_default();
-    let is_label = label.ends_with(' ') && label.split_whitespace().count() == 1;
-    let is_label = is_label && line[LABEL_COLUMNS..].starts_with(|c: char| c != ' ');
-    let (mut text, words, indent) = if is_label {
-        (
-            line[..LABEL_COLUMNS].to_string(),
-            &line[LABEL_COLUMNS..],
-            LABEL_COLUMNS,
-        )
-    } else {
-        (line[..start].to_string(), &line[start..], start + 2)
+    let (mut text, words, indent) = match label_len(line, start) {
+        Some(end) => (
+            line[..end].to_string(),
+            &line[end..],
+            measure_text_width(&line[..end]),
+        ),
+        None => (line[..start].to_string(), &line[start..], start + 2),
     };
     let mut width = measure_text_width(&text);
     let mut is_first = true;
@@ -117,6 +114,15 @@ fn wrap_line(line: &str, columns: usize) -> String {
         is_first = false;
     }
     text
+}
+
+/// The length of a label and the spaces behind it: at least two of them, and a text from one of the first
+/// columns on.
+fn label_len(line: &str, start: usize) -> Option<usize> {
+    let gap = start + line[start..].find("  ")?;
+    let text = line[gap..].find(|c: char| c != ' ')?;
+    let is_near = measure_text_width(&line[..gap + text]) <= LABEL_COLUMNS;
+    is_near.then_some(gap + text)
 }
 
 #[cfg(test)]
@@ -144,7 +150,12 @@ mod tests {
         );
         // Wide characters take two columns each.
         assert_eq!(wrap("犬 犬 犬 犬", Some(5)), "犬 犬\n  犬\n  犬");
-        assert_eq!(wrap("  a b\n\nc", Some(40)), "  a b\n\nc");
+        assert_eq!(wrap("  a b\n\nc\n", Some(40)), "  a b\n\nc\n");
+        let row = "  parameters  one two three four five six";
+        assert_eq!(
+            wrap(row, Some(30)),
+            "  parameters  one two three\n              four five six"
+        );
     }
 
     #[test]

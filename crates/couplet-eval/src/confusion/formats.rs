@@ -3,11 +3,30 @@
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder, ImageError};
 
-use super::glyphs::{each_pixel, text_width};
-use super::picture::{Anchor, Color, LINE, Mark, Picture};
+use super::glyphs::{LINE, each_pixel, text_width};
+use super::matrix::ConfusionMatrix;
+use super::picture::{Anchor, Color, Mark, Picture};
+
+impl ConfusionMatrix {
+    /// The matrix as an SVG image: rows are classes, columns are predicted classes, and a cell is darker
+    /// the larger its fraction of the row, whose number of images it has where it fits. Up to 150 classes
+    /// are named; of more, the axes have their numbers.
+    pub fn to_svg(&self) -> String {
+        to_svg(&Picture::new(self))
+    }
+
+    /// As [`Self::to_svg`], as a PNG image. Texts are in GNU Unifont, without the shaping of scripts that
+    /// join letters.
+    ///
+    /// # Errors
+    /// If the picture cannot be encoded, as one of more than 4 GiB.
+    pub fn to_png(&self) -> Result<Vec<u8>, ImageError> {
+        to_png(&Picture::new(self))
+    }
+}
 
 /// The picture as SVG. Texts are texts, in the reader's font.
-pub(super) fn to_svg(picture: &Picture) -> String {
+fn to_svg(picture: &Picture) -> String {
     let Picture { width, height, .. } = picture;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
@@ -63,7 +82,7 @@ pub(super) fn to_svg(picture: &Picture) -> String {
 }
 
 /// The picture as PNG.
-pub(super) fn to_png(picture: &Picture) -> Result<Vec<u8>, ImageError> {
+fn to_png(picture: &Picture) -> Result<Vec<u8>, ImageError> {
     let mut canvas = Canvas {
         width: picture.width,
         height: picture.height,

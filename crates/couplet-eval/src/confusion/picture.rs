@@ -3,11 +3,9 @@
 use couplet_data::printable;
 use unicode_normalization::UnicodeNormalization;
 
-use super::ConfusionMatrix;
-use super::glyphs::text_width;
+use super::glyphs::{LINE, text_width};
+use super::matrix::ConfusionMatrix;
 
-/// Height of a line of text, in pixels.
-pub(super) const LINE: usize = 16;
 /// Side of a matrix of a few classes, in pixels.
 const SIDE: usize = 640;
 /// The largest cell, and the smallest whose class is named.
@@ -22,6 +20,8 @@ const TICKS: usize = 48;
 /// Distance of texts from what they belong to, and of everything from the edge.
 const GAP: usize = 6;
 const EDGE: usize = 16;
+/// Wider labels are divided into lines where cells are high enough.
+const LONG_LABEL: usize = 160;
 /// Numbers in cells are at most this wide for a matrix of many classes to be enlarged for them.
 const LARGEST_FOR_NUMBERS: usize = 36;
 
@@ -88,11 +88,12 @@ impl Picture {
     pub fn new(matrix: &ConfusionMatrix) -> Self {
         let classes = matrix.classes().max(1);
         let is_named = classes <= MOST_NAMED;
-        let names: Vec<String> = (matrix.class_names.iter().enumerate())
-            .map(|(class, name)| label(class, name, is_named))
-            .collect();
-        let margin = names.iter().map(|name| text_width(name)).max().unwrap_or(0) + 2 * GAP;
         let cell = cell_size(classes, &matrix.counts);
+        let names: Vec<Vec<String>> = (matrix.class_names.iter().enumerate())
+            .map(|(class, name)| lines(&label(class, name, is_named), cell / LINE))
+            .collect();
+        let widths = names.iter().flatten().map(|line| text_width(line));
+        let margin = widths.max().unwrap_or(0) + 2 * GAP;
         let title = title(matrix);
         let header = 2 * LINE + GAP;
         let layout = Layout {
@@ -159,7 +160,7 @@ impl Picture {
                 self.rect((x, y), (cell - line, cell - line), fill, Some(title));
                 let number = count.to_string();
                 if cell > LINE && text_width(&number) + 2 <= cell {
-                    let fill = if share > 0.45 { WHITE } else { BLACK };
+                    let fill = readable_on(fill);
                     let middle = (x + cell / 2, y + cell / 2);
                     self.push_text(middle, Anchor::Middle, false, &number, fill);
                 }
@@ -168,7 +169,7 @@ impl Picture {
     }
 
     /// The classes' names at the left and above; of many classes, the numbers of some.
-    fn names(&mut self, names: &[String], layout: &Layout) {
+    fn names(&mut self, names: &[Vec<String>], layout: &Layout) {
         let Layout {
             cell, left, top, ..
         } = *layout;
@@ -178,9 +179,12 @@ impl Picture {
             TICKS.div_ceil(cell)
         };
         for (class, name) in names.iter().enumerate().step_by(every) {
-            let middle = class * cell + cell / 2;
-            self.text((left - GAP, top + middle), Anchor::End, name);
-            self.push_text((left + middle, top - GAP), Anchor::Start, true, name, BLACK);
+            let first = class * cell + cell / 2 - (name.len() - 1) * LINE / 2;
+            for (at, line) in name.iter().enumerate() {
+                let middle = first + at * LINE;
+                self.text((left - GAP, top + middle), Anchor::End, line);
+                self.push_text((left + middle, top - GAP), Anchor::Start, true, line, BLACK);
+            }
         }
     }
 
@@ -195,9 +199,9 @@ impl Picture {
             self.text((EDGE, y + LINE / 2), Anchor::Start, word);
             for (at, percent) in [1.0f64, 25.0, 50.0, 75.0, 100.0].into_iter().enumerate() {
                 let x = EDGE + wide + GAP + at * box_width;
-                let share = percent / 100.0;
-                self.rect((x, y), (box_width, LINE), shade(color, share), None);
-                let fill = if share > 0.45 { WHITE } else { BLACK };
+                let ground = shade(color, percent / 100.0);
+                self.rect((x, y), (box_width, LINE), ground, None);
+                let fill = readable_on(ground);
                 let middle = (x + box_width / 2, y + LINE / 2);
                 self.push_text(middle, Anchor::Middle, false, &format!("{percent}%"), fill);
                 end = x + box_width;
@@ -262,6 +266,35 @@ fn label(class: usize, name: &str, is_named: bool) -> String {
     }
 }
 
+/// A label in as many lines as fit in a cell, if it is long.
+fn lines(label: &str, most: usize) -> Vec<String> {
+    let whole = text_width(label);
+    let mut width = LONG_LABEL.max(whole / most.max(1));
+    while most > 1 && width < whole {
+        let lines = wrap(label, width);
+        if lines.len() <= most {
+            return lines;
+        }
+        width += LINE;
+    }
+    vec![label.to_string()]
+}
+
+/// Lines of words, each at most `width` pixels wide if no word is wider.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if text_width(line) + text_width(" ") + text_width(word) <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_string()),
+        }
+    }
+    lines
+}
+
 fn title(matrix: &ConfusionMatrix) -> String {
     let classes = 0..matrix.classes();
     let images: u32 = classes.map(|class| matrix.images_of(class)).sum();
@@ -278,6 +311,13 @@ fn cell_size(classes: usize, counts: &[u32]) -> usize {
     let for_numbers = text_width(&most.to_string()) + 4;
     let least = SMALLEST_NAMED.max(for_numbers.min(LARGEST_FOR_NUMBERS));
     (SIDE / classes).clamp(least, LARGEST)
+}
+
+/// The color of a text on another color.
+fn readable_on([red, green, blue]: Color) -> Color {
+    // ITU-R BT.601.
+    let luma = 299 * u32::from(red) + 587 * u32::from(green) + 114 * u32::from(blue);
+    if luma < 130_000 { WHITE } else { BLACK }
 }
 
 /// A color on the ground, darker the larger the share is.
@@ -364,18 +404,36 @@ mod tests {
             let picture = Picture::new(&matrix(&names));
             check_inside(&picture);
             let texts = texts(&picture);
-            assert_eq!(
-                texts.contains(&&long[..]),
-                classes <= MOST_NAMED,
-                "{classes}"
-            );
+            let across = picture.marks.iter().filter_map(|mark| match mark {
+                Mark::Text {
+                    text,
+                    is_vertical: false,
+                    ..
+                } => Some(&text[..]),
+                _ => None,
+            });
+            let all = across.collect::<Vec<_>>().join(" ");
+            assert_eq!(all.contains(&long), classes <= MOST_NAMED, "{classes}");
             for text in ["class", "predicted class", "right", "wrong", "100%"] {
                 assert!(texts.contains(&text), "{classes}: {text}");
             }
             // The numbers of the cells.
-            assert_eq!(texts.contains(&"30"), classes <= 100, "{classes}");
+            let number = if classes == 1 { "31" } else { "30" };
+            assert_eq!(texts.contains(&number), classes <= 100, "{classes}");
             assert!(picture.width.max(picture.height) < 4000, "{classes}");
         }
+    }
+
+    #[test]
+    fn long_labels_are_divided_where_cells_are_high() {
+        let long = "a photo of a very long class name that nobody would cut";
+        assert_eq!(lines(long, 1), [long]);
+        let divided = lines(long, 4);
+        assert!((2..=4).contains(&divided.len()), "{divided:?}");
+        assert_eq!(divided.join(" "), long);
+        assert_eq!(lines("short name", 4), ["short name"]);
+        let word = "Donaudampfschifffahrtsgesellschaft".repeat(3);
+        assert_eq!(lines(&word, 4), [word]);
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod names;
 mod pending;
 mod reading;
 mod record;
+mod recording;
 mod removal;
 mod resume;
 mod selection;

@@ -54,7 +54,10 @@ impl Trainer<'_> {
                 path: folder.path().join(TRAIN_LOG),
                 source,
             })?;
-            observer.event(Event::Opened(folder));
+            observer.event(Event::Opened {
+                text_log: folder.text_log(),
+                skipped: &folder.skipped(),
+            });
         }
         observer.event(Event::Started(&sizes));
         for note in &self.notes {

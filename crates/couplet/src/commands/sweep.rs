@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &SweepArguments) -> anyhow::Result<u8> {
     let sweep = Sweep::read(&arguments.sweep, arguments.run_dir.as_deref())?;
     let trials = sweep.trials();
     let count = count_of(trials.len(), "trial");
-    printing::line(&format!("{count} in {}", sweep.folder().display()));
+    say!("{count} in {}", sweep.folder().display());
     if let Some(warning) = sweep.warning() {
         printing::warn(&warning);
     }
@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &SweepArguments) -> anyhow::Result<u8> {
     let mut results = Vec::new();
     for (at, trial) in trials.iter().enumerate() {
         let set = trial.set.join("  ");
-        printing::line(&format!("\n{} of {}  {set}", at + 1, trials.len()));
+        say!("\n{} of {}  {set}", at + 1, trials.len());
         let mut progress = Progress::new();
         let result = sweep.run(trial, &stop, &mut progress);
         progress.finish();
@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &SweepArguments) -> anyhow::Result<u8> {
             let run_dir = (arguments.run_dir.as_ref()).map_or(String::new(), |path| {
                 format!(" --run-dir {}", path.display())
             });
-            println!(
+            say!(
                 "\nstopped in {}\ncontinue   couplet sweep {}{run_dir}",
                 trial.name,
                 arguments.sweep.display()
@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: &SweepArguments) -> anyhow::Result<u8> {
     let path = sweep.rank(&mut results)?;
     let table = table(&results, metric, unit).render(terminal::table_columns());
     printing::block(&format!("\n{table}"));
-    printing::line(&format!("ranking    {}", path.display()));
+    say!("ranking    {}", path.display());
     let all_failed = results.iter().all(|result| result.value.is_none());
     Ok(if all_failed {
         exit_code::FAILED

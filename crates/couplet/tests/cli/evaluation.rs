@@ -123,6 +123,7 @@ fn held_out_pairs_are_evaluated_and_select_the_best_checkpoint() {
     );
     let row = printed
         .lines()
+        .skip(1)
         .skip_while(|line| !line.contains("val/loss"))
         .nth(1);
     assert!(

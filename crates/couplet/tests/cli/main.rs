@@ -11,6 +11,7 @@ mod kept_work;
 mod models;
 #[cfg(feature = "object-store")]
 mod object_store;
+mod printed;
 mod resuming;
 #[cfg(feature = "object-store")]
 mod servers;
