@@ -27,10 +27,11 @@ pub use classifier::{Classifier, ClassifierError};
 pub use confusion::{ClassResult, ConfusionMatrix};
 pub use dataset::{Dataset, DatasetConfig, DatasetError, ListOrFile, Task};
 pub use encoder::{
-    CHECKPOINTS_FOLDER, EMA_HEAD_FILE, EMA_WEIGHTS_FILE, EVAL_WEIGHTS_FILE, Encoder, HEAD_FILE,
-    Head, ImageError, MissingTokenizer, OpenError, OpenOptions, Pointer, TRAINER_STATE_FILE,
-    TextError, checkpoint_name, checkpoint_step, checkpoints_of, eval_transform, find_model,
-    is_checkpoint, open_tokenizer, read_pointer, token_options, token_warnings,
+    CHECKPOINTS_FOLDER, Choice, ChosenCheckpoint, ChosenModel, EMA_HEAD_FILE, EMA_WEIGHTS_FILE,
+    EVAL_WEIGHTS_FILE, Encoder, HEAD_FILE, Head, ImageError, MissingTokenizer, OpenError,
+    OpenOptions, Pointer, TRAINER_STATE_FILE, TextError, checkpoint_name, checkpoint_step,
+    checkpoints_of, choose_model, eval_transform, find_model, is_checkpoint, open_tokenizer,
+    read_pointer, token_options, token_warnings,
 };
 pub use export::{ExportError, Format, tokenizer_cfg};
 pub use feature_cache::FeatureCache;

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::checkpoint::Identity;
+use crate::numbers::{as_written, rounded, thousandths};
 
 /// A log that could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -32,18 +33,25 @@ pub struct TrainLine {
     /// Samples trained on so far, repetitions included.
     pub samples_seen: u64,
     /// Seconds of training, over all resumes.
+    #[serde(serialize_with = "rounded")]
     pub time: f64,
-    /// This step's loss.
+    /// This step's loss. The log has the digits with which an f32 reads back to the bit.
+    #[serde(serialize_with = "as_written")]
     pub loss: f64,
     /// The schedule's learning rate, before the scales of groups and layers.
+    #[serde(serialize_with = "as_written")]
     pub lr: f64,
     /// The factor on cosine similarities, not its log.
+    #[serde(serialize_with = "as_written")]
     pub logit_scale: f64,
     /// The global gradient norm before clipping.
+    #[serde(serialize_with = "as_written")]
     pub grad_norm: f64,
     /// Mean since the last log line.
+    #[serde(serialize_with = "rounded")]
     pub samples_per_second: f64,
     /// Share of the time since the last log line that was spent waiting for data, from 0 to 1.
+    #[serde(serialize_with = "rounded")]
     pub data_wait: f64,
     /// The factor on gradients; only with f16.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,7 +103,7 @@ pub(crate) fn eval_line(line: &LineHead, report: &Report) -> Value {
     let mut map = line.map();
     let dataset = &report.dataset;
     for metric in &report.metrics.0 {
-        map.insert(metric.info.logged_as(dataset), metric.value.into());
+        map.insert(metric.info.logged_as(dataset), metric.logged().into());
     }
     map.insert(IMAGES.logged_as(dataset), report.images.into());
     map.insert(SKIPPED.logged_as(dataset), report.skipped.into());
@@ -117,7 +125,7 @@ impl LineHead {
         map.insert("step".into(), self.step.into());
         map.insert("epoch".into(), self.epoch.into());
         map.insert("samples_seen".into(), self.samples_seen.into());
-        map.insert("time".into(), self.time.into());
+        map.insert("time".into(), thousandths(self.time).into());
         map
     }
 }

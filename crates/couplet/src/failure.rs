@@ -1,8 +1,10 @@
 //! Printing of errors: the error, then its causes after `Caused by:`.
 
+use crate::printing;
+
 /// Prints an error with its causes to standard error.
 pub(crate) fn print(error: &anyhow::Error) {
-    eprintln!("error: {}", couplet_data::printable_text(&text(error)));
+    printing::error(&couplet_data::printable_text(&text(error)));
 }
 
 fn text(error: &anyhow::Error) -> String {

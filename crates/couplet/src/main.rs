@@ -9,28 +9,42 @@ macro_rules! println {
     }};
 }
 
+/// Prints a text as `println!` does, wrapped at words on a terminal and copied to a run's log.
+macro_rules! say {
+    ($($arguments:tt)*) => {
+        crate::printing::line(&format!($($arguments)*))
+    };
+}
+
+mod bar_line;
 mod commands;
 #[cfg(feature = "dashboard")]
 mod dashboard;
 mod exit_code;
 mod failure;
 mod memory;
+mod printing;
+mod program;
 mod progress;
+mod quantities;
+mod table;
+mod terminal;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 use couplet_train::{ConfigError, SweepError};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::commands::bench::BenchCommand;
 use crate::commands::classify::ClassifyArguments;
+use crate::commands::completions::CompletionsArguments;
 use crate::commands::config::ConfigCommand;
 use crate::commands::data::DataCommand;
 use crate::commands::embed::EmbedArguments;
 use crate::commands::eval::EvalCommand;
 use crate::commands::init::InitArguments;
+use crate::commands::man::ManArguments;
 use crate::commands::model::ModelCommand;
 use crate::commands::plan::PlanArguments;
 use crate::commands::sweep::SweepArguments;
@@ -39,8 +53,8 @@ use crate::commands::tokenizer::TokenizerCommand;
 use crate::commands::train::TrainArguments;
 use crate::commands::verify::VerifyArguments;
 use crate::commands::{
-    bench, classify, config, data, embed, eval, init, model, plan, sweep, tokenize, tokenizer,
-    train, verify,
+    bench, classify, completions, config, data, embed, eval, examples, init, man, model, plan,
+    sweep, tokenize, tokenizer, train, verify,
 };
 
 /// Every operation on the CPU allocates and frees tensors; an allocator that returns their pages
@@ -48,10 +62,16 @@ use crate::commands::{
 #[global_allocator]
 static ALLOCATOR: couplet_alloc::Allocator = couplet_alloc::Allocator;
 
+/// The widest help.
+const HELP_COLUMNS: usize = 100;
+
 /// Train, evaluate and use contrastive image-text models (CLIP); a run is one TOML file
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version = program::version(), long_version = program::long_version(), max_term_width = HELP_COLUMNS)]
 struct Arguments {
+    /// Color what is printed: `auto` does where it is printed to a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: ColorChoice,
     #[command(subcommand)]
     command: Command,
 }
@@ -92,6 +112,50 @@ enum Command {
     Tokenizer(TokenizerCommand),
     /// Check a run's checkpoints and logs for damage
     Verify(VerifyArguments),
+    /// Print a script that completes commands in a shell
+    Completions(CompletionsArguments),
+    /// Print the manual page, or write those of all commands
+    Man(ManArguments),
+}
+
+/// The whole command line, with the examples in its help.
+fn command_line() -> clap::Command {
+    examples::add_to(Arguments::command())
+}
+
+/// The arguments; prints and exits if they are wrong or ask for help.
+fn parse() -> Arguments {
+    let color = named_color();
+    match color {
+        ColorChoice::Auto => {}
+        ColorChoice::Always | ColorChoice::Never => {
+            console::set_colors_enabled(color == ColorChoice::Always);
+            console::set_colors_enabled_stderr(color == ColorChoice::Always);
+        }
+    }
+    let mut command = command_line().color(color);
+    if let Some(columns) = terminal::columns() {
+        command = command.term_width(columns.min(HELP_COLUMNS));
+    }
+    let matches = command.get_matches();
+    Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+/// What `--color` says, found before the arguments are parsed: their errors are in color too.
+fn named_color() -> ColorChoice {
+    let arguments: Vec<String> = (std::env::args_os())
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
+    let values = arguments.iter().enumerate().filter_map(|(at, argument)| {
+        let next = || arguments.get(at + 1).map(String::as_str);
+        match argument.strip_prefix("--color") {
+            Some("") => next(),
+            Some(value) => value.strip_prefix('='),
+            None => None,
+        }
+    });
+    let mut choices = values.filter_map(|value| value.parse().ok());
+    choices.next_back().unwrap_or(ColorChoice::Auto)
 }
 
 fn main() -> ExitCode {
@@ -100,10 +164,13 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_max_level(LevelFilter::WARN)
         .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
+        .with_level(false)
+        .without_time()
+        .with_ansi(false)
+        .with_writer(printing::Warnings::default)
         .init();
-    let outcome = match Arguments::parse().command {
+    let arguments = parse();
+    let outcome = match arguments.command {
         Command::Init(arguments) => init::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
@@ -118,6 +185,8 @@ fn main() -> ExitCode {
         Command::Tokenize(arguments) => tokenize::run(&arguments),
         Command::Tokenizer(command) => tokenizer::run(&command),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Completions(arguments) => Ok(completions::run(&arguments, command_line())),
+        Command::Man(arguments) => man::run(&arguments, command_line()),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

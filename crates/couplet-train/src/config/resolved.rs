@@ -153,6 +153,16 @@ impl ResolvedEval {
         }
     }
 
+    /// Images or pairs that it reads.
+    pub fn images(&self) -> usize {
+        match &self.target {
+            EvalTarget::ZeroShot(dataset)
+            | EvalTarget::Retrieval(dataset)
+            | EvalTarget::Classification(dataset) => dataset.images.len(),
+            EvalTarget::HeldOut(data) => data.epoch_len,
+        }
+    }
+
     /// What it writes to `metrics.jsonl`.
     pub fn metrics(&self) -> Vec<LoggedMetric> {
         let metrics = match &self.target {

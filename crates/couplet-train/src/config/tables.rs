@@ -17,6 +17,7 @@ use super::evals::{EvalConfig, RunEvalConfig, one_epoch};
 use super::output::{CheckpointConfig, LogConfig};
 use crate::device::DeviceSetting;
 use crate::ema::EmaConfig;
+use crate::numbers::shorten;
 use crate::optimizer::OptimizerConfig;
 use crate::schedule::ScheduleConfig;
 
@@ -239,7 +240,8 @@ impl RunConfig {
     /// # Panics
     /// Never: every field has a TOML form, which a test reads back.
     pub fn to_toml(&self) -> String {
-        let table = Table::try_from(self).expect("a run config has a TOML form");
+        let mut table = Table::try_from(self).expect("a run config has a TOML form");
+        shorten(&mut table);
         toml::to_string(&table).expect("a TOML table prints")
     }
 

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use couplet_data::with_causes;
 use couplet_eval::{Pointer, checkpoint_name, read_pointer};
 
-use crate::checkpoint::{CheckpointError, METRICS, RunFolder, SKIPPED, Verdict, examine_all};
+use crate::checkpoint::{
+    CheckpointError, METRICS, RunFolder, SKIPPED, TRAIN_LOG, Verdict, examine_all, record_problem,
+};
 pub use logs::LogReport;
 use logs::check_log;
 pub use replay::{Replay, ReplayError, replay};
@@ -18,9 +20,9 @@ pub use replay::{Replay, ReplayError, replay};
 pub struct RunReport {
     /// Sorted by step.
     pub checkpoints: Vec<CheckpointReport>,
-    /// `metrics.jsonl` and `skipped.jsonl`.
+    /// `metrics.jsonl`, `skipped.jsonl` and `train.log`.
     pub logs: Vec<LogReport>,
-    /// What is wrong with `latest` and `best`.
+    /// What is wrong with `latest`, `best` and `record.json`.
     pub pointers: Vec<String>,
 }
 
@@ -63,7 +65,8 @@ pub fn verify(run: &Path) -> Result<RunReport, CheckpointError> {
             Err(error) => pointers.push(format!("{name}: {}", with_causes(&error))),
         }
     }
-    let logs = [METRICS, SKIPPED].map(|name| {
+    pointers.extend(record_problem(run));
+    let logs = [METRICS, SKIPPED, TRAIN_LOG].map(|name| {
         let saved = examined.iter().filter_map(|one| {
             let digest = one.manifest.as_ref()?.logs.get(name)?;
             Some((checkpoint_name(one.step), digest))

@@ -122,6 +122,8 @@ fn a_head_is_trained_evaluated_resumed_and_used() {
     let printed =
         succeed(workspace.couplet(&["classify", "--model", "whole", "--device", "flex", &picture]));
     assert!(printed.matches(" %  ").count() == 5, "{printed}");
+    let (printed, opened) = printed.split_once("model whole/checkpoints/").unwrap();
+    assert!(opened.contains("(best by eval/set/top1, "), "{opened}");
     for format in ["open_clip", "hf"] {
         succeed(workspace.couplet(&["model", "convert", "whole", format, "--format", format]));
         let again = succeed(

@@ -13,9 +13,11 @@ mod kept_work;
 mod models;
 #[cfg(feature = "object-store")]
 mod object_store;
+mod printed;
 mod resuming;
 #[cfg(feature = "object-store")]
 mod servers;
 mod sweeps;
+mod terminal;
 mod training;
 mod workspace;

@@ -78,15 +78,15 @@ pub(super) fn write(set: &PairDataset, out: &Path, options: PackOptions) -> anyh
     let packed = pack(set, out, options, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     for bad in packed.skipped.iter().take(SHOWN) {
-        println!("skipped {bad}");
+        say!("skipped {bad}");
     }
-    println!(
+    say!(
         "wrote {} samples to {}, skipped {}",
         packed.samples,
         out.display(),
         packed.skipped.len()
     );
-    println!("{}", how_to_read(out, options.format, packed.files));
+    say!("{}", how_to_read(out, options.format, packed.files));
     Ok(exit_code::DONE)
 }
 

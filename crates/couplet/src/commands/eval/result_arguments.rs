@@ -13,7 +13,7 @@ use crate::commands::output_file::write_whole;
 #[derive(Debug, Args)]
 pub(super) struct ResultArguments {
     /// Write the accuracy per class and the confusion matrix to this folder, as
-    /// DATASET-classes.csv and DATASET-confusion.svg
+    /// DATASET-classes.csv, DATASET-confusion.svg and DATASET-confusion.png
     #[arg(long, value_name = "DIR")]
     pub details: Option<PathBuf>,
     /// Write the results to this file as JSON
@@ -36,6 +36,9 @@ impl ResultArguments {
             let path = folder.join(format!("{dataset}-{end}"));
             write_text(&path, text)?;
         }
+        let png = confusion.to_png()?;
+        let path = folder.join(format!("{dataset}-confusion.png"));
+        write_whole(&path, |path| Ok(fs::write(path, png)?))?;
         Ok(())
     }
 }

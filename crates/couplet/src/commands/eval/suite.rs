@@ -17,6 +17,7 @@ use super::result_arguments::{write_json, write_text};
 use crate::commands::model_arguments::ModelOptions;
 use crate::exit_code;
 use crate::failure;
+use crate::printing;
 use crate::progress::{Progress, Screen, print_reports};
 
 #[derive(Debug, Args)]
@@ -126,7 +127,8 @@ fn evaluate(
         return Ok(reports);
     }
     if let Err(error) = dataset.train_images() {
-        eprintln!("{}: skipping --also: {}", dataset.name, with_causes(&error));
+        let why = with_causes(&error);
+        printing::note(&format!("{}: skipping --also: {why}", dataset.name));
         return Ok(reports);
     }
     let mut progress = Progress::new();

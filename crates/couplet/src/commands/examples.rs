@@ -1,0 +1,400 @@
+//! Examples at the end of each command's help.
+
+use clap::Command;
+
+/// Commands with their examples: what each does, and its command line.
+type Examples = (
+    &'static [&'static str],
+    &'static [(&'static str, &'static str)],
+);
+
+const ALL: &[Examples] = &[
+    (
+        &["train"],
+        &[
+            (
+                "Train a small model on drawn shapes",
+                "couplet train configs/shapes.toml",
+            ),
+            (
+                "Change keys of the config",
+                "couplet train configs/shapes.toml --set optimizer.lr=5e-4 --run-dir runs/low",
+            ),
+            (
+                "Continue a run that was interrupted",
+                "couplet train runs/shapes --resume",
+            ),
+        ],
+    ),
+    (
+        &["plan"],
+        &[
+            (
+                "Print parameters, steps and memory",
+                "couplet plan configs/shapes.toml",
+            ),
+            (
+                "Measure the speed too",
+                "couplet plan configs/shapes.toml --measure",
+            ),
+        ],
+    ),
+    (
+        &["sweep"],
+        &[(
+            "Run all trials, or continue with those that are left",
+            "couplet sweep sweep.toml",
+        )],
+    ),
+    (
+        &["config", "schema"],
+        &[(
+            "Check and complete configs in an editor",
+            "couplet config schema > config.schema.json",
+        )],
+    ),
+    (
+        &["config", "reference"],
+        &[("Read the reference", "couplet config reference | less")],
+    ),
+    (
+        &["config", "keys"],
+        &[("List the keys of a table", "couplet config keys data.train")],
+    ),
+    (
+        &["eval", "zero-shot"],
+        &[
+            (
+                "Evaluate the best checkpoint of a run",
+                "couplet eval zero-shot --model runs/shapes --dataset datasets/shapes.toml",
+            ),
+            (
+                "Write accuracies per class, and a picture of the confusions",
+                "couplet eval zero-shot --model runs/shapes --dataset datasets/shapes.toml \\\n    --details details",
+            ),
+        ],
+    ),
+    (
+        &["eval", "classification"],
+        &[(
+            "Evaluate a fine-tuned model",
+            "couplet eval classification --model runs/digits --dataset datasets/digits.toml",
+        )],
+    ),
+    (
+        &["eval", "retrieval"],
+        &[(
+            "Evaluate on captions",
+            "couplet eval retrieval --model ViT-B-32/ --dataset datasets/coco-captions.toml",
+        )],
+    ),
+    (
+        &["eval", "linear-probe"],
+        &[
+            (
+                "Search the regularization",
+                "couplet eval linear-probe --model runs/digits --dataset datasets/digits.toml",
+            ),
+            (
+                "Use scikit-learn's C",
+                "couplet eval linear-probe --model runs/digits --dataset datasets/digits.toml \\\n    -C 0.316",
+            ),
+        ],
+    ),
+    (
+        &["eval", "knn"],
+        &[(
+            "Vote among 20 neighbors",
+            "couplet eval knn --model runs/digits --dataset datasets/digits.toml -k 20",
+        )],
+    ),
+    (
+        &["eval", "suite"],
+        &[(
+            "Evaluate on several datasets and write a table",
+            "couplet eval suite runs/digits datasets/digits.toml datasets/shapes.toml \\\n    --csv results.csv",
+        )],
+    ),
+    (
+        &["eval", "compare"],
+        &[(
+            "Compare two runs with the first",
+            "couplet eval compare runs/a runs/b runs/c",
+        )],
+    ),
+    (
+        &["classify"],
+        &[
+            (
+                "Choose among labels",
+                "couplet classify --model runs/shapes --labels \"a red circle,a blue star\" \\\n    photo.png",
+            ),
+            (
+                "Average several prompts",
+                "couplet classify --model runs/shapes --labels cat,dog \\\n    --template \"a photo of a {}\" --template \"a drawing of a {}\" photos/",
+            ),
+        ],
+    ),
+    (
+        &["embed"],
+        &[
+            (
+                "Write the features of a folder's images",
+                "couplet embed --model runs/shapes --images photos --out features.safetensors",
+            ),
+            (
+                "Write those of texts for NumPy",
+                "couplet embed --model runs/shapes --texts captions.txt --out texts.npy",
+            ),
+        ],
+    ),
+    (
+        &["bench", "step"],
+        &[(
+            "Measure steps of a ViT-B-32 in micro-batches of 16",
+            "couplet bench step --model ViT-B-32 --batch 64 --micro 16",
+        )],
+    ),
+    (
+        &["data", "check"],
+        &[(
+            "Decode every image and read every caption",
+            "couplet data check configs/shapes.toml",
+        )],
+    ),
+    (
+        &["data", "stats"],
+        &[(
+            "Print sizes of images and lengths of captions",
+            "couplet data stats configs/shapes.toml",
+        )],
+    ),
+    (
+        &["data", "bench"],
+        &[(
+            "Measure the speed of loading",
+            "couplet data bench configs/shapes.toml",
+        )],
+    ),
+    (
+        &["data", "index"],
+        &[(
+            "Index shards before the first run",
+            "couplet data index \"data/{0000..0127}.tar\"",
+        )],
+    ),
+    (
+        &["data", "pack"],
+        &[(
+            "Resize images and write them as shards",
+            "couplet data pack configs/shapes.toml packed",
+        )],
+    ),
+    (
+        &["data", "shapes"],
+        &[(
+            "Write 100 images and their captions",
+            "couplet data shapes shapes --samples 100",
+        )],
+    ),
+    (
+        &["model", "list"],
+        &[("List the presets", "couplet model list")],
+    ),
+    (
+        &["model", "describe"],
+        &[
+            ("Describe a preset", "couplet model describe ViT-B-32"),
+            ("Describe weights", "couplet model describe ViT-B-32.pt"),
+        ],
+    ),
+    (
+        &["model", "convert"],
+        &[
+            (
+                "Convert a run's best checkpoint for transformers",
+                "couplet model convert runs/shapes shapes-hf --format hf",
+            ),
+            (
+                "Convert OpenAI's weights for open_clip",
+                "couplet model convert ViT-B-32.pt ViT-B-32 --format open_clip",
+            ),
+        ],
+    ),
+    (
+        &["tokenize"],
+        &[
+            ("Print token ids", "couplet tokenize \"a photo of a cat\""),
+            (
+                "Tokenize a file",
+                "couplet tokenize --texts captions.txt --context-length 32",
+            ),
+        ],
+    ),
+    (
+        &["tokenizer", "train"],
+        &[(
+            "Train a vocabulary of 8192 tokens",
+            "couplet tokenizer train --texts captions.txt --vocab-size 8192 \\\n    --out tokenizer.json",
+        )],
+    ),
+    (
+        &["verify"],
+        &[
+            ("Check a run's files", "couplet verify runs/shapes"),
+            (
+                "Repeat 20 steps too",
+                "couplet verify runs/shapes --replay 20",
+            ),
+        ],
+    ),
+    (
+        &["completions"],
+        &[
+            (
+                "Install completions for bash",
+                "couplet completions bash > ~/.local/share/bash-completion/completions/couplet",
+            ),
+            (
+                "For zsh, in a folder of fpath",
+                "couplet completions zsh > ~/.zfunc/_couplet",
+            ),
+            (
+                "For fish",
+                "couplet completions fish > ~/.config/fish/completions/couplet.fish",
+            ),
+        ],
+    ),
+    (
+        &["man"],
+        &[(
+            "Install pages for man",
+            "couplet man --out ~/.local/share/man/man1",
+        )],
+    ),
+    (
+        &[],
+        &[
+            (
+                "Train, then evaluate and use the model",
+                "couplet train configs/shapes.toml",
+            ),
+            (
+                "",
+                "couplet eval zero-shot --model runs/shapes --dataset datasets/shapes.toml",
+            ),
+            (
+                "",
+                "couplet classify --model runs/shapes --labels \"a red circle,a blue star\" \\\n    photo.png",
+            ),
+        ],
+    ),
+];
+
+/// Adds the examples to the help of all commands.
+pub(crate) fn add_to(command: Command) -> Command {
+    ALL.iter().fold(command, |command, (path, examples)| {
+        let text = section(examples);
+        add_at(command, path, text)
+    })
+}
+
+/// Adds a text to the help of a command below another one.
+fn add_at(command: Command, path: &[&'static str], text: String) -> Command {
+    match path {
+        [] => command.after_help(text),
+        [first, rest @ ..] => command.mut_subcommand(first, |command| add_at(command, rest, text)),
+    }
+}
+
+fn section(examples: &[(&str, &str)]) -> String {
+    let mut text = "Examples:".to_string();
+    for (what, line) in examples {
+        if !what.is_empty() {
+            text.push_str(&format!("\n  # {what}"));
+        }
+        text.push_str(&format!("\n  {line}"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+    use crate::Arguments;
+
+    /// The words of a command line, as a shell has them; what follows `>` or `|` is the shell's.
+    fn words(line: &str) -> Vec<String> {
+        let line = line.replace("\\\n", "");
+        let mut words = vec![String::new()];
+        let mut is_quoted = false;
+        for letter in line
+            .chars()
+            .take_while(|letter| !['>', '|'].contains(letter))
+        {
+            match letter {
+                '"' => is_quoted = !is_quoted,
+                ' ' if !is_quoted => words.push(String::new()),
+                letter => words.last_mut().unwrap().push(letter),
+            }
+        }
+        words.retain(|word| !word.is_empty());
+        words
+    }
+
+    #[test]
+    fn every_example_is_a_command_line_of_its_command() {
+        for (path, examples) in ALL {
+            assert!(!examples.is_empty());
+            for (_, line) in *examples {
+                let words = words(line);
+                assert_eq!(words[0], "couplet");
+                assert_eq!(words[1..=path.len()], **path, "{line}");
+                if let Err(error) = Arguments::try_parse_from(&words) {
+                    panic!("{line}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_help_of_every_command_with_examples_shows_them() {
+        let mut command = add_to(Arguments::command());
+        command.build();
+        for (path, examples) in ALL {
+            let mut own = &mut command;
+            for name in *path {
+                own = own.find_subcommand_mut(name).unwrap();
+            }
+            let help = own.render_long_help().to_string();
+            for (_, line) in *examples {
+                assert!(help.contains(line), "{path:?}: {line}");
+            }
+            let examples = section(examples);
+            assert!(examples.lines().all(|line| line.len() <= 80), "{examples}");
+        }
+        let paths: Vec<_> = ALL.iter().map(|(path, _)| path.join(" ")).collect();
+        let mut lacking = Vec::new();
+        leaves(&command, "", &mut lacking);
+        lacking.retain(|path| !paths.contains(path));
+        assert_eq!(lacking, [""; 0], "commands without examples");
+    }
+
+    /// The commands that have none below them.
+    fn leaves(command: &Command, path: &str, found: &mut Vec<String>) {
+        for below in command.get_subcommands() {
+            let name = below.get_name();
+            let path = format!("{path} {name}").trim().to_string();
+            if name == "help" {
+                continue;
+            }
+            if below.has_subcommands() {
+                leaves(below, &path, found);
+            } else {
+                found.push(path);
+            }
+        }
+    }
+}

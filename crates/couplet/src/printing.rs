@@ -1,0 +1,157 @@
+//! Printing, and the copy of what is printed in the `train.log` of a run.
+
+use std::io::{self, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use console::strip_ansi_codes;
+use couplet_data::printable_text;
+use couplet_train::TextLog;
+use indicatif::ProgressBar;
+
+use crate::terminal;
+
+static PRINTER: Mutex<Printer> = Mutex::new(Printer {
+    is_recording: false,
+    early: Vec::new(),
+    log: None,
+    bar: None,
+});
+
+struct Printer {
+    /// Whether what is printed before a run begins is kept for its log.
+    is_recording: bool,
+    early: Vec<String>,
+    log: Option<TextLog>,
+    /// The bar that is on the screen, which makes room for lines.
+    bar: Option<ProgressBar>,
+}
+
+/// Keeps what is printed from now on for the log of the run that is about to begin.
+pub(crate) fn record() {
+    lock().is_recording = true;
+}
+
+/// Copies what is printed from now on to a run's log.
+pub(crate) fn attach(log: &TextLog) {
+    let mut printer = lock();
+    for text in std::mem::take(&mut printer.early) {
+        let _ = log.write(&text);
+    }
+    printer.log = Some(log.clone());
+}
+
+/// Ends the copying.
+pub(crate) fn detach() {
+    lock().log = None;
+}
+
+/// Sets the bar that makes room for lines, or none.
+pub(crate) fn set_bar(bar: Option<&ProgressBar>) {
+    lock().bar = bar.cloned();
+}
+
+/// Prints a text to standard output, wrapped at words on a terminal.
+pub(crate) fn line(text: &str) {
+    print(text, &terminal::wrap(text, terminal::columns()), false);
+}
+
+/// Prints lines to standard output as they are: a table, which fits already.
+pub(crate) fn block(text: &str) {
+    print(text, text, false);
+}
+
+/// Prints a text to standard error, wrapped at words on a terminal.
+pub(crate) fn note(text: &str) {
+    print(text, &terminal::wrap(text, terminal::columns()), true);
+}
+
+/// Prints a warning to standard error.
+pub(crate) fn warn(text: &str) {
+    warn_on(text, true);
+}
+
+/// Prints a warning of a run to standard output, where its steps are printed.
+pub(crate) fn warn_in_run(text: &str) {
+    warn_on(text, false);
+}
+
+/// Prints an error to standard error.
+pub(crate) fn error(text: &str) {
+    headed("error:", &terminal::error(), text, true);
+}
+
+fn warn_on(text: &str, is_stderr: bool) {
+    headed("warning:", &terminal::warning(is_stderr), text, is_stderr);
+}
+
+fn headed(head: &str, styled: &str, text: &str, is_stderr: bool) {
+    let plain = format!("{head} {text}");
+    let wrapped = terminal::wrap(&plain, terminal::columns());
+    let shown = format!("{styled}{}", &wrapped[head.len()..]);
+    print(&plain, &shown, is_stderr);
+}
+
+/// - plain: for the log; shown: for the screen.
+fn print(plain: &str, shown: &str, is_stderr: bool) {
+    let mut printer = lock();
+    let write = || {
+        // Neither may end a run: it must reach its checkpoint although nobody reads what it prints.
+        let _ = if is_stderr {
+            writeln!(io::stderr(), "{shown}")
+        } else {
+            writeln!(io::stdout(), "{shown}")
+        };
+    };
+    match &printer.bar {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+    printer.copy(plain);
+}
+
+/// Adds a text to the log that something else has printed. Does nothing if a line is being printed.
+pub(crate) fn copy_if_idle(text: &str) {
+    if let Ok(mut printer) = PRINTER.try_lock() {
+        printer.copy(text);
+    }
+}
+
+impl Printer {
+    fn copy(&mut self, text: &str) {
+        let text = strip_ansi_codes(text);
+        match &self.log {
+            // A full disk is reported where the run needs it.
+            Some(log) => _ = log.write(&printable_text(&text)),
+            None if self.is_recording => self.early.push(printable_text(&text).into_owned()),
+            None => {}
+        }
+    }
+}
+
+fn lock() -> MutexGuard<'static, Printer> {
+    PRINTER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The warnings of libraries, printed as ours.
+#[derive(Debug, Default)]
+pub(crate) struct Warnings(Vec<u8>);
+
+impl Write for Warnings {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Warnings {
+    fn drop(&mut self) {
+        let text = String::from_utf8_lossy(&self.0);
+        if !text.trim().is_empty() {
+            warn(text.trim());
+        }
+    }
+}
