@@ -11,6 +11,7 @@ mod kept_work;
 mod models;
 #[cfg(feature = "object-store")]
 mod object_store;
+mod paths;
 mod resuming;
 #[cfg(feature = "object-store")]
 mod servers;

@@ -8,21 +8,20 @@ use couplet_data::{DEFAULT_MAX_IMAGE_PIXELS, printable, printable_path};
 use couplet_eval::{Dataset, DatasetConfig, Encoder, EvalOptions, FeatureCache, Report};
 use serde_json::Value;
 
+use crate::commands::config_arguments::DataArguments;
+
 /// Worst confusions to print.
 pub(super) const WORST: usize = 5;
 
 /// Opens every dataset before the first is evaluated, so that wrong names fail at once.
-pub(super) fn open_datasets(paths: &[PathBuf], encoder: &Encoder) -> anyhow::Result<Vec<Dataset>> {
+pub(super) fn open_datasets(
+    paths: &[PathBuf],
+    data: &DataArguments,
+    encoder: &Encoder,
+) -> anyhow::Result<Vec<Dataset>> {
     let image_size = encoder.transform().image_size();
     let open = |path: &PathBuf| -> anyhow::Result<Dataset> {
-        if !path.exists() {
-            bail!(
-                "{}: no such dataset; expected a file of datasets/, a folder with one sub-folder per \
-                 class, or a CLIP_benchmark folder of tar shards",
-                path.display()
-            );
-        }
-        Ok(DatasetConfig::read(path)?.open(image_size)?)
+        Ok(DatasetConfig::find(path, data.root())?.open(image_size)?)
     };
     let datasets = paths.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
     let mut names = HashSet::new();
