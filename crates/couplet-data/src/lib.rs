@@ -17,6 +17,7 @@ pub mod loader;
 pub mod order;
 mod pack;
 mod panics;
+pub mod paths;
 mod read_ahead;
 mod resample;
 mod sample;

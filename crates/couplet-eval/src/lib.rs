@@ -25,7 +25,10 @@ mod zero_shot;
 pub use classification::{Classification, classification};
 pub use classifier::{Classifier, ClassifierError};
 pub use confusion::{ClassResult, ConfusionMatrix};
-pub use dataset::{Dataset, DatasetConfig, DatasetError, ListOrFile, Task};
+pub use dataset::{
+    Dataset, DatasetConfig, DatasetError, DatasetSummary, ListOrFile, Task, built_in_datasets,
+    dataset_advice, dataset_path_kind,
+};
 pub use encoder::{
     CHECKPOINTS_FOLDER, Choice, ChosenCheckpoint, ChosenModel, EMA_HEAD_FILE, EMA_WEIGHTS_FILE,
     EVAL_WEIGHTS_FILE, Encoder, HEAD_FILE, Head, ImageError, MissingTokenizer, OpenError,

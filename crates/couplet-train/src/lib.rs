@@ -42,7 +42,9 @@ mod verify;
 
 pub use bench::{StepBench, StepBenchError, StepBenchSettings, bench_step};
 pub use checkpoint::{AllowedChanges, Checkpoint, CheckpointError, Program, RunFolder, Verdict};
-pub use config::{ConfigError, ConfigIssue, DeviceCheck, ResolvedData, ResolvedRun, RunConfig};
+pub use config::{
+    ConfigError, ConfigInput, ConfigIssue, DeviceCheck, ResolvedData, ResolvedRun, RunConfig,
+};
 pub use device::{DeviceError, DeviceSetting, ParseDeviceError};
 pub use duration::{Duration, ParseDurationError, Unit};
 pub use ema::EmaConfig;

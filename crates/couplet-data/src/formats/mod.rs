@@ -41,3 +41,4 @@ pub use image_files::read_image;
 pub use image_folder::list_images;
 pub use lines::read_lines;
 pub use patterns::Patterns;
+pub use storage::is_url;

@@ -78,6 +78,26 @@ impl Patterns {
         Ok(locations)
     }
 
+    /// Whether any file is at one of the paths of a pattern.
+    pub(crate) fn matches_any(pattern: &str) -> bool {
+        let expanded = brace::expand(pattern).unwrap_or_default();
+        let mut paths = expanded.into_iter().map(glob_paths);
+        paths.any(|found| found.is_ok_and(|found| found.iter().any(|path| path.exists())))
+    }
+
+    /// Whether the braces of a pattern cannot be expanded.
+    pub(crate) fn is_unsound(pattern: &str) -> bool {
+        brace::expand(pattern).is_err()
+    }
+
+    /// Each pattern as it is written.
+    pub fn each_mut(&mut self) -> &mut [String] {
+        match self {
+            Self::One(pattern) => std::slice::from_mut(pattern),
+            Self::Several(patterns) => patterns,
+        }
+    }
+
     fn patterns(&self) -> &[String] {
         match self {
             Self::One(pattern) => std::slice::from_ref(pattern),

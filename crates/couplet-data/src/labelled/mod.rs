@@ -9,11 +9,12 @@ mod parquet;
 mod shapes;
 mod webdataset;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::formats::DataError;
+use crate::formats::{DataError, Patterns};
+use crate::paths::{NotThere, PathBase, PathKind};
 
 pub use binary::{CifarConfig, IdxConfig};
 pub use class_folder::LabelledClassFolderConfig;
@@ -47,6 +48,12 @@ pub enum LabelledConfig {
     CocoCaptions(CocoCaptionsConfig),
 }
 
+/// A key of a dataset file that names files.
+enum PathField<'a> {
+    Path(&'a mut PathBuf),
+    Patterns(&'a mut Patterns),
+}
+
 impl LabelledConfig {
     /// Opens a split of the dataset; images are read later.
     /// - image_size: side of drawn images, in pixels.
@@ -63,6 +70,90 @@ impl LabelledConfig {
             Self::Parquet(table) => table.open(split),
             Self::Csv(table) => table.open(split),
             Self::CocoCaptions(table) => table.open(split),
+        }
+    }
+
+    /// Looks for the files that the config names, and replaces their paths by those that are found.
+    /// - returns the key, the split and the places of what is not there.
+    pub fn find_files(&mut self, base: &PathBase) -> Vec<(&'static str, Split, NotThere)> {
+        let mut missing = Vec::new();
+        for (key, split, field) in self.paths_mut() {
+            let mut find = |path: &mut String| match base.find(key, path, PathKind::Data) {
+                Ok(found) => *path = found,
+                Err(error) => {
+                    *path = (base.first_place(path, PathKind::Data).display()).to_string();
+                    missing.push((key, split, error));
+                }
+            };
+            match field {
+                PathField::Path(path) => {
+                    let mut text = path.display().to_string();
+                    find(&mut text);
+                    *path = text.into();
+                }
+                PathField::Patterns(patterns) => patterns.each_mut().iter_mut().for_each(find),
+            }
+        }
+        missing
+    }
+
+    /// Whether the images have captions instead of classes.
+    pub fn has_captions(&self) -> bool {
+        match self {
+            Self::CocoCaptions(_) => true,
+            Self::Csv(table) => table.caption_column.is_some(),
+            Self::Parquet(table) => table.caption_column.is_some(),
+            Self::Shapes(_)
+            | Self::ClassFolder(_)
+            | Self::Webdataset(_)
+            | Self::Cifar(_)
+            | Self::Idx(_) => false,
+        }
+    }
+
+    /// The file or folder of the test images, or the first pattern of theirs.
+    pub fn first_path(&self) -> Option<PathBuf> {
+        let mut config = self.clone();
+        let (_, _, first) = config.paths_mut().into_iter().next()?;
+        Some(match first {
+            PathField::Path(path) => path.clone(),
+            PathField::Patterns(patterns) => patterns.each_mut().first()?.into(),
+        })
+    }
+
+    /// Each path with its key and the split that needs it.
+    fn paths_mut(&mut self) -> Vec<(&'static str, Split, PathField<'_>)> {
+        use PathField::{Path, Patterns};
+        use Split::{Test, Train};
+        match self {
+            Self::Shapes(_) => Vec::new(),
+            Self::ClassFolder(table) => {
+                let train = table.train_path.as_mut();
+                let train = train.map(|path| ("train_path", Train, Path(path)));
+                let test = ("path", Test, Path(&mut table.path));
+                [test].into_iter().chain(train).collect()
+            }
+            Self::Webdataset(table) => vec![("path", Test, Path(&mut table.path))],
+            Self::Cifar(table) => vec![("path", Test, Path(&mut table.path))],
+            Self::Idx(table) => vec![("path", Test, Path(&mut table.path))],
+            Self::Parquet(table) => {
+                let train = table.train_files.as_mut();
+                let train = train.map(|files| ("train_files", Train, Patterns(files)));
+                let root = table.root.as_mut().map(|root| ("root", Test, Path(root)));
+                let test = ("files", Test, Patterns(&mut table.files));
+                [test].into_iter().chain(train).chain(root).collect()
+            }
+            Self::Csv(table) => {
+                let train = table.train_path.as_mut();
+                let train = train.map(|path| ("train_path", Train, Path(path)));
+                let root = table.root.as_mut().map(|root| ("root", Test, Path(root)));
+                let test = ("path", Test, Path(&mut table.path));
+                [test].into_iter().chain(train).chain(root).collect()
+            }
+            Self::CocoCaptions(table) => vec![
+                ("annotations", Test, Path(&mut table.annotations)),
+                ("images", Test, Path(&mut table.images)),
+            ],
         }
     }
 

@@ -1,17 +1,26 @@
 //! Evaluation datasets, described by a TOML file or by a folder.
 
+mod built_in;
+mod find;
+mod summary;
+
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use couplet_data::formats::class_names::{class_names, read_class_names, wordnet_warning};
 use couplet_data::formats::templates::{DEFAULT_TEMPLATE, template_problem};
-use couplet_data::formats::{DataError, read_lines};
+use couplet_data::formats::{DataError, Place, read_lines};
 use couplet_data::labelled::{
     LabelledClassFolderConfig, LabelledConfig, LabelledDataset, LabelledWebdatasetConfig, Split,
     Targets,
 };
+use couplet_data::paths::{NotThere, PathBase};
 use serde::Deserialize;
+
+pub use built_in::built_in_datasets;
+pub use find::{dataset_advice, dataset_path_kind};
+pub use summary::DatasetSummary;
 
 const TEMPLATES_FILE: &str = "templates.txt";
 
@@ -37,9 +46,18 @@ pub struct DatasetConfig {
     /// The folder of the dataset file; paths of `class_names` and `templates` may start from it.
     #[serde(skip)]
     home: PathBuf,
+    /// Whether the file is built in, with the lists that it names.
+    #[serde(skip)]
+    is_built_in: bool,
+    /// Files that are not where they were looked for.
+    #[serde(skip)]
+    missing: Vec<MissingFile>,
     #[serde(flatten)]
     pub source: LabelledConfig,
 }
+
+/// A key, the split that needs its files, and where they were looked for.
+type MissingFile = (&'static str, Split, NotThere);
 
 /// A list, or a file with one entry per line; its path is relative to the dataset file's folder or to
 /// the dataset's folder.
@@ -57,6 +75,7 @@ pub struct Dataset {
     pub task: Task,
     pub images: LabelledDataset,
     config: LabelledConfig,
+    missing: Vec<MissingFile>,
     image_size: u32,
 }
 
@@ -85,6 +104,8 @@ pub enum DatasetError {
         path: PathBuf,
         source: Box<toml::de::Error>,
     },
+    #[error("{path}: {message}")]
+    NoSuch { path: String, message: String },
     #[error("{}: {message}", path.display())]
     Unsound { path: PathBuf, message: String },
     #[error("the {split} images of `{name}` cannot be opened{}", available(origin.as_deref()))]
@@ -113,7 +134,8 @@ impl Dataset {
     /// If the dataset has none, they cannot be opened, or their classes differ from those of the test
     /// images.
     pub fn train_images(&self) -> Result<LabelledDataset, DatasetError> {
-        let opened = self.config.open(Split::Train, self.image_size);
+        let opened = check_there(&self.missing, Split::Train)
+            .and_then(|()| self.config.open(Split::Train, self.image_size));
         let train = opened.map_err(|source| DatasetError::Images {
             name: self.name.clone(),
             split: "training",
@@ -166,6 +188,17 @@ impl Dataset {
     }
 }
 
+/// Fails if files that a split needs are not there.
+fn check_there(missing: &[MissingFile], split: Split) -> Result<(), DataError> {
+    let needed = missing.iter().find(|(_, own, _)| *own == split);
+    needed.map_or(Ok(()), |(key, _, not_there)| {
+        Err(DataError::Invalid {
+            place: Place::Key(key),
+            message: not_there.to_string(),
+        })
+    })
+}
+
 /// How the classes of training and test images differ, as a message.
 fn class_differences(train: &[String], test: &[String]) -> String {
     let lacks = |all: &[String], some: &[String]| {
@@ -189,33 +222,31 @@ fn class_differences(train: &[String], test: &[String]) -> String {
 
 impl DatasetConfig {
     /// Reads a dataset file, or describes a folder with one subfolder per class or in CLIP_benchmark's
-    /// layout.
+    /// layout. The plain name of a built-in dataset is that dataset.
     ///
     /// # Errors
     /// If the file is missing or invalid.
     pub fn read(path: &Path) -> Result<Self, DatasetError> {
-        if path.is_dir() {
-            let name = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-            let source = if LabelledWebdatasetConfig::is_here(path) {
-                LabelledConfig::Webdataset(LabelledWebdatasetConfig::new(path))
-            } else {
-                LabelledConfig::ClassFolder(LabelledClassFolderConfig::new(path))
-            };
-            return Ok(Self {
-                name: name
-                    .file_name()
-                    .unwrap_or_default()
-                    .to_string_lossy()
-                    .into_owned(),
-                class_names: None,
-                templates: None,
-                citation: None,
-                origin: None,
-                home: PathBuf::new(),
-                source,
-            });
+        Self::read_in(path, None)
+    }
+
+    /// As [`Self::read`].
+    /// - data_root: replaces the dataset file's folder as the start of the paths in it.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_in(path: &Path, data_root: Option<&Path>) -> Result<Self, DatasetError> {
+        let built_in = path.to_str().and_then(built_in::dataset);
+        // A path of one name is marked so, to be no built-in dataset's.
+        let path = path.strip_prefix(".").unwrap_or(path);
+        if built_in.is_none() && path.is_dir() {
+            return Ok(Self::of_folder(path));
         }
-        let text = fs::read_to_string(path).map_err(|source| DatasetError::Io {
+        let text = match built_in {
+            Some(text) => Ok(text.to_string()),
+            None => fs::read_to_string(path),
+        };
+        let text = text.map_err(|source| DatasetError::Io {
             path: path.to_path_buf(),
             source,
         })?;
@@ -224,6 +255,7 @@ impl DatasetConfig {
             source: Box::new(source),
         })?;
         table.home = path.parent().unwrap_or(Path::new("")).to_path_buf();
+        table.is_built_in = built_in.is_some();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if table.name.is_empty() || !table.name.chars().all(plain) {
             return Err(DatasetError::Unsound {
@@ -234,7 +266,40 @@ impl DatasetConfig {
                 ),
             });
         }
+        let base = if table.is_built_in {
+            PathBase::built_in(data_root)
+        } else {
+            PathBase::of_file(path, data_root)
+        };
+        table.missing = table.source.find_files(&base);
         Ok(table)
+    }
+
+    /// A folder, by what is in it.
+    fn of_folder(path: &Path) -> Self {
+        let name = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        let name = name.file_name().unwrap_or_default().to_string_lossy();
+        let source = if LabelledWebdatasetConfig::is_here(path) {
+            LabelledConfig::Webdataset(LabelledWebdatasetConfig::new(path))
+        } else {
+            LabelledConfig::ClassFolder(LabelledClassFolderConfig::new(path))
+        };
+        Self::of_source(&name, source)
+    }
+
+    /// A dataset that no file describes.
+    fn of_source(name: &str, source: LabelledConfig) -> Self {
+        Self {
+            name: name.to_string(),
+            class_names: None,
+            templates: None,
+            citation: None,
+            origin: None,
+            home: PathBuf::new(),
+            is_built_in: false,
+            missing: Vec::new(),
+            source,
+        }
     }
 
     /// Opens the dataset.
@@ -243,7 +308,8 @@ impl DatasetConfig {
     /// # Errors
     /// If the images, the class names or the templates are missing, or do not match.
     pub fn open(&self, image_size: u32) -> Result<Dataset, DatasetError> {
-        let opened = self.source.open(Split::Test, image_size);
+        let opened = check_there(&self.missing, Split::Test)
+            .and_then(|()| self.source.open(Split::Test, image_size));
         let images = opened.map_err(|source| DatasetError::Images {
             name: self.name.clone(),
             split: "test",
@@ -262,6 +328,7 @@ impl DatasetConfig {
             task,
             images,
             config: self.source.clone(),
+            missing: self.missing.clone(),
             image_size,
         })
     }
@@ -336,7 +403,10 @@ impl DatasetConfig {
     fn given_class_names(&self) -> Result<Option<Vec<String>>, DatasetError> {
         Ok(match &self.class_names {
             Some(ListOrFile::List(list)) => Some(list.clone()),
-            Some(ListOrFile::File(file)) => Some(read_class_names(&self.path_of(file))?),
+            Some(ListOrFile::File(file)) => match self.built_in_list(file) {
+                Some(list) => Some(list),
+                None => Some(read_class_names(&self.path_of(file))?),
+            },
             None => None,
         })
     }
@@ -345,12 +415,22 @@ impl DatasetConfig {
     fn given_templates(&self) -> Result<Option<Vec<String>>, DatasetError> {
         let path = match &self.templates {
             Some(ListOrFile::List(list)) => return Ok(Some(list.clone())),
-            Some(ListOrFile::File(file)) => Some(self.path_of(file)),
+            Some(ListOrFile::File(file)) => match self.built_in_list(file) {
+                Some(list) => return Ok(Some(list)),
+                None => Some(self.path_of(file)),
+            },
             None => (self.source.folder())
                 .map(|folder| folder.join(TEMPLATES_FILE))
                 .filter(|path| path.is_file()),
         };
         Ok(path.map(|path| read_lines(&path)).transpose()?)
+    }
+
+    /// The lines of a list's file that is built in.
+    fn built_in_list(&self, file: &Path) -> Option<Vec<String>> {
+        let name = file.to_str().filter(|_| self.is_built_in)?;
+        let lines = built_in::list(name)?.lines();
+        Some(lines.map(|line| line.trim().to_string()).collect())
     }
 
     /// A list's file: relative to the dataset's file, else to the dataset's folder.

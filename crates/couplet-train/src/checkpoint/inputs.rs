@@ -16,6 +16,9 @@ use crate::config::{EvalTarget, ResolvedRun};
 pub(crate) struct Inputs {
     /// Where the relative paths of `config.toml` start.
     pub working_dir: PathBuf,
+    /// The `--data-root` of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_root: Option<PathBuf>,
     /// A digest of `model.tokenizer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<String>,
@@ -39,6 +42,7 @@ impl Inputs {
         };
         Self {
             working_dir: std::env::current_dir().unwrap_or_default(),
+            data_root: run.data_root.clone(),
             tokenizer: run.config.model.tokenizer.as_deref().and_then(digest_of),
             train: run.data.set.listing(),
             evals: run.evals.iter().map(eval).collect(),

@@ -16,7 +16,7 @@ use super::names::{CHANGES, CONFIG, INPUTS, RUN, earlier_config, is_earlier_conf
 use super::pending::{ChangeNote, Pending};
 use super::reading::Checkpoint;
 use super::state::{Counted, TrainerState};
-use crate::config::{Change, ChangeKind, ResolvedRun, changes};
+use crate::config::{Change, ChangeKind, ResolvedRun, changes, make_absolute};
 use crate::duration::Unit;
 use crate::schedule::ScheduleConfig;
 
@@ -72,7 +72,9 @@ impl RunFolder {
             message: "not a TOML file".to_string(),
             source: Some(error.into()),
         };
-        let before: Table = text.parse().map_err(damaged)?;
+        let mut before: Table = text.parse().map_err(damaged)?;
+        // Earlier versions kept relative paths.
+        make_absolute(&mut before, &began_in(path));
         let now: Table = config.to_toml().parse().map_err(damaged)?;
         let trains_norms =
             config.model.image.has_batch_norm() && config.freeze.image != Freeze::All;
@@ -202,6 +204,12 @@ impl RunFolder {
 fn counted_of(checkpoint: &Checkpoint) -> Option<Counted> {
     let state = TrainerState::read(&checkpoint.path.join(TRAINER_STATE_FILE));
     state.ok()?.counted
+}
+
+/// The directory that relative paths in the config of the run in folder `path` start from.
+fn began_in(path: &Path) -> PathBuf {
+    let began_in = RunFolder::working_dir(path).filter(|folder| folder.is_dir());
+    began_in.unwrap_or_else(|| std::env::current_dir().unwrap_or_default())
 }
 
 /// The changes of the run in folder `path`.

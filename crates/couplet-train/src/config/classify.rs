@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClassifyConfig {
-    /// Dataset with the classes: a TOML file such as those in `datasets/`, or a dataset's
-    /// folder. Trains on its training images and evaluates on its test images.
+    /// Dataset with the classes: the name of a built-in one (`couplet eval datasets` lists them), a
+    /// dataset file or a dataset's folder. Trains on its training images and evaluates on its
+    /// test images.
     pub dataset: PathBuf,
     /// Initial weights of the classifier.
     #[serde(default)]

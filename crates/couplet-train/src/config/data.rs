@@ -11,8 +11,9 @@ use super::check::Check;
 use super::classify::ClassifyConfig;
 use super::collect::{Known, collect, set_right};
 use super::edit;
-use super::issue::{ConfigError, ConfigIssue, issues_of};
+use super::issue::{ConfigError, issues_of};
 use super::open::read_table;
+use super::paths::{self, ConfigInput};
 use super::resolved::ResolvedData;
 use super::schema::{ConfigSchema, Shape};
 use super::tables::{DataConfig, ModelConfig};
@@ -41,8 +42,16 @@ impl ResolvedData {
     /// # Errors
     /// With every problem at once, each with its key.
     pub fn read(path: &Path, set: &[String]) -> Result<Self, ConfigError> {
-        let mut table = read_table(path)?;
-        let mut issues = edit::set_keys(&mut table, set);
+        Self::read_input(&ConfigInput::new(path, set))
+    }
+
+    /// As [`Self::read`], with all that may be given with a config.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_input(input: &ConfigInput) -> Result<Self, ConfigError> {
+        let mut table = read_table(input.path)?;
+        let mut issues = edit::set_keys(&mut table, input.set);
         let partial = edit::has_preset(&table).then_some("model");
         let respelled = set_right(ConfigSchema::run(), &mut table, partial).into_iter();
         let is_read = |key: &str| key.split(['.', '[']).next().is_some_and(is_data_key);
@@ -63,6 +72,7 @@ impl ResolvedData {
             table.insert("model".into(), Value::Table(model));
         }
         edit::default_source(&mut table);
+        let mut missing = paths::find(&mut table, input);
         let unknown_preset = edit::merge_preset(&mut table);
         let is_partial = edit::lacks_preset(&table);
         let known = Known {
@@ -72,11 +82,17 @@ impl ResolvedData {
         let collected = collect::<DataOnlyConfig>(table, schema(), &known);
         issues.extend(unknown_preset);
         issues.extend(collected.issues);
-        let opened = (collected.value)
-            .and_then(|config| resolve(config, batch_size, collected.doubtful, &mut issues));
+        paths::leave_doubtful(&mut missing, &collected.doubtful);
+        let not_there = missing.iter().map(|issue| issue.key.clone());
+        let doubtful = collected.doubtful.into_iter().chain(not_there).collect();
+        issues.extend(missing);
+        let opened = (collected.value).and_then(|config| {
+            let mut check = Check::new(doubtful, input.data_root, &mut issues);
+            resolve(config, batch_size, &mut check)
+        });
         opened
             .filter(|_| issues.is_empty())
-            .ok_or_else(|| issues_of(path, issues))
+            .ok_or_else(|| issues_of(input.path, issues))
     }
 }
 
@@ -93,13 +109,7 @@ fn is_data_key(key: &str) -> bool {
 }
 
 /// Opens what the config names.
-fn resolve(
-    config: DataOnlyConfig,
-    batch_size: usize,
-    doubtful: Vec<String>,
-    issues: &mut Vec<ConfigIssue>,
-) -> Option<ResolvedData> {
-    let mut check = Check::new(doubtful, issues);
+fn resolve(config: DataOnlyConfig, batch_size: usize, check: &mut Check) -> Option<ResolvedData> {
     let weights = check.model(&config.model, None);
     let tokens = check.tokens(&config.model, weights.as_ref(), false);
     let classify = config.classify.as_ref();

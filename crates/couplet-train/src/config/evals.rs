@@ -25,7 +25,8 @@ pub enum EvalConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetEvalConfig {
-    /// Dataset to evaluate on: a TOML file such as those in `datasets/`, or a dataset's folder.
+    /// Dataset to evaluate on: the name of a built-in one (`couplet eval datasets` lists them), a
+    /// dataset file or a dataset's folder.
     pub dataset: PathBuf,
     /// How often to evaluate, in steps, epochs or samples; always at the end too.
     #[serde(default = "one_epoch")]

@@ -10,6 +10,7 @@ use super::check::{DeviceCheck, check};
 use super::collect::{Known, collect, set_right};
 use super::edit;
 use super::issue::{ConfigError, issues_of};
+use super::paths::{self, ConfigInput};
 use super::resolved::ResolvedRun;
 use super::schema::ConfigSchema;
 use super::tables::RunConfig;
@@ -36,7 +37,15 @@ impl ResolvedRun {
         set: &[String],
         device_check: DeviceCheck,
     ) -> Result<Self, ConfigError> {
-        Self::open_from(read_table(path)?, path, set, device_check, None)
+        Self::open_input(&ConfigInput::new(path, set), device_check)
+    }
+
+    /// As [`Self::open`], with all that may be given with a config.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_input(input: &ConfigInput, device_check: DeviceCheck) -> Result<Self, ConfigError> {
+        Self::open_from(read_table(input.path)?, input, device_check, None)
     }
 
     /// As [`Self::open`], for a run that continues from its own checkpoint: the weights and the tokenizer
@@ -46,15 +55,14 @@ impl ResolvedRun {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_to_resume(
-        path: &Path,
-        set: &[String],
+        input: &ConfigInput,
         device_check: DeviceCheck,
         folder: Option<&Path>,
     ) -> Result<Self, ConfigError> {
-        let table = read_table(path)?;
+        let table = read_table(input.path)?;
         let mut named = table.clone();
         // What is wrong with it is reported later.
-        edit::set_keys(&mut named, set);
+        edit::set_keys(&mut named, input.set);
         let name = named.get("name").and_then(Value::as_str);
         let folder = folder
             .map(Path::to_path_buf)
@@ -64,24 +72,33 @@ impl ResolvedRun {
             let weights = find_model(&folder).ok()?;
             inspect(&weights, None).ok()
         });
-        Self::open_from(table, path, set, device_check, checkpoint)
+        Self::open_from(table, input, device_check, checkpoint)
     }
 
-    /// - table: what the file at `path` holds.
+    /// - table: what the file holds.
     fn open_from(
         mut table: Table,
-        path: &Path,
-        set: &[String],
+        input: &ConfigInput,
         device_check: DeviceCheck,
         checkpoint: Option<ModelSource>,
     ) -> Result<Self, ConfigError> {
-        let mut issues = edit::set_keys(&mut table, set);
+        let mut issues = edit::set_keys(&mut table, input.set);
         let partial = edit::has_preset(&table).then_some("model");
         let respelled = set_right(ConfigSchema::run(), &mut table, partial);
         let (misspelt, renamed): (Vec<_>, Vec<_>) =
             (respelled.into_iter().map(|key| (key.issue, key.right))).unzip();
         issues.extend(misspelt);
         edit::default_source(&mut table);
+        let recorded = paths::recorded(input.path).and_then(|run| run.data_root);
+        let input = &ConfigInput {
+            data_root: input.data_root.or(recorded.as_deref()),
+            ..*input
+        };
+        let mut missing = paths::find(&mut table, input);
+        if checkpoint.is_some() {
+            // What the run began with may be gone.
+            missing.retain(|issue| !issue.key.starts_with("model."));
+        }
         let unknown_preset = edit::merge_preset(&mut table);
         let is_partial = edit::lacks_preset(&table);
         let known = Known {
@@ -91,13 +108,25 @@ impl ResolvedRun {
         let collected = collect::<RunConfig>(table, ConfigSchema::run(), &known);
         issues.extend(unknown_preset);
         issues.extend(collected.issues);
+        paths::leave_doubtful(&mut missing, &collected.doubtful);
         let run = collected.value.and_then(|config| {
-            let doubtful = collected.doubtful;
-            check(config, device_check, checkpoint, doubtful, &mut issues)
+            let not_there = missing.iter().map(|issue| issue.key.clone());
+            let doubtful = collected.doubtful.into_iter().chain(not_there).collect();
+            issues.append(&mut missing);
+            let root = input.data_root;
+            check(
+                config,
+                device_check,
+                checkpoint,
+                doubtful,
+                root,
+                &mut issues,
+            )
         });
+        issues.append(&mut missing);
         match run {
             Some(run) if issues.is_empty() => Ok(run),
-            _ => Err(issues_of(path, issues)),
+            _ => Err(issues_of(input.path, issues)),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What a config names, opened: a run that is ready to start, its training data, its evaluations.
 
+use std::path::PathBuf;
+
 use couplet_data::loader::{Loader, LoaderOptions, LoaderState, TokenOptions};
 use couplet_data::order::{Order, Share};
 use couplet_data::source::PairDataset;
@@ -24,6 +26,8 @@ pub struct ResolvedRun {
     pub(crate) evals: Vec<ResolvedEval>,
     pub(crate) sizes: Sizes,
     pub(crate) schedule: Schedule,
+    /// What stood for the folders of dataset files, absolute.
+    pub(crate) data_root: Option<PathBuf>,
 }
 
 impl ResolvedRun {

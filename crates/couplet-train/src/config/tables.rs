@@ -15,6 +15,7 @@ use toml::Table;
 use super::classify::ClassifyConfig;
 use super::evals::{EvalConfig, RunEvalConfig, one_epoch};
 use super::output::{CheckpointConfig, LogConfig};
+use super::paths::make_absolute;
 use crate::device::DeviceSetting;
 use crate::ema::EmaConfig;
 use crate::numbers::shorten;
@@ -235,13 +236,15 @@ impl RunConfig {
         Path::new("runs").join(name)
     }
 
-    /// The config as a TOML file, complete.
+    /// The config as a TOML file, complete: relative paths, which start from the working directory, become
+    /// absolute.
     ///
     /// # Panics
     /// Never: every field has a TOML form, which a test reads back.
     pub fn to_toml(&self) -> String {
         let mut table = Table::try_from(self).expect("a run config has a TOML form");
         shorten(&mut table);
+        make_absolute(&mut table, &std::env::current_dir().unwrap_or_default());
         toml::to_string(&table).expect("a TOML table prints")
     }
 

@@ -1,10 +1,13 @@
 //! A sweep's TOML file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use couplet_data::paths::{PathBase, PathKind};
 use couplet_eval::Better;
 use serde::Deserialize;
 use toml::Table;
+
+use super::problem::Problem;
 
 /// The TOML file of a sweep.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -12,7 +15,7 @@ use toml::Table;
 pub struct SweepConfig {
     /// Name of the sweep; its folder is `runs/NAME` by default.
     pub name: String,
-    /// The run config that all trials start from.
+    /// The run config that all trials start from; a relative path starts from the sweep's folder.
     pub config: PathBuf,
     /// The metric of `metrics.jsonl` to rank by, such as `eval/shapes/top1`. For an evaluation a
     /// trial's best value counts; for a training metric the mean over the last tenth of its lines.
@@ -28,6 +31,27 @@ pub struct SweepConfig {
     pub set: Vec<String>,
     /// The values to try for each key: a list or, in random search, a range.
     pub keys: Table,
+    /// Where paths in `set` and `keys` start.
+    #[serde(skip)]
+    pub(super) base: Option<PathBase>,
+}
+
+impl SweepConfig {
+    /// Finds the run config.
+    /// - file: the sweep's own; data_root: replaces the folders of files as the start of paths to data.
+    pub(super) fn find_config(
+        &mut self,
+        file: &Path,
+        data_root: Option<&Path>,
+    ) -> Result<(), Problem> {
+        let base = PathBase::of_file(file, data_root);
+        let path = self.config.display().to_string();
+        let found = base.find("config", &path, PathKind::File);
+        let found = found.map_err(|missing| Problem::from(format!("config: {missing}")))?;
+        self.config = found.into();
+        self.base = Some(base);
+        Ok(())
+    }
 }
 
 /// Which values rank first.

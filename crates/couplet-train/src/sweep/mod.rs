@@ -14,6 +14,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use couplet_data::paths::PathBase;
 use couplet_data::with_causes;
 use couplet_eval::{Better, MetricInfo};
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,7 @@ use self::problem::Problem;
 use self::ranking::Ranking;
 pub use self::trials::Trial;
 use crate::checkpoint::{AllowedChanges, CheckpointError, RunFolder};
-use crate::config::{ConfigError, DeviceCheck, ResolvedRun};
+use crate::config::{ConfigError, ConfigInput, DeviceCheck, ResolvedRun};
 use crate::observer::{Observer, StopReason, StopSignal};
 use crate::trainer::{TrainError, train};
 
@@ -98,10 +99,15 @@ pub struct Sweep {
 impl Sweep {
     /// Reads a sweep and validates the config of every trial before any starts.
     /// - folder: of the sweep; by default `runs/NAME`.
+    /// - data_root: replaces the folders of files as the start of paths to data.
     ///
     /// # Errors
     /// If the file or a trial's config is invalid.
-    pub fn read(path: &Path, folder: Option<&Path>) -> Result<Self, SweepError> {
+    pub fn read(
+        path: &Path,
+        folder: Option<&Path>,
+        data_root: Option<&Path>,
+    ) -> Result<Self, SweepError> {
         let text = fs::read_to_string(path).map_err(|source| SweepError::Io {
             path: path.to_path_buf(),
             source,
@@ -111,8 +117,9 @@ impl Sweep {
             message: problem.message,
             source: problem.source,
         };
-        let config: SweepConfig = toml::from_str(&text)
+        let mut config: SweepConfig = toml::from_str(&text)
             .map_err(|error| invalid(Problem::caused_by("not a sweep's TOML file", error)))?;
+        config.find_config(path, data_root).map_err(invalid)?;
         let trials = config.trials().map_err(invalid)?;
         let folder = folder.map_or_else(|| Path::new("runs").join(&config.name), Path::to_path_buf);
         let mut ranking = None;
@@ -247,7 +254,13 @@ impl SweepConfig {
     /// Reads and validates the config of a trial.
     fn resolve(&self, trial: &Trial) -> Result<ResolvedRun, SweepError> {
         let set = [&self.set[..], &trial.set].concat();
-        let opened = ResolvedRun::open(&self.config, &set, DeviceCheck::Local);
+        let input = ConfigInput {
+            path: &self.config,
+            set: &set,
+            set_base: self.base.as_ref(),
+            data_root: self.base.as_ref().and_then(PathBase::data_root),
+        };
+        let opened = ResolvedRun::open_input(&input, DeviceCheck::Local);
         opened.map_err(|source| SweepError::Config {
             trial: trial.name.clone(),
             source: Box::new(source),

@@ -7,7 +7,7 @@ use couplet_model::shortest;
 
 use super::starting_point;
 use crate::checkpoint::{CheckpointError, METRICS, RunFolder};
-use crate::config::{ConfigError, DeviceCheck, ResolvedRun};
+use crate::config::{ConfigError, ConfigInput, DeviceCheck, ResolvedRun};
 use crate::observer::{Event, Observer};
 use crate::trainer::{TrainError, repeat};
 
@@ -73,7 +73,8 @@ pub fn replay(run: &Path, steps: u64, observer: &mut dyn Observer) -> Result<Rep
         "log.tensorboard=false",
     ];
     let set = without_evaluations.map(String::from);
-    let resolved = ResolvedRun::open_to_resume(&config, &set, DeviceCheck::Local, Some(run))?;
+    let input = ConfigInput::new(&config, &set);
+    let resolved = ResolvedRun::open_to_resume(&input, DeviceCheck::Local, Some(run))?;
     let scratch = tempfile::tempdir().map_err(ReplayError::Scratch)?;
     let folder = RunFolder::scratch(scratch.path(), (from, &checkpoint))?;
     let mut losses = Losses {

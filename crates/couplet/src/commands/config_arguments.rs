@@ -1,8 +1,9 @@
 //! The config that a command reads, with changes to its keys.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use couplet_train::ConfigInput;
 
 #[derive(Debug, Args)]
 pub(crate) struct ConfigArguments {
@@ -13,4 +14,36 @@ pub(crate) struct ConfigArguments {
     /// the key. Repeat to override several keys
     #[arg(long, value_name = "KEY.PATH=VALUE")]
     pub set: Vec<String>,
+    #[command(flatten)]
+    pub data: DataArguments,
+}
+
+/// Where data is looked for.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct DataArguments {
+    /// Folder that paths to data start from, instead of the folder of the file that names them
+    /// [default: that folder, then ./data]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "COUPLET_DATA_ROOT",
+        hide_env_values = true
+    )]
+    data_root: Option<PathBuf>,
+}
+
+impl DataArguments {
+    pub fn root(&self) -> Option<&Path> {
+        let root = self.data_root.as_deref();
+        root.filter(|root| !root.as_os_str().is_empty())
+    }
+}
+
+impl ConfigArguments {
+    pub fn input(&self) -> ConfigInput<'_> {
+        ConfigInput {
+            data_root: self.data.root(),
+            ..ConfigInput::new(&self.path, &self.set)
+        }
+    }
 }

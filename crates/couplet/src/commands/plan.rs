@@ -31,11 +31,7 @@ pub(crate) struct PlanArguments {
 const MIB: f64 = (1 << 20) as f64;
 
 pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<u8> {
-    let run = ResolvedRun::open(
-        &arguments.config.path,
-        &arguments.config.set,
-        DeviceCheck::Skip,
-    )?;
+    let run = ResolvedRun::open_input(&arguments.config.input(), DeviceCheck::Skip)?;
     let plan = run.plan(arguments.caption_tokens);
     let speed = if arguments.measure {
         Some(run.measure_speed(&plan)?)

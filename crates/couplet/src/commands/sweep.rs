@@ -6,6 +6,7 @@ use clap::Args;
 use couplet_eval::Unit;
 use couplet_train::{Sweep, TrialResult};
 
+use super::config_arguments::DataArguments;
 use super::train::stop_on_signals;
 use crate::exit_code;
 use crate::printing;
@@ -21,10 +22,13 @@ pub(crate) struct SweepArguments {
     /// Folder for the trials and their ranking [default: runs/NAME]
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArguments,
 }
 
 pub(crate) fn run(arguments: &SweepArguments) -> anyhow::Result<u8> {
-    let sweep = Sweep::read(&arguments.sweep, arguments.run_dir.as_deref())?;
+    let (run_dir, data_root) = (arguments.run_dir.as_deref(), arguments.data.root());
+    let sweep = Sweep::read(&arguments.sweep, run_dir, data_root)?;
     let trials = sweep.trials();
     let count = count_of(trials.len(), "trial");
     say!("{count} in {}", sweep.folder().display());

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
+use couplet_data::paths::{PathBase, normalized};
 use couplet_eval::{CHECKPOINTS_FOLDER, MetricInfo, checkpoint_name};
 use couplet_train::config::EvalConfig;
 use couplet_train::{
@@ -48,16 +49,25 @@ pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<u8> {
     if arguments.dashboard {
         check_dashboard()?;
     }
-    let ConfigArguments { path: file, set } = &arguments.config;
+    let file = &arguments.config.path;
+    let absolute = |path: &Path| std::path::absolute(path).context("the working directory is gone");
+    let data_root = arguments.config.data.root().map(absolute).transpose()?;
+    let here = PathBase::command_line(&absolute(Path::new("."))?, data_root.as_deref());
     let (file, run_dir) = if file.is_dir() {
         from_folder(file, arguments)?
     } else {
         (file.clone(), arguments.run_dir.clone())
     };
+    let mut input = arguments.config.input();
+    input.path = &file;
+    if arguments.config.path.is_dir() {
+        // The directory is now that of the run.
+        (input.set_base, input.data_root) = (Some(&here), data_root.as_deref());
+    }
     let run = if arguments.resume {
-        ResolvedRun::open_to_resume(&file, set, DeviceCheck::Local, run_dir.as_deref())?
+        ResolvedRun::open_to_resume(&input, DeviceCheck::Local, run_dir.as_deref())?
     } else {
-        ResolvedRun::open(&file, set, DeviceCheck::Local)?
+        ResolvedRun::open_input(&input, DeviceCheck::Local)?
     };
     printing::record();
     let config = &run.config;
@@ -111,7 +121,10 @@ fn from_folder(
              another"
         ));
     }
-    let absolute = |path: &Path| std::path::absolute(path).context("the working directory is gone");
+    let absolute = |path: &Path| {
+        let path = std::path::absolute(path).context("the working directory is gone");
+        path.map(|path| normalized(&path))
+    };
     let (file, run_dir) = (
         absolute(&file)?,
         absolute(arguments.run_dir.as_deref().unwrap_or(folder))?,

@@ -234,7 +234,7 @@ fn unsuitable_datasets_and_models_are_rejected() {
     .unwrap();
     let printed = fails("zero-shot", "gone.toml");
     assert!(
-        printed.contains("nowhere/t10k-images-idx3-ubyte") && printed.contains("afar"),
+        printed.contains("looked for nowhere and data/nowhere") && printed.contains("afar"),
         "{printed}"
     );
 }

@@ -81,13 +81,26 @@ fn a_missing_dataset_says_what_is_missing_and_where_to_get_it() {
         ),
         1,
     );
-    let cause = not_found();
     assert_eq!(
         printed,
-        format!(
-            "error: the test images of `gone` cannot be opened; to get it: \
-             afar\n\nCaused by:\n  nowhere/t10k-images-idx3-ubyte: cannot be read\n  {cause}\n"
-        )
+        "error: the test images of `gone` cannot be opened; to get it: afar\n\nCaused by:\n  path: \
+         `nowhere` is not there: looked for nowhere and data/nowhere; correct the path or give \
+         --data-root DIR\n"
+    );
+    fs::create_dir(workspace.path("nowhere")).unwrap();
+    let printed = fail(
+        couplet(
+            &workspace,
+            "eval zero-shot --model model --dataset gone.toml",
+        ),
+        1,
+    );
+    let cause = not_found();
+    assert!(
+        printed.ends_with(&format!(
+            "  nowhere/t10k-images-idx3-ubyte: cannot be read\n  {cause}\n"
+        )),
+        "{printed}"
     );
 }
 
@@ -95,11 +108,15 @@ fn a_missing_dataset_says_what_is_missing_and_where_to_get_it() {
 fn config_problems_are_printed_with_their_causes() {
     let workspace = tiny();
     let set = ["--set", "eval.0.dataset=none.toml"];
-    let cause = not_found();
     assert_eq!(
         fail(train(&workspace, "run", &set), 2),
-        format!(
-            "error: tiny.toml: 1 problem\n  eval[0].dataset: none.toml: cannot be read; check the path: {cause}\n"
-        )
+        "error: tiny.toml: 1 problem\n  eval[0].dataset: `none.toml`: no such dataset; `none.toml` is not \
+         there: looked for none.toml and data/none.toml; correct the path or give --data-root DIR\n"
+    );
+    let set = ["--set", "eval.0.dataset=./tiny.toml"];
+    let printed = fail(train(&workspace, "run", &set), 2);
+    assert!(
+        printed.contains("tiny.toml: not a valid dataset file: "),
+        "{printed}"
     );
 }

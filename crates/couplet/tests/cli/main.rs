@@ -13,6 +13,7 @@ mod kept_work;
 mod models;
 #[cfg(feature = "object-store")]
 mod object_store;
+mod paths;
 mod printed;
 mod resuming;
 #[cfg(feature = "object-store")]

@@ -38,7 +38,7 @@ impl fmt::Display for Location {
 }
 
 /// Whether a pattern is a URL of an object store.
-pub(crate) fn is_url(pattern: &str) -> bool {
+pub fn is_url(pattern: &str) -> bool {
     let scheme = pattern.split_once("://").map(|(scheme, _)| scheme);
     scheme.is_some_and(|scheme| SCHEMES.contains(&scheme))
 }

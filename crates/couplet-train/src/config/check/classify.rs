@@ -32,7 +32,8 @@ impl Check<'_> {
             self.fail("data.train.source", message);
             return None;
         }
-        let opened = DatasetConfig::read(&table.dataset).and_then(|set| set.open(image_size));
+        let opened = DatasetConfig::read_in(&table.dataset, self.data_root)
+            .and_then(|set| set.open(image_size));
         let found = opened.map_err(|error| with_causes(&error)).and_then(|set| {
             let (class_names, templates) = set.classes().map_err(|error| with_causes(&error))?;
             if class_names.len() < 2 {

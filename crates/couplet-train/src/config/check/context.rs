@@ -1,5 +1,7 @@
 //! What the checks share: the mistakes found so far, and what hangs on them.
 
+use std::path::Path;
+
 use super::super::collect::is_within;
 use super::super::issue::ConfigIssue;
 
@@ -18,15 +20,23 @@ pub(in super::super) struct Check<'a> {
     pub(super) broken: Vec<String>,
     /// Those of them of which nothing can be said.
     doubtful: usize,
+    /// Replaces the folders of dataset files as the start of the paths in them.
+    pub(super) data_root: Option<&'a Path>,
     issues: &'a mut Vec<ConfigIssue>,
 }
 
 impl<'a> Check<'a> {
     /// - doubtful: keys whose values are not those of the file.
-    pub(in super::super) fn new(doubtful: Vec<String>, issues: &'a mut Vec<ConfigIssue>) -> Self {
+    /// - data_root: replaces the folders of dataset files as the start of the paths in them.
+    pub(in super::super) fn new(
+        doubtful: Vec<String>,
+        data_root: Option<&'a Path>,
+        issues: &'a mut Vec<ConfigIssue>,
+    ) -> Self {
         Self {
             doubtful: doubtful.len(),
             broken: doubtful,
+            data_root,
             issues,
         }
     }

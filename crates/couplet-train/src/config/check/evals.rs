@@ -86,7 +86,8 @@ impl Check<'_> {
             return None;
         }
         let image_size = u32::try_from(config.model.image.image_size()).unwrap_or(u32::MAX);
-        let opened = DatasetConfig::read(path).and_then(|table| table.open(image_size));
+        let opened =
+            DatasetConfig::read_in(path, self.data_root).and_then(|table| table.open(image_size));
         let dataset = opened
             .map_err(|error| self.fail(key, with_causes(&error)))
             .ok()?;

@@ -11,6 +11,8 @@ mod model;
 pub(super) use context::Check;
 pub use context::DeviceCheck;
 
+use std::path::Path;
+
 use couplet_model::ModelSource;
 
 use super::issue::ConfigIssue;
@@ -22,15 +24,17 @@ use crate::nearest::nearest;
 /// Checks a config and opens what it names.
 /// - checkpoint: what a resumed run continues from.
 /// - doubtful: keys whose values are not those of the file.
+/// - data_root: replaces the folders of dataset files as the start of the paths in them.
 /// - issues: what is known to be wrong, to which this adds.
 pub(super) fn check(
     config: RunConfig,
     device_check: DeviceCheck,
     checkpoint: Option<ModelSource>,
     doubtful: Vec<String>,
+    data_root: Option<&Path>,
     issues: &mut Vec<ConfigIssue>,
 ) -> Option<ResolvedRun> {
-    let mut check = Check::new(doubtful, issues);
+    let mut check = Check::new(doubtful, data_root, issues);
     if config.name.trim_matches(['.', ' ']).is_empty() || config.name.contains(['/', '\\']) {
         check.fail(
             "name",
@@ -73,6 +77,7 @@ pub(super) fn check(
         evals: evals?,
         sizes,
         schedule: schedule?,
+        data_root: data_root.and_then(|root| std::path::absolute(root).ok()),
         config,
     })
 }

@@ -9,7 +9,7 @@ mod shape;
 
 pub use document::json_schema;
 pub use reference::{KeyEntry, keys, nearest_keys, reference};
-pub(super) use run::{common_train_keys, may_change};
+pub(super) use run::{common_train_keys, may_change, source_names};
 pub(super) use shape::{Bounds, ConfigSchema, Key, Shape, TextShape, Variant};
 
 #[cfg(test)]

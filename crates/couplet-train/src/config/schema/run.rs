@@ -45,6 +45,15 @@ pub(in super::super) fn may_change(path: &str) -> bool {
     false
 }
 
+/// The names of all sources.
+pub(in super::super) fn source_names() -> Vec<&'static str> {
+    let schema = ConfigSchema::run();
+    match schema.resolve(schema.at(&["data", "train"])) {
+        Shape::Variants { variants, .. } => variants.iter().map(|own| own.value.as_str()).collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// The keys of `[data.train]` that every source has.
 pub(in super::super) fn common_train_keys() -> Vec<&'static str> {
     let schema = ConfigSchema::run();

@@ -40,7 +40,7 @@ struct Bench {
 }
 
 pub(crate) fn run(arguments: &BenchArguments) -> anyhow::Result<u8> {
-    let data = ResolvedData::read(&arguments.config.path, &arguments.config.set)?;
+    let data = ResolvedData::read_input(&arguments.config.input())?;
     let bench = measure(&data, Duration::from_secs_f64(arguments.seconds))?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&bench.to_json())?);

@@ -55,7 +55,7 @@ pub(crate) struct PackArguments {
 }
 
 pub(crate) fn run(arguments: &PackArguments) -> anyhow::Result<u8> {
-    let data = ResolvedData::read(&arguments.config.path, &arguments.config.set)?;
+    let data = ResolvedData::read_input(&arguments.config.input())?;
     let options = PackOptions {
         format: arguments.target.format()?,
         shorter_side: arguments.resize,

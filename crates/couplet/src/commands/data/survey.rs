@@ -39,7 +39,7 @@ fn survey(data: &ResolvedData) -> DatasetStats {
 }
 
 pub(crate) fn check(arguments: &CheckArguments) -> anyhow::Result<u8> {
-    let data = ResolvedData::read(&arguments.config.path, &arguments.config.set)?;
+    let data = ResolvedData::read_input(&arguments.config.input())?;
     let survey = survey(&data);
     for bad in survey.skipped.iter().take(SHOWN) {
         say!("{bad}");
@@ -77,7 +77,7 @@ fn print_counts(survey: &DatasetStats) {
 }
 
 pub(crate) fn stats(arguments: &ConfigArguments) -> anyhow::Result<u8> {
-    let data = ResolvedData::read(&arguments.path, &arguments.set)?;
+    let data = ResolvedData::read_input(&arguments.input())?;
     let survey = survey(&data);
     print_counts(&survey);
     let widths: Vec<usize> = survey.widths.iter().map(|side| *side as usize).collect();

@@ -10,6 +10,7 @@ use couplet_eval::classification;
 use super::cache_arguments::CacheArguments;
 use super::datasets::{open_datasets, options, print_subjects, to_json};
 use super::result_arguments::{ResultArguments, write_json};
+use crate::commands::config_arguments::DataArguments;
 use crate::commands::model_arguments::ModelArguments;
 use crate::exit_code;
 use crate::progress::{Progress, Screen, print_reports};
@@ -18,12 +19,14 @@ use crate::progress::{Progress, Screen, print_reports};
 pub(crate) struct ClassificationArguments {
     #[command(flatten)]
     model: ModelArguments,
-    /// Dataset with the classes that the model was fine-tuned to: a file of datasets/, a folder
-    /// with one sub-folder per class, or a CLIP_benchmark folder of tar shards. Repeat for several
+    /// Dataset with the classes that the model was fine-tuned to: a built-in one (see `couplet eval
+    /// datasets`), a dataset file or a dataset's folder. Repeat for several
     #[arg(long, required = true)]
     dataset: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) results: ResultArguments,
+    #[command(flatten)]
+    data: DataArguments,
     #[command(flatten)]
     cache: CacheArguments,
 }
@@ -37,7 +40,7 @@ pub(super) fn run(arguments: &ClassificationArguments) -> anyhow::Result<u8> {
              [classify] (see \"Fine-tuning\" in the README)"
         )
     })?;
-    let datasets = open_datasets(&arguments.dataset, &encoder)?;
+    let datasets = open_datasets(&arguments.dataset, &arguments.data, &encoder)?;
     print_subjects(&encoder, &datasets);
     let cache = arguments.cache.open(&encoder);
     let mut reports = Vec::new();

@@ -10,6 +10,7 @@ use couplet_eval::{
 };
 use serde_json::Value;
 
+use crate::commands::config_arguments::DataArguments;
 use crate::printing;
 use crate::quantities::count_of;
 
@@ -17,17 +18,14 @@ use crate::quantities::count_of;
 pub(super) const WORST: usize = 5;
 
 /// Opens every dataset before the first is evaluated, so that wrong names fail at once.
-pub(super) fn open_datasets(paths: &[PathBuf], encoder: &Encoder) -> anyhow::Result<Vec<Dataset>> {
+pub(super) fn open_datasets(
+    paths: &[PathBuf],
+    data: &DataArguments,
+    encoder: &Encoder,
+) -> anyhow::Result<Vec<Dataset>> {
     let image_size = encoder.transform().image_size();
     let open = |path: &PathBuf| -> anyhow::Result<Dataset> {
-        if !path.exists() {
-            bail!(
-                "{}: no such dataset; expected a file of datasets/, a folder with one sub-folder per \
-                 class, or a CLIP_benchmark folder of tar shards",
-                path.display()
-            );
-        }
-        Ok(DatasetConfig::read(path)?.open(image_size)?)
+        Ok(DatasetConfig::find(path, data.root())?.open(image_size)?)
     };
     let datasets = paths.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
     let mut names = HashSet::new();

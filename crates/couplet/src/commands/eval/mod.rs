@@ -4,6 +4,7 @@ mod cache_arguments;
 mod classification;
 mod compare;
 mod datasets;
+mod list;
 mod probe;
 mod result_arguments;
 mod retrieval;
@@ -30,6 +31,8 @@ pub(crate) enum EvalCommand {
     Knn(probe::KnnArguments),
     /// Evaluate a model on several datasets, with the protocols that each allows
     Suite(suite::SuiteArguments),
+    /// List the built-in datasets, and where to get their files
+    Datasets(list::DatasetsArguments),
     /// Compare the evaluations that several runs logged
     Compare(compare::CompareArguments),
 }
@@ -44,6 +47,7 @@ impl EvalCommand {
             Self::LinearProbe(arguments) => vec![&arguments.probe.results.json, &arguments.out],
             Self::Knn(arguments) => vec![&arguments.probe.results.json],
             Self::Suite(arguments) => vec![&arguments.json, &arguments.csv],
+            Self::Datasets(arguments) => vec![&arguments.json],
             Self::Compare(arguments) => vec![&arguments.json, &arguments.csv],
         };
         files.into_iter().flatten().map(PathBuf::as_path).collect()
@@ -61,6 +65,7 @@ pub(crate) fn run(command: &EvalCommand) -> anyhow::Result<u8> {
         EvalCommand::LinearProbe(arguments) => probe::linear(arguments),
         EvalCommand::Knn(arguments) => probe::nearest(arguments),
         EvalCommand::Suite(arguments) => suite::run(arguments),
+        EvalCommand::Datasets(arguments) => list::run(arguments),
         EvalCommand::Compare(arguments) => compare::run(arguments),
     }
 }

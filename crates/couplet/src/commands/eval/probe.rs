@@ -13,6 +13,7 @@ use couplet_model::weights::{self, HostTensor, NamedTensors};
 use super::cache_arguments::CacheArguments;
 use super::datasets::{WORST, open_datasets, options, print_subjects, to_json};
 use super::result_arguments::{ResultArguments, write_json};
+use crate::commands::config_arguments::DataArguments;
 use crate::commands::model_arguments::OptionalModel;
 use crate::commands::numbers::positive;
 use crate::commands::output_file::write_whole;
@@ -25,8 +26,8 @@ use crate::progress::{Progress, Screen, print_reports};
 pub(super) struct ProbeArguments {
     #[command(flatten)]
     model: OptionalModel,
-    /// Dataset to evaluate on: a file of datasets/ that has training images too. Repeat for
-    /// several
+    /// Dataset with training and test images: a built-in one (see `couplet eval datasets`), a
+    /// dataset file or a folder. Repeat for several
     #[arg(long, required_unless_present = "features")]
     dataset: Vec<PathBuf>,
     /// Train on precomputed features instead: a safetensors file with image_features and labels
@@ -37,6 +38,8 @@ pub(super) struct ProbeArguments {
     test_features: Option<PathBuf>,
     #[command(flatten)]
     pub(super) results: ResultArguments,
+    #[command(flatten)]
+    data: DataArguments,
     #[command(flatten)]
     cache: CacheArguments,
 }
@@ -166,7 +169,7 @@ fn evaluate(
     } else {
         let encoder = arguments.model.open()?;
         let cache = arguments.cache.open(&encoder);
-        let datasets = open_datasets(&arguments.dataset, &encoder)?;
+        let datasets = open_datasets(&arguments.dataset, &arguments.data, &encoder)?;
         print_subjects(&encoder, &datasets);
         for dataset in &datasets {
             let mut progress = Progress::new();

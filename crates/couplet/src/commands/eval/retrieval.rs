@@ -8,6 +8,7 @@ use couplet_eval::{FeatureFile, retrieval, retrieval_of_features};
 use super::cache_arguments::CacheArguments;
 use super::datasets::{open_datasets, options, print_subjects, to_json};
 use super::result_arguments::write_json;
+use crate::commands::config_arguments::DataArguments;
 use crate::commands::model_arguments::OptionalModel;
 use crate::exit_code;
 use crate::progress::{Progress, Screen, print_reports};
@@ -16,8 +17,8 @@ use crate::progress::{Progress, Screen, print_reports};
 pub(crate) struct RetrievalArguments {
     #[command(flatten)]
     model: OptionalModel,
-    /// Dataset to evaluate on: a file of datasets/, or a CLIP_benchmark folder of tar shards.
-    /// Repeat for several
+    /// Dataset to evaluate on: a built-in one (see `couplet eval datasets`), a dataset file or a
+    /// dataset's folder. Repeat for several
     #[arg(long, required_unless_present = "features")]
     dataset: Vec<PathBuf>,
     /// Evaluate precomputed features instead: a safetensors file with image_features,
@@ -30,6 +31,8 @@ pub(crate) struct RetrievalArguments {
     /// Write the results to this file as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) json: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArguments,
     #[command(flatten)]
     cache: CacheArguments,
 }
@@ -47,7 +50,7 @@ pub(super) fn run(arguments: &RetrievalArguments) -> anyhow::Result<u8> {
     } else {
         let encoder = arguments.model.open()?;
         let cache = arguments.cache.open(&encoder);
-        let datasets = open_datasets(&arguments.dataset, &encoder)?;
+        let datasets = open_datasets(&arguments.dataset, &arguments.data, &encoder)?;
         print_subjects(&encoder, &datasets);
         for dataset in &datasets {
             let mut progress = Progress::new();

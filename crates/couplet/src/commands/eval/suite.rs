@@ -14,6 +14,7 @@ use super::cache_arguments::CacheArguments;
 use super::datasets::{open_datasets, options, print_subjects, to_json};
 use super::probe::warn_of_few_neighbours;
 use super::result_arguments::{write_json, write_text};
+use crate::commands::config_arguments::DataArguments;
 use crate::commands::model_arguments::ModelOptions;
 use crate::exit_code;
 use crate::failure;
@@ -25,8 +26,8 @@ pub(crate) struct SuiteArguments {
     /// Model to open: a run's folder, a checkpoint, an open_clip or Hugging Face folder, or a
     /// weights file (.pt, .bin, .safetensors)
     model: PathBuf,
-    /// Datasets to evaluate on: files of datasets/, folders with one sub-folder per class, or
-    /// CLIP_benchmark folders of tar shards
+    /// Datasets to evaluate on: built-in ones (see `couplet eval datasets`), dataset files or
+    /// datasets' folders
     #[arg(required = true)]
     datasets: Vec<PathBuf>,
     #[command(flatten)]
@@ -40,6 +41,8 @@ pub(crate) struct SuiteArguments {
     /// Write the results to this file as CSV, one row per metric
     #[arg(long, value_name = "FILE")]
     pub(super) csv: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArguments,
     #[command(flatten)]
     cache: CacheArguments,
 }
@@ -60,7 +63,7 @@ pub(super) fn run(arguments: &SuiteArguments) -> anyhow::Result<u8> {
     let mut failures = Vec::new();
     let mut datasets = Vec::new();
     for path in &arguments.datasets {
-        match open_datasets(std::slice::from_ref(path), &encoder) {
+        match open_datasets(std::slice::from_ref(path), &arguments.data, &encoder) {
             Ok(opened)
                 if opened.iter().any(|set| {
                     datasets

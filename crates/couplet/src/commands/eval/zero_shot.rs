@@ -8,6 +8,7 @@ use couplet_eval::{PromptMode, Report, zero_shot_by};
 use super::cache_arguments::CacheArguments;
 use super::datasets::{WORST, open_datasets, options, print_subjects, to_json};
 use super::result_arguments::{ResultArguments, write_json};
+use crate::commands::config_arguments::DataArguments;
 use crate::commands::model_arguments::ModelArguments;
 use crate::exit_code;
 use crate::printing;
@@ -19,8 +20,8 @@ use crate::terminal;
 pub(crate) struct ZeroShotArguments {
     #[command(flatten)]
     model: ModelArguments,
-    /// Dataset to evaluate on: a file of datasets/, a folder with one sub-folder per class, or a
-    /// CLIP_benchmark folder of tar shards. Repeat for several
+    /// Dataset to evaluate on: a built-in one (see `couplet eval datasets`), a dataset file or a
+    /// dataset's folder. Repeat for several
     #[arg(long, required = true)]
     dataset: Vec<PathBuf>,
     /// Also report the accuracy with the first template only, and with bare class names
@@ -29,12 +30,14 @@ pub(crate) struct ZeroShotArguments {
     #[command(flatten)]
     pub(super) results: ResultArguments,
     #[command(flatten)]
+    data: DataArguments,
+    #[command(flatten)]
     cache: CacheArguments,
 }
 
 pub(super) fn run(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
     let encoder = arguments.model.open()?;
-    let datasets = open_datasets(&arguments.dataset, &encoder)?;
+    let datasets = open_datasets(&arguments.dataset, &arguments.data, &encoder)?;
     print_subjects(&encoder, &datasets);
     let cache = arguments.cache.open(&encoder);
     let prompts = if arguments.compare_prompts {

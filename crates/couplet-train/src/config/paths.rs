@@ -1,0 +1,261 @@
+//! The paths in a config: which keys hold them, and where each of them starts.
+
+use std::path::{Path, PathBuf};
+
+use couplet_data::formats::is_url;
+use couplet_data::paths::{PathBase, PathKind, normalized};
+use couplet_eval::{dataset_advice, dataset_path_kind};
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use super::collect::is_within;
+use super::issue::ConfigIssue;
+use super::schema::source_names;
+use crate::nearest::nearest;
+
+/// A config's file, and what is given with it.
+#[derive(Debug, Clone, Copy)]
+pub struct ConfigInput<'a> {
+    /// The TOML file.
+    pub path: &'a Path,
+    /// `key=value` pairs that replace keys of the file.
+    pub set: &'a [String],
+    /// Where paths in these pairs start; by default in the working directory, as on the command line.
+    pub set_base: Option<&'a PathBase>,
+    /// Replaces the folders of files as the start of paths to data.
+    pub data_root: Option<&'a Path>,
+}
+
+impl<'a> ConfigInput<'a> {
+    /// A file with pairs of the command line.
+    pub fn new(path: &'a Path, set: &'a [String]) -> Self {
+        Self {
+            path,
+            set,
+            set_base: None,
+            data_root: None,
+        }
+    }
+}
+
+/// What a path names, by its key without the places in lists.
+fn kind_of(key: &str, path: &str) -> Option<PathKind> {
+    let (table, name) = key.rsplit_once('.')?;
+    match table {
+        "model" => ["weights", "tokenizer"]
+            .contains(&name)
+            .then_some(PathKind::File),
+        "classify" | "eval" => (name == "dataset").then(|| dataset_path_kind(path)),
+        "data.train" | "data.val" | "data.train.mix" | "data.val.mix" => {
+            (["path", "shards", "files", "root"].contains(&name)).then_some(PathKind::Data)
+        }
+        _ => None,
+    }
+}
+
+/// Visits every path of a table with its key, such as `data.train.mix[0].path`.
+fn visit(table: &mut Table, give: &mut dyn FnMut(&str, PathKind, &mut String)) {
+    for (name, value) in table.iter_mut() {
+        visit_value(value, name, name, give);
+    }
+}
+
+/// - key: with the places in lists; plain: without them.
+fn visit_value(
+    value: &mut Value,
+    key: &str,
+    plain: &str,
+    give: &mut dyn FnMut(&str, PathKind, &mut String),
+) {
+    match value {
+        Value::Table(table) => {
+            for (name, value) in table.iter_mut() {
+                visit_value(
+                    value,
+                    &format!("{key}.{name}"),
+                    &format!("{plain}.{name}"),
+                    give,
+                );
+            }
+        }
+        Value::Array(items) => {
+            for (at, item) in items.iter_mut().enumerate() {
+                let key = match item {
+                    Value::String(_) => key.to_string(),
+                    _ => format!("{key}[{at}]"),
+                };
+                visit_value(item, &key, plain, give);
+            }
+        }
+        Value::String(text) => {
+            if let Some(kind) = kind_of(plain, text) {
+                give(key, kind, text);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Replaces every path by the one that is found.
+/// - returns what is not there.
+pub(super) fn find(table: &mut Table, input: &ConfigInput) -> Vec<ConfigIssue> {
+    let file = match recorded(input.path) {
+        Some(run) => PathBase::recorded(input.path, &run.working_dir, input.data_root),
+        None => PathBase::of_file(input.path, input.data_root),
+    };
+    let here = PathBase::working_dir(input.data_root);
+    let set = input.set_base.unwrap_or(&here);
+    let set_keys = input.set.iter().filter_map(|pair| pair.split_once('='));
+    let set_keys: Vec<&str> = set_keys.map(|(key, _)| key.trim()).collect();
+    let mut issues = Vec::new();
+    visit(table, &mut |key, kind, path| {
+        let dotted = key.replace('[', ".").replace(']', "");
+        let is_set = |set: &&str| {
+            let rest = dotted.strip_prefix(set);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let base = if set_keys.iter().any(is_set) {
+            set
+        } else {
+            &file
+        };
+        match base.find(key, path, kind) {
+            Ok(found) => *path = found,
+            Err(missing) => {
+                let message = match kind {
+                    PathKind::Dataset { .. } => {
+                        format!("`{path}`: {}", dataset_advice(&missing))
+                    }
+                    _ => missing.to_string(),
+                };
+                *path = base.first_place(path, kind).display().to_string();
+                issues.push(ConfigIssue::new(key, message));
+            }
+        }
+    });
+    // Nothing is known of the keys of an unknown source.
+    for split in ["train", "val"] {
+        if !may_be_source(table, split) {
+            let below = format!("data.{split}");
+            issues.retain(|issue| !is_within(&issue.key, &below));
+        }
+    }
+    issues
+}
+
+/// Whether a split's source is a known one, or a misspelt one.
+fn may_be_source(table: &Table, split: &str) -> bool {
+    let source = table.get("data").and_then(|data| data.get(split));
+    let source = source.and_then(|table| table.get("source")?.as_str());
+    nearest(source.unwrap_or_default(), source_names()).is_some()
+}
+
+/// Leaves out what cannot be said of keys that are wrong otherwise, such as those of an unknown source.
+pub(super) fn leave_doubtful(missing: &mut Vec<ConfigIssue>, doubtful: &[String]) {
+    missing.retain(|issue| !doubtful.iter().any(|key| is_within(&issue.key, key)));
+}
+
+/// Makes every path absolute.
+/// - start: of relative ones.
+pub(crate) fn make_absolute(table: &mut Table, start: &Path) {
+    visit(table, &mut |_, kind, path| {
+        let is_name = kind == PathKind::Dataset { is_built_in: true };
+        if !path.is_empty() && !is_name && !is_url(path) {
+            *path = normalized(&start.join(&path)).display().to_string();
+        }
+    });
+}
+
+/// The file in a run's folder that says where the run began, and the config next to it.
+const INPUTS: &str = "inputs.json";
+const CONFIG: &str = "config.toml";
+/// The file that only a run's folder has.
+const RUN: &str = "run.json";
+
+/// What a run has recorded of the paths in the config that it saved.
+#[derive(Deserialize)]
+pub(super) struct Recorded {
+    /// Where relative ones start.
+    working_dir: PathBuf,
+    /// The `--data-root` that it had.
+    #[serde(default)]
+    pub data_root: Option<PathBuf>,
+}
+
+/// - returns `None` for a config that is not in the folder of a run.
+pub(super) fn recorded(config: &Path) -> Option<Recorded> {
+    if config.file_name()? != CONFIG {
+        return None;
+    }
+    let [inputs, run] = [INPUTS, RUN].map(|name| config.with_file_name(name));
+    if !inputs.is_file() && !run.is_file() {
+        return None;
+    }
+    let here = || std::env::current_dir().unwrap_or_default();
+    let inputs = std::fs::read(inputs).ok();
+    let inputs = inputs.and_then(|bytes| serde_json::from_slice::<Recorded>(&bytes).ok());
+    Some(inputs.unwrap_or_else(|| Recorded {
+        working_dir: here(),
+        data_root: None,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_that_holds_a_path_is_visited() {
+        let mut table: Table = r#"
+            name = "a"
+            [model]
+            preset = "b"
+            weights = "1"
+            tokenizer = "2"
+            [classify]
+            dataset = "3"
+            [[eval]]
+            kind = "zero-shot"
+            dataset = "shapes"
+            weights = "ema"
+            [data.train]
+            source = "mix"
+            [[data.train.mix]]
+            source = "webdataset"
+            shards = ["4", "s3://b/5.tar"]
+            [data.val]
+            source = "csv"
+            path = "/6"
+            root = "../7"
+        "#
+        .parse()
+        .unwrap();
+        let mut keys = Vec::new();
+        visit(&mut table, &mut |key, _, _| keys.push(key.to_string()));
+        let wanted = [
+            "model.weights",
+            "model.tokenizer",
+            "classify.dataset",
+            "eval[0].dataset",
+            "data.train.mix[0].shards",
+            "data.train.mix[0].shards",
+            "data.val.path",
+            "data.val.root",
+        ];
+        assert_eq!(keys, wanted);
+        make_absolute(&mut table, Path::new("/x/y"));
+        let mut paths = Vec::new();
+        visit(&mut table, &mut |_, _, path| paths.push(path.clone()));
+        let wanted = [
+            "/x/y/1",
+            "/x/y/2",
+            "/x/y/3",
+            "shapes",
+            "/x/y/4",
+            "s3://b/5.tar",
+            "/6",
+            "/x/7",
+        ];
+        assert_eq!(paths, wanted);
+    }
+}
