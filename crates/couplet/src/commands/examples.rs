@@ -10,6 +10,19 @@ type Examples = (
 
 const ALL: &[Examples] = &[
     (
+        &["init"],
+        &[
+            (
+                "A folder of images, a .txt next to each",
+                "couplet init data/photos",
+            ),
+            (
+                "Shards, with a held-out part",
+                "couplet init 'data/train-*.tar' --val 'data/val-*.tar' --name cc3m",
+            ),
+        ],
+    ),
+    (
         &["train"],
         &[
             (

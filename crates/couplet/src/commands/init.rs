@@ -11,6 +11,7 @@ use couplet_train::{FirstConfig, InitOptions, first_config};
 
 use super::output_file::write_whole;
 use crate::exit_code;
+use crate::quantities::{count, count_of, parameters};
 
 #[derive(Debug, Args)]
 pub(crate) struct InitArguments {
@@ -124,49 +125,43 @@ fn name_of(data: &str) -> String {
 
 fn print(data: &str, found: &Detected, first: &FirstConfig, out: &Path) {
     let trial = &found.trial;
-    let samples = trial
-        .samples
-        .map_or(String::new(), |samples| format!("{samples} pairs, "));
-    println!("{}: {samples}{}", printable(data), found.kind);
+    let samples = trial.samples.map_or(String::new(), |samples| {
+        format!("{}, ", count_of(samples, "pair"))
+    });
+    say!("{}: {samples}{}", printable(data), found.kind);
     let tried = trial.read + trial.bad;
     if let Some(problem) = &trial.problem {
-        println!(
+        say!(
             "  {} of {tried} samples that were tried cannot be used: {problem}",
             trial.bad
         );
     }
     if let Some([width, height]) = trial.sizes.get(trial.sizes.len() / 2) {
-        println!("  images such as {width} x {height} pixels");
+        say!("  images such as {width} x {height} pixels");
     }
     for caption in trial.captions.iter().take(2) {
         let line: String = printable(caption).chars().take(60).collect();
-        println!("  \"{line}\"");
+        say!("  \"{line}\"");
     }
     for note in &found.notes {
-        println!("  {note}");
+        say!("  {note}");
     }
     let plan = &first.plan;
     let micro = match plan.micro_batch {
         micro if micro < plan.batch => format!(" in micro-batches of {micro}"),
         _ => String::new(),
     };
-    println!(
-        "{}: {:.1} M parameters, batch {}{micro}, {} steps, about {:.0} MiB of memory",
-        printable_path(out),
-        millions(plan.trained_parameters),
+    let config = printable_path(out);
+    say!(
+        "{config}: {}, batch {}{micro}, {}, about {:.0} MiB of memory",
+        parameters(usize::try_from(plan.trained_parameters).unwrap_or(usize::MAX)),
         plan.batch,
-        plan.total_steps,
+        count(plan.total_steps, "step"),
         (plan.bytes(false) + plan.bytes(true)) / MIB
     );
-    let config = printable_path(out);
-    println!(
+    say!(
         "next:\n  couplet data check {config}\n  couplet plan {config} --measure\n  couplet train {config}"
     );
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts are printed in millions")]
-fn millions(count: u64) -> f64 {
-    count as f64 / 1e6
 }
 
 /// Memory that is free on this machine, in bytes; `None` where the system does not say.
