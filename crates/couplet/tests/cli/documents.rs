@@ -18,7 +18,8 @@ const NOT_RUN: &str = "<!-- not run: ";
 /// `couplet` on the path of a document's commands: a page trains for minutes, a test for three steps.
 const SHORT_RUNS: &str = r#"#!/bin/sh
 case "$1" in
-train) exec "$COUPLET" "$@" --set "schedule.length=3 steps" --set "schedule.warmup=1 steps" ;;
+train) exec "$COUPLET" "$@" --set "schedule.length=3 steps" --set "schedule.warmup=1 steps" \
+    --set "log.every=1 steps" --set "checkpoint.every=1 steps" ;;
 *) exec "$COUPLET" "$@" ;;
 esac
 "#;
@@ -123,7 +124,6 @@ fn scene() -> Workspace {
         ("data/pairs", "csv"),
         ("data/shards", "webdataset"),
         ("data/pets/train", "class-folder"),
-        ("data/pets/test", "class-folder"),
     ] {
         let seed = folder.len().to_string();
         let samples = if format == "class-folder" {
@@ -145,20 +145,27 @@ fn scene() -> Workspace {
         ];
         succeed(workspace.couplet(&arguments));
     }
+    let mut copy = Command::new("cp");
+    let folders = ["data/pets/train", "data/pets/test"].map(|name| workspace.path(name));
+    succeed(copy.arg("-a").args(folders));
     image::RgbImage::from_pixel(40, 30, [200, 40, 40].into())
         .save(workspace.path("photo.jpg"))
         .unwrap();
-    let short = [
-        "--set",
-        "schedule.length=3 steps",
-        "--set",
-        "schedule.warmup=1 steps",
-    ];
     for run in ["runs/shapes", "runs/other", "runs/photos"] {
-        let arguments = ["train", "configs/shapes.toml", "--run-dir", run];
-        succeed(workspace.couplet(&[&arguments[..], &short].concat()));
+        let script = format!("couplet train configs/shapes.toml --run-dir {run}");
+        succeed(bash(&workspace, &script));
     }
     workspace
+}
+
+/// A script in the workspace's folder.
+fn bash(workspace: &Workspace, script: &str) -> Command {
+    let mut bash = workspace.command("bash", &["-euo", "pipefail", "-c", script]);
+    let folder = workspace.path(".");
+    let search = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+    bash.env("PATH", search)
+        .env("COUPLET", env!("CARGO_BIN_EXE_couplet"));
+    bash
 }
 
 /// The README's config.
@@ -210,12 +217,7 @@ fn every_command_of_the_documents_runs() {
             let (None, Some(script)) = (&block.excuse, block.script()) else {
                 continue;
             };
-            let mut bash = workspace.command("bash", &["-euo", "pipefail", "-c", &script]);
-            let folder = workspace.path(".");
-            let search = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
-            bash.env("PATH", search)
-                .env("COUPLET", env!("CARGO_BIN_EXE_couplet"));
-            let output = bash.output().unwrap();
+            let output = bash(&workspace, &script).output().unwrap();
             run += 1;
             if !output.status.success() {
                 let place = format!("{}:{}", path.display(), block.line);
@@ -243,6 +245,24 @@ fn what_is_not_run_says_why() {
     }
 }
 
+/// Puts a fragment's keys over a config's. A table with a kind of its own takes the place of the other.
+fn merge(config: &mut toml::Table, fragment: toml::Table) {
+    for (key, value) in fragment {
+        match (config.get_mut(&key), value) {
+            (Some(toml::Value::Table(own)), toml::Value::Table(other))
+                if !["source", "kind", "weights"]
+                    .iter()
+                    .any(|kind| other.contains_key(*kind)) =>
+            {
+                merge(own, other);
+            }
+            (_, value) => {
+                config.insert(key, value);
+            }
+        }
+    }
+}
+
 #[test]
 fn every_fragment_of_a_config_names_keys_that_exist() {
     let base: toml::Table = complete_config().parse().unwrap();
@@ -257,7 +277,7 @@ fn every_fragment_of_a_config_names_keys_that_exist() {
                 .parse()
                 .unwrap_or_else(|error| panic!("{shown}: {error}"));
             let mut config = base.clone();
-            config.extend(fragment);
+            merge(&mut config, fragment);
             let workspace = Workspace::with(&[("config.toml", &config.to_string())]);
             let output = workspace
                 .couplet(&["plan", "config.toml"])
