@@ -203,7 +203,7 @@ fn unsuitable_configs_and_models_are_rejected() {
         ("loss.kind=sigmoid", "needs the softmax loss"),
         (
             "optimizer.no_decay=[\"tail.*\"]",
-            "the name of no parameter",
+            "no parameter has a name like",
         ),
     ] {
         let printed = fail(train(&workspace, "none").args(["--set", set]), 2);

@@ -82,8 +82,8 @@ impl Check<'_> {
         if epoch_len.is_none() {
             self.fail(
                 "data.train.samples_per_epoch",
-                "is required: the stream's length is unknown; set the number of samples in an epoch \
-                 (`couplet data index` counts those of shards on a disk)",
+                "is required: the stream's length is unknown; set the number of samples in an epoch, \
+                 or remove data.train.stream for shards on a disk, which are then counted",
             );
         }
         epoch_len

@@ -67,7 +67,10 @@ pub(crate) fn run(arguments: &PackArguments) -> anyhow::Result<u8> {
 pub(super) fn check_is_empty(folder: &Path) -> anyhow::Result<()> {
     let is_empty = std::fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
     if !is_empty {
-        return Err(anyhow!("{}: the folder is not empty", folder.display()));
+        return Err(anyhow!(
+            "{}: the folder is not empty; give a new or an empty one",
+            folder.display()
+        ));
     }
     Ok(())
 }
