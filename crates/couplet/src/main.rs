@@ -55,6 +55,7 @@ use crate::commands::{
     bench, classify, completions, config, data, embed, eval, examples, man, model, plan, sweep,
     tokenize, tokenizer, train, verify,
 };
+use crate::terminal::Stream;
 
 /// Every operation on the CPU allocates and frees tensors; an allocator that returns their pages
 /// to the system each time costs a fifth of a step.
@@ -117,7 +118,8 @@ enum Command {
 
 /// The whole command line, with the examples in its help.
 fn command_line() -> clap::Command {
-    examples::add_to(Arguments::command())
+    let columns = terminal::columns(Stream::Output).unwrap_or(HELP_COLUMNS);
+    examples::add_to(Arguments::command(), columns.min(HELP_COLUMNS))
 }
 
 /// The arguments; prints and exits if they are wrong or ask for help.
@@ -131,7 +133,7 @@ fn parse() -> Arguments {
         }
     }
     let mut command = command_line().color(color);
-    if let Some(columns) = terminal::columns() {
+    if let Some(columns) = terminal::columns(Stream::Output) {
         command = command.term_width(columns.min(HELP_COLUMNS));
     }
     let matches = command.get_matches();
