@@ -67,7 +67,7 @@ const HELP_COLUMNS: usize = 100;
 
 /// Train, evaluate and use contrastive image-text models (CLIP); a run is one TOML file
 #[derive(Debug, Parser)]
-#[command(version = program::version(), long_version = program::long_version(), max_term_width = HELP_COLUMNS)]
+#[command(version = program::version(), long_version = program::long_version())]
 struct Arguments {
     /// Color what is printed: `auto` does where it is printed to a terminal, unless NO_COLOR is set
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
@@ -119,7 +119,8 @@ enum Command {
 /// The whole command line, with the examples in its help.
 fn command_line() -> clap::Command {
     let columns = terminal::columns(Stream::Output).unwrap_or(HELP_COLUMNS);
-    examples::add_to(Arguments::command(), columns.min(HELP_COLUMNS))
+    let command = Arguments::command().color(named_color());
+    examples::add_to(command, columns.min(HELP_COLUMNS))
 }
 
 /// The arguments; prints and exits if they are wrong or ask for help.
@@ -132,11 +133,7 @@ fn parse() -> Arguments {
             console::set_colors_enabled_stderr(color == ColorChoice::Always);
         }
     }
-    let mut command = command_line().color(color);
-    if let Some(columns) = terminal::columns(Stream::Output) {
-        command = command.term_width(columns.min(HELP_COLUMNS));
-    }
-    let matches = command.get_matches();
+    let matches = command_line().get_matches();
     Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
