@@ -15,7 +15,6 @@ fn main() {
 
 /// The commit in the file that `cargo package` writes.
 fn of_package() -> Option<String> {
-    println!("cargo:rerun-if-changed=.cargo_vcs_info.json");
     let text = std::fs::read_to_string(".cargo_vcs_info.json").ok()?;
     let (_, rest) = text.split_once("\"sha1\"")?;
     let digits = rest.trim_start_matches([':', ' ', '"']);
@@ -27,7 +26,7 @@ fn of_package() -> Option<String> {
 /// The commit of the working tree, if this package is one of its files.
 fn of_checkout() -> Option<String> {
     git(&["ls-files", "--error-unmatch", "Cargo.toml"])?;
-    for name in ["HEAD", "logs/HEAD", "index"] {
+    for name in ["HEAD", "logs/HEAD"] {
         let path = git(&["rev-parse", "--git-path", name])?;
         println!("cargo:rerun-if-changed={path}");
     }

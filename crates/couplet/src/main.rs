@@ -56,6 +56,7 @@ use crate::commands::{
     bench, classify, completions, config, data, embed, eval, examples, init, man, model, plan,
     sweep, tokenize, tokenizer, train, verify,
 };
+use crate::terminal::Stream;
 
 /// Every operation on the CPU allocates and frees tensors; an allocator that returns their pages
 /// to the system each time costs a fifth of a step.
@@ -67,7 +68,7 @@ const HELP_COLUMNS: usize = 100;
 
 /// Train, evaluate and use contrastive image-text models (CLIP); a run is one TOML file
 #[derive(Debug, Parser)]
-#[command(version = program::version(), long_version = program::long_version(), max_term_width = HELP_COLUMNS)]
+#[command(version = program::version(), long_version = program::long_version())]
 struct Arguments {
     /// Color what is printed: `auto` does where it is printed to a terminal, unless NO_COLOR is set
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
@@ -120,7 +121,9 @@ enum Command {
 
 /// The whole command line, with the examples in its help.
 fn command_line() -> clap::Command {
-    examples::add_to(Arguments::command())
+    let columns = terminal::columns(Stream::Output).unwrap_or(HELP_COLUMNS);
+    let command = Arguments::command().color(named_color());
+    examples::add_to(command, columns.min(HELP_COLUMNS))
 }
 
 /// The arguments; prints and exits if they are wrong or ask for help.
@@ -133,11 +136,7 @@ fn parse() -> Arguments {
             console::set_colors_enabled_stderr(color == ColorChoice::Always);
         }
     }
-    let mut command = command_line().color(color);
-    if let Some(columns) = terminal::columns() {
-        command = command.term_width(columns.min(HELP_COLUMNS));
-    }
-    let matches = command.get_matches();
+    let matches = command_line().get_matches();
     Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 

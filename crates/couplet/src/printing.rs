@@ -8,7 +8,7 @@ use couplet_data::printable_text;
 use couplet_train::TextLog;
 use indicatif::ProgressBar;
 
-use crate::terminal;
+use crate::terminal::{self, Stream};
 
 static PRINTER: Mutex<Printer> = Mutex::new(Printer {
     is_recording: false,
@@ -52,54 +52,55 @@ pub(crate) fn set_bar(bar: Option<&ProgressBar>) {
 
 /// Prints a text to standard output, wrapped at words on a terminal.
 pub(crate) fn line(text: &str) {
-    print(text, &terminal::wrap(text, terminal::columns()), false);
+    let columns = terminal::columns(Stream::Output);
+    print(text, &terminal::wrap(text, columns), Stream::Output);
 }
 
 /// Prints lines to standard output as they are: a table, which fits already.
 pub(crate) fn block(text: &str) {
-    print(text, text, false);
+    print(text, text, Stream::Output);
 }
 
 /// Prints a text to standard error, wrapped at words on a terminal.
 pub(crate) fn note(text: &str) {
-    print(text, &terminal::wrap(text, terminal::columns()), true);
+    let columns = terminal::columns(Stream::Error);
+    print(text, &terminal::wrap(text, columns), Stream::Error);
 }
 
 /// Prints a warning to standard error.
 pub(crate) fn warn(text: &str) {
-    warn_on(text, true);
+    warn_on(text, Stream::Error);
 }
 
 /// Prints a warning of a run to standard output, where its steps are printed.
 pub(crate) fn warn_in_run(text: &str) {
-    warn_on(text, false);
+    warn_on(text, Stream::Output);
 }
 
 /// Prints an error to standard error.
 pub(crate) fn error(text: &str) {
-    headed("error:", &terminal::error(), text, true);
+    headed("error:", &terminal::error(), text, Stream::Error);
 }
 
-fn warn_on(text: &str, is_stderr: bool) {
-    headed("warning:", &terminal::warning(is_stderr), text, is_stderr);
+fn warn_on(text: &str, stream: Stream) {
+    headed("warning:", &terminal::warning(stream), text, stream);
 }
 
-fn headed(head: &str, styled: &str, text: &str, is_stderr: bool) {
+fn headed(head: &str, styled: &str, text: &str, stream: Stream) {
     let plain = format!("{head} {text}");
-    let wrapped = terminal::wrap(&plain, terminal::columns());
+    let wrapped = terminal::wrap(&plain, terminal::columns(stream));
     let shown = format!("{styled}{}", &wrapped[head.len()..]);
-    print(&plain, &shown, is_stderr);
+    print(&plain, &shown, stream);
 }
 
 /// - plain: for the log; shown: for the screen.
-fn print(plain: &str, shown: &str, is_stderr: bool) {
+fn print(plain: &str, shown: &str, stream: Stream) {
     let mut printer = lock();
     let write = || {
         // Neither may end a run: it must reach its checkpoint although nobody reads what it prints.
-        let _ = if is_stderr {
-            writeln!(io::stderr(), "{shown}")
-        } else {
-            writeln!(io::stdout(), "{shown}")
+        let _ = match stream {
+            Stream::Output => writeln!(io::stdout(), "{shown}"),
+            Stream::Error => writeln!(io::stderr(), "{shown}"),
         };
     };
     match &printer.bar {

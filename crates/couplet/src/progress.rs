@@ -183,7 +183,7 @@ fn bar(len: u64) -> ProgressBar {
 }
 
 fn show(bar: &ProgressBar, done: u64, of: u64, parts: &[(u8, String)]) {
-    bar.set_message(bar_line(done, of, parts, terminal::table_columns()));
+    bar.set_message(bar_line(done, of, parts, terminal::bar_columns()));
 }
 
 impl Screen for Progress {

@@ -11,20 +11,30 @@ const LEAST_COLUMNS: usize = 40;
 /// A label, behind which lines go on, is at most this wide.
 const LABEL_COLUMNS: usize = 24;
 
+/// Where something is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Output,
+    Error,
+}
+
 /// The columns that texts are wrapped to: the terminal's, or else those that `COLUMNS` says. `None` in a
 /// pipe, where one message is one line.
-pub(crate) fn columns() -> Option<usize> {
-    let named = || std::env::var("COLUMNS").ok()?.parse().ok();
-    let found = if std::io::stdout().is_terminal() {
-        Some(columns_of(&std::io::stdout(), &Term::stdout()))
-    } else if std::io::stderr().is_terminal() {
-        Some(columns_of(&std::io::stderr(), &Term::stderr()))
-    } else {
-        None
+pub(crate) fn columns(stream: Stream) -> Option<usize> {
+    let of_terminal = match stream {
+        Stream::Output => {
+            let out = std::io::stdout();
+            out.is_terminal().then(|| columns_of(&out, &Term::stdout()))
+        }
+        Stream::Error => {
+            let err = std::io::stderr();
+            err.is_terminal().then(|| columns_of(&err, &Term::stderr()))
+        }
     };
-    found
+    let named = || std::env::var("COLUMNS").ok()?.parse().ok();
+    of_terminal
         .or_else(named)
-        .map(|columns| columns.max(LEAST_COLUMNS))
+        .map(|columns: usize| columns.max(LEAST_COLUMNS))
 }
 
 /// The columns of a terminal; of one that does not say, the usual number.
@@ -43,9 +53,14 @@ fn columns_of<File>(_file: &File, term: &Term) -> usize {
     size.map_or(DEFAULT_COLUMNS, |(_, columns)| usize::from(columns))
 }
 
-/// The columns that tables fit in.
+/// The columns that tables on standard output fit in.
 pub(crate) fn table_columns() -> usize {
-    columns().unwrap_or(DEFAULT_COLUMNS)
+    columns(Stream::Output).unwrap_or(DEFAULT_COLUMNS)
+}
+
+/// The columns that a progress bar fits in.
+pub(crate) fn bar_columns() -> usize {
+    columns(Stream::Error).unwrap_or(DEFAULT_COLUMNS)
 }
 
 /// Whether progress bars are shown: they are drawn on standard error.
@@ -53,25 +68,51 @@ pub(crate) fn shows_bars() -> bool {
     std::io::stderr().is_terminal()
 }
 
-/// The word `warning`, in color where standard output or standard error shows it.
-/// - is_stderr: where it is printed.
-pub(crate) fn warning(is_stderr: bool) -> String {
-    styled("warning:", is_stderr, |text| text.yellow().bold())
+/// The word `warning`, in color where that is shown.
+pub(crate) fn warning(stream: Stream) -> String {
+    styled("warning:", stream, |text| text.yellow().bold())
 }
 
 /// The word `error`, for standard error.
 pub(crate) fn error() -> String {
-    styled("error:", true, |text| text.red().bold())
+    styled("error:", Stream::Error, |text| text.red().bold())
 }
 
 fn styled<'a>(
     text: &'a str,
-    is_stderr: bool,
+    stream: Stream,
     paint: impl Fn(console::StyledObject<&'a str>) -> console::StyledObject<&'a str>,
 ) -> String {
     let text = paint(style(text));
-    let text = if is_stderr { text.for_stderr() } else { text };
+    let text = match stream {
+        Stream::Output => text,
+        Stream::Error => text.for_stderr(),
+    };
     text.to_string()
+}
+
+/// Wraps a command before its options, so that it can be copied.
+pub(crate) fn wrap_command(command: &str, columns: usize) -> String {
+    let (mut text, mut width) = (String::new(), 0);
+    for (at, part) in command.split(" --").enumerate() {
+        let part = if at == 0 {
+            part.to_string()
+        } else {
+            format!("--{part}")
+        };
+        let own = measure_text_width(&part);
+        // The backslash has to fit too.
+        if at > 0 && width + own + 3 > columns {
+            text.push_str(" \\\n  ");
+            width = 2;
+        } else if at > 0 {
+            text.push(' ');
+            width += 1;
+        }
+        text.push_str(&part);
+        width += own;
+    }
+    text
 }
 
 /// Wraps a text at words. Lines after the first are indented: behind a label (`best       …`) to its text,
@@ -100,7 +141,7 @@ fn wrap_line(line: &str, columns: usize) -> String {
     };
     let mut width = measure_text_width(&text);
     let mut is_first = true;
-    for word in words.split(' ') {
+    for word in split_words(words, columns - indent) {
         let own = measure_text_width(word);
         if !is_first && width + 1 + own > columns {
             text = text.trim_end().to_string() + "\n" + &" ".repeat(indent);
@@ -114,6 +155,29 @@ fn wrap_line(line: &str, columns: usize) -> String {
         is_first = false;
     }
     text
+}
+
+/// Words between spaces. What is in backquotes is one word, if it fits in a line: it is a key or a command.
+fn split_words(text: &str, room: usize) -> Vec<&str> {
+    let (mut words, mut start, mut quote) = (Vec::new(), 0, None);
+    for (at, letter) in text.char_indices() {
+        match letter {
+            '`' => quote = if quote.is_some() { None } else { Some(at) },
+            ' ' if quote.is_none_or(|from| !is_short_quote(&text[from..], room)) => {
+                words.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    words.push(&text[start..]);
+    words
+}
+
+/// - text: begins with a backquote.
+fn is_short_quote(text: &str, room: usize) -> bool {
+    let end = text[1..].find('`');
+    end.is_some_and(|end| measure_text_width(&text[..end + 2]) < room)
 }
 
 /// The length of a label and the spaces behind it: at least two of them, and a text from one of the first
@@ -148,6 +212,11 @@ mod tests {
             wrap(long, Some(20)),
             "see\n  runs/a-name-that-is-longer-than-the-line/skipped.jsonl\n  for all"
         );
+        let quoted = "help; `checkpoint.best = \"x\"` keeps, and ` a b";
+        assert_eq!(
+            wrap(quoted, Some(28)),
+            "help;\n  `checkpoint.best = \"x\"`\n  keeps, and ` a b"
+        );
         // Wide characters take two columns each.
         assert_eq!(wrap("犬 犬 犬 犬", Some(5)), "犬 犬\n  犬\n  犬");
         assert_eq!(wrap("  a b\n\nc\n", Some(40)), "  a b\n\nc\n");
@@ -173,6 +242,21 @@ mod tests {
                     .collect::<Vec<_>>()
             };
             assert_eq!(words(&wrapped), words(text));
+        }
+    }
+
+    #[test]
+    fn commands_are_wrapped_before_options() {
+        let command = "couplet embed --model runs/tiny --images FOLDER --out images.npy";
+        assert_eq!(wrap_command(command, 80), command);
+        assert_eq!(
+            wrap_command(command, 52),
+            "couplet embed --model runs/tiny --images FOLDER \\\n  --out images.npy"
+        );
+        for columns in 30..80 {
+            for line in wrap_command(command, columns).lines() {
+                assert!(line.len() <= columns, "{columns}: {line}");
+            }
         }
     }
 }

@@ -2,11 +2,15 @@
 
 use clap::Command;
 
+use crate::terminal::{wrap, wrap_command};
+
 /// Commands with their examples: what each does, and its command line.
 type Examples = (
     &'static [&'static str],
     &'static [(&'static str, &'static str)],
 );
+
+const INDENT: &str = "  ";
 
 const ALL: &[Examples] = &[
     (
@@ -83,7 +87,7 @@ const ALL: &[Examples] = &[
             ),
             (
                 "Write accuracies per class, and a picture of the confusions",
-                "couplet eval zero-shot --model runs/shapes --dataset datasets/shapes.toml \\\n    --details details",
+                "couplet eval zero-shot --model runs/shapes --dataset datasets/shapes.toml --details details",
             ),
         ],
     ),
@@ -110,7 +114,7 @@ const ALL: &[Examples] = &[
             ),
             (
                 "Use scikit-learn's C",
-                "couplet eval linear-probe --model runs/digits --dataset datasets/digits.toml \\\n    -C 0.316",
+                "couplet eval linear-probe --model runs/digits --dataset datasets/digits.toml -C 0.316",
             ),
         ],
     ),
@@ -125,7 +129,7 @@ const ALL: &[Examples] = &[
         &["eval", "suite"],
         &[(
             "Evaluate on several datasets and write a table",
-            "couplet eval suite runs/digits datasets/digits.toml datasets/shapes.toml \\\n    --csv results.csv",
+            "couplet eval suite runs/digits digits.toml pets.toml --csv results.csv",
         )],
     ),
     (
@@ -140,11 +144,11 @@ const ALL: &[Examples] = &[
         &[
             (
                 "Choose among labels",
-                "couplet classify --model runs/shapes --labels \"a red circle,a blue star\" \\\n    photo.png",
+                "couplet classify --model runs/shapes --labels \"a red circle,a blue star\" photo.png",
             ),
             (
                 "Average several prompts",
-                "couplet classify --model runs/shapes --labels cat,dog \\\n    --template \"a photo of a {}\" --template \"a drawing of a {}\" photos/",
+                "couplet classify --model runs/shapes --labels cat,dog --template \"a photo of a {}\" --template \"a drawing of a {}\" photos/",
             ),
         ],
     ),
@@ -248,7 +252,7 @@ const ALL: &[Examples] = &[
         &["tokenizer", "train"],
         &[(
             "Train a vocabulary of 8192 tokens",
-            "couplet tokenizer train --texts captions.txt --vocab-size 8192 \\\n    --out tokenizer.json",
+            "couplet tokenizer train --texts captions.txt --vocab-size 8192 --out tokenizer.json",
         )],
     ),
     (
@@ -298,18 +302,41 @@ const ALL: &[Examples] = &[
             ),
             (
                 "",
-                "couplet classify --model runs/shapes --labels \"a red circle,a blue star\" \\\n    photo.png",
+                "couplet classify --model runs/shapes --labels \"a red circle,a blue star\" photo.png",
             ),
         ],
     ),
 ];
 
-/// Adds the examples to the help of all commands.
-pub(crate) fn add_to(command: Command) -> Command {
-    ALL.iter().fold(command, |command, (path, examples)| {
-        let text = section(examples);
+/// Adds the examples to the help of all commands, and fits that to its columns.
+pub(crate) fn add_to(command: Command, columns: usize) -> Command {
+    let command = ALL.iter().fold(command, |command, (path, examples)| {
+        let text = section(examples, columns);
         add_at(command, path, text)
-    })
+    });
+    // Building passes the width on to the commands below.
+    let mut command = command.term_width(columns);
+    command.build();
+    wrap_usage(&mut command, columns);
+    command
+}
+
+/// Wraps usages, which clap does not.
+fn wrap_usage(command: &mut Command, columns: usize) {
+    const HEAD: &str = "Usage: ";
+    for below in command.get_subcommands_mut() {
+        wrap_usage(below, columns);
+        let usage = below.render_usage().to_string();
+        let Some(usage) = usage.strip_prefix(HEAD) else {
+            continue;
+        };
+        if usage.lines().any(|line| HEAD.len() + line.len() > columns) {
+            let usage = wrap(usage, Some(columns - HEAD.len()));
+            let indent = " ".repeat(HEAD.len());
+            let usage = usage.replace('\n', &format!("\n{indent}"));
+            *below = below.clone().override_usage(usage);
+        }
+    }
 }
 
 /// Adds a text to the help of a command below another one.
@@ -320,13 +347,16 @@ fn add_at(command: Command, path: &[&'static str], text: String) -> Command {
     }
 }
 
-fn section(examples: &[(&str, &str)]) -> String {
+fn section(examples: &[(&str, &str)], columns: usize) -> String {
     let mut text = "Examples:".to_string();
     for (what, line) in examples {
         if !what.is_empty() {
             text.push_str(&format!("\n  # {what}"));
         }
-        text.push_str(&format!("\n  {line}"));
+        let line = wrap_command(line, columns - INDENT.len());
+        for line in line.lines() {
+            text.push_str(&format!("\n{INDENT}{line}"));
+        }
     }
     text
 }
@@ -374,20 +404,28 @@ mod tests {
 
     #[test]
     fn the_help_of_every_command_with_examples_shows_them() {
-        let mut command = add_to(Arguments::command());
-        command.build();
-        for (path, examples) in ALL {
-            let mut own = &mut command;
-            for name in *path {
-                own = own.find_subcommand_mut(name).unwrap();
+        for columns in [60, 80, 100] {
+            let mut command = add_to(Arguments::command(), columns);
+            for (path, examples) in ALL {
+                let mut own = &mut command;
+                for name in *path {
+                    own = own.find_subcommand_mut(name).unwrap();
+                }
+                let help = own.render_long_help().to_string();
+                let words: Vec<&str> = help.split_whitespace().collect();
+                let words = words.join(" ");
+                for (_, line) in *examples {
+                    let first = line.split(" --").next().unwrap();
+                    assert!(words.contains(first), "{path:?}: {line}");
+                }
+                let is_wide = |line: &&str| line.chars().count() > columns;
+                let wide: Vec<&str> = help.lines().filter(is_wide).collect();
+                // A word is not broken.
+                let may_be = |line: &&str| !line.trim().contains(' ') || line.contains("~/");
+                assert!(wide.iter().all(may_be), "{columns}: {wide:?}");
             }
-            let help = own.render_long_help().to_string();
-            for (_, line) in *examples {
-                assert!(help.contains(line), "{path:?}: {line}");
-            }
-            let examples = section(examples);
-            assert!(examples.lines().all(|line| line.len() <= 80), "{examples}");
         }
+        let command = add_to(Arguments::command(), 80);
         let paths: Vec<_> = ALL.iter().map(|(path, _)| path.join(" ")).collect();
         let mut lacking = Vec::new();
         leaves(&command, "", &mut lacking);

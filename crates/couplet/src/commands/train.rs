@@ -233,7 +233,7 @@ fn print_outcome(arguments: &TrainArguments, config: &RunConfig, path: &Path, ou
     } else {
         for (at, command) in next_commands(config, path).iter().enumerate() {
             let label = if at == 0 { "next" } else { "" };
-            let command = wrap_command(command, terminal::table_columns() - 11);
+            let command = terminal::wrap_command(command, terminal::table_columns() - 11);
             printing::block(&format!(
                 "{label:11}{}",
                 command.replace('\n', "\n           ")
@@ -281,30 +281,6 @@ fn next_commands(config: &RunConfig, path: &Path) -> Vec<String> {
     ]
 }
 
-/// Wraps a command before its options, so that it can be copied.
-fn wrap_command(command: &str, columns: usize) -> String {
-    let (mut text, mut width) = (String::new(), 0);
-    for (at, part) in command.split(" --").enumerate() {
-        let part = if at == 0 {
-            part.to_string()
-        } else {
-            format!("--{part}")
-        };
-        let own = console::measure_text_width(&part);
-        // The backslash has to fit too.
-        if at > 0 && width + own + 3 > columns {
-            text.push_str(" \\\n  ");
-            width = 2;
-        } else if at > 0 {
-            text.push(' ');
-            width += 1;
-        }
-        text.push_str(&part);
-        width += own;
-    }
-    text
-}
-
 /// A path or a value as a shell reads it.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
@@ -323,16 +299,5 @@ mod tests {
     fn commands_are_printed_as_a_shell_reads_them() {
         assert_eq!(quoted(Path::new("runs/a-1")), "runs/a-1");
         assert_eq!(quoted(Path::new("my runs/it's")), "'my runs/it'\\''s'");
-        let command = "couplet embed --model runs/tiny --images FOLDER --out images.npy";
-        assert_eq!(wrap_command(command, 80), command);
-        assert_eq!(
-            wrap_command(command, 52),
-            "couplet embed --model runs/tiny --images FOLDER \\\n  --out images.npy"
-        );
-        for columns in 30..80 {
-            for line in wrap_command(command, columns).lines() {
-                assert!(line.len() <= columns, "{columns}: {line}");
-            }
-        }
     }
 }

@@ -156,6 +156,8 @@ fn zero_shot_reports_prompts_classes_and_confusions() {
             .read("details/tiny-confusion.svg")
             .starts_with("<svg")
     );
+    let png = image::open(workspace.path("details/tiny-confusion.png")).unwrap();
+    assert!(png.width() > 200 && png.height() > 200);
     // Again, with cached features and without.
     let kept = fs::read_dir(workspace.path("cache/couplet"))
         .unwrap()

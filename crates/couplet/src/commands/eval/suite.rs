@@ -163,7 +163,8 @@ fn evaluate(
 fn csv(reports: &[Report]) -> String {
     let mut text = "dataset,protocol,metric,value,images\n".to_string();
     for report in reports {
-        for Metric { info, value } in &report.metrics.0 {
+        for metric in &report.metrics.0 {
+            let (Metric { info, .. }, value) = (metric, metric.logged());
             let (name, protocol, images) = (&report.dataset, report.protocol, report.images);
             let metric = info.name;
             text.push_str(&format!("{name},{protocol},{metric},{value},{images}\n"));
