@@ -1,11 +1,13 @@
 //! The `couplet` command: parses arguments, runs a command and returns its exit code.
 
-/// As std's, but a closed pipe (`| head`) does not end the program: a run must reach its
+/// As std's, but silent where standard output is for JSON, and a closed pipe (`| head`) does not end the program: a run must reach its
 /// checkpoint.
 macro_rules! println {
     ($($arguments:tt)*) => {{
         use std::io::Write as _;
-        let _ = writeln!(std::io::stdout(), $($arguments)*);
+        if !crate::json_output::is_alone() {
+            let _ = writeln!(std::io::stdout(), $($arguments)*);
+        }
     }};
 }
 
@@ -14,6 +16,7 @@ mod commands;
 mod dashboard;
 mod exit_code;
 mod failure;
+mod json_output;
 mod memory;
 mod progress;
 
@@ -100,7 +103,7 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
-    let outcome = match Arguments::parse().command {
+    let outcome = match Arguments::parse_from(json_output::arguments()).command {
         Command::Train(arguments) => train::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Sweep(arguments) => sweep::run(&arguments),

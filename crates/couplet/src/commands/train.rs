@@ -54,7 +54,8 @@ pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<u8> {
     } else {
         (file.clone(), arguments.run_dir.clone())
     };
-    let mut input = arguments.config.input();
+    let set = arguments.config.set();
+    let mut input = arguments.config.input(&set);
     input.path = &file;
     if arguments.config.path.is_dir() {
         // The directory is now that of the run.
@@ -189,7 +190,7 @@ fn print_outcome(arguments: &TrainArguments, config: &RunConfig, path: &Path, ou
     let folder = path.display();
     let resume = || {
         let mut command = format!("couplet train {}", arguments.config.path.display());
-        for set in &arguments.config.set {
+        for set in arguments.config.set() {
             command.push_str(&format!(" --set '{set}'"));
         }
         if let Some(run_dir) = &arguments.run_dir {

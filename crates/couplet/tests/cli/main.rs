@@ -4,9 +4,11 @@ mod bad_images;
 mod changes;
 mod checkpoints;
 mod config;
+mod dataset_kinds;
 mod evaluation;
 mod failures;
 mod fine_tuning;
+mod flags;
 mod kept_work;
 mod models;
 #[cfg(feature = "object-store")]
@@ -17,4 +19,5 @@ mod resuming;
 mod servers;
 mod sweeps;
 mod training;
+mod weights;
 mod workspace;

@@ -10,8 +10,9 @@ use couplet_eval::metric::EVALUATION;
 use couplet_eval::{MetricInfo, Pointer, Unit, checkpoint_step, read_pointer};
 use serde_json::Value;
 
-use super::result_arguments::{write_json, write_text};
+use super::result_arguments::write_text;
 use crate::exit_code;
+use crate::json_output::JsonArguments;
 
 #[derive(Debug, Args)]
 pub(crate) struct CompareArguments {
@@ -22,9 +23,8 @@ pub(crate) struct CompareArguments {
     /// Compare the last values, even of runs that have a best checkpoint
     #[arg(long)]
     last: bool,
-    /// Write the table to this file as JSON
-    #[arg(long, value_name = "FILE")]
-    pub(super) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) json: JsonArguments,
     /// Write the table to this file as CSV
     #[arg(long, value_name = "FILE")]
     pub(super) csv: Option<PathBuf>,
@@ -50,7 +50,7 @@ pub(super) fn run(arguments: &CompareArguments) -> anyhow::Result<u8> {
         );
     }
     println!("{}", table(&runs));
-    if let Some(file) = &arguments.json {
+    if arguments.json.is_given() {
         let runs = runs.iter().map(|run| {
             let values = run.results.iter().map(|(metric, (value, step))| {
                 (
@@ -64,7 +64,7 @@ pub(super) fn run(arguments: &CompareArguments) -> anyhow::Result<u8> {
                 "metrics": values.collect::<serde_json::Map<_, _>>(),
             })
         });
-        write_json(file, &runs.collect::<Vec<Value>>())?;
+        arguments.json.write(&runs.collect::<Vec<Value>>())?;
     }
     if let Some(file) = &arguments.csv {
         let mut text = "run,metric,value,step\n".to_string();

@@ -42,7 +42,9 @@ pub(super) fn print_subjects(encoder: &Encoder, datasets: &[Dataset]) {
     for dataset in datasets {
         let (images, path) = (dataset.images.len(), place(dataset));
         let name = printable(&dataset.name);
-        eprintln!("{name}: {images} images of {}", printable(&path));
+        let found = dataset.found.as_ref();
+        let found = found.map_or(String::new(), |found| format!(" ({found})"));
+        eprintln!("{name}: {images} images of {}{found}", printable(&path));
     }
 }
 
