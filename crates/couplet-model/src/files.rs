@@ -40,15 +40,17 @@ pub enum FolderError {
     Unsound { path: PathBuf, problems: String },
     #[error(
         "{}: the weights do not name their architecture{}; name it, activation included, with \
-         --arch: a preset such as ViT-B-32 or ViT-B-32-quickgelu (`couplet model \
-         list`) or an open_clip config file",
+         --arch: a preset such as {} (`couplet model list`) or an open_clip config file",
         path.display(),
-        hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default()
+        hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default(),
+        if fits.is_empty() { "ViT-B-32 or ViT-B-32-quickgelu".into() } else { fits.join(" or ") }
     )]
     UnknownArchitecture {
         path: PathBuf,
         /// What the file says.
         hint: Option<String>,
+        /// The presets whose tensors have the same names and shapes.
+        fits: Vec<&'static str>,
     },
     #[error("`{name}` is neither a preset (`couplet model list`) nor an open_clip config file")]
     UnknownName { name: String },

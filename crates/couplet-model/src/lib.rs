@@ -64,7 +64,7 @@ pub use freeze::{Freeze, FreezeConfig, ParseFreezeError};
 pub use head::ClassifierHead;
 pub use image::{BatchStatistics, ImageTower};
 pub use layers::is_buffer;
-pub use load::{Loaded, inspect, inspect_as, load, load_as};
+pub use load::{Loaded, describe, inspect, inspect_as, load, load_as};
 pub use manifest::{Difference, MANIFEST_FILE, Manifest, ManifestError};
 pub use memory::PassMemory;
 pub use names::{ParameterMapper, ParameterVisitor, map_parameters, visit_parameters};

@@ -73,6 +73,25 @@ pub fn inspect(path: &Path, arch: Option<&str>) -> Result<ModelSource, FolderErr
     Ok(found.source)
 }
 
+/// Describes the model at `path` by what it says itself, without a look at its tensors' shapes.
+///
+/// # Errors
+/// If there is no model, it does not name its architecture, or Couplet does not build that.
+pub fn describe(path: &Path) -> Result<ModelSource, FolderError> {
+    Ok(find(path, Arch::Unknown)?.source)
+}
+
+/// The presets whose tensors have the names and shapes of stored ones; position embeddings may be resized.
+fn presets_that_fit(stored: &StoredModel) -> Vec<&'static str> {
+    let fits = |name: &&str| {
+        let spec = presets::find(name);
+        spec.is_some_and(|spec| {
+            model_weights::check_shapes(stored, &spec, Positions::Resizable).is_ok()
+        })
+    };
+    presets::names().filter(fits).collect()
+}
+
 /// As [`inspect`], for weights that continue as `spec`, which is their architecture if nothing
 /// else names one.
 ///
@@ -259,6 +278,7 @@ fn find_file(path: &Path, arch: Arch) -> Result<Found, FolderError> {
                 return Err(FolderError::UnknownArchitecture {
                     path: path.to_path_buf(),
                     hint: stored.code.as_ref().map(ScriptCode::describe),
+                    fits: presets_that_fit(&stored),
                 });
             }
         };

@@ -1,11 +1,13 @@
 //! The `couplet` command: parses arguments, runs a command and returns its exit code.
 
-/// As std's, but a closed pipe (`| head`) does not end the program: a run must reach its
+/// As std's, but silent where standard output is for JSON, and a closed pipe (`| head`) does not end the program: a run must reach its
 /// checkpoint.
 macro_rules! println {
     ($($arguments:tt)*) => {{
         use std::io::Write as _;
-        let _ = writeln!(std::io::stdout(), $($arguments)*);
+        if !crate::json_output::is_alone() {
+            let _ = writeln!(std::io::stdout(), $($arguments)*);
+        }
     }};
 }
 
@@ -22,6 +24,7 @@ mod commands;
 mod dashboard;
 mod exit_code;
 mod failure;
+mod json_output;
 mod memory;
 mod printing;
 mod program;
@@ -136,7 +139,7 @@ fn parse() -> Arguments {
             console::set_colors_enabled_stderr(color == ColorChoice::Always);
         }
     }
-    let matches = command_line().get_matches();
+    let matches = command_line().get_matches_from(json_output::arguments());
     Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 

@@ -8,6 +8,7 @@ use couplet_data::printable_text;
 use couplet_train::TextLog;
 use indicatif::ProgressBar;
 
+use crate::json_output;
 use crate::terminal::{self, Stream};
 
 static PRINTER: Mutex<Printer> = Mutex::new(Printer {
@@ -99,6 +100,7 @@ fn print(plain: &str, shown: &str, stream: Stream) {
     let write = || {
         // Neither may end a run: it must reach its checkpoint although nobody reads what it prints.
         let _ = match stream {
+            Stream::Output if json_output::is_alone() => Ok(()),
             Stream::Output => writeln!(io::stdout(), "{shown}"),
             Stream::Error => writeln!(io::stderr(), "{shown}"),
         };

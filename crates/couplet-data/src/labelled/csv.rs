@@ -1,7 +1,7 @@
 //! Tables that name image files, with a label or captions for each.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +44,24 @@ fn default_image_column() -> String {
 }
 
 impl LabelledCsvConfig {
+    /// A table with these columns.
+    pub(super) fn new(
+        path: &Path,
+        image_column: String,
+        label_column: Option<String>,
+        caption_column: Option<String>,
+    ) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            train_path: None,
+            image_column,
+            label_column,
+            caption_column,
+            separator: None,
+            root: None,
+        }
+    }
+
     pub(super) fn open(&self, split: Split) -> Result<LabelledDataset, DataError> {
         let path = split_path(split, &self.path, self.train_path.as_ref(), "train_path")?;
         let (column, kind) =

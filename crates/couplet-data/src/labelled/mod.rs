@@ -5,8 +5,11 @@ mod class_folder;
 mod coco;
 mod csv;
 mod dataset;
+mod detect;
+mod folder;
 mod parquet;
 mod shapes;
+mod shards;
 mod webdataset;
 
 use std::path::{Path, PathBuf};
@@ -21,8 +24,10 @@ pub use class_folder::LabelledClassFolderConfig;
 pub use coco::CocoCaptionsConfig;
 pub use csv::LabelledCsvConfig;
 pub use dataset::{LabelledBatch, LabelledDataset, Split, Targets, prepare};
+pub use folder::LabelledFolderConfig;
 pub use parquet::LabelledParquetConfig;
 pub use shapes::LabelledShapesConfig;
+pub use shards::LabelledShardsConfig;
 pub use webdataset::LabelledWebdatasetConfig;
 
 /// How labelled images are stored: the keys of a dataset file that describe its source.
@@ -35,6 +40,10 @@ pub enum LabelledConfig {
     ClassFolder(LabelledClassFolderConfig),
     /// CLIP_benchmark's folder of tar shards.
     Webdataset(LabelledWebdatasetConfig),
+    /// Images with captions next to them.
+    Folder(LabelledFolderConfig),
+    /// Tar shards of images and captions.
+    Shards(LabelledShardsConfig),
     /// The binary files of CIFAR-10 and CIFAR-100.
     Cifar(CifarConfig),
     /// The files of MNIST, and of datasets in its format.
@@ -65,6 +74,8 @@ impl LabelledConfig {
             Self::Shapes(table) => Ok(table.open(split, image_size)),
             Self::ClassFolder(table) => table.open(split),
             Self::Webdataset(table) => table.open(split),
+            Self::Folder(table) => table.open(split),
+            Self::Shards(table) => table.open(split),
             Self::Cifar(table) => table.open(split),
             Self::Idx(table) => table.open(split),
             Self::Parquet(table) => table.open(split),
@@ -100,7 +111,7 @@ impl LabelledConfig {
     /// Whether the images have captions instead of classes.
     pub fn has_captions(&self) -> bool {
         match self {
-            Self::CocoCaptions(_) => true,
+            Self::CocoCaptions(_) | Self::Folder(_) | Self::Shards(_) => true,
             Self::Csv(table) => table.caption_column.is_some(),
             Self::Parquet(table) => table.caption_column.is_some(),
             Self::Shapes(_)
@@ -136,6 +147,18 @@ impl LabelledConfig {
             Self::Webdataset(table) => vec![("path", Test, Path(&mut table.path))],
             Self::Cifar(table) => vec![("path", Test, Path(&mut table.path))],
             Self::Idx(table) => vec![("path", Test, Path(&mut table.path))],
+            Self::Folder(table) => {
+                let train = table.train_path.as_mut();
+                let train = train.map(|path| ("train_path", Train, Path(path)));
+                let test = ("path", Test, Path(&mut table.path));
+                [test].into_iter().chain(train).collect()
+            }
+            Self::Shards(table) => {
+                let train = table.train_shards.as_mut();
+                let train = train.map(|files| ("train_shards", Train, Patterns(files)));
+                let test = ("shards", Test, Patterns(&mut table.shards));
+                [test].into_iter().chain(train).collect()
+            }
             Self::Parquet(table) => {
                 let train = table.train_files.as_mut();
                 let train = train.map(|files| ("train_files", Train, Patterns(files)));
@@ -165,7 +188,8 @@ impl LabelledConfig {
             Self::Cifar(table) => Some(&table.path),
             Self::Idx(table) => Some(&table.path),
             Self::Csv(table) => table.path.parent(),
-            Self::Shapes(_) | Self::Parquet(_) | Self::CocoCaptions(_) => None,
+            Self::Folder(table) => Some(&table.path),
+            Self::Shapes(_) | Self::Parquet(_) | Self::CocoCaptions(_) | Self::Shards(_) => None,
         }
     }
 }

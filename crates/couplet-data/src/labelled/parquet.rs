@@ -36,6 +36,23 @@ fn default_image_column() -> String {
 }
 
 impl LabelledParquetConfig {
+    /// Files with these columns.
+    pub(super) fn new(
+        files: Patterns,
+        image_column: String,
+        label_column: Option<String>,
+        caption_column: Option<String>,
+    ) -> Self {
+        Self {
+            files,
+            train_files: None,
+            image_column,
+            label_column,
+            caption_column,
+            root: None,
+        }
+    }
+
     pub(super) fn open(&self, split: Split) -> Result<LabelledDataset, DataError> {
         let files = split_path(split, &self.files, self.train_files.as_ref(), "train_files")?;
         let (column, kind) =

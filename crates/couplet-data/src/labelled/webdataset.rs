@@ -59,7 +59,7 @@ impl Kind {
 }
 
 /// Images in tar shards.
-struct TarImages {
+pub(super) struct TarImages {
     shards: Vec<PathBuf>,
     entries: Vec<Entry>,
 }
@@ -109,7 +109,8 @@ impl LabelledWebdatasetConfig {
         };
         let folder = self.path.join(split);
         let kind = self.kind()?;
-        let (images, labels) = read_shards(&folder, kind)?;
+        let shards = (0..shard_count(&folder)?).map(|shard| folder.join(format!("{shard}.tar")));
+        let (images, labels) = read_shards(shards.collect(), kind.extension())?;
         let class_names = read_class_names_if_present(&self.path.join(CLASS_NAMES_FILE))?;
         let targets = targets(kind, labels, class_names.as_deref())
             .map_err(|message| DataError::invalid(&folder, message))?;
@@ -143,44 +144,41 @@ impl LabelledWebdatasetConfig {
 }
 
 /// A key, and the bytes of its label.
-type KeyedLabel = (String, Vec<u8>);
+pub(super) type KeyedLabel = (String, Vec<u8>);
 
 /// The images of all shards, with the label of each.
-fn read_shards(folder: &Path, kind: Kind) -> Result<(TarImages, Vec<KeyedLabel>), DataError> {
-    let mut images = TarImages {
-        shards: Vec::new(),
-        entries: Vec::new(),
-    };
-    let mut labels = Vec::new();
-    for shard in 0..shard_count(folder)? {
-        let path = folder.join(format!("{shard}.tar"));
+/// - extension: of the members that hold the labels.
+pub(super) fn read_shards(
+    shards: Vec<PathBuf>,
+    extension: &str,
+) -> Result<(TarImages, Vec<KeyedLabel>), DataError> {
+    let (mut entries, mut labels) = (Vec::new(), Vec::new());
+    for (shard, path) in shards.iter().enumerate() {
         let TarRecords { records, damage } =
-            TarRecords::open(&path, kind.extension()).map_err(DataError::io(&path))?;
+            TarRecords::open(path, extension).map_err(DataError::io(path))?;
         if let Some(damage) = damage.first() {
             let message = format!("{}: {}", damage.place, damage.message);
-            return Err(DataError::invalid(&path, message));
+            return Err(DataError::invalid(path, message));
         }
         for record in records {
             let (Some(image), Some(label)) = (record.image, record.field) else {
                 let message = format!(
-                    "{} has no image or no .{} file; add it or remove the sample",
-                    record.key,
-                    kind.extension()
+                    "{} has no image or no .{extension} file; add it or remove the sample",
+                    record.key
                 );
-                return Err(DataError::invalid(&path, message));
+                return Err(DataError::invalid(path, message));
             };
             let [label] =
-                read_spans(&path, [(&label, MAX_TEXT_BYTES)]).map_err(DataError::io(&path))?;
+                read_spans(path, [(&label, MAX_TEXT_BYTES)]).map_err(DataError::io(path))?;
             labels.push((record.key.clone(), label));
-            images.entries.push(Entry {
+            entries.push(Entry {
                 shard,
                 key: record.key,
                 image,
             });
         }
-        images.shards.push(path);
     }
-    Ok((images, labels))
+    Ok((TarImages { shards, entries }, labels))
 }
 
 fn shard_count(folder: &Path) -> Result<usize, DataError> {

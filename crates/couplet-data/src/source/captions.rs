@@ -10,7 +10,7 @@ use crate::sample::{SampleError, SkipCause};
 
 /// How to get a caption from a file's bytes.
 #[derive(Debug, Clone, Default)]
-pub(super) struct CaptionRule {
+pub(crate) struct CaptionRule {
     /// The bytes are JSON with the caption under this key: a text, or a list of which one is drawn.
     pub key: Option<String>,
     /// Every line is a caption, and one of them is drawn.
@@ -55,6 +55,22 @@ impl CaptionRule {
             }
             None => caption_text(bytes),
         }
+    }
+
+    /// All captions of a sample; empty ones do not count.
+    pub fn all(&self, bytes: Vec<u8>) -> Result<Vec<String>, SampleError> {
+        let texts = match &self.key {
+            Some(key) => json_captions(&bytes, key)?,
+            None if self.one_of_lines => text(bytes)?.lines().map(str::to_string).collect(),
+            None => vec![caption_text(bytes)?],
+        };
+        let texts = texts.iter().map(|text| text.trim().to_string());
+        let texts: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
+        if texts.is_empty() {
+            return Err(empty());
+        }
+        texts.iter().try_for_each(|text| check_len(text))?;
+        Ok(texts)
     }
 
     /// Draws one of several captions; empty ones do not count.

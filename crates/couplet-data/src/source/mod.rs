@@ -1,7 +1,7 @@
 //! Image-text pairs for training. A map-style dataset is indexed when it is opened, so that samples can
 //! be read individually in a true permutation; a sharded dataset is streamed.
 
-mod captions;
+pub(crate) mod captions;
 mod class_folder;
 mod config;
 mod csv;

@@ -1,7 +1,8 @@
 //! Finding the dataset that a path or a name means.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use couplet_data::labelled::LabelledConfig;
 use couplet_data::paths::{NotThere, PathBase, PathKind};
 use couplet_data::printable;
 
@@ -34,6 +35,31 @@ pub fn dataset_advice(missing: &NotThere) -> String {
 }
 
 impl DatasetConfig {
+    /// A dataset that no file describes.
+    pub(super) fn detect(path: &Path) -> Result<Self, DatasetError> {
+        let (source, found) = LabelledConfig::detect(path)?;
+        let is_pattern = !path.exists();
+        let whole = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        let name = match (whole.is_dir(), whole.parent()) {
+            (true, _) => whole.file_name(),
+            (false, Some(folder)) if is_pattern => folder.file_name(),
+            (false, _) => whole.file_stem(),
+        };
+        let name = name.unwrap_or(whole.as_os_str()).to_string_lossy();
+        Ok(Self {
+            name: name.into_owned(),
+            class_names: None,
+            templates: None,
+            citation: None,
+            origin: None,
+            home: PathBuf::new(),
+            is_built_in: false,
+            missing: Vec::new(),
+            found: Some(found),
+            source,
+        })
+    }
+
     /// Reads what a path or a name on the command line means: a path from the working directory on, a
     /// built-in dataset, or a path in the data root.
     /// - data_root: replaces the dataset file's folder as the start of the paths in it.

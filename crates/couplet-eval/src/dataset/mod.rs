@@ -11,10 +11,7 @@ use std::path::{Path, PathBuf};
 use couplet_data::formats::class_names::{class_names, read_class_names, wordnet_warning};
 use couplet_data::formats::templates::{DEFAULT_TEMPLATE, template_problem};
 use couplet_data::formats::{DataError, Place, read_lines};
-use couplet_data::labelled::{
-    LabelledClassFolderConfig, LabelledConfig, LabelledDataset, LabelledWebdatasetConfig, Split,
-    Targets,
-};
+use couplet_data::labelled::{LabelledConfig, LabelledDataset, Split, Targets};
 use couplet_data::paths::{NotThere, PathBase};
 use serde::Deserialize;
 
@@ -52,6 +49,9 @@ pub struct DatasetConfig {
     /// Files that are not where they were looked for.
     #[serde(skip)]
     missing: Vec<MissingFile>,
+    /// What was found at a path that no dataset file describes.
+    #[serde(skip)]
+    found: Option<String>,
     #[serde(flatten)]
     pub source: LabelledConfig,
 }
@@ -74,6 +74,8 @@ pub struct Dataset {
     pub name: String,
     pub task: Task,
     pub images: LabelledDataset,
+    /// What was found at a path that no dataset file describes, in words.
+    pub found: Option<String>,
     config: LabelledConfig,
     missing: Vec<MissingFile>,
     image_size: u32,
@@ -221,11 +223,11 @@ fn class_differences(train: &[String], test: &[String]) -> String {
 }
 
 impl DatasetConfig {
-    /// Reads a dataset file, or describes a folder with one subfolder per class or in CLIP_benchmark's
-    /// layout. The plain name of a built-in dataset is that dataset.
+    /// Reads a dataset file (`.toml`), or finds out what a folder, a table, shards or the files that a
+    /// pattern matches are. The plain name of a built-in dataset is that dataset.
     ///
     /// # Errors
-    /// If the file is missing or invalid.
+    /// If the file is missing or invalid, or the files are no dataset.
     pub fn read(path: &Path) -> Result<Self, DatasetError> {
         Self::read_in(path, None)
     }
@@ -239,8 +241,8 @@ impl DatasetConfig {
         let built_in = path.to_str().and_then(built_in::dataset);
         // A path of one name is marked so, to be no built-in dataset's.
         let path = path.strip_prefix(".").unwrap_or(path);
-        if built_in.is_none() && path.is_dir() {
-            return Ok(Self::of_folder(path));
+        if built_in.is_none() && (path.is_dir() || LabelledConfig::is_data_file(path)) {
+            return Self::detect(path);
         }
         let text = match built_in {
             Some(text) => Ok(text.to_string()),
@@ -275,33 +277,6 @@ impl DatasetConfig {
         Ok(table)
     }
 
-    /// A folder, by what is in it.
-    fn of_folder(path: &Path) -> Self {
-        let name = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-        let name = name.file_name().unwrap_or_default().to_string_lossy();
-        let source = if LabelledWebdatasetConfig::is_here(path) {
-            LabelledConfig::Webdataset(LabelledWebdatasetConfig::new(path))
-        } else {
-            LabelledConfig::ClassFolder(LabelledClassFolderConfig::new(path))
-        };
-        Self::of_source(&name, source)
-    }
-
-    /// A dataset that no file describes.
-    fn of_source(name: &str, source: LabelledConfig) -> Self {
-        Self {
-            name: name.to_string(),
-            class_names: None,
-            templates: None,
-            citation: None,
-            origin: None,
-            home: PathBuf::new(),
-            is_built_in: false,
-            missing: Vec::new(),
-            source,
-        }
-    }
-
     /// Opens the dataset.
     /// - image_size: side of drawn images, in pixels.
     ///
@@ -329,6 +304,7 @@ impl DatasetConfig {
             images,
             config: self.source.clone(),
             missing: self.missing.clone(),
+            found: self.found.clone(),
             image_size,
         })
     }

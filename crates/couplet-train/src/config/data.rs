@@ -17,6 +17,7 @@ use super::paths::{self, ConfigInput};
 use super::resolved::ResolvedData;
 use super::schema::{ConfigSchema, Shape};
 use super::tables::{DataConfig, ModelConfig};
+use super::weights::{lacks_architecture, merge_weights};
 
 /// Batches of a config that has none.
 const DEFAULT_BATCH: usize = 64;
@@ -73,14 +74,15 @@ impl ResolvedData {
         }
         edit::default_source(&mut table);
         let mut missing = paths::find(&mut table, input);
-        let unknown_preset = edit::merge_preset(&mut table);
-        let is_partial = edit::lacks_preset(&table);
+        let unknown = merge_weights(&mut table, None);
+        let unknown = unknown.or_else(|| edit::merge_preset(&mut table));
+        let is_partial = edit::lacks_preset(&table) || lacks_architecture(&table);
         let known = Known {
             renamed: &renamed,
             partial: is_partial.then_some("model"),
         };
         let collected = collect::<DataOnlyConfig>(table, schema(), &known);
-        issues.extend(unknown_preset);
+        issues.extend(unknown);
         issues.extend(collected.issues);
         paths::leave_doubtful(&mut missing, &collected.doubtful);
         let not_there = missing.iter().map(|issue| issue.key.clone());

@@ -126,10 +126,15 @@ pub(super) fn merge_preset(table: &mut Table) -> Option<ConfigIssue> {
     None
 }
 
-/// Whether `[model]` names a preset, which supplies the keys that the table lacks.
+/// Whether `[model]` names a preset or weights, which supply the keys that the table lacks.
 pub(super) fn has_preset(table: &Table) -> bool {
-    let preset = table.get("model").and_then(|model| model.get("preset"));
-    preset.is_some()
+    let model = table.get("model");
+    model.is_some_and(|model| {
+        model
+            .get("preset")
+            .or_else(|| model.get("weights"))
+            .is_some()
+    })
 }
 
 /// Whether a preset is named that gives no keys, since it is unknown or not a name.
@@ -138,7 +143,8 @@ pub(super) fn lacks_preset(table: &Table) -> bool {
     preset.is_some_and(|preset| preset.as_str().and_then(presets::find).is_none())
 }
 
-fn underlay(over: &mut Table, under: Table) {
+/// Puts keys under those that a table has.
+pub(super) fn underlay(over: &mut Table, under: Table) {
     for (key, value) in under {
         match (over.get_mut(&key), value) {
             (Some(Value::Table(over)), Value::Table(under)) => underlay(over, under),

@@ -14,6 +14,7 @@ use super::paths::{self, ConfigInput};
 use super::resolved::ResolvedRun;
 use super::schema::ConfigSchema;
 use super::tables::RunConfig;
+use super::weights::{lacks_architecture, merge_weights};
 
 pub(super) fn read_table(path: &Path) -> Result<Table, ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io {
@@ -99,14 +100,15 @@ impl ResolvedRun {
             // What the run began with may be gone.
             missing.retain(|issue| !issue.key.starts_with("model."));
         }
-        let unknown_preset = edit::merge_preset(&mut table);
-        let is_partial = edit::lacks_preset(&table);
+        let unknown = merge_weights(&mut table, checkpoint.as_ref());
+        let unknown = unknown.or_else(|| edit::merge_preset(&mut table));
+        let is_partial = edit::lacks_preset(&table) || lacks_architecture(&table);
         let known = Known {
             renamed: &renamed,
             partial: is_partial.then_some("model"),
         };
         let collected = collect::<RunConfig>(table, ConfigSchema::run(), &known);
-        issues.extend(unknown_preset);
+        issues.extend(unknown);
         issues.extend(collected.issues);
         paths::leave_doubtful(&mut missing, &collected.doubtful);
         let run = collected.value.and_then(|config| {

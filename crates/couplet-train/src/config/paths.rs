@@ -1,15 +1,15 @@
-//! The paths in a config: which keys hold them, and where each of them starts.
+//! Where the paths in a config start.
 
 use std::path::{Path, PathBuf};
 
-use couplet_data::formats::is_url;
-use couplet_data::paths::{PathBase, PathKind, normalized};
-use couplet_eval::{dataset_advice, dataset_path_kind};
+use couplet_data::paths::{PathBase, PathKind};
+use couplet_eval::dataset_advice;
 use serde::Deserialize;
-use toml::{Table, Value};
+use toml::Table;
 
 use super::collect::is_within;
 use super::issue::ConfigIssue;
+use super::path_keys::visit;
 use super::schema::source_names;
 use crate::nearest::nearest;
 
@@ -35,64 +35,6 @@ impl<'a> ConfigInput<'a> {
             set_base: None,
             data_root: None,
         }
-    }
-}
-
-/// What a path names, by its key without the places in lists.
-fn kind_of(key: &str, path: &str) -> Option<PathKind> {
-    let (table, name) = key.rsplit_once('.')?;
-    match table {
-        "model" => ["weights", "tokenizer"]
-            .contains(&name)
-            .then_some(PathKind::File),
-        "classify" | "eval" => (name == "dataset").then(|| dataset_path_kind(path)),
-        "data.train" | "data.val" | "data.train.mix" | "data.val.mix" => {
-            (["path", "shards", "files", "root"].contains(&name)).then_some(PathKind::Data)
-        }
-        _ => None,
-    }
-}
-
-/// Visits every path of a table with its key, such as `data.train.mix[0].path`.
-fn visit(table: &mut Table, give: &mut dyn FnMut(&str, PathKind, &mut String)) {
-    for (name, value) in table.iter_mut() {
-        visit_value(value, name, name, give);
-    }
-}
-
-/// - key: with the places in lists; plain: without them.
-fn visit_value(
-    value: &mut Value,
-    key: &str,
-    plain: &str,
-    give: &mut dyn FnMut(&str, PathKind, &mut String),
-) {
-    match value {
-        Value::Table(table) => {
-            for (name, value) in table.iter_mut() {
-                visit_value(
-                    value,
-                    &format!("{key}.{name}"),
-                    &format!("{plain}.{name}"),
-                    give,
-                );
-            }
-        }
-        Value::Array(items) => {
-            for (at, item) in items.iter_mut().enumerate() {
-                let key = match item {
-                    Value::String(_) => key.to_string(),
-                    _ => format!("{key}[{at}]"),
-                };
-                visit_value(item, &key, plain, give);
-            }
-        }
-        Value::String(text) => {
-            if let Some(kind) = kind_of(plain, text) {
-                give(key, kind, text);
-            }
-        }
-        _ => {}
     }
 }
 
@@ -155,17 +97,6 @@ pub(super) fn leave_doubtful(missing: &mut Vec<ConfigIssue>, doubtful: &[String]
     missing.retain(|issue| !doubtful.iter().any(|key| is_within(&issue.key, key)));
 }
 
-/// Makes every path absolute.
-/// - start: of relative ones.
-pub(crate) fn make_absolute(table: &mut Table, start: &Path) {
-    visit(table, &mut |_, kind, path| {
-        let is_name = kind == PathKind::Dataset { is_built_in: true };
-        if !path.is_empty() && !is_name && !is_url(path) {
-            *path = normalized(&start.join(&path)).display().to_string();
-        }
-    });
-}
-
 /// The file in a run's folder that says where the run began, and the config next to it.
 const INPUTS: &str = "inputs.json";
 const CONFIG: &str = "config.toml";
@@ -198,64 +129,4 @@ pub(super) fn recorded(config: &Path) -> Option<Recorded> {
         working_dir: here(),
         data_root: None,
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_key_that_holds_a_path_is_visited() {
-        let mut table: Table = r#"
-            name = "a"
-            [model]
-            preset = "b"
-            weights = "1"
-            tokenizer = "2"
-            [classify]
-            dataset = "3"
-            [[eval]]
-            kind = "zero-shot"
-            dataset = "shapes"
-            weights = "ema"
-            [data.train]
-            source = "mix"
-            [[data.train.mix]]
-            source = "webdataset"
-            shards = ["4", "s3://b/5.tar"]
-            [data.val]
-            source = "csv"
-            path = "/6"
-            root = "../7"
-        "#
-        .parse()
-        .unwrap();
-        let mut keys = Vec::new();
-        visit(&mut table, &mut |key, _, _| keys.push(key.to_string()));
-        let wanted = [
-            "model.weights",
-            "model.tokenizer",
-            "classify.dataset",
-            "eval[0].dataset",
-            "data.train.mix[0].shards",
-            "data.train.mix[0].shards",
-            "data.val.path",
-            "data.val.root",
-        ];
-        assert_eq!(keys, wanted);
-        make_absolute(&mut table, Path::new("/x/y"));
-        let mut paths = Vec::new();
-        visit(&mut table, &mut |_, _, path| paths.push(path.clone()));
-        let wanted = [
-            "/x/y/1",
-            "/x/y/2",
-            "/x/y/3",
-            "shapes",
-            "/x/y/4",
-            "s3://b/5.tar",
-            "/6",
-            "/x/7",
-        ];
-        assert_eq!(paths, wanted);
-    }
 }

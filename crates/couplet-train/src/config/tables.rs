@@ -15,7 +15,7 @@ use toml::Table;
 use super::classify::ClassifyConfig;
 use super::evals::{EvalConfig, RunEvalConfig, one_epoch};
 use super::output::{CheckpointConfig, LogConfig};
-use super::paths::make_absolute;
+use super::path_keys::make_absolute;
 use crate::device::DeviceSetting;
 use crate::ema::EmaConfig;
 use crate::numbers::shorten;
@@ -91,7 +91,8 @@ pub struct ModelConfig {
     #[schemars(extend("examples" = ["ViT-B-32"]))]
     pub preset: Option<String>,
     /// Pretrained weights to start from: a run, an open_clip or Hugging Face folder, or a file
-    /// of weights. Without it, weights are initialized at random.
+    /// of weights. They bring their architecture: without `preset`, its keys are defaults for the
+    /// other keys of `[model]`. Without weights, they are initialized at random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<PathBuf>,
     /// Width of the joint image-text space.

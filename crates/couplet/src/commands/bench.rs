@@ -6,6 +6,7 @@ use couplet_model::{Precision, presets};
 use couplet_train::{DeviceSetting, StepBench, StepBenchSettings, bench_step};
 
 use crate::exit_code;
+use crate::json_output::JsonArguments;
 use crate::printing;
 use crate::table::Table;
 use crate::terminal;
@@ -42,9 +43,8 @@ pub(crate) struct BenchStepArguments {
     /// Number of steps to run before them
     #[arg(long, value_name = "N", default_value_t = 2)]
     warm_up: usize,
-    /// Print the results as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    json: JsonArguments,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -61,6 +61,7 @@ pub(crate) fn run(command: &BenchCommand) -> anyhow::Result<u8> {
 }
 
 fn step(arguments: &BenchStepArguments) -> anyhow::Result<u8> {
+    arguments.json.begin()?;
     let spec = presets::find(&arguments.model).ok_or_else(|| {
         let names: Vec<_> = presets::names().collect();
         anyhow!(
@@ -78,14 +79,8 @@ fn step(arguments: &BenchStepArguments) -> anyhow::Result<u8> {
         warm_up: arguments.warm_up,
         ..StepBenchSettings::new(spec, arguments.batch)
     })?;
-    if arguments.json {
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&to_json(arguments, &bench))?
-        );
-    } else {
-        print(arguments, &bench);
-    }
+    print(arguments, &bench);
+    arguments.json.write(&to_json(arguments, &bench))?;
     Ok(exit_code::DONE)
 }
 

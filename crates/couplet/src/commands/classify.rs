@@ -13,6 +13,7 @@ use couplet_model::weights::HostTensor;
 
 use super::inputs::{exit_code, image_files, print_left_out};
 use super::model_arguments::ModelArguments;
+use crate::json_output::JsonArguments;
 
 #[derive(Debug, Args)]
 pub(crate) struct ClassifyArguments {
@@ -25,6 +26,8 @@ pub(crate) struct ClassifyArguments {
     /// Prompt with {} or {c} in place of the label; repeat to average several [default: the label alone]
     #[arg(long, value_name = "TEXT", requires = "labels")]
     template: Vec<String>,
+    #[command(flatten)]
+    json: JsonArguments,
     /// Number of labels to print per image
     #[arg(long, value_name = "N", default_value_t = 5)]
     top: usize,
@@ -40,13 +43,14 @@ const IMAGE_BATCH: usize = 32;
 const LABEL_ONLY: &str = "{}";
 
 pub(crate) fn run(arguments: &ClassifyArguments) -> anyhow::Result<u8> {
+    arguments.json.begin()?;
     let images = image_files(&arguments.images)?;
     let (encoder, labels, logits) = if arguments.labels.is_empty() {
         from_head(arguments)?
     } else {
         from_labels(arguments)?
     };
-    let mut left_out = 0;
+    let (mut left_out, mut results) = (0, Vec::new());
     for chunk in images.chunks(IMAGE_BATCH) {
         let (mut pixels, mut usable) = (Vec::new(), Vec::new());
         for (image, read) in chunk.iter().zip(encoder.read_images(chunk)) {
@@ -81,11 +85,16 @@ pub(crate) fn run(arguments: &ClassifyArguments) -> anyhow::Result<u8> {
         }
         for (image, logits) in usable.iter().zip(logits.chunks_exact(labels.len())) {
             println!("{}", printable(image));
-            for (label, share) in ranked(&labels, logits).into_iter().take(arguments.top) {
+            let ranked = ranked(&labels, logits).into_iter().take(arguments.top);
+            let mut shares = Vec::new();
+            for (label, share) in ranked {
                 println!("  {:6.2} %  {label}", 100.0 * share);
+                shares.push(serde_json::json!({ "label": label, "probability": share }));
             }
+            results.push(serde_json::json!({ "image": image, "labels": shares }));
         }
     }
+    arguments.json.write(&results)?;
     Ok(exit_code(left_out, images.len(), "images"))
 }
 

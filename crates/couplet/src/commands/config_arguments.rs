@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use couplet_train::ConfigInput;
+use couplet_train::{ConfigInput, DeviceSetting};
 
 #[derive(Debug, Args)]
 pub(crate) struct ConfigArguments {
@@ -13,7 +13,13 @@ pub(crate) struct ConfigArguments {
     /// Override a key of the config. The value is TOML, or else a string; an empty value removes
     /// the key. Repeat to override several keys
     #[arg(long, value_name = "KEY.PATH=VALUE")]
-    pub set: Vec<String>,
+    set: Vec<String>,
+    /// Device to run on, as --set device=DEVICE: auto, cpu, cuda:N, rocm:N, metal, vulkan or wgpu
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<DeviceSetting>,
+    /// Decoding threads, as --set data.threads=N; 0 for one per core
+    #[arg(long, value_name = "N")]
+    threads: Option<u32>,
     #[command(flatten)]
     pub data: DataArguments,
 }
@@ -40,10 +46,19 @@ impl DataArguments {
 }
 
 impl ConfigArguments {
-    pub fn input(&self) -> ConfigInput<'_> {
+    /// What `--set` and the options that stand for it replace.
+    pub fn set(&self) -> Vec<String> {
+        let device = self.device.map(|device| format!("device={device}"));
+        let threads = (self.threads).map(|threads| format!("data.threads={threads}"));
+        let set = self.set.iter().cloned();
+        set.chain(device).chain(threads).collect()
+    }
+
+    /// - set: of these arguments.
+    pub fn input<'a>(&'a self, set: &'a [String]) -> ConfigInput<'a> {
         ConfigInput {
             data_root: self.data.root(),
-            ..ConfigInput::new(&self.path, &self.set)
+            ..ConfigInput::new(&self.path, set)
         }
     }
 }

@@ -15,7 +15,7 @@ pub(crate) mod man;
 pub(crate) mod model;
 mod model_arguments;
 mod numbers;
-mod output_file;
+pub(crate) mod output_file;
 pub(crate) mod plan;
 pub(crate) mod sweep;
 pub(crate) mod tokenize;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use couplet_eval::{Format, find_model};
 use couplet_model::{
@@ -13,6 +13,7 @@ use couplet_train::DeviceSetting;
 
 use super::model_arguments::ModelOptions;
 use crate::exit_code;
+use crate::json_output::JsonArguments;
 use crate::printing;
 use crate::table::Table;
 use crate::terminal;
@@ -20,7 +21,7 @@ use crate::terminal;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {
     /// List the presets that `model.preset` accepts
-    List,
+    List(JsonArguments),
     /// Print the architecture of a preset or a model, with parameters and GFLOPs per tower
     Describe(DescribeArguments),
     /// Convert a model to open_clip's or Hugging Face transformers' layout
@@ -31,19 +32,32 @@ pub(crate) enum ModelCommand {
 pub(crate) struct DescribeArguments {
     /// Preset, or model: a run's folder, a checkpoint, an open_clip or Hugging Face folder, or a
     /// weights file (.pt, .bin, .safetensors)
-    model: PathBuf,
+    #[arg(required_unless_present = "named")]
+    model: Option<PathBuf>,
+    /// The same
+    #[arg(
+        id = "named",
+        long = "model",
+        value_name = "MODEL",
+        conflicts_with = "model"
+    )]
+    named: Option<PathBuf>,
     /// Architecture of weights that come without one: a preset or an open_clip config file
     #[arg(long, value_name = "NAME|FILE")]
     arch: Option<String>,
+    #[command(flatten)]
+    json: JsonArguments,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ConvertArguments {
+    /// Model to convert, unless --model gives it, and the folder to create
+    #[arg(value_names = ["MODEL", "OUT"], num_args = 1..=2, required = true)]
+    paths: Vec<PathBuf>,
     /// Model to convert: a run's folder, a checkpoint, an open_clip or Hugging Face folder, or a
     /// weights file (.pt, .bin, .safetensors)
-    model: PathBuf,
-    /// Folder to create
-    out: PathBuf,
+    #[arg(long)]
+    model: Option<PathBuf>,
     /// Layout to write
     #[arg(long)]
     format: FormatName,
@@ -72,13 +86,15 @@ impl From<FormatName> for Format {
 
 pub(crate) fn run(command: &ModelCommand) -> anyhow::Result<u8> {
     match command {
-        ModelCommand::List => list(),
+        ModelCommand::List(json) => list(json),
         ModelCommand::Describe(arguments) => describe(arguments),
         ModelCommand::Convert(arguments) => convert(arguments),
     }
 }
 
-fn list() -> anyhow::Result<u8> {
+fn list(json: &JsonArguments) -> anyhow::Result<u8> {
+    json.begin()?;
+    let mut all = serde_json::Map::new();
     let head = [
         "preset",
         "image",
@@ -91,6 +107,7 @@ fn list() -> anyhow::Result<u8> {
     let mut table = Table::new(head.map(String::from).into());
     for name in presets::names() {
         let spec = presets::find(name).ok_or_else(|| anyhow!("preset {name} is missing"))?;
+        all.insert(name.to_string(), spec_json(&spec)?);
         let patch = spec.image.patch_size();
         let blocks = spec.image.block_counts();
         let blocks: Vec<String> = blocks.iter().map(usize::to_string).collect();
@@ -106,12 +123,16 @@ fn list() -> anyhow::Result<u8> {
     }
     printing::block(&table.render(terminal::table_columns()));
     say!("\nvision and text: layers x width. The vocabulary is CLIP's, 49,408 tokens.");
+    json.write(&all)?;
     Ok(exit_code::DONE)
 }
 
 fn describe(arguments: &DescribeArguments) -> anyhow::Result<u8> {
-    let name = arguments.model.to_string_lossy();
-    let path = find_model(&arguments.model)?;
+    arguments.json.begin()?;
+    let given = arguments.model.as_ref().or(arguments.named.as_ref());
+    let given = given.ok_or_else(|| anyhow!("the model is missing"))?;
+    let name = given.to_string_lossy();
+    let path = find_model(given)?;
     let preset = presets::find(&name).filter(|_| !path.exists());
     let (spec, source) = if let Some(spec) = preset {
         (spec, None)
@@ -125,10 +146,26 @@ fn describe(arguments: &DescribeArguments) -> anyhow::Result<u8> {
         (source.spec.clone(), Some(source))
     };
     print_spec(&name, &spec);
+    let mut json = spec_json(&spec)?;
     if let Some(source) = source {
         print_source(&source);
+        json["weights"] = source.weights.display().to_string().into();
+        json["preprocess"] = serde_json::to_value(&source.preprocess)?;
     }
+    arguments.json.write(&json)?;
     Ok(exit_code::DONE)
+}
+
+/// An architecture, with what its towers cost.
+fn spec_json(spec: &ModelSpec) -> anyhow::Result<serde_json::Value> {
+    let cost = spec.cost();
+    let tower =
+        |cost: TowerCost| serde_json::json!({ "parameters": cost.parameters, "flops": cost.flops });
+    Ok(serde_json::json!({
+        "architecture": serde_json::to_value(spec)?,
+        "image_tower": tower(cost.image),
+        "text_tower": tower(cost.text),
+    }))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are printed in millions")]
@@ -240,10 +277,15 @@ fn convert(arguments: &ConvertArguments) -> anyhow::Result<u8> {
         set: Vec::new(),
         device: DeviceSetting::Flex,
     };
-    let encoder = options.open_aloud(&arguments.model)?;
+    let (model, out) = match (&arguments.model, &arguments.paths[..]) {
+        (Some(model), [out]) | (None, [model, out]) => (model, out),
+        (Some(_), _) => bail!("give the folder to create, and the model only once"),
+        (None, _) => bail!("give the model and the folder to create"),
+    };
+    let encoder = options.open_aloud(model)?;
     let format = arguments.format.into();
-    encoder.save(&arguments.out, format)?;
-    println!("{}", how_to_open(format, &arguments.out));
+    encoder.save(out, format)?;
+    println!("{}", how_to_open(format, out));
     Ok(exit_code::DONE)
 }
 

@@ -8,6 +8,7 @@ use couplet_train::{DeviceCheck, ResolvedRun, RunPlan};
 use super::config_arguments::ConfigArguments;
 use super::numbers::{at_least_two, positive};
 use crate::exit_code;
+use crate::json_output::JsonArguments;
 use crate::quantities::count;
 
 #[derive(Debug, Args)]
@@ -23,26 +24,24 @@ pub(crate) struct PlanArguments {
     /// Estimate the time from a few steps on random data
     #[arg(long)]
     measure: bool,
-    /// Print the plan as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    json: JsonArguments,
 }
 
 const MIB: f64 = (1 << 20) as f64;
 
 pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<u8> {
-    let run = ResolvedRun::open_input(&arguments.config.input(), DeviceCheck::Skip)?;
+    arguments.json.begin()?;
+    let set = arguments.config.set();
+    let run = ResolvedRun::open_input(&arguments.config.input(&set), DeviceCheck::Skip)?;
     let plan = run.plan(arguments.caption_tokens);
     let speed = if arguments.measure {
         Some(run.measure_speed(&plan)?)
     } else {
         arguments.speed
     };
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&to_json(&plan, speed))?);
-    } else {
-        print(arguments, &plan, speed);
-    }
+    print(arguments, &plan, speed);
+    arguments.json.write(&to_json(&plan, speed))?;
     Ok(exit_code::DONE)
 }
 

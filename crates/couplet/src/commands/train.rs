@@ -58,7 +58,8 @@ pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<u8> {
     } else {
         (file.clone(), arguments.run_dir.clone())
     };
-    let mut input = arguments.config.input();
+    let set = arguments.config.set();
+    let mut input = arguments.config.input(&set);
     input.path = &file;
     if arguments.config.path.is_dir() {
         // The directory is now that of the run.
@@ -245,8 +246,8 @@ fn print_outcome(arguments: &TrainArguments, config: &RunConfig, path: &Path, ou
 /// The command that continues an interrupted run.
 fn resume_command(arguments: &TrainArguments) -> String {
     let mut command = format!("couplet train {}", quoted(&arguments.config.path));
-    for set in &arguments.config.set {
-        command.push_str(&format!(" --set {}", quoted(Path::new(set))));
+    for set in arguments.config.set() {
+        command.push_str(&format!(" --set {}", quoted(Path::new(&set))));
     }
     if let Some(run_dir) = &arguments.run_dir {
         command.push_str(&format!(" --run-dir {}", quoted(run_dir)));

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 use couplet_train::{CheckpointReport, NoopObserver, Replay, RunReport, Verdict, replay, verify};
+use serde_json::{Value, json};
 
 use super::train::enter_working_dir;
 use crate::exit_code;
+use crate::json_output::JsonArguments;
 use crate::printing;
 
 #[derive(Debug, Args)]
@@ -19,19 +21,26 @@ pub(crate) struct VerifyArguments {
     /// many steps were logged (else any), and compare the losses bit for bit
     #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
     replay: Option<u64>,
+    #[command(flatten)]
+    json: JsonArguments,
 }
 
 pub(crate) fn run(arguments: &VerifyArguments) -> anyhow::Result<u8> {
+    arguments.json.begin()?;
     let report = verify(&arguments.run)?;
     print_report(&report);
     let mut is_sound = !report.is_damaged();
+    let mut json = to_json(&report);
     if let Some(steps) = arguments.replay {
         let run = std::path::absolute(&arguments.run).context("the working directory is gone")?;
         enter_working_dir(&run);
         let replay = replay(&run, steps, &mut NoopObserver)?;
         print_replay(&replay);
+        json["replay"] = replay_json(&replay);
         is_sound &= replay.differs.is_none() && replay.compared > 0;
     }
+    json["is_sound"] = is_sound.into();
+    arguments.json.write(&json)?;
     Ok(if is_sound {
         exit_code::DONE
     } else {
@@ -104,4 +113,42 @@ fn print_replay(replay: &Replay) {
             "result     step {step} is the first to differ: {logged} was logged, {repeated} repeated"
         )),
     }
+}
+
+fn to_json(report: &RunReport) -> Value {
+    let checkpoints = report.checkpoints.iter().map(|checkpoint| {
+        let (verdict, problems) = match &checkpoint.verdict {
+            Verdict::Whole => ("whole", &[][..]),
+            Verdict::Unchecked => ("unchecked", &[][..]),
+            Verdict::Damaged(problems) => ("damaged", &problems[..]),
+        };
+        json!({
+            "path": checkpoint.path,
+            "step": checkpoint.step,
+            "bytes": checkpoint.bytes,
+            "verdict": verdict,
+            "problems": problems,
+        })
+    });
+    let logs = report.logs.iter().map(|log| {
+        json!({ "name": log.name, "lines": log.lines, "problems": log.problems, "notes": log.notes })
+    });
+    json!({
+        "checkpoints": checkpoints.collect::<Value>(),
+        "logs": logs.collect::<Value>(),
+        "pointers": report.pointers,
+    })
+}
+
+fn replay_json(replay: &Replay) -> Value {
+    let differs = replay.differs.map(
+        |(step, logged, repeated)| json!({ "step": step, "logged": logged, "repeated": repeated }),
+    );
+    json!({
+        "from": replay.from,
+        "to": replay.to,
+        "compared": replay.compared,
+        "device": replay.device,
+        "differs": differs,
+    })
 }

@@ -1,6 +1,7 @@
 //! Parquet files with a column of images and one other column. A row can be read on its own, which
 //! decompresses the page that holds it; a row group can be read from front to back.
 
+use std::fs::File;
 use std::hash::Hasher;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -102,16 +103,31 @@ impl ParquetFiles {
     }
 }
 
+/// The names of a file's columns.
+///
+/// # Errors
+/// If its footer cannot be read.
+pub(crate) fn column_names(path: &Path) -> Result<Vec<String>, DataError> {
+    let file = open_regular(path).map_err(DataError::io(path))?;
+    let metadata = metadata_of(path, &file)?;
+    let fields = metadata.schema().fields().iter();
+    Ok(fields.map(|field| field.name().clone()).collect())
+}
+
+fn metadata_of(path: &Path, file: &File) -> Result<ArrowReaderMetadata, DataError> {
+    // Arrow's own type metadata would bring back dictionary and view types.
+    let options = ArrowReaderOptions::new()
+        .with_page_index_policy(PageIndexPolicy::Optional)
+        .with_skip_arrow_metadata(true);
+    let metadata = guarded(|| ArrowReaderMetadata::load(file, options));
+    metadata.map_err(DataError::format(path))
+}
+
 impl ParquetFile {
     fn open(path: &Path, first: usize, columns: ParquetColumns) -> Result<Self, DataError> {
         let invalid = |message: String| DataError::invalid(path, message);
         let file = open_regular(path).map_err(DataError::io(path))?;
-        // Arrow's own type metadata would bring back dictionary and view types.
-        let options = ArrowReaderOptions::new()
-            .with_page_index_policy(PageIndexPolicy::Optional)
-            .with_skip_arrow_metadata(true);
-        let metadata = guarded(|| ArrowReaderMetadata::load(&file, options));
-        let metadata = metadata.map_err(DataError::format(path))?;
+        let metadata = metadata_of(path, &file)?;
         let fields = metadata.schema().fields();
         let find = |(wanted, key): (&str, &str)| {
             let found = fields.iter().position(|field| field.name() == wanted);

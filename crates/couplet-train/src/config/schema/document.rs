@@ -44,7 +44,8 @@ fn def(schema: &ConfigSchema, name: &str, shape: &Shape) -> Json {
         "ModelConfig" => {
             let complete = def;
             def = node(schema, shape, Missing::Allowed);
-            def.insert("if".into(), json!({ "required": ["preset"] }));
+            let either = json!([{ "required": ["preset"] }, { "required": ["weights"] }]);
+            def.insert("if".into(), json!({ "anyOf": either }));
             def.insert("then".into(), true.into());
             let [required, properties] =
                 ["required", "properties"].map(|part| complete[part].clone());

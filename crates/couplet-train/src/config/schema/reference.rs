@@ -268,7 +268,7 @@ impl Listing {
 /// What a key says that has no default.
 fn required(path: &str) -> &'static str {
     if path.starts_with("model.") {
-        return "required without `preset`";
+        return "required without `preset` or `weights`";
     }
     match path {
         "data" | "data.train" | "data.train.source" => "required without `[classify]`",

@@ -11,6 +11,7 @@ use couplet_train::ResolvedData;
 use super::bar::bar;
 use crate::commands::config_arguments::ConfigArguments;
 use crate::exit_code;
+use crate::json_output::JsonArguments;
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArguments {
@@ -22,9 +23,8 @@ pub(crate) struct BenchArguments {
     /// Report whether a device with this throughput would have to wait for data
     #[arg(long, value_name = "SAMPLES/S")]
     device_speed: Option<f64>,
-    /// Print the results as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    json: JsonArguments,
 }
 
 /// Batches that are not timed: they start threads and open the first shards.
@@ -40,13 +40,12 @@ struct Bench {
 }
 
 pub(crate) fn run(arguments: &BenchArguments) -> anyhow::Result<u8> {
-    let data = ResolvedData::read_input(&arguments.config.input())?;
+    arguments.json.begin()?;
+    let set = arguments.config.set();
+    let data = ResolvedData::read_input(&arguments.config.input(&set))?;
     let bench = measure(&data, Duration::from_secs_f64(arguments.seconds))?;
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&bench.to_json())?);
-    } else {
-        bench.print(arguments.device_speed);
-    }
+    bench.print(arguments.device_speed);
+    arguments.json.write(&bench.to_json())?;
     Ok(exit_code::DONE)
 }
 

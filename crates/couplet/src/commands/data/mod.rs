@@ -9,8 +9,6 @@ mod survey;
 
 use clap::Subcommand;
 
-use super::config_arguments::ConfigArguments;
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum DataCommand {
     /// Measure how fast a config's training data loads, and which stage takes the time
@@ -19,7 +17,7 @@ pub(crate) enum DataCommand {
     /// are any
     Check(survey::CheckArguments),
     /// Print image sizes, caption lengths and duplicates of a config's training data
-    Stats(ConfigArguments),
+    Stats(survey::StatsArguments),
     /// Write an index next to each tar shard, so that runs start without scanning the shards
     Index(index::IndexArguments),
     /// Write a config's training data as tar shards or in another format

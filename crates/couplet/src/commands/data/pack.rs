@@ -55,7 +55,8 @@ pub(crate) struct PackArguments {
 }
 
 pub(crate) fn run(arguments: &PackArguments) -> anyhow::Result<u8> {
-    let data = ResolvedData::read_input(&arguments.config.input())?;
+    let set = arguments.config.set();
+    let data = ResolvedData::read_input(&arguments.config.input(&set))?;
     let options = PackOptions {
         format: arguments.target.format()?,
         shorter_side: arguments.resize,

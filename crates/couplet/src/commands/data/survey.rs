@@ -8,10 +8,12 @@ use anyhow::Context;
 use clap::Args;
 use couplet_data::DatasetStats;
 use couplet_train::ResolvedData;
+use serde_json::{Map, Value, json};
 
 use super::bar::bar;
 use crate::commands::config_arguments::ConfigArguments;
 use crate::exit_code;
+use crate::json_output::JsonArguments;
 use crate::printing;
 use crate::table::Table;
 use crate::terminal;
@@ -23,6 +25,16 @@ pub(crate) struct CheckArguments {
     /// Write every bad sample to this file, one JSON object per line as in skipped.jsonl
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    json: JsonArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatsArguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    #[command(flatten)]
+    json: JsonArguments,
 }
 
 /// Maximum number of bad samples to print; the file of `--out` lists all of them.
@@ -39,7 +51,9 @@ fn survey(data: &ResolvedData) -> DatasetStats {
 }
 
 pub(crate) fn check(arguments: &CheckArguments) -> anyhow::Result<u8> {
-    let data = ResolvedData::read_input(&arguments.config.input())?;
+    arguments.json.begin()?;
+    let set = arguments.config.set();
+    let data = ResolvedData::read_input(&arguments.config.input(&set))?;
     let survey = survey(&data);
     for bad in survey.skipped.iter().take(SHOWN) {
         say!("{bad}");
@@ -59,6 +73,7 @@ pub(crate) fn check(arguments: &CheckArguments) -> anyhow::Result<u8> {
         write().with_context(|| format!("{}: cannot be written", path.display()))?;
     }
     print_counts(&survey);
+    arguments.json.write(&counts_json(&survey))?;
     Ok(if survey.skipped.is_empty() {
         exit_code::DONE
     } else {
@@ -76,8 +91,10 @@ fn print_counts(survey: &DatasetStats) {
     }
 }
 
-pub(crate) fn stats(arguments: &ConfigArguments) -> anyhow::Result<u8> {
-    let data = ResolvedData::read_input(&arguments.input())?;
+pub(crate) fn stats(arguments: &StatsArguments) -> anyhow::Result<u8> {
+    arguments.json.begin()?;
+    let set = arguments.config.set();
+    let data = ResolvedData::read_input(&arguments.config.input(&set))?;
     let survey = survey(&data);
     print_counts(&survey);
     let widths: Vec<usize> = survey.widths.iter().map(|side| *side as usize).collect();
@@ -112,5 +129,34 @@ pub(crate) fn stats(arguments: &ConfigArguments) -> anyhow::Result<u8> {
         "  {:8} images repeat an earlier sample's",
         survey.repeated_images
     );
+    arguments.json.write(&stats_json(&survey))?;
     Ok(exit_code::DONE)
+}
+
+fn counts_json(survey: &DatasetStats) -> Value {
+    let causes = survey.causes().into_iter();
+    let causes: Map<_, _> = causes
+        .map(|(cause, count)| (cause.to_string(), count.into()))
+        .collect();
+    let bad: usize = survey.causes().values().sum();
+    json!({ "samples": survey.samples, "bad": bad, "causes": causes })
+}
+
+fn stats_json(survey: &DatasetStats) -> Value {
+    let mut all = counts_json(survey);
+    let mut spread = |name: &str, sorted: &[usize]| {
+        let at = |percent: usize| sorted.get((sorted.len().max(1) - 1) * percent / 100);
+        all[name] = json!({
+            "min": at(0), "p5": at(5), "median": at(50), "p95": at(95), "max": at(100),
+        });
+    };
+    let sizes = |sides: &[u32]| -> Vec<usize> { sides.iter().map(|side| *side as usize).collect() };
+    spread("width", &sizes(&survey.widths));
+    spread("height", &sizes(&survey.heights));
+    spread("image_bytes", &survey.bytes);
+    spread("caption_tokens", &survey.tokens);
+    all["truncated_captions"] = survey.cut_captions.into();
+    all["repeated_captions"] = survey.repeated_captions.into();
+    all["repeated_images"] = survey.repeated_images.into();
+    all
 }

@@ -9,7 +9,7 @@ use couplet_eval::classification;
 
 use super::cache_arguments::CacheArguments;
 use super::datasets::{open_datasets, options, print_subjects, to_json};
-use super::result_arguments::{ResultArguments, write_json};
+use super::result_arguments::ResultArguments;
 use crate::commands::config_arguments::DataArguments;
 use crate::commands::model_arguments::ModelArguments;
 use crate::exit_code;
@@ -74,8 +74,7 @@ pub(super) fn run(arguments: &ClassificationArguments) -> anyhow::Result<u8> {
         reports.push(found.report);
     }
     print_reports(&reports);
-    if let Some(file) = &arguments.results.json {
-        write_json(file, &to_json(&reports, &encoder, &datasets)?)?;
-    }
+    let json = &arguments.results.json;
+    json.write(&to_json(&reports, &encoder, &datasets)?)?;
     Ok(exit_code::DONE)
 }

@@ -11,8 +11,9 @@ use couplet_eval::{MetricInfo, Pointer, Unit, checkpoint_step, choose_model, rea
 use couplet_train::config::{ConfigDifference, config_differences};
 use serde_json::{Value, json};
 
-use super::result_arguments::{write_json, write_text};
+use super::result_arguments::write_text;
 use crate::exit_code;
+use crate::json_output::JsonArguments;
 use crate::printing;
 use crate::table::Table;
 use crate::terminal;
@@ -26,10 +27,9 @@ pub(crate) struct CompareArguments {
     /// Compare the last values only
     #[arg(long)]
     last: bool,
-    /// Write the comparison to this file as JSON
-    #[arg(long, value_name = "FILE")]
-    pub(super) json: Option<PathBuf>,
-    /// Write the values to this file as CSV
+    #[command(flatten)]
+    pub(super) json: JsonArguments,
+    /// Write the table to this file as CSV
     #[arg(long, value_name = "FILE")]
     pub(super) csv: Option<PathBuf>,
 }
@@ -90,8 +90,8 @@ pub(super) fn run(arguments: &CompareArguments) -> anyhow::Result<u8> {
         };
         printing::block(&format!("\n{text}"));
     }
-    if let Some(file) = &arguments.json {
-        write_json(file, &to_json(&runs, &differences))?;
+    if arguments.json.is_given() {
+        arguments.json.write(&to_json(&runs, &differences))?;
     }
     if let Some(file) = &arguments.csv {
         write_text(file, to_csv(&runs))?;

@@ -48,8 +48,10 @@ pub(super) fn print_subjects(encoder: &Encoder, datasets: &[Dataset]) {
     for dataset in datasets {
         let (images, path) = (dataset.images.len(), place(dataset));
         let name = printable(&dataset.name);
+        let found = dataset.found.as_ref();
+        let found = found.map_or(String::new(), |found| format!(" ({found})"));
         let images = count_of(images, "image");
-        printing::note(&format!("{name}: {images} of {}", printable(&path)));
+        printing::note(&format!("{name}: {images} of {}{found}", printable(&path)));
     }
 }
 

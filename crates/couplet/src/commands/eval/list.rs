@@ -1,21 +1,18 @@
 //! `couplet eval datasets`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use couplet_eval::{DatasetConfig, DatasetSummary, built_in_datasets};
 
-use super::result_arguments::write_json;
 use crate::commands::config_arguments::DataArguments;
 use crate::exit_code;
+use crate::json_output::JsonArguments;
 
 #[derive(Debug, Args)]
 pub(crate) struct DatasetsArguments {
     #[command(flatten)]
     data: DataArguments,
-    /// Write the list to this file as JSON; - is standard output, and then nothing else goes there
-    #[arg(long, value_name = "FILE")]
-    pub(super) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) json: JsonArguments,
 }
 
 /// Lists the built-in datasets, and where their files are or should be.
@@ -29,10 +26,7 @@ pub(super) fn run(arguments: &DatasetsArguments) -> anyhow::Result<u8> {
         })
     });
     let summaries: Vec<DatasetSummary> = summaries.collect::<anyhow::Result<_>>()?;
-    if let Some(file) = &arguments.json {
-        write_json(file, &summaries)?;
-        return Ok(exit_code::DONE);
-    }
+    arguments.json.write(&summaries)?;
     println!("{:16}{:16}{:>7}  files", "name", "task", "classes");
     for summary in &summaries {
         let classes = summary.classes.map(|count| count.to_string());

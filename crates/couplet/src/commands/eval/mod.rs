@@ -11,11 +11,12 @@ mod retrieval;
 mod suite;
 mod zero_shot;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Subcommand;
 
 use super::output_file;
+use crate::json_output::JsonArguments;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EvalCommand {
@@ -38,24 +39,35 @@ pub(crate) enum EvalCommand {
 }
 
 impl EvalCommand {
-    /// The result files to write at the end.
-    fn outputs(&self) -> Vec<&Path> {
-        let files = match self {
-            Self::ZeroShot(arguments) => vec![&arguments.results.json],
-            Self::Classification(arguments) => vec![&arguments.results.json],
-            Self::Retrieval(arguments) => vec![&arguments.json],
-            Self::LinearProbe(arguments) => vec![&arguments.probe.results.json, &arguments.out],
-            Self::Knn(arguments) => vec![&arguments.probe.results.json],
-            Self::Suite(arguments) => vec![&arguments.json, &arguments.csv],
-            Self::Datasets(arguments) => vec![&arguments.json],
-            Self::Compare(arguments) => vec![&arguments.json, &arguments.csv],
+    /// Where results go as JSON.
+    fn json(&self) -> &JsonArguments {
+        match self {
+            Self::ZeroShot(arguments) => &arguments.results.json,
+            Self::Classification(arguments) => &arguments.results.json,
+            Self::Retrieval(arguments) => &arguments.json,
+            Self::LinearProbe(arguments) => &arguments.probe.results.json,
+            Self::Knn(arguments) => &arguments.probe.results.json,
+            Self::Suite(arguments) => &arguments.json,
+            Self::Datasets(arguments) => &arguments.json,
+            Self::Compare(arguments) => &arguments.json,
+        }
+    }
+
+    /// Another file to write at the end.
+    fn other_output(&self) -> Option<&Path> {
+        let file = match self {
+            Self::LinearProbe(arguments) => &arguments.out,
+            Self::Suite(arguments) => &arguments.csv,
+            Self::Compare(arguments) => &arguments.csv,
+            _ => &None,
         };
-        files.into_iter().flatten().map(PathBuf::as_path).collect()
+        file.as_deref()
     }
 }
 
 pub(crate) fn run(command: &EvalCommand) -> anyhow::Result<u8> {
-    for file in command.outputs() {
+    command.json().begin()?;
+    if let Some(file) = command.other_output() {
         output_file::check(file)?;
     }
     match command {

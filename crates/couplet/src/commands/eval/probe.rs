@@ -12,7 +12,7 @@ use couplet_model::weights::{self, HostTensor, NamedTensors};
 
 use super::cache_arguments::CacheArguments;
 use super::datasets::{WORST, open_datasets, options, print_subjects, to_json};
-use super::result_arguments::{ResultArguments, write_json};
+use super::result_arguments::ResultArguments;
 use crate::commands::config_arguments::DataArguments;
 use crate::commands::model_arguments::OptionalModel;
 use crate::commands::numbers::positive;
@@ -192,11 +192,10 @@ fn evaluate(
         subjects = Some((encoder, datasets));
     }
     print_reports(&reports);
-    if let Some(file) = &arguments.results.json {
-        match &subjects {
-            Some((encoder, datasets)) => write_json(file, &to_json(&reports, encoder, datasets)?)?,
-            None => write_json(file, &reports)?,
-        }
+    let json = &arguments.results.json;
+    match &subjects {
+        Some((encoder, datasets)) => json.write(&to_json(&reports, encoder, datasets)?)?,
+        None => json.write(&reports)?,
     }
     Ok(exit_code::DONE)
 }

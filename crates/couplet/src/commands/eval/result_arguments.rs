@@ -8,6 +8,7 @@ use clap::Args;
 use couplet_eval::ConfusionMatrix;
 
 use crate::commands::output_file::write_whole;
+use crate::json_output::JsonArguments;
 
 /// Files of a classification's results.
 #[derive(Debug, Args)]
@@ -16,9 +17,8 @@ pub(super) struct ResultArguments {
     /// DATASET-classes.csv, DATASET-confusion.svg and DATASET-confusion.png
     #[arg(long, value_name = "DIR")]
     pub details: Option<PathBuf>,
-    /// Write the results to this file as JSON
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    #[command(flatten)]
+    pub json: JsonArguments,
 }
 
 impl ResultArguments {
@@ -41,10 +41,6 @@ impl ResultArguments {
         write_whole(&path, |path| Ok(fs::write(path, png)?))?;
         Ok(())
     }
-}
-
-pub(super) fn write_json(file: &Path, value: &impl serde::Serialize) -> anyhow::Result<()> {
-    write_text(file, serde_json::to_string_pretty(value)? + "\n")
 }
 
 pub(super) fn write_text(file: &Path, text: String) -> anyhow::Result<()> {

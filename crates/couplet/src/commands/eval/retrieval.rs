@@ -7,10 +7,10 @@ use couplet_eval::{FeatureFile, retrieval, retrieval_of_features};
 
 use super::cache_arguments::CacheArguments;
 use super::datasets::{open_datasets, options, print_subjects, to_json};
-use super::result_arguments::write_json;
 use crate::commands::config_arguments::DataArguments;
 use crate::commands::model_arguments::OptionalModel;
 use crate::exit_code;
+use crate::json_output::JsonArguments;
 use crate::progress::{Progress, Screen, print_reports};
 
 #[derive(Debug, Args)]
@@ -28,9 +28,8 @@ pub(crate) struct RetrievalArguments {
     /// Captions per image in the features file, where each image's captions are consecutive
     #[arg(long, value_name = "N", requires = "features")]
     captions_per_image: Option<usize>,
-    /// Write the results to this file as JSON
-    #[arg(long, value_name = "FILE")]
-    pub(super) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) json: JsonArguments,
     #[command(flatten)]
     data: DataArguments,
     #[command(flatten)]
@@ -63,8 +62,6 @@ pub(super) fn run(arguments: &RetrievalArguments) -> anyhow::Result<u8> {
         json = to_json(&reports, &encoder, &datasets)?.into();
     }
     print_reports(&reports);
-    if let Some(file) = &arguments.json {
-        write_json(file, &json)?;
-    }
+    arguments.json.write(&json)?;
     Ok(exit_code::DONE)
 }

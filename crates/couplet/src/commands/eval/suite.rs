@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
 use couplet_data::with_causes;
 use couplet_eval::{
@@ -13,31 +13,35 @@ use couplet_eval::{
 use super::cache_arguments::CacheArguments;
 use super::datasets::{open_datasets, options, print_subjects, to_json};
 use super::probe::warn_of_few_neighbours;
-use super::result_arguments::{write_json, write_text};
+use super::result_arguments::write_text;
 use crate::commands::config_arguments::DataArguments;
 use crate::commands::model_arguments::ModelOptions;
 use crate::exit_code;
 use crate::failure;
+use crate::json_output::JsonArguments;
 use crate::printing;
 use crate::progress::{Progress, Screen, print_reports};
 
 #[derive(Debug, Args)]
 pub(crate) struct SuiteArguments {
+    /// Model to open, unless --model gives it, and datasets to evaluate on: built-in ones (see
+    /// `couplet eval datasets`), dataset files or datasets' folders
+    #[arg(value_name = "MODEL|DATASET")]
+    paths: Vec<PathBuf>,
     /// Model to open: a run's folder, a checkpoint, an open_clip or Hugging Face folder, or a
     /// weights file (.pt, .bin, .safetensors)
-    model: PathBuf,
-    /// Datasets to evaluate on: built-in ones (see `couplet eval datasets`), dataset files or
-    /// datasets' folders
-    #[arg(required = true)]
-    datasets: Vec<PathBuf>,
+    #[arg(long)]
+    model: Option<PathBuf>,
+    /// Dataset to evaluate on, as above. Repeat for several
+    #[arg(long)]
+    dataset: Vec<PathBuf>,
     #[command(flatten)]
     options: ModelOptions,
     /// Protocols to run after zero-shot classification on datasets with training images
     #[arg(long, value_delimiter = ',', value_name = "PROTOCOL")]
     also: Vec<ExtraProtocol>,
-    /// Write the results to this file as JSON
-    #[arg(long, value_name = "FILE")]
-    pub(super) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) json: JsonArguments,
     /// Write the results to this file as CSV, one row per metric
     #[arg(long, value_name = "FILE")]
     pub(super) csv: Option<PathBuf>,
@@ -57,12 +61,20 @@ const NEIGHBOURS: usize = 20;
 
 /// Evaluates every dataset; one that fails is reported, and the others continue.
 pub(super) fn run(arguments: &SuiteArguments) -> anyhow::Result<u8> {
-    let encoder = arguments.options.open(&arguments.model)?;
+    let (model, first) = match &arguments.model {
+        Some(model) => (model, &arguments.paths[..]),
+        None => (arguments.paths.split_first()).context("give the model, with --model or first")?,
+    };
+    let paths: Vec<&PathBuf> = first.iter().chain(&arguments.dataset).collect();
+    if paths.is_empty() {
+        bail!("give datasets, with --dataset or after the model");
+    }
+    let encoder = arguments.options.open(model)?;
     let cache = arguments.cache.open(&encoder);
     let mut reports = Vec::new();
     let mut failures = Vec::new();
     let mut datasets = Vec::new();
-    for path in &arguments.datasets {
+    for path in paths {
         match open_datasets(std::slice::from_ref(path), &arguments.data, &encoder) {
             Ok(opened)
                 if opened.iter().any(|set| {
@@ -96,9 +108,7 @@ pub(super) fn run(arguments: &SuiteArguments) -> anyhow::Result<u8> {
     for failure in &failures {
         failure::print(failure);
     }
-    if let Some(file) = &arguments.json {
-        write_json(file, &to_json(&reports, &encoder, &datasets)?)?;
-    }
+    (arguments.json).write(&to_json(&reports, &encoder, &datasets)?)?;
     if let Some(file) = &arguments.csv {
         write_text(file, csv(&reports))?;
     }

@@ -7,7 +7,7 @@ use couplet_eval::{PromptMode, Report, zero_shot_by};
 
 use super::cache_arguments::CacheArguments;
 use super::datasets::{WORST, open_datasets, options, print_subjects, to_json};
-use super::result_arguments::{ResultArguments, write_json};
+use super::result_arguments::ResultArguments;
 use crate::commands::config_arguments::DataArguments;
 use crate::commands::model_arguments::ModelArguments;
 use crate::exit_code;
@@ -86,7 +86,7 @@ pub(super) fn run(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
             printing::line(&format!("{name}: {line}"));
         }
     }
-    if let Some(file) = &arguments.results.json {
+    if arguments.results.json.is_given() {
         let values = to_json(&reports, &encoder, &datasets)?;
         let with_prompts: Vec<serde_json::Value> = (values.into_iter().zip(&others))
             .map(|(mut value, (_, rows, worst))| {
@@ -101,7 +101,7 @@ pub(super) fn run(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
                 Ok(value)
             })
             .collect::<serde_json::Result<_>>()?;
-        write_json(file, &with_prompts)?;
+        arguments.results.json.write(&with_prompts)?;
     }
     Ok(exit_code::DONE)
 }

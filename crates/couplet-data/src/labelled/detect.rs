@@ -1,0 +1,445 @@
+//! What the files at a path are, for datasets that no file describes.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use super::LabelledConfig;
+use super::class_folder::LabelledClassFolderConfig;
+use super::csv::LabelledCsvConfig;
+use super::folder::LabelledFolderConfig;
+use super::parquet::LabelledParquetConfig;
+use super::shards::LabelledShardsConfig;
+use super::webdataset::LabelledWebdatasetConfig;
+use crate::decode::is_image_name;
+use crate::formats::files::{MAX_TEXT_BYTES, read_regular};
+use crate::formats::walk::{files_below, visible_entries};
+use crate::formats::{DataError, Patterns, csv, json};
+
+/// Names of the folders of splits, the preferred ones first.
+const TEST: [&str; 4] = ["test", "val", "valid", "validation"];
+const TRAIN: [&str; 2] = ["train", "training"];
+/// Columns by what they hold, the preferred ones first.
+const IMAGE_COLUMNS: [&str; 9] = [
+    "filepath",
+    "image",
+    "image_path",
+    "file_path",
+    "path",
+    "file_name",
+    "filename",
+    "file",
+    "img",
+];
+const CAPTION_COLUMNS: [&str; 6] = [
+    "title",
+    "caption",
+    "captions",
+    "text",
+    "description",
+    "sentence",
+];
+const LABEL_COLUMNS: [&str; 4] = ["label", "class", "class_name", "category"];
+/// Keys of captions in `.json` files.
+const CAPTION_KEYS: [&str; 4] = ["caption", "captions", "text", "title"];
+/// The error about anything else.
+const EXPECTED: &str = "expected one sub-folder of images per class; images with a .txt or .json next to \
+                        each; a table (.csv, .tsv or .parquet) with columns of images and of captions or \
+                        labels; tar shards with captions; or folders train and test (or val) with these";
+
+impl LabelledConfig {
+    /// Whether a file, or a pattern, is one of data by its name, not one that describes data.
+    pub fn is_data_file(path: &Path) -> bool {
+        has_end(path, &["csv", "tsv", "parquet", "tar"])
+    }
+
+    /// Finds out what the files at a path, or those that a pattern matches, are.
+    /// - returns the config, and what was found in words.
+    ///
+    /// # Errors
+    /// If they are no dataset.
+    pub fn detect(path: &Path) -> Result<(Self, String), DataError> {
+        if !path.is_dir() {
+            return of_files(path);
+        }
+        if LabelledWebdatasetConfig::is_here(path) {
+            let config = LabelledWebdatasetConfig::new(path);
+            return Ok((
+                Self::Webdataset(config),
+                "CLIP_benchmark's tar shards".into(),
+            ));
+        }
+        if let Some((test, train)) = splits(path)?
+            && let Ok((mut config, what)) = of_folder(&test)
+        {
+            let name = |path: &Path| {
+                let name = path.file_name().unwrap_or_default();
+                name.to_string_lossy().into_owned()
+            };
+            let mut what = format!("{what}, in {}", name(&test));
+            if let Some(train) = train {
+                what.push_str(&format!(", with training images in {}", name(&train)));
+                set_train(&mut config, &train)?;
+            }
+            return Ok((config, what));
+        }
+        of_folder(path)
+    }
+}
+
+/// The folders of the test and training images.
+fn splits(path: &Path) -> Result<Option<(PathBuf, Option<PathBuf>)>, DataError> {
+    let named = |names: &[&str]| {
+        let folders = names.iter().map(|name| path.join(name));
+        folders.into_iter().find(|folder| folder.is_dir())
+    };
+    let (Some(test), train) = (named(&TEST), named(&TRAIN)) else {
+        return Ok(None);
+    };
+    let is_split = |folder: &PathBuf| {
+        let name = folder.file_name().unwrap_or_default();
+        TEST.iter().chain(&TRAIN).any(|own| name == *own)
+    };
+    let entries = visible_entries(path).map_err(DataError::io(path))?;
+    let mut folders = entries.iter().filter(|entry| entry.is_dir());
+    let is_one = train.is_some() || folders.all(is_split);
+    Ok(is_one.then_some((test, train)))
+}
+
+/// Gives a config of test images the training images in a folder, which are stored in the same way.
+fn set_train(config: &mut LabelledConfig, train: &Path) -> Result<(), DataError> {
+    match (config, of_folder(train)) {
+        (LabelledConfig::ClassFolder(table), _) => table.train_path = Some(train.to_path_buf()),
+        (LabelledConfig::Folder(table), _) => table.train_path = Some(train.to_path_buf()),
+        (LabelledConfig::Shards(table), Ok((LabelledConfig::Shards(own), _))) => {
+            table.train_shards = Some(own.shards);
+        }
+        (LabelledConfig::Parquet(table), Ok((LabelledConfig::Parquet(own), _))) => {
+            table.train_files = Some(own.files);
+        }
+        (LabelledConfig::Csv(table), Ok((LabelledConfig::Csv(own), _))) => {
+            table.train_path = Some(own.path);
+        }
+        (_, Err(error)) => return Err(error),
+        _ => {
+            let message = "its files are of another kind than those of the test images";
+            return Err(DataError::invalid(train, message));
+        }
+    }
+    Ok(())
+}
+
+/// A folder without splits.
+fn of_folder(path: &Path) -> Result<(LabelledConfig, String), DataError> {
+    let files = files_below(path).map_err(DataError::io(path))?;
+    let with_end = |ends: &[&str]| -> Vec<PathBuf> {
+        let files = files.iter().filter(|file| has_end(file, ends));
+        files.cloned().collect()
+    };
+    let images: Vec<&PathBuf> = files.iter().filter(|file| is_image_name(file)).collect();
+    if images.is_empty() {
+        let (tars, parquets) = (with_end(&["tar"]), with_end(&["parquet"]));
+        let texts = |files: &[PathBuf]| {
+            Patterns::Several(
+                files
+                    .iter()
+                    .map(|file| file.display().to_string())
+                    .collect(),
+            )
+        };
+        if let [_, ..] = &tars[..] {
+            let what = format!("tar shards with captions ({})", tars.len());
+            return Ok((of_shards(texts(&tars), &tars[0]), what));
+        }
+        if let [first, ..] = &parquets[..] {
+            return of_parquet(texts(&parquets), first);
+        }
+    }
+    let stems: HashSet<PathBuf> = (images.iter().map(|file| file.with_extension(""))).collect();
+    let next_to_images = |end: &str| -> Vec<PathBuf> {
+        let mut captions = with_end(&[end]);
+        captions.retain(|file| stems.contains(&file.with_extension("")));
+        captions
+    };
+    for end in ["txt", "json"] {
+        let captions = next_to_images(end);
+        // A few texts, such as one about the folder, are no captions.
+        if captions.is_empty() || captions.len() * 2 < images.len() {
+            continue;
+        }
+        let key = (end == "json")
+            .then(|| caption_key(&captions[0]))
+            .transpose()?;
+        let what = match &key {
+            Some(key) => format!("images with captions in .json files, under `{key}`"),
+            None => "images with captions in .txt files".to_string(),
+        };
+        let config = LabelledFolderConfig::new(path, key);
+        return Ok((LabelledConfig::Folder(config), what));
+    }
+    let is_class = |file: &&&PathBuf| file.parent() != Some(path);
+    let has_classes = images.iter().any(|file| is_class(&file));
+    let top = visible_entries(path).map_err(DataError::io(path))?;
+    let tables: Vec<&PathBuf> = (top.iter())
+        .filter(|file| has_end(file, &["csv", "tsv"]))
+        .collect();
+    if let [table] = tables[..]
+        && let Ok((LabelledConfig::Csv(config), what)) = of_table(table)
+        && (config.caption_column.is_some() || !has_classes)
+    {
+        return Ok((LabelledConfig::Csv(config), what));
+    }
+    if has_classes {
+        let config = LabelledClassFolderConfig::new(path);
+        return Ok((
+            LabelledConfig::ClassFolder(config),
+            "one folder per class".into(),
+        ));
+    }
+    let found = match (images.len(), tables.len()) {
+        (0, _) => "no images, tables or shards".to_string(),
+        (count, 0 | 1) => format!("{count} images without classes or captions"),
+        (count, tables) => format!("{count} images and {tables} tables; give one of these"),
+    };
+    Err(DataError::invalid(
+        path,
+        format!("{found} in it; {EXPECTED}"),
+    ))
+}
+
+/// A file, or the files that a pattern matches.
+fn of_files(path: &Path) -> Result<(LabelledConfig, String), DataError> {
+    let text = path.display().to_string();
+    let patterns = Patterns::One(text);
+    let paths = patterns.paths();
+    let paths = paths.map_err(|message| DataError::invalid(path, message))?;
+    let first = paths.first().map_or(path, PathBuf::as_path);
+    if has_end(path, &["tar"]) {
+        let what = format!("tar shards with captions ({})", paths.len());
+        return Ok((of_shards(patterns, first), what));
+    }
+    if has_end(path, &["parquet"]) {
+        return of_parquet(patterns, first);
+    }
+    if has_end(path, &["csv", "tsv"]) {
+        return of_table(path);
+    }
+    Err(DataError::invalid(
+        path,
+        format!("not a dataset; {EXPECTED}"),
+    ))
+}
+
+/// Shards whose captions are in `.json` members if there are no `.txt` members.
+fn of_shards(shards: Patterns, first: &Path) -> LabelledConfig {
+    use crate::formats::tar::records::{TarRecords, read_spans};
+    let mut config = LabelledShardsConfig::new(shards);
+    let field = |end: &str| {
+        let records = TarRecords::open(first, end).ok()?.records;
+        records.into_iter().find_map(|record| record.field)
+    };
+    if field("txt").is_none()
+        && let Some(span) = field("json")
+        && let Ok([bytes]) = read_spans(first, [(&span, MAX_TEXT_BYTES)])
+    {
+        config.caption_key = key_in(&bytes);
+    }
+    LabelledConfig::Shards(config)
+}
+
+fn of_table(path: &Path) -> Result<(LabelledConfig, String), DataError> {
+    let names = csv::column_names(path)?;
+    let (image, caption, label) = columns(path, &names)?;
+    let what = in_words(&image, caption.as_ref().or(label.as_ref()));
+    let config = LabelledCsvConfig::new(path, image, label, caption);
+    Ok((LabelledConfig::Csv(config), what))
+}
+
+#[cfg(feature = "parquet")]
+fn of_parquet(files: Patterns, first: &Path) -> Result<(LabelledConfig, String), DataError> {
+    let names = crate::formats::parquet::file::column_names(first)?;
+    let (image, caption, label) = columns(first, &names)?;
+    let what = in_words(&image, caption.as_ref().or(label.as_ref()));
+    let config = LabelledParquetConfig::new(files, image, label, caption);
+    Ok((LabelledConfig::Parquet(config), what))
+}
+
+#[cfg(not(feature = "parquet"))]
+fn of_parquet(files: Patterns, _first: &Path) -> Result<(LabelledConfig, String), DataError> {
+    let _ = LabelledParquetConfig::new(files, String::new(), None, None);
+    Err(crate::formats::patterns::without_parquet())
+}
+
+fn in_words(image: &str, value: Option<&String>) -> String {
+    let value = value.map_or("", String::as_str);
+    format!("a table with the columns `{image}` and `{value}`")
+}
+
+/// The columns of images and of captions, else of labels.
+fn columns(
+    path: &Path,
+    names: &[String],
+) -> Result<(String, Option<String>, Option<String>), DataError> {
+    let find = |wanted: &[&str]| {
+        let same = |wanted: &&str| names.iter().find(|name| name.eq_ignore_ascii_case(wanted));
+        wanted.iter().find_map(same).cloned()
+    };
+    let (image, caption) = (find(&IMAGE_COLUMNS), find(&CAPTION_COLUMNS));
+    let label = find(&LABEL_COLUMNS).filter(|_| caption.is_none());
+    match image {
+        Some(image) if caption.is_some() || label.is_some() => Ok((image, caption, label)),
+        _ => {
+            let message = format!(
+                "its columns are `{}`; expected one of images ({}) and one of captions ({}) or labels \
+                 ({}); for others, write a dataset file with image_column and caption_column",
+                names.join("`, `"),
+                IMAGE_COLUMNS.join(", "),
+                CAPTION_COLUMNS.join(", "),
+                LABEL_COLUMNS.join(", ")
+            );
+            Err(DataError::invalid(path, message))
+        }
+    }
+}
+
+/// The key of captions in a `.json` file.
+fn caption_key(file: &Path) -> Result<String, DataError> {
+    let bytes = read_regular(file, MAX_TEXT_BYTES).map_err(DataError::io(file))?;
+    key_in(&bytes).ok_or_else(|| {
+        let keys = CAPTION_KEYS.join(", ");
+        let message = format!(
+            "no caption under {keys}; for another key, write a dataset file with caption_key"
+        );
+        DataError::invalid(file, message)
+    })
+}
+
+fn key_in(bytes: &[u8]) -> Option<String> {
+    let value: serde_json::Value = json::parse(bytes).ok()?;
+    let key = CAPTION_KEYS.iter().find(|key| value.get(key).is_some())?;
+    Some((*key).to_string())
+}
+
+fn has_end(file: &Path, ends: &[&str]) -> bool {
+    let end = file.extension();
+    end.is_some_and(|end| ends.iter().any(|own| end.eq_ignore_ascii_case(own)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Split, Targets};
+    use super::*;
+    use std::fs;
+
+    fn put(root: &Path, files: &[(&str, &str)]) {
+        for (file, text) in files {
+            let path = root.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+    }
+
+    fn found(files: &[(&str, &str)]) -> Result<(LabelledConfig, String), String> {
+        let folder = tempfile::tempdir().unwrap();
+        put(folder.path(), files);
+        LabelledConfig::detect(folder.path()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn captions_next_to_images_make_pairs() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let pairs = [
+            ("a.jpg", "i"),
+            ("a.txt", "one\ntwo"),
+            ("b/c.png", "i"),
+            ("b/c.txt", "x"),
+        ];
+        put(root, &pairs);
+        put(root, &[("README.txt", "about")]);
+        let (config, what) = LabelledConfig::detect(root).unwrap();
+        assert!(what.contains(".txt"), "{what}");
+        let dataset = config.open(Split::Test, 16).unwrap();
+        let wanted = [vec!["one\ntwo".to_string()], vec!["x".to_string()]];
+        assert_eq!(*dataset.targets(), Targets::Captions(wanted.into()));
+        put(root, &[("d.jpg", "i")]);
+        let error = config.open(Split::Test, 16).unwrap_err().to_string();
+        assert!(error.contains("1 of 3 images have no .txt"), "{error}");
+
+        let json = r#"{"captions": ["a", "b"]}"#;
+        put(root, &[("e/1.jpg", "i"), ("e/1.json", json)]);
+        let (config, what) = LabelledConfig::detect(&root.join("e")).unwrap();
+        assert!(what.contains("`captions`"), "{what}");
+        let dataset = config.open(Split::Test, 16).unwrap();
+        let wanted = vec!["a".to_string(), "b".to_string()];
+        assert_eq!(*dataset.targets(), Targets::Captions(vec![wanted]));
+    }
+
+    #[test]
+    fn folders_of_splits_are_no_classes() {
+        let classes = |split: &str| {
+            let files = ["cat/1.jpg", "dog/1.jpg"];
+            files.map(|file| format!("{split}/{file}"))
+        };
+        let files = |splits: &[&str]| -> Vec<String> {
+            splits.iter().flat_map(|split| classes(split)).collect()
+        };
+        let detect = |splits: &[&str]| {
+            let files = files(splits);
+            let files: Vec<_> = files.iter().map(|file| (&file[..], "i")).collect();
+            match found(&files).unwrap() {
+                (LabelledConfig::ClassFolder(table), _) => table,
+                (other, _) => panic!("{other:?}"),
+            }
+        };
+        let table = detect(&["train", "val"]);
+        assert!(table.path.ends_with("val"));
+        assert!(table.train_path.unwrap().ends_with("train"));
+        assert!(detect(&["test"]).path.ends_with("test"));
+        assert!(detect(&["test", "val", "train"]).path.ends_with("test"));
+        assert!(!detect(&["test", "holiday"]).path.ends_with("test"));
+        // Images of trains and of tests.
+        let (config, _) = found(&[("train/1.jpg", "i"), ("test/1.jpg", "i")]).unwrap();
+        let LabelledConfig::ClassFolder(table) = config else {
+            panic!("{config:?}");
+        };
+        assert_eq!(table.train_path, None);
+    }
+
+    #[test]
+    fn tables_are_known_by_their_columns() {
+        let (config, what) = found(&[
+            ("a.jpg", "i"),
+            ("all.tsv", "File_Name\tCaption\na.jpg\tb\n"),
+        ])
+        .unwrap();
+        assert!(what.contains("`File_Name` and `Caption`"), "{what}");
+        assert!(config.has_captions());
+        let folder = tempfile::tempdir().unwrap();
+        put(
+            folder.path(),
+            &[("t.csv", "image,label\na.jpg,3\n"), ("u.csv", "x,y\n1,2\n")],
+        );
+        let detect = |name: &str| LabelledConfig::detect(&folder.path().join(name));
+        assert!(!detect("t.csv").unwrap().0.has_captions());
+        let error = detect("u.csv").unwrap_err().to_string();
+        assert!(error.contains("its columns are `x`, `y`"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_dataset_says_what_one_is() {
+        let error = found(&[("1.jpg", "i"), ("2.jpg", "i")]).unwrap_err();
+        assert!(
+            error.contains("2 images without classes or captions"),
+            "{error}"
+        );
+        assert!(
+            error.contains("one sub-folder of images per class"),
+            "{error}"
+        );
+        let error = found(&[("notes.md", "i")]).unwrap_err();
+        assert!(
+            error.contains("no images, tables or shards in it"),
+            "{error}"
+        );
+    }
+}
