@@ -1,7 +1,7 @@
 //! `metrics.jsonl` and `skipped.jsonl`: one JSON object per line.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use couplet_eval::metric::{
@@ -160,7 +160,17 @@ impl JsonLines {
             }
             file.set_len(len)?;
             digest.read(&mut file)?;
+            let mut last = *b"\n";
+            if len > 0 {
+                file.seek(SeekFrom::Start(len - 1))?;
+                file.read_exact(&mut last)?;
+            }
             file.seek(SeekFrom::Start(len))?;
+            if last != *b"\n" {
+                // A damaged end may not take the next line with it.
+                file.write_all(b"\n")?;
+                digest.update(b"\n");
+            }
             let identity = Identity::of_file(&file)?;
             Ok((file, identity))
         };
@@ -258,6 +268,18 @@ mod tests {
         let error = with_causes(&JsonLines::open(&path, 99).unwrap_err());
         assert!(error.contains("fewer than the 99 bytes"), "{error}");
         assert_eq!(log.sync().unwrap(), FileDigest::of_bytes(b"1\n3\n"));
+    }
+
+    #[test]
+    fn the_line_after_a_damaged_end_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.jsonl");
+        std::fs::write(&path, b"1\n2\0").unwrap();
+        let mut log = JsonLines::open(&path, 4).unwrap();
+        log.write(&3).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"1\n2\0\n3\n");
+        let digest = FileDigest::of_bytes(b"1\n2\0\n3\n");
+        assert_eq!(log.sync().unwrap(), digest);
     }
 
     #[cfg(unix)]

@@ -18,7 +18,7 @@ use crate::printing;
 use crate::program::program;
 use crate::progress::{Progress, Screen};
 use crate::quantities::{count, duration};
-use crate::terminal;
+use crate::terminal::{self, Stream};
 
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
@@ -45,7 +45,11 @@ pub(crate) struct TrainArguments {
     dashboard: bool,
 }
 
+/// Columns of the labels of what is printed at the end.
+const LABEL: usize = 11;
+
 pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<u8> {
+    printing::record();
     if arguments.dashboard {
         check_dashboard()?;
     }
@@ -70,7 +74,6 @@ pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<u8> {
     } else {
         ResolvedRun::open_input(&input, DeviceCheck::Local)?
     };
-    printing::record();
     let config = &run.config;
     let path = run_dir.unwrap_or_else(|| RunConfig::folder_of(&config.name));
     let folder = if arguments.resume {
@@ -229,17 +232,16 @@ fn print_outcome(arguments: &TrainArguments, config: &RunConfig, path: &Path, ou
     printing::line(&format!(
         "run        {folder} (config.toml, metrics.jsonl, skipped.jsonl, train.log, record.json)"
     ));
-    if outcome.ending == StopReason::Interrupted {
-        printing::line(&format!("continue   {}", resume_command(arguments)));
-    } else {
-        for (at, command) in next_commands(config, path).iter().enumerate() {
-            let label = if at == 0 { "next" } else { "" };
-            let command = terminal::wrap_command(command, terminal::table_columns() - 11);
-            printing::block(&format!(
-                "{label:11}{}",
-                command.replace('\n', "\n           ")
-            ));
-        }
+    let (label, commands) = match outcome.ending {
+        StopReason::Interrupted => ("continue", vec![resume_command(arguments)]),
+        _ => ("next", next_commands(config, path)),
+    };
+    for (at, command) in commands.iter().enumerate() {
+        let label = if at == 0 { label } else { "" };
+        let columns = terminal::columns(Stream::Output).unwrap_or(usize::MAX);
+        let command = terminal::wrap_command(command, columns - LABEL);
+        let command = command.replace('\n', &format!("\n{:LABEL$}", ""));
+        printing::block(&format!("{label:LABEL$}{command}"));
     }
 }
 
@@ -268,7 +270,7 @@ fn next_commands(config: &RunConfig, path: &Path) -> Vec<String> {
         _ => None,
     });
     let first = match &config.classify {
-        Some(_) => eval("classification", Path::new("DATASET")),
+        Some(classify) => eval("classification", &classify.dataset),
         None => (evals.next()).unwrap_or_else(|| eval("zero-shot", Path::new("DATASET"))),
     };
     let labels = match config.classify {
