@@ -19,7 +19,7 @@ pub(super) fn check() -> Result<Vec<String>, String> {
         arguments.extend(features);
         cargo_output(&arguments).map(|tree| packages(&tree))
     };
-    Ok(changed(&tree(&[])?, &tree(&["--features", OPTIONAL])?))
+    Ok(changed(&tree(&["--no-default-features"])?, &tree(&["--features", OPTIONAL])?))
 }
 
 fn packages(tree: &str) -> Packages {

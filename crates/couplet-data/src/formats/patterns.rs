@@ -132,7 +132,7 @@ pub(crate) fn without_parquet() -> DataError {
 }
 
 pub(crate) const WITHOUT_PARQUET: &str =
-    "this binary was built without Parquet; build it with `--features parquet`";
+    "this binary was built without Parquet; build it with the feature `parquet`, which is on by default";
 
 #[cfg(test)]
 mod tests {

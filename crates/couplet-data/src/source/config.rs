@@ -25,8 +25,7 @@ pub enum SourceConfig {
     Webdataset(WebdatasetConfig),
     /// A table of image paths and captions.
     Csv(CsvConfig),
-    /// Parquet files with images or their paths in one column, captions in another. Needs the
-    /// feature `parquet`.
+    /// Parquet files with images or their paths in one column, captions in another.
     Parquet(ParquetConfig),
     /// Images, each with a caption file of the same name.
     Folder(FolderConfig),
