@@ -36,7 +36,10 @@ mod verify;
 
 pub use bench::{StepBench, StepBenchError, StepBenchSettings, bench_step};
 pub use checkpoint::{AllowedChanges, Checkpoint, CheckpointError, RunFolder, Verdict};
-pub use config::{ConfigError, ConfigIssue, DeviceCheck, ResolvedData, ResolvedRun, RunConfig};
+pub use config::{
+    ConfigError, ConfigIssue, DeviceCheck, ResolvedData, ResolvedRun, RunBuilder, RunConfig,
+    UnknownPreset,
+};
 pub use device::{DeviceError, DeviceSetting, ParseDeviceError};
 pub use duration::{Duration, ParseDurationError, Unit};
 pub use ema::EmaConfig;
@@ -47,7 +50,10 @@ pub use observer::{
 };
 pub use optimizer::{OptimizerConfig, OptimizerSettings, ParamGroupConfig};
 pub use plan::{MemoryPart, RunPlan};
-pub use schedule::{Schedule, Shape};
+pub use schedule::{
+    ConstantConfig, ConstantCooldownConfig, CosineConfig, RsqrtConfig, Schedule, ScheduleConfig,
+    Shape,
+};
 pub use sweep::{Goal, Search, Sweep, SweepConfig, SweepError, Trial, TrialResult};
 pub use trainer::{TrainError, train};
 pub use verify::{CheckpointReport, LogReport, Replay, ReplayError, RunReport, replay, verify};

@@ -1,5 +1,6 @@
 //! A run's config: one TOML file, every table owned by the crate that builds it.
 
+mod builder;
 mod changes;
 mod check;
 mod classify;
@@ -7,6 +8,8 @@ mod collect;
 mod data;
 mod edit;
 mod evals;
+mod given;
+mod in_code;
 mod issue;
 mod open;
 mod output;
@@ -14,10 +17,12 @@ mod resolved;
 pub mod schema;
 mod tables;
 
+pub use builder::RunBuilder;
 pub(crate) use changes::{Change, ChangeKind, changes};
 pub use check::DeviceCheck;
 pub use classify::{ClassifyConfig, HeadStart};
 pub use evals::{DatasetEvalConfig, EvalConfig, EvalWeights, RunEvalConfig};
+pub use in_code::UnknownPreset;
 pub use issue::{ConfigError, ConfigIssue};
 pub use output::{CheckpointConfig, Lengths, LogConfig};
 pub(crate) use resolved::{Classes, EvalTarget, HELD_OUT, LoggedMetric, ResolvedEval};

@@ -9,6 +9,7 @@ use toml::{Table, Value};
 use super::check::{DeviceCheck, check};
 use super::collect::{Known, collect, set_right};
 use super::edit;
+use super::given::Given;
 use super::issue::{ConfigError, issues_of};
 use super::resolved::ResolvedRun;
 use super::schema::ConfigSchema;
@@ -36,7 +37,14 @@ impl ResolvedRun {
         set: &[String],
         device_check: DeviceCheck,
     ) -> Result<Self, ConfigError> {
-        Self::open_from(read_table(path)?, path, set, device_check, None)
+        Self::open_from(
+            read_table(path)?,
+            path,
+            set,
+            device_check,
+            None,
+            Given::default(),
+        )
     }
 
     /// As [`Self::open`], for a run that continues from its own checkpoint: the weights and the tokenizer
@@ -52,6 +60,17 @@ impl ResolvedRun {
         folder: Option<&Path>,
     ) -> Result<Self, ConfigError> {
         let table = read_table(path)?;
+        let checkpoint = Self::checkpoint_of(&table, set, folder);
+        Self::open_from(table, path, set, device_check, checkpoint, Given::default())
+    }
+
+    /// What a run continues from, if it has a checkpoint.
+    /// - folder: the run's folder; by default [`RunConfig::folder_of`] the config's name.
+    pub(super) fn checkpoint_of(
+        table: &Table,
+        set: &[String],
+        folder: Option<&Path>,
+    ) -> Option<ModelSource> {
         let mut named = table.clone();
         // What is wrong with it is reported later.
         edit::set_keys(&mut named, set);
@@ -60,20 +79,21 @@ impl ResolvedRun {
             .map(Path::to_path_buf)
             .or_else(|| name.map(RunConfig::folder_of));
         let has_checkpoint = |folder: &PathBuf| folder.join("checkpoints").is_dir();
-        let checkpoint = folder.filter(has_checkpoint).and_then(|folder| {
+        folder.filter(has_checkpoint).and_then(|folder| {
             let weights = find_model(&folder).ok()?;
             inspect(&weights, None).ok()
-        });
-        Self::open_from(table, path, set, device_check, checkpoint)
+        })
     }
 
     /// - table: what the file at `path` holds.
-    fn open_from(
+    /// - given: what a program gives by value.
+    pub(super) fn open_from(
         mut table: Table,
         path: &Path,
         set: &[String],
         device_check: DeviceCheck,
         checkpoint: Option<ModelSource>,
+        given: Given,
     ) -> Result<Self, ConfigError> {
         let mut issues = edit::set_keys(&mut table, set);
         let partial = edit::has_preset(&table).then_some("model");
@@ -93,7 +113,8 @@ impl ResolvedRun {
         issues.extend(collected.issues);
         let run = collected.value.and_then(|config| {
             let doubtful = collected.doubtful;
-            check(config, device_check, checkpoint, doubtful, &mut issues)
+            let parts = (checkpoint, given);
+            check(config, device_check, parts, doubtful, &mut issues)
         });
         match run {
             Some(run) if issues.is_empty() => Ok(run),

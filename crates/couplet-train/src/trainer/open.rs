@@ -7,6 +7,7 @@ use burn::module::Module;
 use couplet_data::StageTimes;
 use couplet_data::source::PairDataset;
 use couplet_eval::{EMA_HEAD_FILE, HEAD_FILE, find_model};
+use couplet_loss::Loss;
 use couplet_model::{Clip, load_as};
 
 use super::classes::first_head;
@@ -18,7 +19,7 @@ use crate::diagnosis::Diagnosis;
 use crate::ema::Ema;
 use crate::log::JsonLines;
 use crate::optimizer::ModelOptimizer;
-use crate::step::{StepContext, StepOptions};
+use crate::step::{Objective, StepContext, StepOptions};
 use crate::tensorboard::EventFile;
 
 impl<'a> Trainer<'a> {
@@ -87,8 +88,7 @@ impl<'a> Trainer<'a> {
             autodiff: device,
             freeze: config.freeze,
             recompute_blocks: config.batch.recompute_blocks,
-            loss: config.loss,
-            classifies: config.classify.is_some(),
+            objective: objective(run),
             batch: config.batch.global,
             micro_batch: config.batch.micro,
             logit_rows: config.batch.logit_rows,
@@ -125,6 +125,19 @@ impl<'a> Trainer<'a> {
             epoch_started: now,
             saved_at: now,
         })
+    }
+}
+
+/// What the run minimizes.
+fn objective(run: &ResolvedRun) -> Objective {
+    if run.config.classify.is_none() {
+        return Objective::Contrast(run.loss.clone());
+    }
+    let Loss::Softmax(softmax) = &run.config.loss else {
+        unreachable!("a classifier has the softmax loss");
+    };
+    Objective::Classify {
+        label_smoothing: softmax.label_smoothing,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the checks share: the mistakes found so far, and what hangs on them.
 
 use super::super::collect::is_within;
+use super::super::given::Given;
 use super::super::issue::ConfigIssue;
 
 /// Whether the config's device must be available.
@@ -19,6 +20,8 @@ pub(in super::super) struct Check<'a> {
     /// Those of them of which nothing can be said.
     doubtful: usize,
     issues: &'a mut Vec<ConfigIssue>,
+    /// What a program gives by value.
+    pub(super) given: Given,
 }
 
 impl<'a> Check<'a> {
@@ -28,6 +31,7 @@ impl<'a> Check<'a> {
             doubtful: doubtful.len(),
             broken: doubtful,
             issues,
+            given: Given::default(),
         }
     }
 
