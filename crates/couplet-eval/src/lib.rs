@@ -1,5 +1,19 @@
 //! Evaluation protocols for a model with its transform and tokenizer. Evaluation takes a model and
 //! datasets, and does not depend on training.
+//!
+//! ```
+//! use burn::tensor::Device;
+//! use couplet_data::Tokenizer;
+//! use couplet_eval::Encoder;
+//! use couplet_model::{Clip, PreprocessSpec, presets};
+//!
+//! let spec = presets::find("ViT-Ti-8-32").expect("a preset");
+//! let model = Clip::init(&spec, 0, &Device::flex());
+//! let encoder = Encoder::new(model, &spec, &PreprocessSpec::default(), Tokenizer::clip())?;
+//! let texts = encoder.encode_texts(&["a red circle", "a blue star"])?;
+//! assert_eq!(texts.dims(), [2, spec.embed_dim]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod classification;
 mod classifier;

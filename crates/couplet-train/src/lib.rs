@@ -43,7 +43,8 @@ mod verify;
 pub use bench::{StepBench, StepBenchError, StepBenchSettings, bench_step};
 pub use checkpoint::{AllowedChanges, Checkpoint, CheckpointError, Program, RunFolder, Verdict};
 pub use config::{
-    ConfigError, ConfigInput, ConfigIssue, DeviceCheck, ResolvedData, ResolvedRun, RunConfig,
+    ConfigError, ConfigInput, ConfigIssue, DeviceCheck, ResolvedData, ResolvedRun, RunBuilder,
+    RunConfig, UnknownPreset,
 };
 pub use device::{DeviceError, DeviceSetting, ParseDeviceError};
 pub use duration::{Duration, ParseDurationError, Unit};
@@ -56,7 +57,10 @@ pub use observer::{
 };
 pub use optimizer::{OptimizerConfig, OptimizerSettings, ParamGroupConfig};
 pub use plan::{MemoryPart, RunPlan};
-pub use schedule::{Schedule, Shape};
+pub use schedule::{
+    ConstantConfig, ConstantCooldownConfig, CosineConfig, RsqrtConfig, Schedule, ScheduleConfig,
+    Shape,
+};
 pub use sweep::{Goal, Search, Sweep, SweepConfig, SweepError, Trial, TrialResult};
 pub use text_log::TextLog;
 pub use trainer::{TrainError, train};

@@ -1,5 +1,6 @@
 //! A run's config: one TOML file, every table owned by the crate that builds it.
 
+mod builder;
 mod changes;
 mod check;
 mod classify;
@@ -8,6 +9,8 @@ mod data;
 mod differences;
 mod edit;
 mod evals;
+mod given;
+mod in_code;
 mod issue;
 mod open;
 mod output;
@@ -18,11 +21,13 @@ pub mod schema;
 mod tables;
 mod weights;
 
+pub use builder::RunBuilder;
 pub(crate) use changes::{Change, ChangeKind, changes};
 pub use check::DeviceCheck;
 pub use classify::{ClassifyConfig, HeadStart};
 pub use differences::{ConfigDifference, config_differences};
 pub use evals::{DatasetEvalConfig, EvalConfig, EvalWeights, RunEvalConfig};
+pub use in_code::UnknownPreset;
 pub use issue::{ConfigError, ConfigIssue};
 pub use output::{CheckpointConfig, Lengths, LogConfig};
 pub(crate) use path_keys::make_absolute;

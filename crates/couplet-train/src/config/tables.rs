@@ -77,7 +77,7 @@ pub struct RunConfig {
     pub log: LogConfig,
 }
 
-fn default_device() -> DeviceSetting {
+pub(super) fn default_device() -> DeviceSetting {
     DeviceSetting::Auto
 }
 
@@ -163,11 +163,11 @@ pub struct DataConfig {
     pub threads: usize,
 }
 
-fn default_max_skipped() -> f64 {
+pub(super) fn default_max_skipped() -> f64 {
     0.01
 }
 
-fn default_max_image_pixels() -> u64 {
+pub(super) fn default_max_image_pixels() -> u64 {
     DEFAULT_MAX_IMAGE_PIXELS
 }
 

@@ -60,8 +60,8 @@ pub struct OptimizerSettings {
 }
 
 impl OptimizerSettings {
-    /// The paper's for its ViTs, at a learning rate.
-    pub(crate) fn paper(lr: f64) -> Self {
+    /// The CLIP paper's for its ViTs, at a peak learning rate.
+    pub fn paper(lr: f64) -> Self {
         Self {
             lr,
             betas: default_betas(),
@@ -111,6 +111,12 @@ fn default_weight_decay() -> f64 {
 }
 
 impl OptimizerConfig {
+    /// AdamW with the CLIP paper's settings for its ViTs.
+    /// - lr: peak learning rate; the paper has 5e-4 for a batch of 32,768.
+    pub fn adamw(lr: f64) -> Self {
+        Self::AdamW(OptimizerSettings::paper(lr))
+    }
+
     /// The settings, whichever kind it is.
     pub fn settings(&self) -> &OptimizerSettings {
         match self {

@@ -109,7 +109,7 @@ impl Trainer<'_> {
                 Ok((report, Vec::new()))
             }
             EvalTarget::HeldOut(data) => {
-                let (loss, chunk) = (self.run.config.loss, self.context.micro_batch);
+                let (loss, chunk) = (self.run.loss.as_ref(), self.context.micro_batch);
                 Ok(held_out(encoder, data, loss, chunk, progress)?)
             }
         }

@@ -6,12 +6,11 @@ use std::time::Instant;
 use burn::module::Module;
 use couplet_data::loader::{HostBatch, Loader, LoaderError};
 use couplet_data::{Skipped, StageTimes, with_causes};
-use couplet_loss::Loss;
 use couplet_model::{Clip, ForwardContext, ModelSpec, Precision, PreprocessSpec};
 use serde::Serialize;
 
 use crate::checkpoint::{Checkpoint, RunFolder, TrainerState};
-use crate::config::ResolvedRun;
+use crate::config::{Classes, ResolvedRun};
 use crate::diagnosis::{Diagnosis, StepStats, duplicate_captions};
 use crate::duration::{Duration, Unit};
 use crate::ema::Ema;
@@ -188,7 +187,7 @@ impl Trainer<'_> {
             loss_scale: self.loss_scale().unwrap_or(1.0),
         };
         let next = batch.next.clone();
-        let duplicate_captions = match self.context.objective {
+        let duplicate_captions = match &self.context.objective {
             Objective::Contrast(_) => duplicate_captions(&batch),
             Objective::Classify { .. } => 0.0,
         };
@@ -273,18 +272,15 @@ impl Trainer<'_> {
         data_wait: Option<(f64, StageTimes)>,
         observer: &mut dyn Observer,
     ) {
-        #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^53")]
-        let choices = match &self.run.data.classes {
-            Some(classes) => classes.class_names.len() as f64,
-            None => self.run.sizes.batch_size as f64,
+        #[expect(clippy::cast_precision_loss, reason = "classes are far below 2^53")]
+        let chance_of_classes = |classes: &Classes| (classes.class_names.len() as f64).ln();
+        let chance_loss = match &self.context.objective {
+            Objective::Contrast(loss) => loss.chance(self.run.config.batch.global),
+            Objective::Classify { .. } => self.run.data.classes.as_ref().map(chance_of_classes),
         };
-        let is_pairwise = matches!(
-            self.context.objective,
-            Objective::Contrast(Loss::Sigmoid(_))
-        );
         let warnings = self.diagnosis.observe(&StepStats {
             loss: line.loss,
-            chance_loss: (!is_pairwise).then_some(choices.ln()),
+            chance_loss,
             grad_norm: line.grad_norm,
             logit_scale: line.logit_scale,
             duplicate_captions,

@@ -9,6 +9,7 @@ use couplet_data::StageTimes;
 use couplet_data::printable_path;
 use couplet_data::source::PairDataset;
 use couplet_eval::{ChosenCheckpoint, EMA_HEAD_FILE, HEAD_FILE, choose_model};
+use couplet_loss::Loss;
 use couplet_model::{Clip, Loaded, load_as};
 
 use super::classes::first_head;
@@ -21,7 +22,7 @@ use crate::ema::Ema;
 use crate::log::JsonLines;
 use crate::optimizer::ModelOptimizer;
 use crate::overfitting::Overfitting;
-use crate::step::{StepContext, StepOptions};
+use crate::step::{Objective, StepContext, StepOptions};
 use crate::tensorboard::EventFile;
 
 impl<'a> Trainer<'a> {
@@ -71,8 +72,7 @@ impl<'a> Trainer<'a> {
             autodiff: device,
             freeze: config.freeze,
             recompute_blocks: config.batch.recompute_blocks,
-            loss: config.loss,
-            classifies: config.classify.is_some(),
+            objective: objective(run),
             batch: config.batch.global,
             micro_batch: config.batch.micro,
             logit_rows: config.batch.logit_rows,
@@ -171,6 +171,19 @@ fn describe_head(classes: &Classes) -> String {
     };
     let count = classes.class_names.len();
     format!("new        a head of {count} classes, {from}")
+}
+
+/// What the run minimizes.
+fn objective(run: &ResolvedRun) -> Objective {
+    if run.config.classify.is_none() {
+        return Objective::Contrast(run.loss.clone());
+    }
+    let Loss::Softmax(softmax) = &run.config.loss else {
+        unreachable!("a classifier has the softmax loss");
+    };
+    Objective::Classify {
+        label_smoothing: softmax.label_smoothing,
+    }
 }
 
 /// Checks that a stream's position is in shards that the data has.

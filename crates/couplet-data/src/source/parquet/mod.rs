@@ -18,7 +18,7 @@ use crate::formats::patterns::WITHOUT_PARQUET;
 use crate::formats::{DataError, Patterns};
 use crate::stream::DEFAULT_SHUFFLE_BUFFER;
 
-/// `source = "parquet"`: Parquet files of images and captions. Needs the feature `parquet`.
+/// `source = "parquet"`: Parquet files of images and captions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ParquetConfig {

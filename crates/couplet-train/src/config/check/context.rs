@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::super::collect::is_within;
+use super::super::given::Given;
 use super::super::issue::ConfigIssue;
 
 /// Whether the config's device must be available.
@@ -23,6 +24,8 @@ pub(in super::super) struct Check<'a> {
     /// Replaces the folders of dataset files as the start of the paths in them.
     pub(super) data_root: Option<&'a Path>,
     issues: &'a mut Vec<ConfigIssue>,
+    /// What a program gives by value.
+    pub(super) given: Given,
 }
 
 impl<'a> Check<'a> {
@@ -38,6 +41,7 @@ impl<'a> Check<'a> {
             broken: doubtful,
             data_root,
             issues,
+            given: Given::default(),
         }
     }
 

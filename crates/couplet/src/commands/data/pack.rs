@@ -36,7 +36,7 @@ pub(super) enum PackFormatName {
     Csv,
     /// Images with a .txt caption next to each
     Folder,
-    /// Parquet files with the columns image and caption (feature `parquet`)
+    /// Parquet files with the columns image and caption
     Parquet,
     /// One folder per class, without captions (`couplet data shapes` only)
     ClassFolder,
