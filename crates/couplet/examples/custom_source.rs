@@ -129,7 +129,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     config.batch.micro = Some(16);
     config.data.max_skipped = 0.1;
     let run = RunBuilder::new(config)
-        .dataset(Squares::new(128))
+        .dataset(Squares::new(64))
         .loss(Hinge { margin: 0.5 })
         .open()?;
     let folder = RunFolder::resume(&folder, &run, AllowedChanges::Longer)?;

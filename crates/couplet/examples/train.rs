@@ -22,9 +22,9 @@ impl Observer for Printer {
             Event::Epoch(epoch) => {
                 println!("epoch {}: loss {:.4}", epoch.epoch, epoch.loss);
                 for report in &epoch.reports {
-                    let metrics: Vec<String> =
-                        report.metrics.0.iter().map(ToString::to_string).collect();
-                    println!("  {}: {}", report.dataset, metrics.join(", "));
+                    for metric in &report.metrics.0 {
+                        println!("  {} {}: {metric}", report.dataset, metric.info.name);
+                    }
                 }
             }
             Event::Warning(text) => eprintln!("warning: {text}"),

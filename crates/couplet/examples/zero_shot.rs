@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         found.report.images, found.report.dataset
     );
     for metric in &found.report.metrics.0 {
-        println!("{metric}");
+        println!("{:24} {metric}", metric.info.name);
     }
     Ok(())
 }

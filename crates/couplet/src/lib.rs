@@ -34,7 +34,7 @@
 //! let dataset = dataset.open(encoder.transform().image_size())?;
 //! let found = zero_shot(&encoder, &dataset, EvalOptions::default(), |_done| ())?;
 //! for metric in &found.report.metrics.0 {
-//!     println!("{metric}");
+//!     println!("{} {metric}", metric.info.name);
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -190,9 +190,9 @@
 //! Then `config.device = "cuda:0".parse()?`, or [`DeviceSetting::Auto`], which is the default. Build with `--release`;
 //! the CPU's kernels are slow without optimisation.
 
-#[doc(inline)]
+#[doc(no_inline)]
 pub use burn;
-#[doc(inline)]
+#[doc(no_inline)]
 pub use burn::tensor::{Device, Tensor};
 #[cfg(feature = "alloc")]
 pub use couplet_alloc::{Allocator, keep_freed_memory};

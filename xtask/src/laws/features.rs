@@ -13,17 +13,23 @@ const OPTIONAL: &str = "couplet/cli,couplet/parquet,couplet/object-store";
 type Packages = BTreeMap<String, BTreeSet<String>>;
 
 pub(super) fn check() -> Result<Vec<String>, String> {
-    let tree = |package: &str, features: &[&str]| {
+    let tree = |package: &str, edges: &str, features: &[&str]| {
         let mut arguments = vec!["tree", "--locked", package];
-        arguments.extend(["--edges=normal,build", "--prefix=none", "--format={p}|{f}"]);
+        arguments.extend([edges, "--prefix=none", "--format={p}|{f}"]);
         arguments.extend(features);
         cargo_output(&arguments).map(|tree| packages(&tree))
     };
     let couplet = "--package=couplet";
-    let library = tree(couplet, &["--no-default-features"])?;
-    let more = tree(couplet, &["--features", OPTIONAL])?;
-    let burn = tree("--package=burn", &[])?.into_keys().collect();
-    Ok(changed(&library, &more, &burn))
+    let burn = tree("--package=burn", "--edges=normal,build", &[])?;
+    let burn = burn.into_keys().collect();
+    let mut broken = BTreeSet::new();
+    // The second alone shows that the binary's set changed where build scripts keep the first one.
+    for edges in ["--edges=normal,build", "--edges=normal,no-proc-macro"] {
+        let library = tree(couplet, edges, &["--no-default-features"])?;
+        let more = tree(couplet, edges, &["--features", OPTIONAL])?;
+        broken.extend(changed(&library, &more, &burn));
+    }
+    Ok(broken.into_iter().collect())
 }
 
 fn packages(tree: &str) -> Packages {
