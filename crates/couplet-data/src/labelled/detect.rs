@@ -221,7 +221,13 @@ fn of_files(path: &Path) -> Result<(LabelledConfig, String), DataError> {
         return of_parquet(patterns, first);
     }
     if has_end(path, &["csv", "tsv"]) {
-        return of_table(path);
+        return match &paths[..] {
+            [table] => of_table(table),
+            _ => {
+                let message = format!("matches {} tables; give one of them", paths.len());
+                Err(DataError::invalid(path, message))
+            }
+        };
     }
     Err(DataError::invalid(
         path,
