@@ -221,13 +221,11 @@ fn of_files(path: &Path) -> Result<(LabelledConfig, String), DataError> {
         return of_parquet(patterns, first);
     }
     if has_end(path, &["csv", "tsv"]) {
-        return match &paths[..] {
-            [table] => of_table(table),
-            _ => {
-                let message = format!("matches {} tables; give one of them", paths.len());
-                Err(DataError::invalid(path, message))
-            }
+        let [table] = &paths[..] else {
+            let message = format!("matches {} tables; give one of them", paths.len());
+            return Err(DataError::invalid(path, message));
         };
+        return of_table(table);
     }
     Err(DataError::invalid(
         path,
