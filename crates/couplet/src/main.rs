@@ -21,6 +21,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use couplet_train::import::ImportError;
 use couplet_train::{ConfigError, SweepError};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -30,6 +31,7 @@ use crate::commands::config::ConfigCommand;
 use crate::commands::data::DataCommand;
 use crate::commands::embed::EmbedArguments;
 use crate::commands::eval::EvalCommand;
+use crate::commands::import::ImportArguments;
 use crate::commands::model::ModelCommand;
 use crate::commands::plan::PlanArguments;
 use crate::commands::sweep::SweepArguments;
@@ -38,8 +40,8 @@ use crate::commands::tokenizer::TokenizerCommand;
 use crate::commands::train::TrainArguments;
 use crate::commands::verify::VerifyArguments;
 use crate::commands::{
-    bench, classify, config, data, embed, eval, model, plan, sweep, tokenize, tokenizer, train,
-    verify,
+    bench, classify, config, data, embed, eval, import, model, plan, sweep, tokenize, tokenizer,
+    train, verify,
 };
 
 /// Every operation on the CPU allocates and frees tensors; an allocator that returns their pages
@@ -87,6 +89,8 @@ enum Command {
     /// Train a tokenizer
     #[command(subcommand)]
     Tokenizer(TokenizerCommand),
+    /// Translate a training command of open_clip, or a run's params.txt, into a config
+    Import(ImportArguments),
     /// Check a run's checkpoints and logs for damage
     Verify(VerifyArguments),
 }
@@ -113,6 +117,7 @@ fn main() -> ExitCode {
         Command::Model(command) => model::run(&command),
         Command::Tokenize(arguments) => tokenize::run(&arguments),
         Command::Tokenizer(command) => tokenizer::run(&command),
+        Command::Import(arguments) => import::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     };
     match outcome {
@@ -120,6 +125,7 @@ fn main() -> ExitCode {
         Err(error) => {
             failure::print(&error);
             let is_usage = error.is::<ConfigError>()
+                || error.is::<ImportError>()
                 || matches!(
                     error.downcast_ref(),
                     Some(SweepError::Table { .. } | SweepError::Config { .. })

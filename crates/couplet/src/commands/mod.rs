@@ -7,6 +7,7 @@ mod config_arguments;
 pub(crate) mod data;
 pub(crate) mod embed;
 pub(crate) mod eval;
+pub(crate) mod import;
 mod inputs;
 pub(crate) mod model;
 mod model_arguments;

@@ -7,6 +7,7 @@ mod config;
 mod evaluation;
 mod failures;
 mod fine_tuning;
+mod import;
 mod kept_work;
 mod models;
 #[cfg(feature = "object-store")]
