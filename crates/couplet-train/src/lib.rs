@@ -18,6 +18,7 @@ mod device;
 mod diagnosis;
 mod duration;
 mod ema;
+pub mod import;
 mod init;
 mod log;
 mod loss_scale;

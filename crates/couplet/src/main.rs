@@ -36,6 +36,7 @@ mod terminal;
 use std::process::ExitCode;
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
+use couplet_train::import::ImportError;
 use couplet_train::{ConfigError, SweepError};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -46,6 +47,7 @@ use crate::commands::config::ConfigCommand;
 use crate::commands::data::DataCommand;
 use crate::commands::embed::EmbedArguments;
 use crate::commands::eval::EvalCommand;
+use crate::commands::import::ImportArguments;
 use crate::commands::init::InitArguments;
 use crate::commands::man::ManArguments;
 use crate::commands::model::ModelCommand;
@@ -56,8 +58,8 @@ use crate::commands::tokenizer::TokenizerCommand;
 use crate::commands::train::TrainArguments;
 use crate::commands::verify::VerifyArguments;
 use crate::commands::{
-    bench, classify, completions, config, data, embed, eval, examples, init, man, model, plan,
-    sweep, tokenize, tokenizer, train, verify,
+    bench, classify, completions, config, data, embed, eval, examples, import, init, man, model,
+    plan, sweep, tokenize, tokenizer, train, verify,
 };
 use crate::terminal::Stream;
 
@@ -114,6 +116,8 @@ enum Command {
     /// Train a tokenizer
     #[command(subcommand)]
     Tokenizer(TokenizerCommand),
+    /// Translate a training command of open_clip, or a run's params.txt, into a config
+    Import(ImportArguments),
     /// Check a run's checkpoints and logs for damage
     Verify(VerifyArguments),
     /// Print a script that completes commands in a shell
@@ -186,6 +190,7 @@ fn main() -> ExitCode {
         Command::Model(command) => model::run(&command),
         Command::Tokenize(arguments) => tokenize::run(&arguments),
         Command::Tokenizer(command) => tokenizer::run(&command),
+        Command::Import(arguments) => import::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Completions(arguments) => Ok(completions::run(&arguments, command_line())),
         Command::Man(arguments) => man::run(&arguments, command_line()),
@@ -195,6 +200,7 @@ fn main() -> ExitCode {
         Err(error) => {
             failure::print(&error);
             let is_usage = error.is::<ConfigError>()
+                || error.is::<ImportError>()
                 || matches!(
                     error.downcast_ref(),
                     Some(SweepError::Table { .. } | SweepError::Config { .. })

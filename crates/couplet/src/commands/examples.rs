@@ -14,6 +14,19 @@ const INDENT: &str = "  ";
 
 const ALL: &[Examples] = &[
     (
+        &["import"],
+        &[
+            (
+                "Take over the settings of an open_clip run",
+                "couplet import logs/my-run/params.txt",
+            ),
+            (
+                "Continue it, with the optimizer's moments",
+                "couplet import logs/my-run --checkpoint logs/my-run/checkpoints/epoch_5.pt",
+            ),
+        ],
+    ),
+    (
         &["init"],
         &[
             (

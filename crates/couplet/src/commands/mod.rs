@@ -9,6 +9,7 @@ pub(crate) mod data;
 pub(crate) mod embed;
 pub(crate) mod eval;
 pub(crate) mod examples;
+pub(crate) mod import;
 pub(crate) mod init;
 mod inputs;
 pub(crate) mod man;

@@ -10,6 +10,7 @@ mod evaluation;
 mod failures;
 mod fine_tuning;
 mod flags;
+mod import;
 mod init;
 mod kept_work;
 mod models;
