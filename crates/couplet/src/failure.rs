@@ -1,8 +1,19 @@
 //! Printing of errors: the error, then its causes after `Caused by:`.
 
-/// Prints an error with its causes to standard error.
+use couplet_data::printable_text;
+
+use crate::diagnostics;
+
+/// Prints an error with its causes to standard error. Mistakes in a config are drawn with their lines.
 pub(crate) fn print(error: &anyhow::Error) {
-    eprintln!("error: {}", couplet_data::printable_text(&text(error)));
+    let Some((outer, drawn)) = diagnostics::drawn(error) else {
+        eprintln!("error: {}", printable_text(&text(error)));
+        return;
+    };
+    if !outer.is_empty() {
+        eprintln!("error: {}\n", printable_text(&outer.join(": ")));
+    }
+    eprintln!("{drawn}");
 }
 
 fn text(error: &anyhow::Error) -> String {

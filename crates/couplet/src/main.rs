@@ -14,6 +14,7 @@ macro_rules! println {
 mod commands;
 #[cfg(feature = "dashboard")]
 mod dashboard;
+mod diagnostics;
 mod exit_code;
 mod failure;
 mod json_output;
@@ -125,7 +126,7 @@ fn main() -> ExitCode {
             let is_usage = error.is::<ConfigError>()
                 || matches!(
                     error.downcast_ref(),
-                    Some(SweepError::Table { .. } | SweepError::Config { .. })
+                    Some(SweepError::Mistakes { .. } | SweepError::Config { .. })
                 );
             ExitCode::from(if is_usage {
                 exit_code::USAGE

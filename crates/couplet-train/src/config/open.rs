@@ -7,25 +7,16 @@ use couplet_model::{ModelSource, inspect};
 use toml::{Table, Value};
 
 use super::check::{DeviceCheck, check};
-use super::collect::{Known, collect, set_right};
+use super::collect::{Known, collect, moved};
 use super::edit;
-use super::issue::{ConfigError, issues_of};
+use super::issue::ConfigError;
 use super::paths::{self, ConfigInput};
 use super::resolved::ResolvedRun;
 use super::schema::ConfigSchema;
+use super::spans::Sources;
 use super::tables::RunConfig;
 use super::weights::{lacks_architecture, merge_weights};
-
-pub(super) fn read_table(path: &Path) -> Result<Table, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io {
-        path: path.to_path_buf(),
-        source,
-    })?;
-    text.parse().map_err(|source| ConfigError::Syntax {
-        path: path.to_path_buf(),
-        source: Box::new(source),
-    })
-}
+use super::words::put_right;
 
 impl ResolvedRun {
     /// Opens a run: reads its config, applies `--set key=value` pairs, and checks everything that
@@ -46,7 +37,7 @@ impl ResolvedRun {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_input(input: &ConfigInput, device_check: DeviceCheck) -> Result<Self, ConfigError> {
-        Self::open_from(read_table(input.path)?, input, device_check, None)
+        Self::open_from(Sources::read(input.path)?, input, device_check, None)
     }
 
     /// As [`Self::open`], for a run that continues from its own checkpoint: the weights and the tokenizer
@@ -60,8 +51,8 @@ impl ResolvedRun {
         device_check: DeviceCheck,
         folder: Option<&Path>,
     ) -> Result<Self, ConfigError> {
-        let table = read_table(input.path)?;
-        let mut named = table.clone();
+        let read = Sources::read(input.path)?;
+        let mut named = read.0.clone();
         // What is wrong with it is reported later.
         edit::set_keys(&mut named, input.set);
         let name = named.get("name").and_then(Value::as_str);
@@ -73,19 +64,21 @@ impl ResolvedRun {
             let weights = find_model(&folder).ok()?;
             inspect(&weights, None).ok()
         });
-        Self::open_from(table, input, device_check, checkpoint)
+        Self::open_from(read, input, device_check, checkpoint)
     }
 
-    /// - table: what the file holds.
+    /// - read: what the file holds, and where.
     fn open_from(
-        mut table: Table,
+        (mut table, sources): (Table, Sources),
         input: &ConfigInput,
         device_check: DeviceCheck,
         checkpoint: Option<ModelSource>,
     ) -> Result<Self, ConfigError> {
+        let sources = sources.with_set(input.set);
         let mut issues = edit::set_keys(&mut table, input.set);
         let partial = edit::has_preset(&table).then_some("model");
-        let respelled = set_right(ConfigSchema::run(), &mut table, partial);
+        let respelled = put_right(&mut table, partial);
+        let moved = moved(&respelled);
         let (misspelt, renamed): (Vec<_>, Vec<_>) =
             (respelled.into_iter().map(|key| (key.issue, key.right))).unzip();
         issues.extend(misspelt);
@@ -128,7 +121,7 @@ impl ResolvedRun {
         issues.append(&mut missing);
         match run {
             Some(run) if issues.is_empty() => Ok(run),
-            _ => Err(issues_of(input.path, issues)),
+            _ => Err(sources.problems(issues, &moved)),
         }
     }
 }

@@ -89,7 +89,7 @@ impl Check<'_> {
         let opened =
             DatasetConfig::read_in(path, self.data_root).and_then(|table| table.open(image_size));
         let dataset = opened
-            .map_err(|error| self.fail(key, with_causes(&error)))
+            .map_err(|error| self.fail_dataset(key, &error))
             .ok()?;
         let (has_captions, wanted) = match (&dataset.task, retrieves) {
             (Task::Retrieve, true) | (Task::Classify { .. }, false) => return Some(dataset),
