@@ -41,7 +41,7 @@ fn list(bad: &[Skipped]) -> String {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the features of {rows} of {total} {items} are NaN, infinite or too large, such as {}; check the model's weights \
-     for NaN and infinite values and, if it runs in half precision, try `precision = \"f32\"`",
+     for NaN and infinite values and, if it runs in half precision, try `precision = \"fp32\"`",
     examples.join(", ")
 )]
 pub struct NotFinite {

@@ -10,15 +10,28 @@ use serde::{Deserialize, Serialize};
 ///
 /// Source: PyTorch's automatic mixed precision, which sorts operations in the same way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// 32-bit floats.
     #[default]
+    #[serde(rename = "fp32", alias = "f32")]
     F32,
-    /// bfloat16: the range of f32 with 8 bits of mantissa.
+    /// bfloat16: the range of fp32 with 8 bits of mantissa.
+    #[serde(rename = "bf16")]
     Bf16,
     /// Half precision: 11 bits of mantissa, at most 65504. Gradients are scaled.
+    #[serde(rename = "fp16", alias = "f16")]
     F16,
+}
+
+/// As configs name it: `fp32`, `bf16`, `fp16`.
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "fp32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "fp16",
+        })
+    }
 }
 
 impl Precision {

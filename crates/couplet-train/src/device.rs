@@ -30,7 +30,7 @@ pub enum DeviceSetting {
 impl DeviceSetting {
     /// The names that this binary can serve.
     pub fn built_in() -> Vec<&'static str> {
-        let mut names = vec!["auto", "flex"];
+        let mut names = vec!["auto", "cpu"];
         for (name, built) in [
             ("cuda:N", cfg!(feature = "cuda")),
             ("rocm:N", cfg!(feature = "rocm")),
@@ -192,30 +192,38 @@ fn list(found: &[DeviceSetting]) -> String {
 
 /// A text that is not a device's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{text}` is not a device; the devices are auto, flex, cuda:N, rocm:N, metal, vulkan and wgpu{}",
-    suggestion(text)
-)]
+#[error("`{text}` is not a device; {}", advice(text))]
 pub struct ParseDeviceError {
     text: String,
 }
 
-/// The device that was meant, with its number.
-fn suggestion(text: &str) -> String {
+/// The device that was meant, with its number, or else all.
+fn advice(text: &str) -> String {
     let (kind, index) = text.split_once(':').unwrap_or((text, ""));
-    let Some(name) = nearest(kind, DEVICES) else {
-        return String::new();
+    let other = OTHER_NAMES.iter().find(|(other, _)| *other == kind);
+    let name = other.map(|(_, name)| *name);
+    let Some(name) = name.or_else(|| nearest(kind, DEVICES)) else {
+        return "the devices are auto, cpu, cuda:N, rocm:N, metal, vulkan and wgpu".into();
     };
     let index = index.parse::<usize>().ok().map(|index| format!(":{index}"));
     let index = index.filter(|index| format!("{name}{index}").parse::<DeviceSetting>().is_ok());
-    format!("; did you mean `{name}{}`?", index.unwrap_or_default())
+    format!("did you mean `{name}{}`?", index.unwrap_or_default())
 }
 
-const DEVICES: [&str; 7] = ["auto", "flex", "cuda", "rocm", "metal", "vulkan", "wgpu"];
+const DEVICES: [&str; 7] = ["auto", "cpu", "cuda", "rocm", "metal", "vulkan", "wgpu"];
+
+/// What other programs call a device.
+const OTHER_NAMES: [(&str, &str); 4] = [
+    ("gpu", "cuda"),
+    ("nvidia", "cuda"),
+    ("hip", "rocm"),
+    ("mps", "metal"),
+];
 
 impl FromStr for DeviceSetting {
     type Err = ParseDeviceError;
 
+    /// `flex`, Burn's name of the CPU backend, is `cpu`.
     fn from_str(text: &str) -> Result<Self, ParseDeviceError> {
         let (kind, index) = match text.split_once(':') {
             Some((kind, index)) => (kind, index.parse().ok()),
@@ -223,7 +231,7 @@ impl FromStr for DeviceSetting {
         };
         Ok(match (kind, index, text.contains(':')) {
             ("auto", _, false) => Self::Auto,
-            ("flex", _, false) => Self::Flex,
+            ("cpu" | "flex", _, false) => Self::Flex,
             ("metal", _, false) => Self::Metal,
             ("vulkan", _, false) => Self::Vulkan,
             ("wgpu", _, false) => Self::Wgpu,
@@ -242,7 +250,7 @@ impl fmt::Display for DeviceSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
-            Self::Flex => f.write_str("flex"),
+            Self::Flex => f.write_str("cpu"),
             Self::Cuda(index) => write!(f, "cuda:{index}"),
             Self::Rocm(index) => write!(f, "rocm:{index}"),
             Self::Metal => f.write_str("metal"),
@@ -274,9 +282,9 @@ impl JsonSchema for DeviceSetting {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "description": "A device: `auto`, `flex` (the CPU), `cuda:N`, `rocm:N`, `metal`, `vulkan` or `wgpu`.",
-            "pattern": r"^(auto|flex|metal|vulkan|wgpu|(cuda|rocm)(:\+?[0-9]+)?)$",
-            "examples": ["auto", "flex", "cuda:0"],
+            "description": "A device: `auto`, `cpu`, `cuda:N`, `rocm:N`, `metal`, `vulkan` or `wgpu`.",
+            "pattern": r"^(auto|cpu|flex|metal|vulkan|wgpu|(cuda|rocm)(:\+?[0-9]+)?)$",
+            "examples": ["auto", "cpu", "cuda:0"],
         })
     }
 }
@@ -288,12 +296,13 @@ mod tests {
     #[test]
     fn names_parse_and_print() {
         for text in [
-            "auto", "flex", "cuda:0", "cuda:3", "rocm:1", "metal", "vulkan", "wgpu",
+            "auto", "cpu", "cuda:0", "cuda:3", "rocm:1", "metal", "vulkan", "wgpu",
         ] {
             assert_eq!(text.parse::<DeviceSetting>().unwrap().to_string(), text);
         }
         assert_eq!("cuda".parse(), Ok(DeviceSetting::Cuda(0)));
-        for text in ["gpu", "flex:1", "cuda:x", ""] {
+        assert_eq!("flex".parse(), Ok(DeviceSetting::Flex));
+        for text in ["gpu", "cpu:1", "cuda:x", ""] {
             assert!(text.parse::<DeviceSetting>().is_err(), "{text}");
         }
     }
@@ -305,7 +314,9 @@ mod tests {
             ("rcom:12", "rocm:12"),
             ("cuad", "cuda"),
             ("cuda:x", "cuda"),
-            ("flx:1", "flex"),
+            ("cpuu:1", "cpu"),
+            ("gpu:1", "cuda:1"),
+            ("mps", "metal"),
         ] {
             let error = text.parse::<DeviceSetting>().unwrap_err().to_string();
             assert!(
@@ -332,7 +343,7 @@ mod tests {
             "this binary was built without cuda:999"
         };
         assert!(
-            error.starts_with(expected) && error.contains("flex"),
+            error.starts_with(expected) && error.contains("cpu"),
             "{error}"
         );
     }

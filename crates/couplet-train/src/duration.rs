@@ -8,6 +8,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::nearest::nearest;
+
 /// A length of training, such as `"2000 steps"`, `"1 epoch"`, `"1M samples"`, `"3 %"` or
 /// `"10 minutes"`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -75,11 +77,36 @@ impl Duration {
 
 /// A text that is no number with a unit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is not a length: write a number and a unit, such as \"2000 steps\", \"1 epoch\", \
-     \"1M samples\", \"3 %\" or \"10 minutes\""
-)]
+#[error("{}", not_a_length(.0))]
 pub struct ParseDurationError(String);
+
+const UNITS: [&str; 9] = [
+    "step", "steps", "epoch", "epochs", "sample", "samples", "minute", "minutes", "%",
+];
+
+fn not_a_length(text: &str) -> String {
+    let number = text.trim().trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = text.trim()[number.len()..].trim();
+    let is_number = !number.starts_with(['-', '+']) && number.parse::<f64>().is_ok();
+    if !is_number || UNITS.contains(&unit) {
+        return format!(
+            "`{text}` is not a length; write a number and a unit, such as \"2000 steps\", \"1 epoch\", \
+             \"1M samples\", \"3 %\" or \"10 minutes\""
+        );
+    }
+    if unit.is_empty() {
+        return format!(
+            "`{text}` has no unit; write \"{number} steps\", \"{number} epochs\" or \"{number} samples\""
+        );
+    }
+    match nearest(unit, UNITS) {
+        Some(meant) => format!("`{unit}` is not a unit; did you mean \"{number} {meant}\"?"),
+        None => format!(
+            "`{unit}` is not a unit; the units are steps, epochs, samples (k, M and B multiply them), % \
+             and minutes"
+        ),
+    }
+}
 
 impl FromStr for Duration {
     type Err = ParseDurationError;
@@ -198,14 +225,24 @@ mod tests {
 
     #[test]
     fn what_is_no_length_says_how_to_write_one() {
-        for text in ["", "30", "epochs", "3 weeks", "-1 steps", "1..5 steps"] {
-            assert!(
-                text.parse::<Duration>()
-                    .unwrap_err()
-                    .to_string()
-                    .contains("\"1 epoch\""),
-                "{text}"
-            );
+        for (text, advice) in [
+            ("", "\"1 epoch\""),
+            ("epochs", "\"1 epoch\""),
+            ("-1 steps", "\"1 epoch\""),
+            ("1..5 steps", "\"1 epoch\""),
+            (
+                "30",
+                "`30` has no unit; write \"30 steps\", \"30 epochs\" or",
+            ),
+            (
+                "3 weeks",
+                "`weeks` is not a unit; the units are steps, epochs",
+            ),
+            ("3 epch", "did you mean \"3 epoch\"?"),
+            ("1.5 Epochs", "did you mean \"1.5 epochs\"?"),
+        ] {
+            let error = text.parse::<Duration>().unwrap_err().to_string();
+            assert!(error.contains(advice), "{error}");
         }
     }
 

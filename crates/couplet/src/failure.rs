@@ -1,10 +1,19 @@
 //! Printing of errors: the error, then its causes after `Caused by:`.
 
-use crate::printing;
+use couplet_data::printable_text;
 
-/// Prints an error with its causes to standard error.
+use crate::{diagnostics, printing};
+
+/// Prints an error with its causes to standard error. Mistakes in a config are drawn with their lines.
 pub(crate) fn print(error: &anyhow::Error) {
-    printing::error(&couplet_data::printable_text(&text(error)));
+    let Some((outer, drawn)) = diagnostics::drawn(error) else {
+        printing::error(&printable_text(&text(error)));
+        return;
+    };
+    if !outer.is_empty() {
+        printing::error(&format!("{}\n", printable_text(&outer.join(": "))));
+    }
+    printing::error_block(&drawn);
 }
 
 fn text(error: &anyhow::Error) -> String {

@@ -22,6 +22,7 @@ mod bar_line;
 mod commands;
 #[cfg(feature = "dashboard")]
 mod dashboard;
+mod diagnostics;
 mod exit_code;
 mod failure;
 mod json_output;
@@ -203,7 +204,7 @@ fn main() -> ExitCode {
                 || error.is::<ImportError>()
                 || matches!(
                     error.downcast_ref(),
-                    Some(SweepError::Table { .. } | SweepError::Config { .. })
+                    Some(SweepError::Mistakes { .. } | SweepError::Config { .. })
                 );
             ExitCode::from(if is_usage {
                 exit_code::USAGE

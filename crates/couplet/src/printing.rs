@@ -83,6 +83,11 @@ pub(crate) fn error(text: &str) {
     headed("error:", &terminal::error(), text, Stream::Error);
 }
 
+/// Prints lines to standard error as they are: they fit already.
+pub(crate) fn error_block(text: &str) {
+    print(text, text, Stream::Error);
+}
+
 fn warn_on(text: &str, stream: Stream) {
     headed("warning:", &terminal::warning(stream), text, stream);
 }

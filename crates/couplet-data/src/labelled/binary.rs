@@ -3,6 +3,7 @@
 use std::hash::Hasher;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::dataset::{Images, LabelledDataset, Split, Targets};
@@ -12,7 +13,7 @@ use crate::formats::pixels::{PixelImages, read_cifar, read_idx};
 use crate::sample::{ImageData, SampleError};
 
 /// `source = "cifar"` in a dataset file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CifarConfig {
     /// Folder with `test_batch.bin` and `data_batch_1.bin` to `data_batch_5.bin` (10 classes), or
@@ -23,7 +24,7 @@ pub struct CifarConfig {
 }
 
 /// `source = "idx"` in a dataset file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IdxConfig {
     /// Folder with `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`, and the same files of `train`

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::dataset::{Files, LabelledDataset, Split, Targets, split_path};
@@ -9,7 +10,7 @@ use crate::formats::DataError;
 use crate::formats::class_folder::{ClassFolder, ClassOrder};
 
 /// `source = "class-folder"` in a dataset file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LabelledClassFolderConfig {
     /// Folder with one subfolder per class, in alphabetical order; images are at any depth below it.

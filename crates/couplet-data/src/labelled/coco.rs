@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::dataset::{Files, LabelledDataset, Split, Targets, split_path};
 use crate::formats::{DataError, coco};
 
 /// `source = "coco-captions"` in a dataset file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CocoCaptionsConfig {
     /// The annotation file, such as `annotations/captions_val2017.json`.

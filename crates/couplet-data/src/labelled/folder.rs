@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::dataset::{Files, LabelledDataset, Split, Targets, split_path};
@@ -12,7 +13,7 @@ use crate::formats::{DataError, caption_files};
 use crate::source::captions::CaptionRule;
 
 /// `source = "folder"` in a dataset file: images, each with a caption file of the same name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LabelledFolderConfig {
     /// Folder that is searched for images, with its sub-folders.

@@ -14,6 +14,7 @@ mod webdataset;
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::formats::{DataError, Patterns};
@@ -31,7 +32,7 @@ pub use shards::LabelledShardsConfig;
 pub use webdataset::LabelledWebdatasetConfig;
 
 /// How labelled images are stored: the keys of a dataset file that describe its source.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "source", rename_all = "kebab-case")]
 pub enum LabelledConfig {
     /// Images of colored shapes, drawn by Couplet.

@@ -2,6 +2,7 @@
 
 use std::hash::Hasher;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::dataset::{Images, LabelledDataset, Split, Targets};
@@ -9,7 +10,7 @@ use crate::sample::{ImageData, SampleError};
 use crate::shapes::{LabelledShapes, ShapesClasses, ShapesSplit};
 
 /// `source = "shapes"` in a dataset file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LabelledShapesConfig {
     /// Which (shape, color) pairs the test images show.

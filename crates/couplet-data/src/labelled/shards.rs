@@ -1,5 +1,6 @@
 //! Tar shards of images and captions, as they are trained on.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::dataset::{LabelledDataset, Split, Targets, split_path};
@@ -8,7 +9,7 @@ use crate::formats::{DataError, Patterns};
 use crate::source::captions::CaptionRule;
 
 /// `source = "shards"` in a dataset file: tar shards with a caption for each image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LabelledShardsConfig {
     /// The shards of the test images.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::dataset::{Images, LabelledDataset, Split, Targets};
@@ -18,7 +19,7 @@ use crate::sample::{ImageData, SampleError, SkipCause};
 /// `source = "webdataset"` in a dataset file: a folder with `test/nshards.txt`, `test/0.tar` and so
 /// on, and optionally `classnames.txt`, `zeroshot_classification_templates.txt` and
 /// `dataset_type.txt`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LabelledWebdatasetConfig {
     /// The dataset's folder.

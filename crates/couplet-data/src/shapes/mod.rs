@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use image::RgbImage;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::draw::{Purpose, stream};
@@ -32,7 +33,7 @@ const HELD_OUT_EPOCH: u64 = u64::MAX - 1;
 const PROBE_EPOCH: u64 = u64::MAX - 2;
 
 /// Which (shape, color) pairs an image may show.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ShapesSplit {
     /// New images of the pairs seen in training.
@@ -86,7 +87,7 @@ pub fn write_class_folder(
 }
 
 /// What counts as a class in an evaluation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ShapesClasses {
     /// The eight shapes, of any color.

@@ -13,6 +13,7 @@ use couplet_data::formats::templates::{DEFAULT_TEMPLATE, template_problem};
 use couplet_data::formats::{DataError, Place, read_lines};
 use couplet_data::labelled::{LabelledConfig, LabelledDataset, Split, Targets};
 use couplet_data::paths::{NotThere, PathBase};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use built_in::built_in_datasets;
@@ -22,7 +23,7 @@ pub use summary::DatasetSummary;
 const TEMPLATES_FILE: &str = "templates.txt";
 
 /// A dataset file, such as those in `datasets/`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 pub struct DatasetConfig {
     /// Metrics are logged as `eval/<name>/<metric>`.
     pub name: String,
@@ -61,7 +62,7 @@ type MissingFile = (&'static str, Split, NotThere);
 
 /// A list, or a file with one entry per line; its path is relative to the dataset file's folder or to
 /// the dataset's folder.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a list of strings or a file's path")]
 pub enum ListOrFile {
     List(Vec<String>),

@@ -97,7 +97,11 @@ pub(super) fn check(settings: &StepBenchSettings) -> Result<Device, StepBenchErr
         && !device.supports_dtype(dtype)
     {
         let name = settings.device.resolved();
-        return fail("--precision", format!("{name} does not support {dtype:?}"));
+        let precision = settings.precision;
+        return fail(
+            "--precision",
+            format!("{name} does not support {precision}"),
+        );
     }
     if settings.batch < 2 && settings.classes.is_none() {
         return fail(

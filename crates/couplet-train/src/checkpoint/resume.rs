@@ -16,7 +16,7 @@ use super::names::{CHANGES, CONFIG, INPUTS, RUN, earlier_config, is_earlier_conf
 use super::pending::{ChangeNote, Pending};
 use super::reading::Checkpoint;
 use super::state::{Counted, TrainerState};
-use crate::config::{Change, ChangeKind, ResolvedRun, changes, make_absolute};
+use crate::config::{Change, ChangeKind, ResolvedRun, changes, make_absolute, set_words_right};
 use crate::duration::Unit;
 use crate::schedule::ScheduleConfig;
 
@@ -73,7 +73,8 @@ impl RunFolder {
             source: Some(error.into()),
         };
         let mut before: Table = text.parse().map_err(damaged)?;
-        // Earlier versions kept relative paths.
+        // Earlier versions had other words, and kept relative paths.
+        set_words_right(&mut before);
         make_absolute(&mut before, &began_in(path));
         let now: Table = config.to_toml().parse().map_err(damaged)?;
         let trains_norms =

@@ -10,9 +10,9 @@ use toml::Table;
 use super::check::DeviceCheck;
 use super::given::Given;
 use super::issue::ConfigError;
-use super::open::read_table;
 use super::paths::ConfigInput;
 use super::resolved::ResolvedRun;
+use super::spans::Sources;
 use super::tables::RunConfig;
 
 /// Opens a run: a config, and what a program gives by value. A config in code is checked like a file.
@@ -124,17 +124,20 @@ impl RunBuilder {
     /// # Errors
     /// With every mistake at once, each with its key.
     pub fn open(self) -> Result<ResolvedRun, ConfigError> {
-        let (table, path) = match &self.from {
-            From::File(path) => (read_table(path)?, path.clone()),
-            From::Code(config) => (table_of(config), in_code(&config.name)),
+        let (read, path) = match &self.from {
+            From::File(path) => (Sources::read(path)?, path.clone()),
+            From::Code(config) => {
+                let path = in_code(&config.name);
+                ((table_of(config), Sources::in_code(&path)), path)
+            }
         };
         let checkpoint = if self.resumes {
-            ResolvedRun::checkpoint_of(&table, &self.set, self.folder.as_deref())
+            ResolvedRun::checkpoint_of(&read.0, &self.set, self.folder.as_deref())
         } else {
             None
         };
         let input = ConfigInput::new(&path, &self.set);
-        ResolvedRun::open_from(table, &input, self.device_check, checkpoint, self.given)
+        ResolvedRun::open_from(read, &input, self.device_check, checkpoint, self.given)
     }
 }
 

@@ -9,15 +9,16 @@ use toml::{Table, Value};
 
 use super::check::Check;
 use super::classify::ClassifyConfig;
-use super::collect::{Known, collect, set_right};
+use super::collect::{Known, collect, moved};
 use super::edit;
-use super::issue::{ConfigError, issues_of};
-use super::open::read_table;
+use super::issue::ConfigError;
 use super::paths::{self, ConfigInput};
 use super::resolved::ResolvedData;
 use super::schema::{ConfigSchema, Shape};
+use super::spans::Sources;
 use super::tables::{DataConfig, ModelConfig};
 use super::weights::{lacks_architecture, merge_weights};
+use super::words::put_right;
 
 /// Batches of a config that has none.
 const DEFAULT_BATCH: usize = 64;
@@ -51,14 +52,17 @@ impl ResolvedData {
     /// # Errors
     /// As [`Self::read`].
     pub fn read_input(input: &ConfigInput) -> Result<Self, ConfigError> {
-        let mut table = read_table(input.path)?;
+        let (mut table, sources) = Sources::read(input.path)?;
+        let sources = sources.with_set(input.set);
         let mut issues = edit::set_keys(&mut table, input.set);
         let partial = edit::has_preset(&table).then_some("model");
-        let respelled = set_right(ConfigSchema::run(), &mut table, partial).into_iter();
+        let respelled = put_right(&mut table, partial).into_iter();
         let is_read = |key: &str| key.split(['.', '[']).next().is_some_and(is_data_key);
         let respelled = respelled.filter(|key| is_read(&key.right));
+        let respelled: Vec<_> = respelled.collect();
+        let moved = moved(&respelled);
         let (misspelt, renamed): (Vec<_>, Vec<_>) =
-            respelled.map(|key| (key.issue, key.right)).unzip();
+            (respelled.into_iter().map(|key| (key.issue, key.right))).unzip();
         issues.extend(misspelt);
         let batch_size = table
             .get("batch")
@@ -94,7 +98,7 @@ impl ResolvedData {
         });
         opened
             .filter(|_| issues.is_empty())
-            .ok_or_else(|| issues_of(input.path, issues))
+            .ok_or_else(|| sources.problems(issues, &moved))
     }
 }
 

@@ -116,10 +116,11 @@ pub(super) fn merge_preset(table: &mut Table) -> Option<ConfigIssue> {
     let name = model.get("preset")?.as_str()?;
     let Some(spec) = presets::find(name) else {
         let names: Vec<_> = presets::names().collect();
-        let meant = nearest(name, names.iter().copied());
-        let meant = meant.map_or(String::new(), |right| format!("; did you mean `{right}`?"));
-        let names = names.join(", ");
-        let message = format!("unknown preset `{name}`{meant} (presets: {names})");
+        let advice = match nearest(name, names.iter().copied()) {
+            Some(right) => format!("did you mean `{right}`? `couplet model list` prints all"),
+            None => format!("the presets are {}", names.join(", ")),
+        };
+        let message = format!("unknown preset `{name}`; {advice}");
         return Some(ConfigIssue::new("model.preset", message));
     };
     underlay(model, Table::try_from(spec).ok()?);

@@ -74,7 +74,7 @@ fn the_nearest_word_is_named() {
     };
     suggestion(&["optimizer.weight_deccay=0.1"], "weight_decay");
     suggestion(&["precision=bf61"], "bf16");
-    suggestion(&["device=flx"], "flex");
+    suggestion(&["device=cpuu"], "cpu");
     suggestion(&["model.preset=ViT-Ti-8-33"], "ViT-Ti-8-32");
     suggestion(&["checkpont.keep=2"], "checkpoint");
     let val = "data.val={ source = 'shapes', samples = 64 }";

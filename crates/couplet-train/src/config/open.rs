@@ -7,26 +7,17 @@ use couplet_model::{ModelSource, inspect};
 use toml::{Table, Value};
 
 use super::check::{DeviceCheck, check};
-use super::collect::{Known, collect, set_right};
+use super::collect::{Known, collect, moved};
 use super::edit;
 use super::given::Given;
-use super::issue::{ConfigError, issues_of};
+use super::issue::ConfigError;
 use super::paths::{self, ConfigInput};
 use super::resolved::ResolvedRun;
 use super::schema::ConfigSchema;
+use super::spans::Sources;
 use super::tables::RunConfig;
 use super::weights::{lacks_architecture, merge_weights};
-
-pub(super) fn read_table(path: &Path) -> Result<Table, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io {
-        path: path.to_path_buf(),
-        source,
-    })?;
-    text.parse().map_err(|source| ConfigError::Syntax {
-        path: path.to_path_buf(),
-        source: Box::new(source),
-    })
-}
+use super::words::put_right;
 
 impl ResolvedRun {
     /// Opens a run: reads its config, applies `--set key=value` pairs, and checks everything that
@@ -48,7 +39,7 @@ impl ResolvedRun {
     /// As [`Self::open`].
     pub fn open_input(input: &ConfigInput, device_check: DeviceCheck) -> Result<Self, ConfigError> {
         Self::open_from(
-            read_table(input.path)?,
+            Sources::read(input.path)?,
             input,
             device_check,
             None,
@@ -67,9 +58,9 @@ impl ResolvedRun {
         device_check: DeviceCheck,
         folder: Option<&Path>,
     ) -> Result<Self, ConfigError> {
-        let table = read_table(input.path)?;
-        let checkpoint = Self::checkpoint_of(&table, input.set, folder);
-        Self::open_from(table, input, device_check, checkpoint, Given::default())
+        let read = Sources::read(input.path)?;
+        let checkpoint = Self::checkpoint_of(&read.0, input.set, folder);
+        Self::open_from(read, input, device_check, checkpoint, Given::default())
     }
 
     /// What a run continues from, if it has a checkpoint.
@@ -93,18 +84,20 @@ impl ResolvedRun {
         })
     }
 
-    /// - table: what the file holds.
+    /// - read: what the file holds, and where.
     /// - given: what a program gives by value.
     pub(super) fn open_from(
-        mut table: Table,
+        (mut table, sources): (Table, Sources),
         input: &ConfigInput,
         device_check: DeviceCheck,
         checkpoint: Option<ModelSource>,
         given: Given,
     ) -> Result<Self, ConfigError> {
+        let sources = sources.with_set(input.set);
         let mut issues = edit::set_keys(&mut table, input.set);
         let partial = edit::has_preset(&table).then_some("model");
-        let respelled = set_right(ConfigSchema::run(), &mut table, partial);
+        let respelled = put_right(&mut table, partial);
+        let moved = moved(&respelled);
         let (misspelt, renamed): (Vec<_>, Vec<_>) =
             (respelled.into_iter().map(|key| (key.issue, key.right))).unzip();
         issues.extend(misspelt);
@@ -141,7 +134,7 @@ impl ResolvedRun {
         issues.append(&mut missing);
         match run {
             Some(run) if issues.is_empty() => Ok(run),
-            _ => Err(issues_of(input.path, issues)),
+            _ => Err(sources.problems(issues, &moved)),
         }
     }
 }

@@ -38,7 +38,7 @@ pub struct RunConfig {
     #[schemars(extend("x-may-change" = true))]
     pub device: DeviceSetting,
     /// Precision of matrix products and convolutions. Parameters, norms, softmax and loss stay
-    /// f32.
+    /// fp32.
     #[serde(default)]
     pub precision: Precision,
     /// The model: a preset, a full description, or a preset with some of its keys replaced.

@@ -37,7 +37,7 @@ pub(super) fn read(text: &str, set: &[&str]) -> Result<ResolvedRun, ConfigError>
 pub(super) fn problems(text: &str, set: &[&str]) -> Vec<(String, String)> {
     match read(text, set) {
         Err(ConfigError::Problems { problems, .. }) => {
-            problems.into_iter().map(|p| (p.key, p.message)).collect()
+            problems.iter().map(|p| (p.key.clone(), p.text())).collect()
         }
         other => panic!("{other:?}"),
     }
@@ -130,7 +130,7 @@ fn batches_and_lengths_are_held_against_the_data() {
 
 #[test]
 fn an_unknown_preset_lists_the_known_ones() {
-    let found = problems(SOUND, &["model.preset=ViT-B-33", "optimizer.eps=-1.0"]);
+    let found = problems(SOUND, &["model.preset=resnext", "optimizer.eps=-1.0"]);
     assert_eq!(found[0].0, "model.preset");
     assert!(found[0].1.contains("ViT-B-32-quickgelu"), "{found:?}");
     assert_eq!(found[1].0, "optimizer.eps");

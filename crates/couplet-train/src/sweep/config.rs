@@ -1,16 +1,19 @@
 //! A sweep's TOML file.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use couplet_data::paths::{PathBase, PathKind};
 use couplet_eval::Better;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Table;
 
 use super::problem::Problem;
+use crate::config::schema::ConfigSchema;
 
 /// The TOML file of a sweep.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SweepConfig {
     /// Name of the sweep; its folder is `runs/NAME` by default.
@@ -30,10 +33,17 @@ pub struct SweepConfig {
     #[serde(default)]
     pub set: Vec<String>,
     /// The values to try for each key: a list or, in random search, a range.
+    #[schemars(with = "std::collections::BTreeMap<String, bool>", extend("x-any-keys" = true))]
     pub keys: Table,
     /// Where paths in `set` and `keys` start.
     #[serde(skip)]
     pub(super) base: Option<PathBase>,
+}
+
+/// The schema of a sweep's file.
+pub(crate) fn sweep_schema() -> &'static ConfigSchema {
+    static SWEEP: LazyLock<ConfigSchema> = LazyLock::new(ConfigSchema::of::<SweepConfig>);
+    &SWEEP
 }
 
 impl SweepConfig {
@@ -55,10 +65,12 @@ impl SweepConfig {
 }
 
 /// Which values rank first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Goal {
+    /// The highest.
     Max,
+    /// The lowest.
     Min,
 }
 
@@ -72,7 +84,7 @@ impl From<Goal> for Better {
 }
 
 /// How the trials' values are chosen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Search {
     /// Every combination of the lists' values.
@@ -80,7 +92,10 @@ pub enum Search {
     Grid,
     /// Random draws, each a pure function of seed, trial and key.
     Random {
+        /// Number of trials.
+        #[schemars(range(min = 1))]
         trials: usize,
+        /// Seeds the draws.
         #[serde(default)]
         seed: u64,
     },

@@ -18,13 +18,17 @@ use couplet_data::paths::PathBase;
 use couplet_data::with_causes;
 use couplet_eval::{Better, MetricInfo};
 use serde::{Deserialize, Serialize};
+use toml::Table;
 
+pub(crate) use self::config::sweep_schema;
 pub use self::config::{Goal, Search, SweepConfig};
 use self::problem::Problem;
 use self::ranking::Ranking;
 pub use self::trials::Trial;
 use crate::checkpoint::{AllowedChanges, CheckpointError, RunFolder};
-use crate::config::{ConfigError, ConfigInput, DeviceCheck, ResolvedRun};
+use crate::config::{
+    ConfigError, ConfigInput, DeviceCheck, ResolvedRun, read_file, set_words_right,
+};
 use crate::observer::{Observer, StopReason, StopSignal};
 use crate::trainer::{TrainError, train};
 
@@ -38,11 +42,10 @@ const RANKING: &str = "ranking.json";
 pub enum SweepError {
     #[error("{}: cannot be read or written", path.display())]
     Io { path: PathBuf, source: io::Error },
-    #[error("{}: {message}", path.display())]
-    Table {
+    #[error("{}: cannot start the sweep", path.display())]
+    Mistakes {
         path: PathBuf,
-        message: String,
-        source: Option<Box<toml::de::Error>>,
+        source: Box<ConfigError>,
     },
     #[error("{trial}: cannot use the config")]
     Config {
@@ -108,23 +111,30 @@ impl Sweep {
         folder: Option<&Path>,
         data_root: Option<&Path>,
     ) -> Result<Self, SweepError> {
-        let text = fs::read_to_string(path).map_err(|source| SweepError::Io {
+        let mistakes = |source: ConfigError| SweepError::Mistakes {
             path: path.to_path_buf(),
-            source,
-        })?;
-        let invalid = |problem: Problem| SweepError::Table {
-            path: path.to_path_buf(),
-            message: problem.message,
-            source: problem.source,
+            source: Box::new(source),
         };
-        let mut config: SweepConfig = toml::from_str(&text)
-            .map_err(|error| invalid(Problem::caused_by("not a sweep's TOML file", error)))?;
-        config.find_config(path, data_root).map_err(invalid)?;
-        let trials = config.trials().map_err(invalid)?;
+        let read = read_file::<SweepConfig>(path, sweep_schema());
+        let (mut config, sources) = read.map_err(|error| match error {
+            ConfigError::Io { path, source } => SweepError::Io { path, source },
+            problems => mistakes(problems),
+        })?;
+        let invalid = |problems: Vec<Problem>| {
+            let issues = problems.into_iter().map(Problem::into_issue);
+            mistakes(sources.clone().problems(issues.collect(), &[]))
+        };
+        let mut problems = config.problems();
+        problems.extend(config.find_config(path, data_root).err());
+        if !problems.is_empty() {
+            return Err(invalid(problems));
+        }
+        let trials = config.trials().map_err(|problem| invalid(vec![problem]))?;
         let folder = folder.map_or_else(|| Path::new("runs").join(&config.name), Path::to_path_buf);
         let mut ranking = None;
         for trial in &trials {
-            let own = config.ranking(&config.resolve(trial)?).map_err(invalid)?;
+            let own = config.ranking(&config.resolve(trial)?);
+            let own = own.map_err(|problem| invalid(vec![problem]))?;
             ranking.get_or_insert(own);
         }
         Ok(Self {
@@ -185,7 +195,9 @@ impl Sweep {
         let run = self.config.resolve(trial)?;
         let config = run.config.to_toml();
         let done_path = folder.join(DONE);
-        if let Some(done) = read_done(&done_path).filter(|done| done.config == config) {
+        if let Some(done) =
+            read_done(&done_path).filter(|done| is_same_config(&done.config, &config))
+        {
             return self.result(trial, &folder, done).map(Some);
         }
         let run_folder =
@@ -285,6 +297,16 @@ impl SweepConfig {
             message.into()
         })
     }
+}
+
+/// Whether two saved configs say the same: that of an earlier version may have other words.
+fn is_same_config(before: &str, now: &str) -> bool {
+    let read = |text: &str| {
+        let mut table: Table = text.parse().ok()?;
+        set_words_right(&mut table);
+        Some(table)
+    };
+    before == now || read(before).is_some_and(|before| Some(before) == read(now))
 }
 
 fn read_done(path: &Path) -> Option<Done> {

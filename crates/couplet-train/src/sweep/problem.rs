@@ -2,7 +2,9 @@
 
 use toml::de::Error;
 
-#[derive(Debug)]
+use crate::config::ConfigIssue;
+
+#[derive(Debug, PartialEq)]
 pub(super) struct Problem {
     pub message: String,
     pub source: Option<Box<Error>>,
@@ -14,6 +16,20 @@ impl Problem {
             message: message.to_string(),
             source: Some(Box::new(source)),
         }
+    }
+}
+
+impl Problem {
+    /// As a mistake in the sweep's file; the message begins with the key.
+    pub fn into_issue(self) -> ConfigIssue {
+        let (key, mut text) = match self.message.split_once(": ") {
+            Some((key, text)) => (key.replace('"', ""), text.to_string()),
+            None => (String::new(), self.message),
+        };
+        if let Some(source) = &self.source {
+            text.push_str(&format!(": {}", source.message()));
+        }
+        ConfigIssue::new(&key, text)
     }
 }
 

@@ -48,7 +48,7 @@ fn keys_that_cannot_be_searched_are_rejected() {
     for (more, message) in [
         ("[keys]", "at least one key"),
         ("[keys]\nseed = { min = 1, max = 2 }", "a grid needs a list"),
-        ("[keys]\nseed = []", "an empty list"),
+        ("[keys]\nseed = []", "be an empty list"),
         (
             "search = { kind = \"random\", trials = 2 }\n[keys]\nlr = { min = 0.0, max = 1.0, scale = \"log\" }",
             "needs a positive `min`",

@@ -17,6 +17,25 @@ pub struct Trial {
 }
 
 impl SweepConfig {
+    /// What is wrong with the name and each of the keys.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let one = |(key, values): (&String, &Value)| Self {
+            keys: [(key.clone(), values.clone())].into_iter().collect(),
+            ..self.clone()
+        };
+        let apart = self.keys.iter().map(one);
+        let all = apart.chain(self.keys.is_empty().then(|| self.clone()));
+        let mut problems: Vec<Problem> = Vec::new();
+        for config in all {
+            if let Err(problem) = config.trials()
+                && !problems.contains(&problem)
+            {
+                problems.push(problem);
+            }
+        }
+        problems
+    }
+
     pub(super) fn trials(&self) -> Result<Vec<Trial>, Problem> {
         if self.name.trim_matches(['.', ' ']).is_empty() || self.name.contains(['/', '\\']) {
             return Err(
@@ -62,7 +81,8 @@ impl SweepConfig {
                 .collect();
         }
         if sets.is_empty() {
-            return Err("keys: must not contain an empty list".into());
+            let key = self.keys.keys().next().map_or("", String::as_str);
+            return Err(format!("keys.\"{key}\": must not be an empty list").into());
         }
         Ok(sets)
     }

@@ -18,7 +18,7 @@ pub enum TrainError {
     NothingHeldOut(Option<Skipped>),
     #[error(
         "[data.val]: the loss of the held-out pairs is {loss}: the model's features or its logit_scale are \
-         NaN or infinite; check its weights, and try `precision = \"f32\"` if they overflow in half precision"
+         NaN or infinite; check its weights, and try `precision = \"fp32\"` if they overflow in half precision"
     )]
     HeldOutNotFinite { loss: f64 },
     #[error("cannot start the threads of the data loader")]
@@ -82,8 +82,8 @@ pub enum TrainError {
         last_good: Option<String>,
     },
     #[error(
-        "step {step}: f16 overflows at any loss scale (the loss is {loss}); {}. Try \
-         `precision = \"bf16\"`, which has the range of f32, or a lower `optimizer.lr`",
+        "step {step}: fp16 overflows at any loss scale (the loss is {loss}); {}. Try \
+         `precision = \"bf16\"`, which has the range of fp32, or a lower `optimizer.lr`",
         resume_point(last_good.as_deref())
     )]
     F16Exhausted {

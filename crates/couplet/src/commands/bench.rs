@@ -29,9 +29,9 @@ pub(crate) struct BenchStepArguments {
     #[arg(long, value_name = "N")]
     micro: Option<usize>,
     /// Precision of matrix products and convolutions
-    #[arg(long, default_value = "f32")]
+    #[arg(long, default_value = "fp32")]
     precision: PrecisionName,
-    /// Device to run on: auto, flex (the CPU), cuda:N, rocm:N, metal, vulkan or wgpu
+    /// Device to run on: auto, cpu, cuda:N, rocm:N, metal, vulkan or wgpu
     #[arg(long, default_value = "auto")]
     device: DeviceSetting,
     /// Tokens per caption, start and end tokens included [default: the model's context length]
@@ -49,8 +49,11 @@ pub(crate) struct BenchStepArguments {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum PrecisionName {
+    #[value(name = "fp32", alias = "f32")]
     F32,
+    #[value(name = "bf16", alias = "amp_bf16")]
     Bf16,
+    #[value(name = "fp16", aliases = ["f16", "amp"])]
     F16,
 }
 
@@ -121,7 +124,7 @@ fn to_json(arguments: &BenchStepArguments, bench: &StepBench) -> serde_json::Val
     serde_json::json!({
         "model": arguments.model,
         "batch": arguments.batch,
-        "precision": format!("{:?}", Precision::from(arguments.precision)).to_lowercase(),
+        "precision": Precision::from(arguments.precision).to_string(),
         "device": arguments.device.resolved().to_string(),
         "caption_tokens": bench.tokens,
         "steps": bench.steps.len(),
@@ -136,7 +139,7 @@ fn to_json(arguments: &BenchStepArguments, bench: &StepBench) -> serde_json::Val
 fn print(arguments: &BenchStepArguments, bench: &StepBench) {
     let (device, tokens) = (arguments.device.resolved(), bench.tokens);
     say!(
-        "{} on {device}, {:?}, batch {}, captions of {tokens} tokens, {} steps\n",
+        "{} on {device}, {}, batch {}, captions of {tokens} tokens, {} steps\n",
         arguments.model,
         Precision::from(arguments.precision),
         arguments.batch,

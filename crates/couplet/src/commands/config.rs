@@ -9,11 +9,21 @@ use crate::exit_code;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Print the JSON schema of a run's config, for editors
-    Schema,
+    Schema(ConfigSchemaArguments),
     /// Print the reference of all keys in Markdown
     Reference,
     /// List keys with their types, defaults and meanings
     Keys(ConfigKeysArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigSchemaArguments {
+    /// Print that of a dataset file
+    #[arg(long)]
+    dataset: bool,
+    /// Print that of a sweep's file
+    #[arg(long, conflicts_with = "dataset")]
+    sweep: bool,
 }
 
 #[derive(Debug, Args)]
@@ -30,8 +40,13 @@ const INDENT: &str = "    ";
 
 pub(crate) fn run(command: &ConfigCommand) -> anyhow::Result<u8> {
     match command {
-        ConfigCommand::Schema => {
-            println!("{}", serde_json::to_string_pretty(&schema::json_schema())?);
+        ConfigCommand::Schema(arguments) => {
+            let schema = match (arguments.dataset, arguments.sweep) {
+                (true, _) => schema::dataset_json_schema(),
+                (_, true) => schema::sweep_json_schema(),
+                _ => schema::json_schema(),
+            };
+            println!("{}", serde_json::to_string_pretty(&schema)?);
         }
         ConfigCommand::Reference => println!("{}", schema::reference().trim_end()),
         ConfigCommand::Keys(arguments) => return Ok(keys(arguments)),

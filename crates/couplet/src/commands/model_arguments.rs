@@ -44,7 +44,7 @@ pub(crate) struct ModelOptions {
     /// resize_size, crop_rounding or fill_color. Repeat to override several
     #[arg(long, value_name = "preprocess.KEY=VALUE")]
     pub set: Vec<String>,
-    /// Device to run on: auto, flex (the CPU), cuda:N, rocm:N, metal, vulkan or wgpu
+    /// Device to run on: auto, cpu, cuda:N, rocm:N, metal, vulkan or wgpu
     #[arg(long, default_value = "auto")]
     pub device: DeviceSetting,
 }

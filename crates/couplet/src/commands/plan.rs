@@ -56,7 +56,7 @@ fn to_json(plan: &RunPlan, speed: Option<f64>) -> serde_json::Value {
     });
     serde_json::json!({
         "device": plan.device.to_string(),
-        "precision": format!("{:?}", plan.precision).to_lowercase(),
+        "precision": plan.precision.to_string(),
         "parameters": {
             "image": plan.model.image.parameters,
             "text": plan.model.text.parameters,
@@ -87,7 +87,7 @@ fn print(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) {
         "{} on {}, {}\n",
         arguments.config.path.display(),
         plan.device,
-        format!("{:?}", plan.precision).to_lowercase()
+        plan.precision
     );
     print_line(
         "parameters",

@@ -216,7 +216,7 @@ fn features_that_are_not_numbers_are_an_error_that_names_images_and_texts() {
         let printed = eval("zero-shot");
         assert!(printed.contains(images), "{printed}");
         assert!(
-            printed.contains("set/dark/0.png") && printed.contains("f32"),
+            printed.contains("set/dark/0.png") && printed.contains("fp32"),
             "{printed}"
         );
         let printed = fails("embed --model model --images set --out o.npy");

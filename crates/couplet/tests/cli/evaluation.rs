@@ -8,7 +8,7 @@ use crate::workspace::{Workspace, fail, succeed, text};
 
 pub const CONFIG: &str = r#"
 name = "tiny"
-device = "flex"
+device = "cpu"
 [model]
 embed_dim = 16
 [model.image]

@@ -9,7 +9,7 @@ use crate::workspace::{Workspace, fail, succeed, text};
 
 const CONFIG: &str = r#"
 name = "fine"
-device = "flex"
+device = "cpu"
 [model]
 preset = "ViT-Ti-8-32"
 [classify]
@@ -96,7 +96,7 @@ fn a_head_is_trained_evaluated_resumed_and_used() {
         "out.json",
         "--no-cache",
         "--device",
-        "flex",
+        "cpu",
     ]));
     let report = workspace.json("out.json");
     assert_eq!(report[0]["protocol"], "classification");
@@ -120,14 +120,14 @@ fn a_head_is_trained_evaluated_resumed_and_used() {
         .find(|path| path.extension().is_some_and(|e| e == "png"));
     let picture = picture.unwrap().display().to_string();
     let printed =
-        succeed(workspace.couplet(&["classify", "--model", "whole", "--device", "flex", &picture]));
+        succeed(workspace.couplet(&["classify", "--model", "whole", "--device", "cpu", &picture]));
     assert!(printed.matches(" %  ").count() == 5, "{printed}");
     let (printed, opened) = printed.split_once("model whole/checkpoints/").unwrap();
     assert!(opened.contains("(best by eval/set/top1, "), "{opened}");
     for format in ["open_clip", "hf"] {
         succeed(workspace.couplet(&["model", "convert", "whole", format, "--format", format]));
         let again = succeed(
-            workspace.couplet(&["classify", "--model", format, "--device", "flex", &picture]),
+            workspace.couplet(&["classify", "--model", format, "--device", "cpu", &picture]),
         );
         assert_eq!(again, printed, "{format}");
     }
@@ -164,7 +164,7 @@ fn a_zero_shot_head_starts_as_good_as_the_zero_shot_classifier() {
         "zero.json",
         "--no-cache",
         "--device",
-        "flex",
+        "cpu",
     ]));
     let zero = workspace.json("zero.json");
     let metrics = workspace.metrics("first");

@@ -20,7 +20,7 @@ fn json_is_alone_on_standard_output_or_in_a_file() {
     let place = tiny();
     let short = [
         "--device",
-        "flex",
+        "cpu",
         "--threads",
         "1",
         "--set",
@@ -58,7 +58,7 @@ fn json_is_alone_on_standard_output_or_in_a_file() {
     assert_eq!(described["architecture"]["embed_dim"], 16);
     assert_eq!(results("model describe runs/tiny", &[]), described);
     assert!(results("model list", &[])["ViT-B-32"].is_object());
-    let bench = "bench step --model ViT-Ti-8-32 --batch 2 --steps 1 --warm-up 0 --device flex";
+    let bench = "bench step --model ViT-Ti-8-32 --batch 2 --steps 1 --warm-up 0 --device cpu";
     assert_eq!(results(bench, &[])["steps"], 1);
     succeed(place.couplet(&[
         "data",

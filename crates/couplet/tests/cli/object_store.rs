@@ -11,7 +11,7 @@ use crate::workspace::{Workspace, fail, python_with, succeed, text};
 
 const CONFIG: &str = r#"
 name = "remote"
-device = "flex"
+device = "cpu"
 [model]
 embed_dim = 8
 [model.image]

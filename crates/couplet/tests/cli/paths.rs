@@ -8,7 +8,7 @@ use crate::workspace::{Workspace, fail, succeed};
 
 const CONFIG: &str = r#"
 name = "tiny"
-device = "flex"
+device = "cpu"
 [model]
 embed_dim = 16
 [model.image]
@@ -139,7 +139,7 @@ fn configs_of_earlier_versions_go_on_working_with_a_warning() {
     for sought in [
         "../project/configs/data/pairs",
         "data/data/pairs",
-        " and data/pairs;",
+        " and data/pairs\n",
     ] {
         assert!(printed.contains(sought), "{sought}: {printed}");
     }

@@ -41,7 +41,7 @@ fn a_run_killed_again_and_again_equals_one_that_never_stopped() {
 fn averages_half_precision_and_micro_batches_survive_being_killed() {
     let set = [
         "--set",
-        "precision=f16",
+        "precision=fp16",
         "--set",
         "ema.decay=0.9",
         "--set",
@@ -67,7 +67,7 @@ fn a_run_stopped_before_its_first_update_can_be_resumed() {
     // No loss scale helps: every step is skipped until the run is stopped or gives up.
     let set = [
         "--set",
-        "precision=f16",
+        "precision=fp16",
         "--set",
         "model.init_logit_scale=4.6",
     ];

@@ -8,7 +8,7 @@ use crate::workspace::{Workspace, fail, succeed};
 
 const CONFIG: &str = r#"
 name = "tiny"
-device = "flex"
+device = "cpu"
 [model]
 embed_dim = 16
 [model.image]
@@ -131,4 +131,35 @@ fn a_metric_that_cannot_rank_is_rejected() {
     }
     let printed = fail(place.couplet(&["sweep", "lr.toml"]), 2);
     assert!(printed.contains("goal: is required for `lr`"), "{printed}");
+}
+
+#[test]
+fn all_mistakes_of_a_sweep_are_shown_at_once() {
+    let place = Workspace::with(&[(
+        "wrong.toml",
+        "name = 3\nconfg = 'a.toml'\nmetric = 'loss'\nsearch = { kind = 'randm', trials = 0 }\n[keys]\n",
+    )]);
+    let printed = fail(place.couplet(&["sweep", "wrong.toml"]), 2);
+    for part in [
+        "error: name: expected a string, found 3\n --> wrong.toml:1:8\n",
+        "error: confg: unknown key\n --> wrong.toml:2:1\n",
+        "help: did you mean `config`?",
+        "error: search.kind: unknown value `randm`\n --> wrong.toml:4:19\n",
+        "error: search.trials: must be at least 1, not 0\n --> wrong.toml:4:37\n",
+        "error: 4 mistakes in wrong.toml",
+    ] {
+        assert!(printed.contains(part), "{part}: {printed}");
+    }
+    let place = Workspace::with(&[(
+        "keys.toml",
+        "name = 's'\nconfig = 'gone.toml'\nmetric = 'loss'\n[keys]\nseed = 3\n\"optimizer.lr\" = []\n",
+    )]);
+    let printed = fail(place.couplet(&["sweep", "keys.toml"]), 2);
+    for part in [
+        "--> keys.toml:2:10\n",
+        "error: keys.seed: a grid needs a list of values\n --> keys.toml:5:8\n",
+        "error: keys.optimizer.lr: must not be an empty list\n --> keys.toml:6:18\n",
+    ] {
+        assert!(printed.contains(part), "{part}: {printed}");
+    }
 }

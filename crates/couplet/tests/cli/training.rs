@@ -198,7 +198,7 @@ fn a_bad_config_ends_with_all_its_problems_and_code_2() {
     .concat();
     let shown = fail(train(&workspace, "run", &mistakes), 2);
     for key in [
-        "8 problems",
+        "8 mistakes",
         "model.image.heads: ",
         "batch.global: ",
         "optimizer.lr: ",

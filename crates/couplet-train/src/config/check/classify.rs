@@ -34,7 +34,10 @@ impl Check<'_> {
         }
         let opened = DatasetConfig::read_in(&table.dataset, self.data_root)
             .and_then(|set| set.open(image_size));
-        let found = opened.map_err(|error| with_causes(&error)).and_then(|set| {
+        let opened = opened
+            .map_err(|error| self.fail_dataset("classify.dataset", &error))
+            .ok()?;
+        let found = Ok(opened).and_then(|set| {
             let (class_names, templates) = set.classes().map_err(|error| with_causes(&error))?;
             if class_names.len() < 2 {
                 return Err(

@@ -2,9 +2,13 @@
 
 use std::path::Path;
 
+use couplet_data::with_causes;
+use couplet_eval::DatasetError;
+
 use super::super::collect::is_within;
+use super::super::dataset_file::dataset_mistakes;
 use super::super::given::Given;
-use super::super::issue::ConfigIssue;
+use super::super::issue::{ConfigError, ConfigIssue};
 
 /// Whether the config's device must be available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +55,21 @@ impl<'a> Check<'a> {
         if !doubtful.any(|known| is_within(key, known)) && !self.issues.contains(&issue) {
             self.broken.push(key.to_string());
             self.issues.push(issue);
+        }
+    }
+
+    /// Notes what is wrong with a dataset: the mistakes in its file or, of its data, the key that names it.
+    pub(super) fn fail_dataset(&mut self, key: &str, error: &DatasetError) {
+        match dataset_mistakes(error) {
+            Some(ConfigError::Problems { problems, .. }) => {
+                self.broken.push(key.to_string());
+                for issue in problems {
+                    if !self.issues.contains(&issue) {
+                        self.issues.push(issue);
+                    }
+                }
+            }
+            _ => self.fail(key, with_causes(error)),
         }
     }
 

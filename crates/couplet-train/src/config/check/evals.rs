@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use couplet_data::loader::TokenOptions;
-use couplet_data::{Augment, with_causes};
+use couplet_data::Augment;
 use couplet_eval::{Dataset, DatasetConfig, Task};
 use couplet_model::PreprocessSpec;
 
@@ -89,7 +89,7 @@ impl Check<'_> {
         let opened =
             DatasetConfig::read_in(path, self.data_root).and_then(|table| table.open(image_size));
         let dataset = opened
-            .map_err(|error| self.fail(key, with_causes(&error)))
+            .map_err(|error| self.fail_dataset(key, &error))
             .ok()?;
         let (has_captions, wanted) = match (&dataset.task, retrieves) {
             (Task::Retrieve, true) | (Task::Classify { .. }, false) => return Some(dataset),

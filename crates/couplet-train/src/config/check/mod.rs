@@ -103,7 +103,8 @@ impl Check<'_> {
         if let Some(dtype) = config.precision.dtype()
             && !device.supports_dtype(dtype)
         {
-            let message = format!("{} does not support {dtype:?}", config.device.resolved());
+            let device = config.device.resolved();
+            let message = format!("{device} does not support {}", config.precision);
             self.fail("precision", message);
         }
     }

@@ -18,7 +18,7 @@ pub(super) fn is_of_type(schema: &ConfigSchema, shape: &Shape, value: &Value) ->
         Shape::Number(_) => value.is_integer() || value.is_float(),
         Shape::Boolean => value.is_bool(),
         Shape::List { .. } => value.is_array(),
-        Shape::Table(_) | Shape::Variants { .. } => value.is_table(),
+        Shape::Table(_) | Shape::Variants { .. } | Shape::Open => value.is_table(),
         Shape::Either(shapes) => shapes.iter().any(|own| is_of_type(schema, own, value)),
         Shape::Link(_) => unreachable!("links are resolved"),
     }
@@ -39,7 +39,7 @@ pub(super) fn problem(schema: &ConfigSchema, shape: &Shape, value: &Value) -> Op
             let is_known = words.clone().any(|word| word == text);
             (!is_known).then(|| messages::unknown_value(text, words.by_ref().collect()))
         }
-        (Shape::Boolean, Value::Boolean(_)) => None,
+        (Shape::Boolean, Value::Boolean(_)) | (Shape::Open, Value::Table(_)) => None,
         (Shape::Integer(bounds) | Shape::Number(bounds), Value::Integer(number)) => {
             bounds_problem(*bounds, *number as f64, value)
         }

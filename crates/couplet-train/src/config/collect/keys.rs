@@ -10,7 +10,7 @@ pub(in super::super) struct Known<'a> {
 }
 
 /// The path of a key in the table at `path`.
-pub(super) fn join(path: &str, key: &str) -> String {
+pub(in super::super) fn join(path: &str, key: &str) -> String {
     if path.is_empty() {
         key.to_string()
     } else {

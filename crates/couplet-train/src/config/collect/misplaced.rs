@@ -89,8 +89,12 @@ fn relocate(schema: &ConfigSchema, config: &mut Table, partial: Option<&str>) ->
             own.insert(stray.name.clone(), value);
             Some(key)
         });
+        let issue = match stray.accepts {
+            None => ConfigIssue::unknown(&place, message),
+            Some(_) => ConfigIssue::new(&place, message),
+        };
         moved.push(Respelled {
-            issue: ConfigIssue::new(&place, message),
+            issue,
             right: right.unwrap_or(place),
         });
     }

@@ -104,7 +104,7 @@ fn a_key_in_a_wrong_table_is_reported_with_the_right_one_and_no_other_key_is() {
                 match &here[..] {
                     // Another table takes the same key.
                     [] => still_sound += 1,
-                    [issue] => assert!(issue.message.contains(&header(home)), "{}", context()),
+                    [issue] => assert!(issue.text().contains(&header(home)), "{}", context()),
                     _ => panic!("{}", context()),
                 }
             }
@@ -122,12 +122,12 @@ fn a_key_below_a_forgotten_header_is_moved() {
     let found = mistakes(&text.parse().unwrap());
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].key, "schedule.image");
-    assert_eq!(found[0].message, "unknown key; move it to [freeze]");
+    assert_eq!(found[0].text(), "unknown key; move it to [freeze]");
 
     let text = super::super::tests::SOUND.replace("[model]", "[model]\nimage = \"all\"");
     let found = mistakes(&text.parse().unwrap());
     assert_eq!(found.len(), 1, "{found:?}");
-    let (key, message) = (found[0].key.as_str(), found[0].message.as_str());
+    let (key, message) = (found[0].key.as_str(), found[0].text());
     assert_eq!(key, "model.image");
     assert!(
         message.ends_with("did you mean `image` of [freeze]?"),
@@ -137,5 +137,5 @@ fn a_key_below_a_forgotten_header_is_moved() {
     let text = format!("train = 3\n{}", super::super::tests::SOUND);
     let found = mistakes(&text.parse().unwrap());
     assert_eq!(found.len(), 1, "{found:?}");
-    assert_eq!(found[0].message, "unknown key; `train` is a key of [data]");
+    assert_eq!(found[0].text(), "unknown key; `train` is a key of [data]");
 }

@@ -20,8 +20,9 @@ use super::issue::ConfigIssue;
 use super::schema::ConfigSchema;
 #[cfg(test)]
 pub(super) use fit::notation_problem;
-pub(super) use keys::{Known, is_within};
+pub(super) use keys::{Known, is_within, join};
 pub(super) use misplaced::set_right;
+pub(super) use spelling::{Respelled, moved};
 use walk::Walk;
 
 /// A table read as far as it could be.

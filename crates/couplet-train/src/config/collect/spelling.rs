@@ -17,6 +17,13 @@ pub(in super::super) struct Respelled {
     pub right: String,
 }
 
+/// Each key as it is written, with the path of its right name.
+pub(in super::super) fn moved(respelled: &[Respelled]) -> Vec<(String, String)> {
+    let pairs = respelled.iter();
+    let pairs = pairs.map(|key| (key.issue.key.clone(), key.right.clone()));
+    pairs.collect()
+}
+
 /// Renames every unknown key that is most like one that the table lacks.
 pub(super) fn respell(schema: &ConfigSchema, table: &mut Table) -> Vec<Respelled> {
     let mut respelled = Vec::new();
@@ -77,7 +84,7 @@ fn rename(table: &mut Table, known: &[&str], right: &[&str], path: &str, out: &m
         table.insert(meant.to_string(), value);
         let message = messages::unknown_key(&name, vec![meant], None);
         out.push(Respelled {
-            issue: ConfigIssue::new(&join(path, &name), message),
+            issue: ConfigIssue::unknown(&join(path, &name), message),
             right: join(path, meant),
         });
     }

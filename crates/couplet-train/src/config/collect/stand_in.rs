@@ -18,6 +18,7 @@ pub(super) fn stand_in(schema: &ConfigSchema, shape: &Shape) -> Value {
         Shape::Choice(choices) => Value::String(choices[0].value.clone()),
         Shape::List { item, least, .. } => Value::Array(vec![stand_in(schema, item); *least]),
         Shape::Table(keys) => Value::Table(table(schema, keys)),
+        Shape::Open => Value::Table(Table::new()),
         Shape::Variants { tag, variants } => {
             let mut table = table(schema, &variants[0].keys);
             table.insert(tag.clone(), variants[0].value.as_str().into());

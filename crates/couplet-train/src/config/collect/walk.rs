@@ -111,7 +111,7 @@ impl<'a> Walk<'a> {
                 None => {
                     let names = keys.iter().map(|key| key.name.as_str());
                     let message = self.unknown_key((&place, name), names.collect(), tag);
-                    self.issues.push(ConfigIssue::new(&place, message));
+                    self.issues.push(ConfigIssue::unknown(&place, message));
                 }
                 Some(key) => {
                     let value = self.value(&key.shape, value, &place);
@@ -124,7 +124,8 @@ impl<'a> Walk<'a> {
                 continue;
             }
             if !given.contains_key(&key.name) {
-                self.missing(&join(path, &key.name), "is missing".into());
+                let (is_table, message) = messages::missing(self.schema, path, key);
+                self.missing(&join(path, &key.name), is_table, &message);
             }
             sound.insert(key.name.clone(), stand_in(self.schema, &key.shape));
         }
@@ -148,9 +149,10 @@ impl<'a> Walk<'a> {
         format!("unknown key; `{name}` is a key of {tables}")
     }
 
-    fn missing(&mut self, path: &str, message: String) {
+    fn missing(&mut self, path: &str, is_table: bool, message: &str) {
         if !(self.known.partial).is_some_and(|table| is_within(path, table)) {
-            self.issues.push(ConfigIssue::new(path, message));
+            self.issues
+                .push(ConfigIssue::missing(path, is_table, message));
         }
         self.doubtful.push(path.to_string());
     }
@@ -172,7 +174,7 @@ impl<'a> Walk<'a> {
             }
             None => {
                 let words = messages::one_of(&names().collect::<Vec<_>>());
-                self.missing(&place, format!("is missing; expected {words}"));
+                self.missing(&place, false, &format!("is missing; set it to {words}"));
                 None
             }
         };
@@ -206,7 +208,7 @@ impl<'a> Walk<'a> {
                 None => {
                     let names = keys().map(|key| key.name.as_str()).collect();
                     let message = self.unknown_key((&place, name), names, None);
-                    self.issues.push(ConfigIssue::new(&place, message));
+                    self.issues.push(ConfigIssue::unknown(&place, message));
                 }
                 Some(first) => {
                     let first = &first.shape;

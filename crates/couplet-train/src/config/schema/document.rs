@@ -2,9 +2,13 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use super::super::dataset_file::dataset_schema;
 use super::shape::{Bounds, Choice, ConfigSchema, Key, Shape, TextShape, Variant};
+use crate::sweep::sweep_schema;
 
 type Object = Map<String, Json>;
+
+const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 
 /// The JSON schema (draft 2020-12) of the file that `couplet train` reads.
 ///
@@ -13,8 +17,7 @@ type Object = Map<String, Json>;
 pub fn json_schema() -> Json {
     let schema = ConfigSchema::run();
     let mut root = Object::new();
-    let draft = "https://json-schema.org/draft/2020-12/schema";
-    root.insert("$schema".into(), draft.into());
+    root.insert("$schema".into(), DRAFT.into());
     root.insert("title".into(), "Run config of Couplet".into());
     root.insert("description".into(), schema.text.clone().into());
     root.extend(node(schema, &schema.root, Missing::Refused));
@@ -27,6 +30,35 @@ pub fn json_schema() -> Json {
     root.insert("else".into(), named);
     let defs = (schema.links.iter()).map(|(name, shape)| (name.clone(), def(schema, name, shape)));
     root.insert("$defs".into(), Json::Object(defs.collect()));
+    Json::Object(root)
+}
+
+/// The JSON schema of a dataset file.
+pub fn dataset_json_schema() -> Json {
+    plain(dataset_schema(), "Dataset file of Couplet")
+}
+
+/// The JSON schema of the file that `couplet sweep` reads.
+pub fn sweep_json_schema() -> Json {
+    plain(sweep_schema(), "Sweep file of Couplet")
+}
+
+/// The schema of a file that must be complete.
+fn plain(schema: &ConfigSchema, title: &str) -> Json {
+    let mut root = Object::new();
+    root.insert("$schema".into(), DRAFT.into());
+    root.insert("title".into(), title.into());
+    root.insert("description".into(), schema.text.clone().into());
+    root.extend(node(schema, &schema.root, Missing::Refused));
+    let defs = schema.links.iter();
+    let defs = defs.map(|(name, shape)| {
+        let def = node(schema, shape, Missing::Refused);
+        (name.clone(), Json::Object(def))
+    });
+    let defs: Object = defs.collect();
+    if !defs.is_empty() {
+        root.insert("$defs".into(), Json::Object(defs));
+    }
     Json::Object(root)
 }
 
@@ -85,6 +117,7 @@ fn node(schema: &ConfigSchema, shape: &Shape, missing: Missing) -> Object {
         Shape::Integer(bounds) => return number("integer", *bounds),
         Shape::Number(bounds) => return number("number", *bounds),
         Shape::Boolean => json!({ "type": "boolean" }),
+        Shape::Open => json!({ "type": "object" }),
         Shape::Choice(choices) => json!({ "oneOf": choices.iter().map(choice).collect::<Json>() }),
         Shape::List { item, least, most } => {
             let mut list = Object::new();

@@ -7,10 +7,11 @@ mod reference;
 mod run;
 mod shape;
 
-pub use document::json_schema;
+pub use document::{dataset_json_schema, json_schema, sweep_json_schema};
 pub use reference::{KeyEntry, keys, nearest_keys, reference};
 pub(super) use run::{common_train_keys, may_change, source_names};
-pub(super) use shape::{Bounds, ConfigSchema, Key, Shape, TextShape, Variant};
+pub(crate) use shape::ConfigSchema;
+pub(super) use shape::{Bounds, Key, Shape, TextShape, Variant};
 
 #[cfg(test)]
 mod tests;

@@ -65,6 +65,7 @@ fn shape(schema: &Json) -> Shape {
             least: size(schema, "minItems").unwrap_or(0),
             most: size(schema, "maxItems"),
         },
+        Some("object") if schema.get("x-any-keys").is_some() => Shape::Open,
         Some("object") => Shape::Table(keys(schema, None)),
         other => panic!("no shape for the type {other:?}"),
     }

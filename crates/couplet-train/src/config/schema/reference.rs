@@ -2,8 +2,10 @@
 
 use serde_json::Value as Json;
 
+use super::super::dataset_file::dataset_schema;
 use super::shape::{Bounds, Choice, ConfigSchema, Key, Shape, Variant};
 use crate::nearest::ranked;
+use crate::sweep::sweep_schema;
 
 /// One key of a config.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,18 +62,40 @@ pub fn nearest_keys(path: &str, count: usize) -> Vec<String> {
 
 /// The reference in Markdown: what `docs/config.md` holds.
 pub fn reference() -> String {
-    let mut list = Listing {
-        schema: ConfigSchema::run(),
-        sections: Vec::new(),
-    };
-    let root = &list.schema.root;
-    list.section("", "", root);
     let mut text = INTRODUCTION.to_string();
-    for section in &list.sections {
-        section.print(&mut text);
-    }
+    print_sections(ConfigSchema::run(), "Top level", &mut text);
+    text.push_str(DATASETS);
+    print_sections(dataset_schema(), "A dataset's keys", &mut text);
+    text.push_str(SWEEPS);
+    print_sections(sweep_schema(), "A sweep's keys", &mut text);
     text
 }
+
+/// - top: the title of the keys that are in no table.
+fn print_sections(schema: &'static ConfigSchema, top: &str, text: &mut String) {
+    let mut list = Listing {
+        schema,
+        sections: Vec::new(),
+    };
+    list.section("", "", &schema.root);
+    for section in &list.sections {
+        section.print(top, text);
+    }
+}
+
+const DATASETS: &str = "
+# Dataset files
+
+Every key of a dataset file, which `--dataset`, `dataset` of `[[eval]]` and `[classify]` read. Its schema is
+[dataset.schema.json](dataset.schema.json), which `couplet config schema --dataset` prints.
+";
+
+const SWEEPS: &str = "
+# Sweep files
+
+Every key of the file that `couplet sweep` reads. Its schema is [sweep.schema.json](sweep.schema.json), which
+`couplet config schema --sweep` prints.
+";
 
 const INTRODUCTION: &str = "\
 # Config reference
@@ -80,10 +104,11 @@ Every key of the TOML file that `couplet train` reads. `couplet config keys [PRE
 terminal. Generated from the code by `couplet config reference > docs/config.md`; do not edit.
 
 An editor with a TOML language server (Taplo, Even Better TOML) completes and checks the keys of a file that
-begins with the path of [config.schema.json](config.schema.json), which `couplet config schema` prints:
+begins with the path of [config.schema.json](config.schema.json), which `couplet config schema` prints, as those of
+`configs/` do:
 
 ```toml
-#:schema ./config.schema.json
+#:schema ../docs/config.schema.json
 ```
 
 `required` keys have no default. A *length* is a string of a
@@ -255,7 +280,7 @@ impl Listing {
                     _ => format!("list of {name}s{range}"),
                 }
             }
-            Shape::Table(_) | Shape::Variants { .. } => "table".into(),
+            Shape::Table(_) | Shape::Variants { .. } | Shape::Open => "table".into(),
             Shape::Either(shapes) => {
                 let all: Vec<String> = shapes.iter().map(|own| self.kind(own)).collect();
                 all.join(" or ")
@@ -320,9 +345,9 @@ fn toml_text(value: &Json) -> String {
 }
 
 impl Section {
-    fn print(&self, text: &mut String) {
+    fn print(&self, top: &str, text: &mut String) {
         match self.title.strip_suffix("[]") {
-            _ if self.title.is_empty() => text.push_str("\n## Top level\n"),
+            _ if self.title.is_empty() => text.push_str(&format!("\n## {top}\n")),
             Some(list) => text.push_str(&format!("\n## `[[{list}]]`\n")),
             None => text.push_str(&format!("\n## `[{}]`\n", self.title)),
         }

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 /// The values that a key accepts.
 #[derive(Debug, Clone, PartialEq)]
-pub(in super::super) enum Shape {
+pub(crate) enum Shape {
     Text(TextShape),
     Integer(Bounds),
     Number(Bounds),
@@ -24,6 +24,8 @@ pub(in super::super) enum Shape {
         tag: String,
         variants: Vec<Variant>,
     },
+    /// A table with any keys.
+    Open,
     /// One of several shapes, distinguished by their types.
     Either(Vec<Shape>),
     /// A shape with a name of its own.
@@ -32,7 +34,7 @@ pub(in super::super) enum Shape {
 
 /// A string.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(in super::super) struct TextShape {
+pub(crate) struct TextShape {
     /// The type that parses it, if it is one of those with a notation of their own.
     pub notation: Option<String>,
     pub pattern: Option<String>,
@@ -43,7 +45,7 @@ pub(in super::super) struct TextShape {
 
 /// The range of a number.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(in super::super) struct Bounds {
+pub(crate) struct Bounds {
     pub least: Option<f64>,
     pub above: Option<f64>,
     pub most: Option<f64>,
@@ -52,14 +54,14 @@ pub(in super::super) struct Bounds {
 
 /// A word that a value may be.
 #[derive(Debug, Clone, PartialEq)]
-pub(in super::super) struct Choice {
+pub(crate) struct Choice {
     pub value: String,
     pub text: String,
 }
 
 /// A table as it is for one value of its tag.
 #[derive(Debug, Clone, PartialEq)]
-pub(in super::super) struct Variant {
+pub(crate) struct Variant {
     pub value: String,
     pub text: String,
     /// All but the tag.
@@ -68,7 +70,7 @@ pub(in super::super) struct Variant {
 
 /// A key of a table.
 #[derive(Debug, Clone, PartialEq)]
-pub(in super::super) struct Key {
+pub(crate) struct Key {
     pub name: String,
     /// Its doc comment.
     pub text: String,
@@ -82,10 +84,10 @@ pub(in super::super) struct Key {
 
 /// The shape of a whole config.
 #[derive(Debug, Clone, PartialEq)]
-pub(in super::super) struct ConfigSchema {
+pub(crate) struct ConfigSchema {
     pub root: Shape,
     pub text: String,
-    pub(super) links: BTreeMap<String, Shape>,
+    pub(crate) links: BTreeMap<String, Shape>,
 }
 
 impl ConfigSchema {

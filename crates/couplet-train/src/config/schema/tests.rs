@@ -15,6 +15,21 @@ fn the_schema_in_docs_is_that_of_the_code() {
 }
 
 #[test]
+fn the_schemas_of_other_files_are_those_of_the_code() {
+    for (name, schema) in [
+        ("dataset", dataset_json_schema()),
+        ("sweep", sweep_json_schema()),
+    ] {
+        let now = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+        let file = format!("{name}.schema.json");
+        assert!(
+            now == committed(&file),
+            "docs/{file} is stale: run `couplet config schema --{name} > docs/{file}`"
+        );
+    }
+}
+
+#[test]
 fn the_reference_in_docs_is_that_of_the_code() {
     assert!(
         reference() == committed("config.md"),
