@@ -58,14 +58,16 @@ pub struct ImportedCheckpoint {
     pub updates: Option<u64>,
 }
 
-/// Writes a checkpoint into a new run's folder that continues after the epochs of `file`.
+/// Makes a run's folder with a checkpoint that continues after the epochs of `file`.
+/// - open: opens the folder, once the file is known to be right.
 ///
 /// # Errors
-/// If the file cannot be read, has another model, or its optimizer's state does not fit it.
+/// If the file cannot be read, has another model, or its optimizer's state does not fit it; if the folder
+/// cannot be opened or written.
 pub fn import_checkpoint(
     run: &ResolvedRun,
-    folder: &RunFolder,
     file: &Path,
+    open: impl FnOnce() -> Result<RunFolder, CheckpointError>,
 ) -> Result<ImportedCheckpoint, ImportCheckpointError> {
     let numbers = read_numbers(file)?;
     let tensors = read(file)?.tensors;
@@ -145,6 +147,7 @@ pub fn import_checkpoint(
         state: trainer,
         logs: BTreeMap::new(),
     };
+    let folder = open()?;
     folder.save(&contents, config.checkpoint.keep)?;
     folder.commit(run)?;
     Ok(ImportedCheckpoint {

@@ -1,26 +1,9 @@
 //! `[data]`.
 
+use super::kind::Kind;
 use super::page::{Page, number, numbers, text, texts};
 use super::python::Literal;
 use super::translation::Translation;
-
-/// What kind of data a path names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    WebDataset,
-    Csv,
-    Synthetic,
-}
-
-impl Kind {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::WebDataset => "webdataset",
-            Self::Csv => "csv",
-            Self::Synthetic => "shapes",
-        }
-    }
-}
 
 /// Number of samples of `--dataset-type synthetic`. Source: open_clip `SyntheticDataset`.
 const SYNTHETIC_SAMPLES: usize = 100;

@@ -75,3 +75,30 @@ pub fn flags_page() -> String {
     }
     page
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flag_of_open_clip_is_in_the_table_once() {
+        // `experiments/import/flags.py` prints them from open_clip's own parser.
+        let theirs = include_str!("../../../../experiments/import/flags.txt");
+        let takes = |takes| match takes {
+            Takes::Nothing => "nothing",
+            Takes::One => "one",
+            Takes::Any => "any",
+        };
+        let mut own: Vec<String> = flags()
+            .map(|flag| format!("{} {}", flag.name, takes(flag.takes)))
+            .collect();
+        own.sort();
+        assert_eq!(own, theirs.lines().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_start_of_one_flag_is_that_flag() {
+        assert_eq!(complete("batch").map(|flag| flag.name), Some("batch-size"));
+        assert!(complete("lock").is_none() && complete("x").is_none());
+    }
+}

@@ -9,6 +9,7 @@ mod devices;
 mod error;
 mod flag_table;
 mod flags;
+mod kind;
 mod model;
 mod output;
 mod page;
@@ -43,6 +44,8 @@ pub struct ImportOptions {
     pub devices: Option<usize>,
     /// open_clip's description of a model that is no preset: a JSON file with `vision_cfg`.
     pub model_config: Option<PathBuf>,
+    /// The config's file, for the comment that it begins with; by default the run's name with `.toml`.
+    pub file: Option<PathBuf>,
     /// Whether the run goes on from a checkpoint, so that pretrained weights are not needed again.
     pub continues: bool,
     /// Where the command's relative paths start from, if not from the config's folder.
@@ -102,7 +105,7 @@ pub fn import(command: &str, options: &ImportOptions) -> Result<Imported, Import
     }
     let resume = from.arguments.text("resume").map(str::to_string);
     Ok(Imported {
-        config: head(&name, &from) + &page.into_text(),
+        config: head(&name, options, &from) + &page.into_text(),
         summary: summary(&mut from),
         name,
         resume: resume
@@ -272,9 +275,11 @@ fn note_flags(from: &mut Translation) {
 }
 
 /// The comment that the config begins with.
-fn head(name: &str, from: &Translation) -> String {
+fn head(name: &str, options: &ImportOptions, from: &Translation) -> String {
     let mut page = Page::default();
-    page.comment(&format!("couplet train {name}.toml"));
+    let own = || PathBuf::from(format!("{name}.toml"));
+    let file = options.file.clone().unwrap_or_else(own);
+    page.comment(&format!("couplet train {}", file.display()));
     page.comment("");
     page.comment("Imported from open_clip; what the command leaves out has open_clip's defaults.");
     for (title, kind) in [
@@ -307,7 +312,7 @@ fn head(name: &str, from: &Translation) -> String {
 
 fn summary(from: &mut Translation) -> String {
     let model = from.model_name();
-    let data = from.kind.map_or("", data::Kind::name);
+    let data = from.kind.map_or("", kind::Kind::name);
     let epochs: u64 = from.arguments.number("epochs", 32);
     let loss = if from.arguments.has("siglip") {
         "sigmoid"

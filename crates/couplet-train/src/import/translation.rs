@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::arguments::Arguments;
-use super::data::Kind;
+use super::kind::Kind;
 
 /// What a reader of the config should know of a flag.
 #[derive(Debug, Clone, PartialEq, Eq)]

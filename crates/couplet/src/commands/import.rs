@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use console::Term;
 use couplet_train::import::{
     ImportNoteKind, ImportOptions, Imported, ImportedCheckpoint, flags_page, import,
     import_checkpoint, read_command,
@@ -69,6 +70,7 @@ pub(crate) fn run(arguments: &ImportArguments) -> anyhow::Result<u8> {
         name: arguments.name.clone(),
         devices: arguments.devices,
         model_config: arguments.model_config.clone(),
+        file: arguments.out.clone().filter(|file| file != Path::new("-")),
         continues: arguments.checkpoint.is_some(),
         base: base(arguments.out.as_deref())?,
     };
@@ -98,11 +100,17 @@ pub(crate) fn run(arguments: &ImportArguments) -> anyhow::Result<u8> {
             file.display()
         );
     }
+    let existed = file.exists();
     check(&file)?;
     write_whole(&file, |path| Ok(std::fs::write(path, &imported.config)?))?;
     print_imported(&imported, &file);
     if let Some(checkpoint) = checkpoint {
-        go_on(&file, &checkpoint, arguments.force)?;
+        let gone_on = go_on(&file, &checkpoint, arguments.force);
+        if gone_on.is_err() && !existed {
+            // The next try is not in its own way.
+            let _ = std::fs::remove_file(&file);
+        }
+        gone_on?;
     } else {
         let file = file.display();
         println!("next: couplet plan {file} checks it, couplet train {file} trains");
@@ -138,19 +146,37 @@ fn print_imported(imported: &Imported, file: &Path) {
         }
         println!("{title}:");
         for note in notes() {
-            println!("  {}: {}", note.flag, note.text);
+            print_wrapped(&format!("{}: {}", note.flag, note.text));
         }
     }
+}
+
+/// Prints an item of a list, broken at words where the terminal ends.
+fn print_wrapped(text: &str) {
+    let terminal = Term::stdout().size_checked();
+    let width = terminal.map_or(usize::MAX, |(_, columns)| usize::from(columns));
+    let mut line = String::from(" ");
+    for word in text.split(' ') {
+        if line.chars().count() + 1 + word.chars().count() > width && line.trim() != "" {
+            println!("{line}");
+            line = String::from("   ");
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    println!("{line}");
 }
 
 /// Makes a run that goes on from a checkpoint of open_clip.
 fn go_on(file: &Path, checkpoint: &Path, force: bool) -> anyhow::Result<()> {
     let run = ResolvedRun::open(file, &[], DeviceCheck::Skip)?;
     let path = RunConfig::folder_of(&run.config.name);
-    let folder = if force {
-        RunFolder::overwrite(&path, &run.config)?
-    } else {
-        RunFolder::create(&path, &run.config)?
+    let open = || {
+        if force {
+            RunFolder::overwrite(&path, &run.config)
+        } else {
+            RunFolder::create(&path, &run.config)
+        }
     };
     let ImportedCheckpoint {
         step,
@@ -158,20 +184,19 @@ fn go_on(file: &Path, checkpoint: &Path, force: bool) -> anyhow::Result<()> {
         samples_seen,
         moments,
         updates,
-    } = import_checkpoint(&run, &folder, checkpoint)?;
+    } = import_checkpoint(&run, checkpoint, open)?;
     let shown = path.display();
     println!("wrote {shown}: after epoch {epoch}, step {step}, {samples_seen} samples");
-    match (moments, updates) {
-        (0, _) => println!(
-            "  the checkpoint has no optimizer state: AdamW's moments start from zero, and the learning rate as \
-             scheduled"
+    print_wrapped(&match (moments, updates) {
+        (0, _) => {
+            "the checkpoint has no optimizer state: AdamW's moments start from zero".to_string()
+        }
+        (_, None) => format!("with AdamW's moments of {moments} parameters"),
+        (_, Some(updates)) => format!(
+            "with AdamW's moments of {moments} parameters after {updates} updates: open_clip's epochs have another \
+             number of steps, or it skipped some"
         ),
-        (_, None) => println!("  with AdamW's moments of {moments} parameters"),
-        (_, Some(updates)) => println!(
-            "  with AdamW's moments of {moments} parameters, updated {updates} times: open_clip's epochs have \
-             another number of steps than these"
-        ),
-    }
+    });
     println!("next: couplet train {shown} --resume");
     Ok(())
 }

@@ -76,6 +76,7 @@ fn weights_alone_and_other_models_are_no_run_to_continue() {
         printed.contains("optimizer's state does not belong to this model"),
         "{printed}"
     );
+    assert!(!place.path("runs").exists() && !place.path("tiny.toml").exists());
     locked[5] = "none.pt";
     let printed = fail(place.couplet(&locked), 1);
     assert!(printed.contains("none.pt: no such checkpoint"), "{printed}");
