@@ -2,7 +2,7 @@
 
     python experiments/evaluation/layouts.py RUN     (see compare.py)
 
-Needs pillow, numpy, webdataset, pyarrow, pandas and `cargo build --release --features parquet`. Images are 32x32.
+Needs pillow, numpy, webdataset, pyarrow, pandas and `cargo build --release`. Images are 32x32.
 """
 import gzip
 import io

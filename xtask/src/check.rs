@@ -38,7 +38,7 @@ pub(crate) fn run() -> bool {
 pub(crate) fn laws() -> bool {
     println!("xtask: laws");
     let mut broken = laws::source();
-    broken.extend(laws::dependencies());
+    broken.extend(laws::dependencies_and_links());
     for law in &broken {
         eprintln!("xtask: {law}");
     }

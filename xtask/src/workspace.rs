@@ -1,5 +1,6 @@
 //! Where the workspace is, and what cargo says about it.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str;
@@ -10,10 +11,40 @@ pub(crate) fn root() -> PathBuf {
     own.parent().unwrap_or(own).to_owned()
 }
 
+/// The address of the repository, as the workspace's manifest states it.
+pub(crate) fn repository() -> Result<String, String> {
+    let manifest =
+        fs::read_to_string(root().join("Cargo.toml")).map_err(|error| error.to_string())?;
+    let manifest: toml::Table = manifest
+        .parse()
+        .map_err(|error| format!("Cargo.toml: {error}"))?;
+    let package = manifest
+        .get("workspace")
+        .and_then(|workspace| workspace.get("package"));
+    let repository = package.and_then(|package| package.get("repository")?.as_str());
+    repository
+        .map(str::to_owned)
+        .ok_or_else(|| "Cargo.toml has no repository".to_owned())
+}
+
+/// The files that git tracks under a pattern, relative to the workspace.
+pub(crate) fn tracked_files(pattern: &str) -> Result<Vec<PathBuf>, String> {
+    let listed = output("git", &["ls-files", "-z", pattern])?;
+    Ok(listed.split_terminator('\0').map(PathBuf::from).collect())
+}
+
 /// What a cargo command prints that builds nothing.
 pub(crate) fn cargo_output(arguments: &[&str]) -> Result<String, String> {
-    let shown = format!("cargo {}", arguments.join(" "));
-    let output = Command::new(env!("CARGO"))
+    output(env!("CARGO"), arguments)
+}
+
+fn output(program: &str, arguments: &[&str]) -> Result<String, String> {
+    let name = Path::new(program)
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
+    let shown = format!("{name} {}", arguments.join(" "));
+    let output = Command::new(program)
         .args(arguments)
         .current_dir(root())
         .output()

@@ -1,4 +1,14 @@
 //! The program's allocator.
+//!
+//! ```
+//! #[global_allocator]
+//! static ALLOCATOR: couplet_alloc::Allocator = couplet_alloc::Allocator;
+//!
+//! fn main() {
+//!     // First, before other threads start.
+//!     couplet_alloc::keep_freed_memory();
+//! }
+//! ```
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::OnceLock;

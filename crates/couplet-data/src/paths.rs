@@ -57,6 +57,7 @@ pub struct NotThere {
     pub path: String,
     pub sought: Vec<PathBuf>,
     has_data_root: bool,
+    kind: PathKind,
 }
 
 impl fmt::Display for NotThere {
@@ -66,10 +67,10 @@ impl fmt::Display for NotThere {
             .iter()
             .map(|path| printable_path(path))
             .collect();
-        let advice = if self.has_data_root {
-            "correct the path or --data-root"
-        } else {
-            "correct the path or give --data-root DIR"
+        let advice = match self.kind {
+            PathKind::File => "correct the path",
+            _ if self.has_data_root => "correct the path or --data-root",
+            _ => "correct the path or give --data-root DIR",
         };
         match &sought[..] {
             [only] => write!(f, "{only} is not there; {advice}"),
@@ -172,6 +173,7 @@ impl PathBase {
             path: path.to_string(),
             sought: places,
             has_data_root: self.data_root.is_some(),
+            kind,
         })
     }
 

@@ -1,5 +1,19 @@
 //! Evaluation protocols for a model with its transform and tokenizer. Evaluation takes a model and
 //! datasets, and does not depend on training.
+//!
+//! ```
+//! use burn::tensor::Device;
+//! use couplet_data::Tokenizer;
+//! use couplet_eval::Encoder;
+//! use couplet_model::{Clip, PreprocessSpec, presets};
+//!
+//! let spec = presets::find("ViT-Ti-8-32").expect("a preset");
+//! let model = Clip::init(&spec, 0, &Device::flex());
+//! let encoder = Encoder::new(model, &spec, &PreprocessSpec::default(), Tokenizer::clip())?;
+//! let texts = encoder.encode_texts(&["a red circle", "a blue star"])?;
+//! assert_eq!(texts.dims(), [2, spec.embed_dim]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod classification;
 mod classifier;
@@ -30,10 +44,11 @@ pub use dataset::{
     dataset_advice, dataset_path_kind,
 };
 pub use encoder::{
-    CHECKPOINTS_FOLDER, EMA_HEAD_FILE, EMA_WEIGHTS_FILE, EVAL_WEIGHTS_FILE, Encoder, HEAD_FILE,
-    Head, ImageError, MissingTokenizer, OpenError, OpenOptions, Pointer, TRAINER_STATE_FILE,
-    TextError, checkpoint_name, checkpoint_step, checkpoints_of, eval_transform, find_model,
-    is_checkpoint, open_tokenizer, read_pointer, token_options, token_warnings,
+    CHECKPOINTS_FOLDER, Choice, ChosenCheckpoint, ChosenModel, EMA_HEAD_FILE, EMA_WEIGHTS_FILE,
+    EVAL_WEIGHTS_FILE, Encoder, HEAD_FILE, Head, ImageError, MissingTokenizer, OpenError,
+    OpenOptions, Pointer, TRAINER_STATE_FILE, TextError, checkpoint_name, checkpoint_step,
+    checkpoints_of, choose_model, eval_transform, find_model, is_checkpoint, open_tokenizer,
+    read_pointer, token_options, token_warnings,
 };
 pub use export::{ExportError, Format, tokenizer_cfg};
 pub use feature_cache::FeatureCache;

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
+use couplet_model::shortest;
 use serde::{Serialize, Serializer};
 
 /// The description of a metric, independent of its value.
@@ -197,8 +198,17 @@ impl Unit {
             Self::Count => format!("{shown:.0}"),
             Self::Nats | Self::Factor => format!("{shown:.4}"),
             Self::SamplesPerSecond => format!("{shown:.0} samples/s"),
-            Self::Scale => format!("{shown:.2e}"),
+            Self::Scale => three_digits(shown),
         }
+    }
+}
+
+/// Three significant digits, as people write them: `0.316`, `0.0008`, `1e-5`.
+fn three_digits(value: f64) -> String {
+    let rounded: f64 = format!("{value:.2e}").parse().unwrap_or(value);
+    match rounded.abs() {
+        0.0 | 1e-4..1e6 => format!("{rounded}"),
+        _ => format!("{rounded:e}"),
     }
 }
 
@@ -221,7 +231,15 @@ impl Better {
 /// The formatted value, with the unit of a fraction or a speed.
 impl fmt::Display for Metric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.info.unit.format(self.value))
+        f.pad(&self.info.unit.format(self.logged()))
+    }
+}
+
+impl Metric {
+    /// The value as files have it: without the digits in which sums of fractions are inexact.
+    pub fn logged(&self) -> f64 {
+        let rounded = format!("{:.11e}", shortest(self.value));
+        rounded.parse().unwrap_or(self.value)
     }
 }
 
@@ -235,7 +253,10 @@ impl Metrics {
 
 impl Serialize for Metrics {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let pairs = self.0.iter().map(|metric| (metric.info.name, metric.value));
+        let pairs = self
+            .0
+            .iter()
+            .map(|metric| (metric.info.name, metric.logged()));
         serializer.collect_map(pairs)
     }
 }
@@ -280,8 +301,15 @@ mod tests {
             IMAGES.of(40.0),
         ];
         let shown: Vec<String> = shown.iter().map(ToString::to_string).collect();
-        let wanted = ["12.34%", "2.5", "1.0000", "8.00e-4", "226 samples/s", "40"];
+        let wanted = ["12.34%", "2.5", "1.0000", "0.0008", "226 samples/s", "40"];
         assert_eq!(shown, wanted);
         assert_eq!(format!("{:>8}", TOP1.of(0.5)), "  50.00%");
+        let scales = [0.316_227_766, 3.652e-6, 0.0, 100.0, 1e6, -0.25];
+        let scales = scales.map(|value| C.of(value).to_string());
+        assert_eq!(scales, ["0.316", "3.65e-6", "0", "100", "1e6", "-0.25"]);
+        let logged = [0.106_250_000_000_000_01, f64::from(0.1f32), 1.0 / 3.0];
+        let logged = logged.map(|value| TOP1.of(value).logged());
+        assert_eq!(logged, [0.10625, 0.1, 0.333_333_333_333]);
+        assert!(TOP1.of(f64::NAN).logged().is_nan());
     }
 }

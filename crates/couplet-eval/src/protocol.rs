@@ -1,5 +1,7 @@
 //! Shared by the protocols: how images are read, and why an evaluation can fail.
 
+use couplet_data::DEFAULT_MAX_IMAGE_PIXELS;
+
 use crate::classifier::ClassifierError;
 use crate::dataset::{Dataset, DatasetError};
 use crate::encoder::{Encoder, MissingTokenizer, TextError};
@@ -35,6 +37,16 @@ pub struct EvalOptions<'a> {
     pub max_image_pixels: u64,
     /// Where image and text features are cached for other protocols.
     pub cache: Option<&'a FeatureCache>,
+}
+
+impl Default for EvalOptions<'_> {
+    /// The largest images that training takes by default, and no cache.
+    fn default() -> Self {
+        Self {
+            max_image_pixels: DEFAULT_MAX_IMAGE_PIXELS,
+            cache: None,
+        }
+    }
 }
 
 /// The features of a dataset's images.

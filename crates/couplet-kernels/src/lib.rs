@@ -3,6 +3,14 @@
 //! composes each of many operations, most of which run on one core and write what the next one
 //! reads.
 //!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//!
+//! let x = Tensor::<2>::from_floats([[-1.0, 0.0, 1.0]], &Device::flex());
+//! let y: Vec<f32> = couplet_kernels::gelu(x).into_data().try_to_vec().unwrap();
+//! assert!((y[2] - 0.841_345).abs() < 1e-5);
+//! ```
+//!
 //! # The contract
 //!
 //! Every public function takes any tensors, whatever their backend and dtype. It runs its kernel

@@ -44,6 +44,7 @@ mod precision;
 pub mod presets;
 mod printable;
 mod resnet;
+mod shortest;
 mod source;
 mod spec;
 mod tensors;
@@ -70,6 +71,7 @@ pub use names::{ParameterMapper, ParameterVisitor, map_parameters, visit_paramet
 pub use parts::TowerParts;
 pub use precision::Precision;
 pub use resnet::ModifiedResNet;
+pub use shortest::shortest;
 pub use source::{Layout, ModelSource, TOKENIZER_FILE, TokenizerSpec};
 pub use spec::{
     Activation, AttentionPoolSpec, CropRounding, ImagePool, ImagePositions, ImageTowerSpec,

@@ -21,6 +21,8 @@ use crate::weights::{self, Naming, ScriptCode, StoredModel, WeightsError};
 #[derive(Debug)]
 pub struct Loaded {
     pub model: Clip,
+    /// The number of tensors that were read.
+    pub tensors: usize,
     pub source: ModelSource,
 }
 
@@ -138,8 +140,13 @@ fn build(
     device: &Device,
 ) -> Result<Loaded, FolderError> {
     let blank = Clip::blank(&source.spec, device);
+    let count = tensors.len();
     let model = weights::fill(blank, tensors, &source.weights)?;
-    Ok(Loaded { model, source })
+    Ok(Loaded {
+        model,
+        tensors: count,
+        source,
+    })
 }
 
 /// The model at `path`. Every model that is opened is found here. A folder's config must agree with

@@ -10,7 +10,7 @@ use std::time::Instant;
 use burn::module::Param;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, FloatDType, Int, Tensor, TensorData, activation, module};
-use couplet_loss::{Features, Loss};
+use couplet_loss::{Features, PairLoss, SoftmaxLoss};
 use couplet_model::{
     Clip, ForwardContext, ModelSpec, ParameterVisitor, Precision, l2_normalize, presets,
     visit_parameters,
@@ -270,7 +270,7 @@ fn gradients_on(
         first_row: 0,
     };
     let (image, _) = model.encode_image_train(Tensor::from_data(images, &device), &pass);
-    let loss = Loss::default().forward(Features {
+    let loss = SoftmaxLoss::default().forward(Features {
         image: l2_normalize(image),
         text: l2_normalize(model.encode_text(Tensor::from_data(tokens, &device))),
         logit_scale: model.logit_scale.val(),

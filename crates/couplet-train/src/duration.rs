@@ -38,6 +38,11 @@ pub(crate) struct Sizes {
 }
 
 impl Duration {
+    /// A length such as 2 epochs.
+    pub fn new(amount: f64, unit: Unit) -> Self {
+        Self { amount, unit }
+    }
+
     /// The length in whole steps, rounded; `None` for minutes and percentages.
     #[expect(
         clippy::cast_possible_truncation,

@@ -18,12 +18,17 @@ mod device;
 mod diagnosis;
 mod duration;
 mod ema;
+pub mod import;
+mod init;
 mod log;
 mod loss_scale;
+mod machine;
 mod memory;
 mod nearest;
+mod numbers;
 mod observer;
 mod optimizer;
+mod overfitting;
 #[cfg(test)]
 mod parity;
 mod plan;
@@ -31,17 +36,21 @@ mod schedule;
 mod step;
 mod sweep;
 mod tensorboard;
+mod text_log;
+mod timestamp;
 mod trainer;
 mod verify;
 
 pub use bench::{StepBench, StepBenchError, StepBenchSettings, bench_step};
-pub use checkpoint::{AllowedChanges, Checkpoint, CheckpointError, RunFolder, Verdict};
+pub use checkpoint::{AllowedChanges, Checkpoint, CheckpointError, Program, RunFolder, Verdict};
 pub use config::{
-    ConfigError, ConfigInput, ConfigIssue, DeviceCheck, ResolvedData, ResolvedRun, RunConfig,
+    ConfigError, ConfigInput, ConfigIssue, DeviceCheck, ResolvedData, ResolvedRun, RunBuilder,
+    RunConfig, UnknownPreset,
 };
 pub use device::{DeviceError, DeviceSetting, ParseDeviceError};
 pub use duration::{Duration, ParseDurationError, Unit};
 pub use ema::EmaConfig;
+pub use init::{FirstConfig, InitError, InitOptions, first_config};
 pub use log::{LogError, TrainLine};
 pub use observer::{
     BestMetric, EpochSummary, Event, NoopObserver, Observer, Outcome, RunSizes, StopReason,
@@ -49,7 +58,11 @@ pub use observer::{
 };
 pub use optimizer::{OptimizerConfig, OptimizerSettings, ParamGroupConfig};
 pub use plan::{MemoryPart, RunPlan};
-pub use schedule::{Schedule, Shape};
+pub use schedule::{
+    ConstantConfig, ConstantCooldownConfig, CosineConfig, RsqrtConfig, Schedule, ScheduleConfig,
+    Shape,
+};
 pub use sweep::{Goal, Search, Sweep, SweepConfig, SweepError, Trial, TrialResult};
+pub use text_log::TextLog;
 pub use trainer::{TrainError, train};
 pub use verify::{CheckpointReport, LogReport, Replay, ReplayError, RunReport, replay, verify};

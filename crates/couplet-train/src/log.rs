@@ -1,7 +1,7 @@
 //! `metrics.jsonl` and `skipped.jsonl`: one JSON object per line.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use couplet_eval::metric::{
@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::checkpoint::Identity;
+use crate::numbers::{as_written, rounded, thousandths};
 
 /// A log that could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -32,18 +33,25 @@ pub struct TrainLine {
     /// Samples trained on so far, repetitions included.
     pub samples_seen: u64,
     /// Seconds of training, over all resumes.
+    #[serde(serialize_with = "rounded")]
     pub time: f64,
-    /// This step's loss.
+    /// This step's loss. The log has the digits with which an f32 reads back to the bit.
+    #[serde(serialize_with = "as_written")]
     pub loss: f64,
     /// The schedule's learning rate, before the scales of groups and layers.
+    #[serde(serialize_with = "as_written")]
     pub lr: f64,
     /// The factor on cosine similarities, not its log.
+    #[serde(serialize_with = "as_written")]
     pub logit_scale: f64,
     /// The global gradient norm before clipping.
+    #[serde(serialize_with = "as_written")]
     pub grad_norm: f64,
     /// Mean since the last log line.
+    #[serde(serialize_with = "rounded")]
     pub samples_per_second: f64,
     /// Share of the time since the last log line that was spent waiting for data, from 0 to 1.
+    #[serde(serialize_with = "rounded")]
     pub data_wait: f64,
     /// The factor on gradients; only with f16.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,7 +103,7 @@ pub(crate) fn eval_line(line: &LineHead, report: &Report) -> Value {
     let mut map = line.map();
     let dataset = &report.dataset;
     for metric in &report.metrics.0 {
-        map.insert(metric.info.logged_as(dataset), metric.value.into());
+        map.insert(metric.info.logged_as(dataset), metric.logged().into());
     }
     map.insert(IMAGES.logged_as(dataset), report.images.into());
     map.insert(SKIPPED.logged_as(dataset), report.skipped.into());
@@ -117,7 +125,7 @@ impl LineHead {
         map.insert("step".into(), self.step.into());
         map.insert("epoch".into(), self.epoch.into());
         map.insert("samples_seen".into(), self.samples_seen.into());
-        map.insert("time".into(), self.time.into());
+        map.insert("time".into(), thousandths(self.time).into());
         map
     }
 }
@@ -152,7 +160,17 @@ impl JsonLines {
             }
             file.set_len(len)?;
             digest.read(&mut file)?;
+            let mut last = *b"\n";
+            if len > 0 {
+                file.seek(SeekFrom::Start(len - 1))?;
+                file.read_exact(&mut last)?;
+            }
             file.seek(SeekFrom::Start(len))?;
+            if last != *b"\n" {
+                // A damaged end may not take the next line with it.
+                file.write_all(b"\n")?;
+                digest.update(b"\n");
+            }
             let identity = Identity::of_file(&file)?;
             Ok((file, identity))
         };
@@ -250,6 +268,18 @@ mod tests {
         let error = with_causes(&JsonLines::open(&path, 99).unwrap_err());
         assert!(error.contains("fewer than the 99 bytes"), "{error}");
         assert_eq!(log.sync().unwrap(), FileDigest::of_bytes(b"1\n3\n"));
+    }
+
+    #[test]
+    fn the_line_after_a_damaged_end_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.jsonl");
+        std::fs::write(&path, b"1\n2\0").unwrap();
+        let mut log = JsonLines::open(&path, 4).unwrap();
+        log.write(&3).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"1\n2\0\n3\n");
+        let digest = FileDigest::of_bytes(b"1\n2\0\n3\n");
+        assert_eq!(log.sync().unwrap(), digest);
     }
 
     #[cfg(unix)]

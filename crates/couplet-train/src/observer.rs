@@ -1,12 +1,15 @@
 //! Events and results of a run, and the signal to stop it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use couplet_data::Skipped;
 use couplet_eval::Report;
 
 use crate::checkpoint::Checkpoint;
 use crate::log::TrainLine;
+use crate::text_log::TextLog;
 
 /// Requests that a run stop at the end of its step.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +29,13 @@ impl StopSignal {
 /// An event of a run.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// The run begins: from here on its folder is written to.
+    Opened {
+        /// Takes what is printed of the run.
+        text_log: &'a TextLog,
+        /// The path of `skipped.jsonl`.
+        skipped: &'a Path,
+    },
     /// Before the first step.
     Started(&'a RunSizes),
     /// After every step.
@@ -43,7 +53,11 @@ pub enum Event<'a> {
     /// After a checkpoint was written.
     Saved(&'a Checkpoint),
     /// Samples that were skipped while loading this step's batch.
-    Skipped { samples: u64 },
+    Skipped {
+        samples: u64,
+        /// The first of them that this process read.
+        first: Option<&'a Skipped>,
+    },
     /// Information for the user, such as how initial weights were changed.
     Note(&'a str),
     /// A problem that the user should know of; the run continues.
@@ -93,6 +107,10 @@ pub struct EpochSummary {
     pub loss: f64,
     /// Duration of the epoch in this process, evaluations included.
     pub seconds: f64,
+    /// Samples of the epoch that were skipped.
+    pub skipped: u64,
+    /// The first of them, if this process read it.
+    pub first_skipped: Option<Skipped>,
     /// The evaluations after the epoch's last step.
     pub reports: Vec<Report>,
 }

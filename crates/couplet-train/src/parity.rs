@@ -97,7 +97,7 @@ impl Case {
 
     fn grads(&self, model: &Clip) -> (Tensor<1>, GradientsParams, BatchStatistics) {
         let (image_features, statistics) = model.encode_image_train(self.images.clone(), &PASS);
-        let loss = self.loss.forward(Features {
+        let loss = self.loss.built_in().unwrap().forward(Features {
             image: l2_normalize(image_features),
             text: l2_normalize(model.encode_text(self.tokens.clone())),
             logit_scale: model.logit_scale.val(),

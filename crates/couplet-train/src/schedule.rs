@@ -111,6 +111,35 @@ fn one() -> f64 {
 }
 
 impl ScheduleConfig {
+    /// Half a cosine from the peak down to 0, without a warmup.
+    pub fn cosine(length: Duration) -> Self {
+        Self::Cosine(CosineConfig {
+            length,
+            warmup: nothing(),
+            end: 0.0,
+        })
+    }
+
+    /// The peak until the end, without a warmup.
+    pub fn constant(length: Duration) -> Self {
+        Self::Constant(ConstantConfig {
+            length,
+            warmup: nothing(),
+        })
+    }
+
+    /// With a linear warmup from 0, which is part of the length.
+    pub fn with_warmup(mut self, length: Duration) -> Self {
+        let warmup = match &mut self {
+            Self::Cosine(table) => &mut table.warmup,
+            Self::Constant(table) => &mut table.warmup,
+            Self::ConstantCooldown(table) => &mut table.warmup,
+            Self::Rsqrt(table) => &mut table.warmup,
+        };
+        *warmup = length;
+        self
+    }
+
     /// How long to train.
     pub fn length(&self) -> Duration {
         match self {

@@ -12,6 +12,7 @@ use burn_train::renderer::{MetricState, MetricsRenderer, MetricsRendererTraining
 use couplet_eval::{Better, Metric};
 use couplet_train::{EpochSummary, Event, Observer, RunSizes, StopSignal, TrainLine};
 
+use crate::printing;
 use crate::progress::Screen;
 
 /// Plots of a run in the terminal.
@@ -136,6 +137,7 @@ impl Dashboard {
 impl Observer for Dashboard {
     fn event(&mut self, event: Event) {
         match event {
+            Event::Opened { text_log, .. } => printing::attach(text_log),
             Event::Started(plan) => self.started(plan),
             Event::Step(line) => self.step(line),
             Event::Evaluating { done, images, .. } => self.evaluating(done, images),
@@ -147,7 +149,8 @@ impl Observer for Dashboard {
             }
             Event::Epoch(summary) => self.epoch(summary),
             Event::Warning(text) => self.warnings.push(text.to_string()),
-            Event::Note(_) | Event::Skipped { .. } | Event::Saved(_) => {}
+            Event::Note(text) => printing::copy_if_idle(text),
+            Event::Skipped { .. } | Event::Saved(_) => {}
         }
     }
 }
@@ -156,7 +159,7 @@ impl Screen for Dashboard {
     fn finish(&mut self) {
         self.renderer = None;
         for warning in self.warnings.drain(..) {
-            println!("warning: {warning}");
+            printing::warn_in_run(&warning);
         }
     }
 }

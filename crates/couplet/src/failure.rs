@@ -2,18 +2,18 @@
 
 use couplet_data::printable_text;
 
-use crate::diagnostics;
+use crate::{diagnostics, printing};
 
 /// Prints an error with its causes to standard error. Mistakes in a config are drawn with their lines.
 pub(crate) fn print(error: &anyhow::Error) {
     let Some((outer, drawn)) = diagnostics::drawn(error) else {
-        eprintln!("error: {}", printable_text(&text(error)));
+        printing::error(&printable_text(&text(error)));
         return;
     };
     if !outer.is_empty() {
-        eprintln!("error: {}\n", printable_text(&outer.join(": ")));
+        printing::error(&format!("{}\n", printable_text(&outer.join(": "))));
     }
-    eprintln!("{drawn}");
+    printing::error_block(&drawn);
 }
 
 fn text(error: &anyhow::Error) -> String {

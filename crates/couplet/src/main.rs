@@ -11,6 +11,14 @@ macro_rules! println {
     }};
 }
 
+/// Prints a text as `println!` does, wrapped at words on a terminal and copied to a run's log.
+macro_rules! say {
+    ($($arguments:tt)*) => {
+        crate::printing::line(&format!($($arguments)*))
+    };
+}
+
+mod bar_line;
 mod commands;
 #[cfg(feature = "dashboard")]
 mod dashboard;
@@ -19,21 +27,30 @@ mod exit_code;
 mod failure;
 mod json_output;
 mod memory;
+mod printing;
+mod program;
 mod progress;
+mod quantities;
+mod table;
+mod terminal;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
+use couplet_train::import::ImportError;
 use couplet_train::{ConfigError, SweepError};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::commands::bench::BenchCommand;
 use crate::commands::classify::ClassifyArguments;
+use crate::commands::completions::CompletionsArguments;
 use crate::commands::config::ConfigCommand;
 use crate::commands::data::DataCommand;
 use crate::commands::embed::EmbedArguments;
 use crate::commands::eval::EvalCommand;
+use crate::commands::import::ImportArguments;
+use crate::commands::init::InitArguments;
+use crate::commands::man::ManArguments;
 use crate::commands::model::ModelCommand;
 use crate::commands::plan::PlanArguments;
 use crate::commands::sweep::SweepArguments;
@@ -42,25 +59,34 @@ use crate::commands::tokenizer::TokenizerCommand;
 use crate::commands::train::TrainArguments;
 use crate::commands::verify::VerifyArguments;
 use crate::commands::{
-    bench, classify, config, data, embed, eval, model, plan, sweep, tokenize, tokenizer, train,
-    verify,
+    bench, classify, completions, config, data, embed, eval, examples, import, init, man, model,
+    plan, sweep, tokenize, tokenizer, train, verify,
 };
+use crate::terminal::Stream;
 
 /// Every operation on the CPU allocates and frees tensors; an allocator that returns their pages
 /// to the system each time costs a fifth of a step.
 #[global_allocator]
 static ALLOCATOR: couplet_alloc::Allocator = couplet_alloc::Allocator;
 
+/// The widest help.
+const HELP_COLUMNS: usize = 100;
+
 /// Train, evaluate and use contrastive image-text models (CLIP); a run is one TOML file
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version = program::version(), long_version = program::long_version())]
 struct Arguments {
+    /// Color what is printed: `auto` does where it is printed to a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: ColorChoice,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a first config for image-text pairs
+    Init(InitArguments),
     /// Train a model from a config
     Train(TrainArguments),
     /// Estimate a run's parameters, FLOPs, steps, memory and time before it starts
@@ -91,8 +117,52 @@ enum Command {
     /// Train a tokenizer
     #[command(subcommand)]
     Tokenizer(TokenizerCommand),
+    /// Translate a training command of open_clip, or a run's params.txt, into a config
+    Import(ImportArguments),
     /// Check a run's checkpoints and logs for damage
     Verify(VerifyArguments),
+    /// Print a script that completes commands in a shell
+    Completions(CompletionsArguments),
+    /// Print the manual page, or write those of all commands
+    Man(ManArguments),
+}
+
+/// The whole command line, with the examples in its help.
+fn command_line() -> clap::Command {
+    let columns = terminal::columns(Stream::Output).unwrap_or(HELP_COLUMNS);
+    let command = Arguments::command().color(named_color());
+    examples::add_to(command, columns.min(HELP_COLUMNS))
+}
+
+/// The arguments; prints and exits if they are wrong or ask for help.
+fn parse() -> Arguments {
+    let color = named_color();
+    match color {
+        ColorChoice::Auto => {}
+        ColorChoice::Always | ColorChoice::Never => {
+            console::set_colors_enabled(color == ColorChoice::Always);
+            console::set_colors_enabled_stderr(color == ColorChoice::Always);
+        }
+    }
+    let matches = command_line().get_matches_from(json_output::arguments());
+    Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+/// What `--color` says, found before the arguments are parsed: their errors are in color too.
+fn named_color() -> ColorChoice {
+    let arguments: Vec<String> = (std::env::args_os())
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
+    let values = arguments.iter().enumerate().filter_map(|(at, argument)| {
+        let next = || arguments.get(at + 1).map(String::as_str);
+        match argument.strip_prefix("--color") {
+            Some("") => next(),
+            Some(value) => value.strip_prefix('='),
+            None => None,
+        }
+    });
+    let mut choices = values.filter_map(|value| value.parse().ok());
+    choices.next_back().unwrap_or(ColorChoice::Auto)
 }
 
 fn main() -> ExitCode {
@@ -101,10 +171,14 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_max_level(LevelFilter::WARN)
         .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
+        .with_level(false)
+        .without_time()
+        .with_ansi(false)
+        .with_writer(printing::Warnings::default)
         .init();
-    let outcome = match Arguments::parse_from(json_output::arguments()).command {
+    let arguments = parse();
+    let outcome = match arguments.command {
+        Command::Init(arguments) => init::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Sweep(arguments) => sweep::run(&arguments),
@@ -117,13 +191,17 @@ fn main() -> ExitCode {
         Command::Model(command) => model::run(&command),
         Command::Tokenize(arguments) => tokenize::run(&arguments),
         Command::Tokenizer(command) => tokenizer::run(&command),
+        Command::Import(arguments) => import::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Completions(arguments) => Ok(completions::run(&arguments, command_line())),
+        Command::Man(arguments) => man::run(&arguments, command_line()),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             failure::print(&error);
             let is_usage = error.is::<ConfigError>()
+                || error.is::<ImportError>()
                 || matches!(
                     error.downcast_ref(),
                     Some(SweepError::Mistakes { .. } | SweepError::Config { .. })

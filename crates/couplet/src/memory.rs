@@ -4,6 +4,8 @@ use std::io::Write;
 use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::printing;
+
 const ADVICE: &str = "\
 error: out of memory. For a run, lower `batch.micro` (the gradients stay those of the whole batch, \
 for a ResNet nearly), set `precision = \"bf16\"` or, for a ViT, `batch.recompute_blocks = true`, or \
@@ -25,8 +27,10 @@ pub(crate) fn print_advice_when_exhausted() {
     let previous_hook = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         previous_hook(info);
+        printing::copy_if_idle(&info.to_string());
         if is_out_of_memory(info.payload_as_str().unwrap_or_default()) {
             print_advice();
+            printing::copy_if_idle(ADVICE.trim_end());
         }
     }));
 }

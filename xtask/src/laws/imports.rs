@@ -28,6 +28,7 @@ pub(super) const MAY_IMPORT: [(&str, &[&str]); 8] = [
             "couplet-eval",
             "couplet-data",
             "couplet-model",
+            "couplet-loss",
         ],
     ),
 ];

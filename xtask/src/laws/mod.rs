@@ -3,6 +3,7 @@
 mod features;
 mod imports;
 mod licences;
+mod links;
 mod modules;
 mod text;
 
@@ -24,9 +25,9 @@ pub(crate) fn source() -> Vec<String> {
     broken
 }
 
-/// Every law that the dependency tree breaks, in words. Cargo may have to download for it.
-pub(crate) fn dependencies() -> Vec<String> {
-    let checks = [licences::check(), features::check()];
+/// Every law that the dependency tree and the Markdown pages break, in words. Cargo may have to download for it.
+pub(crate) fn dependencies_and_links() -> Vec<String> {
+    let checks = [licences::check(), features::check(), links::check()];
     let broken = |check: Result<Vec<String>, String>| check.unwrap_or_else(|error| vec![error]);
     checks.into_iter().flat_map(broken).collect()
 }

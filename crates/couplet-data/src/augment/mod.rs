@@ -147,7 +147,7 @@ impl Augment {
             ] {
                 if !(0.0..=most).contains(&value) {
                     let range = if key == "hue" {
-                        "in [0, 0.5]"
+                        "from 0 to 0.5"
                     } else {
                         "0 or positive"
                     };

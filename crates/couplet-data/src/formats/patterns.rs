@@ -151,8 +151,7 @@ pub(crate) fn without_parquet() -> DataError {
     DataError::key("source", WITHOUT_PARQUET)
 }
 
-pub(crate) const WITHOUT_PARQUET: &str =
-    "this binary was built without Parquet; build it with `--features parquet`";
+pub(crate) const WITHOUT_PARQUET: &str = "this binary was built without Parquet; build it with the feature `parquet`, which is on by default";
 
 #[cfg(test)]
 mod tests {

@@ -49,8 +49,7 @@ pub enum LabelledConfig {
     Cifar(CifarConfig),
     /// The files of MNIST, and of datasets in its format.
     Idx(IdxConfig),
-    /// Parquet files with images and labels or captions, as Hugging Face writes them. Needs the feature
-    /// `parquet`.
+    /// Parquet files with images and labels or captions, as Hugging Face writes them.
     Parquet(LabelledParquetConfig),
     /// A table that names image files and their labels or captions.
     Csv(LabelledCsvConfig),

@@ -112,7 +112,7 @@ mod rows {
                 for (row, mut texts) in texts.into_iter().enumerate() {
                     match (texts.pop(), texts.is_empty()) {
                         (Some(name), true) => names.push(name),
-                        _ => return fail(format!("row {row} must have one label")),
+                        _ => return fail(format!("row {row} of all files: expected one label")),
                     }
                 }
                 let (numbers, names) = class_numbers(&names);
@@ -120,7 +120,7 @@ mod rows {
             }
             (Column::Texts(texts), ColumnKind::Caption) => {
                 if let Some(row) = texts.iter().position(Vec::is_empty) {
-                    return fail(format!("row {row} has no caption"));
+                    return fail(format!("row {row} of all files: no caption"));
                 }
                 (Targets::Captions(texts), None)
             }

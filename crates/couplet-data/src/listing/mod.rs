@@ -56,6 +56,25 @@ pub enum ListingChange {
 }
 
 impl ListedFile {
+    /// Data that is not a file, such as rows of a database, with a digest of what tells its samples apart.
+    /// - name: what messages call it; texts: one of each sample, in the dataset's order, such as its caption.
+    pub fn of_texts<T: AsRef<str>>(
+        name: impl Into<String>,
+        texts: impl IntoIterator<Item = T>,
+    ) -> Self {
+        let (mut samples, mut digest) = (0, fingerprint());
+        for text in texts {
+            samples += 1;
+            digest.write_text(text.as_ref());
+        }
+        Self {
+            name: name.into(),
+            size: None,
+            samples: Some(samples),
+            digest: Some(format!("{:016x}", digest.finish())),
+        }
+    }
+
     /// A file on a disk.
     pub(crate) fn of_file(
         path: &Path,

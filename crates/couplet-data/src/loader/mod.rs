@@ -80,8 +80,7 @@ impl LoaderOptions {
 pub enum LoaderError {
     #[error(
         "{about}{skipped} of {samples} samples were skipped in epoch {} ({causes}), more than \
-         data.max_skipped = {max_skipped} allows{}; skipped.jsonl lists them, `couplet data check` finds \
-         all; fix the data or raise data.max_skipped", epoch + 1, example(list)
+         data.max_skipped = {max_skipped} allows{}; `couplet data check` lists all; fix the data or raise data.max_skipped", epoch + 1, example(list)
     )]
     TooManySkipped {
         epoch: u64,
@@ -100,9 +99,13 @@ pub enum LoaderError {
          the batch size"
     )]
     TooFewUsable { batch_size: usize },
-    #[error("no shard holds a sample: each needs an image and a caption of the same name")]
+    #[error(
+        "no shard holds a sample: each needs an image and a caption of the same name; check the pattern of the shards"
+    )]
     NoSamples,
-    #[error("the data loader's thread exited unexpectedly")]
+    #[error(
+        "the data loader's thread exited unexpectedly; this is a bug of Couplet, please report it with the log"
+    )]
     Died,
 }
 

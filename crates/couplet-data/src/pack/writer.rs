@@ -58,7 +58,7 @@ impl Writer {
             #[cfg(not(feature = "parquet"))]
             PackFormat::Parquet { .. } => {
                 return Err(at(&folder)(std::io::Error::other(
-                    "this binary was built without Parquet; build it with `--features parquet`",
+                    "this binary was built without Parquet; build it with the feature `parquet`, which is on by default",
                 )));
             }
         })

@@ -36,6 +36,14 @@ fn default_templates() -> Vec<String> {
 }
 
 impl ClassFolderConfig {
+    /// With captions of the default template.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            templates: default_templates(),
+        }
+    }
+
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems: Vec<_> = folder_problem(&self.path).into_iter().collect();
         problems.extend(template_problem(&self.templates).map(|message| ("templates", message)));

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::class_folder::ClassFolderConfig;
 use super::csv::CsvConfig;
+use super::custom::CustomConfig;
 use super::dataset::PairDataset;
 use super::folder::FolderConfig;
 use super::mix::{MixPairs, MixShards};
@@ -25,8 +26,7 @@ pub enum SourceConfig {
     Webdataset(WebdatasetConfig),
     /// A table of image paths and captions.
     Csv(CsvConfig),
-    /// Parquet files with images or their paths in one column, captions in another. Needs the
-    /// feature `parquet`.
+    /// Parquet files with images or their paths in one column, captions in another.
     Parquet(ParquetConfig),
     /// Images, each with a caption file of the same name.
     Folder(FolderConfig),
@@ -37,6 +37,8 @@ pub enum SourceConfig {
     /// Training images of the dataset of `[classify]`, with their classes. The default with
     /// `[classify]`.
     Dataset(DatasetImagesConfig),
+    /// A dataset that a program gives to the run; only that program trains with it.
+    Custom(CustomConfig),
 }
 
 /// `source = "dataset"`: the training images of the dataset of `[classify]`.
@@ -45,6 +47,12 @@ pub enum SourceConfig {
 pub struct DatasetImagesConfig {}
 
 impl SourceConfig {
+    /// A dataset that the program gives to the run by value.
+    /// - name: what messages and the run's `config.toml` call it.
+    pub fn custom(name: impl Into<String>) -> Self {
+        Self::Custom(CustomConfig { name: name.into() })
+    }
+
     /// Invalid values and missing files, as (key, message) pairs.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         match self {
@@ -55,7 +63,7 @@ impl SourceConfig {
             Self::Folder(table) => table.problems(),
             Self::ClassFolder(table) => table.problems(),
             Self::Mix(table) => table.problems(),
-            Self::Dataset(_) => Vec::new(),
+            Self::Dataset(_) | Self::Custom(_) => Vec::new(),
         }
     }
 
@@ -75,6 +83,7 @@ impl SourceConfig {
             Self::Folder(table) => table.open(seed),
             Self::ClassFolder(table) => table.open(seed),
             Self::Mix(table) => table.open(seed, image_size),
+            Self::Custom(table) => Err(DataError::key("source", table.not_given())),
             Self::Dataset(_) => Err(DataError::key(
                 "source",
                 "`dataset` reads the images of [classify], which is missing; add it or choose another source",

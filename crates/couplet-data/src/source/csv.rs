@@ -44,6 +44,17 @@ fn default_caption_column() -> String {
 }
 
 impl CsvConfig {
+    /// A table with open_clip's columns, `filepath` and `title`.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            image_column: default_image_column(),
+            caption_column: default_caption_column(),
+            separator: None,
+            root: None,
+        }
+    }
+
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         if self

@@ -62,7 +62,8 @@ impl PairDataset {
         })
     }
 
-    pub(crate) fn indexed(dataset: impl MapDataset + 'static) -> Self {
+    /// A dataset whose samples are read by index.
+    pub fn indexed(dataset: impl MapDataset + 'static) -> Self {
         Self::Indexed(Arc::new(dataset))
     }
 }

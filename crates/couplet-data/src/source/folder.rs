@@ -33,6 +33,15 @@ pub struct FolderConfig {
 }
 
 impl FolderConfig {
+    /// Images with `.txt` captions.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            caption_key: None,
+            one_of_lines: false,
+        }
+    }
+
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         folder_problem(&self.path).into_iter().collect()
     }

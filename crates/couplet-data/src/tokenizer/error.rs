@@ -64,7 +64,7 @@ pub enum EncodeError {
     #[error("the tokenizer does not encode the text")]
     Tokenizer(#[source] LastCause<tokenizers::Error>),
     #[error(
-        "the tokenizer adds {added} tokens to every text, but the context length is {context_length}"
+        "the tokenizer adds {added} tokens to every text, but the context length is {context_length}; raise model.text.context_length or use another tokenizer"
     )]
     NoRoom { added: usize, context_length: usize },
 }

@@ -62,7 +62,8 @@ pub enum OpenError {
     #[error("`preprocess.{key}` {message}")]
     UnsoundPreprocess { key: &'static str, message: String },
     #[error(
-        "the tokenizer has {tokenizer} tokens, but the text tower's vocabulary has {vocab_size}"
+        "the tokenizer has {tokenizer} tokens, but the text tower's vocabulary has {vocab_size}; \
+         the tokenizer must be the one that the model was trained with"
     )]
     Vocabulary { tokenizer: usize, vocab_size: usize },
 }

@@ -7,11 +7,12 @@ use burn::tensor::Device;
 use couplet_model::weights::WeightsError;
 use couplet_model::{ClassifierHead, Difference, FolderError, Manifest, ManifestError, open_clip};
 
+use super::chosen::{Choice, ChosenCheckpoint, ChosenModel};
 use super::error::OpenError;
 use super::run_folder::{Pointer, newest_whole, read_pointer};
 
 /// Files in a run's folder that name one of its checkpoints, in order of preference.
-const POINTERS: [&str; 2] = ["best", "latest"];
+const POINTERS: [(&str, Choice); 2] = [("best", Choice::Best), ("latest", Choice::Latest)];
 
 /// EMA weights, next to a checkpoint's own weights.
 pub const EMA_WEIGHTS_FILE: &str = "open_clip_model_ema.safetensors";
@@ -37,8 +38,24 @@ pub struct Head {
 /// # Errors
 /// If one of the files that name a checkpoint or its weights cannot be read, or names no weights.
 pub fn find_model(path: &Path) -> Result<PathBuf, OpenError> {
-    let checkpoint = find_checkpoint(path)?;
-    let folder = checkpoint.as_deref().unwrap_or(path);
+    Ok(choose_model(path)?.path)
+}
+
+/// As [`find_model`], with the reason.
+///
+/// # Errors
+/// As [`find_model`].
+pub fn choose_model(path: &Path) -> Result<ChosenModel, OpenError> {
+    let found = find_checkpoint(path)?;
+    let folder = found.as_ref().map_or(path, |(folder, _)| folder);
+    Ok(ChosenModel {
+        path: weights_of(folder)?,
+        checkpoint: found.map(|(folder, why)| ChosenCheckpoint::new(&folder, why)),
+    })
+}
+
+/// The weights that a checkpoint was evaluated with; any other folder is returned unchanged.
+fn weights_of(folder: &Path) -> Result<PathBuf, OpenError> {
     let file = folder.join(EVAL_WEIGHTS_FILE);
     if !file.is_file() {
         return Ok(folder.to_path_buf());
@@ -57,26 +74,26 @@ pub fn find_model(path: &Path) -> Result<PathBuf, OpenError> {
 
 /// The checkpoint of a run that `best` or else `latest` names, or the newest whole one.
 /// - returns `None` if `run` is not the folder of a run.
-fn find_checkpoint(run: &Path) -> Result<Option<PathBuf>, OpenError> {
+fn find_checkpoint(run: &Path) -> Result<Option<(PathBuf, Choice)>, OpenError> {
     let mut broken = Vec::new();
     let mut found = None;
-    for name in POINTERS {
+    for (name, choice) in POINTERS {
         match read_pointer(run, name).map_err(io_at(&run.join(name)))? {
             Pointer::Absent => {}
             Pointer::Broken(message) => broken.push(format!("`{name}` {message}")),
             Pointer::To(folder) => {
-                found = Some(folder);
+                found = Some((folder, choice));
                 break;
             }
         }
     }
     if found.is_none() {
-        found = newest_whole(run);
+        found = newest_whole(run).map(|folder| (folder, Choice::NewestWhole));
         if broken.is_empty() {
             broken.push("there is neither `best` nor `latest`".to_string());
         }
     }
-    if let Some(found) = &found
+    if let Some((found, _)) = &found
         && !broken.is_empty()
     {
         let (run, why) = (run.display(), broken.join(", "));

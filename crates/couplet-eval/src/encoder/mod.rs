@@ -1,5 +1,6 @@
 //! Joins model, transform and tokenizer; the only place that does.
 
+mod chosen;
 mod error;
 mod files;
 mod run_folder;
@@ -18,9 +19,12 @@ use couplet_model::{
 };
 use rayon::prelude::*;
 
+pub use chosen::{Choice, ChosenCheckpoint, ChosenModel};
 pub use error::{ImageError, MissingTokenizer, OpenError, TextError};
 use files::head_of;
-pub use files::{EMA_HEAD_FILE, EMA_WEIGHTS_FILE, EVAL_WEIGHTS_FILE, HEAD_FILE, Head, find_model};
+pub use files::{
+    EMA_HEAD_FILE, EMA_WEIGHTS_FILE, EVAL_WEIGHTS_FILE, HEAD_FILE, Head, choose_model, find_model,
+};
 pub use run_folder::{
     CHECKPOINTS_FOLDER, Pointer, TRAINER_STATE_FILE, checkpoint_name, checkpoint_step,
     checkpoints_of, is_checkpoint, read_pointer,
@@ -40,6 +44,7 @@ pub struct Encoder {
     tokens: Result<TokenOptions, MissingTokenizer>,
     head: Option<Head>,
     weights: Option<PathBuf>,
+    checkpoint: Option<ChosenCheckpoint>,
 }
 
 /// Options for opening a model.
@@ -74,6 +79,7 @@ impl Encoder {
             tokens: Ok(tokens),
             head: None,
             weights: None,
+            checkpoint: None,
         })
     }
 
@@ -106,7 +112,7 @@ impl Encoder {
         options: &OpenOptions,
         device: &Device,
     ) -> Result<Self, OpenError> {
-        let path = find_model(path)?;
+        let ChosenModel { path, checkpoint } = choose_model(path)?;
         let loaded = couplet_model::load(&path, options.arch.as_deref(), device)?;
         let ModelSource {
             spec,
@@ -134,6 +140,7 @@ impl Encoder {
             tokens,
             head: head_of(&weights, device)?,
             weights: Some(weights),
+            checkpoint,
         })
     }
 
@@ -152,6 +159,11 @@ impl Encoder {
     /// The file of weights that was opened, in a run's folder that of the checkpoint that was chosen.
     pub fn weights(&self) -> Option<&Path> {
         self.weights.as_deref()
+    }
+
+    /// The checkpoint that was chosen, and why, if a run's folder was opened.
+    pub fn checkpoint(&self) -> Option<&ChosenCheckpoint> {
+        self.checkpoint.as_ref()
     }
 
     /// The model.

@@ -32,9 +32,14 @@ pub(super) struct ConfigFile {
     #[serde(default = "default_logit_scale")]
     logit_scale_init_value: f32,
     #[serde(default)]
-    text_config: TextConfig,
+    text_config: Option<TextConfig>,
     #[serde(default)]
-    vision_config: VisionConfig,
+    vision_config: Option<VisionConfig>,
+    /// Of older versions. transformers fills it up with defaults, and prefers it to `text_config`.
+    #[serde(default, skip_serializing)]
+    text_config_dict: Option<TextConfig>,
+    #[serde(default, skip_serializing)]
+    vision_config_dict: Option<VisionConfig>,
 }
 
 fn default_projection() -> usize {
@@ -151,7 +156,11 @@ impl ConfigFile {
                 self.model_type
             )]);
         }
-        let (text, vision) = (&self.text_config, &self.vision_config);
+        let (default_text, default_vision) = (TextConfig::default(), VisionConfig::default());
+        let text = self.text_config_dict.as_ref().or(self.text_config.as_ref());
+        let text = text.unwrap_or(&default_text);
+        let vision = (self.vision_config_dict.as_ref()).or(self.vision_config.as_ref());
+        let vision = vision.unwrap_or(&default_vision);
         if vision.num_channels != 3 {
             problems.push(format!(
                 "vision_config.num_channels = {}: expected 3",
@@ -230,7 +239,7 @@ impl ConfigFile {
             model_type: MODEL_TYPE.into(),
             projection_dim: spec.embed_dim,
             logit_scale_init_value: spec.init_logit_scale,
-            text_config: TextConfig {
+            text_config: Some(TextConfig {
                 vocab_size: text.vocab_size,
                 hidden_size: text.width,
                 intermediate_size: text.mlp_width(),
@@ -247,8 +256,8 @@ impl ConfigFile {
                 }),
                 pad_token_id: ids.pad,
                 ..TextConfig::default()
-            },
-            vision_config: VisionConfig {
+            }),
+            vision_config: Some(VisionConfig {
                 hidden_size: vit.width,
                 intermediate_size: vit.mlp_width(),
                 projection_dim: spec.embed_dim,
@@ -259,7 +268,9 @@ impl ConfigFile {
                 hidden_act: activation_name(vit.activation.unwrap_or(spec.activation)),
                 layer_norm_eps: vit.norm_eps,
                 ..VisionConfig::default()
-            },
+            }),
+            text_config_dict: None,
+            vision_config_dict: None,
         })
     }
 }
@@ -290,4 +301,27 @@ fn foreign_to_clip_model(spec: &ModelSpec, vit: &VitSpec) -> Vec<String> {
         .filter(|(is, _)| *is)
         .map(|(_, what)| format!("CLIPModel has no {what}"))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(towers: &str) -> ModelSpec {
+        let text = format!(r#"{{"model_type": "clip", "projection_dim": 64, {towers}}}"#);
+        let config: ConfigFile = serde_json::from_str(&text).unwrap();
+        config.spec().unwrap()
+    }
+
+    /// Source: transformers, `CLIPConfig.__init__`.
+    #[test]
+    fn older_names_of_the_towers_tables_come_first() {
+        let both = r#""text_config": {"hidden_size": 128, "num_hidden_layers": 3},
+            "text_config_dict": {"hidden_size": 256}, "vision_config": null, "vision_config_dict": null"#;
+        let text = spec(both).text;
+        // What the older table leaves out has its default, whatever the newer one says.
+        assert_eq!((text.width, text.layers), (256, 12));
+        let newer = spec(r#""text_config": {"hidden_size": 128}, "text_config_dict": null"#).text;
+        assert_eq!(newer.width, 128);
+    }
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::size::parse_size;
 use crate::files::{FolderError, parse_json, read_text};
+use crate::shortest::written;
 use crate::spec::{CropRounding, Interpolation, PreprocessSpec, ResizeMode};
 
 /// What transformers 5 writes: every part of the processor, one object each.
@@ -413,7 +414,7 @@ pub(super) fn from_spec(spec: &PreprocessSpec, image_size: usize) -> Result<Valu
         "size": size,
         "crop_size": square(image_size),
         "resample": resample,
-        "image_mean": spec.mean,
-        "image_std": spec.std,
+        "image_mean": spec.mean.map(written),
+        "image_std": spec.std.map(written),
     }))
 }

@@ -2,6 +2,7 @@
 //! `open_clip_model.safetensors` or `open_clip_pytorch_model.bin`.
 
 mod config;
+mod parameter_order;
 mod preprocess;
 mod refused;
 mod text;
@@ -18,6 +19,7 @@ use crate::files::{FolderError, parse_json, read_text, write_synced};
 pub use crate::source::TokenizerCfg;
 use crate::spec::{Interpolation, ModelSpec, PreprocessSpec, TextPool};
 use crate::weights;
+pub use parameter_order::sort_parameters;
 pub(crate) use training_run::read_training_params;
 
 /// The config's file name inside a model folder.

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::shortest::written;
 use crate::spec::{CropRounding, Interpolation, PreprocessSpec};
 
 /// Ours: open_clip always resizes to the model's image size, and ignores keys that it does not know.
@@ -11,8 +12,8 @@ const CROP_ROUNDING: &str = "crop_rounding";
 
 pub(super) fn to_cfg(spec: &PreprocessSpec) -> Map<String, Value> {
     let value = json!({
-        "mean": spec.mean,
-        "std": spec.std,
+        "mean": spec.mean.map(written),
+        "std": spec.std.map(written),
         "mode": "RGB",
         "interpolation": spec.interpolation.name(),
         "resize_mode": spec.resize_mode,

@@ -60,12 +60,14 @@ impl Refused {
                 continue;
             }
             let reason = match key.as_str() {
-                "timm_model_name" => "a tower of timm; Couplet builds open_clip's own towers only",
-                "hf_model_name" => {
-                    "a tower of Hugging Face transformers; Couplet builds open_clip's own only"
+                "timm_model_name" => {
+                    "a tower of timm; Couplet supports open_clip's own towers only"
                 }
-                "multimodal_cfg" => "CoCa's captioning decoder is not built here",
-                _ => "not built here",
+                "hf_model_name" => {
+                    "a tower of Hugging Face transformers; Couplet supports open_clip's own towers only"
+                }
+                "multimodal_cfg" => "CoCa's captioning decoder is not supported by Couplet",
+                _ => "not supported by Couplet",
             };
             self.0.push(format!("{table}{key} = {value}: {reason}"));
         }
@@ -77,7 +79,7 @@ impl Refused {
             Side::Two([height, width]) => {
                 if height != width {
                     self.0.push(format!(
-                        "{key} = [{height}, {width}]: only squares are built here"
+                        "{key} = [{height}, {width}]: only squares are supported"
                     ));
                 }
                 height

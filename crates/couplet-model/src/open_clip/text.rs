@@ -201,12 +201,12 @@ impl TextCfg {
                     cfg.strip_sep_token = *is_on;
                 }
                 ("reduction_mask", Value::String(mode)) if !mode.is_empty() => {
-                    let reason = "long texts are cut at their end here, not by chance";
+                    let reason = "Couplet cuts long texts at their end only";
                     refused.reject(&full, value, reason);
                 }
                 (known, _) if TOKENIZER_IGNORED.contains(&known) => {}
                 _ if is_unset(value) => {}
-                _ => refused.reject(&full, value, "not built here"),
+                _ => refused.reject(&full, value, "not supported by Couplet"),
             }
         }
         cfg

@@ -168,8 +168,7 @@ impl PreprocessSpec {
                 problems.push(("resize_size", message.into()));
             } else if (side as usize) < image_size || side > MAX_RESIZE_SIZE {
                 let message = format!(
-                    "is {side}: must be from {image_size}, the model's image size, to \
-                     {MAX_RESIZE_SIZE}"
+                    "must be from {image_size}, the model's image size, to {MAX_RESIZE_SIZE}, not {side}"
                 );
                 problems.push(("resize_size", message));
             }

@@ -9,6 +9,7 @@ mod stored;
 mod torch_file;
 mod torch_script;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -194,6 +195,15 @@ pub fn read(path: &Path) -> Result<WeightsFile, WeightsError> {
     };
     let tensors = stored.into_iter().map(read).collect::<Result<_, _>>()?;
     Ok(WeightsFile { tensors })
+}
+
+/// Reads the numbers of a `torch.save` file that are no tensors, such as `epoch`, by their path through
+/// its dictionaries and lists, joined by dots.
+///
+/// # Errors
+/// If the file cannot be read, is damaged, or is no such file.
+pub fn read_numbers(path: &Path) -> Result<BTreeMap<String, f64>, WeightsError> {
+    torch_file::numbers(path)
 }
 
 /// Checks that no value is NaN or infinite: a model of such weights gives no usable feature.

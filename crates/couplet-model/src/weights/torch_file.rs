@@ -1,10 +1,11 @@
 //! What `torch.save` and TorchScript write: `.bin`, `.pt`, `.pth`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
 use burn::tensor::DType;
-use pytorch_reader::{PytorchReader, Tensor};
+use pytorch_reader::{PickleValue, PytorchReader, Tensor};
 use tempfile::NamedTempFile;
 use zip::{CompressionMethod, ZipArchive};
 
@@ -78,6 +79,46 @@ fn open_contents(path: &Path) -> Result<TorchContents, TorchError> {
         return Err(TorchError::Unpacks { unpacked, used });
     }
     Ok(contents)
+}
+
+/// The numbers of a file's dictionaries and lists that are no tensors, by their path, joined by dots.
+///
+/// # Errors
+/// If the file cannot be read or is damaged.
+pub(super) fn numbers(path: &Path) -> Result<BTreeMap<String, f64>, WeightsError> {
+    let read = foreign::catch(|| PytorchReader::read_pickle_data(path, None));
+    let value = (read.map_err(TorchError::Panic))
+        .and_then(|read| read.map_err(TorchError::Content))
+        .map_err(|source| WeightsError::Torch {
+            path: path.to_path_buf(),
+            source,
+        })?;
+    let mut numbers = BTreeMap::new();
+    let mut left = vec![(String::new(), value)];
+    while let Some((name, value)) = left.pop() {
+        let inner = |key: &str| match name.as_str() {
+            "" => key.to_string(),
+            name => format!("{name}.{key}"),
+        };
+        match value {
+            #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+            PickleValue::Int(number) => {
+                numbers.insert(name, number as f64);
+            }
+            PickleValue::Float(number) => {
+                numbers.insert(name, number);
+            }
+            PickleValue::Dict(entries) => {
+                left.extend(entries.into_iter().map(|(key, value)| (inner(&key), value)));
+            }
+            PickleValue::List(list) => {
+                let numbered = list.into_iter().enumerate();
+                left.extend(numbered.map(|(index, value)| (inner(&index.to_string()), value)));
+            }
+            _ => {}
+        }
+    }
+    Ok(numbers)
 }
 
 /// The size of all compressed storages when they are unpacked, as the archive declares it: no more

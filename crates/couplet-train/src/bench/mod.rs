@@ -23,7 +23,7 @@ use self::wait::wait_for;
 use crate::device::DeviceSetting;
 use crate::memory;
 use crate::optimizer::ModelOptimizer;
-use crate::step::{StepContext, StepOptions, StepSettings, step};
+use crate::step::{Objective, StepContext, StepOptions, StepSettings, step};
 
 /// The measurements. Times are in seconds.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,8 +97,12 @@ fn steps(settings: &StepBenchSettings, plain: &Device) -> Result<(Clip, Vec<f64>
         autodiff: device.clone(),
         freeze: settings.freeze,
         recompute_blocks: settings.recompute_blocks,
-        loss: settings.loss,
-        classifies: settings.classes.is_some(),
+        objective: match settings.classes {
+            Some(_) => Objective::Classify {
+                label_smoothing: 0.0,
+            },
+            None => Objective::Contrast(settings.loss.clone()),
+        },
         batch: *batch,
         micro_batch: settings.micro,
         logit_rows: settings.logit_rows,

@@ -1,9 +1,10 @@
 //! The settings of a benchmark of training steps.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use burn::tensor::Device;
-use couplet_loss::Loss;
+use couplet_loss::{PairLoss, SoftmaxLoss};
 use couplet_model::{FreezeConfig, ModelSpec, Precision};
 
 use crate::device::DeviceSetting;
@@ -24,7 +25,7 @@ pub struct StepBenchSettings {
     pub freeze: FreezeConfig,
     pub recompute_blocks: bool,
     pub optimizer: OptimizerConfig,
-    pub loss: Loss,
+    pub loss: Arc<dyn PairLoss>,
     /// Trains a classification head with this many classes in place of the contrastive loss.
     pub classes: Option<usize>,
     /// Rows of the logits matrix in memory at once; by default as in a run.
@@ -48,7 +49,7 @@ impl StepBenchSettings {
             freeze: FreezeConfig::default(),
             recompute_blocks: false,
             optimizer: OptimizerConfig::AdamW(OptimizerSettings::paper(LEARNING_RATE)),
-            loss: Loss::default(),
+            loss: Arc::new(SoftmaxLoss::default()),
             classes: None,
             logit_rows: None,
             caption_tokens: None,

@@ -15,7 +15,7 @@ pub enum CheckpointError {
     #[error("{}: cannot be read or written", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error(
-        "{} already holds a run; continue it with --resume, replace it with --overwrite, or \
+        "{}: already holds a run; continue it with --resume, replace it with --overwrite, or \
          choose another folder with --run-dir", path.display()
     )]
     Occupied { path: PathBuf },
@@ -75,15 +75,13 @@ fn describe_changes(path: &Path, asked: &[String], never: &[String]) -> String {
     let run = path.display();
     let lines = [never, asked].concat().join("\n  ");
     let ways = match (asked.is_empty(), never.is_empty()) {
-        (false, true) => "restore this, or go on with the changes by --allow-changes",
+        (false, true) => "restore this, or accept the changes with --allow-changes",
         (true, _) => "restore this",
-        (false, false) => {
-            "restore what cannot change; the rest can be gone on with by --allow-changes"
-        }
+        (false, false) => "restore what cannot change; --allow-changes accepts the rest",
     };
     format!(
-        "{run}: cannot resume, as this has changed from what config.toml and inputs.json in its folder \
-         say:\n  {lines}\n{ways}; or start a new run with --run-dir, from this one's weights with --set model.weights={run}"
+        "{run}: cannot resume, because this differs from config.toml and inputs.json in its folder:\n  \
+         {lines}\n{ways}; or start a new run with --run-dir, from this one's weights with --set model.weights={run}"
     )
 }
 

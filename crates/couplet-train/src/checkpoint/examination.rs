@@ -10,7 +10,7 @@ use couplet_model::weights;
 use couplet_model::{FileDigest, MANIFEST_FILE, Manifest, ManifestError, open_clip};
 use serde_json::Value;
 
-use super::names::{METRICS, OPTIMIZER_FILE, READ_ON_RESUME, SKIPPED};
+use super::names::{METRICS, OPTIMIZER_FILE, READ_ON_RESUME, SKIPPED, TRAIN_LOG};
 use super::state::{StateError, TrainerState};
 
 /// The last part of a log, in which its last line is looked for.
@@ -106,7 +106,9 @@ pub(super) fn examine(
 /// checkpoint is none the worse.
 pub(super) fn changed_logs(run: &Path, manifest: &Manifest) -> Vec<&'static str> {
     let changed = manifest.logs.iter().filter_map(|(name, was)| {
-        let name = [METRICS, SKIPPED].into_iter().find(|log| log == name)?;
+        let name = [METRICS, SKIPPED, TRAIN_LOG]
+            .into_iter()
+            .find(|log| log == name)?;
         let is = FileDigest::of_beginning(&run.join(name), was.bytes);
         (is.ok().as_ref() != Some(was)).then_some(name)
     });

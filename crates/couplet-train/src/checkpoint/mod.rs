@@ -12,6 +12,7 @@ use couplet_model::Clip;
 
 use crate::config::RunConfig;
 use crate::optimizer::ModelOptimizer;
+use crate::text_log::TextLog;
 
 mod contents;
 mod error;
@@ -22,6 +23,8 @@ mod lock;
 mod names;
 mod pending;
 mod reading;
+mod record;
+mod recording;
 mod removal;
 mod resume;
 mod selection;
@@ -39,9 +42,12 @@ use lock::open_lock;
 use names::{
     BEST, CACHE, CONFIG, FILES, LATEST, LOCK, RUN, TENSORBOARD, old, temporary, unfinished,
 };
-pub(crate) use names::{METRICS, SKIPPED};
+pub(crate) use names::{METRICS, SKIPPED, TRAIN_LOG};
 use pending::Pending;
 pub use reading::Checkpoint;
+pub use record::Program;
+use record::Record;
+pub(crate) use record::record_problem;
 use removal::{
     entries, move_out_of_the_way, remove_checkpoint, remove_run, remove_unfinished,
     remove_unfinished_one, set_aside,
@@ -68,6 +74,9 @@ pub struct RunFolder {
     /// What a resumed run writes once it can go on.
     pending: Option<Pending>,
     notes: Vec<String>,
+    text_log: TextLog,
+    program: Program,
+    record: Record,
     /// Whether the logs start empty, because the run is in another folder.
     is_scratch: bool,
     /// Locked while the run lasts; the system releases it however the process ends.
@@ -176,6 +185,11 @@ impl RunFolder {
     /// The path of `skipped.jsonl`.
     pub fn skipped(&self) -> PathBuf {
         self.path.join(SKIPPED)
+    }
+
+    /// `train.log`: what is printed of the run.
+    pub fn text_log(&self) -> &TextLog {
+        &self.text_log
     }
 
     /// The checkpoint that a resumed run continues from, if there is one.
@@ -296,6 +310,9 @@ impl RunFolder {
                 inputs: OnceLock::new(),
                 pending: None,
                 notes: Vec::new(),
+                text_log: TextLog::new(&path.join(TRAIN_LOG)),
+                program: Program::default(),
+                record: Record::default(),
                 is_scratch: false,
                 _lock: lock,
             }),

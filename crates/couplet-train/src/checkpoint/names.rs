@@ -11,6 +11,10 @@ use couplet_model::{MANIFEST_FILE, Manifest, TOKENIZER_FILE, open_clip};
 pub(crate) const CONFIG: &str = "config.toml";
 pub(crate) const METRICS: &str = "metrics.jsonl";
 pub(crate) const SKIPPED: &str = "skipped.jsonl";
+/// What the run printed.
+pub(crate) const TRAIN_LOG: &str = "train.log";
+/// What ran, where and on what.
+pub(super) const RECORD: &str = "record.json";
 pub(super) const LATEST: &str = "latest";
 pub(super) const BEST: &str = "best";
 pub(super) const RUN: &str = "run.json";
@@ -22,7 +26,9 @@ pub(super) const INPUTS: &str = "inputs.json";
 /// Every change that the run went on with.
 pub(super) const CHANGES: &str = "changes.jsonl";
 /// The files in a run's folder, besides `lock` and earlier configs.
-pub(super) const FILES: [&str; 8] = [LATEST, BEST, METRICS, SKIPPED, INPUTS, CHANGES, CONFIG, RUN];
+pub(super) const FILES: [&str; 10] = [
+    LATEST, BEST, METRICS, SKIPPED, TRAIN_LOG, RECORD, INPUTS, CHANGES, CONFIG, RUN,
+];
 /// Begins the name of an earlier config.
 const EARLIER_CONFIG: &str = "config.step-";
 

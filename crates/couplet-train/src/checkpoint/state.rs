@@ -106,7 +106,10 @@ impl TrainerState {
             ("skipped_len", self.skipped_len),
         ];
         for (name, count) in counts {
-            check(count < MAX_COUNT, format!("{name} = {count} is absurd"));
+            check(
+                count < MAX_COUNT,
+                format!("{name} = {count} is out of range"),
+            );
         }
         let (seen, step) = (self.samples_seen, self.step);
         check(
@@ -138,13 +141,16 @@ impl TrainerState {
         let (time, loss) = (self.time, self.epoch_loss);
         check(
             (0.0..MAX_SECONDS).contains(&time),
-            format!("time = {time} is absurd"),
+            format!("time = {time} is out of range"),
         );
-        check(loss.is_finite(), format!("epoch_loss = {loss} is absurd"));
+        check(
+            loss.is_finite(),
+            format!("epoch_loss = {loss} is not finite"),
+        );
         let scale = self.loss_scale.scale;
         check(
             scale > 0.0 && scale.is_finite(),
-            format!("the loss scale {scale} is absurd"),
+            format!("the loss scale {scale} is not a positive number"),
         );
         if let Some(best) = &self.best {
             let best = best.step;

@@ -3,6 +3,7 @@
 use toml::{Table, Value};
 
 use super::schema::may_change;
+use crate::numbers::shorten;
 
 const MICRO: &str = "batch.micro";
 
@@ -35,7 +36,13 @@ pub(crate) enum ChangeKind {
 /// - trains_norms: batch norms see one micro-batch at a time, whose size then matters.
 pub(crate) fn changes(before: &Table, now: &Table, trains_norms: bool) -> Vec<Change> {
     let mut all = Vec::new();
-    diff_tables("", before, now, &mut all);
+    // Configs of earlier versions have more digits than an f32.
+    let [before, now] = [before, now].map(|table| {
+        let mut table = table.clone();
+        shorten(&mut table);
+        table
+    });
+    diff_tables("", &before, &now, &mut all);
     let all = all.into_iter().map(|(key, text)| Change {
         kind: match kind(&key, &text) {
             ChangeKind::Free if trains_norms && key == MICRO => ChangeKind::Asked,

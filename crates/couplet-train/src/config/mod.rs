@@ -1,14 +1,18 @@
 //! A run's config: one TOML file, every table owned by the crate that builds it.
 
+mod builder;
 mod changes;
 mod check;
 mod classify;
 mod collect;
 mod data;
 mod dataset_file;
+mod differences;
 mod edit;
 mod evals;
 mod file;
+mod given;
+mod in_code;
 mod issue;
 mod open;
 mod other_keys;
@@ -23,12 +27,15 @@ mod tables;
 mod weights;
 mod words;
 
+pub use builder::RunBuilder;
 pub(crate) use changes::{Change, ChangeKind, changes};
 pub use check::DeviceCheck;
 pub use classify::{ClassifyConfig, HeadStart};
 pub use dataset_file::dataset_mistakes;
+pub use differences::{ConfigDifference, config_differences};
 pub use evals::{DatasetEvalConfig, EvalConfig, EvalWeights, RunEvalConfig};
 pub(crate) use file::read_file;
+pub use in_code::UnknownPreset;
 pub use issue::{ConfigError, ConfigIssue, IssueKind};
 pub use output::{CheckpointConfig, Lengths, LogConfig};
 pub(crate) use path_keys::make_absolute;

@@ -9,6 +9,7 @@ use toml::{Table, Value};
 use super::check::{DeviceCheck, check};
 use super::collect::{Known, collect, moved};
 use super::edit;
+use super::given::Given;
 use super::issue::ConfigError;
 use super::paths::{self, ConfigInput};
 use super::resolved::ResolvedRun;
@@ -37,7 +38,13 @@ impl ResolvedRun {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_input(input: &ConfigInput, device_check: DeviceCheck) -> Result<Self, ConfigError> {
-        Self::open_from(Sources::read(input.path)?, input, device_check, None)
+        Self::open_from(
+            Sources::read(input.path)?,
+            input,
+            device_check,
+            None,
+            Given::default(),
+        )
     }
 
     /// As [`Self::open`], for a run that continues from its own checkpoint: the weights and the tokenizer
@@ -52,27 +59,39 @@ impl ResolvedRun {
         folder: Option<&Path>,
     ) -> Result<Self, ConfigError> {
         let read = Sources::read(input.path)?;
-        let mut named = read.0.clone();
+        let checkpoint = Self::checkpoint_of(&read.0, input.set, folder);
+        Self::open_from(read, input, device_check, checkpoint, Given::default())
+    }
+
+    /// What a run continues from, if it has a checkpoint.
+    /// - folder: the run's folder; by default [`RunConfig::folder_of`] the config's name.
+    pub(super) fn checkpoint_of(
+        table: &Table,
+        set: &[String],
+        folder: Option<&Path>,
+    ) -> Option<ModelSource> {
+        let mut named = table.clone();
         // What is wrong with it is reported later.
-        edit::set_keys(&mut named, input.set);
+        edit::set_keys(&mut named, set);
         let name = named.get("name").and_then(Value::as_str);
         let folder = folder
             .map(Path::to_path_buf)
             .or_else(|| name.map(RunConfig::folder_of));
         let has_checkpoint = |folder: &PathBuf| folder.join("checkpoints").is_dir();
-        let checkpoint = folder.filter(has_checkpoint).and_then(|folder| {
+        folder.filter(has_checkpoint).and_then(|folder| {
             let weights = find_model(&folder).ok()?;
             inspect(&weights, None).ok()
-        });
-        Self::open_from(read, input, device_check, checkpoint)
+        })
     }
 
     /// - read: what the file holds, and where.
-    fn open_from(
+    /// - given: what a program gives by value.
+    pub(super) fn open_from(
         (mut table, sources): (Table, Sources),
         input: &ConfigInput,
         device_check: DeviceCheck,
         checkpoint: Option<ModelSource>,
+        given: Given,
     ) -> Result<Self, ConfigError> {
         let sources = sources.with_set(input.set);
         let mut issues = edit::set_keys(&mut table, input.set);
@@ -108,15 +127,9 @@ impl ResolvedRun {
             let not_there = missing.iter().map(|issue| issue.key.clone());
             let doubtful = collected.doubtful.into_iter().chain(not_there).collect();
             issues.append(&mut missing);
+            let parts = (checkpoint, given);
             let root = input.data_root;
-            check(
-                config,
-                device_check,
-                checkpoint,
-                doubtful,
-                root,
-                &mut issues,
-            )
+            check(config, device_check, parts, doubtful, root, &mut issues)
         });
         issues.append(&mut missing);
         match run {

@@ -1,12 +1,14 @@
 //! What a config names, opened: a run that is ready to start, its training data, its evaluations.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use couplet_data::loader::{Loader, LoaderOptions, LoaderState, TokenOptions};
 use couplet_data::order::{Order, Share};
 use couplet_data::source::PairDataset;
 use couplet_eval::metric::LOSS;
 use couplet_eval::{Dataset, MetricInfo, RETRIEVAL_METRICS, class_metrics, eval_transform};
+use couplet_loss::PairLoss;
 use couplet_model::{ModelSpec, PreprocessSpec};
 
 use super::classify::HeadStart;
@@ -24,6 +26,8 @@ pub struct ResolvedRun {
     pub config: RunConfig,
     pub(crate) data: ResolvedData,
     pub(crate) evals: Vec<ResolvedEval>,
+    /// The loss over pairs: the config's, or the program's own.
+    pub(crate) loss: Arc<dyn PairLoss>,
     pub(crate) sizes: Sizes,
     pub(crate) schedule: Schedule,
     /// What stood for the folders of dataset files, absolute.
@@ -154,6 +158,16 @@ impl ResolvedEval {
             | EvalTarget::Retrieval(dataset)
             | EvalTarget::Classification(dataset) => &dataset.name,
             EvalTarget::HeldOut(_) => HELD_OUT,
+        }
+    }
+
+    /// Images or pairs that it reads.
+    pub fn images(&self) -> usize {
+        match &self.target {
+            EvalTarget::ZeroShot(dataset)
+            | EvalTarget::Retrieval(dataset)
+            | EvalTarget::Classification(dataset) => dataset.images.len(),
+            EvalTarget::HeldOut(data) => data.epoch_len,
         }
     }
 

@@ -84,6 +84,22 @@ impl Sources {
         Ok((table, sources))
     }
 
+    /// Of a config that is in no file.
+    /// - path: what it is called in errors.
+    pub fn in_code(path: &Path) -> Self {
+        let file = Document {
+            file: None,
+            text: "".into(),
+            spans: HashMap::new(),
+            set_key: String::new(),
+        };
+        Self {
+            path: path.to_path_buf(),
+            file,
+            set: Vec::new(),
+        }
+    }
+
     /// Adds `key=value` pairs of `--set`.
     pub fn with_set(mut self, pairs: &[String]) -> Self {
         self.set
@@ -101,6 +117,7 @@ impl Sources {
                 usize::MAX - 1
             } else {
                 let found = self.locate(&issue, moved);
+                let found = found.filter(|(document, _)| !document.text.is_empty());
                 issue.place = found.map(|(document, span)| document.place(span));
                 found_rank(&self, &issue)
             };

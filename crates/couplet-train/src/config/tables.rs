@@ -18,6 +18,7 @@ use super::output::{CheckpointConfig, LogConfig};
 use super::path_keys::make_absolute;
 use crate::device::DeviceSetting;
 use crate::ema::EmaConfig;
+use crate::numbers::shorten;
 use crate::optimizer::OptimizerConfig;
 use crate::schedule::ScheduleConfig;
 
@@ -76,7 +77,7 @@ pub struct RunConfig {
     pub log: LogConfig,
 }
 
-fn default_device() -> DeviceSetting {
+pub(super) fn default_device() -> DeviceSetting {
     DeviceSetting::Auto
 }
 
@@ -162,11 +163,11 @@ pub struct DataConfig {
     pub threads: usize,
 }
 
-fn default_max_skipped() -> f64 {
+pub(super) fn default_max_skipped() -> f64 {
     0.01
 }
 
-fn default_max_image_pixels() -> u64 {
+pub(super) fn default_max_image_pixels() -> u64 {
     DEFAULT_MAX_IMAGE_PIXELS
 }
 
@@ -243,6 +244,7 @@ impl RunConfig {
     /// Never: every field has a TOML form, which a test reads back.
     pub fn to_toml(&self) -> String {
         let mut table = Table::try_from(self).expect("a run config has a TOML form");
+        shorten(&mut table);
         make_absolute(&mut table, &std::env::current_dir().unwrap_or_default());
         toml::to_string(&table).expect("a TOML table prints")
     }

@@ -60,8 +60,8 @@ pub struct OptimizerSettings {
 }
 
 impl OptimizerSettings {
-    /// The paper's for its ViTs, at a learning rate.
-    pub(crate) fn paper(lr: f64) -> Self {
+    /// The CLIP paper's for its ViTs, at a peak learning rate.
+    pub fn paper(lr: f64) -> Self {
         Self {
             lr,
             betas: default_betas(),
@@ -111,6 +111,12 @@ fn default_weight_decay() -> f64 {
 }
 
 impl OptimizerConfig {
+    /// AdamW with the CLIP paper's settings for its ViTs.
+    /// - lr: peak learning rate; the paper has 5e-4 for a batch of 32,768.
+    pub fn adamw(lr: f64) -> Self {
+        Self::AdamW(OptimizerSettings::paper(lr))
+    }
+
     /// The settings, whichever kind it is.
     pub fn settings(&self) -> &OptimizerSettings {
         match self {
@@ -136,7 +142,9 @@ impl OptimizerConfig {
                     continue;
                 };
                 if !names.iter().any(|name| matcher.is_match(name)) {
-                    let message = format!("`{glob}` is the name of no parameter");
+                    let message = format!(
+                        "no parameter has a name like `{glob}`; names are open_clip's, such as `visual.*`"
+                    );
                     idle.push((format!("{key}[{at}]"), message));
                 }
             }
@@ -155,7 +163,7 @@ impl OptimizerConfig {
         let clip = settings.clip_norm.is_none_or(positive);
         problems.check("clip_norm", clip, "must be a positive number");
         let layer_decay = settings.layer_decay.is_none_or(|d| d > 0.0 && d <= 1.0);
-        problems.check("layer_decay", layer_decay, "must lie in (0, 1]");
+        problems.check("layer_decay", layer_decay, "must be above 0 and at most 1");
         problems.globs("no_decay", &settings.no_decay);
         for (at, group) in settings.group.iter().enumerate() {
             let key = |part: &str| format!("group[{at}].{part}");
@@ -194,7 +202,7 @@ impl Problems {
 
     fn betas(&mut self, key: &str, betas: [f64; 2]) {
         let sound = betas.iter().all(|beta| (0.0..1.0).contains(beta));
-        self.check(key, sound, "both must lie in [0, 1)");
+        self.check(key, sound, "both must be at least 0 and below 1");
     }
 
     fn eps(&mut self, key: &str, eps: Option<f64>, table: &OptimizerConfig) {
@@ -203,7 +211,7 @@ impl Problems {
         self.check(
             key,
             !has_none || eps.is_none(),
-            "Lion divides by nothing: leave it out",
+            "Lion has no eps; remove the key",
         );
     }
 

@@ -119,7 +119,7 @@ impl ResolvedRun {
         let help = if spec.image.has_blocks() {
             "lower batch.micro or set batch.recompute_blocks = true"
         } else {
-            "lower batch.global"
+            "lower batch.micro (a ResNet's batch norms then see fewer images)"
         };
         memory_warning(needed, memory::free()?, plan.tokens, help)
     }

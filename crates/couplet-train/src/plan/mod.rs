@@ -75,7 +75,7 @@ impl ResolvedRun {
             freeze: config.freeze,
             recompute_blocks: config.batch.recompute_blocks,
             optimizer: config.optimizer.clone(),
-            loss: config.loss,
+            loss: self.loss.clone(),
             classes: self.data.classes.as_ref().map(|c| c.class_names.len()),
             logit_rows: config.batch.logit_rows,
             caption_tokens: Some(plan.tokens),

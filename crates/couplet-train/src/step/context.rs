@@ -1,7 +1,9 @@
 //! What a step needs in addition to model, optimiser and batch.
 
+use std::sync::Arc;
+
 use burn::tensor::Device;
-use couplet_loss::{Loss, default_chunk};
+use couplet_loss::{PairLoss, default_chunk};
 use couplet_model::{Freeze, FreezeConfig, ModelSpec, PreprocessSpec};
 
 use super::encode::Encoding;
@@ -30,9 +32,7 @@ pub(crate) struct StepOptions<'a> {
     pub autodiff: Device,
     pub freeze: FreezeConfig,
     pub recompute_blocks: bool,
-    pub loss: Loss,
-    /// Whether the step trains a classifier on labels in place of captions.
-    pub classifies: bool,
+    pub objective: Objective,
     /// Pairs in a step, over all ranks.
     pub batch: usize,
     /// Pairs in a pass with a graph; by default the whole batch.
@@ -44,9 +44,6 @@ pub(crate) struct StepOptions<'a> {
 impl StepContext {
     /// # Errors
     /// If the system cannot start threads.
-    ///
-    /// # Panics
-    /// If a classifier has the sigmoid loss, which the config rejects.
     pub fn new(options: StepOptions) -> std::io::Result<Self> {
         let micro_batch = options.micro_batch.unwrap_or(options.batch);
         Ok(Self {
@@ -58,7 +55,7 @@ impl StepContext {
                 image_size: options.spec.image.image_size(),
                 preprocess: options.preprocess,
             },
-            objective: Objective::new(options.loss, options.classifies),
+            objective: options.objective,
             logit_rows: (options.logit_rows).unwrap_or_else(|| default_chunk(options.batch)),
             micro_batch,
             comm: Box::new(Solo),
@@ -78,24 +75,12 @@ impl StepContext {
 }
 
 /// The training objective.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Objective {
-    /// A contrastive loss over pairs.
-    Contrast(Loss),
+    /// A loss over pairs.
+    Contrast(Arc<dyn PairLoss>),
     /// Cross-entropy of the model's classifier on labelled images.
     Classify { label_smoothing: f32 },
-}
-
-impl Objective {
-    fn new(loss: Loss, classifies: bool) -> Self {
-        match loss {
-            loss if !classifies => Self::Contrast(loss),
-            Loss::Softmax(softmax) => Self::Classify {
-                label_smoothing: softmax.label_smoothing,
-            },
-            Loss::Sigmoid(_) => unreachable!("a classifier has the softmax loss"),
-        }
-    }
 }
 
 /// What differs from step to step.

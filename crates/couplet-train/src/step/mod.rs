@@ -26,7 +26,7 @@ mod pools;
 use burn::module::Param;
 use burn::tensor::Tensor;
 use couplet_data::loader::HostBatch;
-use couplet_loss::{FeatureGradients, Features, Loss};
+use couplet_loss::{FeatureGradients, Features, PairLoss};
 use couplet_model::{Clip, ForwardContext};
 
 use self::lanes::StepLanes;
@@ -78,16 +78,16 @@ pub(crate) fn gradients(
 ) -> BatchGradients {
     let mut lanes = StepLanes::new(model, forward, batch.len(), context);
     let comm = context.comm.as_ref();
-    match context.objective {
+    match &context.objective {
         Objective::Contrast(loss) => {
             let own = encode(&mut lanes, &mut batch);
             let features = exchange_features(model, own, comm);
-            let of_features = loss_gradients(loss, &features, loss_scale, context);
+            let of_features = loss_gradients(loss.as_ref(), &features, loss_scale, context);
             backward(lanes, model, batch, of_features, comm)
         }
         Objective::Classify { label_smoothing } => {
             let loss = classify::ClassLoss {
-                label_smoothing,
+                label_smoothing: *label_smoothing,
                 scale: loss_scale,
             };
             classify::gradients(lanes, model, batch, loss, context)
@@ -124,7 +124,7 @@ fn exchange_features(
 /// rank's features. The gradients of `logit_scale` and `logit_bias` are this rank's parts of a
 /// sum.
 fn loss_gradients(
-    loss: Loss,
+    loss: &dyn PairLoss,
     features: &Features,
     loss_scale: f64,
     context: &StepContext,
@@ -132,7 +132,7 @@ fn loss_gradients(
     let comm = context.comm.as_ref();
     let own = features.image.dims()[0] / comm.ranks();
     let rows = comm.rank() * own..(comm.rank() + 1) * own;
-    let gradients = loss.gradients(rows.clone(), features, context.logit_rows);
+    let gradients = couplet_loss::gradients(loss, rows.clone(), features, context.logit_rows);
     // Every rank's part of the loss reads the features of all.
     let sum_own = |all: Tensor<2>| {
         let shape = all.dims();

@@ -36,8 +36,8 @@ pub enum TrainError {
         last_good: Option<String>,
     },
     #[error(
-        "the checkpoint reads shard number {last}, but the data has {shards}; continue with the data \
-         that the run began with"
+        "the checkpoint reads shard number {}, but the data has {shards} shards; continue with the data \
+         that the run began with", last + 1
     )]
     NoSuchShard { last: usize, shards: usize },
     #[error(transparent)]

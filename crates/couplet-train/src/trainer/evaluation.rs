@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use burn::module::Module;
 use couplet_data::{Skipped, with_causes};
+use couplet_eval::metric::LOSS;
 use couplet_eval::{
-    Better, Encoder, EvalOptions, FeatureCache, Metric, Report, classification, retrieval,
-    zero_shot,
+    Better, Encoder, EvalOptions, FeatureCache, Metric, Protocol, Report, classification,
+    retrieval, zero_shot,
 };
 
 use super::{TrainError, Trainer, Window};
@@ -57,6 +58,7 @@ impl Trainer<'_> {
                 step,
                 report: &report,
             });
+            self.watch_held_out(&report, observer);
             reports.push(report);
         }
         if !reports.is_empty() {
@@ -107,7 +109,7 @@ impl Trainer<'_> {
                 Ok((report, Vec::new()))
             }
             EvalTarget::HeldOut(data) => {
-                let (loss, chunk) = (self.run.config.loss, self.context.micro_batch);
+                let (loss, chunk) = (self.run.loss.as_ref(), self.context.micro_batch);
                 Ok(held_out(encoder, data, loss, chunk, progress)?)
             }
         }
@@ -125,6 +127,21 @@ impl Trainer<'_> {
         let tokenizer = self.run.data.tokens.tokenizer.clone();
         let encoder = Encoder::new(model, &self.spec, &self.preprocess, tokenizer)?;
         Ok((encoder, head))
+    }
+
+    /// Warns if the loss of held-out pairs says that the model is overfitting.
+    fn watch_held_out(&mut self, report: &Report, observer: &mut dyn Observer) {
+        if report.protocol != Protocol::HeldOut {
+            return;
+        }
+        let Some(loss) = report.metrics.get(LOSS.name) else {
+            return;
+        };
+        let step = self.state.step;
+        let keeps_best = self.run.config.checkpoint.best.is_some();
+        if let Some(text) = self.overfitting.observe_held_out(step, loss, keeps_best) {
+            observer.event(Event::Warning(&format!("step {step}: {text}")));
+        }
     }
 
     /// Records the metric of `checkpoint.best` if a report has its best value so far.
@@ -171,6 +188,8 @@ impl Trainer<'_> {
             step: self.state.step,
             loss: self.state.epoch_loss / steps,
             seconds: self.epoch_started.elapsed().as_secs_f64(),
+            skipped: std::mem::take(&mut self.skipped_in_epoch),
+            first_skipped: self.first_skipped.take(),
             reports,
         }));
         // A run that ends within an epoch may be extended.

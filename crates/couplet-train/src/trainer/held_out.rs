@@ -6,7 +6,7 @@ use couplet_data::Skipped;
 use couplet_data::loader::LoaderState;
 use couplet_eval::metric::LOSS;
 use couplet_eval::{Encoder, Metrics, Protocol, Report, retrieval_metrics};
-use couplet_loss::{Features, Loss, default_chunk};
+use couplet_loss::{Features, PairLoss, default_chunk, parts};
 use couplet_model::l2_normalize;
 
 use super::TrainError;
@@ -24,7 +24,7 @@ use crate::config::{HELD_OUT, ResolvedData};
 pub(super) fn held_out(
     encoder: &Encoder,
     data: &ResolvedData,
-    loss: Loss,
+    loss: &dyn PairLoss,
     chunk: usize,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<(Report, Vec<Skipped>), TrainError> {
@@ -55,10 +55,8 @@ pub(super) fn held_out(
         };
         #[expect(clippy::cast_precision_loss, reason = "pairs are few")]
         let weight = batch.len() as f64;
-        let rows_at_once = default_chunk(batch.len());
-        for start in (0..batch.len()).step_by(rows_at_once) {
-            let rows = start..batch.len().min(start + rows_at_once);
-            let part: f32 = loss.forward_rows(rows, features.clone()).into_scalar();
+        for part in parts(loss, &features, default_chunk(batch.len())) {
+            let part: f32 = part.into_scalar();
             sum += f64::from(part) * weight;
         }
         images.push(features.image);

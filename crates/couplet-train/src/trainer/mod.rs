@@ -5,23 +5,23 @@ use std::time::Instant;
 
 use burn::module::Module;
 use couplet_data::loader::{HostBatch, Loader, LoaderError};
-use couplet_data::{StageTimes, with_causes};
-use couplet_eval::token_warnings;
-use couplet_loss::Loss;
+use couplet_data::{Skipped, StageTimes, with_causes};
 use couplet_model::{Clip, ForwardContext, ModelSpec, Precision, PreprocessSpec};
 use serde::Serialize;
 
 use crate::checkpoint::{Checkpoint, RunFolder, TrainerState};
-use crate::config::ResolvedRun;
+use crate::config::{Classes, ResolvedRun};
 use crate::diagnosis::{Diagnosis, StepStats, duplicate_captions};
 use crate::duration::{Duration, Unit};
 use crate::ema::Ema;
-use crate::log::{JsonLines, LineHead, TrainLine, changes_line, skipped_line};
+use crate::log::{JsonLines, LineHead, TrainLine, skipped_line};
 use crate::observer::{BestMetric, Event, Observer, Outcome, RunSizes, StopReason, StopSignal};
 use crate::optimizer::ModelOptimizer;
+use crate::overfitting::Overfitting;
 use crate::step::{Objective, StepContext, StepReport, StepSettings, step};
 use crate::tensorboard::EventFile;
 
+mod begin;
 mod classes;
 mod error;
 mod evaluation;
@@ -31,54 +31,9 @@ mod position;
 mod repeat;
 mod save;
 
+pub use begin::train;
 pub use error::TrainError;
 pub(crate) use repeat::repeat;
-
-/// Trains until the schedule ends or `stop` is set. Continues from the folder's checkpoint if there
-/// is one.
-///
-/// # Errors
-/// If reading data or writing files fails, or the loss is not finite; the last checkpoint is
-/// unchanged.
-pub fn train(
-    run: &ResolvedRun,
-    folder: &RunFolder,
-    stop: &StopSignal,
-    observer: &mut dyn Observer,
-) -> Result<Outcome, TrainError> {
-    let mut trainer = Trainer::open(run, folder)?;
-    let loader = run.data.start_loader(trainer.state.position.clone());
-    let loader = loader.map_err(TrainError::Threads)?;
-    observer.event(Event::Started(&trainer.sizes()));
-    for note in &trainer.notes {
-        observer.event(Event::Note(note));
-    }
-    trainer.warn_of_micro_batches(observer);
-    for warning in token_warnings(&trainer.spec, &run.data.tokens) {
-        observer.event(Event::Warning(&warning));
-    }
-    if trainer.checkpoint.is_none() {
-        folder.forget_changes()?;
-    }
-    for note in folder.notes_from(trainer.state.step) {
-        let line = changes_line(&trainer.line_head(), &note.changes);
-        trainer.write_metrics(&line, observer)?;
-    }
-    if trainer.is_finished() {
-        return Ok(trainer.outcome(StopReason::AlreadyFinished));
-    }
-    if let Some(warning) = run.memory_warning(trainer.model(), trainer.checkpoint.is_some()) {
-        observer.event(Event::Warning(&warning));
-    }
-    let outcome = trainer.run(&loader, stop, observer);
-    outcome.map_err(|error| match error {
-        TrainError::Log(source) => TrainError::NotLogged {
-            source,
-            last_good: trainer.last_good(),
-        },
-        error => error,
-    })
-}
 
 /// The period since the last log line.
 struct Window {
@@ -109,6 +64,7 @@ struct Trainer<'a> {
     optimizer: ModelOptimizer,
     ema: Option<Ema>,
     diagnosis: Diagnosis,
+    overfitting: Overfitting,
     metrics: JsonLines,
     events: Option<EventFile>,
     skipped: JsonLines,
@@ -116,6 +72,9 @@ struct Trainer<'a> {
     checkpoint: Option<Checkpoint>,
     /// How the initial weights were changed.
     notes: Vec<String>,
+    /// Samples of the epoch that were skipped, and the first that this process read.
+    skipped_in_epoch: u64,
+    first_skipped: Option<Skipped>,
     /// Samples that evaluations skipped, each of which is reported once.
     reported_unreadable: HashSet<(String, String)>,
     window: Window,
@@ -203,7 +162,12 @@ impl Trainer<'_> {
         let samples = skipped.iter().map(|one| one.samples as u64).sum();
         let samples = self.context.comm.count(samples);
         if samples > 0 {
-            observer.event(Event::Skipped { samples });
+            let first = skipped.first();
+            self.skipped_in_epoch += samples;
+            if self.first_skipped.is_none() {
+                self.first_skipped = first.cloned();
+            }
+            observer.event(Event::Skipped { samples, first });
         }
         Ok(batch?)
     }
@@ -223,7 +187,7 @@ impl Trainer<'_> {
             loss_scale: self.loss_scale().unwrap_or(1.0),
         };
         let next = batch.next.clone();
-        let duplicate_captions = match self.context.objective {
+        let duplicate_captions = match &self.context.objective {
             Objective::Contrast(_) => duplicate_captions(&batch),
             Objective::Classify { .. } => 0.0,
         };
@@ -242,6 +206,7 @@ impl Trainer<'_> {
         self.state.step += 1;
         self.state.samples_seen += self.run.sizes.batch_size;
         self.state.epoch_loss += report.loss;
+        self.overfitting.observe_step(report.loss);
         self.window.steps += 1;
         let line = self.train_line(report, lr);
         let mut data_wait = None;
@@ -307,18 +272,15 @@ impl Trainer<'_> {
         data_wait: Option<(f64, StageTimes)>,
         observer: &mut dyn Observer,
     ) {
-        #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^53")]
-        let choices = match &self.run.data.classes {
-            Some(classes) => classes.class_names.len() as f64,
-            None => self.run.sizes.batch_size as f64,
+        #[expect(clippy::cast_precision_loss, reason = "classes are far below 2^53")]
+        let chance_of_classes = |classes: &Classes| (classes.class_names.len() as f64).ln();
+        let chance_loss = match &self.context.objective {
+            Objective::Contrast(loss) => loss.chance(self.run.config.batch.global),
+            Objective::Classify { .. } => self.run.data.classes.as_ref().map(chance_of_classes),
         };
-        let is_pairwise = matches!(
-            self.context.objective,
-            Objective::Contrast(Loss::Sigmoid(_))
-        );
         let warnings = self.diagnosis.observe(&StepStats {
             loss: line.loss,
-            chance_loss: (!is_pairwise).then_some(choices.ln()),
+            chance_loss,
             grad_norm: line.grad_norm,
             logit_scale: line.logit_scale,
             duplicate_captions,

@@ -4,21 +4,25 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use burn::module::Module;
+use burn::tensor::Device;
 use couplet_data::StageTimes;
+use couplet_data::printable_path;
 use couplet_data::source::PairDataset;
-use couplet_eval::{EMA_HEAD_FILE, HEAD_FILE, find_model};
-use couplet_model::{Clip, load_as};
+use couplet_eval::{ChosenCheckpoint, EMA_HEAD_FILE, HEAD_FILE, choose_model};
+use couplet_loss::Loss;
+use couplet_model::{Clip, Loaded, load_as};
 
 use super::classes::first_head;
 use super::position::{check_length, recount};
 use super::{TrainError, Trainer, Window};
-use crate::checkpoint::{RunFolder, TrainerState};
-use crate::config::ResolvedRun;
+use crate::checkpoint::{Checkpoint, RunFolder, TrainerState};
+use crate::config::{Classes, HeadStart, ResolvedRun};
 use crate::diagnosis::Diagnosis;
 use crate::ema::Ema;
 use crate::log::JsonLines;
 use crate::optimizer::ModelOptimizer;
-use crate::step::{StepContext, StepOptions};
+use crate::overfitting::Overfitting;
+use crate::step::{Objective, StepContext, StepOptions};
 use crate::tensorboard::EventFile;
 
 impl<'a> Trainer<'a> {
@@ -34,26 +38,7 @@ impl<'a> Trainer<'a> {
         let checkpoint = folder.latest();
         let preprocess = run.data.preprocess.clone();
         let mut notes = folder.notes().to_vec();
-        let model = match (&checkpoint, &config.model.weights) {
-            (Some(checkpoint), _) => couplet_model::load(&checkpoint.path, None, &device)?.model,
-            (None, Some(weights)) => {
-                let (loaded, resized) = load_as(&find_model(weights)?, &spec, &device)?;
-                notes.extend(resized.into_iter().map(|what| format!("resized {what}")));
-                loaded.model
-            }
-            (None, None) => Clip::init(&spec, config.seed, &device),
-        };
-        let model = (model.freeze(config.freeze, &spec)).with_precision(config.precision);
-        let model = match &run.data.classes {
-            Some(classes) => {
-                let head = match &checkpoint {
-                    Some(checkpoint) => checkpoint.load_head(HEAD_FILE, &device)?,
-                    None => first_head(&model, run, classes, &device)?,
-                };
-                model.with_head(head).freeze_all_but_classifier()
-            }
-            None => model,
-        };
+        let model = open_model(run, checkpoint.as_ref(), &device, &mut notes)?;
         let mut state = match &checkpoint {
             Some(checkpoint) => folder.load(checkpoint, &model, &mut optimizer)?,
             None => TrainerState::default(),
@@ -87,8 +72,7 @@ impl<'a> Trainer<'a> {
             autodiff: device,
             freeze: config.freeze,
             recompute_blocks: config.batch.recompute_blocks,
-            loss: config.loss,
-            classifies: config.classify.is_some(),
+            objective: objective(run),
             batch: config.batch.global,
             micro_batch: config.batch.micro,
             logit_rows: config.batch.logit_rows,
@@ -113,7 +97,13 @@ impl<'a> Trainer<'a> {
             optimizer,
             ema,
             diagnosis: Diagnosis::default(),
+            overfitting: match &checkpoint {
+                Some(_) => Overfitting::of_log(&folder.metrics()),
+                None => Overfitting::default(),
+            },
             events,
+            skipped_in_epoch: (state.position.skipped + state.position.lost) as u64,
+            first_skipped: None,
             state,
             checkpoint,
             notes,
@@ -125,6 +115,74 @@ impl<'a> Trainer<'a> {
             epoch_started: now,
             saved_at: now,
         })
+    }
+}
+
+/// The model that a run starts or goes on with, with its head if it has one.
+/// - notes: gets what a user should know of it.
+fn open_model(
+    run: &ResolvedRun,
+    checkpoint: Option<&Checkpoint>,
+    device: &Device,
+    notes: &mut Vec<String>,
+) -> Result<Clip, TrainError> {
+    let config = &run.config;
+    let spec = config.model.spec();
+    let model = match (checkpoint, &config.model.weights) {
+        (Some(checkpoint), _) => couplet_model::load(&checkpoint.path, None, device)?.model,
+        (None, Some(weights)) => {
+            let found = choose_model(weights)?;
+            let (loaded, resized) = load_as(&found.path, &spec, device)?;
+            notes.push(describe_loaded(&loaded, found.checkpoint.as_ref()));
+            notes.extend(resized.into_iter().map(|what| format!("resized    {what}")));
+            loaded.model
+        }
+        (None, None) => {
+            let seed = config.seed;
+            notes.push(format!("weights    initialized at random, seed {seed}"));
+            Clip::init(&spec, seed, device)
+        }
+    };
+    let model = (model.freeze(config.freeze, &spec)).with_precision(config.precision);
+    let Some(classes) = &run.data.classes else {
+        return Ok(model);
+    };
+    let head = if let Some(checkpoint) = checkpoint {
+        checkpoint.load_head(HEAD_FILE, device)?
+    } else {
+        notes.push(describe_head(classes));
+        first_head(&model, run, classes, device)?
+    };
+    Ok(model.with_head(head).freeze_all_but_classifier())
+}
+
+/// Where initial weights are from.
+fn describe_loaded(loaded: &Loaded, chosen: Option<&ChosenCheckpoint>) -> String {
+    let (count, file) = (loaded.tensors, printable_path(&loaded.source.weights));
+    let why = chosen.map_or(String::new(), |chosen| format!(" ({chosen})"));
+    format!("weights    {count} tensors of {file}{why}")
+}
+
+/// What a classification head starts from.
+fn describe_head(classes: &Classes) -> String {
+    let from = match classes.head {
+        HeadStart::Zeros => "initialized with zeros",
+        HeadStart::ZeroShot => "initialized with the features of the class names",
+    };
+    let count = classes.class_names.len();
+    format!("new        a head of {count} classes, {from}")
+}
+
+/// What the run minimizes.
+fn objective(run: &ResolvedRun) -> Objective {
+    if run.config.classify.is_none() {
+        return Objective::Contrast(run.loss.clone());
+    }
+    let Loss::Softmax(softmax) = &run.config.loss else {
+        unreachable!("a classifier has the softmax loss");
+    };
+    Objective::Classify {
+        label_smoothing: softmax.label_smoothing,
     }
 }
 

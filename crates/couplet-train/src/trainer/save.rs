@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{TrainError, Trainer};
-use crate::checkpoint::{Checkpoint, Contents, METRICS, SKIPPED};
+use crate::checkpoint::{Checkpoint, Contents, METRICS, SKIPPED, TRAIN_LOG};
 use crate::ema::Ema;
 use crate::observer::{Event, Observer};
 
@@ -20,6 +20,9 @@ impl Trainer<'_> {
             (METRICS, self.metrics.sync()?),
             (SKIPPED, self.skipped.sync()?),
         ];
+        // Never truncated: what was printed was printed.
+        let text_log = self.folder.text_log().sync();
+        let text_log = text_log.map(|digest| (TRAIN_LOG, digest));
         self.state.metrics_len = logs[0].1.bytes;
         self.state.skipped_len = logs[1].1.bytes;
         let contents = Contents {
@@ -32,7 +35,9 @@ impl Trainer<'_> {
             eval_weights: self.run.eval_weights(),
             classes: self.run.data.classes.as_ref(),
             state: self.state.clone(),
-            logs: logs.map(|(name, digest)| (name.to_string(), digest)).into(),
+            logs: (logs.into_iter().chain(text_log))
+                .map(|(name, digest)| (name.to_string(), digest))
+                .collect(),
         };
         let keep = self.run.config.checkpoint.keep;
         let saved = self.folder.save(&contents, keep);

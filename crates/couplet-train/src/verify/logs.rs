@@ -7,7 +7,7 @@ use std::path::Path;
 use couplet_model::FileDigest;
 use serde_json::Value;
 
-use crate::checkpoint::METRICS;
+use crate::checkpoint::{METRICS, TRAIN_LOG};
 
 /// A longer line is damage.
 const MAX_LINE: u64 = 16 << 20;
@@ -102,6 +102,16 @@ fn read_lines(file: File, saved: u64, same: u64, report: &mut LogReport) {
             }
         }
         let end = start + bytes.len() as u64;
+        if report.name == TRAIN_LOG {
+            // Text, which resuming only adds to.
+            report.lines += 1;
+            if bytes.contains(&0) {
+                let problem = format!("line {number} has bytes of zero");
+                report.problems.push(problem);
+            }
+            start = end;
+            continue;
+        }
         let line: Option<Value> = serde_json::from_slice(&bytes).ok();
         let line = line.filter(Value::is_object);
         match line.filter(|_| bytes.ends_with(b"\n")) {

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use couplet_data::with_causes;
 use couplet_eval::{Pointer, checkpoint_name, read_pointer};
 
-use crate::checkpoint::{CheckpointError, METRICS, RunFolder, SKIPPED, Verdict, examine_all};
+use crate::checkpoint::{
+    CheckpointError, METRICS, RunFolder, SKIPPED, TRAIN_LOG, Verdict, examine_all, record_problem,
+};
 pub use logs::LogReport;
 use logs::check_log;
 pub use replay::{Replay, ReplayError, replay};
@@ -18,9 +20,9 @@ pub use replay::{Replay, ReplayError, replay};
 pub struct RunReport {
     /// Sorted by step.
     pub checkpoints: Vec<CheckpointReport>,
-    /// `metrics.jsonl` and `skipped.jsonl`.
+    /// `metrics.jsonl`, `skipped.jsonl` and `train.log`.
     pub logs: Vec<LogReport>,
-    /// What is wrong with `latest` and `best`.
+    /// What is wrong with `latest`, `best` and `record.json`.
     pub pointers: Vec<String>,
 }
 
@@ -63,7 +65,8 @@ pub fn verify(run: &Path) -> Result<RunReport, CheckpointError> {
             Err(error) => pointers.push(format!("{name}: {}", with_causes(&error))),
         }
     }
-    let logs = [METRICS, SKIPPED].map(|name| {
+    pointers.extend(record_problem(run));
+    let logs = [METRICS, SKIPPED, TRAIN_LOG].map(|name| {
         let saved = examined.iter().filter_map(|one| {
             let digest = one.manifest.as_ref()?.logs.get(name)?;
             Some((checkpoint_name(one.step), digest))
@@ -84,7 +87,7 @@ pub fn verify(run: &Path) -> Result<RunReport, CheckpointError> {
 }
 
 /// The checkpoint to repeat steps from: the newest whole one after which `steps` steps were logged,
-/// else the newest one after which any was. Steps before a change of config or data cannot be repeated.
+/// else the one with the most logged steps after it. Steps before a change of config or data cannot be repeated.
 /// - returns its step and its folder.
 fn starting_point(
     run: &Path,
@@ -95,7 +98,7 @@ fn starting_point(
         return Ok(None);
     };
     let changed = RunFolder::last_change(run).unwrap_or(0);
-    let mut newest = None;
+    let mut longest = None;
     for one in examine_all(run)?.rev() {
         if one.step < changed {
             break;
@@ -106,9 +109,9 @@ fn starting_point(
         if one.step.saturating_add(steps) <= *last {
             return Ok(Some((one.step, one.path)));
         }
-        if newest.is_none() && one.step < *last {
-            newest = Some((one.step, one.path));
+        if one.step < *last {
+            longest = Some((one.step, one.path));
         }
     }
-    Ok(newest)
+    Ok(longest)
 }

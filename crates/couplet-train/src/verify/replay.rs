@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use couplet_model::shortest;
+
 use super::starting_point;
 use crate::checkpoint::{CheckpointError, METRICS, RunFolder};
 use crate::config::{ConfigError, ConfigInput, DeviceCheck, ResolvedRun};
@@ -93,8 +95,12 @@ pub fn replay(run: &Path, steps: u64, observer: &mut dyn Observer) -> Result<Rep
             continue;
         };
         replay.compared += 1;
-        if was.to_bits() != loss.to_bits() && replay.differs.is_none() {
-            replay.differs = Some((step, *was, loss));
+        // As the log has it, or as earlier versions wrote it.
+        let is_same = [shortest(loss), loss]
+            .map(f64::to_bits)
+            .contains(&was.to_bits());
+        if !is_same && replay.differs.is_none() {
+            replay.differs = Some((step, *was, shortest(loss)));
         }
     }
     Ok(replay)

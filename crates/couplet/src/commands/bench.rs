@@ -7,6 +7,9 @@ use couplet_train::{DeviceSetting, StepBench, StepBenchSettings, bench_step};
 
 use crate::exit_code;
 use crate::json_output::JsonArguments;
+use crate::printing;
+use crate::table::Table;
+use crate::terminal;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
@@ -135,36 +138,43 @@ fn to_json(arguments: &BenchStepArguments, bench: &StepBench) -> serde_json::Val
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
 fn print(arguments: &BenchStepArguments, bench: &StepBench) {
     let (device, tokens) = (arguments.device.resolved(), bench.tokens);
-    println!(
+    say!(
         "{} on {device}, {}, batch {}, captions of {tokens} tokens, {} steps\n",
         arguments.model,
         Precision::from(arguments.precision),
         arguments.batch,
         bench.steps.len()
     );
-    println!(
-        "  {:16}{:>10}{:>20}{:>12}{:>12}{:>9}",
-        "", "median", "min to max", "samples/s", "TFLOP/s", "of peak"
-    );
+    let head = [
+        "",
+        "median",
+        "min to max",
+        "samples/s",
+        "TFLOP/s",
+        "of peak",
+    ];
+    let mut table = Table::new(head.map(String::from).into());
     for (name, seconds, flops) in [
         ("training step", &bench.steps, bench.step_flops),
         ("image forward", &bench.forward, bench.forward_flops),
     ] {
         let [median, least, most] = spread(seconds);
-        println!(
-            "  {name:16}{median:>9.3}s{:>20}{:>12.1}{:>12.3}{:>8.0}%",
-            format!("{least:.3} to {most:.3}s"),
-            arguments.batch as f64 / median,
-            flops / median / 1e12,
-            100.0 * flops / median / bench.matmul_flops
-        );
+        table.row(vec![
+            name.to_string(),
+            format!("{median:.3} s"),
+            format!("{least:.3} to {most:.3} s"),
+            format!("{:.1}", arguments.batch as f64 / median),
+            format!("{:.3}", flops / median / 1e12),
+            format!("{:.0}%", 100.0 * flops / median / bench.matmul_flops),
+        ]);
     }
-    println!(
+    printing::block(&table.render(terminal::table_columns()));
+    say!(
         "\n  peak: {:.3} TFLOP/s, measured on large matrix products",
         bench.matmul_flops / 1e12
     );
     if let Some(bytes) = bench.peak_memory {
-        println!(
+        say!(
             "  memory: {:.0} MiB at the peak",
             bytes as f64 / f64::from(1 << 20)
         );

@@ -103,7 +103,7 @@ type Logits = Box<dyn Fn(Tensor<2>) -> Tensor<2>>;
 
 /// The classes that the model was fine-tuned to.
 fn from_head(arguments: &ClassifyArguments) -> anyhow::Result<(Encoder, Vec<String>, Logits)> {
-    let encoder = arguments.model.open()?;
+    let encoder = arguments.model.open_aloud()?;
     let Some(head) = encoder.head().cloned() else {
         bail!(
             "{}: the model has no classification head; give the labels to choose from with --labels",
@@ -132,7 +132,7 @@ fn from_labels(arguments: &ClassifyArguments) -> anyhow::Result<(Encoder, Vec<St
     if let Some(problem) = template_problem(&templates) {
         bail!("--template: {problem}");
     }
-    let encoder = arguments.model.open()?;
+    let encoder = arguments.model.open_aloud()?;
     let classifier = Classifier::new(&encoder, &labels, &templates)?;
     let scale: f32 = encoder.model().logit_scale.val().exp().into_scalar();
     let logits = move |features| classifier.scores(features).mul_scalar(scale);

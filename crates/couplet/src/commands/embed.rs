@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: &EmbedArguments) -> anyhow::Result<u8> {
             "--out: a .npy file holds one array; embed images and texts separately or write .safetensors"
         );
     }
-    let model = arguments.model.open()?;
+    let model = arguments.model.open_aloud()?;
     let mut outputs = Vec::new();
     let mut progress = Progress::new();
     if !images.is_empty() {
@@ -100,10 +100,10 @@ pub(crate) fn run(arguments: &EmbedArguments) -> anyhow::Result<u8> {
         Ok(())
     })?;
     for (name, tensor) in &tensors {
-        println!("{name} {:?} in {}", tensor.shape, arguments.out.display());
+        say!("{name} {:?} in {}", tensor.shape, arguments.out.display());
     }
     if is_npy {
-        println!("the rows' {} in {}", what.concat(), names_file.display());
+        say!("the rows' {} in {}", what.concat(), names_file.display());
     }
     Ok(exit_code(left_out, total, &what.join(" and ")))
 }

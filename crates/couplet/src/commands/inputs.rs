@@ -8,6 +8,7 @@ use couplet_data::formats::list_images;
 use couplet_data::printable_text;
 
 use crate::exit_code;
+use crate::printing;
 
 /// The lines of a file, or of standard input for `-`, without a byte-order mark.
 pub(crate) fn read_lines(path: &Path) -> anyhow::Result<Vec<String>> {
@@ -77,7 +78,7 @@ pub(crate) fn image_files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
 
 /// Prints an input that is left out of the output.
 pub(crate) fn print_left_out(error: &impl std::fmt::Display) {
-    eprintln!("left out: {}", printable_text(&error.to_string()));
+    printing::note(&format!("left out: {}", printable_text(&error.to_string())));
 }
 
 /// The exit code of a command that has left out some of its inputs; if any, they are counted.
@@ -86,7 +87,7 @@ pub(crate) fn exit_code(left_out: usize, total: usize, what: &str) -> u8 {
     if left_out == 0 {
         return exit_code::DONE;
     }
-    eprintln!("error: {left_out} of {total} {what} are left out");
+    printing::error(&format!("{left_out} of {total} {what} are left out"));
     exit_code::FAILED
 }
 

@@ -2,12 +2,17 @@
 
 pub(crate) mod bench;
 pub(crate) mod classify;
+pub(crate) mod completions;
 pub(crate) mod config;
 mod config_arguments;
 pub(crate) mod data;
 pub(crate) mod embed;
 pub(crate) mod eval;
+pub(crate) mod examples;
+pub(crate) mod import;
+pub(crate) mod init;
 mod inputs;
+pub(crate) mod man;
 pub(crate) mod model;
 mod model_arguments;
 mod numbers;

@@ -14,6 +14,9 @@ use couplet_train::DeviceSetting;
 use super::model_arguments::ModelOptions;
 use crate::exit_code;
 use crate::json_output::JsonArguments;
+use crate::printing;
+use crate::table::Table;
+use crate::terminal;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {
@@ -92,27 +95,34 @@ pub(crate) fn run(command: &ModelCommand) -> anyhow::Result<u8> {
 fn list(json: &JsonArguments) -> anyhow::Result<u8> {
     json.begin()?;
     let mut all = serde_json::Map::new();
-    println!(
-        "{:24} {:>5} {:>7} {:>14} {:>8} {:>5}  activation",
-        "preset", "image", "patch", "vision", "text", "embed"
-    );
+    let head = [
+        "preset",
+        "image",
+        "patch",
+        "vision",
+        "text",
+        "embed",
+        "activation",
+    ];
+    let mut table = Table::new(head.map(String::from).into());
     for name in presets::names() {
         let spec = presets::find(name).ok_or_else(|| anyhow!("preset {name} is missing"))?;
         all.insert(name.to_string(), spec_json(&spec)?);
         let patch = spec.image.patch_size();
-        let patch = patch.map_or("-".to_string(), |size| size.to_string());
         let blocks = spec.image.block_counts();
         let blocks: Vec<String> = blocks.iter().map(usize::to_string).collect();
-        let vision = format!("{}x{}", blocks.join(","), spec.image.width());
-        println!(
-            "{name:24} {:>5} {patch:>7} {vision:>14} {:>8} {:>5}  {}",
-            spec.image.image_size(),
+        table.row(vec![
+            name.to_string(),
+            spec.image.image_size().to_string(),
+            patch.map_or("-".to_string(), |size| size.to_string()),
+            format!("{}x{}", blocks.join(","), spec.image.width()),
             format!("{}x{}", spec.text.layers, spec.text.width),
-            spec.embed_dim,
-            spec.activation.name(),
-        );
+            spec.embed_dim.to_string(),
+            spec.activation.name().to_string(),
+        ]);
     }
-    println!("\nvision and text: layers x width. The vocabulary is CLIP's, 49,408 tokens.");
+    printing::block(&table.render(terminal::table_columns()));
+    say!("\nvision and text: layers x width. The vocabulary is CLIP's, 49,408 tokens.");
     json.write(&all)?;
     Ok(exit_code::DONE)
 }
@@ -161,10 +171,10 @@ fn spec_json(spec: &ModelSpec) -> anyhow::Result<serde_json::Value> {
 #[expect(clippy::cast_precision_loss, reason = "counts are printed in millions")]
 fn print_spec(name: &str, spec: &ModelSpec) {
     let cost = spec.cost();
-    println!("{name}");
-    println!("  joint space    {} dimensions", spec.embed_dim);
+    say!("{name}");
+    say!("  joint space    {} dimensions", spec.embed_dim);
     let tower = |kind: &str, cost: TowerCost, what: String| {
-        println!(
+        say!(
             "  {kind:14} {:8.2} M parameters  {:8.2} GFLOPs  {what}",
             cost.parameters as f64 / 1e6,
             cost.flops / 1e9
@@ -239,7 +249,7 @@ fn print_source(source: &ModelSource) {
         Layout::HuggingFace => "Hugging Face's",
         Layout::OpenAi => "OpenAI's",
     };
-    println!(
+    say!(
         "  weights        {} ({layout} layout)",
         source.weights.display()
     );
@@ -248,11 +258,11 @@ fn print_source(source: &ModelSource) {
         TokenizerSpec::File { path, .. } => path.display().to_string(),
         TokenizerSpec::Missing { name } => format!("{name}, which is missing"),
     };
-    println!("  tokenizer      {tokenizer}");
+    say!("  tokenizer      {tokenizer}");
     let preprocess = &source.preprocess;
     let resized = (preprocess.resize_size)
         .map_or_else(String::new, |side| format!(" to {side}, then cropped"));
-    println!(
+    say!(
         "  preprocessing  mean {:?}, std {:?}, {}, {:?} side{resized}",
         preprocess.mean,
         preprocess.std,
@@ -272,7 +282,7 @@ fn convert(arguments: &ConvertArguments) -> anyhow::Result<u8> {
         (Some(_), _) => bail!("give the folder to create, and the model only once"),
         (None, _) => bail!("give the model and the folder to create"),
     };
-    let encoder = options.open(model)?;
+    let encoder = options.open_aloud(model)?;
     let format = arguments.format.into();
     encoder.save(out, format)?;
     println!("{}", how_to_open(format, out));

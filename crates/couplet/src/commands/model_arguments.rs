@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
+use couplet_data::printable_path;
 use couplet_eval::{Encoder, OpenOptions};
 use couplet_train::DeviceSetting;
+
+use crate::printing;
 
 /// Keys that `--set` accepts where there is a model but no config.
 const PREPROCESS: &str = "preprocess.";
@@ -53,6 +56,13 @@ impl ModelArguments {
     }
 }
 
+impl ModelArguments {
+    /// Opens the model, and prints which checkpoint of a run that is.
+    pub fn open_aloud(&self) -> anyhow::Result<Encoder> {
+        self.options.open_aloud(&self.path)
+    }
+}
+
 impl OptionalModel {
     /// Opens the model, which must have been given.
     pub fn open(&self) -> anyhow::Result<Encoder> {
@@ -79,6 +89,16 @@ impl ModelOptions {
             preprocess: preprocess.collect::<anyhow::Result<_>>()?,
         };
         Ok(Encoder::open_with(path, &options, &device)?)
+    }
+
+    /// Opens the model of a run, and prints which of its checkpoints that is.
+    pub fn open_aloud(&self, path: &Path) -> anyhow::Result<Encoder> {
+        let encoder = self.open(path)?;
+        if let (Some(weights), Some(chosen)) = (encoder.weights(), encoder.checkpoint()) {
+            let weights = printable_path(weights);
+            printing::note(&format!("model {weights} ({chosen})"));
+        }
+        Ok(encoder)
     }
 }
 

@@ -9,6 +9,7 @@ use super::config_arguments::ConfigArguments;
 use super::numbers::{at_least_two, positive};
 use crate::exit_code;
 use crate::json_output::JsonArguments;
+use crate::quantities::count;
 
 #[derive(Debug, Args)]
 pub(crate) struct PlanArguments {
@@ -82,7 +83,7 @@ fn to_json(plan: &RunPlan, speed: Option<f64>) -> serde_json::Value {
 fn print(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) {
     let millions = |count: u64| count as f64 / 1e6;
     let (image, text) = (plan.model.image.parameters, plan.model.text.parameters);
-    println!(
+    say!(
         "{} on {}, {}\n",
         arguments.config.path.display(),
         plan.device,
@@ -115,7 +116,7 @@ fn print(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) {
         "steps",
         format!(
             "{} of {} samples{parts}, {} per epoch of {} samples; {:.3} M samples in total",
-            plan.total_steps,
+            count(plan.total_steps, "step"),
             plan.batch,
             plan.steps_per_epoch,
             plan.samples_per_epoch,
@@ -127,7 +128,7 @@ fn print(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) {
 }
 
 fn print_line(name: &str, text: impl Display) {
-    println!("  {name:12}{text}");
+    say!("  {name:12}{text}");
 }
 
 fn print_memory(plan: &RunPlan) {
@@ -137,14 +138,14 @@ fn print_memory(plan: &RunPlan) {
     );
     for part in &plan.memory {
         let on_host = if part.on_host { ", on the host" } else { "" };
-        println!(
+        say!(
             "  {:12}{:>10.1}  {}{on_host}",
             "",
             part.bytes / MIB,
             part.name
         );
     }
-    println!(
+    say!(
         "  {:12}{:>10.1}  total",
         "",
         (plan.bytes(false) + plan.bytes(true)) / MIB

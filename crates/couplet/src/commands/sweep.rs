@@ -9,7 +9,11 @@ use couplet_train::{Sweep, TrialResult};
 use super::config_arguments::DataArguments;
 use super::train::stop_on_signals;
 use crate::exit_code;
+use crate::printing;
 use crate::progress::{Progress, Screen};
+use crate::quantities::count_of;
+use crate::table::Table;
+use crate::terminal;
 
 #[derive(Debug, Args)]
 pub(crate) struct SweepArguments {
@@ -26,36 +30,40 @@ pub(crate) fn run(arguments: &SweepArguments) -> anyhow::Result<u8> {
     let (run_dir, data_root) = (arguments.run_dir.as_deref(), arguments.data.root());
     let sweep = Sweep::read(&arguments.sweep, run_dir, data_root)?;
     let trials = sweep.trials();
-    println!("{} trials in {}", trials.len(), sweep.folder().display());
+    let count = count_of(trials.len(), "trial");
+    say!("{count} in {}", sweep.folder().display());
     if let Some(warning) = sweep.warning() {
-        eprintln!("warning: {warning}");
+        printing::warn(&warning);
     }
     let (metric, unit) = (sweep.metric(), sweep.metric_info().unit);
     let stop = stop_on_signals()?;
     let mut results = Vec::new();
     for (at, trial) in trials.iter().enumerate() {
-        println!("\n{} of {}  {}", at + 1, trials.len(), trial.set.join("  "));
+        let set = trial.set.join("  ");
+        say!("\n{} of {}  {set}", at + 1, trials.len());
         let mut progress = Progress::new();
         let result = sweep.run(trial, &stop, &mut progress);
         progress.finish();
+        printing::detach();
         let Some(result) = result? else {
             let run_dir = (arguments.run_dir.as_ref()).map_or(String::new(), |path| {
                 format!(" --run-dir {}", path.display())
             });
-            println!(
+            say!(
                 "\nstopped in {}\ncontinue   couplet sweep {}{run_dir}",
                 trial.name,
                 arguments.sweep.display()
             );
             return Ok(exit_code::INTERRUPTED);
         };
-        println!("{}", describe(&result, metric, unit));
+        printing::line(&describe(&result, metric, unit));
         results.push(result);
         sweep.rank(&mut results)?;
     }
     let path = sweep.rank(&mut results)?;
-    println!("\n{}", table(&results, metric, unit));
-    println!("ranking    {}", path.display());
+    let table = table(&results, metric, unit).render(terminal::table_columns());
+    printing::block(&format!("\n{table}"));
+    say!("ranking    {}", path.display());
     let all_failed = results.iter().all(|result| result.value.is_none());
     Ok(if all_failed {
         exit_code::FAILED
@@ -74,18 +82,17 @@ fn describe(result: &TrialResult, metric: &str, unit: Unit) -> String {
     }
 }
 
-fn table(results: &[TrialResult], metric: &str, unit: Unit) -> String {
-    let width = metric.len().max(8);
-    let mut text = format!("rank  {metric:>width$}  {:>6}  trial      set", "step");
+/// A row for each trial, named by its rank and what it sets.
+fn table(results: &[TrialResult], metric: &str, unit: Unit) -> Table {
+    let head = ["rank  set", metric, "step", "trial"];
+    let mut table = Table::new(head.map(String::from).into());
     for (at, result) in results.iter().enumerate() {
-        let value = result.value.map_or("-".into(), |value| unit.format(value));
-        let step = result.step.map_or("-".into(), |step| step.to_string());
-        text.push_str(&format!(
-            "\n{:4}  {value:>width$}  {step:>6}  {}  {}",
-            at + 1,
-            result.trial,
-            result.set.join("  ")
-        ));
+        table.row(vec![
+            format!("{:4}  {}", at + 1, result.set.join("  ")),
+            result.value.map_or("-".into(), |value| unit.format(value)),
+            result.step.map_or("-".into(), |step| step.to_string()),
+            result.trial.clone(),
+        ]);
     }
-    text
+    table
 }

@@ -55,19 +55,19 @@ fn train(arguments: &TokenizerTrainArguments) -> anyhow::Result<u8> {
     }
     let size = train_tokenizer(captions.iter(), options, &arguments.out)?;
     if size < arguments.vocab_size {
-        println!(
+        say!(
             "{} tokens fewer than --vocab-size: the captions have no more pairs that occur at least \
              {} times",
             arguments.vocab_size - size,
             arguments.min_frequency
         );
     }
-    println!(
+    say!(
         "wrote {size} tokens, trained on {} captions, to {}",
         captions.len(),
         arguments.out.display()
     );
-    println!(
+    say!(
         "to train with it, set model.tokenizer = \"{}\" and model.text.vocab_size = {size}",
         arguments.out.display()
     );

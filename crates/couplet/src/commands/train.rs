@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use clap::Args;
 use couplet_data::paths::{PathBase, normalized};
-use couplet_eval::MetricInfo;
+use couplet_eval::{CHECKPOINTS_FOLDER, MetricInfo, checkpoint_name};
 use couplet_train::config::EvalConfig;
 use couplet_train::{
     AllowedChanges, DeviceCheck, Outcome, ResolvedRun, RunConfig, RunFolder, StopReason, StopSignal,
@@ -14,7 +14,11 @@ use couplet_train::{
 
 use super::config_arguments::ConfigArguments;
 use crate::exit_code;
+use crate::printing;
+use crate::program::program;
 use crate::progress::{Progress, Screen};
+use crate::quantities::{count, duration};
+use crate::terminal::{self, Stream};
 
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
@@ -41,7 +45,11 @@ pub(crate) struct TrainArguments {
     dashboard: bool,
 }
 
+/// Columns of the labels of what is printed at the end.
+const LABEL: usize = 11;
+
 pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<u8> {
+    printing::record();
     if arguments.dashboard {
         check_dashboard()?;
     }
@@ -80,8 +88,9 @@ pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<u8> {
     } else {
         RunFolder::create(&path, config)?
     };
+    let folder = folder.with_program(program());
     for change in folder.changed() {
-        println!("changed    {change}");
+        printing::line(&format!("changed    {change}"));
     }
     let stop = stop_on_signals()?;
     let mut screen = screen(arguments, &stop);
@@ -135,11 +144,11 @@ pub(super) fn enter_working_dir(run: &Path) {
     if let Some(began_in) = began_in.filter(|began_in| Some(began_in) != here.as_ref()) {
         let shown = began_in.display();
         if std::env::set_current_dir(&began_in).is_ok() {
-            println!("paths      relative ones start from {shown}");
+            printing::line(&format!("paths      relative ones start from {shown}"));
         } else {
-            println!(
+            printing::line(&format!(
                 "paths      relative ones start from here: {shown}, where the run began, is gone"
-            );
+            ));
         }
     }
 }
@@ -178,9 +187,10 @@ pub(super) fn stop_on_signals() -> anyhow::Result<StopSignal> {
         }
         asked = true;
         signal.stop();
-        // Not `eprintln!`, which panics if standard error is a closed pipe.
+        // Waits for nothing: standard output may be a pipe that nobody reads.
         let text = "\nfinishing this step; press Ctrl-C again to stop immediately\n";
         let _ = std::io::stderr().write_all(text.as_bytes());
+        printing::copy_if_idle(text.trim());
     })
     .context("cannot install the signal handler")?;
     Ok(stop)
@@ -188,57 +198,109 @@ pub(super) fn stop_on_signals() -> anyhow::Result<StopSignal> {
 
 fn print_outcome(arguments: &TrainArguments, config: &RunConfig, path: &Path, outcome: &Outcome) {
     let folder = path.display();
-    let resume = || {
-        let mut command = format!("couplet train {}", arguments.config.path.display());
-        for set in arguments.config.set() {
-            command.push_str(&format!(" --set '{set}'"));
-        }
-        if let Some(run_dir) = &arguments.run_dir {
-            command.push_str(&format!(" --run-dir {}", run_dir.display()));
-        }
-        command + " --resume"
-    };
-    match outcome.ending {
+    printing::block("");
+    printing::line(&match outcome.ending {
         StopReason::Finished => {
-            println!(
-                "\nfinished {} steps in {}",
-                outcome.steps,
-                clock(outcome.seconds)
-            );
+            let (steps, time) = (count(outcome.steps, "step"), duration(outcome.seconds));
+            format!("finished {steps} in {time}")
         }
-        StopReason::AlreadyFinished => {
-            println!(
-                "\nnothing to do: the run has finished all {} steps",
-                outcome.steps
-            );
-        }
-        StopReason::Interrupted => println!("\nstopped after step {}", outcome.steps),
-    }
+        StopReason::AlreadyFinished => format!(
+            "nothing to do: the run has finished all {}",
+            count(outcome.steps, "step")
+        ),
+        StopReason::Interrupted => format!("stopped after step {}", outcome.steps),
+    });
     if let Some(best) = &outcome.best {
         let (metric, step) = (&best.metric, best.step);
         let info = MetricInfo::of_logged(metric);
         let value = info.map_or(best.value.to_string(), |info| info.unit.format(best.value));
-        println!("best       {metric} = {value} at step {step}");
+        let checkpoint = path.join(CHECKPOINTS_FOLDER).join(checkpoint_name(step));
+        printing::line(&format!(
+            "best       {metric} = {value} at step {step}: {}",
+            checkpoint.display()
+        ));
     } else if let Some(wanted) = &config.checkpoint.best
         && outcome.ending != StopReason::Interrupted
     {
-        println!("best       none: `{wanted}` was never measured; see the warnings above");
+        printing::line(&format!(
+            "best       none: `{wanted}` was never measured; see the warnings above"
+        ));
     }
-    println!("run        {folder} (config.toml, metrics.jsonl, skipped.jsonl)");
     if let Some(checkpoint) = &outcome.checkpoint {
-        println!("checkpoint {}", checkpoint.path.display());
+        printing::line(&format!("latest     {}", checkpoint.path.display()));
     }
-    if outcome.ending == StopReason::Interrupted {
-        println!("continue   {}", resume());
-    } else if let Some(EvalConfig::ZeroShot(eval)) = config.eval.first() {
-        println!(
-            "next       couplet eval zero-shot --model {folder} --dataset {}",
-            eval.dataset.display()
-        );
+    printing::line(&format!(
+        "run        {folder} (config.toml, metrics.jsonl, skipped.jsonl, train.log, record.json)"
+    ));
+    let (label, commands) = match outcome.ending {
+        StopReason::Interrupted => ("continue", vec![resume_command(arguments)]),
+        _ => ("next", next_commands(config, path)),
+    };
+    for (at, command) in commands.iter().enumerate() {
+        let label = if at == 0 { label } else { "" };
+        let columns = terminal::columns(Stream::Output).unwrap_or(usize::MAX);
+        let command = terminal::wrap_command(command, columns - LABEL);
+        let command = command.replace('\n', &format!("\n{:LABEL$}", ""));
+        printing::block(&format!("{label:LABEL$}{command}"));
     }
 }
 
-fn clock(seconds: f64) -> String {
-    let duration = std::time::Duration::from_secs_f64(seconds);
-    indicatif::HumanDuration(duration).to_string()
+/// The command that continues an interrupted run.
+fn resume_command(arguments: &TrainArguments) -> String {
+    let mut command = format!("couplet train {}", quoted(&arguments.config.path));
+    for set in arguments.config.set() {
+        command.push_str(&format!(" --set {}", quoted(Path::new(&set))));
+    }
+    if let Some(run_dir) = &arguments.run_dir {
+        command.push_str(&format!(" --run-dir {}", quoted(run_dir)));
+    }
+    command + " --resume"
+}
+
+/// What one does with a trained model: evaluate it, classify images and compute features.
+fn next_commands(config: &RunConfig, path: &Path) -> Vec<String> {
+    let model = quoted(path);
+    let eval = |command: &str, dataset: &Path| {
+        let dataset = quoted(dataset);
+        format!("couplet eval {command} --model {model} --dataset {dataset}")
+    };
+    let mut evals = config.eval.iter().filter_map(|entry| match entry {
+        EvalConfig::ZeroShot(entry) => Some(eval("zero-shot", &entry.dataset)),
+        EvalConfig::Retrieval(entry) => Some(eval("retrieval", &entry.dataset)),
+        _ => None,
+    });
+    let first = match &config.classify {
+        Some(classify) => eval("classification", &classify.dataset),
+        None => (evals.next()).unwrap_or_else(|| eval("zero-shot", Path::new("DATASET"))),
+    };
+    let labels = match config.classify {
+        Some(_) => "",
+        None => " --labels \"a dog,a cat\"",
+    };
+    vec![
+        first,
+        format!("couplet classify --model {model}{labels} IMAGE"),
+        format!("couplet embed --model {model} --images FOLDER --out images.npy"),
+    ]
+}
+
+/// A path or a value as a shell reads it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-=:,@%+".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_printed_as_a_shell_reads_them() {
+        assert_eq!(quoted(Path::new("runs/a-1")), "runs/a-1");
+        assert_eq!(quoted(Path::new("my runs/it's")), "'my runs/it'\\''s'");
+    }
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::train::enter_working_dir;
 use crate::exit_code;
 use crate::json_output::JsonArguments;
+use crate::printing;
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArguments {
@@ -48,27 +49,27 @@ pub(crate) fn run(arguments: &VerifyArguments) -> anyhow::Result<u8> {
 }
 
 fn print_report(report: &RunReport) {
-    println!("{:24} {:>10}  verdict", "checkpoint", "MB");
+    say!("{:24} {:>10}  verdict", "checkpoint", "MB");
     for checkpoint in &report.checkpoints {
         print_checkpoint(checkpoint);
     }
     if report.checkpoints.is_empty() {
-        println!("there is none");
+        say!("there is none");
     }
-    println!("\n{:24} {:>10}  verdict", "log", "lines");
+    say!("\n{:24} {:>10}  verdict", "log", "lines");
     for log in &report.logs {
         let verdict = if log.problems.is_empty() {
             "whole"
         } else {
             "damaged"
         };
-        println!("{:24} {:>10}  {verdict}", log.name, log.lines);
+        say!("{:24} {:>10}  {verdict}", log.name, log.lines);
         for text in log.problems.iter().chain(&log.notes) {
-            println!("  {text}");
+            say!("  {text}");
         }
     }
     for problem in &report.pointers {
-        println!("\n{problem}");
+        say!("\n{problem}");
     }
 }
 
@@ -83,13 +84,13 @@ fn print_checkpoint(checkpoint: &CheckpointReport) {
         Verdict::Unchecked => ("unchecked: an earlier version wrote no manifest", &[][..]),
         Verdict::Damaged(problems) => ("damaged", &problems[..]),
     };
-    println!(
+    say!(
         "{:24} {:>10}  {verdict}",
         name.to_string_lossy(),
         size.as_deref().unwrap_or("-")
     );
     for problem in problems {
-        println!("  {problem}");
+        say!("  {problem}");
     }
 }
 
@@ -101,16 +102,16 @@ fn print_replay(replay: &Replay) {
         device,
         differs,
     } = replay;
-    println!(
+    say!(
         "\nreplay     steps {} to {to} on {device}, {compared} of them logged",
         from + 1
     );
     match differs {
-        None if *compared == 0 => println!("result     nothing to compare; repeat more steps"),
-        None => println!("result     the losses are the same, bit for bit"),
-        Some((step, logged, repeated)) => println!(
+        None if *compared == 0 => say!("result     nothing to compare; repeat more steps"),
+        None => say!("result     the losses are the same, bit for bit"),
+        Some((step, logged, repeated)) => printing::line(&format!(
             "result     step {step} is the first to differ: {logged} was logged, {repeated} repeated"
-        ),
+        )),
     }
 }
 

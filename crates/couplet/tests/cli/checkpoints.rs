@@ -408,38 +408,3 @@ fn all_files_have_the_permissions_of_new_files() {
         }
     }
 }
-
-#[test]
-fn verify_repeats_steps_and_reports_the_first_that_differs() {
-    let (workspace, _) = two_runs();
-    let before = contents(&workspace.path("whole"));
-    let printed = succeed(workspace.couplet(&["verify", "whole", "--replay", "2"]));
-    assert!(printed.contains("steps 10 to 11"), "{printed}");
-    assert!(printed.contains("the same, bit for bit"), "{printed}");
-    assert_eq!(contents(&workspace.path("whole")), before);
-
-    let metrics = workspace.read("whole/metrics.jsonl");
-    let mut lines: Vec<String> = metrics.lines().map(String::from).collect();
-    let digit = lines[10].find("\"loss\":").unwrap() + 12;
-    let other = if lines[10].as_bytes()[digit] == b'5' {
-        "6"
-    } else {
-        "5"
-    };
-    lines[10].replace_range(digit..=digit, other);
-    fs::write(
-        workspace.path("whole/metrics.jsonl"),
-        lines.join("\n") + "\n",
-    )
-    .unwrap();
-    let printed = fail(workspace.couplet(&["verify", "whole", "--replay", "2"]), 1);
-    assert!(
-        printed.contains("step 11 is the first to differ"),
-        "{printed}"
-    );
-    assert!(
-        printed.contains("are not those that step-00000012"),
-        "{printed}"
-    );
-    fail(workspace.couplet(&["verify", "nowhere"]), 1);
-}

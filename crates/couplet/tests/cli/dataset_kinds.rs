@@ -45,6 +45,10 @@ fn a_folder_a_table_and_shards_of_pairs_are_datasets_for_retrieval() {
         ("shards/*.tar", "(tar shards with captions (1))"),
         ("table", "(a table with the columns `filepath` and `title`)"),
         (
+            "table/*.csv",
+            "(a table with the columns `filepath` and `title`)",
+        ),
+        (
             "table/pairs.csv",
             "(a table with the columns `filepath` and `title`)",
         ),

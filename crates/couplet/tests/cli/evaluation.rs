@@ -110,13 +110,26 @@ fn held_out_pairs_are_evaluated_and_select_the_best_checkpoint() {
     );
     assert_eq!(compared["checkpoint"], "best");
     let step: u64 = wanted["step-".len()..].parse().unwrap();
-    assert!(printed.contains(&format!("best: {step}")), "{printed}");
+    let opens = format!(" at step {step}\n");
+    let first = printed.split_inclusive('\n').next().unwrap();
+    assert!(
+        first.contains("best by eval/val/loss") && first.ends_with(&opens),
+        "{printed}"
+    );
     let (printed, compared) = compare(&["--last"]);
     assert_eq!(
         compared["metrics"]["val/loss"]["value"].as_f64(),
         Some(loss(evals[1]))
     );
-    assert!(printed.contains("last: 10"), "{printed}");
+    let row = printed
+        .lines()
+        .skip(1)
+        .skip_while(|line| !line.contains("val/loss"))
+        .nth(1);
+    assert!(
+        row.unwrap().ends_with(" 10") && !printed.contains("  best "),
+        "{printed}"
+    );
     let output = workspace.couplet(&["eval", "compare", "cache"]).output();
     let printed = text(&output.unwrap());
     assert!(printed.contains("not a run's log"), "{printed}");
@@ -143,6 +156,8 @@ fn zero_shot_reports_prompts_classes_and_confusions() {
             .read("details/tiny-confusion.svg")
             .starts_with("<svg")
     );
+    let png = image::open(workspace.path("details/tiny-confusion.png")).unwrap();
+    assert!(png.width() > 200 && png.height() > 200);
     // Again, with cached features and without.
     let kept = fs::read_dir(workspace.path("cache/couplet"))
         .unwrap()
@@ -156,7 +171,7 @@ fn zero_shot_reports_prompts_classes_and_confusions() {
     let checkpoint = workspace.read("run/best");
     assert!(weights.contains(checkpoint.trim()), "{weights}");
     assert!(
-        printed.contains(&format!("evaluating {weights}\n")),
+        printed.contains(&format!("evaluating {weights} (best by eval/val/loss, ")),
         "{printed}"
     );
     assert!(printed.contains("tiny: 60 images of ") && report["dataset_path"].is_string());

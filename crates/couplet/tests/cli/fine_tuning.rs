@@ -122,6 +122,8 @@ fn a_head_is_trained_evaluated_resumed_and_used() {
     let printed =
         succeed(workspace.couplet(&["classify", "--model", "whole", "--device", "cpu", &picture]));
     assert!(printed.matches(" %  ").count() == 5, "{printed}");
+    let (printed, opened) = printed.split_once("model whole/checkpoints/").unwrap();
+    assert!(opened.contains("(best by eval/set/top1, "), "{opened}");
     for format in ["open_clip", "hf"] {
         succeed(workspace.couplet(&["model", "convert", "whole", format, "--format", format]));
         let again = succeed(
@@ -201,7 +203,7 @@ fn unsuitable_configs_and_models_are_rejected() {
         ("loss.kind=sigmoid", "needs the softmax loss"),
         (
             "optimizer.no_decay=[\"tail.*\"]",
-            "the name of no parameter",
+            "no parameter has a name like",
         ),
     ] {
         let printed = fail(train(&workspace, "none").args(["--set", set]), 2);

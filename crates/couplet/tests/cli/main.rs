@@ -5,19 +5,24 @@ mod changes;
 mod checkpoints;
 mod config;
 mod dataset_kinds;
+mod documents;
 mod evaluation;
 mod failures;
 mod fine_tuning;
 mod flags;
+mod import;
+mod init;
 mod kept_work;
 mod models;
 #[cfg(feature = "object-store")]
 mod object_store;
 mod paths;
+mod printed;
 mod resuming;
 #[cfg(feature = "object-store")]
 mod servers;
 mod sweeps;
+mod terminal;
 mod training;
 mod weights;
 mod workspace;

@@ -4,6 +4,7 @@ use std::fs;
 #[cfg(unix)]
 use std::process::Command;
 
+use crate::checkpoints::{contents, two_runs};
 use crate::training::{tiny, train};
 #[cfg(unix)]
 use crate::workspace::text;
@@ -141,4 +142,50 @@ fn a_resumed_run_prints_config_changes_and_rejects_incompatible_ones() {
         printed.contains("optimizer.lr: 0.001 became 1.0"),
         "{printed}"
     );
+}
+
+#[test]
+fn verify_repeats_steps_and_reports_the_first_that_differs() {
+    let (workspace, _) = two_runs();
+    let before = contents(&workspace.path("whole"));
+    let printed = succeed(workspace.couplet(&["verify", "whole", "--replay", "2"]));
+    assert!(printed.contains("steps 10 to 11"), "{printed}");
+    assert!(printed.contains("the same, bit for bit"), "{printed}");
+    assert_eq!(contents(&workspace.path("whole")), before);
+
+    // More than there are: all since the oldest checkpoint.
+    let names = fs::read_dir(workspace.path("whole/checkpoints")).unwrap();
+    let step = |name: String| name.strip_prefix("step-")?.parse::<u64>().ok();
+    let oldest = names.filter_map(|entry| step(entry.unwrap().file_name().into_string().unwrap()));
+    let first = oldest.min().unwrap() + 1;
+    let printed = succeed(workspace.couplet(&["verify", "whole", "--replay", "100"]));
+    assert!(
+        printed.contains(&format!("steps {first} to 12")),
+        "{printed}"
+    );
+
+    let metrics = workspace.read("whole/metrics.jsonl");
+    let mut lines: Vec<String> = metrics.lines().map(String::from).collect();
+    let digit = lines[10].find("\"loss\":").unwrap() + 12;
+    let other = if lines[10].as_bytes()[digit] == b'5' {
+        "6"
+    } else {
+        "5"
+    };
+    lines[10].replace_range(digit..=digit, other);
+    fs::write(
+        workspace.path("whole/metrics.jsonl"),
+        lines.join("\n") + "\n",
+    )
+    .unwrap();
+    let printed = fail(workspace.couplet(&["verify", "whole", "--replay", "2"]), 1);
+    assert!(
+        printed.contains("step 11 is the first to differ"),
+        "{printed}"
+    );
+    assert!(
+        printed.contains("are not those that step-00000012"),
+        "{printed}"
+    );
+    fail(workspace.couplet(&["verify", "nowhere"]), 1);
 }

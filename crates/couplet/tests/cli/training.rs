@@ -242,7 +242,11 @@ fn bad_images_are_listed_and_too_many_stop_the_run() {
             &["--set", "data.train.source=csv", "--set", &path],
         )
     };
-    succeed(on_table(1, "few"));
+    let printed = succeed(on_table(1, "few"));
+    let skipped = "skipped 1 sample (first: ";
+    let line = printed.lines().find(|line| line.contains(skipped)).unwrap();
+    assert!(line.starts_with("epoch 1/") && line.contains("pairs.csv: line 2: corrupt image"));
+    assert!(line.ends_with("see few/skipped.jsonl"), "{line}");
     let skipped = workspace.json_lines("few/skipped.jsonl");
     assert_eq!(skipped[0]["key"], "line 2");
     assert_eq!(skipped[0]["cause"], "corrupt-image");

@@ -62,7 +62,12 @@ impl Workspace {
 
     /// The binary in this folder, with its feature cache here too.
     pub fn couplet(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_couplet"));
+        self.command(env!("CARGO_BIN_EXE_couplet"), arguments)
+    }
+
+    /// A program in this folder, with the binary's feature cache here too.
+    pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(arguments)
             .current_dir(self.folder.path())

@@ -144,6 +144,29 @@ impl CsvColumns<'_> {
     }
 }
 
+/// The names of a table's columns, and its first rows; rows that cannot be read are left out.
+///
+/// # Errors
+/// If the file cannot be opened as a table.
+pub(crate) fn first_rows(
+    path: &Path,
+    separator: char,
+    most: usize,
+) -> Result<(Vec<String>, Vec<Vec<String>>), DataError> {
+    let mut file = CsvFile::open(path, Some(separator))?;
+    let mut rows = Vec::new();
+    while rows.len() < most {
+        let Some(record) = file.records.next().map_err(DataError::io(path))? else {
+            break;
+        };
+        if let Ok(cells) = record.cells {
+            let text = |cell: &[u8]| String::from_utf8_lossy(cell).into_owned();
+            rows.push(cells.iter().map(text).collect());
+        }
+    }
+    Ok((file.names, rows))
+}
+
 impl CsvFile {
     fn open(path: &Path, separator: Option<char>) -> Result<Self, DataError> {
         let is_tsv = path

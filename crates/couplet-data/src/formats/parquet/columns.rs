@@ -36,7 +36,7 @@ impl ParquetFiles {
                             let problem = own.iter().find_map(|text| caption_problem(text));
                             problem.map_or(Ok(own), Err)
                         });
-                        let row = texts.len();
+                        let row = texts.len().saturating_sub(file.first);
                         texts.push(own.map_err(|message| {
                             DataError::invalid(&file.path, format!("row {row}: {message}"))
                         })?);

@@ -313,7 +313,9 @@ impl Iterator for Batches {
 }
 
 /// Runs the library that reads Parquet, which panics on some damaged files.
-fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+pub(super) fn guarded<T>(
+    read: impl FnOnce() -> Result<T, ParquetError>,
+) -> Result<T, ParquetError> {
     let damaged = |message| {
         Err(ParquetError::General(format!(
             "the file is damaged: {message}"

@@ -2,4 +2,5 @@
 
 pub(crate) mod columns;
 pub(crate) mod file;
+pub(crate) mod kinds;
 pub(crate) mod values;

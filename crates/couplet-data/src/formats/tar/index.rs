@@ -83,7 +83,10 @@ impl ShardIndex {
                     let (Some(next), _) = next_header(rest, end)? else {
                         break;
                     };
-                    let message = format!("{} bytes of zeros", next - end);
+                    let message = format!(
+                        "{} bytes of zeros before the next sample; the shard is damaged there",
+                        next - end
+                    );
                     index.fail(
                         format!("byte {end}"),
                         message,

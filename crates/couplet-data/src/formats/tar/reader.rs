@@ -89,7 +89,10 @@ fn read_all(shard: &Shard, from: u64, group: &mut Group<'_>) -> Result<(), Stopp
                     Err(error) => return group.fail(unreadable(error)),
                 };
                 let message = if is_zeros {
-                    format!("{} bytes of zeros", next - end)
+                    format!(
+                        "{} bytes of zeros before the next sample; the shard is damaged there",
+                        next - end
+                    )
                 } else {
                     header_damage(next - end)
                 };

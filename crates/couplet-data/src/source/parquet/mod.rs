@@ -18,7 +18,7 @@ use crate::formats::patterns::WITHOUT_PARQUET;
 use crate::formats::{DataError, Patterns};
 use crate::stream::DEFAULT_SHUFFLE_BUFFER;
 
-/// `source = "parquet"`: Parquet files of images and captions. Needs the feature `parquet`.
+/// `source = "parquet"`: Parquet files of images and captions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ParquetConfig {
@@ -58,6 +58,18 @@ fn default_caption_column() -> String {
 }
 
 impl ParquetConfig {
+    /// With the columns `image` and `caption`.
+    pub fn new(files: Patterns) -> Self {
+        Self {
+            files,
+            image_column: default_image_column(),
+            caption_column: default_caption_column(),
+            root: None,
+            stream: None,
+            shuffle_buffer: default_shuffle_buffer(),
+        }
+    }
+
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         if cfg!(not(feature = "parquet")) {
             return vec![("source", WITHOUT_PARQUET.into())];

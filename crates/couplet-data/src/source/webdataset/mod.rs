@@ -59,6 +59,18 @@ fn default_server_timeout() -> u64 {
 }
 
 impl WebdatasetConfig {
+    /// Shards with `.txt` captions.
+    pub fn new(shards: Patterns) -> Self {
+        Self {
+            shards,
+            stream: None,
+            shuffle_buffer: default_shuffle_buffer(),
+            server_timeout: default_server_timeout(),
+            caption_key: None,
+            one_of_lines: false,
+        }
+    }
+
     pub(super) fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = self.shards.location_problems("shards");
         if self.shuffle_buffer == 0 {

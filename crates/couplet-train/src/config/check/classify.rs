@@ -14,8 +14,8 @@ use super::context::Check;
 impl Check<'_> {
     /// What cannot be together with `[classify]`.
     pub(super) fn classify(&mut self, config: &RunConfig) {
-        let is_sigmoid = matches!(config.loss, Loss::Sigmoid(_)) && !self.is_doubtful("loss");
-        if config.classify.is_some() && is_sigmoid {
+        let is_softmax = matches!(config.loss, Loss::Softmax(_)) || self.is_doubtful("loss");
+        if config.classify.is_some() && !is_softmax {
             self.fail("loss.kind", "[classify] needs the softmax loss");
         }
     }

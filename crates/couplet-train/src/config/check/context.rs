@@ -7,6 +7,7 @@ use couplet_eval::DatasetError;
 
 use super::super::collect::is_within;
 use super::super::dataset_file::dataset_mistakes;
+use super::super::given::Given;
 use super::super::issue::{ConfigError, ConfigIssue};
 
 /// Whether the config's device must be available.
@@ -27,6 +28,8 @@ pub(in super::super) struct Check<'a> {
     /// Replaces the folders of dataset files as the start of the paths in them.
     pub(super) data_root: Option<&'a Path>,
     issues: &'a mut Vec<ConfigIssue>,
+    /// What a program gives by value.
+    pub(super) given: Given,
 }
 
 impl<'a> Check<'a> {
@@ -42,6 +45,7 @@ impl<'a> Check<'a> {
             broken: doubtful,
             data_root,
             issues,
+            given: Given::default(),
         }
     }
 

@@ -1,7 +1,9 @@
 //! The training data, and the batches that are made of it.
 
+use std::sync::Arc;
+
 use couplet_data::shapes::MIN_IMAGE_SIZE;
-use couplet_data::source::{PairDataset, SourceConfig};
+use couplet_data::source::{MapDataset, PairDataset, SourceConfig};
 use couplet_data::with_causes;
 
 use super::super::classify::ClassifyConfig;
@@ -66,11 +68,38 @@ impl Check<'_> {
             let (set, classes) = self.classes(classify, data, image_size)?;
             return Some((set, Some(classes)));
         }
-        let opened = train.source.open(seed, image_size);
-        let set = opened
-            .map_err(|error| self.fail("data.train", with_causes(&error)))
-            .ok()?;
+        let given = self.given.train.clone();
+        let set = self.open_source("data.train", &train.source, given, (seed, image_size))?;
         Some((set, None))
+    }
+
+    /// Opens the dataset of a table, or takes that of the program.
+    pub(super) fn open_source(
+        &mut self,
+        table: &str,
+        source: &SourceConfig,
+        given: Option<Arc<dyn MapDataset>>,
+        (seed, image_size): (u64, u32),
+    ) -> Option<PairDataset> {
+        let place = format!("{table}.source");
+        match (source, given) {
+            (SourceConfig::Custom(_), Some(given)) => return Some(PairDataset::Indexed(given)),
+            (SourceConfig::Custom(custom), None) => {
+                self.fail(&place, custom.not_given());
+                return None;
+            }
+            (_, Some(_)) => {
+                let message = "the program gives a dataset too: name it with `SourceConfig::custom`, or give \
+                               none";
+                self.fail(&place, message);
+                return None;
+            }
+            (_, None) => {}
+        }
+        let opened = source.open(seed, image_size);
+        opened
+            .map_err(|error| self.fail(table, with_causes(&error)))
+            .ok()
     }
 
     /// How many samples an epoch takes.
@@ -82,8 +111,8 @@ impl Check<'_> {
         if epoch_len.is_none() {
             self.fail(
                 "data.train.samples_per_epoch",
-                "is required: the stream's length is unknown; set the number of samples in an epoch \
-                 (`couplet data index` counts those of shards on a disk)",
+                "is required: the stream's length is unknown; set the number of samples in an epoch, \
+                 or remove data.train.stream for shards on a disk, which are then counted",
             );
         }
         epoch_len

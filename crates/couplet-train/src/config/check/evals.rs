@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use couplet_data::loader::TokenOptions;
-use couplet_data::{Augment, with_causes};
+use couplet_data::Augment;
 use couplet_eval::{Dataset, DatasetConfig, Task};
 use couplet_model::PreprocessSpec;
 
@@ -148,10 +148,8 @@ impl Check<'_> {
         // Another seed: shapes would show the pictures that are trained on.
         let seed = config.seed.wrapping_add(1);
         let image_size = u32::try_from(config.model.image.image_size()).unwrap_or(u32::MAX);
-        let opened = val.source.open(seed, image_size);
-        let set = opened
-            .map_err(|error| self.fail("data.val", with_causes(&error)))
-            .ok()?;
+        let given = self.given.val.clone();
+        let set = self.open_source("data.val", &val.source, given, (seed, image_size))?;
         let Some(known) = set.samples().or(val.max_samples) else {
             let message = "is required: the stream's length is unknown; set the number of pairs to \
                            evaluate";

@@ -13,8 +13,10 @@ pub use context::DeviceCheck;
 
 use std::path::Path;
 
+use couplet_loss::{CustomLoss, Loss};
 use couplet_model::ModelSource;
 
+use super::given::Given;
 use super::issue::ConfigIssue;
 use super::resolved::{ResolvedData, ResolvedEval, ResolvedRun};
 use super::tables::RunConfig;
@@ -22,19 +24,24 @@ use crate::duration::Unit;
 use crate::nearest::nearest;
 
 /// Checks a config and opens what it names.
-/// - checkpoint: what a resumed run continues from.
+/// - checkpoint: what a resumed run continues from; given: what a program gives by value.
 /// - doubtful: keys whose values are not those of the file.
 /// - data_root: replaces the folders of dataset files as the start of the paths in them.
 /// - issues: what is known to be wrong, to which this adds.
 pub(super) fn check(
-    config: RunConfig,
+    mut config: RunConfig,
     device_check: DeviceCheck,
-    checkpoint: Option<ModelSource>,
+    (checkpoint, given): (Option<ModelSource>, Given),
     doubtful: Vec<String>,
     data_root: Option<&Path>,
     issues: &mut Vec<ConfigIssue>,
 ) -> Option<ResolvedRun> {
+    if let Some(loss) = &given.loss {
+        let name = loss.name().to_string();
+        config.loss = Loss::Custom(CustomLoss { name });
+    }
     let mut check = Check::new(doubtful, data_root, issues);
+    check.given = given;
     if config.name.trim_matches(['.', ' ']).is_empty() || config.name.contains(['/', '\\']) {
         check.fail(
             "name",
@@ -45,7 +52,7 @@ pub(super) fn check(
     let resumes = checkpoint.is_some();
     let weights = check.model(&config.model, checkpoint);
     let tokens = check.tokens(&config.model, weights.as_ref(), resumes);
-    check.loss(&config);
+    let loss = check.loss(&config);
     check.ema_and_freeze(&config);
     check.classify(&config);
     let classify = config.classify.as_ref();
@@ -75,6 +82,7 @@ pub(super) fn check(
             batch_size: config.batch.global,
         },
         evals: evals?,
+        loss: loss?,
         sizes,
         schedule: schedule?,
         data_root: data_root.and_then(|root| std::path::absolute(root).ok()),

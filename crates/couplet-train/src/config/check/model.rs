@@ -6,6 +6,7 @@ use std::sync::Arc;
 use couplet_data::loader::TokenOptions;
 use couplet_data::{Clean, Tokenizer, with_causes};
 use couplet_eval::{find_model, open_tokenizer, token_options};
+use couplet_loss::{CustomLoss, Loss, PairLoss};
 use couplet_model::{Freeze, ModelSource, PreprocessSpec, inspect_as};
 
 use super::super::tables::{ModelConfig, RunConfig};
@@ -144,7 +145,8 @@ impl Check<'_> {
         }
     }
 
-    pub(super) fn loss(&mut self, config: &RunConfig) {
+    /// The loss over pairs.
+    pub(super) fn loss(&mut self, config: &RunConfig) -> Option<Arc<dyn PairLoss>> {
         for (key, message) in config.loss.problems() {
             self.fail(&format!("loss.{key}"), message);
         }
@@ -155,6 +157,17 @@ impl Check<'_> {
                 "the sigmoid loss needs a bias: set model.init_logit_bias (SigLIP's is -10)",
             );
         }
+        let Loss::Custom(CustomLoss { name }) = &config.loss else {
+            return config.loss.built_in();
+        };
+        if self.given.loss.is_none() {
+            let message = format!(
+                "`custom`: a program gives the loss `{name}` by value (`RunBuilder::loss`); train with that \
+                 program, or choose another loss"
+            );
+            self.fail("loss.kind", message);
+        }
+        self.given.loss.clone()
     }
 
     pub(super) fn optimizer(&mut self, config: &RunConfig) {

@@ -31,7 +31,7 @@ fn classify(micro_batch: usize) -> StepContext {
         objective: Objective::Classify {
             label_smoothing: 0.1,
         },
-        ..context(Loss::default(), micro_batch, Box::new(Solo))
+        ..context(&Loss::default(), micro_batch, Box::new(Solo))
     }
 }
 

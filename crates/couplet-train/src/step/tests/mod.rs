@@ -3,7 +3,7 @@ use std::thread;
 use burn::module::Param;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
-use couplet_loss::{SigmoidLoss, SoftmaxLoss};
+use couplet_loss::{Loss, PairLoss, SigmoidLoss, SoftmaxLoss};
 use couplet_model::weights::{HostTensor, NamedTensors};
 use couplet_model::{
     BlockCount, Freeze, FreezeConfig, ParameterVisitor, PreprocessSpec, visit_parameters,
@@ -29,11 +29,11 @@ fn encoding() -> Encoding {
     }
 }
 
-fn context(loss: Loss, micro_batch: usize, comm: Box<dyn Comm>) -> StepContext {
+fn context(loss: &Loss, micro_batch: usize, comm: Box<dyn Comm>) -> StepContext {
     StepContext {
         encoding: encoding(),
         lanes: LanePools::default(),
-        objective: Objective::Contrast(loss),
+        objective: Objective::Contrast(loss.built_in().unwrap()),
         logit_rows: 7,
         micro_batch,
         comm,
@@ -98,7 +98,7 @@ fn sixteen_micro_batches_give_the_gradients_of_one_batch() {
                 pairs(0..64),
                 &PASS,
                 1.0,
-                &context(loss, micro, Box::new(Solo)),
+                &context(&loss, micro, Box::new(Solo)),
             )
         };
         let (whole, parts) = (of(64), of(4));
@@ -130,7 +130,7 @@ fn recomputed_blocks_give_the_same_gradients() {
                     freeze,
                     ..encoding()
                 },
-                ..context(LOSSES[0], micro, Box::new(Solo))
+                ..context(&LOSSES[0], micro, Box::new(Solo))
             };
             named(
                 &model,
@@ -140,6 +140,64 @@ fn recomputed_blocks_give_the_same_gradients() {
         let kept = of(12, false);
         assert_same(&of(12, true), &kept);
         assert_same(&of(4, true), &kept);
+    }
+}
+
+/// A loss that is not a sum over pairs: it has no rows.
+struct Own;
+
+impl PairLoss for Own {
+    fn name(&self) -> &'static str {
+        "own"
+    }
+
+    fn forward(&self, features: Features) -> Tensor<1> {
+        let others = features
+            .image
+            .clone()
+            .matmul(features.text.clone().transpose());
+        let apart = (features.image - features.text).square().sum().sqrt();
+        others.exp().sum().log() * features.logit_scale + apart
+    }
+}
+
+#[test]
+fn an_own_loss_has_the_same_gradients_in_micro_batches_and_on_ranks() {
+    let model = Clip::init(&spec(), 0, &Device::flex().autodiff());
+    let own = |micro, comm| StepContext {
+        objective: Objective::Contrast(std::sync::Arc::new(Own)),
+        ..context(&LOSSES[0], micro, comm)
+    };
+    let of = |micro| {
+        gradients(
+            &model,
+            pairs(0..24),
+            &PASS,
+            1.0,
+            &own(micro, Box::new(Solo)),
+        )
+    };
+    let (whole, parts) = (of(24), of(3));
+    assert!((whole.loss - parts.loss).abs() < 1e-5 * whole.loss.abs());
+    assert_same(&named(&model, &parts), &named(&model, &whole));
+    let ranks: Vec<_> = (Threads::team(3).into_iter().enumerate())
+        .map(|(rank, comm)| {
+            let (model, context) = (model.clone(), own(4, Box::new(comm)));
+            thread::spawn(move || {
+                let pass = ForwardContext {
+                    first_row: 8 * rank as u64,
+                    ..PASS
+                };
+                let batch = pairs(8 * rank..8 * (rank + 1));
+                let batch = gradients(&model, batch, &pass, 1.0, &context);
+                (batch.loss, named(&model, &batch))
+            })
+        })
+        .collect();
+    for rank in ranks {
+        let (loss, grads) = rank.join().unwrap();
+        assert!((loss - whole.loss).abs() < 1e-5 * whole.loss.abs());
+        assert_same(&grads, &named(&model, &whole));
     }
 }
 
@@ -153,14 +211,14 @@ fn several_ranks_give_the_gradients_of_one() {
             pairs(0..24),
             &PASS,
             1.0,
-            &context(loss, 24, Box::new(Solo)),
+            &context(&loss, 24, Box::new(Solo)),
         );
         let ranks: Vec<_> = (Threads::team(3).into_iter().enumerate())
             .map(|(rank, comm)| {
-                let model = model.clone();
+                let (model, loss) = (model.clone(), loss.clone());
                 thread::spawn(move || {
                     // Two micro-batches on each rank.
-                    let context = context(loss, 4, Box::new(comm));
+                    let context = context(&loss, 4, Box::new(comm));
                     let pass = ForwardContext {
                         first_row: 8 * rank as u64,
                         ..PASS
@@ -197,11 +255,11 @@ fn only_trained_parameters_have_gradients() {
         pairs(0..8),
         &PASS,
         1.0,
-        &context(LOSSES[0], 8, Box::new(Solo)),
+        &context(&LOSSES[0], 8, Box::new(Solo)),
     );
     let whole = named(&free, &whole);
     for micro in [8, 2] {
-        let mut context = context(LOSSES[0], micro, Box::new(Solo));
+        let mut context = context(&LOSSES[0], micro, Box::new(Solo));
         context.encoding.freeze = freeze;
         let grads = named(
             &frozen,
@@ -225,7 +283,7 @@ fn only_trained_parameters_have_gradients() {
 #[test]
 fn gradients_are_multiplied_by_the_loss_scale() {
     let model = Clip::init(&spec(), 0, &Device::flex().autodiff());
-    let context = context(LOSSES[0], 4, Box::new(Solo));
+    let context = context(&LOSSES[0], 4, Box::new(Solo));
     let of = |scale| gradients(&model, pairs(0..8), &PASS, scale, &context);
     let (plain, scaled) = (of(1.0), of(8.0));
     assert_eq!(plain.loss, scaled.loss);
@@ -237,7 +295,7 @@ fn gradients_are_multiplied_by_the_loss_scale() {
 fn half_precision_gradients_point_the_same_way() {
     use couplet_model::Precision;
     let model = Clip::init(&spec(), 0, &Device::flex().autodiff());
-    let context = context(LOSSES[0], 8, Box::new(Solo));
+    let context = context(&LOSSES[0], 8, Box::new(Solo));
     let of = |precision| {
         let model = model.clone().with_precision(precision);
         named(
@@ -270,7 +328,7 @@ fn lanes_give_the_gradients_of_the_whole_batch() {
                 ..encoding()
             },
             lanes: LanePools::new(&spec(), micro, cores).unwrap(),
-            ..context(Loss::default(), micro, Box::new(Solo))
+            ..context(&Loss::default(), micro, Box::new(Solo))
         };
         let batch = gradients(&model, pairs(0..24), &PASS, 1.0, &context);
         (batch.loss, named(&model, &batch))

@@ -41,7 +41,7 @@ fn only_trained_batch_norms_update_their_running_statistics() {
     let optimizer: crate::OptimizerSettings = serde_json::from_str(r#"{"lr": 1e-3}"#).unwrap();
     let config = crate::OptimizerConfig::AdamW(optimizer);
     let mut optimizer = ModelOptimizer::new(&config, &resnet());
-    let context = context(LOSSES[0], 2, Box::new(Solo));
+    let context = context(&LOSSES[0], 2, Box::new(Solo));
     let (model, report) = step(
         model,
         &mut optimizer,
@@ -83,7 +83,7 @@ fn an_overflow_leaves_the_model_unchanged() {
     let mut optimizer = ModelOptimizer::new(&config, &spec());
     let model = Clip::init(&spec(), 0, &Device::flex().autodiff());
     let before = couplet_model::weights::parameters(&model);
-    let context = context(LOSSES[0], 8, Box::new(Solo));
+    let context = context(&LOSSES[0], 8, Box::new(Solo));
     let huge = f64::from(f32::MAX) * 2.0;
     let (model, report) = step(
         model,

@@ -109,7 +109,7 @@ impl Bench {
 
     fn print(&self, device_speed: Option<f64>) {
         let speed = self.samples_per_second();
-        println!(
+        say!(
             "{speed:.0} samples/s with {} threads ({} samples in {:.1} s, {} skipped)",
             self.threads,
             self.samples,
@@ -117,9 +117,9 @@ impl Bench {
             self.skipped
         );
         let total = self.times.total().as_secs_f64().max(1e-9);
-        println!("\n  {:24} {:>10}  {:>6}", "stage", "ms/sample", "share");
+        say!("\n  {:24} {:>10}  {:>6}", "stage", "ms/sample", "share");
         for stage in Stage::ALL {
-            println!(
+            say!(
                 "  {:24} {:>10.3}  {:>5.1}%",
                 stage.to_string(),
                 self.milliseconds(stage),
@@ -130,7 +130,7 @@ impl Bench {
             return;
         };
         if device > speed {
-            println!(
+            say!(
                 "\na device at {device:.0} samples/s would wait {:.0}% of the time, mostly for {}; it needs \
                  about {:.0} such threads",
                 100.0 * (1.0 - speed / device),
@@ -138,7 +138,7 @@ impl Bench {
                 (device / speed * self.threads as f64).ceil()
             );
         } else {
-            println!(
+            say!(
                 "\na device at {device:.0} samples/s would not wait: data loads {:.1} times as fast",
                 speed / device
             );

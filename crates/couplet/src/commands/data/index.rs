@@ -24,12 +24,12 @@ pub(crate) fn run(arguments: &IndexArguments) -> anyhow::Result<u8> {
         is_damaged |= !damage.is_empty();
         for Damage { place, message, .. } in damage {
             let (path, place) = (printable_path(path), printable(place));
-            bar.suspend(|| println!("{path}: {place}: {message}"));
+            bar.suspend(|| say!("{path}: {place}: {message}"));
         }
         bar.inc(1);
     })?;
     bar.finish_and_clear();
-    println!(
+    say!(
         "indexed {files} files in {shards} shards; each index is next to its shard, as .index.json"
     );
     Ok(if is_damaged {

@@ -36,7 +36,7 @@ pub(super) enum PackFormatName {
     Csv,
     /// Images with a .txt caption next to each
     Folder,
-    /// Parquet files with the columns image and caption (feature `parquet`)
+    /// Parquet files with the columns image and caption
     Parquet,
     /// One folder per class, without captions (`couplet data shapes` only)
     ClassFolder,
@@ -68,7 +68,10 @@ pub(crate) fn run(arguments: &PackArguments) -> anyhow::Result<u8> {
 pub(super) fn check_is_empty(folder: &Path) -> anyhow::Result<()> {
     let is_empty = std::fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
     if !is_empty {
-        return Err(anyhow!("{}: the folder is not empty", folder.display()));
+        return Err(anyhow!(
+            "{}: the folder is not empty; give a new or an empty one",
+            folder.display()
+        ));
     }
     Ok(())
 }
@@ -79,15 +82,15 @@ pub(super) fn write(set: &PairDataset, out: &Path, options: PackOptions) -> anyh
     let packed = pack(set, out, options, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     for bad in packed.skipped.iter().take(SHOWN) {
-        println!("skipped {bad}");
+        say!("skipped {bad}");
     }
-    println!(
+    say!(
         "wrote {} samples to {}, skipped {}",
         packed.samples,
         out.display(),
         packed.skipped.len()
     );
-    println!("{}", how_to_read(out, options.format, packed.files));
+    say!("{}", how_to_read(out, options.format, packed.files));
     Ok(exit_code::DONE)
 }
 

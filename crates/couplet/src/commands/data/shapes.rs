@@ -56,10 +56,10 @@ fn class_folder(arguments: &ShapesArguments) -> anyhow::Result<u8> {
     write_class_folder(samples, arguments.seed, size, out, progress)
         .with_context(|| format!("{}: cannot be written", out.display()))?;
     bar.finish_and_clear();
-    println!(
+    say!(
         "wrote {samples} images to {}, one folder per class",
         out.display()
     );
-    println!("source = \"class-folder\", path = \"{}\"", out.display());
+    say!("source = \"class-folder\", path = \"{}\"", out.display());
     Ok(exit_code::DONE)
 }

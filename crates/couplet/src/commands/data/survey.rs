@@ -14,6 +14,9 @@ use super::bar::bar;
 use crate::commands::config_arguments::ConfigArguments;
 use crate::exit_code;
 use crate::json_output::JsonArguments;
+use crate::printing;
+use crate::table::Table;
+use crate::terminal;
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArguments {
@@ -53,10 +56,10 @@ pub(crate) fn check(arguments: &CheckArguments) -> anyhow::Result<u8> {
     let data = ResolvedData::read_input(&arguments.config.input(&set))?;
     let survey = survey(&data);
     for bad in survey.skipped.iter().take(SHOWN) {
-        println!("{bad}");
+        say!("{bad}");
     }
     if survey.skipped.len() > SHOWN {
-        println!("… and {} more", survey.skipped.len() - SHOWN);
+        say!("… and {} more", survey.skipped.len() - SHOWN);
     }
     if let Some(path) = &arguments.out {
         let write = || -> std::io::Result<()> {
@@ -82,9 +85,9 @@ pub(crate) fn check(arguments: &CheckArguments) -> anyhow::Result<u8> {
 fn print_counts(survey: &DatasetStats) {
     let bad: usize = survey.causes().values().sum();
     let share = 100.0 * bad as f64 / survey.samples.max(1) as f64;
-    println!("{} samples, {bad} bad ({share:.2}%)", survey.samples);
+    say!("{} samples, {bad} bad ({share:.2}%)", survey.samples);
     for (cause, count) in survey.causes() {
-        println!("  {count:8} {cause}");
+        say!("  {count:8} {cause}");
     }
 }
 
@@ -94,37 +97,35 @@ pub(crate) fn stats(arguments: &StatsArguments) -> anyhow::Result<u8> {
     let data = ResolvedData::read_input(&arguments.config.input(&set))?;
     let survey = survey(&data);
     print_counts(&survey);
-    println!(
-        "\n  {:18} {:>9} {:>9} {:>9} {:>9} {:>9}",
-        "", "min", "5%", "median", "95%", "max"
-    );
     let widths: Vec<usize> = survey.widths.iter().map(|side| *side as usize).collect();
     let heights: Vec<usize> = survey.heights.iter().map(|side| *side as usize).collect();
+    let head = ["", "min", "5%", "median", "95%", "max"];
+    let mut table = Table::new(head.map(String::from).into());
     for (name, sorted) in [
         ("width, pixels", &widths),
         ("height, pixels", &heights),
         ("image file, bytes", &survey.bytes),
         ("caption, tokens", &survey.tokens),
     ] {
-        if let (Some(first), Some(last)) = (sorted.first(), sorted.last()) {
-            let at = |percent: usize| sorted[(sorted.len() - 1) * percent / 100];
-            println!(
-                "  {name:18} {first:>9} {:>9} {:>9} {:>9} {last:>9}",
-                at(5),
-                at(50),
-                at(95)
-            );
+        if sorted.is_empty() {
+            continue;
         }
+        let at = |percent: usize| sorted[(sorted.len() - 1) * percent / 100].to_string();
+        let values = [0, 5, 50, 95, 100].map(at);
+        table.row(std::iter::once(name.to_string()).chain(values).collect());
     }
-    println!(
+    let table = table.render(terminal::table_columns());
+    printing::block(&format!("\n{table}"));
+    say!(
         "\n  {:8} captions are truncated to {} tokens",
-        survey.cut_captions, data.tokens.context_length
+        survey.cut_captions,
+        data.tokens.context_length
     );
-    println!(
+    say!(
         "  {:8} captions repeat an earlier sample's",
         survey.repeated_captions
     );
-    println!(
+    say!(
         "  {:8} images repeat an earlier sample's",
         survey.repeated_images
     );

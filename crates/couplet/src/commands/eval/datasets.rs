@@ -5,10 +5,14 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use couplet_data::{DEFAULT_MAX_IMAGE_PIXELS, printable, printable_path};
-use couplet_eval::{Dataset, DatasetConfig, Encoder, EvalOptions, FeatureCache, Report};
+use couplet_eval::{
+    ChosenCheckpoint, Dataset, DatasetConfig, Encoder, EvalOptions, FeatureCache, Report,
+};
 use serde_json::Value;
 
 use crate::commands::config_arguments::DataArguments;
+use crate::printing;
+use crate::quantities::count_of;
 
 /// Worst confusions to print.
 pub(super) const WORST: usize = 5;
@@ -37,14 +41,17 @@ pub(super) fn open_datasets(
 /// Prints which weights are evaluated, and where the datasets are.
 pub(super) fn print_subjects(encoder: &Encoder, datasets: &[Dataset]) {
     if let Some(weights) = encoder.weights() {
-        eprintln!("evaluating {}", printable_path(weights));
+        let why = encoder.checkpoint();
+        let why = why.map_or(String::new(), |chosen| format!(" ({chosen})"));
+        printing::note(&format!("evaluating {}{why}", printable_path(weights)));
     }
     for dataset in datasets {
         let (images, path) = (dataset.images.len(), place(dataset));
         let name = printable(&dataset.name);
         let found = dataset.found.as_ref();
         let found = found.map_or(String::new(), |found| format!(" ({found})"));
-        eprintln!("{name}: {images} images of {}{found}", printable(&path));
+        let images = count_of(images, "image");
+        printing::note(&format!("{name}: {images} of {}{found}", printable(&path)));
     }
 }
 
@@ -60,10 +67,22 @@ pub(super) fn to_json(
         let mut sets = datasets.iter();
         let set = sets.find(|set| set.name == report.dataset);
         value["model"] = weights.into();
+        value["checkpoint"] = encoder.checkpoint().map(checkpoint_json).into();
         value["dataset_path"] = set.map(place).into();
         Ok(value)
     };
     reports.iter().map(value).collect()
+}
+
+/// Which checkpoint of a run was opened, and why.
+fn checkpoint_json(chosen: &ChosenCheckpoint) -> Value {
+    let (metric, value) = chosen.best.clone().unzip();
+    serde_json::json!({
+        "step": chosen.step,
+        "chosen": chosen.choice.name(),
+        "best_by": metric,
+        "best_value": value,
+    })
 }
 
 /// The absolute path of a dataset on disk.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use couplet_eval::metric::TOP1;
+use couplet_eval::metric::{C, TOP1};
 use couplet_eval::{
     ConfusionMatrix, Ending, FeatureFile, LinearProbe, ProbeData, ProbeSettings, Report,
     SolverOptions, knn, linear_probe,
@@ -18,6 +18,7 @@ use crate::commands::model_arguments::OptionalModel;
 use crate::commands::numbers::positive;
 use crate::commands::output_file::write_whole;
 use crate::exit_code;
+use crate::printing;
 use crate::progress::{Progress, Screen, print_reports};
 
 /// What a probe is fitted to and evaluated on.
@@ -84,25 +85,26 @@ pub(super) fn linear(arguments: &LinearProbeArguments) -> anyhow::Result<u8> {
     };
     evaluate(&arguments.probe, |data| {
         let probe = linear_probe(data, settings, |c, accuracy| {
-            eprintln!(
-                "{}: C = {c:.3e}: top1 {} on the validation images",
+            printing::note(&format!(
+                "{}: -C {}: top1 {} on the validation images",
                 data.name,
+                C.of(c),
                 TOP1.of(accuracy)
-            );
+            ));
         })?;
         let fit = &probe.classifier;
         match fit.ending {
             Ending::Converged => {}
-            Ending::MaxIterations => eprintln!(
-                "warning: {}: not converged after {} iterations; raise --max-iter",
+            Ending::MaxIterations => printing::warn(&format!(
+                "{}: not converged after {} iterations; raise --max-iter",
                 data.name, arguments.max_iter
-            ),
-            Ending::Stalled => eprintln!(
-                "warning: {}: the fit ended after {} iterations, because no better point is found while a \
+            )),
+            Ending::Stalled => printing::warn(&format!(
+                "{}: the fit ended after {} iterations, because no better point is found while a \
                  component of the gradient is {:.1e}, more than --tol; features with very large values \
                  are a cause: normalize them",
                 data.name, fit.iterations, fit.gradient
-            ),
+            )),
         }
         if let Some(path) = &arguments.out {
             write_classifier(path, &probe.classifier)?;
@@ -122,10 +124,10 @@ pub(super) fn nearest(arguments: &KnnArguments) -> anyhow::Result<u8> {
 pub(super) fn warn_of_few_neighbours(data: &ProbeData, k: usize) {
     let images = data.train.labels.len();
     if k > images {
-        eprintln!(
-            "warning: {}: k is {k}, but there are only {images} training images; all of them vote",
+        printing::warn(&format!(
+            "{}: k is {k}, but there are only {images} training images; all of them vote",
             data.name
-        );
+        ));
     }
 }
 
@@ -137,13 +139,13 @@ fn evaluate(
     let mut record = |data: &ProbeData| -> anyhow::Result<()> {
         let untrained = data.untrained_classes();
         if !untrained.is_empty() {
-            eprintln!(
-                "warning: {}: no training images of {} of {} classes, which are never predicted: {}",
+            printing::warn(&format!(
+                "{}: no training images of {} of {} classes, which are never predicted: {}",
                 data.name,
                 untrained.len(),
                 data.class_names.len(),
                 untrained[..untrained.len().min(SHOWN)].join(", ")
-            );
+            ));
         }
         let (report, confusion) = protocol(data)?;
         let name = Path::new(&data.name).file_stem().unwrap_or_default();
@@ -152,7 +154,7 @@ fn evaluate(
             .write_details(&name.to_string_lossy(), &confusion)?;
         if arguments.results.details.is_some() {
             for line in confusion.worst_in_words(WORST) {
-                println!("{}: {line}", data.name);
+                printing::line(&format!("{}: {line}", data.name));
             }
         }
         reports.push(report);

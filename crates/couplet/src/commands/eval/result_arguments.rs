@@ -14,7 +14,7 @@ use crate::json_output::JsonArguments;
 #[derive(Debug, Args)]
 pub(super) struct ResultArguments {
     /// Write the accuracy per class and the confusion matrix to this folder, as
-    /// DATASET-classes.csv and DATASET-confusion.svg
+    /// DATASET-classes.csv, DATASET-confusion.svg and DATASET-confusion.png
     #[arg(long, value_name = "DIR")]
     pub details: Option<PathBuf>,
     #[command(flatten)]
@@ -36,6 +36,9 @@ impl ResultArguments {
             let path = folder.join(format!("{dataset}-{end}"));
             write_text(&path, text)?;
         }
+        let png = confusion.to_png()?;
+        let path = folder.join(format!("{dataset}-confusion.png"));
+        write_whole(&path, |path| Ok(fs::write(path, png)?))?;
         Ok(())
     }
 }

@@ -19,6 +19,7 @@ use crate::commands::model_arguments::ModelOptions;
 use crate::exit_code;
 use crate::failure;
 use crate::json_output::JsonArguments;
+use crate::printing;
 use crate::progress::{Progress, Screen, print_reports};
 
 #[derive(Debug, Args)]
@@ -139,7 +140,8 @@ fn evaluate(
         return Ok(reports);
     }
     if let Err(error) = dataset.train_images() {
-        eprintln!("{}: skipping --also: {}", dataset.name, with_causes(&error));
+        let why = with_causes(&error);
+        printing::note(&format!("{}: skipping --also: {why}", dataset.name));
         return Ok(reports);
     }
     let mut progress = Progress::new();
@@ -171,7 +173,8 @@ fn evaluate(
 fn csv(reports: &[Report]) -> String {
     let mut text = "dataset,protocol,metric,value,images\n".to_string();
     for report in reports {
-        for Metric { info, value } in &report.metrics.0 {
+        for metric in &report.metrics.0 {
+            let (Metric { info, .. }, value) = (metric, metric.logged());
             let (name, protocol, images) = (&report.dataset, report.protocol, report.images);
             let metric = info.name;
             text.push_str(&format!("{name},{protocol},{metric},{value},{images}\n"));

@@ -11,7 +11,10 @@ use super::result_arguments::ResultArguments;
 use crate::commands::config_arguments::DataArguments;
 use crate::commands::model_arguments::ModelArguments;
 use crate::exit_code;
+use crate::printing;
 use crate::progress::{Progress, Screen, print_reports};
+use crate::table::Table;
+use crate::terminal;
 
 #[derive(Debug, Args)]
 pub(crate) struct ZeroShotArguments {
@@ -80,7 +83,7 @@ pub(super) fn run(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
         .filter(|_| arguments.results.details.is_some())
     {
         for line in worst {
-            println!("{name}: {line}");
+            printing::line(&format!("{name}: {line}"));
         }
     }
     if arguments.results.json.is_given() {
@@ -106,14 +109,11 @@ pub(super) fn run(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
 /// Prints the metrics of each prompt mode.
 fn print_prompts(name: &str, rows: &[(PromptMode, Report)]) {
     let metrics = rows[0].1.metrics.0.iter();
-    let head: Vec<String> = metrics
-        .map(|metric| format!("  {:>14}", metric.info.name))
-        .collect();
-    println!("{name:18}{}", head.concat());
+    let labels = metrics.map(|metric| metric.info.label.to_string());
+    let mut table = Table::new(std::iter::once(name.to_string()).chain(labels).collect());
     for (prompts, report) in rows {
-        let metrics = report.metrics.0.iter();
-        let values: Vec<String> = metrics.map(|metric| format!("  {metric:>14}")).collect();
-        println!("  {:16}{}", prompts.to_string(), values.concat());
+        let values = report.metrics.0.iter().map(ToString::to_string);
+        table.row(std::iter::once(prompts.to_string()).chain(values).collect());
     }
-    println!();
+    printing::block(&(table.render(terminal::table_columns()) + "\n"));
 }

@@ -3,9 +3,9 @@
 /// Counts of images by their class and their predicted class.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfusionMatrix {
-    class_names: Vec<String>,
+    pub(super) class_names: Vec<String>,
     /// `[classes][classes]`, row-major: rows are classes, columns are predicted classes.
-    counts: Vec<u32>,
+    pub(super) counts: Vec<u32>,
     /// Images of each class whose scores are all NaN.
     unscored: Vec<u32>,
 }
@@ -20,12 +20,6 @@ pub struct ClassResult {
     /// The fraction of the images predicted as the class that belong to it.
     pub precision: f64,
 }
-
-/// Side of the matrix in the SVG image, in pixels.
-const MATRIX_SIDE: usize = 640;
-/// Class names are drawn if there are fewer classes than this.
-const MAX_NAMED_CLASSES: usize = 48;
-const MARGIN: usize = 150;
 
 impl ConfusionMatrix {
     pub(crate) fn new(class_names: &[String]) -> Self {
@@ -45,15 +39,15 @@ impl ConfusionMatrix {
         }
     }
 
-    fn classes(&self) -> usize {
+    pub(super) fn classes(&self) -> usize {
         self.class_names.len()
     }
 
-    fn row(&self, class: usize) -> &[u32] {
+    pub(super) fn row(&self, class: usize) -> &[u32] {
         &self.counts[class * self.classes()..(class + 1) * self.classes()]
     }
 
-    fn images_of(&self, class: usize) -> u32 {
+    pub(super) fn images_of(&self, class: usize) -> u32 {
         self.row(class).iter().sum::<u32>() + self.unscored[class]
     }
 
@@ -137,72 +131,6 @@ impl ConfusionMatrix {
         }
         text
     }
-
-    /// The matrix as an SVG image: rows are classes, columns are predicted classes, and a cell is darker
-    /// the larger its fraction of the row.
-    #[expect(clippy::cast_precision_loss, reason = "pixels and classes are few")]
-    pub fn to_svg(&self) -> String {
-        let classes = self.classes().max(1);
-        let is_named = classes < MAX_NAMED_CLASSES;
-        let margin = if is_named { MARGIN } else { 30 };
-        let side = MATRIX_SIDE + margin + 10;
-        let cell = MATRIX_SIDE as f64 / classes as f64;
-        let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{side}\" height=\"{side}\" \
-             font-family=\"sans-serif\" font-size=\"{:.1}\">\n\
-             <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-             <rect x=\"{margin}\" y=\"{margin}\" width=\"{MATRIX_SIDE}\" height=\"{MATRIX_SIDE}\" \
-             fill=\"#f4f6fa\" stroke=\"#888\"/>\n",
-            (cell * 0.7).clamp(6.0, 13.0)
-        );
-        for class in 0..self.classes() {
-            let images = f64::from(self.images_of(class).max(1));
-            let top = margin as f64 + class as f64 * cell;
-            for (other, count) in self.row(class).iter().enumerate().filter(|(_, n)| **n > 0) {
-                let left = margin as f64 + other as f64 * cell;
-                let share = f64::from(*count) / images;
-                let fill = if class == other { "#1f5fbf" } else { "#c0392b" };
-                let (name, predicted) = (&self.class_names[class], &self.class_names[other]);
-                let title = escaped(&format!("{name} as {predicted}: {count} of {images}"));
-                svg.push_str(&format!(
-                    "<rect x=\"{left:.2}\" y=\"{top:.2}\" width=\"{cell:.2}\" \
-                     height=\"{cell:.2}\" fill=\"{fill}\" fill-opacity=\"{:.3}\">\
-                     <title>{title}</title></rect>\n",
-                    0.1 + 0.9 * share
-                ));
-            }
-            if is_named {
-                let name = escaped(&shortened(&self.class_names[class]));
-                let middle = top + cell / 2.0;
-                let column = margin as f64 + (class as f64 + 0.5) * cell;
-                let edge = margin - 6;
-                svg.push_str(&format!(
-                    "<text x=\"{edge}\" y=\"{middle:.1}\" text-anchor=\"end\" \
-                     dominant-baseline=\"middle\">{name}</text>\n<text \
-                     transform=\"translate({column:.1},{edge}) rotate(-60)\">{name}</text>\n"
-                ));
-            }
-        }
-        svg.push_str("</svg>\n");
-        svg
-    }
-}
-
-/// A name, truncated to the space for it.
-fn shortened(name: &str) -> String {
-    const MOST: usize = 20;
-    if name.chars().count() <= MOST {
-        return name.to_string();
-    }
-    let mut short: String = name.chars().take(MOST - 1).collect();
-    short.push('…');
-    short
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
 }
 
 fn quoted(names: &[String]) -> String {
@@ -241,5 +169,11 @@ mod tests {
         );
         let svg = confusion.to_svg();
         assert!(svg.contains("b&lt;\"c\" as a: 3 of 5") && svg.ends_with("</svg>\n"));
+        let png = image::load_from_memory(&confusion.to_png().unwrap()).unwrap();
+        let size = format!("width=\"{}\" height=\"{}\"", png.width(), png.height());
+        assert!(svg.contains(&size), "{size}");
+        // The frame, the ground and the two colors at least.
+        let colors: std::collections::HashSet<_> = png.to_rgb8().pixels().copied().collect();
+        assert!(colors.len() > 8, "{colors:?}");
     }
 }
