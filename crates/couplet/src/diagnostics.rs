@@ -210,7 +210,7 @@ mod tests {
         let help = "one of many words that take more than one line of a narrow terminal";
         let text = drawn("lr = 'x'", "'x'", help, 44);
         assert!(
-            text.contains("\n  = help: one of many words that take\n"),
+            text.contains("\n  = help: one of many words that take more\n          than"),
             "{text}"
         );
         for line in text.lines() {

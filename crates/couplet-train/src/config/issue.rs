@@ -80,12 +80,14 @@ fn advice_at(text: &str) -> Option<usize> {
     let mut quote = None;
     let mut found = None;
     for (at, letter) in text.char_indices() {
-        match quote {
-            Some(open) if letter == open => quote = None,
-            Some(_) => {}
-            None if matches!(letter, '`' | '"') => quote = Some(letter),
-            None if text[at..].starts_with("; ") => found = Some(at),
-            None => {}
+        if let Some(open) = quote {
+            if letter == open {
+                quote = None;
+            }
+        } else if matches!(letter, '`' | '"') {
+            quote = Some(letter);
+        } else if text[at..].starts_with("; ") {
+            found = Some(at);
         }
     }
     found

@@ -175,6 +175,10 @@ fn mistakes_of_arguments_are_shown_in_them() {
     );
     // A table that only an argument makes.
     assert_eq!(
+        shown(SOUND, &["optimiser.lr=1"]),
+        ["--set optimiser.lr=1: optimiser.lr | optimiser: unknown key"]
+    );
+    assert_eq!(
         shown(SOUND, &["data.val.source=csv"]),
         ["--set data.val.source=csv: data.val.source | data.val.path: is missing"]
     );

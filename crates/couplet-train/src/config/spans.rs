@@ -63,13 +63,11 @@ impl Sources {
     /// If the text is not TOML.
     pub fn parse(path: &Path, text: &str) -> Result<(Table, Self), ConfigError> {
         let (document, errors) = DeTable::parse_recoverable(text);
+        if !errors.is_empty() {
+            return Err(syntax(path, text, &errors));
+        }
         let parsed = text.parse::<Table>();
-        let table = match parsed {
-            Ok(table) if errors.is_empty() => table,
-            Ok(_) => return Err(syntax(path, text, &errors)),
-            Err(error) if errors.is_empty() => return Err(syntax(path, text, &[error])),
-            Err(_) => return Err(syntax(path, text, &errors)),
-        };
+        let table = parsed.map_err(|error| syntax(path, text, &[error]))?;
         let mut spans = HashMap::new();
         collect_spans(document.get_ref(), "", 0, &mut spans);
         let file = Document {
@@ -152,6 +150,11 @@ impl Sources {
                 return Some((document, document.part(spans, issue.kind)));
             }
         }
+        // A misspelt table that only an argument makes.
+        let made = |table: &str| latest().find(|own| is_within(&own.set_key, table));
+        if let Some(document) = made(&key) {
+            return Some((document, document.set_span()?));
+        }
         let mut table = key.as_str();
         while let Some(at) = table.rfind(['.', '[']) {
             table = &table[..at];
@@ -160,10 +163,8 @@ impl Sources {
                     return Some((document, document.header(spans)));
                 }
             }
-            // The table is there only because of an argument.
-            if let Some(document) = latest().find(|own| is_within(&own.set_key, table)) {
-                let spans = document.spans.get(&document.set_key)?;
-                return Some((document, spans.key.clone()));
+            if let Some(document) = made(table) {
+                return Some((document, document.set_span()?));
             }
         }
         let is_table = matches!(issue.kind, IssueKind::Missing { is_table: true });
@@ -242,6 +243,12 @@ impl Document {
             spans,
             set_key,
         }
+    }
+
+    /// The key that the argument sets.
+    fn set_span(&self) -> Option<Range<usize>> {
+        let spans = self.spans.get(&self.set_key)?;
+        Some(spans.key.clone())
     }
 
     fn place(&self, span: Range<usize>) -> Place {

@@ -118,7 +118,7 @@ impl Sweep {
         let read = read_file::<SweepConfig>(path, sweep_schema());
         let (mut config, sources) = read.map_err(|error| match error {
             ConfigError::Io { path, source } => SweepError::Io { path, source },
-            problems => mistakes(problems),
+            problems @ ConfigError::Problems { .. } => mistakes(problems),
         })?;
         let invalid = |problems: Vec<Problem>| {
             let issues = problems.into_iter().map(Problem::into_issue);

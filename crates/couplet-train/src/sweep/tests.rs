@@ -44,6 +44,22 @@ fn draws_are_in_their_range_and_reproducible() {
 }
 
 #[test]
+fn all_problems_of_a_name_and_its_keys_are_found_at_once() {
+    let mut config = config("[keys]\na = { min = 1, max = 2 }\nb = []\nc = [1]");
+    config.name = "x/y".into();
+    let problems = config.problems();
+    let messages: Vec<&str> = problems.iter().map(|own| own.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "name: must be a plain name without `/` or `\\`; it names the sweep's folder",
+            "keys.\"a\": a grid needs a list of values",
+            "keys.\"b\": must not be an empty list",
+        ]
+    );
+}
+
+#[test]
 fn keys_that_cannot_be_searched_are_rejected() {
     for (more, message) in [
         ("[keys]", "at least one key"),

@@ -25,9 +25,9 @@ impl SweepConfig {
         };
         let apart = self.keys.iter().map(one);
         let all = apart.chain(self.keys.is_empty().then(|| self.clone()));
-        let mut problems: Vec<Problem> = Vec::new();
+        let mut problems: Vec<Problem> = self.check_name().err().into_iter().collect();
         for config in all {
-            if let Err(problem) = config.trials()
+            if let Err(problem) = config.sets()
                 && !problems.contains(&problem)
             {
                 problems.push(problem);
@@ -36,25 +36,33 @@ impl SweepConfig {
         problems
     }
 
-    pub(super) fn trials(&self) -> Result<Vec<Trial>, Problem> {
+    fn check_name(&self) -> Result<(), Problem> {
         if self.name.trim_matches(['.', ' ']).is_empty() || self.name.contains(['/', '\\']) {
             return Err(
                 "name: must be a plain name without `/` or `\\`; it names the sweep's folder"
                     .into(),
             );
         }
+        Ok(())
+    }
+
+    /// What each trial sets.
+    fn sets(&self) -> Result<Vec<Vec<String>>, Problem> {
         if self.keys.is_empty() {
             return Err("keys: must list at least one key".into());
         }
-        let sets = match self.search {
-            Search::Grid => self.grid()?,
-            Search::Random { trials: 0, .. } => {
-                return Err("search.trials: must be at least 1".into());
-            }
+        match self.search {
+            Search::Grid => self.grid(),
+            Search::Random { trials: 0, .. } => Err("search.trials: must be at least 1".into()),
             Search::Random { trials, seed } => (0..trials)
                 .map(|trial| self.draw(seed, trial as u64))
-                .collect::<Result<_, _>>()?,
-        };
+                .collect(),
+        }
+    }
+
+    pub(super) fn trials(&self) -> Result<Vec<Trial>, Problem> {
+        self.check_name()?;
+        let sets = self.sets()?;
         let mut trials: Vec<Trial> = Vec::new();
         for set in sets {
             let name = trial_name(&set);
