@@ -6,15 +6,17 @@ pub(super) type Examples = (
     &'static [(&'static str, &'static str)],
 );
 
-const INDENT: &str = "  ";
-
 pub(super) const ALL: &[Examples] = &[
     (
         &["import"],
         &[
             (
                 "Take over the settings of an open_clip run",
-                "couplet import logs/my-run/params.txt",
+                "couplet import logs/my-run",
+            ),
+            (
+                "Translate a training command",
+                "couplet import 'python -m open_clip_train.main --train-data train.csv --model ViT-B-32'",
             ),
             (
                 "Continue it, with the optimizer's moments",
@@ -92,11 +94,11 @@ pub(super) const ALL: &[Examples] = &[
         &[
             (
                 "Evaluate the best checkpoint of a run",
-                "couplet eval zero-shot --model runs/shapes --dataset datasets/shapes.toml",
+                "couplet eval zero-shot --model runs/shapes --dataset shapes",
             ),
             (
                 "Write accuracies per class, and a picture of the confusions",
-                "couplet eval zero-shot --model runs/shapes --dataset datasets/shapes.toml --details details",
+                "couplet eval zero-shot --model runs/shapes --dataset shapes --details details",
             ),
         ],
     ),
@@ -307,7 +309,7 @@ pub(super) const ALL: &[Examples] = &[
             ),
             (
                 "",
-                "couplet eval zero-shot --model runs/shapes --dataset datasets/shapes.toml",
+                "couplet eval zero-shot --model runs/shapes --dataset shapes",
             ),
             (
                 "",

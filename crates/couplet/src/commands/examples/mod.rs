@@ -5,8 +5,9 @@ mod list;
 use clap::Command;
 
 use self::list::ALL;
-
 use crate::terminal::{wrap, wrap_command};
+
+const INDENT: &str = "  ";
 
 /// Adds the examples to the help of all commands, and fits that to its columns.
 pub(crate) fn add_to(command: Command, columns: usize) -> Command {
