@@ -190,6 +190,12 @@
 //! Then `config.device = "cuda:0".parse()?`, or [`DeviceSetting::Auto`], which is the default. Build with `--release`;
 //! the CPU's kernels are slow without optimisation.
 
+/// The Rust blocks of the README and the guide, which compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../../../docs/library.md")]
+struct Documents;
+
 #[doc(no_inline)]
 pub use burn;
 #[doc(no_inline)]
