@@ -258,7 +258,7 @@ impl Trainer<'_> {
         let line = skipped_line(&self.line_head(), scale);
         self.write_metrics(&line, observer)?;
         observer.event(Event::Warning(&format!(
-            "f16 overflowed: step {step} is repeated with the next batch; the loss scale is now \
+            "fp16 overflowed: step {step} is repeated with the next batch; the loss scale is now \
              {scale}"
         )));
         Ok(())

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use couplet_data::loader::TokenOptions;
 use couplet_data::Augment;
+use couplet_data::loader::TokenOptions;
 use couplet_eval::{Dataset, DatasetConfig, Task};
 use couplet_model::PreprocessSpec;
 
