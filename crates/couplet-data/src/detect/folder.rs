@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{
-    Candidate, Detected, PARQUET_ENDS, SHARD_ENDS, TABLE_ENDS, captions, has_end, parquet, shards,
-    table,
-};
+use super::files::{PARQUET_ENDS, SHARD_ENDS, TABLE_ENDS, has_end, parquet, shards};
+use super::found::{Candidate, Detected};
+use super::{captions, table};
 use crate::decode::is_image_name;
 use crate::formats::walk::{files_below, visible_entries};
 use crate::formats::{DataError, Patterns};
@@ -92,8 +91,8 @@ fn with_split_files(folder: &Path) -> Result<Detected, DataError> {
         }
         if !test.is_empty() {
             notes.push(format!(
-                "{} files of the test split are not used for training",
-                test.len()
+                "test split, not used for training: {}",
+                test[0].display()
             ));
         }
         *other = held_out;
@@ -132,6 +131,14 @@ impl Inventory {
                 found.tables.push(path);
             }
         }
+        // img2dataset writes the metadata of a shard next to it, under its name.
+        let shards = found.shards.clone();
+        let is_of_shard = |path: &PathBuf| {
+            shards
+                .iter()
+                .any(|shard| shard.with_extension("") == path.with_extension(""))
+        };
+        found.parquet.retain(|path| !is_of_shard(path));
         let files = files_below(folder).map_err(&io)?;
         let mut stems: BTreeMap<PathBuf, [Option<&PathBuf>; 2]> = BTreeMap::new();
         for file in &files {

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::Candidate;
 use super::captions::CAPTION_NAMES;
+use super::found::Candidate;
 use crate::error::printable;
 use crate::formats::DataError;
 use crate::formats::csv::first_rows;
@@ -120,25 +120,23 @@ pub(super) fn parquet_columns(path: &Path) -> Result<[String; 2], DataError> {
     let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
     // Images as bytes are certain, and so is their name; a text may be a path.
     let certain = by_name(&names, &IMAGE_NAMES).find(|at| columns[*at].has_bytes);
-    let named = || {
+    let by_known_name = || {
         by_name(&names, &IMAGE_NAMES)
             .find(|at| is_known(&names[*at], &IMAGE_NAMES) && columns[*at].is_text)
     };
-    let image = certain.or_else(named);
+    let image = certain.or_else(by_known_name);
     let captions =
         by_name(&names, &CAPTION_NAMES).filter(|at| columns[*at].is_text && Some(*at) != image);
     let caption = captions.into_iter().next();
-    match (image, caption) {
-        (Some(image), Some(caption)) => Ok([names[image].clone(), names[caption].clone()]),
-        _ => {
-            let message = format!(
-                "no column of images and one of captions among `{}`; write the config with image_column and \
-                 caption_column",
-                names.join("`, `")
-            );
-            Err(DataError::invalid(path, message))
-        }
+    if let (Some(image), Some(caption)) = (image, caption) {
+        return Ok([names[image].clone(), names[caption].clone()]);
     }
+    let message = format!(
+        "no column of images and one of captions among `{}`; write the config with image_column and \
+         caption_column",
+        names.join("`, `")
+    );
+    Err(DataError::invalid(path, message))
 }
 
 #[cfg(not(feature = "parquet"))]

@@ -5,6 +5,7 @@ use image::RgbImage;
 use tempfile::TempDir;
 
 use super::*;
+use crate::source::SourceConfig;
 
 fn image(path: &Path) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -180,6 +181,31 @@ fn shards_are_found_with_their_captions_and_splits() {
     assert_eq!(table.caption_key, None);
     shard(&root.join("u/0.tar"), &[("0.png", &png)]);
     assert!(problem(&root.join("u")).contains("so there are no captions"));
+}
+
+#[test]
+fn what_img2dataset_writes_next_to_shards_is_not_another_kind() {
+    let (_folder, root) = scene(
+        &["x/a.png"],
+        &[
+            ("s/00000.parquet", "x"),
+            ("s/00000_stats.json", "{}"),
+            ("s/00001.parquet", "x"),
+        ],
+    );
+    let png = fs::read(root.join("x/a.png")).unwrap();
+    for name in ["00000.tar", "00001.tar"] {
+        shard(
+            &root.join("s").join(name),
+            &[("0.png", &png), ("0.txt", b"a cat")],
+        );
+    }
+    assert!(matches!(
+        found(&root.join("s")).source,
+        SourceConfig::Webdataset(_)
+    ));
+    fs::write(root.join("s/other.parquet"), "x").unwrap();
+    assert!(problem(&root.join("s")).contains("which are the pairs?"));
 }
 
 #[test]

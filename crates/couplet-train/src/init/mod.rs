@@ -1,29 +1,17 @@
 //! A first config for data that was found at a path.
 
+mod options;
 mod text;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use couplet_data::detect::Detected;
-use couplet_data::source::SourceConfig;
 
+pub use self::options::InitOptions;
+use self::options::Sizes;
 use crate::config::{ConfigError, DeviceCheck, ResolvedRun};
 use crate::plan::RunPlan;
-
-/// What a user decides about a first config; the rest follows from the data.
-#[derive(Debug, Clone)]
-pub struct InitOptions {
-    /// The run's name.
-    pub name: String,
-    /// A preset, instead of one for the number of pairs and the size of images.
-    pub preset: Option<String>,
-    pub device: Option<String>,
-    /// Held-out pairs.
-    pub val: Option<SourceConfig>,
-    /// Memory that the run may take, in bytes; by default any.
-    pub memory: Option<f64>,
-}
 
 /// A config, and the plan of its run.
 #[derive(Debug)]
@@ -40,14 +28,6 @@ pub enum InitError {
     Write { path: PathBuf, source: io::Error },
     #[error("the config for this data would be wrong")]
     Config(#[source] ConfigError),
-}
-
-/// Sizes that follow from the data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Sizes {
-    batch: usize,
-    micro: Option<usize>,
-    epochs: usize,
 }
 
 /// Passes over the data that a small set gets: enough steps to learn, and no more than anyone waits for.

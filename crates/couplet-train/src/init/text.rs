@@ -7,7 +7,7 @@ use couplet_data::detect::Detected;
 use couplet_data::source::SourceConfig;
 use toml::{Table, Value};
 
-use super::{InitOptions, Sizes};
+use super::options::{InitOptions, Sizes};
 
 /// Writes the config.
 pub(super) fn write(found: &Detected, options: &InitOptions, preset: &str, sizes: Sizes) -> String {

@@ -17,10 +17,6 @@ use crate::exit_code;
 
 /// Translate a training command of open_clip, or the params.txt of a run, into a config
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
-    couplet import 'python -m open_clip_train.main --train-data train.csv --model ViT-B-32'\n  \
-    couplet import train.sh --out vit-b-32.toml\n  \
-    couplet import logs/my-run")]
 pub(crate) struct ImportArguments {
     /// The command in quotes, a file with it, a params.txt, a run's folder, or `-` for standard input
     #[arg(
