@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toml::{Table, Value};
 
+use super::words::set_words_right;
 use crate::numbers::shorten;
 
 /// A key and its value in each of several configs, as TOML; `None` where a config lacks it.
@@ -23,6 +24,8 @@ pub fn config_differences(texts: &[String]) -> Result<Vec<ConfigDifference>, (us
     let flat = texts.iter().enumerate().map(|(at, text)| {
         let parsed: Result<Table, _> = text.parse();
         let mut table = parsed.map_err(|error| (at, error.to_string()))?;
+        // A run of an earlier version has other words for the same.
+        set_words_right(&mut table);
         shorten(&mut table);
         table.remove("name");
         let mut flat = BTreeMap::new();
@@ -85,6 +88,11 @@ mod tests {
                 "optimizer.lr: 0.001 0.002 0.001"
             ]
         );
+        let texts = [
+            "device = 'flex'\nprecision = 'f32'",
+            "device = 'cpu'\nprecision = 'fp32'",
+        ];
+        assert_eq!(config_differences(&texts.map(String::from)).unwrap(), []);
         let (at, _) = config_differences(&["a = 1".into(), "a =".into()]).unwrap_err();
         assert_eq!(at, 1);
     }

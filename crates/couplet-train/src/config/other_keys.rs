@@ -155,7 +155,6 @@ const KEYS: &[(&str, &str, &str, Form)] = &[
     ("schedule", "total_steps", "schedule.length", Form::Steps),
     ("schedule", "warmup_steps", "schedule.warmup", Form::Steps),
     ("schedule", "warmup_epochs", "schedule.warmup", Form::Epochs),
-    ("loss", "name", "loss.kind", Form::Same),
     ("loss", "type", "loss.kind", Form::Same),
     ("data.train", "type", "data.train.source", Form::Same),
     ("data.train", "format", "data.train.source", Form::Same),
