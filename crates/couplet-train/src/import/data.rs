@@ -1,5 +1,9 @@
 //! `[data]`.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
 use super::kind::Kind;
 use super::page::{Page, number, numbers, text, texts};
 use super::python::Literal;
@@ -31,7 +35,11 @@ pub(super) fn write(page: &mut Page, from: &mut Translation) {
         .map(str::to_string);
     let resampled = from.arguments.has("dataset-resampled") && kind == Kind::WebDataset;
     let samples: Option<usize> = from.arguments.number_given("train-num-samples");
-    from.samples_per_epoch = samples.filter(|_| kind == Kind::WebDataset);
+    from.samples_per_epoch = match kind {
+        Kind::WebDataset => samples,
+        Kind::Csv => rows(Path::new(&from.place(sources))),
+        Kind::Synthetic => Some(samples.unwrap_or(SYNTHETIC_SAMPLES)),
+    };
     if let (Kind::WebDataset, Some(factors)) = (kind, &factors) {
         mix(page, from, sources, factors, (resampled, samples));
     } else {
@@ -45,6 +53,34 @@ pub(super) fn write(page: &mut Page, from: &mut Translation) {
         augment(page, from);
     }
     held_out(page, from);
+}
+
+/// Number of rows of a table, without its header; `None` if it cannot be read.
+fn rows(table: &Path) -> Option<usize> {
+    let mut reader = BufReader::new(File::open(table).ok()?);
+    let (mut rows, mut is_quoted, mut is_empty) = (0, false, true);
+    loop {
+        let bytes = reader.fill_buf().ok()?;
+        if bytes.is_empty() {
+            break;
+        }
+        for byte in bytes {
+            match byte {
+                b'\n' if !is_quoted => {
+                    rows += usize::from(!is_empty);
+                    is_empty = true;
+                }
+                b'\r' => {}
+                _ => {
+                    is_quoted ^= *byte == b'"';
+                    is_empty = false;
+                }
+            }
+        }
+        let len = bytes.len();
+        reader.consume(len);
+    }
+    (rows + usize::from(!is_empty)).checked_sub(1)
 }
 
 /// What a path is. Source: open_clip `get_dataset_fn`.
@@ -293,4 +329,24 @@ fn augment(page: &mut Page, from: &mut Translation) {
         );
     }
     from.arguments.problems.append(&mut problems);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_a_table_are_not_its_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.csv");
+        for (text, count) in [
+            ("a\tb\n1\t2\n\n3\t\"two\nlines\"\r\n", Some(2)),
+            ("a\tb\n1\t2", Some(1)),
+            ("", None),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(rows(&path), count, "{text:?}");
+        }
+        assert_eq!(rows(&folder.path().join("none.csv")), None);
+    }
 }

@@ -1,6 +1,6 @@
 //! `[[eval]]`, `[checkpoint]` and `[log]`.
 
-use super::page::{Page, text};
+use super::page::{Page, epochs, text};
 use super::translation::Translation;
 
 /// Writes `[[eval]]`.
@@ -85,12 +85,5 @@ pub(super) fn write_log(page: &mut Page, from: &mut Translation) {
             "--report-to wandb",
             "metrics are in `metrics.jsonl` and TensorBoard event files",
         );
-    }
-}
-
-fn epochs(count: u64) -> String {
-    match count {
-        1 => "1 epoch".into(),
-        count => format!("{count} epochs"),
     }
 }

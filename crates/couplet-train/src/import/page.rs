@@ -73,6 +73,14 @@ pub(super) fn texts(values: &[String]) -> String {
     }
 }
 
+/// A length in epochs.
+pub(super) fn epochs(count: u64) -> String {
+    match count {
+        1 => "1 epoch".into(),
+        count => format!("{count} epochs"),
+    }
+}
+
 /// Lines of at most 100 columns, broken at words.
 fn wrapped(text: &str, prefix: &str) -> Vec<String> {
     const COLUMNS: usize = 100;

@@ -193,7 +193,7 @@ fn upsampled_sources_are_a_mix() {
 
 #[test]
 fn a_warmup_longer_than_the_run_has_the_same_rates() {
-    let (_, table) = imported(
+    let (read, table) = imported(
         "python -m open_clip_train.main --train-data a.tar --train-num-samples 640 --epochs 5 --lr 1e-3",
     );
     // 50 steps of 10000.
@@ -201,6 +201,7 @@ fn a_warmup_longer_than_the_run_has_the_same_rates() {
         &table,
         &[("optimizer.lr", "5e-6"), ("schedule.warmup", "'5 epochs'")],
     );
+    assert!(read.notes.iter().any(|note| note.flag == "--warmup"));
 }
 
 #[test]

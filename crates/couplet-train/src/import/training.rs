@@ -3,7 +3,7 @@
 use couplet_model::presets;
 
 use super::devices::Devices;
-use super::page::{Page, number, numbers, text};
+use super::page::{Page, epochs as in_epochs, number, numbers, text};
 use super::translation::Translation;
 
 /// Writes `[batch]`.
@@ -120,7 +120,7 @@ fn warmup(from: &mut Translation, epochs: u64) -> Warmup {
         .map(|samples| samples as u64 / from.global_batch.max(1));
     match per_epoch.map(|per_epoch| per_epoch * epochs) {
         Some(total) if steps > total && total > 0 => Warmup {
-            length: format!("{epochs} epochs"),
+            length: in_epochs(epochs),
             factor: total as f64 / steps as f64,
         },
         _ => Warmup {
@@ -147,11 +147,21 @@ pub(super) fn write_optimizer(page: &mut Page, from: &mut Translation) {
     match &warmup {
         Some(warmup) if warmup.factor < 1.0 => {
             let steps: u64 = from.arguments.number("warmup", 10_000);
-            page.comment(&format!(
-                "The learning rate that the last step has: open_clip's warmup to {} takes {steps} steps, \
-                 more than the run has.",
+            let remark = format!(
+                "The rate that the last step has: the warmup to {} takes {steps} steps, more than the run has, in \
+                 open_clip too.",
                 number(lr)
-            ));
+            );
+            page.comment(&remark);
+            from.note(
+                "--warmup",
+                format!(
+                    "the learning rate ends at {}: the warmup to {} takes {steps} steps, more \
+                than the run has, in open_clip too; choose a shorter one",
+                    number(lr * warmup.factor),
+                    number(lr)
+                ),
+            );
             page.key("lr", number(lr * warmup.factor));
         }
         _ => page.key("lr", number(lr)),
@@ -168,14 +178,16 @@ pub(super) fn write_optimizer(page: &mut Page, from: &mut Translation) {
     let kinds = ["cosine", "const", "const-cooldown"];
     let kind = from.arguments.choice("lr-scheduler", &kinds);
     page.table("schedule");
+    // A run that ends in its warmup has no cooldown.
+    let is_warmup = warmup.as_ref().is_some_and(|warmup| warmup.factor < 1.0);
     let name = match kind {
-        _ if skips => "constant",
+        _ if skips || (is_warmup && kind == "const-cooldown") => "constant",
         "const" => "constant",
         "const-cooldown" => "constant-cooldown",
         _ => "cosine",
     };
     page.key("kind", text(name));
-    page.key("length", text(&format!("{epochs} epochs")));
+    page.key("length", text(&in_epochs(epochs)));
     if let Some(warmup) = &warmup {
         page.key("warmup", text(&warmup.length));
     }
@@ -187,7 +199,7 @@ pub(super) fn write_optimizer(page: &mut Page, from: &mut Translation) {
 fn cooldown(page: &mut Page, from: &mut Translation) {
     let epochs: Option<u64> = from.arguments.number_given("epochs-cooldown");
     if let Some(epochs) = epochs {
-        page.key("cooldown", text(&format!("{epochs} epochs")));
+        page.key("cooldown", text(&in_epochs(epochs)));
     } else {
         let problem = "--lr-scheduler const-cooldown: needs --epochs-cooldown";
         from.arguments.problems.push(problem.into());
