@@ -262,16 +262,35 @@ fn note_flags(from: &mut Translation) {
             format!("relative paths start from {folder}, as in the command"),
         );
     }
-    let has_variable = from
-        .arguments
-        .flags()
-        .any(|(_, values)| values.iter().any(|value| value.contains('$')));
-    if has_variable {
-        from.before_training(
-            "$",
-            "the config has the names of shell variables: replace them",
+    let mut variables: Vec<String> = (from.arguments.flags())
+        .flat_map(|(_, values)| {
+            values
+                .iter()
+                .flat_map(|value| variables(value))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    variables.dedup();
+    if !variables.is_empty() {
+        let text = format!(
+            "replace {} in the config; they are not the shell's here",
+            variables.join(", ")
         );
+        from.before_training("variables", &text);
     }
+}
+
+/// The shell's variables in a text, each with its `$`.
+fn variables(text: &str) -> Vec<String> {
+    let starts = text.match_indices('$').filter_map(|(at, _)| text.get(at..));
+    let name = |start: &str| {
+        let end = start.find(|letter: char| !letter.is_alphanumeric() && !"$_{}".contains(letter));
+        start
+            .get(..end.unwrap_or(start.len()))
+            .unwrap_or(start)
+            .to_string()
+    };
+    starts.map(name).collect()
 }
 
 /// The comment that the config begins with.

@@ -56,7 +56,10 @@ pub(super) fn write_checkpoint(page: &mut Page, from: &mut Translation) {
         page.key("keep", "1");
     } else {
         let all = epochs_in_all.div_ceil(every.max(1)).max(1);
-        page.key_with("All of them, as open_clip does.", "keep", all.to_string());
+        if all > 1 {
+            page.comment("All of them, as open_clip does.");
+        }
+        page.key("keep", all.to_string());
     }
 }
 

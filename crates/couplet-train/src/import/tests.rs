@@ -236,7 +236,11 @@ fn weights_are_files_or_tags_to_download() {
             ("data.train.path", "'$D/a.csv'"),
         ],
     );
-    assert!(read.notes.iter().any(|note| note.flag == "$"));
+    assert!(
+        read.notes
+            .iter()
+            .any(|note| note.text.contains("replace $D in the config"))
+    );
     let (read, table) = imported_with(&format!("{command} --resume runs/epoch_3.pt"), &base);
     check(&table, &[("model.weights", "-")]);
     assert_eq!(read.resume.as_deref(), Some("/base/runs/epoch_3.pt"));
