@@ -35,6 +35,9 @@ pub(super) fn write(page: &mut Page, from: &mut Translation) {
         .map(str::to_string);
     let resampled = from.arguments.has("dataset-resampled") && kind == Kind::WebDataset;
     let samples: Option<usize> = from.arguments.number_given("train-num-samples");
+    if let (Kind::WebDataset, Some(samples)) = (kind, samples) {
+        note_rounding(from, samples, workers);
+    }
     from.samples_per_epoch = match kind {
         Kind::WebDataset => samples,
         Kind::Csv => rows(Path::new(&from.place(sources))),
@@ -53,6 +56,25 @@ pub(super) fn write(page: &mut Page, from: &mut Translation) {
         augment(page, from);
     }
     held_out(page, from);
+}
+
+/// Says by how much open_clip's epochs in shards are longer: every worker of every device has as many whole
+/// batches. Source: open_clip `get_wds_dataset`.
+fn note_rounding(from: &mut Translation, samples: usize, workers: usize) {
+    let accum: u64 = from.arguments.number("accum-freq", 1);
+    let batch = usize::try_from(from.global_batch / accum.max(1)).unwrap_or(0);
+    let (batch, workers) = (batch.max(1), workers.max(1));
+    let batches = samples.div_ceil(batch).div_ceil(workers) * workers;
+    let rounded = batches.saturating_mul(batch);
+    if batches != samples / batch {
+        from.note(
+            "--train-num-samples",
+            format!(
+                "open_clip rounds an epoch up to {rounded} samples; data.train.samples_per_epoch = {rounded} gives \
+                 its schedule where the data is a stream"
+            ),
+        );
+    }
 }
 
 /// Number of rows of a table, without its header; `None` if it cannot be read.

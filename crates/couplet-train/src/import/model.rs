@@ -315,6 +315,8 @@ fn preprocess(page: &mut Page, from: &mut Translation) {
     }
 }
 
+const FREEZE_NORMS: &str = "lock-image-freeze-bn-stats";
+
 /// Writes `[freeze]`.
 pub(super) fn write_freeze(page: &mut Page, from: &mut Translation, config: Option<&Path>) {
     let spec = match config {
@@ -342,6 +344,24 @@ pub(super) fn write_freeze(page: &mut Page, from: &mut Translation, config: Opti
     }
     if keys.is_empty() {
         return;
+    }
+    let has_norms = spec.is_some_and(|spec| spec.image.has_batch_norm());
+    if from.arguments.has("lock-image") && has_norms && !from.arguments.has(FREEZE_NORMS) {
+        let remark = "a locked ResNet's batch norms use their running statistics here; open_clip goes on to \
+                      normalize with each batch's and to update them, unless --lock-image-freeze-bn-stats is given";
+        from.note("--lock-image", remark.into());
+        page.comment("Batch norms of a frozen tower use their running statistics, as with --lock-image-freeze-bn-stats.");
+    }
+    for (flag, groups) in keys
+        .iter()
+        .map(|(key, _, groups)| (format!("--lock-{key}"), *groups))
+    {
+        if groups == 1 {
+            from.note(
+                &flag,
+                "with one unlocked part, the last norm is trained as well as the projection".into(),
+            );
+        }
     }
     page.table("freeze");
     for (key, value, groups) in keys {
