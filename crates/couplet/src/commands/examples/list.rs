@@ -16,7 +16,7 @@ pub(super) const ALL: &[Examples] = &[
             ),
             (
                 "Translate a training command",
-                "couplet import 'python -m open_clip_train.main --train-data train.csv --model ViT-B-32'",
+                "couplet import \"python -m open_clip_train.main --train-data train.csv --model ViT-B-32\"",
             ),
             (
                 "Continue it, with the optimizer's moments",
@@ -128,6 +128,10 @@ pub(super) const ALL: &[Examples] = &[
                 "couplet eval linear-probe --model runs/digits --dataset datasets/digits.toml -C 0.316",
             ),
         ],
+    ),
+    (
+        &["eval", "datasets"],
+        &[("See which are here", "couplet eval datasets")],
     ),
     (
         &["eval", "knn"],
