@@ -6,7 +6,7 @@
 # /work must be writable for the user 1000, or run with `--user "$(id -u):$(id -g)"`. Data is loaded by threads, so
 # no `--shm-size` is needed.
 #
-# With CUDA, whose NVRTC and headers the CUDA image has (not tried: nobody here has Docker and a GPU):
+# With CUDA, whose NVRTC and headers the CUDA image has (not tried):
 #
 #   docker build -t couplet:cuda --build-arg FEATURES=cuda,object-store \
 #       --build-arg BASE=nvidia/cuda:12.8.1-devel-ubuntu24.04 .
