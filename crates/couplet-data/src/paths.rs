@@ -186,7 +186,8 @@ impl PathBase {
     /// How many places come before the name of a built-in dataset.
     fn own_places(&self, places: &[PathBuf]) -> usize {
         match self.start {
-            Start::BuiltIn => 0,
+            // The config of a run names folders by their whole paths: a plain name was a built-in dataset.
+            Start::BuiltIn | Start::Recorded(_) => 0,
             _ => places.len().min(1),
         }
     }
@@ -214,7 +215,7 @@ impl PathBase {
         };
         let mut places: Vec<PathBuf> = Vec::new();
         for folder in folders {
-            let place = normalized(&folder.join(path));
+            let place = normalized(&joined(folder, path));
             let place = if matches!(self.start, Start::Recorded(_)) {
                 from_here(&place)
             } else {
@@ -291,6 +292,14 @@ fn named(path: &Path, kind: PathKind) -> String {
         return format!("./{}", path.display());
     }
     path.display().to_string()
+}
+
+/// A path in a folder. Where it is a pattern, the folder's own brackets and stars stand for themselves.
+pub fn joined(folder: &Path, path: &str) -> PathBuf {
+    match folder.to_str().filter(|_| path.contains(['*', '?', '['])) {
+        Some(folder) => Path::new(&glob::Pattern::escape(folder)).join(path),
+        None => folder.join(path),
+    }
 }
 
 /// A path without `.` and, where a folder comes before it, `..`.
@@ -423,5 +432,14 @@ mod tests {
         assert_eq!(normal("../a/.."), "..");
         assert_eq!(normal("/../a"), "/a");
         assert_eq!(normal("a/.."), ".");
+    }
+
+    #[test]
+    fn brackets_of_a_folder_are_no_pattern() {
+        let shown =
+            |folder: &str, path: &str| joined(Path::new(folder), path).display().to_string();
+        assert_eq!(shown("/p/exp [v2]", "d/*.tar"), "/p/exp [[]v2[]]/d/*.tar");
+        assert_eq!(shown("/p/exp [v2]", "d.csv"), "/p/exp [v2]/d.csv");
+        assert_eq!(shown("/p/[a]", "/q/*.tar"), "/q/*.tar");
     }
 }

@@ -37,6 +37,19 @@ impl JsonArguments {
         Ok(())
     }
 
+    /// The same file, wherever the process goes.
+    ///
+    /// # Errors
+    /// If the working directory is gone.
+    pub fn absolute(&self) -> std::io::Result<Self> {
+        let place = |file: &PathBuf| match file.as_os_str() == STDOUT {
+            true => Ok(file.clone()),
+            false => std::path::absolute(file),
+        };
+        let json = self.json.as_ref().map(place).transpose()?;
+        Ok(Self { json })
+    }
+
     /// Whether JSON was asked for.
     pub fn is_given(&self) -> bool {
         self.json.is_some()
@@ -83,7 +96,9 @@ fn with_values(arguments: Vec<OsString>) -> Vec<OsString> {
 
 fn is_input(argument: &OsStr) -> bool {
     let path = Path::new(argument);
-    path.extension().is_some_and(|end| end == "toml") || path.is_dir()
+    let has_end = |wanted: &str| path.extension().is_some_and(|end| end == wanted);
+    // A file that is there and is no JSON is what a command reads, such as an image.
+    has_end("toml") || path.is_dir() || path.is_file() && !has_end("json")
 }
 
 #[cfg(test)]

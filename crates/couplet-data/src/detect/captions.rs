@@ -7,25 +7,10 @@ use serde_json::{Map, Value};
 
 use crate::error::printable;
 use crate::formats::DataError;
+use crate::formats::column_names::CAPTION_NAMES;
 use crate::formats::files::{MAX_TEXT_BYTES, open_regular, read_regular};
 use crate::formats::json;
 use crate::formats::packing::Packing;
-
-/// Names of captions, the likeliest first.
-pub(super) const CAPTION_NAMES: [&str; 12] = [
-    "caption",
-    "captions",
-    "title",
-    "text",
-    "texts",
-    "description",
-    "prompt",
-    "alt_text",
-    "alt",
-    "sentence",
-    "sentences",
-    "label",
-];
 
 /// Members of a shard that are looked at.
 const MEMBERS: usize = 64;

@@ -9,6 +9,7 @@ use super::{captions, table};
 use crate::decode::is_image_name;
 use crate::formats::walk::{files_below, visible_entries};
 use crate::formats::{DataError, Patterns};
+use crate::labelled::LabelledConfig;
 use crate::source::{ClassFolderConfig, FolderConfig, SourceConfig};
 
 const TRAIN: [&str; 2] = ["train", "training"];
@@ -37,14 +38,26 @@ pub(super) fn detect(folder: &Path) -> Result<Detected, DataError> {
         let mut folders = names.iter().map(|name| folder.join(name));
         folders.find(|path| path.is_dir())
     };
-    let Some(train) = split(&TRAIN) else {
+    let entries = visible_entries(folder).map_err(DataError::io(folder))?;
+    let mut folders = entries.iter().filter(|entry| entry.is_dir());
+    let is_split = |folder: &PathBuf| {
+        let name = folder.file_name().unwrap_or_default();
+        TRAIN
+            .iter()
+            .chain(&VAL)
+            .chain(&TEST)
+            .any(|own| name == *own)
+    };
+    // A folder called `train` among others, such as `bus`, holds trains.
+    let are_splits = split(&VAL).or(split(&TEST)).is_some() || folders.all(is_split);
+    let Some(train) = split(&TRAIN).filter(|_| are_splits) else {
         return with_split_files(folder);
     };
     let mut detected = Detected::of(candidate(&Inventory::of(&train)?, &train)?, &train)?;
     let is_classes = matches!(detected.source, SourceConfig::ClassFolder(_));
     let test = split(&TEST);
     match split(&VAL) {
-        Some(val) if is_classes && test.is_none() => detected.test_classes = Some(val),
+        Some(val) if is_classes && test.is_none() => test_classes(&mut detected, val),
         Some(val) => match Inventory::of(&val).and_then(|found| candidate(&found, &val)) {
             Ok(found) => detected.val = Some(found.source),
             Err(error) => detected.notes.push(format!("{error}")),
@@ -52,13 +65,22 @@ pub(super) fn detect(folder: &Path) -> Result<Detected, DataError> {
         None => {}
     }
     match test {
-        Some(test) if is_classes => detected.test_classes = Some(test),
+        Some(test) if is_classes => test_classes(&mut detected, test),
         Some(test) => detected
             .notes
             .push(format!("{}: not used for training", test.display())),
         None => {}
     }
     Ok(detected)
+}
+
+/// Takes a folder of test images, if it has classes.
+fn test_classes(detected: &mut Detected, folder: PathBuf) {
+    match LabelledConfig::detect(&folder) {
+        Ok((LabelledConfig::ClassFolder(_), _)) => detected.test_classes = Some(folder),
+        Ok((_, what)) => (detected.notes).push(format!("{}: not used: {what}", folder.display())),
+        Err(error) => detected.notes.push(format!("not used: {error}")),
+    }
 }
 
 /// A folder whose files may be named by their splits: `train-00000.parquet`, `val.csv`.
@@ -73,15 +95,11 @@ fn with_split_files(folder: &Path) -> Result<Detected, DataError> {
     ] {
         let of = |names: &[&str]| -> Vec<PathBuf> {
             let is_of = |path: &&PathBuf| {
-                let name = path
-                    .file_name()
-                    .unwrap_or_default()
-                    .to_string_lossy()
-                    .to_ascii_lowercase();
-                names.iter().any(|one| {
-                    let rest = name.strip_prefix(one);
-                    rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphabetic()))
-                })
+                let name = path.file_name().unwrap_or_default();
+                let name = name.to_string_lossy().to_ascii_lowercase();
+                // A word of the name: cc3m-train-0000.tar, val.csv.
+                let mut words = name.split(|c: char| !c.is_alphabetic());
+                words.any(|word| names.contains(&word))
             };
             own.iter().filter(is_of).cloned().collect()
         };
@@ -222,15 +240,15 @@ fn candidate(found: &Inventory, folder: &Path) -> Result<Candidate, DataError> {
         });
         return Ok(Candidate { source, kind });
     }
-    let mut problem = None;
-    for path in &found.tables {
-        match table::candidate(path) {
-            Ok(candidate) => return Ok(candidate),
-            Err(error) => problem = Some(error),
-        }
+    let tables = found.tables.iter().map(|path| table::candidate(path));
+    let (mut tables, problems): (Vec<_>, Vec<_>) = tables.partition(Result::is_ok);
+    if tables.len() > 1 {
+        return fail(
+            "which table? Give one of them, or write a config with source = \"mix\" for all",
+        );
     }
-    if let Some(problem) = problem {
-        return Err(problem);
+    if let Some(table) = tables.pop().or(problems.into_iter().next_back()) {
+        return table;
     }
     let in_classes: usize = found.classes.values().sum();
     if found.classes.len() > 1 && in_classes == found.images {
@@ -255,7 +273,16 @@ fn patterns(folder: &Path, files: &[PathBuf]) -> Patterns {
         .map(|file| text(Path::new(file.file_name().unwrap_or_default())))
         .collect();
     let parent = files[0].parent().unwrap_or(folder);
-    let start: String = names[0].chars().take_while(|c| c.is_alphabetic()).collect();
+    // What all names begin with, without the digits that count them.
+    let last = &names[names.len() - 1];
+    let shared = names[0]
+        .chars()
+        .zip(last.chars())
+        .take_while(|(a, b)| a == b);
+    let start: String = shared.map(|(a, _)| a).collect();
+    let start = start
+        .trim_end_matches(|c: char| c.is_ascii_digit())
+        .to_string();
     let end = SHARD_ENDS
         .iter()
         .chain(&PARQUET_ENDS)

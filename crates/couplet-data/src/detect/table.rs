@@ -2,31 +2,14 @@
 
 use std::path::Path;
 
-use super::captions::CAPTION_NAMES;
 use super::found::Candidate;
 use crate::error::printable;
 use crate::formats::DataError;
+use crate::formats::column_names::{CAPTION_NAMES, IMAGE_NAMES};
 use crate::formats::csv::first_rows;
 use crate::formats::image_files::ImagePaths;
 use crate::source::{CsvConfig, SourceConfig};
 
-/// Names of columns with images or their paths, the likeliest first.
-const IMAGE_NAMES: [&str; 14] = [
-    "filepath",
-    "image",
-    "image_path",
-    "img_path",
-    "path",
-    "filename",
-    "file_name",
-    "file",
-    "img",
-    "image_file",
-    "images",
-    "photo",
-    "jpg",
-    "png",
-];
 /// Separators that are tried; the one that a file's name suggests is first.
 const SEPARATORS: [char; 4] = [',', '\t', ';', '|'];
 /// Rows that are looked at.
@@ -125,9 +108,13 @@ pub(super) fn parquet_columns(path: &Path) -> Result<[String; 2], DataError> {
             .find(|at| is_known(&names[*at], &IMAGE_NAMES) && columns[*at].is_text)
     };
     let image = certain.or_else(by_known_name);
-    let captions =
-        by_name(&names, &CAPTION_NAMES).filter(|at| columns[*at].is_text && Some(*at) != image);
-    let caption = captions.into_iter().next();
+    let is_caption = |at: &usize| {
+        columns[*at].is_text && Some(*at) != image && !is_known(&names[*at], &IMAGE_NAMES)
+    };
+    let captions: Vec<usize> = by_name(&names, &CAPTION_NAMES).filter(is_caption).collect();
+    // Of several unknown columns, none can be told from an ID.
+    let caption = captions.first().copied();
+    let caption = caption.filter(|at| captions.len() == 1 || is_known(&names[*at], &CAPTION_NAMES));
     if let (Some(image), Some(caption)) = (image, caption) {
         return Ok([names[image].clone(), names[caption].clone()]);
     }

@@ -166,7 +166,7 @@ fn shards_are_found_with_their_captions_and_splits() {
         panic!()
     };
     assert_eq!(table.caption_key.as_deref(), Some("caption"));
-    let pattern = root.join("s/train*.tar").to_str().unwrap().to_string();
+    let pattern = root.join("s/train-*.tar").to_str().unwrap().to_string();
     assert_eq!(table.shards, Patterns::One(pattern));
     assert!(matches!(one.val, Some(SourceConfig::Webdataset(_))));
     assert_eq!(one.trial.samples, Some(2));
@@ -181,6 +181,64 @@ fn shards_are_found_with_their_captions_and_splits() {
     assert_eq!(table.caption_key, None);
     shard(&root.join("u/0.tar"), &[("0.png", &png)]);
     assert!(problem(&root.join("u")).contains("so there are no captions"));
+}
+
+#[test]
+fn a_split_is_a_word_of_a_name_and_not_any_folder() {
+    let (_folder, root) = scene(&["x/a.png"], &[]);
+    let png = fs::read(root.join("x/a.png")).unwrap();
+    for name in [
+        "cc3m-train-0000.tar",
+        "cc3m-train-0001.tar",
+        "cc3m-validation-0000.tar",
+    ] {
+        shard(
+            &root.join("s").join(name),
+            &[("0.png", &png), ("0.txt", b"a cat")],
+        );
+    }
+    let one = found(&root.join("s"));
+    let SourceConfig::Webdataset(table) = one.source else {
+        panic!()
+    };
+    let pattern = root
+        .join("s/cc3m-train-*.tar")
+        .to_str()
+        .unwrap()
+        .to_string();
+    assert_eq!(table.shards, Patterns::One(pattern));
+    assert!(one.val.is_some());
+
+    // Trains are a class like others.
+    let (_folder, root) = scene(&["bus/1.png", "car/1.png", "train/1.png"], &[]);
+    assert!(
+        matches!(found(&root).source, SourceConfig::ClassFolder(ref table) if table.path == root)
+    );
+    // Test images without classes are not evaluated.
+    let (_folder, root) = scene(&["train/cat/1.png", "train/dog/1.png", "test/1.png"], &[]);
+    let one = found(&root);
+    assert!(
+        one.test_classes.is_none() && one.notes.len() == 1,
+        "{:?}",
+        one.notes
+    );
+}
+
+#[test]
+fn of_several_tables_none_is_taken() {
+    let text = "filepath,title\na.png,a cat\n";
+    let (_folder, root) = scene(&["a.png"], &[("part1.csv", text), ("part2.csv", text)]);
+    assert!(
+        problem(&root).contains("which table?"),
+        "{}",
+        problem(&root)
+    );
+    let (_folder, root) = scene(&["a.png"], &[("train.csv", text), ("val.csv", text)]);
+    let one = found(&root);
+    assert!(
+        matches!(one.source, SourceConfig::Csv(ref table) if table.path == root.join("train.csv"))
+    );
+    assert!(matches!(one.val, Some(SourceConfig::Csv(_))));
 }
 
 #[test]

@@ -14,6 +14,7 @@ pub(crate) mod caption_files;
 pub(crate) mod class_folder;
 pub mod class_names;
 pub(crate) mod coco;
+pub(crate) mod column_names;
 pub(crate) mod csv;
 pub(crate) mod damage;
 pub(crate) mod error;

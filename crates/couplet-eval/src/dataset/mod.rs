@@ -241,7 +241,8 @@ impl DatasetConfig {
     pub fn read_in(path: &Path, data_root: Option<&Path>) -> Result<Self, DatasetError> {
         let built_in = path.to_str().and_then(built_in::dataset);
         // A path of one name is marked so, to be no built-in dataset's.
-        let path = path.strip_prefix(".").unwrap_or(path);
+        let rest = path.strip_prefix(".").ok();
+        let path = (rest.filter(|rest| *rest != Path::new(""))).unwrap_or(path);
         if built_in.is_none() && (path.is_dir() || LabelledConfig::is_data_file(path)) {
             return Self::detect(path);
         }

@@ -9,7 +9,7 @@ use toml::Table;
 
 use super::check::DeviceCheck;
 use super::given::Given;
-use super::issue::ConfigError;
+use super::issue::{ConfigError, ConfigIssue};
 use super::paths::ConfigInput;
 use super::resolved::ResolvedRun;
 use super::spans::Sources;
@@ -128,7 +128,15 @@ impl RunBuilder {
             From::File(path) => (Sources::read(path)?, path.clone()),
             From::Code(config) => {
                 let path = in_code(&config.name);
-                ((table_of(config), Sources::in_code(&path)), path)
+                let sources = Sources::in_code(&path);
+                match Table::try_from(&**config) {
+                    Ok(table) => ((table, sources), path),
+                    Err(error) => {
+                        let message = format!("cannot be written as TOML: {error}");
+                        let issue = ConfigIssue::new("", message);
+                        return Err(sources.problems(vec![issue], &[]));
+                    }
+                }
             }
         };
         let checkpoint = if self.resumes {
@@ -139,10 +147,6 @@ impl RunBuilder {
         let input = ConfigInput::new(&path, &self.set);
         ResolvedRun::open_from(read, &input, self.device_check, checkpoint, self.given)
     }
-}
-
-fn table_of(config: &RunConfig) -> Table {
-    Table::try_from(config).expect("a run config has a TOML form")
 }
 
 /// What stands for a file's path in errors of a config that was made in code.
@@ -217,5 +221,16 @@ mod tests {
             assert!(message.contains(name) && message.contains("RunBuilder::"));
         }
         assert_eq!(found.len(), 2, "{found:?}");
+    }
+
+    #[test]
+    fn a_value_that_toml_has_not_is_a_mistake() {
+        let mut config = config(shapes());
+        config.seed = u64::MAX;
+        let found = problems(RunBuilder::new(config));
+        assert!(
+            found[0].1.contains("cannot be written as TOML"),
+            "{found:?}"
+        );
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use couplet_data::formats::is_url;
-use couplet_data::paths::{PathKind, normalized};
+use couplet_data::paths::{PathKind, joined, normalized};
 use couplet_eval::dataset_path_kind;
 use toml::{Table, Value};
 
@@ -71,7 +71,7 @@ pub(crate) fn make_absolute(table: &mut Table, start: &Path) {
     visit(table, &mut |_, kind, path| {
         let is_name = kind == PathKind::Dataset { is_built_in: true };
         if !path.is_empty() && !is_name && !is_url(path) {
-            *path = normalized(&start.join(&path)).display().to_string();
+            *path = normalized(&joined(start, path)).display().to_string();
         }
     });
 }

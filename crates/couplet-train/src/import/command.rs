@@ -72,7 +72,10 @@ pub(super) fn find(text: &str) -> Result<Command, ImportError> {
             if let [first, path] = words
                 && first == "cd"
             {
-                folder = Some(path.trim_end_matches(';').to_string());
+                let path = path.trim_end_matches(';');
+                let from = folder.take().filter(|_| !path.starts_with(['/', '~', '$']));
+                folder =
+                    Some(from.map_or(path.to_string(), |from: String| format!("{from}/{path}")));
             }
             // Flags alone are a command without its first words.
             if words.first().is_some_and(|word| word.starts_with("--")) {

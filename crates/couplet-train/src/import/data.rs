@@ -9,6 +9,8 @@ use super::page::{Page, number, numbers, text, texts};
 use super::python::Literal;
 use super::translation::Translation;
 
+/// The limit of `data.threads`: params.txt does not say how many of the devices are in one machine.
+const MOST_THREADS: usize = 1024;
 /// Number of samples of `--dataset-type synthetic`. Source: open_clip `SyntheticDataset`.
 const SYNTHETIC_SAMPLES: usize = 100;
 
@@ -20,7 +22,7 @@ pub(super) fn write(page: &mut Page, from: &mut Translation) {
     };
     from.kind = Some(kind);
     let workers: usize = from.arguments.number("workers", 4);
-    let threads = (workers * from.arguments.local_devices).max(1);
+    let threads = (workers * from.arguments.local_devices).clamp(1, MOST_THREADS);
     page.table("data");
     page.key_with(
         "Decoding threads; 0 for one per core.",
@@ -81,6 +83,8 @@ fn note_rounding(from: &mut Translation, samples: usize, workers: usize) {
 fn rows(table: &Path) -> Option<usize> {
     let mut reader = BufReader::new(File::open(table).ok()?);
     let (mut rows, mut is_quoted, mut is_empty) = (0, false, true);
+    // A quote counts at a cell's start, and after one that seemed to close it.
+    let mut may_open = true;
     loop {
         let bytes = reader.fill_buf().ok()?;
         if bytes.is_empty() {
@@ -91,10 +95,18 @@ fn rows(table: &Path) -> Option<usize> {
                 b'\n' if !is_quoted => {
                     rows += usize::from(!is_empty);
                     is_empty = true;
+                    may_open = true;
                 }
                 b'\r' => {}
                 _ => {
-                    is_quoted ^= *byte == b'"';
+                    let is_quote = *byte == b'"';
+                    let closes = is_quoted && is_quote;
+                    is_quoted = if is_quote {
+                        !is_quoted && may_open
+                    } else {
+                        is_quoted
+                    };
+                    may_open = closes || !is_quoted && matches!(byte, b',' | b'\t' | b';');
                     is_empty = false;
                 }
             }

@@ -40,9 +40,19 @@ pub(super) fn write_evals(page: &mut Page, from: &mut Translation) {
         let folder = place.rsplit_once('/').map_or("data", |(folder, _)| folder);
         from.before_training(
             &flag,
-            &format!("mkdir -p {folder} && ln -s {images} {place}"),
+            &format!(
+                "mkdir -p {folder} && ln -s \"{}\" {place}",
+                absolute(&images)
+            ),
         );
     }
+}
+
+/// A link's target must not depend on where the link is; variables of a shell stay.
+fn absolute(path: &str) -> String {
+    let is_plain = !path.starts_with(['$', '~']);
+    let absolute = std::path::absolute(path).ok().filter(|_| is_plain);
+    absolute.map_or(path.to_string(), |path| path.display().to_string())
 }
 
 /// Writes `[checkpoint]`.

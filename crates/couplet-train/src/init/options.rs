@@ -7,6 +7,8 @@ use couplet_data::source::SourceConfig;
 pub struct InitOptions {
     /// The run's name.
     pub name: String,
+    /// What the config's file is called, for the commands in its head.
+    pub file: String,
     /// A preset, instead of one for the number of pairs and the size of images.
     pub preset: Option<String>,
     pub device: Option<String>,

@@ -1,7 +1,7 @@
 //! The text of a first config: every table says what it decides and what to change next.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use couplet_data::detect::Detected;
 use couplet_data::source::SourceConfig;
@@ -12,7 +12,7 @@ use super::options::{InitOptions, Sizes};
 /// Writes the config.
 pub(super) fn write(found: &Detected, options: &InitOptions, preset: &str, sizes: Sizes) -> String {
     let name = &options.name;
-    let mut text = head(found, name);
+    let mut text = head(found, &options.file);
     let device = options.device.as_deref().unwrap_or("auto");
     let quoted = |text: &str| Value::from(text).to_string();
     let _ = write!(
@@ -55,22 +55,22 @@ pub(super) fn write(found: &Detected, options: &InitOptions, preset: &str, sizes
     text
 }
 
-fn head(found: &Detected, name: &str) -> String {
+fn head(found: &Detected, file: &str) -> String {
     let samples = match found.trial.samples {
         Some(samples) => format!("{samples} pairs"),
         None => "pairs".to_string(),
     };
     let commands = [
         (
-            format!("couplet data check {name}.toml"),
+            format!("couplet data check {file}"),
             "read every sample and list the bad ones",
         ),
         (
-            format!("couplet plan {name}.toml --measure"),
+            format!("couplet plan {file} --measure"),
             "memory, steps and time",
         ),
         (
-            format!("couplet train {name}.toml"),
+            format!("couplet train {file}"),
             "writes runs/NAME; --resume continues",
         ),
     ];
@@ -182,7 +182,9 @@ fn evaluation(text: &mut String, found: &Detected, options: &InitOptions, sizes:
         "1 epoch"
     };
     let mut best = options.val.is_some().then(|| "eval/val/loss".to_string());
-    if let Some(folder) = &found.test_classes {
+    // The held-out pairs are logged as `val`.
+    let is_free = |folder: &&PathBuf| options.val.is_none() || name_of(folder) != "val";
+    if let Some(folder) = found.test_classes.as_ref().filter(is_free) {
         let dataset = Value::from(folder.display().to_string());
         let _ = write!(
             text,

@@ -121,6 +121,7 @@ fn base(out: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
         .filter(|folder| *folder != Path::new(""));
     let here = std::env::current_dir().context("the working directory is gone")?;
     match folder {
+        _ if std::env::var_os("COUPLET_DATA_ROOT").is_some() => Ok(Some(here)),
         Some(folder) if here.join(folder).canonicalize().ok() != here.canonicalize().ok() => {
             Ok(Some(here))
         }

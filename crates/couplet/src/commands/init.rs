@@ -38,6 +38,8 @@ pub(crate) struct InitArguments {
     force: bool,
 }
 
+/// With this in the environment, paths in configs do not start from their folder.
+const DATA_ROOT: &str = "COUPLET_DATA_ROOT";
 /// The share of the free memory that a proposed run may take.
 const SHARE_OF_MEMORY: f64 = 0.6;
 const MIB: f64 = (1 << 20) as f64;
@@ -66,8 +68,10 @@ pub(crate) fn run(arguments: &InitArguments) -> anyhow::Result<u8> {
     }
     let absolute = |data: &str| -> anyhow::Result<String> {
         // The config's paths start from its own folder.
-        let is_here =
-            folder == Path::new(".") || Path::new(data).is_absolute() || data.contains("://");
+        let has_root = std::env::var_os(DATA_ROOT).is_some();
+        let is_here = folder == Path::new(".") && !has_root
+            || Path::new(data).is_absolute()
+            || data.contains("://");
         Ok(if is_here {
             data.to_string()
         } else {
@@ -82,6 +86,7 @@ pub(crate) fn run(arguments: &InitArguments) -> anyhow::Result<u8> {
     };
     let options = InitOptions {
         name,
+        file: out.display().to_string(),
         preset: arguments.preset.clone(),
         device: arguments.device.clone(),
         val,

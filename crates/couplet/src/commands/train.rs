@@ -251,6 +251,9 @@ fn resume_command(arguments: &TrainArguments) -> String {
     for set in arguments.config.set() {
         command.push_str(&format!(" --set {}", quoted(Path::new(&set))));
     }
+    if let Some(root) = arguments.config.data.root() {
+        command.push_str(&format!(" --data-root {}", quoted(root)));
+    }
     if let Some(run_dir) = &arguments.run_dir {
         command.push_str(&format!(" --run-dir {}", quoted(run_dir)));
     }

@@ -26,7 +26,11 @@ pub(crate) struct VerifyArguments {
 }
 
 pub(crate) fn run(arguments: &VerifyArguments) -> anyhow::Result<u8> {
-    arguments.json.begin()?;
+    let out = arguments
+        .json
+        .absolute()
+        .context("the working directory is gone")?;
+    out.begin()?;
     let report = verify(&arguments.run)?;
     print_report(&report);
     let mut is_sound = !report.is_damaged();
@@ -40,7 +44,7 @@ pub(crate) fn run(arguments: &VerifyArguments) -> anyhow::Result<u8> {
         is_sound &= replay.differs.is_none() && replay.compared > 0;
     }
     json["is_sound"] = is_sound.into();
-    arguments.json.write(&json)?;
+    out.write(&json)?;
     Ok(if is_sound {
         exit_code::DONE
     } else {

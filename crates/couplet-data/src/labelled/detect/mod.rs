@@ -11,6 +11,7 @@ use super::parquet::LabelledParquetConfig;
 use super::shards::LabelledShardsConfig;
 use super::webdataset::LabelledWebdatasetConfig;
 use crate::decode::is_image_name;
+use crate::formats::column_names::{CAPTION_NAMES, IMAGE_NAMES};
 use crate::formats::files::{MAX_TEXT_BYTES, read_regular};
 use crate::formats::walk::{files_below, visible_entries};
 use crate::formats::{DataError, Patterns, csv, json};
@@ -18,29 +19,8 @@ use crate::formats::{DataError, Patterns, csv, json};
 /// Names of the folders of splits, the preferred ones first.
 const TEST: [&str; 4] = ["test", "val", "valid", "validation"];
 const TRAIN: [&str; 2] = ["train", "training"];
-/// Columns by what they hold, the preferred ones first.
-const IMAGE_COLUMNS: [&str; 9] = [
-    "filepath",
-    "image",
-    "image_path",
-    "file_path",
-    "path",
-    "file_name",
-    "filename",
-    "file",
-    "img",
-];
-const CAPTION_COLUMNS: [&str; 6] = [
-    "title",
-    "caption",
-    "captions",
-    "text",
-    "description",
-    "sentence",
-];
+/// Columns of labels, the preferred ones first.
 const LABEL_COLUMNS: [&str; 4] = ["label", "class", "class_name", "category"];
-/// Keys of captions in `.json` files.
-const CAPTION_KEYS: [&str; 4] = ["caption", "captions", "text", "title"];
 /// The error about anything else.
 const EXPECTED: &str = "expected one sub-folder of images per class; images with a .txt or .json next to \
                         each; a table (.csv, .tsv or .parquet) with columns of images and of captions or \
@@ -68,9 +48,19 @@ impl LabelledConfig {
                 "CLIP_benchmark's tar shards".into(),
             ));
         }
-        if let Some((test, train)) = splits(path)?
-            && let Ok((mut config, what)) = of_folder(&test)
-        {
+        if let Some((test, train)) = splits(path)? {
+            let (mut config, what) = match of_folder(&test) {
+                Ok(found) => found,
+                // Folders called so are no classes where one of them has classes or captions.
+                Err(error)
+                    if train
+                        .as_deref()
+                        .is_some_and(|train| of_folder(train).is_ok()) =>
+                {
+                    return Err(error);
+                }
+                Err(_) => return of_folder(path),
+            };
             let name = |path: &Path| {
                 let name = path.file_name().unwrap_or_default();
                 name.to_string_lossy().into_owned()
@@ -287,7 +277,7 @@ fn columns(
         let same = |wanted: &&str| names.iter().find(|name| name.eq_ignore_ascii_case(wanted));
         wanted.iter().find_map(same).cloned()
     };
-    let (image, caption) = (find(&IMAGE_COLUMNS), find(&CAPTION_COLUMNS));
+    let (image, caption) = (find(&IMAGE_NAMES), find(&CAPTION_NAMES));
     let label = find(&LABEL_COLUMNS).filter(|_| caption.is_none());
     match image {
         Some(image) if caption.is_some() || label.is_some() => Ok((image, caption, label)),
@@ -296,8 +286,8 @@ fn columns(
                 "its columns are `{}`; expected one of images ({}) and one of captions ({}) or labels \
                  ({}); for others, write a dataset file with image_column and caption_column",
                 names.join("`, `"),
-                IMAGE_COLUMNS.join(", "),
-                CAPTION_COLUMNS.join(", "),
+                IMAGE_NAMES.join(", "),
+                CAPTION_NAMES.join(", "),
                 LABEL_COLUMNS.join(", ")
             );
             Err(DataError::invalid(path, message))
@@ -309,7 +299,7 @@ fn columns(
 fn caption_key(file: &Path) -> Result<String, DataError> {
     let bytes = read_regular(file, MAX_TEXT_BYTES).map_err(DataError::io(file))?;
     key_in(&bytes).ok_or_else(|| {
-        let keys = CAPTION_KEYS.join(", ");
+        let keys = CAPTION_NAMES.join(", ");
         let message = format!(
             "no caption under {keys}; for another key, write a dataset file with caption_key"
         );
@@ -319,7 +309,7 @@ fn caption_key(file: &Path) -> Result<String, DataError> {
 
 fn key_in(bytes: &[u8]) -> Option<String> {
     let value: serde_json::Value = json::parse(bytes).ok()?;
-    let key = CAPTION_KEYS.iter().find(|key| value.get(key).is_some())?;
+    let key = CAPTION_NAMES.iter().find(|key| value.get(key).is_some())?;
     Some((*key).to_string())
 }
 

@@ -114,3 +114,18 @@ fn what_is_no_dataset_says_what_one_is() {
         "{error}"
     );
 }
+
+#[test]
+fn splits_are_no_classes_where_one_has_classes() {
+    let error = found(&[
+        ("train/cat/1.jpg", "i"),
+        ("train/dog/1.jpg", "i"),
+        ("val/1.jpg", "i"),
+        ("val/2.jpg", "i"),
+    ])
+    .unwrap_err();
+    assert!(
+        error.contains("2 images without classes or captions"),
+        "{error}"
+    );
+}
