@@ -42,9 +42,12 @@ impl JsonArguments {
     /// # Errors
     /// If the working directory is gone.
     pub fn absolute(&self) -> std::io::Result<Self> {
-        let place = |file: &PathBuf| match file.as_os_str() == STDOUT {
-            true => Ok(file.clone()),
-            false => std::path::absolute(file),
+        let place = |file: &PathBuf| {
+            if file.as_os_str() == STDOUT {
+                Ok(file.clone())
+            } else {
+                std::path::absolute(file)
+            }
         };
         let json = self.json.as_ref().map(place).transpose()?;
         Ok(Self { json })
