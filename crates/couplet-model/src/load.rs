@@ -113,7 +113,7 @@ fn check_fits(path: &Path, found: &ModelSpec, wanted: &ModelSpec) -> Result<(), 
         path,
         &[format!(
             "the weights have another architecture: {}",
-            differences.join("; ")
+            differences.join(", ")
         )],
     ))
 }

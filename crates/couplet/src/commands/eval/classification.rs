@@ -37,7 +37,7 @@ pub(super) fn run(arguments: &ClassificationArguments) -> anyhow::Result<u8> {
     let head = encoder.head().with_context(|| {
         format!(
             "{model}: the model has no classification head; train one with a config that has \
-             [classify] (see \"Fine-tuning\" in the README)"
+             [classify] (see docs/fine-tuning.md)"
         )
     })?;
     let datasets = open_datasets(&arguments.dataset, &arguments.data, &encoder)?;
