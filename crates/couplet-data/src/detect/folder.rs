@@ -1,6 +1,6 @@
 //! What a folder holds: shards, tables, images with captions, or classes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::files::{PARQUET_ENDS, SHARD_ENDS, TABLE_ENDS, has_end, parquet, shards};
@@ -150,13 +150,12 @@ impl Inventory {
             }
         }
         // img2dataset writes the metadata of a shard next to it, under its name.
-        let shards = found.shards.clone();
-        let is_of_shard = |path: &PathBuf| {
-            shards
-                .iter()
-                .any(|shard| shard.with_extension("") == path.with_extension(""))
-        };
-        found.parquet.retain(|path| !is_of_shard(path));
+        let shards: HashSet<PathBuf> = found
+            .shards
+            .iter()
+            .map(|path| path.with_extension(""))
+            .collect();
+        (found.parquet).retain(|path| !shards.contains(&path.with_extension("")));
         let files = files_below(folder).map_err(&io)?;
         let mut stems: BTreeMap<PathBuf, [Option<&PathBuf>; 2]> = BTreeMap::new();
         for file in &files {
@@ -180,6 +179,16 @@ impl Inventory {
             }
         }
         Ok(found)
+    }
+
+    /// Images with captions next to them, in words.
+    fn with(&self, captioned: usize, caption: &str) -> String {
+        let images = self.images;
+        if captioned == images {
+            format!("images with {caption} next to each")
+        } else {
+            format!("images with {caption} next to {captioned} of {images}")
+        }
     }
 
     /// What was found, for an error.
@@ -227,13 +236,16 @@ fn candidate(found: &Inventory, folder: &Path) -> Result<Candidate, DataError> {
         return parquet(patterns(folder, &found.parquet));
     }
     if 2 * found.with_text > found.images {
-        let kind = "images with a .txt next to each".to_string();
+        let kind = found.with(found.with_text, "a .txt");
         let source = SourceConfig::Folder(FolderConfig::new(folder));
         return Ok(Candidate { source, kind });
     }
     if let (true, Some(document)) = (2 * found.with_json > found.images, &found.document) {
         let key = captions::key_in_file(document)?;
-        let kind = format!("images with a .json next to each, captions under `{key}`");
+        let kind = format!(
+            "{}, captions under `{key}`",
+            found.with(found.with_json, "a .json")
+        );
         let source = SourceConfig::Folder(FolderConfig {
             caption_key: Some(key),
             ..FolderConfig::new(folder)

@@ -80,7 +80,8 @@ impl LoaderOptions {
 pub enum LoaderError {
     #[error(
         "{about}{skipped} of {samples} samples were skipped in epoch {} ({causes}), more than \
-         data.max_skipped = {max_skipped} allows{}; `couplet data check` lists all; fix the data or raise data.max_skipped", epoch + 1, example(list)
+         data.max_skipped = {max_skipped} allows{}; `couplet data check` lists all; fix the data or raise \
+         data.max_skipped, and a run continues with --resume", epoch + 1, example(list)
     )]
     TooManySkipped {
         epoch: u64,

@@ -243,3 +243,24 @@ fn one_value_out_of_range_is_one_mistake() {
         );
     }
 }
+
+#[test]
+fn what_needs_no_data_is_checked_though_the_data_is_wrong() {
+    let set = [
+        "data.train.samples=0",
+        "schedule.warmup=120 %",
+        "checkpoint.best=eval/nothing/top1",
+    ];
+    let keys = ["checkpoint.best", "data.train.samples", "schedule.warmup"];
+    assert_eq!(keys_of(SOUND, &set), keys);
+    let set = [
+        "data.train.samples=0",
+        "schedule.warmup=60 %",
+        "schedule.cooldown=50 %",
+    ];
+    let constant = SOUND.replace("kind = \"cosine\"", "kind = \"constant-cooldown\"");
+    assert_eq!(
+        keys_of(&constant, &set),
+        ["data.train.samples", "schedule.cooldown"]
+    );
+}

@@ -43,6 +43,7 @@ pub use paths::ConfigInput;
 pub use place::Place;
 pub(crate) use resolved::{Classes, EvalTarget, HELD_OUT, LoggedMetric, ResolvedEval};
 pub use resolved::{ResolvedData, ResolvedRun};
+pub(crate) use tables::default_max_skipped;
 pub use tables::{BatchConfig, DataConfig, ModelConfig, RunConfig, TrainDataConfig, ValDataConfig};
 pub(crate) use words::set_words_right;
 

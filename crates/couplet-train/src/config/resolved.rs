@@ -153,12 +153,7 @@ pub(crate) enum EvalTarget {
 impl ResolvedEval {
     /// As in `eval/<name>/<metric>`.
     pub fn name(&self) -> &str {
-        match &self.target {
-            EvalTarget::ZeroShot(dataset)
-            | EvalTarget::Retrieval(dataset)
-            | EvalTarget::Classification(dataset) => &dataset.name,
-            EvalTarget::HeldOut(_) => HELD_OUT,
-        }
+        self.target.name()
     }
 
     /// Images or pairs that it reads.
@@ -173,12 +168,29 @@ impl ResolvedEval {
 
     /// What it writes to `metrics.jsonl`.
     pub fn metrics(&self) -> Vec<LoggedMetric> {
-        let metrics = match &self.target {
-            EvalTarget::ZeroShot(dataset) | EvalTarget::Classification(dataset) => {
+        self.target.metrics()
+    }
+}
+
+impl EvalTarget {
+    /// As in `eval/<name>/<metric>`.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::ZeroShot(dataset) | Self::Retrieval(dataset) | Self::Classification(dataset) => {
+                &dataset.name
+            }
+            Self::HeldOut(_) => HELD_OUT,
+        }
+    }
+
+    /// What its evaluation writes to `metrics.jsonl`.
+    pub fn metrics(&self) -> Vec<LoggedMetric> {
+        let metrics = match self {
+            Self::ZeroShot(dataset) | Self::Classification(dataset) => {
                 class_metrics(dataset).to_vec()
             }
-            EvalTarget::Retrieval(_) => RETRIEVAL_METRICS.to_vec(),
-            EvalTarget::HeldOut(_) => [&[LOSS][..], &RETRIEVAL_METRICS].concat(),
+            Self::Retrieval(_) => RETRIEVAL_METRICS.to_vec(),
+            Self::HeldOut(_) => [&[LOSS][..], &RETRIEVAL_METRICS].concat(),
         };
         let logged = |info: MetricInfo| LoggedMetric {
             name: info.logged_as(self.name()),

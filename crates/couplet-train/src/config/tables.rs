@@ -163,7 +163,7 @@ pub struct DataConfig {
     pub threads: usize,
 }
 
-pub(super) fn default_max_skipped() -> f64 {
+pub(crate) fn default_max_skipped() -> f64 {
     0.01
 }
 

@@ -25,8 +25,8 @@ const SCRIPTS: [&str; 4] = [
     "main.py",
     "train.py",
 ];
-/// Words that end a command.
-const ENDS: [&str; 5] = ["&&", "||", ";", "|", "&"];
+/// Stands for what ends a command, among its words: no shell passes it on.
+const END: &str = "\u{1}";
 /// Options of launchers that count processes of one node, and nodes.
 const PER_NODE: [&str; 4] = [
     "--nproc_per_node",
@@ -47,13 +47,13 @@ pub(super) fn find(text: &str) -> Result<Command, ImportError> {
             launch.read(&shlex::split(options).unwrap_or_default());
             continue;
         }
-        let Some(words) = shlex::split(&line) else {
+        let Some(words) = shlex::split(&with_ends(&line)) else {
             if names_program(&line) {
                 return Err(ImportError::Quote);
             }
             continue;
         };
-        for words in words.split(|word| ENDS.contains(&word.as_str())) {
+        for words in words.split(|word| word == END) {
             if let Some(at) = words.iter().position(|word| is_program(word)) {
                 let before: Vec<String> = words.get(..at).unwrap_or_default().to_vec();
                 launch.read(&before);
@@ -72,7 +72,6 @@ pub(super) fn find(text: &str) -> Result<Command, ImportError> {
             if let [first, path] = words
                 && first == "cd"
             {
-                let path = path.trim_end_matches(';');
                 let from = folder.take().filter(|_| !path.starts_with(['/', '~', '$']));
                 folder =
                     Some(from.map_or(path.to_string(), |from: String| format!("{from}/{path}")));
@@ -89,6 +88,31 @@ pub(super) fn find(text: &str) -> Result<Command, ImportError> {
         }
     }
     Err(ImportError::NoCommand)
+}
+
+/// A line with [`END`] in place of each `;`, `|`, `&`, `||` and `&&` that is in no quotes and no redirection.
+fn with_ends(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    let (mut quote, mut is_escaped, mut before) = (None, false, ' ');
+    let mut letters = line.chars().peekable();
+    while let Some(letter) = letters.next() {
+        let is_plain = quote.is_none() && !is_escaped;
+        let is_redirection = letter == '&' && (before == '>' || letters.peek() == Some(&'>'));
+        if is_plain && matches!(letter, ';' | '|' | '&') && !is_redirection {
+            text.push_str(&format!(" {END} "));
+        } else {
+            text.push(letter);
+        }
+        match (letter, quote) {
+            _ if is_escaped => {}
+            ('\'' | '"', None) => quote = Some(letter),
+            (letter, Some(open)) if letter == open => quote = None,
+            _ => {}
+        }
+        is_escaped = !is_escaped && letter == '\\' && quote != Some('\'');
+        before = letter;
+    }
+    text
 }
 
 fn names_program(line: &str) -> bool {
@@ -116,9 +140,6 @@ fn arguments(words: &[String]) -> Vec<String> {
         .take_while(|word| !is_redirection(word))
         .cloned()
         .collect();
-    if let Some(last) = taken.last_mut() {
-        *last = last.trim_end_matches(';').to_string();
-    }
     taken.retain(|word| word != "--");
     taken
 }
@@ -260,5 +281,27 @@ mod tests {
             Err(ImportError::Quote)
         ));
         assert_eq!(found("--model RN50").arguments, ["--model", "RN50"]);
+    }
+
+    #[test]
+    fn operators_in_quotes_are_words() {
+        let of = |text: &str| find(text).unwrap().arguments;
+        for quoted in ["';'", "\";\"", "'|'", "'&'", "\\;", "'&&'"] {
+            let word = quoted.trim_matches(['\'', '"', '\\']);
+            let command = format!(
+                "cd a; python main.py --csv-separator {quoted} --lr 1 2>&1 | tee log; echo --wd 2"
+            );
+            assert_eq!(
+                of(&command),
+                ["--csv-separator", word, "--lr", "1"],
+                "{command}"
+            );
+            let command = format!("x && main.py --csv-separator={quoted};");
+            assert_eq!(
+                of(&command),
+                [format!("--csv-separator={word}")],
+                "{command}"
+            );
+        }
     }
 }

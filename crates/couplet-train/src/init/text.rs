@@ -8,6 +8,7 @@ use couplet_data::source::SourceConfig;
 use toml::{Table, Value};
 
 use super::options::{InitOptions, Sizes};
+use crate::config::default_max_skipped;
 
 /// Writes the config.
 pub(super) fn write(found: &Detected, options: &InitOptions, preset: &str, sizes: Sizes) -> String {
@@ -32,6 +33,13 @@ pub(super) fn write(found: &Detected, options: &InitOptions, preset: &str, sizes
         quoted(name),
         quoted(device),
         quoted(preset)
+    );
+    let _ = write!(
+        text,
+        "[data]\n\
+         # The run ends if more than this share of an epoch's samples is bad; skipped.jsonl lists those.\n\
+         max_skipped = {}\n\n",
+        default_max_skipped()
     );
     table(&mut text, "data.train", &found.source);
     if found.trial.samples.is_some()

@@ -137,7 +137,8 @@ fn print(data: &str, found: &Detected, first: &FirstConfig, out: &Path) {
     let tried = trial.read + trial.bad;
     if let Some(problem) = &trial.problem {
         say!(
-            "  {} of {tried} samples that were tried cannot be used: {problem}",
+            "  {} of {tried} samples that were tried cannot be used: {problem}; training skips such samples, but \
+             ends if they are more than data.max_skipped in the config",
             trial.bad
         );
     }

@@ -17,19 +17,21 @@ use crate::duration::Sizes;
 const DEFAULT_PAIRS: usize = 10_000;
 
 impl Check<'_> {
+    /// - returns the evaluations if all are right, and the metrics that are measured if all datasets are:
+    ///   these need no length of the training data.
     pub(super) fn evals(
         &mut self,
         config: &RunConfig,
         sizes: Option<Sizes>,
         tokens: Option<&TokenOptions>,
         preprocess: &PreprocessSpec,
-    ) -> Option<Vec<ResolvedEval>> {
+    ) -> (Option<Vec<ResolvedEval>>, Option<Vec<String>>) {
         if self.is_doubtful("eval") && config.eval.is_empty() {
-            return None;
+            return (None, None);
         }
         let entries = config.evals();
         let mut names = HashSet::new();
-        let mut evals = Vec::new();
+        let (mut evals, mut opened) = (Vec::new(), Vec::new());
         for (at, entry) in entries.iter().enumerate() {
             let key = |of: &str| format!("eval[{at}].{of}");
             let every = self.every(&key("every"), entry.every(), sizes);
@@ -55,6 +57,10 @@ impl Check<'_> {
                     dataset.map(EvalTarget::Retrieval)
                 }
             };
+            opened.push(target.as_ref().map(|target| {
+                let metrics = target.metrics().into_iter();
+                metrics.map(|metric| metric.name).collect::<Vec<_>>()
+            }));
             let eval = target.zip(every).map(|(target, every_steps)| ResolvedEval {
                 target,
                 every_steps,
@@ -71,7 +77,9 @@ impl Check<'_> {
             }
             evals.extend(eval);
         }
-        (evals.len() == entries.len()).then_some(evals)
+        let metrics: Option<Vec<_>> = opened.into_iter().collect();
+        let are_all = evals.len() == entries.len();
+        (are_all.then_some(evals), metrics.map(|all| all.concat()))
     }
 
     /// - retrieves: whether the evaluation needs captions rather than classes.

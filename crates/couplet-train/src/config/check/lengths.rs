@@ -34,7 +34,11 @@ impl Check<'_> {
         if self.any_broken(&lengths) {
             return None;
         }
-        let sizes = sizes?;
+        let Some(sizes) = sizes else {
+            // How many steps there are is unknown while the data is wrong; how many of a hundred is not.
+            self.shares(warmup, cooldown);
+            return None;
+        };
         let total_steps = length.steps(sizes)?;
         let warmup_steps = warmup.steps_of(total_steps, sizes)?;
         let cooldown_steps = cooldown.steps_of(total_steps, sizes)?;
@@ -52,7 +56,7 @@ impl Check<'_> {
             self.fail(
                 "schedule.cooldown",
                 format!(
-                    "{cooldown_steps} steps, with {warmup_steps} of warm-up, are more than the \
+                    "{cooldown_steps} steps, with {warmup_steps} of warmup, are more than the \
                      {total_steps} of the schedule"
                 ),
             );
@@ -63,6 +67,27 @@ impl Check<'_> {
             total_steps,
             shape: self.shape(&config.schedule, cooldown_steps, total_steps, sizes)?,
         })
+    }
+
+    /// Parts of the schedule that no length of it can have.
+    fn shares(&mut self, warmup: Duration, cooldown: Duration) {
+        let share = |part: Duration| {
+            if part.unit == Unit::Percent {
+                part.amount
+            } else {
+                0.0
+            }
+        };
+        if share(warmup) > 100.0 {
+            self.fail(
+                "schedule.warmup",
+                format!("`{warmup}`: is more than the whole schedule"),
+            );
+        } else if share(warmup) + share(cooldown) > 100.0 {
+            let message =
+                format!("`{cooldown}`, with `{warmup}` of warmup, is more than the whole schedule");
+            self.fail("schedule.cooldown", message);
+        }
     }
 
     /// The numbers of what follows the warmup.

@@ -18,7 +18,7 @@ use couplet_model::ModelSource;
 
 use super::given::Given;
 use super::issue::ConfigIssue;
-use super::resolved::{ResolvedData, ResolvedEval, ResolvedRun};
+use super::resolved::{ResolvedData, ResolvedRun};
 use super::tables::RunConfig;
 use crate::duration::Unit;
 use crate::nearest::nearest;
@@ -64,8 +64,8 @@ pub(super) fn check(
     let sizes = check.batch(&config, epoch_len);
     let schedule = check.schedule(&config, sizes);
     let preprocess = Check::preprocess(&config.model, weights.as_ref());
-    let evals = check.evals(&config, sizes, tokens.as_ref(), &preprocess);
-    check.checkpoint(&config, evals.as_deref());
+    let (evals, metrics) = check.evals(&config, sizes, tokens.as_ref(), &preprocess);
+    check.checkpoint(&config, metrics.as_deref());
     check.every("log.every", config.log.every, sizes);
     let sizes = sizes?;
     Some(ResolvedRun {
@@ -109,7 +109,7 @@ impl Check<'_> {
         }
     }
 
-    fn checkpoint(&mut self, config: &RunConfig, evals: Option<&[ResolvedEval]>) {
+    fn checkpoint(&mut self, config: &RunConfig, metrics: Option<&[String]>) {
         let table = &config.checkpoint;
         if table.keep == 0 {
             self.fail("checkpoint.keep", "must be at least 1");
@@ -127,11 +127,9 @@ impl Check<'_> {
                 );
             }
         }
-        let (Some(best), Some(evals)) = (&table.best, evals) else {
+        let (Some(best), Some(metrics)) = (&table.best, metrics) else {
             return;
         };
-        let metrics = evals.iter().flat_map(ResolvedEval::metrics);
-        let metrics: Vec<String> = metrics.map(|metric| metric.name).collect();
         if !metrics.contains(best) {
             let meant = nearest(best, metrics.iter().map(String::as_str));
             let advice = match meant {

@@ -73,6 +73,13 @@ pub(crate) fn check(arguments: &CheckArguments) -> anyhow::Result<u8> {
         write().with_context(|| format!("{}: cannot be written", path.display()))?;
     }
     print_counts(&survey);
+    let most = data.table.max_skipped;
+    if bad_share(&survey) > most {
+        printing::warn(&format!(
+            "more than data.max_skipped = {most} are bad, so that training ends in its first epoch; fix them or \
+             raise the key"
+        ));
+    }
     arguments.json.write(&counts_json(&survey))?;
     Ok(if survey.skipped.is_empty() {
         exit_code::DONE
@@ -81,10 +88,16 @@ pub(crate) fn check(arguments: &CheckArguments) -> anyhow::Result<u8> {
     })
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a rounded number for display")]
+/// The share of bad samples.
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+fn bad_share(survey: &DatasetStats) -> f64 {
+    let bad: usize = survey.causes().values().sum();
+    bad as f64 / survey.samples.max(1) as f64
+}
+
 fn print_counts(survey: &DatasetStats) {
     let bad: usize = survey.causes().values().sum();
-    let share = 100.0 * bad as f64 / survey.samples.max(1) as f64;
+    let share = 100.0 * bad_share(survey);
     say!("{} samples, {bad} bad ({share:.2}%)", survey.samples);
     for (cause, count) in survey.causes() {
         say!("  {count:8} {cause}");
