@@ -1,9 +1,8 @@
 //! Shards and Parquet files, recognized by their names.
 
-use super::captions;
 use super::found::Candidate;
 use super::table::parquet_columns;
-use crate::formats::{DataError, Patterns};
+use crate::formats::{DataError, Patterns, caption_keys};
 use crate::source::{ParquetConfig, SourceConfig, WebdatasetConfig};
 
 pub(super) const SHARD_ENDS: [&str; 5] = [".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.zst"];
@@ -22,7 +21,7 @@ pub(super) fn shards(shards: Patterns) -> Result<Candidate, DataError> {
         return Err(DataError::key("shards", "no file matches"));
     };
     let is_packed = !has_end(&first.to_string_lossy(), &[".tar"]);
-    let caption_key = captions::key_in_shard(first)?;
+    let caption_key = caption_keys::key_in_shard(first)?;
     let kind = match &caption_key {
         Some(key) => format!("tar shards with captions under `{key}` of .json files"),
         None => "tar shards with .txt captions".to_string(),

@@ -5,16 +5,13 @@ use std::path::{Path, PathBuf};
 
 use super::files::{PARQUET_ENDS, SHARD_ENDS, TABLE_ENDS, has_end, parquet, shards};
 use super::found::{Candidate, Detected};
-use super::{captions, table};
+use super::table;
 use crate::decode::is_image_name;
+use crate::formats::splits::{TEST, TRAIN, VAL, is_split};
 use crate::formats::walk::{files_below, visible_entries};
-use crate::formats::{DataError, Patterns};
+use crate::formats::{DataError, Patterns, caption_keys};
 use crate::labelled::LabelledConfig;
 use crate::source::{ClassFolderConfig, FolderConfig, SourceConfig};
-
-const TRAIN: [&str; 2] = ["train", "training"];
-const VAL: [&str; 4] = ["val", "validation", "valid", "dev"];
-const TEST: [&str; 1] = ["test"];
 
 /// What lies in a folder, counted.
 #[derive(Default)]
@@ -40,14 +37,8 @@ pub(super) fn detect(folder: &Path) -> Result<Detected, DataError> {
     };
     let entries = visible_entries(folder).map_err(DataError::io(folder))?;
     let mut folders = entries.iter().filter(|entry| entry.is_dir());
-    let is_split = |folder: &PathBuf| {
-        let name = folder.file_name().unwrap_or_default();
-        TRAIN
-            .iter()
-            .chain(&VAL)
-            .chain(&TEST)
-            .any(|own| name == *own)
-    };
+    let is_split =
+        |folder: &PathBuf| is_split(&folder.file_name().unwrap_or_default().to_string_lossy());
     // A folder called `train` among others, such as `bus`, holds trains.
     let are_splits = split(&VAL).or(split(&TEST)).is_some() || folders.all(is_split);
     let Some(train) = split(&TRAIN).filter(|_| are_splits) else {
@@ -241,7 +232,7 @@ fn candidate(found: &Inventory, folder: &Path) -> Result<Candidate, DataError> {
         return Ok(Candidate { source, kind });
     }
     if let (true, Some(document)) = (2 * found.with_json > found.images, &found.document) {
-        let key = captions::key_in_file(document)?;
+        let key = caption_keys::key_in_file(document)?;
         let kind = format!(
             "{}, captions under `{key}`",
             found.with(found.with_json, "a .json")

@@ -2,7 +2,6 @@
 //!
 //! Names only suggest an answer: a source counts if samples of it can be read.
 
-mod captions;
 mod files;
 mod folder;
 mod found;

@@ -11,6 +11,7 @@
 
 mod brace;
 pub(crate) mod caption_files;
+pub(crate) mod caption_keys;
 pub(crate) mod class_folder;
 pub mod class_names;
 pub(crate) mod coco;
@@ -30,7 +31,9 @@ pub(crate) mod packing;
 pub(crate) mod parquet;
 pub(crate) mod patterns;
 pub(crate) mod pixels;
+pub(crate) mod splits;
 pub(crate) mod storage;
+pub(crate) mod table_layout;
 pub(crate) mod tar;
 pub mod templates;
 pub(crate) mod text;

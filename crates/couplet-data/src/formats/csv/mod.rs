@@ -3,4 +3,4 @@
 mod records;
 mod table;
 
-pub(crate) use table::{CsvColumns, CsvRow, column_names, first_rows};
+pub(crate) use table::{CsvColumns, CsvRow, first_rows};

@@ -41,14 +41,6 @@ pub(crate) struct CsvRow {
     pub cells: Result<(PathBuf, String), SampleError>,
 }
 
-/// The names of a table's columns.
-///
-/// # Errors
-/// If the table cannot be read.
-pub(crate) fn column_names(path: &Path) -> Result<Vec<String>, DataError> {
-    CsvFile::open(path, None).map(|file| file.names)
-}
-
 impl CsvColumns<'_> {
     /// Checks that the table can be opened and has the columns.
     pub fn check(&self, path: &Path) -> Result<(), DataError> {

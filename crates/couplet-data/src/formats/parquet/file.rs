@@ -103,18 +103,7 @@ impl ParquetFiles {
     }
 }
 
-/// The names of a file's columns.
-///
-/// # Errors
-/// If its footer cannot be read.
-pub(crate) fn column_names(path: &Path) -> Result<Vec<String>, DataError> {
-    let file = open_regular(path).map_err(DataError::io(path))?;
-    let metadata = metadata_of(path, &file)?;
-    let fields = metadata.schema().fields().iter();
-    Ok(fields.map(|field| field.name().clone()).collect())
-}
-
-fn metadata_of(path: &Path, file: &File) -> Result<ArrowReaderMetadata, DataError> {
+pub(super) fn metadata_of(path: &Path, file: &File) -> Result<ArrowReaderMetadata, DataError> {
     // Arrow's own type metadata would bring back dictionary and view types.
     let options = ArrowReaderOptions::new()
         .with_page_index_policy(PageIndexPolicy::Optional)
@@ -313,9 +302,7 @@ impl Iterator for Batches {
 }
 
 /// Runs the library that reads Parquet, which panics on some damaged files.
-pub(super) fn guarded<T>(
-    read: impl FnOnce() -> Result<T, ParquetError>,
-) -> Result<T, ParquetError> {
+fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
     let damaged = |message| {
         Err(ParquetError::General(format!(
             "the file is damaged: {message}"

@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use arrow_schema::DataType;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 
-use super::file::guarded;
+use super::file::metadata_of;
 use super::values::{is_image_type, is_text_column};
 use crate::formats::error::DataError;
 use crate::formats::files::open_regular;
@@ -25,9 +24,7 @@ pub(crate) struct ColumnKind {
 /// If it cannot be read as Parquet.
 pub(crate) fn columns_of(path: &Path) -> Result<Vec<ColumnKind>, DataError> {
     let file = open_regular(path).map_err(DataError::io(path))?;
-    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let metadata = guarded(|| ArrowReaderMetadata::load(&file, options));
-    let metadata = metadata.map_err(DataError::format(path))?;
+    let metadata = metadata_of(path, &file)?;
     let fields = metadata.schema().fields().iter();
     let columns = fields.map(|field| ColumnKind {
         name: field.name().clone(),

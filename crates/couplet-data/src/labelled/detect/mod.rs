@@ -11,16 +11,17 @@ use super::parquet::LabelledParquetConfig;
 use super::shards::LabelledShardsConfig;
 use super::webdataset::LabelledWebdatasetConfig;
 use crate::decode::is_image_name;
+use crate::formats::caption_keys::{key_in_file, key_in_shard};
 use crate::formats::column_names::{CAPTION_NAMES, IMAGE_NAMES};
-use crate::formats::files::{MAX_TEXT_BYTES, read_regular};
+use crate::formats::splits::{TEST, TRAIN, VAL, is_split};
+use crate::formats::table_layout::TableLayout;
 use crate::formats::walk::{files_below, visible_entries};
-use crate::formats::{DataError, Patterns, csv, json};
+use crate::formats::{DataError, Patterns};
 
-/// Names of the folders of splits, the preferred ones first.
-const TEST: [&str; 4] = ["test", "val", "valid", "validation"];
-const TRAIN: [&str; 2] = ["train", "training"];
 /// Columns of labels, the preferred ones first.
 const LABEL_COLUMNS: [&str; 4] = ["label", "class", "class_name", "category"];
+/// Words in a cell of captions, on average: fewer are labels.
+const WORDS_OF_A_CAPTION: usize = 2;
 /// The error about anything else.
 const EXPECTED: &str = "expected one sub-folder of images per class; images with a .txt or .json next to \
                         each; a table (.csv, .tsv or .parquet) with columns of images and of captions or \
@@ -82,13 +83,11 @@ fn splits(path: &Path) -> Result<Option<(PathBuf, Option<PathBuf>)>, DataError> 
         let folders = names.iter().map(|name| path.join(name));
         folders.into_iter().find(|folder| folder.is_dir())
     };
-    let (Some(test), train) = (named(&TEST), named(&TRAIN)) else {
+    let (Some(test), train) = (named(&TEST).or_else(|| named(&VAL)), named(&TRAIN)) else {
         return Ok(None);
     };
-    let is_split = |folder: &PathBuf| {
-        let name = folder.file_name().unwrap_or_default();
-        TEST.iter().chain(&TRAIN).any(|own| name == *own)
-    };
+    let is_split =
+        |folder: &PathBuf| is_split(&folder.file_name().unwrap_or_default().to_string_lossy());
     let entries = visible_entries(path).map_err(DataError::io(path))?;
     let mut folders = entries.iter().filter(|entry| entry.is_dir());
     let is_one = train.is_some() || folders.all(is_split);
@@ -138,7 +137,7 @@ fn of_folder(path: &Path) -> Result<(LabelledConfig, String), DataError> {
         };
         if let [_, ..] = &tars[..] {
             let what = format!("tar shards with captions ({})", tars.len());
-            return Ok((of_shards(texts(&tars), &tars[0]), what));
+            return Ok((of_shards(texts(&tars), &tars[0])?, what));
         }
         if let [first, ..] = &parquets[..] {
             return of_parquet(texts(&parquets), first);
@@ -157,7 +156,7 @@ fn of_folder(path: &Path) -> Result<(LabelledConfig, String), DataError> {
             continue;
         }
         let key = (end == "json")
-            .then(|| caption_key(&captions[0]))
+            .then(|| key_in_file(&captions[0]))
             .transpose()?;
         let what = match &key {
             Some(key) => format!("images with captions in .json files, under `{key}`"),
@@ -205,7 +204,7 @@ fn of_files(path: &Path) -> Result<(LabelledConfig, String), DataError> {
     let first = paths.first().map_or(path, PathBuf::as_path);
     if has_end(path, &["tar"]) {
         let what = format!("tar shards with captions ({})", paths.len());
-        return Ok((of_shards(patterns, first), what));
+        return Ok((of_shards(patterns, first)?, what));
     }
     if has_end(path, &["parquet"]) {
         return of_parquet(patterns, first);
@@ -224,33 +223,33 @@ fn of_files(path: &Path) -> Result<(LabelledConfig, String), DataError> {
 }
 
 /// Shards whose captions are in `.json` members if there are no `.txt` members.
-fn of_shards(shards: Patterns, first: &Path) -> LabelledConfig {
-    use crate::formats::tar::records::{TarRecords, read_spans};
+fn of_shards(shards: Patterns, first: &Path) -> Result<LabelledConfig, DataError> {
     let mut config = LabelledShardsConfig::new(shards);
-    let field = |end: &str| {
-        let records = TarRecords::open(first, end).ok()?.records;
-        records.into_iter().find_map(|record| record.field)
-    };
-    if field("txt").is_none()
-        && let Some(span) = field("json")
-        && let Ok([bytes]) = read_spans(first, [(&span, MAX_TEXT_BYTES)])
-    {
-        config.caption_key = key_in(&bytes);
-    }
-    LabelledConfig::Shards(config)
+    config.caption_key = key_in_shard(first)?;
+    Ok(LabelledConfig::Shards(config))
 }
 
 fn of_table(path: &Path) -> Result<(LabelledConfig, String), DataError> {
-    let names = csv::column_names(path)?;
-    let (image, caption, label) = columns(path, &names)?;
+    let layout = TableLayout::of(path)?;
+    let (image, caption, label) = match (layout.image, columns(path, &layout.names)) {
+        // An unknown name is no reason to refuse a column of images, nor one of sentences.
+        (Some(image), Err(error)) => {
+            let caption = layout.caption(WORDS_OF_A_CAPTION).ok_or(error)?;
+            let [image, caption] = [image, caption].map(|at| layout.names[at].clone());
+            (image, Some(caption), None)
+        }
+        (_, known) => known?,
+    };
     let what = in_words(&image, caption.as_ref().or(label.as_ref()));
-    let config = LabelledCsvConfig::new(path, image, label, caption);
+    let mut config = LabelledCsvConfig::new(path, image, label, caption);
+    config.separator = layout.separator;
     Ok((LabelledConfig::Csv(config), what))
 }
 
 #[cfg(feature = "parquet")]
 fn of_parquet(files: Patterns, first: &Path) -> Result<(LabelledConfig, String), DataError> {
-    let names = crate::formats::parquet::file::column_names(first)?;
+    let names = crate::formats::parquet::kinds::columns_of(first)?.into_iter();
+    let names: Vec<String> = names.map(|column| column.name).collect();
     let (image, caption, label) = columns(first, &names)?;
     let what = in_words(&image, caption.as_ref().or(label.as_ref()));
     let config = LabelledParquetConfig::new(files, image, label, caption);
@@ -293,24 +292,6 @@ fn columns(
             Err(DataError::invalid(path, message))
         }
     }
-}
-
-/// The key of captions in a `.json` file.
-fn caption_key(file: &Path) -> Result<String, DataError> {
-    let bytes = read_regular(file, MAX_TEXT_BYTES).map_err(DataError::io(file))?;
-    key_in(&bytes).ok_or_else(|| {
-        let keys = CAPTION_NAMES.join(", ");
-        let message = format!(
-            "no caption under {keys}; for another key, write a dataset file with caption_key"
-        );
-        DataError::invalid(file, message)
-    })
-}
-
-fn key_in(bytes: &[u8]) -> Option<String> {
-    let value: serde_json::Value = json::parse(bytes).ok()?;
-    let key = CAPTION_NAMES.iter().find(|key| value.get(key).is_some())?;
-    Some((*key).to_string())
 }
 
 fn has_end(file: &Path, ends: &[&str]) -> bool {

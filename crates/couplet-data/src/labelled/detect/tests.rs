@@ -98,6 +98,25 @@ fn tables_are_known_by_their_columns() {
 }
 
 #[test]
+fn a_table_is_read_as_init_reads_it() {
+    let text = "id;bild;beschreibung\n1;a.jpg;ein roter Kreis\n2;b.jpg;ein blauer Stern\n";
+    let files = [("a.jpg", "i"), ("b.jpg", "i"), ("t.csv", text)];
+    let (config, what) = found(&files).unwrap();
+    assert!(what.contains("`bild` and `beschreibung`"), "{what}");
+    let LabelledConfig::Csv(table) = config else {
+        panic!("{config:?}");
+    };
+    assert_eq!(table.separator, Some(';'));
+    // Words of their own are labels as likely as captions.
+    let text = "bild,art\na.jpg,Kreis\nb.jpg,Stern\n";
+    let error = found(&[("a.jpg", "i"), ("b.jpg", "i"), ("t.csv", text)]).unwrap_err();
+    assert!(
+        error.contains("2 images without classes or captions"),
+        "{error}"
+    );
+}
+
+#[test]
 fn what_is_no_dataset_says_what_one_is() {
     let error = found(&[("1.jpg", "i"), ("2.jpg", "i")]).unwrap_err();
     assert!(

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::column_names::CAPTION_NAMES;
+use super::error::DataError;
+use super::files::{MAX_TEXT_BYTES, open_regular, read_regular};
+use super::json;
+use super::packing::Packing;
 use crate::error::printable;
-use crate::formats::DataError;
-use crate::formats::column_names::CAPTION_NAMES;
-use crate::formats::files::{MAX_TEXT_BYTES, open_regular, read_regular};
-use crate::formats::json;
-use crate::formats::packing::Packing;
 
 /// Members of a shard that are looked at.
 const MEMBERS: usize = 64;
@@ -19,7 +19,7 @@ const MEMBERS: usize = 64;
 ///
 /// # Errors
 /// If there are neither in the shard's first members.
-pub(super) fn key_in_shard(shard: &Path) -> Result<Option<String>, DataError> {
+pub(crate) fn key_in_shard(shard: &Path) -> Result<Option<String>, DataError> {
     let invalid = |message: &str| DataError::invalid(shard, message);
     let file = open_regular(shard).map_err(DataError::io(shard))?;
     let mut file = BufReader::new(file);
@@ -56,7 +56,7 @@ pub(super) fn key_in_shard(shard: &Path) -> Result<Option<String>, DataError> {
 }
 
 /// The key of a `.json` file that has the caption.
-pub(super) fn key_in_file(file: &Path) -> Result<String, DataError> {
+pub(crate) fn key_in_file(file: &Path) -> Result<String, DataError> {
     let bytes = read_regular(file, MAX_TEXT_BYTES).map_err(DataError::io(file))?;
     key_of(&bytes).map_err(|message| DataError::invalid(file, message))
 }
@@ -75,7 +75,7 @@ fn key_of(document: &[u8]) -> Result<String, String> {
     known.cloned().ok_or_else(|| {
         let keys: Vec<_> = object.keys().map(|key| printable(key)).collect();
         format!(
-            "no key for captions among `{}`; write the config with caption_key",
+            "no key for captions among `{}`; write a config or a dataset file with caption_key",
             keys.join("`, `")
         )
     })
