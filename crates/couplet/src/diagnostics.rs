@@ -1,19 +1,16 @@
 //! Mistakes in config, dataset and sweep files, drawn with the lines that they are in.
 
 use std::borrow::Cow;
-use std::io::IsTerminal;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
-use console::{Term, measure_text_width};
+use console::measure_text_width;
 use couplet_data::{printable_path, printable_text};
 use couplet_train::config::Place;
 use couplet_train::config::dataset_mistakes;
 use couplet_train::{ConfigError, ConfigIssue};
 
-/// Columns that are drawn in where no terminal is.
-const DEFAULT_COLUMNS: usize = 80;
-/// Narrower terminals are drawn to as if they had this width.
-const LEAST_COLUMNS: usize = 40;
+use crate::terminal::{self, Stream};
+
 const HELP: &str = "help: ";
 
 /// The mistakes among an error's causes, drawn, after the messages that come before them.
@@ -39,7 +36,7 @@ fn draw(error: &ConfigError) -> Option<String> {
     let ConfigError::Problems { path, problems } = error else {
         return None;
     };
-    let columns = columns();
+    let columns = terminal::columns(Stream::Error);
     let pen = Pen {
         renderer: if console::colors_enabled_stderr() {
             Renderer::styled()
@@ -66,17 +63,6 @@ fn draw(error: &ConfigError) -> Option<String> {
     Some(text.trim_end().to_string())
 }
 
-/// The columns of the terminal, or those that `COLUMNS` says. `None` in a pipe, where a message is one line.
-fn columns() -> Option<usize> {
-    let named = || std::env::var("COLUMNS").ok()?.parse().ok();
-    let of_terminal = std::io::stderr().is_terminal().then(|| {
-        let size = Term::stderr().size_checked();
-        size.map_or(DEFAULT_COLUMNS, |(_, columns)| usize::from(columns))
-    });
-    let columns = of_terminal.filter(|columns| *columns > 0).or_else(named);
-    columns.map(|columns: usize| columns.max(LEAST_COLUMNS))
-}
-
 struct Pen {
     renderer: Renderer,
     columns: Option<usize>,
@@ -85,7 +71,7 @@ struct Pen {
 impl Pen {
     /// - place: what to show of the file or the argument.
     fn draw(&self, problem: &ConfigIssue, place: Option<&Place>) -> String {
-        let width = self.columns.unwrap_or(DEFAULT_COLUMNS);
+        let width = self.columns.unwrap_or(terminal::DEFAULT_COLUMNS);
         let message = match problem.key.as_str() {
             "" => problem.message.clone(),
             key => format!("{key}: {}", problem.message),

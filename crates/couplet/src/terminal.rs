@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use console::{Term, measure_text_width, style};
 
 /// Columns of tables that are not for a terminal.
-const DEFAULT_COLUMNS: usize = 80;
+pub(crate) const DEFAULT_COLUMNS: usize = 80;
 /// Narrower terminals are written to as if they had this width.
 const LEAST_COLUMNS: usize = 40;
 /// A label, behind which lines go on, is at most this wide.

@@ -39,6 +39,7 @@ pub mod templates;
 pub(crate) mod text;
 pub(crate) mod walk;
 
+pub use csv::count_rows;
 pub use damage::{Damage, Lost};
 pub use error::{DataError, Place};
 pub use image_files::read_image;

@@ -73,8 +73,7 @@ pub(super) fn find(text: &str) -> Result<Command, ImportError> {
                 && first == "cd"
             {
                 let from = folder.take().filter(|_| !path.starts_with(['/', '~', '$']));
-                folder =
-                    Some(from.map_or(path.clone(), |from: String| format!("{from}/{path}")));
+                folder = Some(from.map_or(path.clone(), |from: String| format!("{from}/{path}")));
             }
             // Flags alone are a command without its first words.
             if words.first().is_some_and(|word| word.starts_with("--")) {

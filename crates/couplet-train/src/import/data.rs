@@ -1,8 +1,8 @@
 //! `[data]`.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
+
+use couplet_data::formats::count_rows;
 
 use super::kind::Kind;
 use super::page::{Page, number, numbers, text, texts};
@@ -42,7 +42,11 @@ pub(super) fn write(page: &mut Page, from: &mut Translation) {
     }
     from.samples_per_epoch = match kind {
         Kind::WebDataset => samples,
-        Kind::Csv => rows(Path::new(&from.place(sources))),
+        Kind::Csv => count_rows(
+            Path::new(&from.place(sources)),
+            separator(from).parse().ok(),
+        )
+        .ok(),
         Kind::Synthetic => Some(samples.unwrap_or(SYNTHETIC_SAMPLES)),
     };
     if let (Kind::WebDataset, Some(factors)) = (kind, &factors) {
@@ -79,42 +83,12 @@ fn note_rounding(from: &mut Translation, samples: usize, workers: usize) {
     }
 }
 
-/// Number of rows of a table, without its header; `None` if it cannot be read.
-fn rows(table: &Path) -> Option<usize> {
-    let mut reader = BufReader::new(File::open(table).ok()?);
-    let (mut rows, mut is_quoted, mut is_empty) = (0, false, true);
-    // A quote counts at a cell's start, and after one that seemed to close it.
-    let mut may_open = true;
-    loop {
-        let bytes = reader.fill_buf().ok()?;
-        if bytes.is_empty() {
-            break;
-        }
-        for byte in bytes {
-            match byte {
-                b'\n' if !is_quoted => {
-                    rows += usize::from(!is_empty);
-                    is_empty = true;
-                    may_open = true;
-                }
-                b'\r' => {}
-                _ => {
-                    let is_quote = *byte == b'"';
-                    let closes = is_quoted && is_quote;
-                    is_quoted = if is_quote {
-                        !is_quoted && may_open
-                    } else {
-                        is_quoted
-                    };
-                    may_open = closes || !is_quoted && matches!(byte, b',' | b'\t' | b';');
-                    is_empty = false;
-                }
-            }
-        }
-        let len = bytes.len();
-        reader.consume(len);
+/// The separator of a CSV file: a tab by default, also of `.csv` files.
+fn separator(from: &Translation) -> &str {
+    match from.arguments.text("csv-separator") {
+        None | Some("\\t") => "\t",
+        Some(separator) => separator,
     }
-    (rows + usize::from(!is_empty)).checked_sub(1)
 }
 
 /// What a path is. Source: open_clip `get_dataset_fn`.
@@ -160,11 +134,8 @@ fn source(page: &mut Page, from: &mut Translation, kind: Kind, path: &str, sampl
         Kind::Csv => {
             let path = from.place(path);
             page.key("path", text(&path));
-            let separator = match from.arguments.text("csv-separator") {
-                None | Some("\\t") => "\t",
-                Some(separator) => separator,
-            };
-            page.key("separator", text(separator));
+            let separator = separator(from).to_string();
+            page.key("separator", text(&separator));
             let image = from.arguments.text("csv-img-key").unwrap_or("filepath");
             page.key("image_column", text(image));
             let caption = from.arguments.text("csv-caption-key").unwrap_or("title");
@@ -363,24 +334,4 @@ fn augment(page: &mut Page, from: &mut Translation) {
         );
     }
     from.arguments.problems.append(&mut problems);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_of_a_table_are_not_its_lines() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("t.csv");
-        for (text, count) in [
-            ("a\tb\n1\t2\n\n3\t\"two\nlines\"\r\n", Some(2)),
-            ("a\tb\n1\t2", Some(1)),
-            ("", None),
-        ] {
-            std::fs::write(&path, text).unwrap();
-            assert_eq!(rows(&path), count, "{text:?}");
-        }
-        assert_eq!(rows(&folder.path().join("none.csv")), None);
-    }
 }

@@ -11,6 +11,7 @@ use couplet_data::detect::Detected;
 pub use self::options::InitOptions;
 use self::options::Sizes;
 use crate::config::{ConfigError, DeviceCheck, ResolvedRun};
+use crate::memory;
 use crate::plan::RunPlan;
 
 /// A config, and the plan of its run.
@@ -30,6 +31,8 @@ pub enum InitError {
     Config(#[source] ConfigError),
 }
 
+/// The share of the free memory that a proposed run may take.
+const SHARE_OF_MEMORY: f64 = 0.6;
 /// Passes over the data that a small set gets: enough steps to learn, and no more than anyone waits for.
 const STEPS: usize = 3_000;
 /// The paper's.
@@ -53,12 +56,14 @@ pub fn first_config(
     let preset =
         preset.unwrap_or_else(|| preset_for(samples, found.trial.short_side()).to_string());
     let mut sizes = sizes_for(samples);
+    #[expect(clippy::cast_precision_loss, reason = "a part of the memory, roughly")]
+    let memory = memory::free().map(|bytes| SHARE_OF_MEMORY * bytes as f64);
     loop {
         let text = text::write(found, options, &preset, sizes);
         let plan = plan(&text, folder)?;
         let bytes = plan.bytes(false) + plan.bytes(true);
         let micro = sizes.micro.unwrap_or(sizes.batch);
-        let is_small = options.memory.is_none_or(|memory| bytes <= memory);
+        let is_small = memory.is_none_or(|memory| bytes <= memory);
         if is_small || micro <= LEAST_MICRO_BATCH {
             return Ok(FirstConfig { text, plan });
         }

@@ -14,8 +14,6 @@ pub struct InitOptions {
     pub device: Option<String>,
     /// Held-out pairs.
     pub val: Option<SourceConfig>,
-    /// Memory that the run may take, in bytes; by default any.
-    pub memory: Option<f64>,
 }
 
 /// Sizes that follow from the data.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use couplet_data::detect::Detected;
 use couplet_data::source::SourceConfig;
+use couplet_eval::DatasetConfig;
 use toml::{Table, Value};
 
 use super::options::{InitOptions, Sizes};
@@ -225,12 +226,5 @@ fn evaluation(text: &mut String, found: &Detected, options: &InitOptions, sizes:
 
 /// The name by which a folder's metrics are logged.
 fn name_of(folder: &Path) -> String {
-    let absolute = folder
-        .canonicalize()
-        .unwrap_or_else(|_| folder.to_path_buf());
-    absolute
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+    DatasetConfig::read(folder).map_or(String::new(), |dataset| dataset.name)
 }

@@ -40,8 +40,6 @@ pub(crate) struct InitArguments {
 
 /// With this in the environment, paths in configs do not start from their folder.
 const DATA_ROOT: &str = "COUPLET_DATA_ROOT";
-/// The share of the free memory that a proposed run may take.
-const SHARE_OF_MEMORY: f64 = 0.6;
 const MIB: f64 = (1 << 20) as f64;
 
 pub(crate) fn run(arguments: &InitArguments) -> anyhow::Result<u8> {
@@ -90,7 +88,6 @@ pub(crate) fn run(arguments: &InitArguments) -> anyhow::Result<u8> {
         preset: arguments.preset.clone(),
         device: arguments.device.clone(),
         val,
-        memory: free_memory().map(|bytes| SHARE_OF_MEMORY * bytes),
     };
     let first = first_config(&found, &options, folder)?;
     write_whole(&out, |path| Ok(fs::write(path, &first.text)?))?;
@@ -168,16 +165,6 @@ fn print(data: &str, found: &Detected, first: &FirstConfig, out: &Path) {
     say!(
         "next:\n  couplet data check {config}\n  couplet plan {config} --measure\n  couplet train {config}"
     );
-}
-
-/// Memory that is free on this machine, in bytes; `None` where the system does not say.
-fn free_memory() -> Option<f64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024.0)
 }
 
 #[cfg(test)]

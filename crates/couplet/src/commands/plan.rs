@@ -9,7 +9,7 @@ use super::config_arguments::ConfigArguments;
 use super::numbers::{at_least_two, positive};
 use crate::exit_code;
 use crate::json_output::JsonArguments;
-use crate::quantities::count;
+use crate::quantities::{count, duration};
 
 #[derive(Debug, Args)]
 pub(crate) struct PlanArguments {
@@ -161,7 +161,7 @@ fn describe_time(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) 
     } else {
         ""
     };
-    let (time, speed) = (format_duration(seconds(plan, speed)), rounded(speed));
+    let (time, speed) = (duration(seconds(plan, speed)), rounded(speed));
     format!("{time} for all steps at {speed} samples/s{source}")
 }
 
@@ -174,25 +174,16 @@ fn rounded(number: f64) -> String {
     }
 }
 
-fn format_duration(seconds: f64) -> String {
-    match seconds {
-        s if s < 120.0 => format!("{s:.0} s"),
-        s if s < 7_200.0 => format!("{:.0} min", s / 60.0),
-        s if s < 172_800.0 => format!("{:.1} h", s / 3600.0),
-        s => format!("{:.1} days", s / 86_400.0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn times_and_speeds_are_rounded_to_three_significant_digits() {
-        assert_eq!(format_duration(59.6), "60 s");
-        assert_eq!(format_duration(600.0), "10 min");
-        assert_eq!(format_duration(9_000.0), "2.5 h");
-        assert_eq!(format_duration(864_000.0), "10.0 days");
+        assert_eq!(duration(59.6), "60 s");
+        assert_eq!(duration(600.0), "10 min");
+        assert_eq!(duration(9_000.0), "2.5 h");
+        assert_eq!(duration(864_000.0), "10.0 days");
         assert_eq!([543.2, 54.32, 5.432].map(rounded), ["543", "54.3", "5.432"]);
     }
 }

@@ -3,4 +3,5 @@
 mod records;
 mod table;
 
+pub use table::count_rows;
 pub(crate) use table::{CsvColumns, CsvRow, first_rows};

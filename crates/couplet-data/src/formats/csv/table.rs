@@ -159,6 +159,22 @@ pub(crate) fn first_rows(
     Ok((file.names, rows))
 }
 
+/// The number of a table's rows, blank lines and unusable rows as in [`CsvColumns::rows`].
+///
+/// # Errors
+/// If the file cannot be read as a table.
+pub fn count_rows(path: &Path, separator: Option<char>) -> Result<usize, DataError> {
+    let mut file = CsvFile::open(path, separator)?;
+    if file.names.is_empty() {
+        return Err(DataError::invalid(path, "the table is empty"));
+    }
+    let mut rows = 0;
+    while file.records.next().map_err(DataError::io(path))?.is_some() {
+        rows += 1;
+    }
+    Ok(rows)
+}
+
 impl CsvFile {
     fn open(path: &Path, separator: Option<char>) -> Result<Self, DataError> {
         let is_tsv = path
@@ -264,5 +280,20 @@ mod tests {
         assert_eq!(causes, wanted);
         // File names may contain separators.
         assert_eq!(rows[6].cells.as_ref().unwrap().0, folder.path().join("a,x"));
+    }
+
+    #[test]
+    fn rows_of_a_table_are_not_its_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.csv");
+        for (text, count) in [
+            ("a\tb\n1\t2\n\n3\t\"two\nlines\"\r\n", Some(2)),
+            ("a\tb\n1\t2", Some(1)),
+            ("", None),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(count_rows(&path, Some('\t')).ok(), count, "{text:?}");
+        }
+        assert_eq!(count_rows(&folder.path().join("none.csv"), None).ok(), None);
     }
 }
