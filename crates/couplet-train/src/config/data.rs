@@ -77,6 +77,11 @@ impl ResolvedData {
             table.insert("model".into(), Value::Table(model));
         }
         edit::default_source(&mut table);
+        let recorded = paths::recorded(input.path).and_then(|run| run.data_root);
+        let input = &ConfigInput {
+            data_root: input.data_root.or(recorded.as_deref()),
+            ..*input
+        };
         let mut missing = paths::find(&mut table, input);
         let unknown = merge_weights(&mut table, None);
         let unknown = unknown.or_else(|| edit::merge_preset(&mut table));

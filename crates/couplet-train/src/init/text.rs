@@ -130,11 +130,17 @@ fn plain(source: &SourceConfig) -> Table {
     Table::try_from(&plain).unwrap_or_default()
 }
 
+/// Held-out pairs of a stream; as many as of other sources by default.
+const MOST_HELD_OUT: usize = 10_000;
+
 fn held_out(text: &mut String, options: &InitOptions) {
     match &options.val {
         Some(val) => {
             text.push_str("# Pairs that are not trained on: their loss and retrieval are measured after every epoch.\n");
             table(text, "data.val", val);
+            if matches!(val, SourceConfig::Webdataset(table) if table.stream == Some(true)) {
+                let _ = writeln!(text, "# Pairs to read at most: a stream does not know its length.\nmax_samples = {MOST_HELD_OUT}");
+            }
             text.push('\n');
         }
         None => text.push_str(

@@ -1,6 +1,7 @@
 //! `couplet init` on each kind of data, and what the written config trains.
 
 use std::fs;
+use std::process::Command;
 
 use crate::workspace::{Workspace, fail, succeed};
 
@@ -116,6 +117,29 @@ fn class_folders_with_a_test_split_are_evaluated_while_they_train() {
     );
     let metrics = workspace.read("runs/pets/metrics.jsonl");
     assert!(metrics.contains("eval/test/top1"), "{metrics}");
+}
+
+#[test]
+fn compressed_shards_and_their_held_out_part_are_streams() {
+    let workspace = data("webdataset", "shards");
+    let shard = fs::read_dir(workspace.path("shards"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap();
+    for name in ["train-0", "val-0"] {
+        let tar = workspace.path(&format!("packed/{name}.tar"));
+        fs::create_dir_all(tar.parent().unwrap()).unwrap();
+        fs::copy(shard.path(), &tar).unwrap();
+        succeed(Command::new("gzip").arg(tar));
+    }
+    let printed = init_and_train(&workspace, "packed", "packed");
+    assert!(printed.contains("40 pairs"), "{printed}");
+    assert!(
+        workspace
+            .read("runs/packed/metrics.jsonl")
+            .contains("eval/val/loss")
+    );
 }
 
 #[test]
