@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use console::Term;
 use couplet_train::import::{
     ImportNoteKind, ImportOptions, Imported, ImportedCheckpoint, flags_page, import,
     import_checkpoint, read_command,
@@ -109,7 +108,7 @@ pub(crate) fn run(arguments: &ImportArguments) -> anyhow::Result<u8> {
         gone_on?;
     } else {
         let file = file.display();
-        println!("next: couplet plan {file} checks it, couplet train {file} trains");
+        say!("next: couplet plan {file} checks it, couplet train {file} trains");
     }
     Ok(exit_code::DONE)
 }
@@ -130,7 +129,7 @@ fn base(out: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
 }
 
 fn print_imported(imported: &Imported, file: &Path) {
-    println!("wrote {}: {}", file.display(), imported.summary);
+    say!("wrote {}: {}", file.display(), imported.summary);
     for (title, kind) in [
         ("without counterpart", ImportNoteKind::Missing),
         ("to note", ImportNoteKind::Remark),
@@ -141,27 +140,11 @@ fn print_imported(imported: &Imported, file: &Path) {
         if notes().next().is_none() {
             continue;
         }
-        println!("{title}:");
+        say!("{title}:");
         for note in notes() {
-            print_wrapped(&format!("{}: {}", note.flag, note.text));
+            say!("  {}: {}", note.flag, note.text);
         }
     }
-}
-
-/// Prints an item of a list, broken at words where the terminal ends.
-fn print_wrapped(text: &str) {
-    let terminal = Term::stdout().size_checked();
-    let width = terminal.map_or(usize::MAX, |(_, columns)| usize::from(columns));
-    let mut line = String::from(" ");
-    for word in text.split(' ') {
-        if line.chars().count() + 1 + word.chars().count() > width && line.trim() != "" {
-            println!("{line}");
-            line = String::from("   ");
-        }
-        line.push(' ');
-        line.push_str(word);
-    }
-    println!("{line}");
 }
 
 /// Makes a run that goes on from a checkpoint of open_clip.
@@ -183,8 +166,8 @@ fn go_on(file: &Path, checkpoint: &Path, force: bool) -> anyhow::Result<()> {
         updates,
     } = import_checkpoint(&run, checkpoint, open)?;
     let shown = path.display();
-    println!("wrote {shown}: after epoch {epoch}, step {step}, {samples_seen} samples");
-    print_wrapped(&match (moments, updates) {
+    say!("wrote {shown}: after epoch {epoch}, step {step}, {samples_seen} samples");
+    let of_moments = match (moments, updates) {
         (0, _) => {
             "the checkpoint has no optimizer state: AdamW's moments start from zero".to_string()
         }
@@ -193,7 +176,8 @@ fn go_on(file: &Path, checkpoint: &Path, force: bool) -> anyhow::Result<()> {
             "with AdamW's moments of {moments} parameters after {updates} updates: open_clip's epochs have another \
              number of steps, or it skipped some"
         ),
-    });
-    println!("next: couplet train {shown} --resume");
+    };
+    say!("  {of_moments}");
+    say!("next: couplet train {shown} --resume");
     Ok(())
 }

@@ -6,6 +6,9 @@ use couplet_eval::{DatasetConfig, DatasetSummary, built_in_datasets};
 use crate::commands::config_arguments::DataArguments;
 use crate::exit_code;
 use crate::json_output::JsonArguments;
+use crate::printing;
+use crate::table::Table;
+use crate::terminal;
 
 #[derive(Debug, Args)]
 pub(crate) struct DatasetsArguments {
@@ -27,24 +30,31 @@ pub(super) fn run(arguments: &DatasetsArguments) -> anyhow::Result<u8> {
     });
     let summaries: Vec<DatasetSummary> = summaries.collect::<anyhow::Result<_>>()?;
     arguments.json.write(&summaries)?;
-    println!("{:16}{:16}{:>7}  files", "name", "task", "classes");
+    let head = ["name", "task", "classes", "files"];
+    let mut table = Table::new(head.map(String::from).into());
     for summary in &summaries {
-        let classes = summary.classes.map(|count| count.to_string());
+        let classes = summary
+            .classes
+            .map_or(String::new(), |count| count.to_string());
         let files = match (&summary.path, summary.is_there) {
             (None, _) => "drawn by Couplet".to_string(),
             (Some(path), true) => path.display().to_string(),
             (Some(path), false) => format!("not at {}", path.display()),
         };
-        println!(
-            "{:16}{:16}{:>7}  {files}",
-            summary.name,
-            summary.task,
-            classes.as_deref().unwrap_or("")
-        );
-        if let Some(origin) = summary.origin.as_ref().filter(|_| !summary.is_there) {
-            println!("    get it from {origin}");
+        table.row(vec![
+            summary.name.clone(),
+            summary.task.to_string(),
+            classes,
+            files,
+        ]);
+    }
+    printing::block(&table.render(terminal::table_columns()));
+    say!("");
+    for summary in summaries.iter().filter(|summary| !summary.is_there) {
+        if let Some(origin) = &summary.origin {
+            say!("{}: get it from {origin}", summary.name);
         }
     }
-    println!("\nuse        couplet eval zero-shot --model MODEL --dataset NAME");
+    say!("\nuse        couplet eval zero-shot --model MODEL --dataset NAME");
     Ok(exit_code::DONE)
 }
