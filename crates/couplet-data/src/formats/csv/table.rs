@@ -159,7 +159,7 @@ pub(crate) fn first_rows(
     Ok((file.names, rows))
 }
 
-/// The number of a table's rows, blank lines and unusable rows as in [`CsvColumns::rows`].
+/// The number of a table's rows, blank lines and unusable rows as in `CsvColumns::rows`.
 ///
 /// # Errors
 /// If the file cannot be read as a table.
