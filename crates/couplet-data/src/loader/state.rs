@@ -23,3 +23,11 @@ pub struct LoaderState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<StreamState>,
 }
+
+impl LoaderState {
+    /// The position of all ranks, from theirs in the order of ranks.
+    #[must_use]
+    pub fn merge(ranks: Vec<Self>) -> Self {
+        ranks.into_iter().next().unwrap_or_default()
+    }
+}

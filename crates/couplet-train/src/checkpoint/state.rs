@@ -36,6 +36,9 @@ pub(crate) struct TrainerState {
     pub metrics_len: u64,
     /// Length of `skipped.jsonl` at this step, in bytes.
     pub skipped_len: u64,
+    /// Whether the evaluations that are due after this step were not done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unevaluated: bool,
     /// What the steps are counted by; runs of earlier versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted: Option<Counted>,

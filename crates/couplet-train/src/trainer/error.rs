@@ -4,10 +4,12 @@ use couplet_data::Skipped;
 use couplet_data::loader::LoaderError;
 use couplet_eval::{ClassifierError, OpenError, TextError};
 use couplet_model::FolderError;
+use couplet_ranks::Lost;
 
 use crate::checkpoint::CheckpointError;
 use crate::device::DeviceError;
 use crate::log::LogError;
+use crate::ranks::OtherRank;
 
 /// Why a run failed.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +61,40 @@ pub enum TrainError {
         length: String,
         total: u64,
         trained: u64,
+    },
+    #[error("{failure}; {}", resume_point(last_good.as_deref()))]
+    OtherRank {
+        failure: OtherRank,
+        last_good: Option<String>,
+    },
+    #[error("a rank was lost: {lost}; {}. Continue with --resume", resume_point(last_good.as_deref()))]
+    RankLost {
+        lost: Lost,
+        last_good: Option<String>,
+    },
+    #[error(
+        "{who} has another {name} than rank 0 after step {step}: the ranks' models differ, by a fault of a machine or \
+         of Couplet; {}. Continue with --resume without that machine",
+        resume_point(last_good.as_deref())
+    )]
+    Diverged {
+        who: String,
+        /// Of the parameter.
+        name: String,
+        step: u64,
+        last_good: Option<String>,
+    },
+    #[error(
+        "{who} has another {what} than rank 0; all ranks must be given the same command, files and data"
+    )]
+    Unequal { who: String, what: &'static str },
+    #[error(
+        "batch.global = {batch} cannot be divided among {ranks} ranks; start as many ranks as divide it: {possible}"
+    )]
+    Indivisible {
+        batch: usize,
+        ranks: usize,
+        possible: String,
     },
     #[error("device: cannot be used")]
     Device(#[from] DeviceError),
