@@ -23,6 +23,8 @@ mod gradients;
 mod lanes;
 mod pools;
 
+use std::ops::Range;
+
 use burn::module::Param;
 use burn::tensor::Tensor;
 use couplet_data::loader::HostBatch;
@@ -157,25 +159,46 @@ fn loss_gradients(
     let comm = &context.comm;
     let own = features.image.dims()[0] / comm.ranks();
     let rows = comm.rank() * own..(comm.rank() + 1) * own;
+    let chunk = context.logit_rows;
+    let gradients = match loss.local() {
+        Some(local) => {
+            let normalizers = local.normalizers(rows.clone(), features, chunk);
+            let gather = |own| comm.gather_rows("the normalizers of the loss", own);
+            let normalizers = normalizers.map(gather).transpose()?;
+            local.gradients(rows, features, normalizers, chunk)
+        }
+        None => summed_gradients(loss, rows, features, context)?,
+    };
+    Ok(FeatureGradients {
+        image: gradients.image.mul_scalar(loss_scale),
+        text: gradients.text.mul_scalar(loss_scale),
+        logit_scale: gradients.logit_scale.mul_scalar(loss_scale),
+        logit_bias: gradients.logit_bias.map(|bias| bias.mul_scalar(loss_scale)),
+        loss: gradients.loss,
+    })
+}
+
+/// The gradients of a loss that is differentiated: every rank's part reads the features of all, so their
+/// gradients are sums over ranks.
+fn summed_gradients(
+    loss: &dyn PairLoss,
+    rows: Range<usize>,
+    features: &Features,
+    context: &StepContext,
+) -> Result<FeatureGradients, Lost> {
     let gradients = couplet_loss::gradients(loss, rows.clone(), features, context.logit_rows);
-    // Every rank's part of the loss reads the features of all.
     let shape = gradients.image.dims();
     let all = [gradients.image, gradients.text].map(|all| all.flatten(0, 1));
-    let sums = comm
-        .start_sum("the features' gradients", all.to_vec())
-        .wait()?;
-    let mut own = (sums.into_iter()).map(|all| {
-        all.reshape(shape)
-            .slice([rows.clone()])
-            .mul_scalar(loss_scale)
-    });
+    let sums = context
+        .comm
+        .start_sum("the features' gradients", all.to_vec());
+    let sums = sums.wait()?.into_iter();
+    let mut own = sums.map(|all| all.reshape(shape).slice([rows.clone()]));
     let mut next = || own.next().expect("two tensors were summed");
     Ok(FeatureGradients {
         image: next(),
         text: next(),
-        logit_scale: gradients.logit_scale.mul_scalar(loss_scale),
-        logit_bias: gradients.logit_bias.map(|bias| bias.mul_scalar(loss_scale)),
-        loss: gradients.loss,
+        ..gradients
     })
 }
 
