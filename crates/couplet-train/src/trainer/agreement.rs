@@ -3,7 +3,7 @@
 //! Between two agreements a rank runs a fixed sequence of exchanges. What can fail on one rank alone (reading
 //! data, writing files) is told at the next agreement, and all ranks leave together.
 
-use couplet_data::loader::{HostBatch, LoaderError, LoaderState};
+use couplet_data::loader::{HostBatch, LoaderError, LoaderState, check_skipped};
 use couplet_data::{Skipped, with_causes};
 use serde::{Deserialize, Serialize};
 
@@ -91,13 +91,45 @@ impl Trainer<'_> {
                 last_good: self.last_good(),
             });
         }
+        let batch = own?.filter(|_| !stop);
+        if batch.is_some() {
+            self.check_skipped(&skipped)?;
+        }
+        let next = match LoaderState::merge(next) {
+            Some(next) => next,
+            // Nobody trains any more, or not all have fetched a batch.
+            None => self.state.position.clone(),
+        };
         Ok(Agreed {
-            batch: own?.filter(|_| !stop),
+            batch,
             stop,
             due,
             skipped,
-            next: LoaderState::merge(next),
+            next,
         })
+    }
+
+    /// Fails if the ranks together have skipped too many samples. A loader knows only its own.
+    fn check_skipped(&mut self, skipped: &[Skipped]) -> Result<(), TrainError> {
+        if self.context.comm.is_alone() {
+            return Ok(());
+        }
+        let data = &self.run.data;
+        let position = &self.state.position;
+        let lost: usize = skipped
+            .iter()
+            .map(|one| one.samples.saturating_sub(1))
+            .sum();
+        let counts = (position.skipped() + skipped.len(), position.lost() + lost);
+        let (len, limit) = (data.epoch_len, data.table.max_skipped);
+        let Some(mut error) = check_skipped(position.epoch, len, counts, limit) else {
+            return Ok(());
+        };
+        self.note_skipped(skipped)?;
+        if let LoaderError::TooManySkipped { list, .. } = &mut error {
+            *list = skipped.to_vec();
+        }
+        Err(error.into())
     }
 
     /// The words of all ranks.

@@ -70,7 +70,11 @@ impl Trainer<'_> {
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainError> {
         let run = self.run;
-        let loader = run.data.start_loader(self.state.position.clone());
+        let position = &self.state.position;
+        let comm = &self.context.comm;
+        let each = run.data.parts(position) / comm.ranks();
+        let own = comm.rank() * each..(comm.rank() + 1) * each;
+        let loader = run.data.start_loader_of(position, own);
         let loader = loader.map_err(TrainError::Threads);
         let begun = self.begin(observer);
         let (loader, failed) = match loader {

@@ -15,7 +15,7 @@ use couplet_ranks::Lost;
 
 use super::books::{Books, RunPlace};
 use super::classes::first_head;
-use super::position::{check_length, recount};
+use super::position::{check_length, check_parts, recount};
 use super::share::{share_model, share_moments};
 use super::{TrainError, Trainer, Window};
 use crate::checkpoint::{Checkpoint, RunFolder, TrainerState};
@@ -41,6 +41,7 @@ impl<'a> Trainer<'a> {
     ) -> Result<Self, TrainError> {
         let begun = agree(comm, begin(run, place, comm))?;
         let mut opened = share(begun, comm)?;
+        check_divisible(run.data.parts(&opened.state.position), comm.ranks())?;
         let books = place.folder().map(|folder| opened.books(run, folder));
         let books = agree(comm, books.transpose())?;
         let Opened {
@@ -71,7 +72,7 @@ impl<'a> Trainer<'a> {
             books,
             due: false,
             held: None,
-            skipped_in_epoch: (state.position.skipped + state.position.lost) as u64,
+            skipped_in_epoch: (state.position.skipped() + state.position.lost()) as u64,
             first_skipped: None,
             skipped_len: state.skipped_len,
             state,
@@ -119,7 +120,6 @@ fn agree<T>(comm: &Comm, own: Result<T, TrainError>) -> Result<T, TrainError> {
 /// Opens what this rank opens by itself: rank 0 the checkpoint and the weights.
 fn begin(run: &ResolvedRun, place: RunPlace, comm: &Comm) -> Result<Opened, TrainError> {
     let config = &run.config;
-    check_divisible(config.batch.global, comm.ranks())?;
     let device = config.device.open()?.autodiff();
     let spec = config.model.spec();
     let mut optimizer = ModelOptimizer::new(&config.optimizer, &spec);
@@ -136,6 +136,7 @@ fn begin(run: &ResolvedRun, place: RunPlace, comm: &Comm) -> Result<Opened, Trai
     };
     if let Some(folder) = folder {
         let data = folder.inputs(run).train.digest();
+        check_parts(&state, run)?;
         notes.extend(recount(&mut state, run, &data));
         if let PairDataset::Stream(shards) = &run.data.set {
             check_shards(&state, shards.len())?;
@@ -228,14 +229,15 @@ impl Opened {
     }
 }
 
-fn check_divisible(batch: usize, ranks: usize) -> Result<(), TrainError> {
-    if batch.is_multiple_of(ranks) {
+/// Checks that every rank gets as many parts of a batch.
+fn check_divisible(parts: usize, ranks: usize) -> Result<(), TrainError> {
+    if parts.is_multiple_of(ranks) {
         return Ok(());
     }
-    let possible = (1..=batch).filter(|ranks| batch.is_multiple_of(*ranks));
+    let possible = (1..=parts).filter(|ranks| parts.is_multiple_of(*ranks));
     let possible: Vec<String> = possible.map(|ranks| ranks.to_string()).collect();
     Err(TrainError::Indivisible {
-        batch,
+        parts,
         ranks,
         possible: possible.join(", "),
     })
@@ -324,9 +326,9 @@ fn objective(run: &ResolvedRun) -> Objective {
 
 /// Checks that a stream's position is in shards that the data has.
 fn check_shards(state: &TrainerState, shards: usize) -> Result<(), TrainError> {
-    let stream = state.position.stream.as_ref();
-    let last = stream.and_then(|stream| stream.lanes.iter().map(|lane| lane.shard).max());
-    match last {
+    let streams = (state.position.parts.iter()).filter_map(|part| part.stream.as_ref());
+    let lanes = streams.flat_map(|stream| &stream.lanes);
+    match lanes.map(|lane| lane.shard).max() {
         Some(last) if last >= shards => Err(TrainError::NoSuchShard { last, shards }),
         _ => Ok(()),
     }
