@@ -45,7 +45,7 @@ impl Trainer<'_> {
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainError> {
         let (run, folder) = (self.run, self.folder);
-        let loader = run.data.start_loader(self.state.position.clone());
+        let loader = run.data.start_loader(&self.state.position);
         let loader = loader.map_err(TrainError::Threads)?;
         let sizes = self.sizes();
         if !self.is_finished() {

@@ -40,6 +40,16 @@ pub enum TrainError {
          that the run began with", last + 1
     )]
     NoSuchShard { last: usize, shards: usize },
+    #[error(
+        "batch.parts: {set}, but the run's batches have had {run} parts so far, each with its own place in the \
+         data; remove batch.parts or set it to {run}, or start a new run with --run-dir"
+    )]
+    OtherParts { set: usize, run: usize },
+    #[error(
+        "batch.global: {batch} is not divisible by {parts}, the number of parts that the run's batches have \
+         had so far; set a multiple of {parts}, or start a new run with --run-dir"
+    )]
+    UnevenParts { batch: usize, parts: usize },
     #[error(transparent)]
     Log(#[from] LogError),
     #[error(

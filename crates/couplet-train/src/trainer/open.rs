@@ -13,7 +13,7 @@ use couplet_loss::Loss;
 use couplet_model::{Clip, Loaded, load_as};
 
 use super::classes::first_head;
-use super::position::{check_length, recount};
+use super::position::{check_length, check_parts, recount};
 use super::{TrainError, Trainer, Window};
 use crate::checkpoint::{Checkpoint, RunFolder, TrainerState};
 use crate::config::{Classes, HeadStart, ResolvedRun};
@@ -44,6 +44,7 @@ impl<'a> Trainer<'a> {
             None => TrainerState::default(),
         };
         let data = folder.inputs(run).train.digest();
+        check_parts(&state, run)?;
         notes.extend(recount(&mut state, run, &data));
         if let PairDataset::Stream(shards) = &run.data.set {
             check_shards(&state, shards.len())?;
@@ -102,7 +103,7 @@ impl<'a> Trainer<'a> {
                 None => Overfitting::default(),
             },
             events,
-            skipped_in_epoch: (state.position.skipped + state.position.lost) as u64,
+            skipped_in_epoch: (state.position.skipped() + state.position.lost()) as u64,
             first_skipped: None,
             state,
             checkpoint,
@@ -188,9 +189,9 @@ fn objective(run: &ResolvedRun) -> Objective {
 
 /// Checks that a stream's position is in shards that the data has.
 fn check_shards(state: &TrainerState, shards: usize) -> Result<(), TrainError> {
-    let stream = state.position.stream.as_ref();
-    let last = stream.and_then(|stream| stream.lanes.iter().map(|lane| lane.shard).max());
-    match last {
+    let streams = (state.position.parts.iter()).filter_map(|part| part.stream.as_ref());
+    let lanes = streams.flat_map(|stream| &stream.lanes);
+    match lanes.map(|lane| lane.shard).max() {
         Some(last) if last >= shards => Err(TrainError::NoSuchShard { last, shards }),
         _ => Ok(()),
     }

@@ -20,7 +20,7 @@ pub(crate) fn repeat(
     let sizes = trainer.sizes();
     observer.event(Event::Started(&sizes));
     let last = trainer.state.step + steps;
-    let loader = run.data.start_loader(trainer.state.position.clone());
+    let loader = run.data.start_loader(&trainer.state.position);
     let loader = loader.map_err(TrainError::Threads)?;
     while trainer.state.step < last && !trainer.is_finished() {
         let batch = trainer.next_batch(&loader, observer)?;
