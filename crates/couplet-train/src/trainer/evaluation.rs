@@ -87,6 +87,7 @@ impl Trainer<'_> {
         let options = EvalOptions {
             max_image_pixels: self.run.config.data.max_image_pixels,
             cache: cache.as_ref(),
+            division: None,
         };
         let mut progress = |done, images| {
             observer.event(Event::Evaluating {
