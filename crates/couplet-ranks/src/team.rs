@@ -216,9 +216,9 @@ impl Team {
         }
     }
 
-    /// Whether an exchange was lost, so that none comes any more.
-    pub fn is_lost(&self) -> bool {
-        self.shared.lost().is_some()
+    /// What was lost, after which no exchange comes about.
+    pub fn lost(&self) -> Option<Lost> {
+        self.shared.lost()
     }
 
     /// Ends all ranks, as far as the transport can. This process should exit with the same code.

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use couplet_data::source::SourceConfig;
-use couplet_data::{ImageData, ListedFile, MapDataset, RgbImage, Sample, SampleError, SkipCause};
+use couplet_data::source::{MapDataset, SourceConfig};
+use couplet_data::{ImageData, ListedFile, RgbImage, Sample, SampleError, SkipCause};
 use couplet_eval::checkpoints_of;
 use couplet_ranks::{Fault, Trouble};
 use serde_json::Value;
@@ -223,7 +223,7 @@ fn with_fault(limit: Duration, faulty: usize, fault: Fault) -> bool {
         |rank| (rank == faulty).then_some(fault),
         |comm| {
             let run = open(2, |config| {
-                config.checkpoint.every = "1 step".parse().unwrap()
+                config.checkpoint.every.0 = vec!["1 step".parse().unwrap()]
             });
             train_rank(&run, folder.path(), comm, None)
         },
@@ -248,7 +248,7 @@ fn with_fault(limit: Duration, faulty: usize, fault: Fault) -> bool {
     let goes_on = on_ranks(1, |comm| {
         train_rank(
             &open(2, |config| {
-                config.checkpoint.every = "1 step".parse().unwrap();
+                config.checkpoint.every.0 = vec!["1 step".parse().unwrap()];
             }),
             folder.path(),
             comm,
