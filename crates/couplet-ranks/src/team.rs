@@ -61,6 +61,9 @@ impl<T> Pending<T> {
             match self.answer.recv_timeout(LOOK) {
                 Ok(answer) => return answer,
                 Err(RecvTimeoutError::Timeout) => {
+                    if let Some(lost) = self.shared.overdue() {
+                        self.shared.lose(lost);
+                    }
                     if let Some(lost) = self.shared.lost() {
                         return Err(lost);
                     }
@@ -184,7 +187,9 @@ impl Team {
     ) -> Pending<T> {
         let (answers, answer) = channel();
         let job: Job = Box::new(move |wire, shared| {
+            shared.begin(what);
             let result = exchange(wire, &Wait::new(shared, what));
+            shared.finish();
             if let Err(lost) = &result {
                 shared.lose(lost.clone());
             }
