@@ -5,6 +5,7 @@
 //! died, left or did not come in time. What carries the bytes is a [`Wire`]: threads of one process in
 //! tests, MPI in a run.
 
+mod launch;
 mod lost;
 mod messages;
 #[cfg(feature = "mpi")]
@@ -21,6 +22,7 @@ mod team;
 mod threads;
 mod wire;
 
+pub use launch::{LaunchError, Launched, launch, launched};
 pub use lost::{Cause, Lost};
 #[cfg(feature = "mpi")]
 pub use mpi::{Mpi, MpiError};

@@ -34,6 +34,8 @@ pub enum StartError<E> {
     Wire(E),
     #[error(transparent)]
     Lost(#[from] Lost),
+    #[error("the ranks did not all start in time")]
+    Late,
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
     #[error("the thread for exchanges between ranks exited unexpectedly")]
@@ -90,6 +92,7 @@ impl Team {
         make: impl FnOnce() -> Result<W, E> + Send + 'static,
         patience: Patience,
     ) -> Result<Self, StartError<E>> {
+        let limit = patience.limit;
         let shared = Arc::new(Shared::new(patience));
         let (jobs, inbox) = channel::<Job>();
         let (ready, is_ready) = channel();
@@ -112,7 +115,10 @@ impl Team {
         };
         let conductor = thread::Builder::new().name("ranks".into()).spawn(conductor);
         let conductor = conductor.map_err(StartError::Thread)?;
-        let place = is_ready.recv().map_err(|_| StartError::Died)?;
+        let place = is_ready.recv_timeout(limit).map_err(|error| match error {
+            RecvTimeoutError::Timeout => StartError::Late,
+            RecvTimeoutError::Disconnected => StartError::Died,
+        })?;
         let team = Self {
             place: place.map_err(StartError::Wire)?,
             shared,
@@ -153,6 +159,11 @@ impl Team {
     /// The threads that this rank should compute with: its part of the cores that it may run on.
     pub fn threads(&self) -> usize {
         peers::threads(self.peers(), self.place.rank)
+    }
+
+    /// The cores of this machine that the launcher may give and that no rank may run on.
+    pub fn idle_cores(&self) -> usize {
+        peers::idle_cores(self.peers(), self.place.rank)
     }
 
     /// Everyone's bytes, of the same length on every rank, in the order of ranks.
