@@ -1,8 +1,8 @@
 //! A rank's view of all ranks, and the thread that runs its exchanges.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub struct Team {
     shared: Arc<Shared>,
     jobs: Option<Sender<Job>>,
     conductor: Option<JoinHandle<()>>,
-    ended: Receiver<()>,
+    ended: Mutex<Receiver<()>>,
 }
 
 /// Why there is no team.
@@ -124,7 +124,7 @@ impl Team {
             shared,
             jobs: Some(jobs),
             conductor: Some(conductor),
-            ended,
+            ended: Mutex::new(ended),
         };
         team.meet()?;
         Ok(team)
@@ -218,6 +218,11 @@ impl Team {
         }
     }
 
+    /// Whether an exchange was lost, so that none comes any more.
+    pub fn is_lost(&self) -> bool {
+        self.shared.lost().is_some()
+    }
+
     /// Ends all ranks, as far as the transport can. This process should exit with the same code.
     pub fn abort(&self, code: i32) {
         self.shared.order_abort(code);
@@ -236,7 +241,8 @@ impl Drop for Team {
         if self.shared.lost().is_some() {
             return;
         }
-        let ended = self.ended.recv_timeout(LONGEST_END);
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let ended = ended.recv_timeout(LONGEST_END);
         if let (Err(RecvTimeoutError::Disconnected), Some(conductor)) =
             (ended, self.conductor.take())
         {

@@ -32,6 +32,7 @@ mod overfitting;
 #[cfg(test)]
 mod parity;
 mod plan;
+mod ranks;
 mod schedule;
 mod step;
 mod sweep;
@@ -58,11 +59,12 @@ pub use observer::{
 };
 pub use optimizer::{OptimizerConfig, OptimizerSettings, ParamGroupConfig};
 pub use plan::{MemoryPart, RunPlan};
+pub use ranks::{Disagreement, OtherRank, Ranks};
 pub use schedule::{
     ConstantConfig, ConstantCooldownConfig, CosineConfig, RsqrtConfig, Schedule, ScheduleConfig,
     Shape,
 };
 pub use sweep::{Goal, Search, Sweep, SweepConfig, SweepError, Trial, TrialResult};
 pub use text_log::TextLog;
-pub use trainer::{TrainError, train};
+pub use trainer::{RunPlace, TrainError, train, train_on_ranks};
 pub use verify::{CheckpointReport, LogReport, Replay, ReplayError, RunReport, replay, verify};

@@ -20,6 +20,7 @@ use self::matmul::matmul_flops;
 use self::settings::{LEARNING_RATE, check};
 pub use self::settings::{StepBenchError, StepBenchSettings};
 use self::wait::wait_for;
+use crate::comm::Comm;
 use crate::device::DeviceSetting;
 use crate::memory;
 use crate::optimizer::ModelOptimizer;
@@ -106,6 +107,7 @@ fn steps(settings: &StepBenchSettings, plain: &Device) -> Result<(Clip, Vec<f64>
         batch: *batch,
         micro_batch: settings.micro,
         logit_rows: settings.logit_rows,
+        comm: Comm::alone(),
     });
     let context = context.map_err(|error| StepBenchError {
         argument: "--device",
