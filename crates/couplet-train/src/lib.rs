@@ -32,6 +32,7 @@ mod overfitting;
 #[cfg(test)]
 mod parity;
 mod plan;
+mod ranks_model;
 mod schedule;
 mod step;
 mod sweep;
@@ -57,7 +58,11 @@ pub use observer::{
     StopSignal,
 };
 pub use optimizer::{OptimizerConfig, OptimizerSettings, ParamGroupConfig};
-pub use plan::{MemoryPart, RunPlan};
+pub use plan::{MemoryPart, RanksError, RanksOptions, RanksPlan, RunPlan};
+pub use ranks_model::{
+    BUCKET_BYTES, Interconnect, Link, ParseBandwidthError, Prediction, RankWork, STEP_SPREAD,
+    StepParts, SumAlgorithm, bandwidth, expected_maximum,
+};
 pub use schedule::{
     ConstantConfig, ConstantCooldownConfig, CosineConfig, RsqrtConfig, Schedule, ScheduleConfig,
     Shape,
