@@ -33,6 +33,7 @@ mod overfitting;
 mod parity;
 mod plan;
 mod ranks;
+mod ranks_model;
 mod schedule;
 mod step;
 mod sweep;
@@ -58,8 +59,12 @@ pub use observer::{
     StopSignal,
 };
 pub use optimizer::{OptimizerConfig, OptimizerSettings, ParamGroupConfig};
-pub use plan::{MemoryPart, RunPlan};
+pub use plan::{MemoryPart, RanksError, RanksOptions, RanksPlan, RunPlan};
 pub use ranks::{Disagreement, OtherRank, Ranks};
+pub use ranks_model::{
+    BUCKET_BYTES, Interconnect, Link, ParseBandwidthError, Prediction, RankWork, STEP_SPREAD,
+    StepParts, SumAlgorithm, bandwidth, expected_maximum,
+};
 pub use schedule::{
     ConstantConfig, ConstantCooldownConfig, CosineConfig, RsqrtConfig, Schedule, ScheduleConfig,
     Shape,
