@@ -12,6 +12,17 @@ pub struct Lost {
     pub cause: Cause,
 }
 
+impl Lost {
+    /// How long the conductor may take to answer after the cause was there: a launcher that knows of a dead
+    /// rank leaves little time to save.
+    pub(crate) fn to_answer(&self, longest: Duration) -> Duration {
+        match self.cause {
+            Cause::Ended { .. } | Cause::Stopped { .. } => Duration::from_millis(200),
+            Cause::Late { .. } | Cause::Transport(_) => longest,
+        }
+    }
+}
+
 /// What became of the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::lost::{Cause, Lost};
 use crate::messages::{broadcast, gather};
@@ -59,6 +59,11 @@ impl<T> Pending<T> {
     pub fn wait(self) -> Result<T, Lost> {
         /// How often to look whether an earlier exchange was lost, after which no answer comes.
         const LOOK: Duration = Duration::from_millis(50);
+        /// How long the conductor may take to say itself that an exchange is over. It can be stuck inside a
+        /// library that waits for a dead rank.
+        const TO_ANSWER: Duration = Duration::from_secs(4);
+        let wait = Wait::new(&self.shared, self.what);
+        let mut over: Option<(Instant, Lost)> = None;
         loop {
             match self.answer.recv_timeout(LOOK) {
                 Ok(answer) => return answer,
@@ -68,6 +73,15 @@ impl<T> Pending<T> {
                     }
                     if let Some(lost) = self.shared.lost() {
                         return Err(lost);
+                    }
+                    match (&over, wait.over()) {
+                        (Some((since, lost)), _)
+                            if since.elapsed() >= lost.to_answer(TO_ANSWER) =>
+                        {
+                            self.shared.lose(lost.clone());
+                        }
+                        (None, Some(lost)) => over = Some((Instant::now(), lost)),
+                        _ => {}
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => {
@@ -218,9 +232,9 @@ impl Team {
         }
     }
 
-    /// Whether an exchange was lost, so that none comes any more.
-    pub fn is_lost(&self) -> bool {
-        self.shared.lost().is_some()
+    /// What was lost, after which no exchange comes about.
+    pub fn lost(&self) -> Option<Lost> {
+        self.shared.lost()
     }
 
     /// Ends all ranks, as far as the transport can. This process should exit with the same code.

@@ -30,6 +30,8 @@ mod evaluation;
 mod held_out;
 mod open;
 mod position;
+#[cfg(test)]
+mod rank_tests;
 mod repeat;
 mod save;
 mod share;
