@@ -15,6 +15,7 @@ use couplet_model::{ModelSpec, PreprocessSpec};
 use super::classify::HeadStart;
 use super::evals::EvalWeights;
 use super::tables::{DataConfig, RunConfig};
+use crate::cores::share;
 use crate::duration::Sizes;
 use crate::log::TRAIN_METRICS;
 use crate::schedule::Schedule;
@@ -174,7 +175,10 @@ impl ResolvedData {
             max_image_pixels: self.table.max_image_pixels,
             dct_scaling: self.table.train.dct_scaling,
             max_skipped: self.table.max_skipped,
-            threads: self.table.threads,
+            threads: match self.table.threads {
+                0 => share().unwrap_or(0),
+                threads => threads,
+            },
             once: self.once,
         }
     }
