@@ -110,7 +110,7 @@ impl Trainer<'_> {
         let folder = self.place.folder();
         let sizes = self.sizes();
         if let Some(folder) = folder.filter(|_| !self.is_finished()) {
-            folder.record_start(run, &sizes)?;
+            folder.record_start(run, &sizes, &self.context.comm)?;
             folder.text_log().open().map_err(|source| LogError {
                 path: folder.path().join(TRAIN_LOG),
                 source,
@@ -139,6 +139,10 @@ impl Trainer<'_> {
             self.write_metrics(&line, observer)?;
         }
         if self.is_finished() {
+            return Ok(());
+        }
+        if !self.context.comm.is_alone() {
+            // `couplet plan --ranks` knows what several need.
             return Ok(());
         }
         if let Some(warning) = run.memory_warning(self.model(), self.checkpoint.is_some()) {

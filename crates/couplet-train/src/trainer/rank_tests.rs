@@ -211,6 +211,24 @@ fn ranks_that_cannot_share_a_batch_are_refused() {
     }
 }
 
+#[test]
+fn ranks_with_other_configs_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let errors = on_ranks(2, |comm| {
+        let is_first = comm.is_first();
+        let run = open(2, |config| config.seed = u64::from(is_first));
+        train_rank(&run, folder.path(), comm, None)
+            .unwrap_err()
+            .to_string()
+    });
+    for error in errors {
+        assert!(
+            error.starts_with("rank 1 (") && error.contains("another config"),
+            "{error}"
+        );
+    }
+}
+
 /// Runs two steps with one fault; all ranks end alike and soon.
 /// - returns whether the fault was in the way.
 fn with_fault(limit: Duration, faulty: usize, fault: Fault) -> bool {
