@@ -149,7 +149,11 @@ pub(crate) fn end(ranks: Ranks, result: anyhow::Result<u8>) -> anyhow::Result<u8
     let Some(lost) = result.as_ref().err().and_then(lost) else {
         // Whoever is lost now is not missed: all is written.
         let _ = team.gather("the ranks to end", Vec::new()).wait();
+        let is_first = team.place().is_first();
         drop(ranks);
+        if result.is_err() && !is_first {
+            thread::sleep(OTHERS_FIRST);
+        }
         return result;
     };
     if is_speaker(team, lost) {
