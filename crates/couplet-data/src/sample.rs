@@ -3,7 +3,7 @@
 use std::fmt;
 
 use image::RgbImage;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{printable, printable_text, with_causes};
 use crate::tokenizer::EncodeError;
@@ -26,7 +26,7 @@ pub enum ImageData {
 }
 
 /// A sample that was skipped: a line of `skipped.jsonl`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
     pub epoch: u64,
     /// The file that holds the sample: a shard, a table, or the image itself.
@@ -54,7 +54,7 @@ impl fmt::Display for Skipped {
 }
 
 /// Why a sample was skipped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SkipCause {
     /// The file or shard member could not be read.

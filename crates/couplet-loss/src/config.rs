@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contrastive::{pairwise_sigmoid, symmetric_info_nce};
 use crate::features::Features;
-use crate::pair_loss::PairLoss;
+use crate::pair_loss::{LocalGradients, PairLoss};
 
 /// `[loss]`: the loss over the features of the whole batch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -93,6 +93,10 @@ impl PairLoss for SoftmaxLoss {
         Some(symmetric_info_nce(rows, features, self.label_smoothing))
     }
 
+    fn local(&self) -> Option<&dyn LocalGradients> {
+        Some(self)
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^53")]
     fn chance(&self, pairs: usize) -> Option<f64> {
         Some((pairs as f64).ln())
@@ -110,5 +114,9 @@ impl PairLoss for SigmoidLoss {
 
     fn forward_rows(&self, rows: Range<usize>, features: Features) -> Option<Tensor<1>> {
         Some(pairwise_sigmoid(rows, features))
+    }
+
+    fn local(&self) -> Option<&dyn LocalGradients> {
+        Some(self)
     }
 }

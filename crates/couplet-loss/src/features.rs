@@ -20,7 +20,7 @@ pub struct Features {
 pub struct FeatureGradients {
     /// `[1]`
     pub loss: Tensor<1>,
-    /// Shapes as in [`Features`].
+    /// Shapes as in [`Features`]; with [`LocalGradients`](crate::LocalGradients), of some pairs only.
     pub image: Tensor<2>,
     pub text: Tensor<2>,
     pub logit_scale: Tensor<1>,

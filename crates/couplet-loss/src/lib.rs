@@ -21,14 +21,16 @@
 mod classes;
 mod config;
 mod contrastive;
+mod factors;
 mod features;
+mod formulas;
 mod pair_loss;
 
 pub use classes::{LogitGradients, class_cross_entropy};
 pub use config::{CustomLoss, Loss, SigmoidLoss, SoftmaxLoss};
 pub use contrastive::{pairwise_sigmoid, symmetric_info_nce};
 pub use features::{FeatureGradients, Features};
-pub use pair_loss::{PairLoss, default_chunk, gradients, parts};
+pub use pair_loss::{LocalGradients, PairLoss, default_chunk, gradients, parts};
 
 #[cfg(test)]
 mod tests;

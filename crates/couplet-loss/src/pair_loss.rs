@@ -56,12 +56,53 @@ pub trait PairLoss: Send + Sync {
         None
     }
 
+    /// The gradients of some pairs' features from formulas, where the loss has them. `None` has a training step
+    /// differentiate [`Self::forward_rows`] or [`Self::forward`] and sum the features' gradients over ranks.
+    fn local(&self) -> Option<&dyn LocalGradients> {
+        None
+    }
+
     /// The loss of `pairs` pairs whose features say nothing of each other, if it is known: a run whose loss
     /// stays there warns.
     fn chance(&self, pairs: usize) -> Option<f64> {
         let _ = pairs;
         None
     }
+}
+
+/// Gradients of the features of some pairs from formulas, without a graph. All that they need beyond the features
+/// of the whole batch is a few numbers a pair. So each rank computes those of its own pairs, and no gradient of a
+/// feature is exchanged.
+///
+/// The order of all sums depends on the rows and on `chunk` alone, and no matrix has more than `chunk` rows of
+/// logits.
+pub trait LocalGradients {
+    /// What [`Self::gradients`] must know of every pair, here of the pairs `rows`: `[rows, numbers]`, as many
+    /// numbers for every pair; `None` if nothing.
+    /// - features: of the whole batch, without a graph.
+    /// - chunk: rows of logits in memory at once.
+    fn normalizers(
+        &self,
+        rows: Range<usize>,
+        features: &Features,
+        chunk: usize,
+    ) -> Option<Tensor<2>>;
+
+    /// The gradients of the loss of the whole batch with respect to the features of the pairs `rows`.
+    /// - features, chunk: as in [`Self::normalizers`].
+    /// - normalizers: of all pairs in their order, `[batch, numbers]`.
+    /// - returns `image` and `text` of `[rows, embed_dim]`; `loss`, `logit_scale` and `logit_bias` are parts, which
+    ///   sum over disjoint rows that cover the batch.
+    ///
+    /// # Panics
+    /// If there are no rows, or `normalizers` is `None` where [`Self::normalizers`] is not.
+    fn gradients(
+        &self,
+        rows: Range<usize>,
+        features: &Features,
+        normalizers: Option<Tensor<2>>,
+        chunk: usize,
+    ) -> FeatureGradients;
 }
 
 impl fmt::Debug for dyn PairLoss {
@@ -110,7 +151,7 @@ pub fn gradients(
 }
 
 /// `rows` in pieces of at most `chunk`.
-fn chunks(rows: Range<usize>, chunk: usize) -> impl Iterator<Item = Range<usize>> {
+pub(crate) fn chunks(rows: Range<usize>, chunk: usize) -> impl Iterator<Item = Range<usize>> {
     let end = rows.end;
     rows.step_by(chunk)
         .map(move |start| start..end.min(start + chunk))

@@ -27,6 +27,32 @@ pub enum ImageTower {
 #[derive(Debug, Clone, Default)]
 pub struct BatchStatistics(Vec<ChannelStatistics>);
 
+impl BatchStatistics {
+    /// The means and biased variances of all norms, in a fixed order.
+    ///
+    /// # Panics
+    /// If the device fails.
+    pub fn to_values(&self) -> Vec<f32> {
+        (self.0.iter())
+            .flat_map(ChannelStatistics::to_values)
+            .collect()
+    }
+
+    /// The statistics of another pass over as many images.
+    /// - values: what [`Self::to_values`] gave of it.
+    ///
+    /// # Panics
+    /// If there are not as many values.
+    #[must_use]
+    pub fn with_values(&self, values: &[f32]) -> Self {
+        let mut rest = values;
+        let norms = self.0.iter().map(|norm| norm.with_values(&mut rest));
+        let statistics = Self(norms.collect());
+        assert!(rest.is_empty(), "the passes have the same batch norms");
+        statistics
+    }
+}
+
 impl ImageTower {
     pub(crate) fn init(spec: &ModelSpec, init: &Initializer) -> Self {
         match &spec.image {

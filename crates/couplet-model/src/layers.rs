@@ -7,6 +7,7 @@ use burn::tensor::{Tensor, module};
 use crate::init::{Initializer, inverse_sqrt};
 use crate::precision::{Precision, widen};
 use crate::spec::Activation;
+use crate::tensors::HostTensor;
 
 /// `y = x Wᵀ + b` with `weight` as PyTorch keeps it, `[out, in]`.
 #[derive(Module, Debug)]
@@ -128,6 +129,28 @@ pub(crate) struct ChannelStatistics {
     mean: Tensor<1>,
     variance: Tensor<1>,
     count: usize,
+}
+
+impl ChannelStatistics {
+    pub fn to_values(&self) -> Vec<f32> {
+        let host = |tensor: &Tensor<1>| HostTensor::from_tensor(tensor.clone()).values;
+        [host(&self.mean), host(&self.variance)].concat()
+    }
+
+    /// Takes its values from the front of `values`.
+    pub fn with_values(&self, values: &mut &[f32]) -> Self {
+        let device = self.mean.device();
+        let mut take = || {
+            let (own, rest) = values.split_at(self.mean.dims()[0]);
+            *values = rest;
+            Tensor::from_floats(own, &device)
+        };
+        Self {
+            mean: take(),
+            variance: take(),
+            count: self.count,
+        }
+    }
 }
 
 const BATCH_NORM_EPS: f64 = 1e-5;

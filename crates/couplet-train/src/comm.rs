@@ -1,154 +1,380 @@
-//! Communication between the ranks of a run: no other file depends on the transport.
+//! Communication between the ranks of a run: no other file turns tensors into exchanges.
 
-use burn::tensor::Tensor;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-/// Collective operations. Every rank calls the same methods in the same order. Sums add in rank
-/// order, so all ranks get bit-identical results.
-pub(crate) trait Comm: Send {
-    /// This rank, from 0.
-    fn rank(&self) -> usize;
+use burn::tensor::{Device, Tensor, TensorData};
+use couplet_ranks::{Lost, Pending, Place, Team};
 
-    /// The number of ranks.
-    fn ranks(&self) -> usize;
+/// Floats of a bucket of gradients: large enough for a network's bandwidth, small enough that adding one
+/// bucket overlaps with sending the next.
+const BUCKET: usize = 25_000_000 / size_of::<f32>();
 
-    /// All-gather: the rows of all ranks, in rank order.
-    /// - rows: `[rows, width]`, the same shape on every rank; returns `[ranks * rows, width]`.
-    fn gather_rows(&self, rows: Tensor<2>) -> Tensor<2>;
-
-    /// All-reduce: the sum over ranks.
-    /// - values: `[len]`, the same shape on every rank; returns that shape.
-    fn sum(&self, values: Tensor<1>) -> Tensor<1>;
-
-    /// All-reduce of a counter: the sum over ranks.
-    fn count(&self, local: u64) -> u64;
-
-    /// Whether `local` is true on any rank.
-    fn any(&self, local: bool) -> bool;
+/// The ranks of a run. Every rank calls the same methods in the same order. Sums add in the order of ranks, so
+/// all ranks get the same bits.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Comm {
+    /// `None` if this is the only rank.
+    team: Option<Arc<Team>>,
+    journal: Option<Journal>,
 }
 
-/// A run with a single rank.
+/// When a rank waited for exchanges.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Journal(Arc<Mutex<Vec<Passage>>>);
+
+/// A time in which a rank waited for an exchange.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Solo;
+pub(crate) struct Passage {
+    pub what: &'static str,
+    pub begun: Instant,
+    pub ended: Instant,
+}
 
-impl Comm for Solo {
-    fn rank(&self) -> usize {
-        0
+impl Journal {
+    /// What was written since the last call.
+    pub fn take(&self) -> Vec<Passage> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Waits, and writes when into the journal if there is one.
+fn note<T>(journal: Option<&Journal>, what: &'static str, wait: impl FnOnce() -> T) -> T {
+    let begun = Instant::now();
+    let result = wait();
+    if let Some(Journal(passages)) = journal {
+        let mut passages = passages.lock().unwrap_or_else(PoisonError::into_inner);
+        passages.push(Passage {
+            what,
+            begun,
+            ended: Instant::now(),
+        });
+    }
+    result
+}
+
+impl Comm {
+    /// A run with a single rank.
+    pub fn alone() -> Self {
+        Self::default()
     }
 
-    fn ranks(&self) -> usize {
-        1
+    pub fn of(team: Team) -> Self {
+        let is_alone = team.place().ranks == 1;
+        Self {
+            team: (!is_alone).then(|| Arc::new(team)),
+            journal: None,
+        }
     }
 
-    fn gather_rows(&self, rows: Tensor<2>) -> Tensor<2> {
-        rows
+    /// The same ranks; how long this one waits for them is written into the journal.
+    pub fn with_journal(&self, journal: Journal) -> Self {
+        Self {
+            journal: Some(journal),
+            ..self.clone()
+        }
     }
 
-    fn sum(&self, values: Tensor<1>) -> Tensor<1> {
-        values
+    pub fn place(&self) -> Place {
+        self.team
+            .as_ref()
+            .map_or_else(Place::alone, |team| team.place().clone())
     }
 
-    fn count(&self, local: u64) -> u64 {
-        local
+    pub fn rank(&self) -> usize {
+        self.team.as_ref().map_or(0, |team| team.place().rank)
     }
 
-    fn any(&self, local: bool) -> bool {
-        local
+    pub fn ranks(&self) -> usize {
+        self.team.as_ref().map_or(1, |team| team.place().ranks)
     }
+
+    /// Whether this is rank 0, which alone writes files and looks at the clock.
+    pub fn is_first(&self) -> bool {
+        self.rank() == 0
+    }
+
+    pub fn is_alone(&self) -> bool {
+        self.team.is_none()
+    }
+
+    /// The other ranks.
+    pub fn team(&self) -> Option<&Team> {
+        self.team.as_deref()
+    }
+
+    /// All-gather: the rows of all ranks, in the order of ranks.
+    /// - rows: `[rows, width]`, the same shape on every rank, without a graph; returns
+    ///   `[ranks * rows, width]`.
+    ///
+    /// # Errors
+    /// If a rank is lost.
+    pub fn gather_rows(&self, what: &'static str, rows: Tensor<2>) -> Result<Tensor<2>, Lost> {
+        let Some(team) = &self.team else {
+            return Ok(rows);
+        };
+        let ([own, width], device) = (rows.dims(), rows.device());
+        let bytes = bytemuck::cast_slice(&to_host(rows)).to_vec();
+        let all = team.all_gather(what, bytes);
+        let all = note(self.journal.as_ref(), what, || all.wait())?;
+        let all = floats(&all);
+        Ok(from_host(all, [own * self.ranks(), width], &device))
+    }
+
+    /// All-gather: the numbers of all ranks, in the order of ranks; the same count on every rank.
+    ///
+    /// # Errors
+    /// If a rank is lost.
+    pub fn gather_numbers(&self, what: &'static str, own: Vec<f32>) -> Result<Vec<f32>, Lost> {
+        let Some(team) = &self.team else {
+            return Ok(own);
+        };
+        let own = bytemuck::cast_slice(&own).to_vec();
+        Ok(floats(&team.all_gather(what, own).wait()?))
+    }
+
+    /// Starts an all-reduce in the background: the sums over ranks.
+    /// - tensors: the same shapes on every rank, without a graph.
+    pub fn start_sum(&self, what: &'static str, tensors: Vec<Tensor<1>>) -> PendingSum {
+        let Some(team) = &self.team else {
+            return PendingSum::Own(tensors);
+        };
+        let mut sum = Box::new(Buckets {
+            what,
+            journal: self.journal.clone(),
+            lens: tensors.iter().map(|tensor| tensor.dims()[0]).collect(),
+            device: tensors.first().map(Tensor::device),
+            sums: Vec::new(),
+        });
+        let left: usize = sum.lens.iter().sum();
+        let mut bucket = Vec::with_capacity(left.min(BUCKET));
+        for tensor in tensors {
+            let values = to_host(tensor);
+            let mut rest = &values[..];
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(rest.len().min(BUCKET - bucket.len()));
+                bucket.extend_from_slice(now);
+                rest = later;
+                if bucket.len() == BUCKET {
+                    let full = std::mem::replace(&mut bucket, Vec::with_capacity(BUCKET));
+                    sum.sums.push(team.sum(what, full));
+                }
+            }
+        }
+        if !bucket.is_empty() {
+            sum.sums.push(team.sum(what, bucket));
+        }
+        PendingSum::Started(sum)
+    }
+
+    /// Everyone's bytes, in the order of ranks.
+    ///
+    /// # Errors
+    /// If a rank is lost.
+    pub fn gather(&self, what: &'static str, own: Vec<u8>) -> Result<Vec<Vec<u8>>, Lost> {
+        match &self.team {
+            Some(team) => team.gather(what, own).wait(),
+            None => Ok(vec![own]),
+        }
+    }
+
+    /// The bytes of rank 0.
+    ///
+    /// # Errors
+    /// If a rank is lost.
+    pub fn of_first(&self, what: &'static str, own: Vec<u8>) -> Result<Vec<u8>, Lost> {
+        match &self.team {
+            Some(team) => {
+                let bytes = team.broadcast(what, own);
+                note(self.journal.as_ref(), what, || bytes.wait())
+            }
+            None => Ok(own),
+        }
+    }
+
+    /// The floats of rank 0; the others' are ignored.
+    ///
+    /// # Errors
+    /// If a rank is lost.
+    pub fn floats_of_first(&self, what: &'static str, own: Vec<f32>) -> Result<Vec<f32>, Lost> {
+        match &self.team {
+            Some(team) => {
+                let own = bytemuck::cast_slice(&own).to_vec();
+                Ok(floats(&team.broadcast(what, own).wait()?))
+            }
+            None => Ok(own),
+        }
+    }
+
+    /// The numbers of rank 0, of the same count on every rank.
+    ///
+    /// # Errors
+    /// If a rank is lost.
+    pub fn numbers_of_first(&self, what: &'static str, own: &[f64]) -> Result<Vec<f64>, Lost> {
+        let bytes = own.iter().flat_map(|number| number.to_le_bytes());
+        let bytes = self.of_first(what, bytes.collect())?;
+        let numbers = bytes.chunks_exact(size_of::<f64>());
+        let number = |bytes: &[u8]| f64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+        Ok(numbers.map(number).collect())
+    }
+}
+
+/// Sums over ranks that may not be there yet.
+pub(crate) enum PendingSum {
+    /// There is one rank.
+    Own(Vec<Tensor<1>>),
+    Started(Box<Buckets>),
+}
+
+/// Tensors in pieces of at most [`BUCKET`] floats.
+pub(crate) struct Buckets {
+    what: &'static str,
+    journal: Option<Journal>,
+    lens: Vec<usize>,
+    /// `None` without tensors.
+    device: Option<Device>,
+    sums: Vec<Pending<Vec<f32>>>,
+}
+
+impl PendingSum {
+    /// The sums, in the order of the tensors.
+    ///
+    /// # Errors
+    /// If a rank is lost.
+    pub fn wait(self) -> Result<Vec<Tensor<1>>, Lost> {
+        let sum = match self {
+            Self::Own(tensors) => return Ok(tensors),
+            Self::Started(sum) => sum,
+        };
+        let Buckets {
+            what,
+            journal,
+            lens,
+            device,
+            sums,
+        } = *sum;
+        let mut buckets = sums.into_iter();
+        let (mut bucket, mut used) = (Vec::new(), 0);
+        let mut all = Vec::with_capacity(lens.len());
+        for len in lens {
+            let mut values = Vec::with_capacity(len);
+            while values.len() < len {
+                if used == bucket.len() {
+                    let next = buckets.next().expect("every value is in a bucket");
+                    (bucket, used) = (note(journal.as_ref(), what, || next.wait())?, 0);
+                }
+                let end = bucket.len().min(used + len - values.len());
+                values.extend_from_slice(&bucket[used..end]);
+                used = end;
+            }
+            let device = device.as_ref().expect("there is a tensor");
+            all.push(from_host(values, [len], device));
+        }
+        Ok(all)
+    }
+}
+
+/// # Panics
+/// If the device fails or the tensor is not f32.
+fn to_host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor
+        .into_data()
+        .try_into_vec()
+        .expect("features and gradients are f32")
+}
+
+fn from_host<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+/// # Panics
+/// If the bytes are no whole floats.
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytemuck::pod_collect_to_vec(bytes)
 }
 
 #[cfg(test)]
 pub(crate) mod threads {
     //! Ranks as threads of one process.
 
-    use std::sync::{Arc, Barrier, Mutex};
+    use std::convert::Infallible;
+    use std::thread;
+    use std::time::Duration;
 
-    use super::{Comm, Tensor};
+    use couplet_ranks::{Fault, Patience, ThreadWire};
 
-    /// One of several threads, which exchange tensors through shared memory.
-    pub struct Threads {
-        rank: usize,
-        shared: Arc<Shared>,
+    use super::{Comm, Team};
+
+    /// Longer than any exchange of a test, short enough to fail soon.
+    const LIMIT: Duration = Duration::from_mins(2);
+
+    /// Runs `work` on each of `ranks` threads.
+    /// - returns the results in the order of ranks.
+    pub fn on_ranks<T: Send>(ranks: usize, work: impl Fn(Comm) -> T + Sync) -> Vec<T> {
+        on_faulty_ranks(ranks, LIMIT, |_| None, work)
     }
 
-    struct Shared {
-        barrier: Barrier,
-        /// One per rank.
-        entries: Mutex<Vec<Option<Tensor<2>>>>,
-    }
-
-    impl Threads {
-        /// Creates a handle for each of `ranks` threads.
-        pub fn team(ranks: usize) -> Vec<Self> {
-            let shared = Arc::new(Shared {
-                barrier: Barrier::new(ranks),
-                entries: Mutex::new(vec![None; ranks]),
-            });
-            (0..ranks)
-                .map(|rank| Self {
-                    rank,
-                    shared: shared.clone(),
+    /// The same with exchanges that wait for `limit`, and faults of some ranks.
+    pub fn on_faulty_ranks<T: Send>(
+        ranks: usize,
+        limit: Duration,
+        fault: impl Fn(usize) -> Option<Fault>,
+        work: impl Fn(Comm) -> T + Sync,
+    ) -> Vec<T> {
+        let wires = ThreadWire::team(ranks).into_iter().enumerate();
+        let wires = wires.map(|(rank, wire)| match fault(rank) {
+            Some(fault) => wire.with_fault(fault),
+            None => wire,
+        });
+        let wires: Vec<_> = wires.collect();
+        thread::scope(|scope| {
+            let start = |wire: ThreadWire| {
+                let work = &work;
+                scope.spawn(move || {
+                    let team = Team::start(|| Ok::<_, Infallible>(wire), Patience::of(limit));
+                    work(Comm::of(team.expect("all ranks start")))
                 })
+            };
+            let threads: Vec<_> = wires.into_iter().map(start).collect();
+            let results = threads.into_iter().map(thread::ScopedJoinHandle::join);
+            results
+                .map(|result| result.expect("no rank panics"))
                 .collect()
-        }
-
-        /// The tensors of all ranks, in rank order.
-        fn exchange(&self, own: Tensor<2>) -> Vec<Tensor<2>> {
-            self.shared.entries.lock().unwrap()[self.rank] = Some(own);
-            self.shared.barrier.wait();
-            let all: Option<Vec<_>> = self
-                .shared
-                .entries
-                .lock()
-                .unwrap()
-                .iter()
-                .cloned()
-                .collect();
-            // No thread may write its next tensor before all have read this one.
-            self.shared.barrier.wait();
-            all.expect("every rank has written its tensor")
-        }
-
-        fn scalar(&self, local: f32) -> Vec<f32> {
-            let device = burn::tensor::Device::flex();
-            let own = Tensor::<2>::from_floats([[local]], &device);
-            let all = self.exchange(own).into_iter();
-            all.map(Tensor::into_scalar::<f32>).collect()
-        }
+        })
     }
+}
 
-    impl Comm for Threads {
-        fn rank(&self) -> usize {
-            self.rank
-        }
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Tensor};
 
-        fn ranks(&self) -> usize {
-            self.shared.entries.lock().unwrap().len()
-        }
+    use super::threads::on_ranks;
+    use super::{BUCKET, Comm, to_host};
 
-        fn gather_rows(&self, rows: Tensor<2>) -> Tensor<2> {
-            Tensor::cat(self.exchange(rows), 0)
-        }
-
-        fn sum(&self, values: Tensor<1>) -> Tensor<1> {
-            let all = self.exchange(values.unsqueeze());
-            let sum = all.into_iter().reduce(|a, b| a + b);
-            sum.expect("there is at least one rank").squeeze_dim(0)
-        }
-
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "tests count to ten"
-        )]
-        fn count(&self, local: u64) -> u64 {
-            self.scalar(local as f32).iter().sum::<f32>() as u64
-        }
-
-        fn any(&self, local: bool) -> bool {
-            self.scalar(f32::from(u8::from(local)))
-                .iter()
-                .any(|yes| *yes > 0.0)
+    #[expect(clippy::cast_possible_truncation, reason = "remainders of 97")]
+    #[test]
+    fn tensors_larger_and_smaller_than_a_bucket_are_summed() {
+        let device = Device::flex();
+        let lens = [3, 0, BUCKET + 5, 1, 2 * BUCKET];
+        let sums = |comm: &Comm| {
+            let rank = u8::try_from(comm.rank()).unwrap();
+            let value = |len: usize| {
+                let values: Vec<f32> = (0..len)
+                    .map(|at| f32::from((at % 97) as u8 + rank))
+                    .collect();
+                Tensor::<1>::from_floats(&values[..], &device)
+            };
+            comm.start_sum("values", lens.map(value).to_vec())
+                .wait()
+                .unwrap()
+        };
+        let alone = sums(&Comm::alone());
+        for ranks in on_ranks(2, |comm| sums(&comm)) {
+            for (sum, own) in ranks.into_iter().zip(&alone) {
+                let expected: Vec<f32> =
+                    to_host(own.clone()).iter().map(|x| 2.0 * x + 1.0).collect();
+                assert!(to_host(sum) == expected);
+            }
         }
     }
 }

@@ -48,6 +48,12 @@ impl Ema {
         self.model.as_ref().expect("there is an average")
     }
 
+    /// The average with another model in its place.
+    pub fn try_map<E>(self, change: impl FnOnce(Clip) -> Result<Clip, E>) -> Result<Self, E> {
+        let model = self.model.map(change).transpose()?;
+        Ok(Self { model, ..self })
+    }
+
     /// Takes up the weights of `model` after update `step`, counted from 0.
     pub fn update(&mut self, model: &Clip, step: u64) {
         let mut collect = Collect(HashMap::new());

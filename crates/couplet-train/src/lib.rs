@@ -32,6 +32,7 @@ mod overfitting;
 #[cfg(test)]
 mod parity;
 mod plan;
+mod ranks;
 mod ranks_model;
 mod schedule;
 mod step;
@@ -42,7 +43,10 @@ mod timestamp;
 mod trainer;
 mod verify;
 
-pub use bench::{StepBench, StepBenchError, StepBenchSettings, bench_step};
+pub use bench::{
+    LinkMeasurement, RankMeasurement, RanksBenchError, RanksReport, StepBench, StepBenchError,
+    StepBenchSettings, StepSeconds, bench_ranks, bench_step,
+};
 pub use checkpoint::{AllowedChanges, Checkpoint, CheckpointError, Program, RunFolder, Verdict};
 pub use config::{
     ConfigError, ConfigInput, ConfigIssue, DeviceCheck, ResolvedData, ResolvedRun, RunBuilder,
@@ -59,6 +63,7 @@ pub use observer::{
 };
 pub use optimizer::{OptimizerConfig, OptimizerSettings, ParamGroupConfig};
 pub use plan::{MemoryPart, RanksError, RanksOptions, RanksPlan, RunPlan};
+pub use ranks::{Disagreement, OtherRank, Ranks};
 pub use ranks_model::{
     BUCKET_BYTES, Interconnect, Link, ParseBandwidthError, Prediction, RankWork, STEP_SPREAD,
     StepParts, SumAlgorithm, bandwidth, expected_maximum,
@@ -69,5 +74,5 @@ pub use schedule::{
 };
 pub use sweep::{Goal, Search, Sweep, SweepConfig, SweepError, Trial, TrialResult};
 pub use text_log::TextLog;
-pub use trainer::{TrainError, train};
+pub use trainer::{RunPlace, TrainError, train, train_on_ranks};
 pub use verify::{CheckpointReport, LogReport, Replay, ReplayError, RunReport, replay, verify};

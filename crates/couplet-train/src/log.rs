@@ -130,6 +130,12 @@ impl LineHead {
     }
 }
 
+/// The bytes that values take as JSON lines.
+pub(crate) fn lines_len(values: &[impl Serialize]) -> u64 {
+    let line = |value| serde_json::to_vec(value).map_or(0, |line| line.len() as u64 + 1);
+    values.iter().map(line).sum()
+}
+
 /// A file of JSON lines that can be truncated to an earlier length.
 #[derive(Debug)]
 pub(crate) struct JsonLines {

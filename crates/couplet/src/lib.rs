@@ -242,8 +242,8 @@ pub mod eval {
 pub mod loss {
     #[doc(inline)]
     pub use couplet_loss::{
-        CustomLoss, FeatureGradients, Features, Loss, PairLoss, SigmoidLoss, SoftmaxLoss,
-        default_chunk, gradients, pairwise_sigmoid, parts, symmetric_info_nce,
+        CustomLoss, FeatureGradients, Features, LocalGradients, Loss, PairLoss, SigmoidLoss,
+        SoftmaxLoss, default_chunk, gradients, pairwise_sigmoid, parts, symmetric_info_nce,
     };
 }
 

@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-pub(super) const MAY_IMPORT: [(&str, &[&str]); 8] = [
+pub(super) const MAY_IMPORT: [(&str, &[&str]); 9] = [
     ("couplet-alloc", &[]),
     ("couplet-data", &[]),
     ("couplet-kernels", &[]),
     ("couplet-model", &["couplet-kernels"]),
     ("couplet-loss", &[]),
+    ("couplet-ranks", &[]),
     ("couplet-eval", &["couplet-data", "couplet-model"]),
     (
         "couplet-train",
@@ -18,6 +19,7 @@ pub(super) const MAY_IMPORT: [(&str, &[&str]); 8] = [
             "couplet-loss",
             "couplet-eval",
             "couplet-kernels",
+            "couplet-ranks",
         ],
     ),
     (
@@ -29,6 +31,7 @@ pub(super) const MAY_IMPORT: [(&str, &[&str]); 8] = [
             "couplet-data",
             "couplet-model",
             "couplet-loss",
+            "couplet-ranks",
         ],
     ),
 ];

@@ -1,8 +1,11 @@
+use std::sync::Arc;
+
 use super::*;
-use crate::order::Share;
-use crate::sample::{ImageData, Sample};
+use crate::order::{Order, Parts};
+use crate::sample::{ImageData, Sample, SampleError, SkipCause};
 use crate::source::MapDataset;
 use crate::stream::{ShardedDataset, StreamSample};
+use crate::transform::Transform;
 use crate::{Clean, Interpolation, ResizeMode, Tokenizer};
 use image::RgbImage;
 
@@ -54,9 +57,9 @@ fn options(threads: usize) -> LoaderOptions {
             len: 0,
             epoch_len: 0,
             resample: false,
-            share: Share::ALL,
             seed: 1,
         },
+        parts: Parts::ONE,
         batch_size: 0,
         transform: Transform::eval(2, ResizeMode::Shortest, Interpolation::Bicubic),
         tokens: token_options(20, true),
@@ -188,7 +191,7 @@ fn an_epoch_that_begins_again_counts_its_bad_samples_once() {
         let batches: Vec<_> = (0..5).map(|_| loader.next_batch().unwrap()).collect();
         let skipped: usize = batches.iter().map(|batch| batch.skipped.len()).sum();
         assert_eq!(skipped, 20, "epoch {epoch}");
-        assert!(batches.iter().all(|batch| batch.next.skipped <= 20));
+        assert!(batches.iter().all(|batch| batch.next.skipped() <= 20));
     }
 }
 
@@ -288,16 +291,15 @@ impl ShardedDataset for LevelShards {
     }
 }
 
-fn start_stream(threads: usize, position: LoaderState, share: Share) -> Loader {
+fn start_stream(threads: usize, position: LoaderState) -> Loader {
     let options = LoaderOptions {
         order: Order {
             len: 60,
             epoch_len: 60,
             resample: false,
-            share,
             seed: 1,
         },
-        batch_size: 8 / share.ranks,
+        batch_size: 8,
         ..options(threads)
     };
     Loader::start(
@@ -310,39 +312,16 @@ fn start_stream(threads: usize, position: LoaderState, share: Share) -> Loader {
 
 #[test]
 fn a_stream_is_the_same_with_any_number_of_threads_and_from_any_position() {
-    let one = take(&start_stream(1, LoaderState::default(), Share::ALL), 18);
-    let four = take(&start_stream(4, LoaderState::default(), Share::ALL), 18);
+    let one = take(&start_stream(1, LoaderState::default()), 18);
+    let four = take(&start_stream(4, LoaderState::default()), 18);
     assert_eq!(one, four);
     assert_eq!(one[6].2.epoch, 1, "60 samples make 7 batches of 8");
     for at in [0, 3, 5, 6, 9] {
         let position: LoaderState =
             serde_json::from_str(&serde_json::to_string(&one[at].2).unwrap()).unwrap();
-        let rest = take(&start_stream(2, position, Share::ALL), 3);
+        let rest = take(&start_stream(2, position), 3);
         assert_eq!(rest, one[at + 1..at + 4]);
     }
-}
-
-#[test]
-fn ranks_share_a_streams_batches() {
-    let share = |rank| Share {
-        rank,
-        ranks: 2,
-        global_batch: 8,
-    };
-    let own = [0, 1].map(|rank| take(&start_stream(1, LoaderState::default(), share(rank)), 9));
-    // Samples of the first pass; the two ranks share none.
-    let mut seen: Vec<u8> = own
-        .iter()
-        .flat_map(|own| &own[..5])
-        .flat_map(|one| one.0.clone())
-        .collect();
-    let all = seen.len();
-    seen.sort_unstable();
-    seen.dedup();
-    assert_eq!((all, seen.len()), (40, 40));
-    assert_eq!(own[0][6].2.epoch, 1);
-    let rest = take(&start_stream(1, own[1][3].2.clone(), share(1)), 3);
-    assert_eq!(rest, own[1][4..7]);
 }
 
 #[test]

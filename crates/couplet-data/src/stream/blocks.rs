@@ -8,19 +8,25 @@ use rand::seq::SliceRandom;
 use super::walk::{ShardOrder, Walk};
 use super::{ShardedDataset, StreamSample, StreamState};
 use crate::draw::{Purpose, stream};
+use crate::order::PartOrder;
 use crate::sample::ImageData;
 
-/// A block ends when its images take this many bytes, however few they are.
+/// The blocks of all parts end when their images take this many bytes, however few they are.
 const MAX_BLOCK_BYTES: usize = 256 << 20;
-/// Samples of a block that only replaces unusable samples at the end of an epoch.
+/// Samples of the blocks of all parts that only replace unusable samples at the end of an epoch, and at
+/// least of each.
 const SPARE_BLOCK: usize = 64;
+const LEAST_SPARE: usize = 4;
+/// Passes without a sample, for each part, after which none is expected. A pass of all shards is enough;
+/// a part has only some of them in each.
+const EMPTY_PASSES: usize = 16;
 
 /// No shard holds a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoSamples;
 
-/// The samples of a stream by their place in the epoch. Places are taken in ascending order; places
-/// that were passed cannot be taken again.
+/// The samples of a stream that are one part's of every batch, by their place in the part's epoch. Places
+/// are taken in ascending order; places that were passed cannot be taken again.
 pub(crate) struct BlockShuffle {
     reader: Reader,
     epoch: u64,
@@ -32,13 +38,22 @@ pub(crate) struct BlockShuffle {
     next_epoch: Option<JoinHandle<(Block, Walk)>>,
 }
 
+/// How a stream is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StreamOrder {
+    pub seed: u64,
+    /// Whether shards are drawn with replacement.
+    pub resample: bool,
+    pub part: PartOrder,
+    /// The number of parts that this process reads.
+    pub own_parts: usize,
+}
+
 /// Reads blocks.
 #[derive(Clone)]
 struct Reader {
     shards: Arc<dyn ShardedDataset>,
-    seed: u64,
-    resample: bool,
-    epoch_len: usize,
+    order: StreamOrder,
 }
 
 struct Block {
@@ -48,20 +63,14 @@ struct Block {
 }
 
 impl BlockShuffle {
-    /// - epoch_len: samples per epoch, of all ranks.
     /// - mark: the start of the block that holds the first place; the epoch's start by default.
     pub fn start(
         shards: Arc<dyn ShardedDataset>,
-        (seed, resample, epoch_len): (u64, bool, usize),
+        order: StreamOrder,
         epoch: u64,
         mark: Option<StreamState>,
     ) -> Self {
-        let reader = Reader {
-            shards,
-            seed,
-            resample,
-            epoch_len,
-        };
+        let reader = Reader { shards, order };
         let mark = mark.unwrap_or_default();
         Self {
             ahead: Some(reader.begin(epoch, Some(&mark))),
@@ -127,7 +136,7 @@ impl BlockShuffle {
             return Err(NoSamples);
         }
         let place = block.end.place;
-        if place >= self.reader.epoch_len {
+        if place >= self.reader.order.part.len() {
             self.rest = Some(walk);
             if self.next_epoch.is_none() {
                 self.next_epoch = Some(self.reader.begin(self.epoch + 1, None));
@@ -142,26 +151,33 @@ impl BlockShuffle {
 
 impl Reader {
     fn begin(&self, epoch: u64, mark: Option<&StreamState>) -> JoinHandle<(Block, Walk)> {
+        let StreamOrder {
+            seed,
+            resample,
+            part,
+            own_parts,
+        } = self.order;
         let order = ShardOrder::Random {
-            seed: self.seed,
-            resample: self.resample,
+            seed,
+            resample,
+            part: (part.part, part.parts),
+            own_parts,
         };
-        let walk = Walk::new(
-            self.shards.clone(),
-            order,
-            (epoch, Some(self.epoch_len)),
-            mark,
-        );
+        let epoch_len = Some(part.epoch_len);
+        let walk = Walk::new(self.shards.clone(), order, (epoch, epoch_len), mark);
         self.read(walk, epoch, mark.map_or(0, |mark| mark.place))
     }
 
     /// Reads the block that begins at `place`.
     fn read(&self, mut walk: Walk, epoch: u64, place: usize) -> JoinHandle<(Block, Walk)> {
-        let (seed, limit) = (self.seed, self.block_len(place));
+        let (order, limit) = (self.order, self.block_len(place));
+        let parts = order.part.parts;
+        let most_bytes = MAX_BLOCK_BYTES / parts;
+        let empty_passes = if parts == 1 { 1 } else { EMPTY_PASSES * parts };
         thread::spawn(move || {
             let start = walk.mark(place);
             let (mut samples, mut bytes, mut passes) = (Vec::new(), 0, 0);
-            while samples.len() < limit && bytes < MAX_BLOCK_BYTES {
+            while samples.len() < limit && bytes < most_bytes {
                 if let Some(sample) = walk.next() {
                     bytes += size_of_image(&sample.1);
                     samples.push(Some(sample));
@@ -170,13 +186,14 @@ impl Reader {
                 walk.next_pass();
                 passes += 1;
                 // A block ends with its pass, so that a pass is a permutation. The block may begin
-                // at the very end of a pass; if the next pass has no samples either, there are none.
-                if !samples.is_empty() || passes > 1 {
+                // at the very end of a pass; if the next has no samples either, there are none.
+                if !samples.is_empty() || passes > empty_passes {
                     break;
                 }
             }
             let end = walk.mark(place + samples.len());
-            samples.shuffle(&mut stream(seed, Purpose::Shuffle, epoch, place as u64));
+            let draw = order.part.place(place) as u64;
+            samples.shuffle(&mut stream(order.seed, Purpose::Shuffle, epoch, draw));
             let block = Block {
                 start,
                 samples,
@@ -188,9 +205,10 @@ impl Reader {
 
     /// Blocks end with the epoch, so that an epoch as long as a pass has every sample once.
     fn block_len(&self, place: usize) -> usize {
-        match self.epoch_len.saturating_sub(place) {
-            0 => SPARE_BLOCK,
-            left => self.shards.shuffle_buffer().min(left),
+        let part = &self.order.part;
+        match part.len().saturating_sub(place) {
+            0 => (SPARE_BLOCK / part.parts).max(LEAST_SPARE),
+            left => (self.shards.shuffle_buffer() / part.parts).clamp(1, left),
         }
     }
 }

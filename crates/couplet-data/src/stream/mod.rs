@@ -4,11 +4,15 @@
 //! A pass takes the shards in random order, a few at a time, alternating between their samples. The
 //! resulting sequence is cut into blocks, and each block is permuted. A place in the epoch can thus be
 //! found again from the start of its block, by reading one block at most.
+//!
+//! Each part of a batch has its own shards of every pass, and its own sequence, blocks and position. With
+//! one part, an epoch as long as a pass has every sample once; with several, a part whose shards are
+//! through goes on with its shards of the next pass.
 
 mod blocks;
 mod walk;
 
-pub(crate) use blocks::{BlockShuffle, NoSamples};
+pub(crate) use blocks::{BlockShuffle, NoSamples, StreamOrder};
 pub(crate) use walk::{ShardOrder, Walk};
 
 use serde::{Deserialize, Serialize};
@@ -34,7 +38,7 @@ pub trait ShardedDataset: Send + Sync {
     /// The number of samples in all shards, if it is known without reading them.
     fn samples(&self) -> Option<usize>;
 
-    /// The number of samples that are permuted together.
+    /// The number of samples that are permuted together, of all parts of a batch.
     fn shuffle_buffer(&self) -> usize;
 
     /// How often a shard comes in one pass; the fractional part is drawn in each pass.
@@ -70,11 +74,11 @@ pub struct StreamSample {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StreamState {
-    /// Samples of the epoch before the block, of all ranks, including unusable ones.
+    /// Samples of the part's epoch before the block, including unusable ones.
     pub place: usize,
-    /// Complete passes over all shards before the block.
+    /// Complete passes before the block, each over all shards of the part.
     pub pass: u64,
-    /// The number of shards of this pass that have been opened.
+    /// The number of the part's shards of this pass that have been opened.
     pub begun: usize,
     /// Those of them that are being read.
     pub lanes: Vec<ShardState>,

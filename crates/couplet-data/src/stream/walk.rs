@@ -13,10 +13,12 @@ use crate::draw::{Purpose, stream};
 use crate::formats::Lost;
 use crate::sample::{SampleError, SkipCause};
 
-/// Shards that are read at once, so that neighbors in a shard are not neighbors in a block.
+/// Shards that are read at once, so that neighbors in a shard are not neighbors in a block. The parts of
+/// a batch share them, and each reads one at least.
 const LANES: usize = 4;
-/// Samples that a shard's reader may be ahead of the walk.
-const AHEAD: usize = 32;
+/// Samples that the readers of all shards may be ahead of the walks, and at least each of them.
+const AHEAD: usize = 128;
+const LEAST_AHEAD: usize = 2;
 /// The largest estimate of a shard's samples before one has been read completely: as many as
 /// img2dataset writes to a shard.
 const MOST_GUESSED: usize = 10_000;
@@ -30,7 +32,32 @@ pub(crate) enum ShardOrder {
         seed: u64,
         /// Whether shards are drawn with replacement.
         resample: bool,
+        /// The part of a batch that the samples are for, and the number of parts: each has its own
+        /// shards of a pass.
+        part: (usize, usize),
+        /// The number of parts that this process reads.
+        own_parts: usize,
     },
+}
+
+impl ShardOrder {
+    /// Shards that are read at once.
+    fn lanes(self) -> usize {
+        match self {
+            Self::Listed => 1,
+            Self::Random { part, .. } => (LANES / part.1).max(1),
+        }
+    }
+
+    /// Samples that a shard's reader may be ahead of the walk.
+    fn ahead(self) -> usize {
+        match self {
+            Self::Listed => AHEAD / LANES,
+            Self::Random { own_parts, .. } => {
+                (AHEAD / (own_parts * self.lanes())).clamp(LEAST_AHEAD, AHEAD / LANES)
+            }
+        }
+    }
 }
 
 /// Reads shards, each in its own thread.
@@ -100,12 +127,7 @@ impl Walk {
 
     /// The next sample with its shard; `None` at the end of a pass.
     pub fn next(&mut self) -> Option<(usize, StreamSample)> {
-        let lanes = if self.order == ShardOrder::Listed {
-            1
-        } else {
-            LANES
-        };
-        while self.lanes.len() < lanes
+        while self.lanes.len() < self.order.lanes()
             && let Some(lane) = self.begin()
         {
             self.lanes.push(lane);
@@ -164,7 +186,7 @@ impl Walk {
     }
 
     fn open(&self, mark: ShardState) -> Lane {
-        let (sender, samples) = sync_channel(AHEAD);
+        let (sender, samples) = sync_channel(self.order.ahead());
         let (shards, epoch) = (self.shards.clone(), self.epoch);
         let spare_sender = sender.clone();
         let read = move || {
@@ -215,9 +237,16 @@ fn report_lost(sender: &SyncSender<StreamSample>, next: u64, message: &str) {
     });
 }
 
-/// The shards of one pass, each as often as its weight says.
+/// The shards of one pass, each as often as its weight says; of those, the part's. The deal begins with
+/// another part in each pass, so that all get shards, however few there are.
 fn pass_list(shards: &dyn ShardedDataset, order: ShardOrder, epoch: u64, pass: u64) -> Vec<usize> {
-    let ShardOrder::Random { seed, resample } = order else {
+    let ShardOrder::Random {
+        seed,
+        resample,
+        part: (part, parts),
+        ..
+    } = order
+    else {
         return (0..shards.len()).collect();
     };
     let mut rng = stream(seed, Purpose::Shards, epoch, pass);
@@ -240,8 +269,11 @@ fn pass_list(shards: &dyn ShardedDataset, order: ShardOrder, epoch: u64, pass: u
         for shard in &mut list {
             *shard = drawn[rng.random_range(0..drawn.len())];
         }
-        return list;
+    } else {
+        list.shuffle(&mut rng);
     }
-    list.shuffle(&mut rng);
-    list
+    let begins = usize::try_from(pass % parts as u64).unwrap_or(0);
+    let dealt = list.into_iter().enumerate();
+    let own = dealt.filter(|(at, _)| (at + begins) % parts == part);
+    own.map(|(_, shard)| shard).collect()
 }

@@ -45,6 +45,17 @@ struct Sorted {
 }
 
 impl RunFolder {
+    /// Opens the folder of a run that another process was training, which has ended, to save what that
+    /// process had trained.
+    ///
+    /// # Errors
+    /// If a process still trains there, or the folder cannot be read.
+    pub(crate) fn take_over(path: &Path) -> Result<Self, CheckpointError> {
+        let mut folder = Self::lock(path)?;
+        folder.select_checkpoint()?;
+        Ok(folder)
+    }
+
     /// Opens the folder of a run to resume from its latest checkpoint, or the newest one that is whole.
     /// An empty folder, and one of a run that ended before its first checkpoint, starts a new run.
     /// Files that the run has not written stay as they are.

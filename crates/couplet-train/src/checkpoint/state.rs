@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-use couplet_data::loader::LoaderState;
+use couplet_data::loader::{LoaderState, PartState};
 use serde::{Deserialize, Serialize};
 
 use crate::loss_scale::LossScale;
@@ -36,6 +36,9 @@ pub(crate) struct TrainerState {
     pub metrics_len: u64,
     /// Length of `skipped.jsonl` at this step, in bytes.
     pub skipped_len: u64,
+    /// Whether the evaluations that are due after this step were not done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unevaluated: bool,
     /// What the steps are counted by; runs of earlier versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted: Option<Counted>,
@@ -100,8 +103,8 @@ impl TrainerState {
             ("samples_seen", self.samples_seen),
             ("epoch", position.epoch),
             ("batches", position.batches as u64),
-            ("samples", position.samples as u64),
-            ("lost", position.lost as u64),
+            ("samples", position.samples() as u64),
+            ("lost", position.lost() as u64),
             ("metrics_len", self.metrics_len),
             ("skipped_len", self.skipped_len),
         ];
@@ -116,17 +119,20 @@ impl TrainerState {
             seen >= step && (seen == 0) == (step == 0),
             format!("{seen} samples cannot be those of {step} steps"),
         );
-        let LoaderState {
-            batches,
-            samples,
-            skipped,
-            ..
-        } = *position;
-        check(
-            samples >= skipped && samples - skipped >= batches,
-            format!("{samples} samples, {skipped} of them skipped, do not fill {batches} batches"),
-        );
-        if let Some(stream) = &position.stream {
+        let batches = position.batches;
+        for part in &position.parts {
+            let PartState {
+                samples, skipped, ..
+            } = *part;
+            check(
+                samples >= skipped && samples - skipped >= batches,
+                format!(
+                    "{samples} samples, {skipped} of them skipped, do not fill {batches} batches"
+                ),
+            );
+            let Some(stream) = &part.stream else {
+                continue;
+            };
             let lanes = stream.lanes.len();
             check(
                 lanes <= 64 && stream.turn <= 64,
@@ -182,15 +188,30 @@ impl TrainerState {
         if Some(seen) != step.checked_mul(batch) {
             return Some(format!("{seen} samples are not {step} steps of {batch}"));
         }
-        let LoaderState {
-            batches,
-            samples,
-            skipped,
-            ..
-        } = self.position;
-        let used = samples.saturating_sub(skipped) as u64;
-        (Some(used) != (batches as u64).checked_mul(batch))
-            .then(|| format!("{used} samples of this epoch are not {batches} batches of {batch}"))
+        let LoaderState { batches, parts, .. } = &self.position;
+        let count = parts.len() as u64;
+        if count == 0 {
+            return (*batches > 0).then(|| format!("{batches} batches of no parts"));
+        }
+        if !batch.is_multiple_of(count) {
+            return Some(format!("a batch of {batch} has no {count} equal parts"));
+        }
+        let rows = batch / count;
+        let epoch = self.counted.as_ref().map(|counted| {
+            let batches = counted.samples_per_epoch as u64 / batch.max(1);
+            batches.saturating_mul(rows)
+        });
+        let batches = *batches as u64;
+        parts.iter().find_map(|part| {
+            let used = part.samples.saturating_sub(part.skipped) as u64;
+            // A part that went beyond its samples of the epoch does not count bad ones again.
+            let is_beyond = epoch.is_some_and(|epoch| part.samples as u64 > epoch);
+            let wanted = batches.checked_mul(rows);
+            let is_right = Some(used) == wanted || (is_beyond && wanted < Some(used));
+            (!is_right || wanted.is_none()).then(|| {
+                format!("{used} samples of this epoch are not {batches} batches of {rows}")
+            })
+        })
     }
 }
 
@@ -205,9 +226,11 @@ mod tests {
             position: LoaderState {
                 epoch: 1,
                 batches: 2,
-                samples: 17,
-                skipped: 1,
-                ..LoaderState::default()
+                parts: vec![PartState {
+                    samples: 17,
+                    skipped: 1,
+                    ..PartState::default()
+                }],
             },
             optimizer_times: HashMap::from([("visual.proj".to_string(), 12)]),
             ..TrainerState::default()
@@ -264,7 +287,36 @@ mod tests {
         assert!(with(4, 0).problem_of_batch(8).is_some());
         assert_eq!(with(16, -5).problem_of_batch(16), None);
         let mut moved = state();
-        moved.position.samples += 8;
+        moved.position.parts[0].samples += 8;
         assert!(moved.problem_of_batch(8).is_some());
+    }
+
+    #[test]
+    fn the_positions_of_all_parts_agree_with_the_batches() {
+        let of = |parts: &[(usize, usize)]| {
+            let parts = parts.iter().map(|(samples, skipped)| PartState {
+                samples: *samples,
+                skipped: *skipped,
+                ..PartState::default()
+            });
+            let mut state = state();
+            state.position.parts = parts.collect();
+            state.counted = Some(Counted {
+                batch_size: 8,
+                samples_per_epoch: 20,
+                data: String::new(),
+                shift: 0,
+            });
+            (state.problems(12), state.problem_of_batch(8))
+        };
+        assert_eq!(of(&[(8, 0), (9, 1)]), (Vec::new(), None));
+        assert!(
+            of(&[(8, 0), (9, 0)]).1.is_none(),
+            "a bad sample that came again"
+        );
+        assert!(of(&[(7, 0), (9, 1)]).1.is_some());
+        assert!(of(&[(8, 1), (9, 1)]).1.is_some());
+        assert!(of(&[(6, 0), (6, 0), (6, 0)]).1.is_some());
+        assert!(!of(&[(8, 0), (1, 0)]).0.is_empty());
     }
 }

@@ -62,7 +62,8 @@ fn kind(key: &str, text: &str) -> ChangeKind {
     let appears = text.starts_with(UNSET);
     match plain.as_str() {
         _ if may_change(&plain) => ChangeKind::Free,
-        "model.preset" | "model.weights" => ChangeKind::Free,
+        // The checkpoint says how many parts there are, and another number is refused when it is opened.
+        "model.preset" | "model.weights" | "batch.parts" => ChangeKind::Free,
         "schedule.length" => ChangeKind::Length,
         "classify.dataset" => ChangeKind::Place,
         "seed" => ChangeKind::Never("every random draw of the run depends on it"),

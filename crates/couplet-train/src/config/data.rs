@@ -13,7 +13,7 @@ use super::collect::{Known, collect, moved};
 use super::edit;
 use super::issue::ConfigError;
 use super::paths::{self, ConfigInput};
-use super::resolved::ResolvedData;
+use super::resolved::{ResolvedData, parts_of};
 use super::schema::{ConfigSchema, Shape};
 use super::spans::Sources;
 use super::tables::{DataConfig, ModelConfig};
@@ -64,13 +64,14 @@ impl ResolvedData {
         let (misspelt, renamed): (Vec<_>, Vec<_>) =
             (respelled.into_iter().map(|key| (key.issue, key.right))).unzip();
         issues.extend(misspelt);
-        let batch_size = table
-            .get("batch")
-            .and_then(|batch| batch.get("global"))
-            .and_then(Value::as_integer)
-            .and_then(|global| usize::try_from(global).ok())
-            .filter(|global| *global > 0)
-            .unwrap_or(DEFAULT_BATCH);
+        let of_batch = |key: &str| {
+            let value = table.get("batch")?.get(key)?.as_integer()?;
+            usize::try_from(value).ok().filter(|value| *value > 0)
+        };
+        let batch = (
+            of_batch("global").unwrap_or(DEFAULT_BATCH),
+            of_batch("parts"),
+        );
         table.retain(|key, _| is_data_key(key));
         if !table.contains_key("model") {
             let model = Table::from_iter([("preset".to_string(), DEFAULT_PRESET.into())]);
@@ -99,7 +100,7 @@ impl ResolvedData {
         issues.extend(missing);
         let opened = (collected.value).and_then(|config| {
             let mut check = Check::new(doubtful, input.data_root, &mut issues);
-            resolve(config, batch_size, &mut check)
+            resolve(config, batch, &mut check)
         });
         opened
             .filter(|_| issues.is_empty())
@@ -120,21 +121,29 @@ fn is_data_key(key: &str) -> bool {
 }
 
 /// Opens what the config names.
-fn resolve(config: DataOnlyConfig, batch_size: usize, check: &mut Check) -> Option<ResolvedData> {
+/// - batch: its size, and the number of its parts if it is set, neither of them checked.
+fn resolve(
+    config: DataOnlyConfig,
+    (batch_size, parts): (usize, Option<usize>),
+    check: &mut Check,
+) -> Option<ResolvedData> {
     let weights = check.model(&config.model, None);
     let tokens = check.tokens(&config.model, weights.as_ref(), false);
     let classify = config.classify.as_ref();
     let (set, classes) = check.data(config.seed, &config.model, &config.data, classify)?;
     let known = config.data.train.samples_per_epoch.or(set.samples());
     let epoch_len = known.unwrap_or(UNCOUNTED);
+    let batch_size = batch_size.min(epoch_len);
+    let parts = parts.filter(|parts| batch_size.is_multiple_of(*parts));
     Some(ResolvedData {
+        parts: parts_of(parts, batch_size, &set),
         set,
         tokens: tokens?,
         preprocess: Check::preprocess(&config.model, weights.as_ref()),
         epoch_len,
         spec: config.model.spec(),
         seed: config.seed,
-        batch_size: batch_size.min(epoch_len),
+        batch_size,
         table: config.data,
         classes,
         once: false,

@@ -133,6 +133,7 @@ impl BatchConfig {
         Self {
             global,
             micro: None,
+            parts: None,
             recompute_blocks: false,
             logit_rows: None,
         }

@@ -226,6 +226,7 @@ fn one_value_out_of_range_is_one_mistake() {
         ("data.train.augment.horizontal_flip", "2"),
         ("batch.global", "0"),
         ("batch.micro", "0"),
+        ("batch.parts", "0"),
         ("loss.label_smoothing", "1.0"),
         ("optimizer.lr", "-1e-3"),
         ("optimizer.betas", "[0.9]"),

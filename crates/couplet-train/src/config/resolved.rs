@@ -1,10 +1,11 @@
 //! What a config names, opened: a run that is ready to start, its training data, its evaluations.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use couplet_data::loader::{Loader, LoaderOptions, LoaderState, TokenOptions};
-use couplet_data::order::{Order, Share};
+use couplet_data::order::{Order, Parts};
 use couplet_data::source::PairDataset;
 use couplet_eval::metric::LOSS;
 use couplet_eval::{Dataset, MetricInfo, RETRIEVAL_METRICS, class_metrics, eval_transform};
@@ -84,6 +85,8 @@ pub struct ResolvedData {
     pub(super) spec: ModelSpec,
     pub(super) seed: u64,
     pub(crate) batch_size: usize,
+    /// The number of parts of a batch, unless a position says another.
+    pub(super) parts: usize,
     /// Of `[classify]`.
     pub(crate) classes: Option<Classes>,
     /// Whether each sample is read once and no more: as those that are held out.
@@ -91,19 +94,48 @@ pub struct ResolvedData {
 }
 
 impl ResolvedData {
+    /// The number of parts of a batch, each with its own order of samples, from a position on: those that
+    /// the position has, or the config's where it has none.
+    pub fn parts(&self, position: &LoaderState) -> usize {
+        match position.parts.len() {
+            0 => self.parts,
+            parts => parts,
+        }
+    }
+
     /// Starts loading batches as the run does.
+    /// - position: of all parts.
     ///
     /// # Errors
     /// If the system gives no threads.
-    pub fn start_loader(&self, position: LoaderState) -> std::io::Result<Loader> {
+    pub fn start_loader(&self, position: &LoaderState) -> std::io::Result<Loader> {
+        self.start_loader_of(position, 0..self.parts(position))
+    }
+
+    /// Starts loading some neighbouring parts of every batch, as a rank of the run does.
+    /// - position: of all parts; that of a batch ([`couplet_data::loader::HostBatch::next`]) is of these.
+    ///
+    /// # Errors
+    /// If the system gives no threads.
+    ///
+    /// # Panics
+    /// If a batch has no such parts.
+    pub fn start_loader_of(
+        &self,
+        position: &LoaderState,
+        parts: Range<usize>,
+    ) -> std::io::Result<Loader> {
+        let total = self.parts(position);
+        assert!(!parts.is_empty() && parts.end <= total, "parts of a batch");
+        let own = position.split(parts.clone());
         let options = LoaderOptions {
             order: Order {
                 len: self.set.samples().unwrap_or(self.epoch_len),
                 epoch_len: self.epoch_len,
                 resample: self.table.train.resample,
                 seed: self.seed,
-                share: Share::ALL,
             },
+            parts: Parts { total, own: parts },
             batch_size: self.batch_size,
             transform: eval_transform(&self.spec, &self.preprocess)
                 .augmented(&self.table.train.augment),
@@ -114,8 +146,25 @@ impl ResolvedData {
             threads: self.table.threads,
             once: self.once,
         };
-        Loader::start(self.set.clone(), options, position)
+        Loader::start(self.set.clone(), options, own)
     }
+}
+
+/// The largest number of parts that a batch has unless the config says another.
+const MOST_PARTS: usize = 64;
+
+/// The number of parts of a batch.
+/// - set: by the config, checked to be possible.
+pub(super) fn parts_of(set: Option<usize>, batch_size: usize, data: &PairDataset) -> usize {
+    let most = match data {
+        PairDataset::Indexed(_) => MOST_PARTS,
+        PairDataset::Stream(shards) => MOST_PARTS.min(shards.len()),
+    };
+    let powers = (0..).map(|power| 1 << power);
+    let possible = powers
+        .take_while(|parts| *parts <= most)
+        .filter(|parts| batch_size.is_multiple_of(*parts));
+    set.or(possible.last()).unwrap_or(1)
 }
 
 /// The classes that a run learns to tell.

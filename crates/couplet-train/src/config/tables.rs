@@ -219,6 +219,12 @@ pub struct BatchConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1), extend("x-may-change" = true))]
     pub micro: Option<usize>,
+    /// Number of equal parts of a batch, each with its own order of samples; must divide `global`, and
+    /// the number of ranks must divide it. By default the largest power of two up to 64 that divides
+    /// `global` and that a stream has shards for. A resumed run keeps the number that it began with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub parts: Option<usize>,
     /// Recomputes each transformer block in the backward pass instead of keeping its
     /// activations (gradient checkpointing). Not available for a ResNet.
     #[serde(default)]

@@ -18,7 +18,6 @@ use couplet_model::{
 };
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
-use crate::comm::Comm;
 use rule::{Moments, Rule};
 
 pub(crate) use rule::OptimizerStep;
@@ -233,31 +232,6 @@ pub(crate) fn global_norm(model: &Clip, grads: &GradientsParams) -> f64 {
     };
     visit_parameters(model, &mut norm);
     norm.sum.total().sqrt()
-}
-
-/// The sum of every rank's gradients.
-pub(crate) fn exchange(model: &Clip, grads: GradientsParams, comm: &dyn Comm) -> GradientsParams {
-    struct Sum<'a> {
-        grads: GradientsParams,
-        comm: &'a dyn Comm,
-    }
-    impl ParameterVisitor for Sum<'_> {
-        fn visit<const D: usize>(&mut self, _name: &str, param: &Param<Tensor<D>>) {
-            let Some(own) = self.grads.remove::<D>(param.id) else {
-                return;
-            };
-            let shape = own.dims();
-            let len = own.shape().num_elements();
-            let sum = self.comm.sum(own.reshape([len])).reshape(shape);
-            self.grads.register(param.id, sum);
-        }
-    }
-    if comm.ranks() == 1 {
-        return grads;
-    }
-    let mut sum = Sum { grads, comm };
-    visit_parameters(model, &mut sum);
-    sum.grads
 }
 
 struct Save<'a> {

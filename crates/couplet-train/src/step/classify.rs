@@ -5,11 +5,11 @@ use burn::tensor::{Tensor, TensorData};
 use couplet_data::loader::HostBatch;
 use couplet_loss::class_cross_entropy;
 use couplet_model::Clip;
+use couplet_ranks::Lost;
 
 use super::context::StepContext;
-use super::gradients::BatchGradients;
+use super::gradients::{BatchGradients, GradientsOfRanks, finish};
 use super::lanes::StepLanes;
-use crate::optimizer::exchange;
 
 /// The settings of the cross-entropy over classes.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +23,9 @@ pub(super) struct ClassLoss {
 /// The gradients of the loss of the whole batch, which includes all ranks' images.
 /// - batch: this rank's images with their labels.
 ///
+/// # Errors
+/// If a rank is lost.
+///
 /// # Panics
 /// If the model has no classifier, or an image has no label.
 pub(super) fn gradients(
@@ -31,7 +34,7 @@ pub(super) fn gradients(
     mut batch: HostBatch,
     loss: ClassLoss,
     context: &StepContext,
-) -> BatchGradients {
+) -> Result<BatchGradients, Lost> {
     assert!(model.head().is_some(), "the model has a classifier");
     assert_eq!(batch.labels.len(), batch.len(), "every image has a label");
     let without_graph = context.encoding.device_without_graph();
@@ -50,12 +53,12 @@ pub(super) fn gradients(
             let logits = lane.passes.logits(features.clone());
             let smoothing = loss.label_smoothing;
             let part = class_cross_entropy(logits.clone().inner(), labels, smoothing, batch_size);
-            let grads = (lane.sum).backward(logits, part.logits.mul_scalar(loss.scale));
+            let grads = (lane.images).backward(logits, part.logits.mul_scalar(loss.scale));
             let batch_statistics = images.map(|images| {
                 let gradient = grads.and_then(|grads| features.grad(&grads));
                 let batch_statistics = images.statistics.clone();
                 let gradient = gradient.expect("the classifier reads the features");
-                images.backward(gradient, &mut lane.sum);
+                images.backward(gradient, &mut lane.images);
                 batch_statistics
             });
             (part.loss, batch_statistics)
@@ -66,10 +69,7 @@ pub(super) fn gradients(
             statistics.extend(batch_statistics);
         }
     }
-    let sum = context.comm.sum(sum).into_scalar::<f32>();
-    BatchGradients {
-        loss: f64::from(sum),
-        params: exchange(model, lanes.into_params(model), context.comm.as_ref()),
-        statistics,
-    }
+    let comm = &context.comm;
+    let sums = GradientsOfRanks::start(model, lanes.into_params(model), vec![sum], comm);
+    finish(model, vec![sums], statistics, comm)
 }

@@ -8,7 +8,7 @@ use couplet_model::{Freeze, FreezeConfig, ModelSpec, PreprocessSpec};
 
 use super::encode::Encoding;
 use super::pools::LanePools;
-use crate::comm::{Comm, Solo};
+use crate::comm::Comm;
 use crate::device::DeviceSetting;
 
 /// What is the same in every step.
@@ -20,7 +20,7 @@ pub(crate) struct StepContext {
     pub logit_rows: usize,
     /// Pairs in a pass with a graph.
     pub micro_batch: usize,
-    pub comm: Box<dyn Comm>,
+    pub comm: Comm,
 }
 
 /// What a [`StepContext`] is built from.
@@ -39,13 +39,15 @@ pub(crate) struct StepOptions<'a> {
     pub micro_batch: Option<usize>,
     /// Rows of the logits matrix in memory at once; by default [`default_chunk`].
     pub logit_rows: Option<usize>,
+    pub comm: Comm,
 }
 
 impl StepContext {
     /// # Errors
     /// If the system cannot start threads.
     pub fn new(options: StepOptions) -> std::io::Result<Self> {
-        let micro_batch = options.micro_batch.unwrap_or(options.batch);
+        let own = options.batch / options.comm.ranks();
+        let micro_batch = options.micro_batch.unwrap_or(own).min(own);
         Ok(Self {
             lanes: LanePools::for_device(options.device, options.spec, micro_batch)?,
             encoding: Encoding {
@@ -58,7 +60,7 @@ impl StepContext {
             objective: options.objective,
             logit_rows: (options.logit_rows).unwrap_or_else(|| default_chunk(options.batch)),
             micro_batch,
-            comm: Box::new(Solo),
+            comm: options.comm,
         })
     }
 

@@ -1,9 +1,12 @@
 //! Sums of gradients over passes and lanes.
 
-use burn::module::Param;
+use burn::module::{Param, ParamId};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Gradients, Tensor};
 use couplet_model::{BatchStatistics, Clip, ParameterVisitor, visit_parameters};
+use couplet_ranks::Lost;
+
+use crate::comm::{Comm, PendingSum};
 
 /// The loss of one batch and its gradients.
 pub(crate) struct BatchGradients {
@@ -48,7 +51,8 @@ impl GradientSum {
         Some(grads)
     }
 
-    pub fn into_params(mut self) -> GradientsParams {
+    /// The sum so far, which is zero after.
+    pub fn take(&mut self) -> GradientsParams {
         self.accumulator.grads()
     }
 }
@@ -76,4 +80,119 @@ pub(super) fn add(model: &Clip, sum: GradientsParams, part: GradientsParams) -> 
     let mut add = Add { sum, part };
     visit_parameters(model, &mut add);
     add.sum
+}
+
+/// Gradients on their way to their sum over ranks.
+pub(super) struct GradientsOfRanks {
+    /// The parameters that have gradients, in the order of the model.
+    ids: Vec<ParamId>,
+    sum: PendingSum,
+}
+
+impl GradientsOfRanks {
+    /// Starts the exchange in the background.
+    /// - others: what is added over ranks in addition, each of the same shape on every rank.
+    pub fn start(
+        model: &Clip,
+        grads: GradientsParams,
+        others: Vec<Tensor<1>>,
+        comm: &Comm,
+    ) -> Self {
+        struct Take {
+            grads: GradientsParams,
+            ids: Vec<ParamId>,
+            flat: Vec<Tensor<1>>,
+        }
+        impl ParameterVisitor for Take {
+            fn visit<const D: usize>(&mut self, _name: &str, param: &Param<Tensor<D>>) {
+                if let Some(grad) = self.grads.remove::<D>(param.id) {
+                    let len = grad.shape().num_elements();
+                    self.ids.push(param.id);
+                    self.flat.push(grad.reshape([len]));
+                }
+            }
+        }
+        let mut take = Take {
+            grads,
+            ids: Vec::new(),
+            flat: Vec::new(),
+        };
+        visit_parameters(model, &mut take);
+        take.flat.extend(others);
+        Self {
+            ids: take.ids,
+            sum: comm.start_sum("the gradients", take.flat),
+        }
+    }
+
+    /// Adds the parameters' sums to `params`.
+    /// - returns the sums of the others.
+    ///
+    /// # Errors
+    /// If a rank is lost.
+    pub fn wait(self, model: &Clip, params: &mut GradientsParams) -> Result<Vec<Tensor<1>>, Lost> {
+        struct Put<'a> {
+            ids: std::iter::Peekable<std::vec::IntoIter<ParamId>>,
+            flat: std::vec::IntoIter<Tensor<1>>,
+            params: &'a mut GradientsParams,
+        }
+        impl ParameterVisitor for Put<'_> {
+            fn visit<const D: usize>(&mut self, _name: &str, param: &Param<Tensor<D>>) {
+                if self.ids.next_if(|id| *id == param.id).is_some() {
+                    let sum = self.flat.next().expect("every gradient has a sum");
+                    self.params.register(param.id, sum.reshape(param.dims()));
+                }
+            }
+        }
+        let mut put = Put {
+            ids: self.ids.into_iter().peekable(),
+            flat: self.sum.wait()?.into_iter(),
+            params,
+        };
+        visit_parameters(model, &mut put);
+        Ok(put.flat.collect())
+    }
+}
+
+/// Waits for the sums of gradients; the last has the loss with it.
+/// - statistics: of this rank's passes.
+pub(super) fn finish(
+    model: &Clip,
+    sums: Vec<GradientsOfRanks>,
+    statistics: Vec<BatchStatistics>,
+    comm: &Comm,
+) -> Result<BatchGradients, Lost> {
+    let (mut params, mut loss) = (GradientsParams::default(), None);
+    for sum in sums {
+        let mut others = sum.wait(model, &mut params)?;
+        loss = others.pop();
+    }
+    let loss = loss.expect("the loss was added to the last sum");
+    Ok(BatchGradients {
+        loss: f64::from(loss.into_scalar::<f32>()),
+        params,
+        statistics: gather_statistics(statistics, comm)?,
+    })
+}
+
+/// The statistics of all ranks' passes, in the order of ranks, which is that of the rows.
+fn gather_statistics(own: Vec<BatchStatistics>, comm: &Comm) -> Result<Vec<BatchStatistics>, Lost> {
+    let values_of_own: Vec<Vec<f32>> = own.iter().map(BatchStatistics::to_values).collect();
+    let len: usize = values_of_own.iter().map(Vec::len).sum();
+    if comm.is_alone() || len == 0 {
+        return Ok(own);
+    }
+    let all = comm.gather_numbers("the batch norms' statistics", values_of_own.concat())?;
+    let of_rank = |values: &[f32]| -> Vec<BatchStatistics> {
+        let mut rest = values;
+        let passes = own.iter().zip(&values_of_own);
+        passes
+            .map(|(pass, values)| {
+                let (values, later) = rest.split_at(values.len());
+                rest = later;
+                pass.with_values(values)
+            })
+            .collect()
+    };
+    Ok(all.chunks_exact(len).flat_map(of_rank).collect())
 }

@@ -19,14 +19,18 @@ use super::gradients::{GradientSum, add};
 /// The passes and gradients of one lane.
 pub(super) struct Lane {
     pub passes: Passes,
-    pub sum: GradientSum,
+    /// The gradients of the image tower and the classifier.
+    pub images: GradientSum,
+    /// The gradients of the text tower.
+    texts: GradientSum,
     trains_image: bool,
     trains_text: bool,
     /// Whether [`Self::encode`] keeps its graph for [`Self::backward`]: with a single
     /// micro-batch, one pass serves both.
     keeps_graph: bool,
-    /// Encoded images and texts whose graphs are kept.
-    kept: Option<(Encoded, Encoded)>,
+    /// Encoded images whose graphs are kept.
+    kept_images: Option<Encoded>,
+    kept_texts: Option<Encoded>,
 }
 
 impl Lane {
@@ -39,33 +43,47 @@ impl Lane {
         let images = self.passes.encode_images(batch, rows);
         let texts = self.passes.encode_texts(batch, rows);
         let features = (images.features.clone(), texts.features.clone());
-        self.kept = Some((images, texts));
+        (self.kept_images, self.kept_texts) = (Some(images), Some(texts));
         features
     }
 
-    /// Adds the gradients of all parameters before the features, one tower's graph at a time.
+    /// Adds the gradients of the image tower's parameters.
     /// - gradients: of the features of this rank's whole batch.
     /// - returns the batch norms' statistics if the image tower is trained.
-    fn backward(
+    fn backward_images(
         &mut self,
         batch: &HostBatch,
         rows: &Range<usize>,
         gradients: &FeatureGradients,
     ) -> Option<BatchStatistics> {
-        let part = |all: &Tensor<2>| all.clone().slice([rows.clone()]);
-        let (images, texts) = self.kept.take().unzip();
-        let mut statistics = None;
-        if self.trains_image {
-            let images = images.unwrap_or_else(|| self.passes.encode_images(batch, rows));
-            statistics = Some(images.statistics.clone());
-            images.backward(part(&gradients.image), &mut self.sum);
+        let kept = self.kept_images.take();
+        if !self.trains_image {
+            return None;
         }
-        if self.trains_text {
-            let texts = texts.unwrap_or_else(|| self.passes.encode_texts(batch, rows));
-            texts.backward(part(&gradients.text), &mut self.sum);
-        }
-        statistics
+        let images = kept.unwrap_or_else(|| self.passes.encode_images(batch, rows));
+        let statistics = images.statistics.clone();
+        images.backward(part(&gradients.image, rows), &mut self.images);
+        Some(statistics)
     }
+
+    /// Adds the gradients of the text tower's parameters.
+    /// - gradients: of the features of this rank's whole batch.
+    fn backward_texts(
+        &mut self,
+        batch: &HostBatch,
+        rows: &Range<usize>,
+        gradients: &FeatureGradients,
+    ) {
+        let kept = self.kept_texts.take();
+        if self.trains_text {
+            let texts = kept.unwrap_or_else(|| self.passes.encode_texts(batch, rows));
+            texts.backward(part(&gradients.text, rows), &mut self.texts);
+        }
+    }
+}
+
+fn part(all: &Tensor<2>, rows: &Range<usize>) -> Tensor<2> {
+    all.clone().slice([rows.clone()])
 }
 
 /// The lanes of one step.
@@ -93,11 +111,13 @@ impl<'a> StepLanes<'a> {
             let model = if at == 0 { model.clone() } else { copy(model) };
             Lane {
                 passes: Passes::new(model.clone(), forward, &context.encoding),
-                sum: GradientSum::new(model),
+                images: GradientSum::new(model.clone()),
+                texts: GradientSum::new(model),
                 trains_image: context.trains_image(),
                 trains_text: context.trains_text(),
                 keeps_graph: micro_batches.len() == 1,
-                kept: None,
+                kept_images: None,
+                kept_texts: None,
             }
         });
         Self {
@@ -125,7 +145,7 @@ impl<'a> StepLanes<'a> {
         features
     }
 
-    /// Runs the backward pass of a micro-batch and releases its pixels.
+    /// Runs the backward pass of a micro-batch, one tower's graph at a time, and releases its pixels.
     /// - gradients: of the features of this rank's whole batch.
     /// - returns the batch norms' statistics if the image tower is trained.
     pub fn backward(
@@ -134,9 +154,39 @@ impl<'a> StepLanes<'a> {
         rows: &Range<usize>,
         gradients: &FeatureGradients,
     ) -> impl Iterator<Item = BatchStatistics> + use<> {
-        let statistics = self.run(rows, |lane, rows| lane.backward(batch, &rows, gradients));
+        let statistics = self.run(rows, |lane, rows| {
+            let statistics = lane.backward_images(batch, &rows, gradients);
+            lane.backward_texts(batch, &rows, gradients);
+            statistics
+        });
         batch.release_pixels(rows.end);
         statistics.into_iter().flatten()
+    }
+
+    /// The first half of [`Self::backward`]: the image tower.
+    pub fn backward_images(
+        &mut self,
+        batch: &HostBatch,
+        rows: &Range<usize>,
+        gradients: &FeatureGradients,
+    ) -> impl Iterator<Item = BatchStatistics> + use<> {
+        let statistics = self.run(rows, |lane, rows| {
+            lane.backward_images(batch, &rows, gradients)
+        });
+        statistics.into_iter().flatten()
+    }
+
+    /// The second half of [`Self::backward`]: the text tower.
+    pub fn backward_texts(
+        &mut self,
+        batch: &mut HostBatch,
+        rows: &Range<usize>,
+        gradients: &FeatureGradients,
+    ) {
+        self.run(rows, |lane, rows| {
+            lane.backward_texts(batch, &rows, gradients);
+        });
+        batch.release_pixels(rows.end);
     }
 
     /// Runs `work` on all lanes in parallel, each with its part of the rows.
@@ -170,12 +220,21 @@ impl<'a> StepLanes<'a> {
         vec![work(lane, rows.clone())]
     }
 
-    /// The gradients of all lanes, summed.
-    pub fn into_params(self, model: &Clip) -> GradientsParams {
-        let sums = self.lanes.into_iter().map(|lane| lane.sum.into_params());
-        sums.reduce(|sum, part| add(model, sum, part))
-            .unwrap_or_default()
+    /// The gradients of the image tower so far, summed over lanes; they are zero after.
+    pub fn take_image_gradients(&mut self, model: &Clip) -> GradientsParams {
+        sum(model, self.lanes.iter_mut().map(|lane| lane.images.take()))
     }
+
+    /// The gradients of all lanes, summed.
+    pub fn into_params(mut self, model: &Clip) -> GradientsParams {
+        let images = self.take_image_gradients(model);
+        let texts = sum(model, self.lanes.iter_mut().map(|lane| lane.texts.take()));
+        add(model, images, texts)
+    }
+}
+
+fn sum(model: &Clip, parts: impl Iterator<Item = GradientsParams>) -> GradientsParams {
+    (parts.reduce(|sum, part| add(model, sum, part))).unwrap_or_default()
 }
 
 /// A copy of the model whose parameters are new leaves with the same ids.

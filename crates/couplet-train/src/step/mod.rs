@@ -23,22 +23,26 @@ mod gradients;
 mod lanes;
 mod pools;
 
+use std::ops::Range;
+
 use burn::module::Param;
 use burn::tensor::Tensor;
 use couplet_data::loader::HostBatch;
 use couplet_loss::{FeatureGradients, Features, PairLoss};
 use couplet_model::{Clip, ForwardContext};
+use couplet_ranks::Lost;
 
+use self::gradients::{GradientsOfRanks, finish};
 use self::lanes::StepLanes;
 use crate::comm::Comm;
-use crate::optimizer::{ModelOptimizer, OptimizerStep, exchange, global_norm};
+use crate::optimizer::{ModelOptimizer, OptimizerStep, global_norm};
 
 pub(crate) use self::context::{Objective, StepContext, StepOptions, StepReport, StepSettings};
 pub(crate) use self::gradients::BatchGradients;
 pub(crate) use self::pools::lane_count;
 
 /// Computes gradients, clips them and updates the model. A step whose loss or gradient is not
-/// finite changes nothing.
+/// finite changes nothing, nor does one in which a rank was lost.
 /// - batch: this rank's pairs.
 /// - forward: context of this rank's first pair.
 pub(crate) fn step(
@@ -48,41 +52,61 @@ pub(crate) fn step(
     forward: &ForwardContext,
     settings: StepSettings,
     context: &StepContext,
-) -> (Clip, StepReport) {
+) -> (Clip, Result<StepReport, Lost>) {
     let gradients = gradients(&model, batch, forward, settings.loss_scale, context);
-    let grad_norm = global_norm(&model, &gradients.params) / settings.loss_scale;
-    let report = StepReport {
-        loss: gradients.loss,
-        grad_norm,
-        updated: gradients.loss.is_finite() && grad_norm.is_finite(),
+    let gradients = gradients.and_then(|gradients| {
+        let grad_norm = global_norm(&model, &gradients.params) / settings.loss_scale;
+        // A norm whose last bit differed between devices would make the ranks' models differ.
+        let numbers = [gradients.loss, grad_norm];
+        let numbers = context
+            .comm
+            .numbers_of_first("the gradient norm", &numbers)?;
+        let [loss, grad_norm] = numbers[..] else {
+            unreachable!("two numbers were sent");
+        };
+        let updated = loss.is_finite() && grad_norm.is_finite();
+        Ok((
+            gradients,
+            StepReport {
+                loss,
+                grad_norm,
+                updated,
+            },
+        ))
+    });
+    let (gradients, report) = match gradients {
+        Ok((gradients, report)) if report.updated => (gradients, report),
+        Ok((_, report)) => return (model, Ok(report)),
+        Err(lost) => return (model, Err(lost)),
     };
-    if !report.updated {
-        return (model, report);
-    }
-    let clip_factor = optimizer.clip_factor(grad_norm);
+    let clip_factor = optimizer.clip_factor(report.grad_norm);
     let optimizer_step = OptimizerStep {
         lr: settings.lr,
         grad_scale: clip_factor / settings.loss_scale,
     };
-    (update(model, optimizer, gradients, optimizer_step), report)
+    let model = update(model, optimizer, gradients, optimizer_step);
+    (model, Ok(report))
 }
 
 /// The gradients of the loss of the whole batch, which includes all ranks' pairs.
 /// - batch, forward: as [`step`] takes them.
+///
+/// # Errors
+/// If a rank is lost.
 pub(crate) fn gradients(
     model: &Clip,
     mut batch: HostBatch,
     forward: &ForwardContext,
     loss_scale: f64,
     context: &StepContext,
-) -> BatchGradients {
+) -> Result<BatchGradients, Lost> {
     let mut lanes = StepLanes::new(model, forward, batch.len(), context);
-    let comm = context.comm.as_ref();
+    let comm = &context.comm;
     match &context.objective {
         Objective::Contrast(loss) => {
             let own = encode(&mut lanes, &mut batch);
-            let features = exchange_features(model, own, comm);
-            let of_features = loss_gradients(loss.as_ref(), &features, loss_scale, context);
+            let features = exchange_features(model, own, comm)?;
+            let of_features = loss_gradients(loss.as_ref(), &features, loss_scale, context)?;
             backward(lanes, model, batch, of_features, comm)
         }
         Objective::Classify { label_smoothing } => {
@@ -110,42 +134,72 @@ fn encode(lanes: &mut StepLanes, batch: &mut HostBatch) -> (Tensor<2>, Tensor<2>
 fn exchange_features(
     model: &Clip,
     (image, text): (Tensor<2>, Tensor<2>),
-    comm: &dyn Comm,
-) -> Features {
-    Features {
-        image: comm.gather_rows(image),
-        text: comm.gather_rows(text),
+    comm: &Comm,
+) -> Result<Features, Lost> {
+    let width = image.dims()[1];
+    // One exchange for both.
+    let both = comm.gather_rows("the features", Tensor::cat(vec![image, text], 1))?;
+    Ok(Features {
+        image: both.clone().narrow(1, 0, width),
+        text: both.narrow(1, width, width),
         logit_scale: model.logit_scale.val().inner(),
         logit_bias: model.logit_bias.as_ref().map(Param::val).map(Tensor::inner),
-    }
+    })
 }
 
 /// The loss of the whole batch, and its gradients, times the loss scale, with respect to this
-/// rank's features. The gradients of `logit_scale` and `logit_bias` are this rank's parts of a
-/// sum.
+/// rank's features. The loss and the gradients of `logit_scale` and `logit_bias` are this rank's
+/// parts of sums.
 fn loss_gradients(
     loss: &dyn PairLoss,
     features: &Features,
     loss_scale: f64,
     context: &StepContext,
-) -> FeatureGradients {
-    let comm = context.comm.as_ref();
+) -> Result<FeatureGradients, Lost> {
+    let comm = &context.comm;
     let own = features.image.dims()[0] / comm.ranks();
     let rows = comm.rank() * own..(comm.rank() + 1) * own;
-    let gradients = couplet_loss::gradients(loss, rows.clone(), features, context.logit_rows);
-    // Every rank's part of the loss reads the features of all.
-    let sum_own = |all: Tensor<2>| {
-        let shape = all.dims();
-        let sum = comm.sum(all.flatten(0, 1)).reshape(shape);
-        sum.slice([rows.clone()]).mul_scalar(loss_scale)
+    let chunk = context.logit_rows;
+    let gradients = match loss.local() {
+        Some(local) => {
+            let normalizers = local.normalizers(rows.clone(), features, chunk);
+            let gather = |own| comm.gather_rows("the normalizers of the loss", own);
+            let normalizers = normalizers.map(gather).transpose()?;
+            local.gradients(rows, features, normalizers, chunk)
+        }
+        None => summed_gradients(loss, rows, features, context)?,
     };
-    FeatureGradients {
-        image: sum_own(gradients.image),
-        text: sum_own(gradients.text),
+    Ok(FeatureGradients {
+        image: gradients.image.mul_scalar(loss_scale),
+        text: gradients.text.mul_scalar(loss_scale),
         logit_scale: gradients.logit_scale.mul_scalar(loss_scale),
         logit_bias: gradients.logit_bias.map(|bias| bias.mul_scalar(loss_scale)),
-        loss: comm.sum(gradients.loss),
-    }
+        loss: gradients.loss,
+    })
+}
+
+/// The gradients of a loss that is differentiated: every rank's part reads the features of all, so their
+/// gradients are sums over ranks.
+fn summed_gradients(
+    loss: &dyn PairLoss,
+    rows: Range<usize>,
+    features: &Features,
+    context: &StepContext,
+) -> Result<FeatureGradients, Lost> {
+    let gradients = couplet_loss::gradients(loss, rows.clone(), features, context.logit_rows);
+    let shape = gradients.image.dims();
+    let all = [gradients.image, gradients.text].map(|all| all.flatten(0, 1));
+    let sums = context
+        .comm
+        .start_sum("the features' gradients", all.to_vec());
+    let sums = sums.wait()?.into_iter();
+    let mut own = sums.map(|all| all.reshape(shape).slice([rows.clone()]));
+    let mut next = || own.next().expect("two tensors were summed");
+    Ok(FeatureGradients {
+        image: next(),
+        text: next(),
+        ..gradients
+    })
 }
 
 /// Propagates the gradients of the features to all parameters and sums them over ranks.
@@ -154,23 +208,36 @@ fn backward(
     model: &Clip,
     mut batch: HostBatch,
     of_features: FeatureGradients,
-    comm: &dyn Comm,
-) -> BatchGradients {
-    let loss = of_features.loss.clone().into_scalar::<f32>();
+    comm: &Comm,
+) -> Result<BatchGradients, Lost> {
     let mut statistics = Vec::new();
-    for rows in lanes.micro_batches() {
-        statistics.extend(lanes.backward(&mut batch, &rows, &of_features));
+    let micro_batches = lanes.micro_batches();
+    let (last, others) = micro_batches.split_last().expect("a batch has pairs");
+    for rows in others {
+        statistics.extend(lanes.backward(&mut batch, rows, &of_features));
+    }
+    let mut sums = Vec::new();
+    if comm.is_alone() {
+        statistics.extend(lanes.backward(&mut batch, last, &of_features));
+    } else {
+        // The image tower's gradients travel while those of the text tower are computed.
+        statistics.extend(lanes.backward_images(&batch, last, &of_features));
+        let images = lanes.take_image_gradients(model);
+        sums.push(GradientsOfRanks::start(model, images, Vec::new(), comm));
+        lanes.backward_texts(&mut batch, last, &of_features);
     }
     let mut params = lanes.into_params(model);
     params.register(model.logit_scale.id, of_features.logit_scale);
     if let (Some(param), Some(gradient)) = (&model.logit_bias, of_features.logit_bias) {
         params.register(param.id, gradient);
     }
-    BatchGradients {
-        loss: f64::from(loss),
-        params: exchange(model, params, comm),
-        statistics,
-    }
+    sums.push(GradientsOfRanks::start(
+        model,
+        params,
+        vec![of_features.loss],
+        comm,
+    ));
+    finish(model, sums, statistics, comm)
 }
 
 /// Updates running statistics and parameters.

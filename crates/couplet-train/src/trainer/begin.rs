@@ -3,26 +3,47 @@
 use couplet_data::with_causes;
 use couplet_eval::token_warnings;
 
+use super::books::RunPlace;
 use super::{TrainError, Trainer};
 use crate::checkpoint::{RunFolder, TRAIN_LOG};
 use crate::config::ResolvedRun;
 use crate::log::{LogError, changes_line};
 use crate::observer::{Event, Observer, Outcome, StopReason, StopSignal};
+use crate::ranks::Ranks;
 
 /// Trains until the schedule ends or `stop` is set. Continues from the folder's checkpoint if there
 /// is one.
 ///
 /// # Errors
-/// If reading data or writing files fails, or the loss is not finite; the last checkpoint is
-/// unchanged.
+/// If reading data or writing files fails, or the loss is not finite. What was trained until data could not
+/// be read is saved; after other errors, the last checkpoint is unchanged.
 pub fn train(
     run: &ResolvedRun,
     folder: &RunFolder,
     stop: &StopSignal,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, TrainError> {
-    let mut trainer = Trainer::open(run, folder)?;
-    let result = trainer.train(stop, observer);
+    let place = RunPlace::Open(folder);
+    train_on_ranks(run, place, &Ranks::alone(), stop, observer)
+}
+
+/// The same on several ranks, each of which calls it.
+///
+/// # Errors
+/// As [`train`] on any rank, then on all of them; or if a rank is lost. What was trained until then is saved
+/// where a rank that is left can write to the run's folder.
+pub fn train_on_ranks(
+    run: &ResolvedRun,
+    place: RunPlace,
+    ranks: &Ranks,
+    stop: &StopSignal,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, TrainError> {
+    let mut trainer = Trainer::open(run, place, &ranks.0)?;
+    let mut result = trainer.train(stop, observer);
+    if let Err(error) = &mut result {
+        trainer.save_what_is_whole(error, observer);
+    }
     let ending = match &result {
         Ok(outcome) => match outcome.ending {
             StopReason::Finished => "finished".to_string(),
@@ -32,11 +53,15 @@ pub fn train(
         Err(error) => with_causes(error),
     };
     // The record may be without its end: the run is what counts.
-    if let Err(error) = folder.record_end(&ending, trainer.state.step) {
+    let recorded = place
+        .folder()
+        .map(|folder| folder.record_end(&ending, trainer.state.step));
+    if let Some(Err(error)) = recorded {
         observer.event(Event::Warning(&with_causes(&error)));
     }
     result
 }
+
 impl Trainer<'_> {
     /// Trains from the state that was opened.
     fn train(
@@ -44,11 +69,39 @@ impl Trainer<'_> {
         stop: &StopSignal,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainError> {
-        let (run, folder) = (self.run, self.folder);
-        let loader = run.data.start_loader(self.state.position.clone());
-        let loader = loader.map_err(TrainError::Threads)?;
+        let run = self.run;
+        let position = &self.state.position;
+        let comm = &self.context.comm;
+        let each = run.data.parts(position) / comm.ranks();
+        let own = comm.rank() * each..(comm.rank() + 1) * each;
+        let loader = run.data.start_loader_of(position, own);
+        let loader = loader.map_err(TrainError::Threads);
+        let begun = self.begin(observer);
+        let (loader, failed) = match loader {
+            Ok(loader) => (Some(loader), begun),
+            Err(error) => (None, Err(error)),
+        };
+        self.settle(failed)?;
+        let loader = loader.expect("all ranks have started loading");
+        if self.is_finished() {
+            return Ok(self.outcome(StopReason::AlreadyFinished));
+        }
+        let outcome = self.run(&loader, stop, observer);
+        outcome.map_err(|error| match error {
+            TrainError::Log(source) => TrainError::NotLogged {
+                source,
+                last_good: self.last_good(),
+            },
+            error => error,
+        })
+    }
+
+    /// Reports and records the beginning.
+    fn begin(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let run = self.run;
+        let folder = self.place.folder();
         let sizes = self.sizes();
-        if !self.is_finished() {
+        if let Some(folder) = folder.filter(|_| !self.is_finished()) {
             folder.record_start(run, &sizes)?;
             folder.text_log().open().map_err(|source| LogError {
                 path: folder.path().join(TRAIN_LOG),
@@ -67,6 +120,9 @@ impl Trainer<'_> {
         for warning in token_warnings(&self.spec, &run.data.tokens) {
             observer.event(Event::Warning(&warning));
         }
+        let Some(folder) = folder else {
+            return Ok(());
+        };
         if self.checkpoint.is_none() {
             folder.forget_changes()?;
         }
@@ -75,18 +131,11 @@ impl Trainer<'_> {
             self.write_metrics(&line, observer)?;
         }
         if self.is_finished() {
-            return Ok(self.outcome(StopReason::AlreadyFinished));
+            return Ok(());
         }
         if let Some(warning) = run.memory_warning(self.model(), self.checkpoint.is_some()) {
             observer.event(Event::Warning(&warning));
         }
-        let outcome = self.run(&loader, stop, observer);
-        outcome.map_err(|error| match error {
-            TrainError::Log(source) => TrainError::NotLogged {
-                source,
-                last_good: self.last_good(),
-            },
-            error => error,
-        })
+        Ok(())
     }
 }

@@ -4,10 +4,12 @@ use couplet_data::Skipped;
 use couplet_data::loader::LoaderError;
 use couplet_eval::{ClassifierError, OpenError, TextError};
 use couplet_model::FolderError;
+use couplet_ranks::Lost;
 
 use crate::checkpoint::CheckpointError;
 use crate::device::DeviceError;
 use crate::log::LogError;
+use crate::ranks::OtherRank;
 
 /// Why a run failed.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +42,16 @@ pub enum TrainError {
          that the run began with", last + 1
     )]
     NoSuchShard { last: usize, shards: usize },
+    #[error(
+        "batch.parts: {set}, but the run's batches have had {run} parts so far, each with its own place in the \
+         data; remove batch.parts or set it to {run}, or start a new run with --run-dir"
+    )]
+    OtherParts { set: usize, run: usize },
+    #[error(
+        "batch.global: {batch} is not divisible by {parts}, the number of parts that the run's batches have \
+         had so far; set a multiple of {parts}, or start a new run with --run-dir"
+    )]
+    UnevenParts { batch: usize, parts: usize },
     #[error(transparent)]
     Log(#[from] LogError),
     #[error(
@@ -59,6 +71,42 @@ pub enum TrainError {
         length: String,
         total: u64,
         trained: u64,
+    },
+    #[error("{failure}; {}", resume_point(last_good.as_deref()))]
+    OtherRank {
+        failure: OtherRank,
+        last_good: Option<String>,
+    },
+    #[error("a rank was lost: {lost}; {}. Continue with --resume", resume_point(last_good.as_deref()))]
+    RankLost {
+        lost: Lost,
+        last_good: Option<String>,
+    },
+    #[error(
+        "{who} has another {name} than rank 0 after step {step}: the ranks' models differ, by a fault of a machine or \
+         of Couplet; {}. Continue with --resume without that machine",
+        resume_point(last_good.as_deref())
+    )]
+    Diverged {
+        who: String,
+        /// Of the parameter.
+        name: String,
+        step: u64,
+        last_good: Option<String>,
+    },
+    #[error(
+        "{who} has another {what} than rank 0; all ranks must be given the same command, files and data"
+    )]
+    Unequal { who: String, what: &'static str },
+    #[error(
+        "a batch has {parts} parts (batch.parts), which {ranks} ranks cannot share equally; start {possible} ranks, or \
+         set another batch.parts for a new run"
+    )]
+    Indivisible {
+        parts: usize,
+        ranks: usize,
+        /// Numbers of ranks.
+        possible: String,
     },
     #[error("device: cannot be used")]
     Device(#[from] DeviceError),

@@ -31,8 +31,16 @@ impl Trainer<'_> {
         let (is_last, counted) = (self.is_finished(), self.counted_steps());
         let run = self.run;
         let is_due = |every: u64| is_last || counted.is_multiple_of(every);
+        let due = run.evals.iter().filter(|eval| is_due(eval.every_steps));
+        let due: Vec<_> = due.collect();
+        if due.is_empty() {
+            return Ok(Vec::new());
+        }
+        // If a rank is lost from here on, they are done when the run goes on.
+        self.state.unevaluated = true;
+        self.settle(Ok(()))?;
         let mut reports = Vec::new();
-        for eval in run.evals.iter().filter(|eval| is_due(eval.every_steps)) {
+        for eval in due {
             let (encoder, head) = self.encoder(eval.weights)?;
             let model = (&encoder, head.as_ref());
             let (report, skipped) = match self.evaluate_one(eval, model, observer) {
@@ -61,10 +69,9 @@ impl Trainer<'_> {
             self.watch_held_out(&report, observer);
             reports.push(report);
         }
-        if !reports.is_empty() {
-            // Evaluation does not count towards training speed.
-            self.window = Window::new();
-        }
+        self.state.unevaluated = false;
+        // Evaluation does not count towards training speed.
+        self.window = Window::new();
         Ok(reports)
     }
 
@@ -75,8 +82,8 @@ impl Trainer<'_> {
         observer: &mut dyn Observer,
     ) -> Result<(Report, Vec<Skipped>), Box<dyn Error>> {
         // A frozen text tower gives the same class features each time.
-        let cache = (!self.context.trains_text())
-            .then(|| FeatureCache::of_texts(&self.folder.cache(), encoder));
+        let folder = self.place.folder().filter(|_| !self.context.trains_text());
+        let cache = folder.map(|folder| FeatureCache::of_texts(&folder.cache(), encoder));
         let options = EvalOptions {
             max_image_pixels: self.run.config.data.max_image_pixels,
             cache: cache.as_ref(),

@@ -28,7 +28,7 @@ pub(super) fn held_out(
     chunk: usize,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<(Report, Vec<Skipped>), TrainError> {
-    let loader = data.start_loader(LoaderState::default());
+    let loader = data.start_loader(&LoaderState::default());
     let loader = loader.map_err(TrainError::Threads)?;
     let model = encoder.model();
     let (mut images, mut texts, mut skipped) = (Vec::new(), Vec::new(), Vec::new());

@@ -4,34 +4,41 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use burn::module::Module;
-use couplet_data::loader::{HostBatch, Loader, LoaderError};
-use couplet_data::{Skipped, StageTimes, with_causes};
+use couplet_data::loader::{HostBatch, Loader, LoaderState};
+use couplet_data::{Skipped, StageTimes};
 use couplet_model::{Clip, ForwardContext, ModelSpec, Precision, PreprocessSpec};
 use serde::Serialize;
 
-use crate::checkpoint::{Checkpoint, RunFolder, TrainerState};
+use self::books::Books;
+use crate::checkpoint::{Checkpoint, TrainerState};
 use crate::config::{Classes, ResolvedRun};
 use crate::diagnosis::{Diagnosis, StepStats, duplicate_captions};
 use crate::duration::{Duration, Unit};
 use crate::ema::Ema;
-use crate::log::{JsonLines, LineHead, TrainLine, skipped_line};
+use crate::log::{LineHead, TrainLine, lines_len, skipped_line};
 use crate::observer::{BestMetric, Event, Observer, Outcome, RunSizes, StopReason, StopSignal};
 use crate::optimizer::ModelOptimizer;
 use crate::overfitting::Overfitting;
 use crate::step::{Objective, StepContext, StepReport, StepSettings, step};
-use crate::tensorboard::EventFile;
 
+mod agreement;
 mod begin;
+mod books;
 mod classes;
 mod error;
 mod evaluation;
 mod held_out;
 mod open;
 mod position;
+#[cfg(test)]
+mod rank_tests;
 mod repeat;
 mod save;
+mod share;
+mod survivor;
 
-pub use begin::train;
+pub use begin::{train, train_on_ranks};
+pub use books::RunPlace;
 pub use error::TrainError;
 pub(crate) use repeat::repeat;
 
@@ -55,7 +62,9 @@ impl Window {
 
 struct Trainer<'a> {
     run: &'a ResolvedRun,
-    folder: &'a RunFolder,
+    place: RunPlace<'a>,
+    /// Rank 0 alone has them.
+    books: Option<Books<'a>>,
     spec: ModelSpec,
     preprocess: PreprocessSpec,
     context: StepContext,
@@ -65,16 +74,20 @@ struct Trainer<'a> {
     ema: Option<Ema>,
     diagnosis: Diagnosis,
     overfitting: Overfitting,
-    metrics: JsonLines,
-    events: Option<EventFile>,
-    skipped: JsonLines,
     state: TrainerState,
+    /// The latest, on rank 0.
     checkpoint: Option<Checkpoint>,
+    /// Whether a checkpoint is due, as far as this rank knows.
+    due: bool,
+    /// What failed on this rank alone since the last agreement.
+    held: Option<TrainError>,
     /// How the initial weights were changed.
     notes: Vec<String>,
     /// Samples of the epoch that were skipped, and the first that this process read.
     skipped_in_epoch: u64,
     first_skipped: Option<Skipped>,
+    /// Length of `skipped.jsonl`, in bytes; every rank knows it.
+    skipped_len: u64,
     /// Samples that evaluations skipped, each of which is reported once.
     reported_unreadable: HashSet<(String, String)>,
     window: Window,
@@ -98,24 +111,37 @@ impl Trainer<'_> {
         stop: &StopSignal,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainError> {
-        while !self.is_finished() {
-            let batch = self.next_batch(loader, observer)?;
-            let updated = self.step(batch, observer)?;
-            let mut improved = false;
-            if updated {
-                let reports = self.evaluate(observer)?;
-                improved = self.update_best(&reports);
-                self.end_of_epoch(reports, observer);
-            }
-            let stopping = self.context.comm.any(stop.is_set());
-            if improved || stopping || (updated && self.checkpoint_is_due()) {
+        if self.state.unevaluated {
+            self.end_step(observer)?;
+        }
+        loop {
+            let fetched = self.fetch(loader, stop);
+            let agreed = self.agree(fetched, stop.is_set())?;
+            if agreed.stop || agreed.due {
                 self.save(observer)?;
             }
-            if stopping && !self.is_finished() {
-                return Ok(self.outcome(StopReason::Interrupted));
+            let Some(batch) = agreed.batch else {
+                return Ok(self.outcome(if self.is_finished() {
+                    StopReason::Finished
+                } else {
+                    StopReason::Interrupted
+                }));
+            };
+            self.report_skipped(&agreed.skipped, observer)?;
+            self.due = false;
+            if self.step(batch, agreed.next, observer)? {
+                self.end_step(observer)?;
             }
         }
-        Ok(self.outcome(StopReason::Finished))
+    }
+
+    /// Evaluates if it is due, and finds out whether a checkpoint is.
+    fn end_step(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let reports = self.evaluate(observer)?;
+        let improved = self.update_best(&reports);
+        self.end_of_epoch(reports, observer);
+        self.due = improved || self.checkpoint_is_due();
+        Ok(())
     }
 
     fn model(&self) -> &Clip {
@@ -142,25 +168,31 @@ impl Trainer<'_> {
         self.time_before + self.started.elapsed().as_secs_f64()
     }
 
-    fn next_batch(
+    /// This rank's next pairs; `None` if the run ends here.
+    fn fetch(
         &mut self,
         loader: &Loader,
-        observer: &mut dyn Observer,
-    ) -> Result<HostBatch, TrainError> {
+        stop: &StopSignal,
+    ) -> Result<Option<HostBatch>, TrainError> {
+        if self.is_finished() || stop.is_set() {
+            return Ok(None);
+        }
         let waiting = Instant::now();
         let batch = loader.next_batch();
         self.window.waited += waiting.elapsed().as_secs_f64();
         self.loading = loader.stage_times();
-        let skipped = match &batch {
-            Ok(batch) => &batch.skipped,
-            Err(LoaderError::TooManySkipped { list, .. }) => list,
-            Err(_) => return Ok(batch?),
-        };
-        for sample in skipped {
-            self.skipped.write(sample)?;
-        }
+        Ok(Some(batch?))
+    }
+
+    /// Records and reports samples that were skipped for the next batch.
+    fn report_skipped(
+        &mut self,
+        skipped: &[Skipped],
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        self.note_skipped(skipped)?;
+        self.skipped_len += lines_len(skipped);
         let samples = skipped.iter().map(|one| one.samples as u64).sum();
-        let samples = self.context.comm.count(samples);
         if samples > 0 {
             let first = skipped.first();
             self.skipped_in_epoch += samples;
@@ -169,12 +201,27 @@ impl Trainer<'_> {
             }
             observer.event(Event::Skipped { samples, first });
         }
-        Ok(batch?)
+        Ok(())
+    }
+
+    /// Appends to `skipped.jsonl`.
+    fn note_skipped(&mut self, skipped: &[Skipped]) -> Result<(), TrainError> {
+        let written = self
+            .books
+            .as_mut()
+            .map_or(Ok(()), |books| books.write_skipped(skipped));
+        self.hold(written)
     }
 
     /// Trains on one batch.
+    /// - next: where the data continue after it.
     /// - returns whether the parameters were updated: false if f16 overflowed.
-    fn step(&mut self, batch: HostBatch, observer: &mut dyn Observer) -> Result<bool, TrainError> {
+    fn step(
+        &mut self,
+        batch: HostBatch,
+        next: LoaderState,
+        observer: &mut dyn Observer,
+    ) -> Result<bool, TrainError> {
         let lr = self.run.schedule.learning_rate(self.scheduled_steps());
         let model = self.model.take().expect("there is a model between steps");
         let forward = ForwardContext {
@@ -186,7 +233,6 @@ impl Trainer<'_> {
             lr,
             loss_scale: self.loss_scale().unwrap_or(1.0),
         };
-        let next = batch.next.clone();
         let duplicate_captions = match &self.context.objective {
             Objective::Contrast(_) => duplicate_captions(&batch),
             Objective::Classify { .. } => 0.0,
@@ -194,7 +240,9 @@ impl Trainer<'_> {
         let optimizer = &mut self.optimizer;
         let (model, report) = step(model, optimizer, batch, &forward, settings, &self.context);
         self.model = Some(model);
+        let report = report.map_err(|lost| self.lost(lost))?;
         self.state.position = next;
+        self.state.skipped_len = self.skipped_len;
         self.state.loss_scale.update(report.updated);
         if !report.updated {
             self.overflowed(report, observer)?;
@@ -302,26 +350,15 @@ impl Trainer<'_> {
         }
     }
 
-    /// Appends a line to `metrics.jsonl` and its numbers to the event file. If the event file cannot
-    /// be written, the run continues without it.
+    /// Appends a line to the run's logs.
     fn write_metrics(
         &mut self,
         line: &impl Serialize,
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
-        self.folder.check_in_place()?;
-        self.metrics.write(line)?;
-        let line = serde_json::to_value(line).expect("log lines serialise");
-        let written = self.events.as_mut().map(|events| events.write(&line));
-        if let Some(Err(error)) = written {
-            self.events = None;
-            let text = format!(
-                "stopped writing TensorBoard events: {}",
-                with_causes(&error)
-            );
-            observer.event(Event::Warning(&text));
-        }
-        Ok(())
+        let books = self.books.as_mut();
+        let written = books.map_or(Ok(()), |books| books.write_metrics(line, observer));
+        self.hold(written)
     }
 
     fn line_head(&self) -> LineHead {

@@ -4,106 +4,77 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use couplet_data::StageTimes;
 use couplet_data::printable_path;
 use couplet_data::source::PairDataset;
 use couplet_eval::{ChosenCheckpoint, EMA_HEAD_FILE, HEAD_FILE, choose_model};
 use couplet_loss::Loss;
-use couplet_model::{Clip, Loaded, load_as};
+use couplet_model::{ClassifierHead, Clip, Loaded, load_as};
+use couplet_ranks::Lost;
 
+use super::books::{Books, RunPlace};
 use super::classes::first_head;
-use super::position::{check_length, recount};
+use super::position::{check_length, check_parts, recount};
+use super::share::{share_model, share_moments};
 use super::{TrainError, Trainer, Window};
 use crate::checkpoint::{Checkpoint, RunFolder, TrainerState};
+use crate::comm::Comm;
 use crate::config::{Classes, HeadStart, ResolvedRun};
 use crate::diagnosis::Diagnosis;
 use crate::ema::Ema;
-use crate::log::JsonLines;
 use crate::optimizer::ModelOptimizer;
 use crate::overfitting::Overfitting;
+use crate::ranks::{Disagreement, Ranks};
 use crate::step::{Objective, StepContext, StepOptions};
 use crate::tensorboard::EventFile;
 
 impl<'a> Trainer<'a> {
-    /// Loads the folder's latest checkpoint, or initialises a new run.
+    /// Loads the folder's latest checkpoint, or initialises a new run. Rank 0 does, and gives it to the others.
     ///
     /// # Errors
-    /// If the device, the weights or the run's files cannot be opened.
-    pub(super) fn open(run: &'a ResolvedRun, folder: &'a RunFolder) -> Result<Self, TrainError> {
-        let config = &run.config;
-        let device = config.device.open()?.autodiff();
-        let spec = config.model.spec();
-        let mut optimizer = ModelOptimizer::new(&config.optimizer, &spec);
-        let checkpoint = folder.latest();
-        let preprocess = run.data.preprocess.clone();
-        let mut notes = folder.notes().to_vec();
-        let model = open_model(run, checkpoint.as_ref(), &device, &mut notes)?;
-        let mut state = match &checkpoint {
-            Some(checkpoint) => folder.load(checkpoint, &model, &mut optimizer)?,
-            None => TrainerState::default(),
-        };
-        let data = folder.inputs(run).train.digest();
-        notes.extend(recount(&mut state, run, &data));
-        if let PairDataset::Stream(shards) = &run.data.set {
-            check_shards(&state, shards.len())?;
-        }
-        check_length(&state, run)?;
-        let average = |ema_config| -> Result<Ema, TrainError> {
-            let without_graph = device.clone().without_autodiff();
-            let start = match (&checkpoint, model.head()) {
-                (Some(checkpoint), None) => checkpoint.load_ema(&without_graph)?,
-                (Some(checkpoint), Some(_)) => {
-                    let head = checkpoint.load_head(EMA_HEAD_FILE, &without_graph)?;
-                    checkpoint.load_ema(&without_graph)?.with_head(head)
-                }
-                (None, _) => model.valid(),
-            };
-            Ok(Ema::new(ema_config, start.with_precision(config.precision)))
-        };
-        let ema = config.ema.map(average).transpose()?;
-        let events = (config.log.tensorboard)
-            .then(|| EventFile::create(&folder.tensorboard(), state.step))
-            .transpose()?;
-        let context = StepContext::new(StepOptions {
-            spec: &spec,
-            preprocess: preprocess.clone(),
-            device: config.device,
-            autodiff: device,
-            freeze: config.freeze,
-            recompute_blocks: config.batch.recompute_blocks,
-            objective: objective(run),
-            batch: config.batch.global,
-            micro_batch: config.batch.micro,
-            logit_rows: config.batch.logit_rows,
-        });
-        let context = context.map_err(TrainError::Threads)?;
-        // Nothing in the folder has changed until here.
-        if let Some(checkpoint) = &checkpoint {
-            notes.extend(folder.settle(checkpoint, &mut state)?);
-        }
-        folder.commit(run)?;
+    /// If the device, the weights or the run's files cannot be opened on any rank, or a rank is lost.
+    pub(super) fn open(
+        run: &'a ResolvedRun,
+        place: RunPlace<'a>,
+        comm: &Comm,
+    ) -> Result<Self, TrainError> {
+        let begun = agree(comm, begin(run, place, comm))?;
+        let mut opened = share(begun, comm)?;
+        check_divisible(run.data.parts(&opened.state.position), comm.ranks())?;
+        let books = place.folder().map(|folder| opened.books(run, folder));
+        let books = agree(comm, books.transpose())?;
+        let Opened {
+            context,
+            model,
+            optimizer,
+            ema,
+            state,
+            checkpoint,
+            notes,
+        } = opened;
         let now = Instant::now();
         Ok(Self {
-            metrics: JsonLines::open(&folder.metrics(), state.metrics_len)?,
-            skipped: JsonLines::open(&folder.skipped(), state.skipped_len)?,
             context,
             time_before: state.time,
             run,
-            folder,
-            spec,
-            preprocess,
+            place,
+            spec: run.config.model.spec(),
+            preprocess: run.data.preprocess.clone(),
             model: Some(model),
             optimizer,
             ema,
             diagnosis: Diagnosis::default(),
-            overfitting: match &checkpoint {
-                Some(_) => Overfitting::of_log(&folder.metrics()),
-                None => Overfitting::default(),
+            overfitting: match (&checkpoint, &books) {
+                (Some(_), Some(books)) => Overfitting::of_log(&books.folder.metrics()),
+                _ => Overfitting::default(),
             },
-            events,
-            skipped_in_epoch: (state.position.skipped + state.position.lost) as u64,
+            books,
+            due: false,
+            held: None,
+            skipped_in_epoch: (state.position.skipped() + state.position.lost()) as u64,
             first_skipped: None,
+            skipped_len: state.skipped_len,
             state,
             checkpoint,
             notes,
@@ -116,6 +87,173 @@ impl<'a> Trainer<'a> {
             saved_at: now,
         })
     }
+}
+
+/// What a run starts or goes on with.
+struct Opened {
+    context: StepContext,
+    model: Clip,
+    optimizer: ModelOptimizer,
+    ema: Option<Ema>,
+    state: TrainerState,
+    /// On rank 0, if there is one.
+    checkpoint: Option<Checkpoint>,
+    notes: Vec<String>,
+}
+
+/// This rank's value, if every rank has one.
+fn agree<T>(comm: &Comm, own: Result<T, TrainError>) -> Result<T, TrainError> {
+    let agreed = Ranks(comm.clone()).agree(own);
+    agreed.map_err(|disagreement| match disagreement {
+        Disagreement::Own(error) => error,
+        Disagreement::Other(failure) => TrainError::OtherRank {
+            failure,
+            last_good: None,
+        },
+        Disagreement::Lost(lost) => TrainError::RankLost {
+            lost,
+            last_good: None,
+        },
+    })
+}
+
+/// Opens what this rank opens by itself: rank 0 the checkpoint and the weights.
+fn begin(run: &ResolvedRun, place: RunPlace, comm: &Comm) -> Result<Opened, TrainError> {
+    let config = &run.config;
+    let device = config.device.open()?.autodiff();
+    let spec = config.model.spec();
+    let mut optimizer = ModelOptimizer::new(&config.optimizer, &spec);
+    let folder = place.folder();
+    let checkpoint = folder.and_then(RunFolder::latest);
+    let mut notes = folder.map_or_else(Vec::new, |folder| folder.notes().to_vec());
+    let model = match folder {
+        Some(_) => open_model(run, checkpoint.as_ref(), &device, &mut notes)?,
+        None => model_to_fill(run, &device),
+    };
+    let mut state = match (folder, &checkpoint) {
+        (Some(folder), Some(checkpoint)) => folder.load(checkpoint, &model, &mut optimizer)?,
+        _ => TrainerState::default(),
+    };
+    if let Some(folder) = folder {
+        let data = folder.inputs(run).train.digest();
+        check_parts(&state, run)?;
+        notes.extend(recount(&mut state, run, &data));
+        if let PairDataset::Stream(shards) = &run.data.set {
+            check_shards(&state, shards.len())?;
+        }
+        check_length(&state, run)?;
+    }
+    let average = |ema_config| -> Result<Ema, TrainError> {
+        let without_graph = device.clone().without_autodiff();
+        let start = match (&checkpoint, model.head()) {
+            (Some(checkpoint), None) => checkpoint.load_ema(&without_graph)?,
+            (Some(checkpoint), Some(_)) => {
+                let head = checkpoint.load_head(EMA_HEAD_FILE, &without_graph)?;
+                checkpoint.load_ema(&without_graph)?.with_head(head)
+            }
+            (None, _) => model.valid(),
+        };
+        Ok(Ema::new(ema_config, start.with_precision(config.precision)))
+    };
+    let ema = config.ema.map(average).transpose()?;
+    let context = StepContext::new(StepOptions {
+        spec: &spec,
+        preprocess: run.data.preprocess.clone(),
+        device: config.device,
+        autodiff: device,
+        freeze: config.freeze,
+        recompute_blocks: config.batch.recompute_blocks,
+        objective: objective(run),
+        batch: config.batch.global,
+        micro_batch: config.batch.micro,
+        logit_rows: config.batch.logit_rows,
+        comm: comm.clone(),
+    });
+    Ok(Opened {
+        context: context.map_err(TrainError::Threads)?,
+        model,
+        optimizer,
+        ema,
+        state,
+        checkpoint,
+        notes,
+    })
+}
+
+/// Gives every rank what rank 0 has opened.
+fn share(own: Opened, comm: &Comm) -> Result<Opened, TrainError> {
+    let share = || -> Result<Opened, Lost> {
+        let state = serde_json::to_vec(&own.state).expect("a trainer state serialises");
+        let state = comm.of_first("the trainer's state", state)?;
+        let state = if comm.is_first() {
+            own.state
+        } else {
+            serde_json::from_slice(&state).expect("rank 0 sent it")
+        };
+        let model = share_model(own.model, comm)?;
+        let mut optimizer = own.optimizer;
+        share_moments(&mut optimizer, &model, comm)?;
+        let ema = own
+            .ema
+            .map(|ema| ema.try_map(|model| share_model(model, comm)));
+        Ok(Opened {
+            state,
+            model,
+            optimizer,
+            ema: ema.transpose()?,
+            ..own
+        })
+    };
+    share().map_err(|lost| TrainError::RankLost {
+        lost,
+        last_good: None,
+    })
+}
+
+impl Opened {
+    /// Opens the logs, and settles what the folder holds. Nothing in it has changed until here.
+    fn books<'a>(
+        &mut self,
+        run: &ResolvedRun,
+        folder: &'a RunFolder,
+    ) -> Result<Books<'a>, TrainError> {
+        let events = (run.config.log.tensorboard)
+            .then(|| EventFile::create(&folder.tensorboard(), self.state.step))
+            .transpose()?;
+        if let Some(checkpoint) = &self.checkpoint {
+            self.notes
+                .extend(folder.settle(checkpoint, &mut self.state)?);
+        }
+        folder.commit(run)?;
+        Ok(Books::open(folder, &self.state, events)?)
+    }
+}
+
+/// Checks that every rank gets as many parts of a batch.
+fn check_divisible(parts: usize, ranks: usize) -> Result<(), TrainError> {
+    if parts.is_multiple_of(ranks) {
+        return Ok(());
+    }
+    let possible = (1..=parts).filter(|ranks| parts.is_multiple_of(*ranks));
+    let possible: Vec<String> = possible.map(|ranks| ranks.to_string()).collect();
+    Err(TrainError::Indivisible {
+        parts,
+        ranks,
+        possible: possible.join(", "),
+    })
+}
+
+/// A model of the run's architecture, whose parameters come from rank 0.
+fn model_to_fill(run: &ResolvedRun, device: &Device) -> Clip {
+    let config = &run.config;
+    let spec = config.model.spec();
+    let model = Clip::init(&spec, config.seed, device);
+    let model = (model.freeze(config.freeze, &spec)).with_precision(config.precision);
+    let Some(classes) = &run.data.classes else {
+        return model;
+    };
+    let weight = Tensor::zeros([classes.class_names.len(), spec.embed_dim], device);
+    (model.with_head(ClassifierHead::new(weight))).freeze_all_but_classifier()
 }
 
 /// The model that a run starts or goes on with, with its head if it has one.
@@ -188,9 +326,9 @@ fn objective(run: &ResolvedRun) -> Objective {
 
 /// Checks that a stream's position is in shards that the data has.
 fn check_shards(state: &TrainerState, shards: usize) -> Result<(), TrainError> {
-    let stream = state.position.stream.as_ref();
-    let last = stream.and_then(|stream| stream.lanes.iter().map(|lane| lane.shard).max());
-    match last {
+    let streams = (state.position.parts.iter()).filter_map(|part| part.stream.as_ref());
+    let lanes = streams.flat_map(|stream| &stream.lanes);
+    match lanes.map(|lane| lane.shard).max() {
         Some(last) if last >= shards => Err(TrainError::NoSuchShard { last, shards }),
         _ => Ok(()),
     }

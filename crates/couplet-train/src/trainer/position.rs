@@ -38,15 +38,17 @@ pub(super) fn recount(state: &mut TrainerState, run: &ResolvedRun, data: &str) -
     }
     let position = &mut state.position;
     if !is_same_data {
-        // The order of a stream is that of its shards: another pass begins.
-        position.stream = match &run.data.set {
-            PairDataset::Indexed(_) => None,
-            PairDataset::Stream(_) => Some(StreamState {
-                place: position.samples,
-                pass: position.stream.as_ref().map_or(0, |stream| stream.pass + 1),
-                ..StreamState::default()
-            }),
-        };
+        for part in &mut position.parts {
+            // The order of a stream is that of its shards: another pass begins.
+            part.stream = match &run.data.set {
+                PairDataset::Indexed(_) => None,
+                PairDataset::Stream(_) => Some(StreamState {
+                    place: part.samples,
+                    pass: part.stream.as_ref().map_or(0, |stream| stream.pass + 1),
+                    ..StreamState::default()
+                }),
+            };
+        }
     }
     let mut shift = before.shift;
     if !is_same_size {
@@ -55,10 +57,7 @@ pub(super) fn recount(state: &mut TrainerState, run: &ResolvedRun, data: &str) -
         let batches = trained.div_ceil(now.batch_size);
         if batches >= per_epoch {
             state.epoch_loss = 0.0;
-            *position = LoaderState {
-                epoch: position.epoch + 1,
-                ..LoaderState::default()
-            };
+            *position = LoaderState::start_of(position.epoch + 1, position.parts.len());
         } else {
             // The mean stays, whatever the steps are.
             state.epoch_loss *= batches as f64 / position.batches.max(1) as f64;
@@ -68,7 +67,7 @@ pub(super) fn recount(state: &mut TrainerState, run: &ResolvedRun, data: &str) -
         shift = counted.cast_signed() - state.step.cast_signed();
     }
     state.counted = Some(Counted { shift, ..now });
-    let (epoch, samples) = (position.epoch + 1, position.samples);
+    let (epoch, samples) = (position.epoch + 1, position.samples());
     let what = match (is_same_data, samples) {
         (true, _) => "with batches of another size",
         (false, 0) => "with the changed data",
@@ -77,6 +76,28 @@ pub(super) fn recount(state: &mut TrainerState, run: &ResolvedRun, data: &str) -
     Some(format!(
         "continuing after {samples} samples of epoch {epoch} {what}"
     ))
+}
+
+/// Checks that batches can have the parts that they had when the checkpoint was written.
+///
+/// # Errors
+/// If the config says another number, or a batch of another size than before has no such equal parts.
+pub(super) fn check_parts(state: &TrainerState, run: &ResolvedRun) -> Result<(), TrainError> {
+    let parts = state.position.parts.len();
+    let batch = &run.config.batch;
+    if parts == 0 {
+        return Ok(());
+    }
+    if let Some(set) = batch.parts
+        && set != parts
+    {
+        return Err(TrainError::OtherParts { set, run: parts });
+    }
+    if !batch.global.is_multiple_of(parts) {
+        let batch = batch.global;
+        return Err(TrainError::UnevenParts { batch, parts });
+    }
+    Ok(())
 }
 
 fn counted_steps(state: &TrainerState) -> u64 {

@@ -1,9 +1,11 @@
 //! Repeating steps of a run that were done before.
 
+use super::books::RunPlace;
 use super::{TrainError, Trainer};
 use crate::checkpoint::RunFolder;
+use crate::comm::Comm;
 use crate::config::ResolvedRun;
-use crate::observer::{Event, Observer};
+use crate::observer::{Event, Observer, StopSignal};
 
 /// Trains for `steps` steps from the folder's checkpoint, without evaluations and checkpoints.
 /// - returns the device, as configs name it.
@@ -16,15 +18,19 @@ pub(crate) fn repeat(
     steps: u64,
     observer: &mut dyn Observer,
 ) -> Result<String, TrainError> {
-    let mut trainer = Trainer::open(run, folder)?;
+    let mut trainer = Trainer::open(run, RunPlace::Open(folder), &Comm::alone())?;
     let sizes = trainer.sizes();
     observer.event(Event::Started(&sizes));
     let last = trainer.state.step + steps;
-    let loader = run.data.start_loader(trainer.state.position.clone());
+    let loader = run.data.start_loader(&trainer.state.position);
     let loader = loader.map_err(TrainError::Threads)?;
+    let stop = StopSignal::default();
     while trainer.state.step < last && !trainer.is_finished() {
-        let batch = trainer.next_batch(&loader, observer)?;
-        trainer.step(batch, observer)?;
+        let fetched = trainer.fetch(&loader, &stop);
+        let agreed = trainer.agree(fetched, false)?;
+        trainer.report_skipped(&agreed.skipped, observer)?;
+        let batch = agreed.batch.expect("the run goes on");
+        trainer.step(batch, agreed.next, observer)?;
     }
     Ok(sizes.device)
 }

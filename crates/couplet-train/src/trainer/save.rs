@@ -2,14 +2,47 @@
 
 use std::time::Instant;
 
+use super::books::Books;
+use super::share::first_difference;
 use super::{TrainError, Trainer};
 use crate::checkpoint::{Checkpoint, Contents, METRICS, SKIPPED, TRAIN_LOG};
 use crate::ema::Ema;
 use crate::observer::{Event, Observer};
+use crate::ranks::other_rank;
 
 impl Trainer<'_> {
-    /// Saves a checkpoint of the current step, unless there is one.
+    /// Saves a checkpoint of the current step, unless there is one. Rank 0 writes it; the others wait.
     pub(super) fn save(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let comm = &self.context.comm;
+        let difference = first_difference(self.model(), comm);
+        if let Some((rank, name)) = difference.map_err(|lost| self.lost(lost))? {
+            return Err(TrainError::Diverged {
+                who: other_rank(comm, rank, String::new()).who,
+                name,
+                step: self.state.step,
+                last_good: self.last_good(),
+            });
+        }
+        let saved = match self.books.take() {
+            Some(mut books) => {
+                let saved = self.write_checkpoint(&mut books, observer);
+                self.books = Some(books);
+                saved
+            }
+            None => Ok(()),
+        };
+        if self.context.comm.is_alone() {
+            return saved;
+        }
+        self.settle(saved)
+    }
+
+    /// Writes the checkpoint of the current step, unless there is one.
+    pub(super) fn write_checkpoint(
+        &mut self,
+        books: &mut Books,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
         let is_saved = |checkpoint: &Checkpoint| checkpoint.step == self.state.step;
         if self.checkpoint.as_ref().is_some_and(is_saved) {
             // Since then f16 has only skipped batches; a resumed run skips them again.
@@ -17,11 +50,11 @@ impl Trainer<'_> {
         }
         self.state.time = self.seconds();
         let logs = [
-            (METRICS, self.metrics.sync()?),
-            (SKIPPED, self.skipped.sync()?),
+            (METRICS, books.metrics.sync()?),
+            (SKIPPED, books.skipped.sync()?),
         ];
         // Never truncated: what was printed was printed.
-        let text_log = self.folder.text_log().sync();
+        let text_log = books.folder.text_log().sync();
         let text_log = text_log.map(|digest| (TRAIN_LOG, digest));
         self.state.metrics_len = logs[0].1.bytes;
         self.state.skipped_len = logs[1].1.bytes;
@@ -40,7 +73,7 @@ impl Trainer<'_> {
                 .collect(),
         };
         let keep = self.run.config.checkpoint.keep;
-        let saved = self.folder.save(&contents, keep);
+        let saved = books.folder.save(&contents, keep);
         let checkpoint = saved.map_err(|source| TrainError::NotSaved {
             step: self.state.step,
             source: Box::new(source),

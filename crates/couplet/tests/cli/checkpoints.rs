@@ -191,7 +191,7 @@ fn a_checkpoint_of_an_earlier_version_is_resumed_and_its_numbers_are_checked() {
         ("\"step\": 9", "\"step\": 8"),
         ("\"samples_seen\": 72", "\"samples_seen\": 80"),
         ("\"batches\": 9", "\"batches\": 9000000000"),
-        ("\"samples\": 72", "\"samples\": 64"),
+        ("\"samples\": 9", "\"samples\": 8"),
         ("\"epoch\": 0", "\"epoch\": 18446744073709551615"),
     ] {
         assert!(state.contains(key), "{key}: {state}");

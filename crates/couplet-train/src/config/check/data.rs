@@ -130,7 +130,37 @@ impl Check<'_> {
         })
     }
 
-    pub(super) fn batch(&mut self, config: &RunConfig, epoch_len: Option<usize>) -> Option<Sizes> {
+    /// The parts of a batch.
+    fn parts(&mut self, config: &RunConfig, set: Option<&PairDataset>) {
+        let global = config.batch.global;
+        let Some(parts) = config.batch.parts else {
+            return;
+        };
+        if parts == 0 {
+            self.fail("batch.parts", "must be at least 1");
+        } else if !global.is_multiple_of(parts) && !self.is_broken("batch.global") {
+            let message =
+                format!("{parts} does not divide batch.global = {global} into equal parts");
+            self.fail("batch.parts", message);
+        } else if let Some(PairDataset::Stream(shards)) = set
+            && parts > shards.len()
+        {
+            let message = format!(
+                "{parts} is more than the {} shards of the stream, of which each part reads its own; lower \
+                 it, or write smaller shards",
+                shards.len()
+            );
+            self.fail("batch.parts", message);
+        }
+    }
+
+    /// - set: the training set, with how many samples an epoch takes of it.
+    pub(super) fn batch(
+        &mut self,
+        config: &RunConfig,
+        set: Option<&PairDataset>,
+        epoch_len: Option<usize>,
+    ) -> Option<Sizes> {
         let global = config.batch.global;
         let may_be_one = config.classify.is_some() || self.is_broken("classify");
         let least = if may_be_one { 1 } else { 2 };
@@ -150,6 +180,7 @@ impl Check<'_> {
                 format!("{micro} does not divide batch.global = {global} into equal parts"),
             );
         }
+        self.parts(config, set);
         let has_blocks = config.model.image.has_blocks();
         if config.batch.recompute_blocks && !has_blocks && !self.is_broken("model.image.kind") {
             self.fail(

@@ -182,6 +182,7 @@ impl Check<'_> {
             seed,
             batch_size: config.batch.global.clamp(1, epoch_len),
             classes: None,
+            parts: 1,
             once: true,
         })))
     }

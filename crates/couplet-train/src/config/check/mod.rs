@@ -18,7 +18,7 @@ use couplet_model::ModelSource;
 
 use super::given::Given;
 use super::issue::ConfigIssue;
-use super::resolved::{ResolvedData, ResolvedRun};
+use super::resolved::{ResolvedData, ResolvedRun, parts_of};
 use super::tables::RunConfig;
 use crate::duration::Unit;
 use crate::nearest::nearest;
@@ -61,18 +61,19 @@ pub(super) fn check(
         .unzip();
     let epoch_len = set.as_ref().and_then(|set| check.epoch_len(&config, set));
     check.optimizer(&config);
-    let sizes = check.batch(&config, epoch_len);
+    let sizes = check.batch(&config, set.as_ref(), epoch_len);
     let schedule = check.schedule(&config, sizes);
     let preprocess = Check::preprocess(&config.model, weights.as_ref());
     let (evals, metrics) = check.evals(&config, sizes, tokens.as_ref(), &preprocess);
     check.checkpoint(&config, metrics.as_deref());
     check.every("log.every", config.log.every, sizes);
-    let sizes = sizes?;
+    let (sizes, set) = (sizes?, set?);
     Some(ResolvedRun {
         data: ResolvedData {
             classes: classes?,
             once: false,
-            set: set?,
+            parts: parts_of(config.batch.parts, config.batch.global, &set),
+            set,
             tokens: tokens?,
             table: config.data.clone(),
             preprocess,

@@ -6,7 +6,7 @@ use couplet_loss::Loss;
 use couplet_model::{ClassifierHead, Clip, Freeze};
 
 use super::{assert_same, context, encoding, named, norm};
-use crate::comm::Solo;
+use crate::comm::Comm;
 use crate::step::encode::Encoding;
 use crate::step::fixtures::{PASS, pairs, spec};
 use crate::step::pools::LanePools;
@@ -31,7 +31,7 @@ fn classify(micro_batch: usize) -> StepContext {
         objective: Objective::Classify {
             label_smoothing: 0.1,
         },
-        ..context(&Loss::default(), micro_batch, Box::new(Solo))
+        ..context(&Loss::default(), micro_batch, Comm::alone())
     }
 }
 
@@ -39,7 +39,7 @@ fn classify(micro_batch: usize) -> StepContext {
 fn micro_batches_give_the_gradients_of_the_whole_classification_batch() {
     let of = |context: &StepContext| {
         let (model, host) = classifier();
-        let batch = gradients(&model, host, &PASS, 8.0, context);
+        let batch = gradients(&model, host, &PASS, 8.0, context).unwrap();
         (batch.loss, named(&model, &batch))
     };
     let (loss, whole) = of(&classify(12));
@@ -90,7 +90,10 @@ fn lanes_give_the_gradients_of_the_whole_classification_batch() {
             lanes: LanePools::new(&spec(), 12, cores).unwrap(),
             ..classify(12)
         };
-        named(&model, &gradients(&model, host, &PASS, 8.0, &context))
+        named(
+            &model,
+            &gradients(&model, host, &PASS, 8.0, &context).unwrap(),
+        )
     };
     assert_same(&classes(3), &classes(1));
 }

@@ -1,5 +1,3 @@
-use std::thread;
-
 use burn::module::Param;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
@@ -13,8 +11,7 @@ use super::encode::Encoding;
 use super::fixtures::{PASS, SIZE, pairs, spec};
 use super::pools::LanePools;
 use super::*;
-use crate::comm::Solo;
-use crate::comm::threads::Threads;
+use crate::comm::threads::on_ranks;
 
 mod classes;
 mod updates;
@@ -29,7 +26,7 @@ fn encoding() -> Encoding {
     }
 }
 
-fn context(loss: &Loss, micro_batch: usize, comm: Box<dyn Comm>) -> StepContext {
+fn context(loss: &Loss, micro_batch: usize, comm: Comm) -> StepContext {
     StepContext {
         encoding: encoding(),
         lanes: LanePools::default(),
@@ -98,8 +95,9 @@ fn sixteen_micro_batches_give_the_gradients_of_one_batch() {
                 pairs(0..64),
                 &PASS,
                 1.0,
-                &context(&loss, micro, Box::new(Solo)),
+                &context(&loss, micro, Comm::alone()),
             )
+            .unwrap()
         };
         let (whole, parts) = (of(64), of(4));
         assert!((whole.loss - parts.loss).abs() < 1e-5 * whole.loss.abs());
@@ -130,11 +128,11 @@ fn recomputed_blocks_give_the_same_gradients() {
                     freeze,
                     ..encoding()
                 },
-                ..context(&LOSSES[0], micro, Box::new(Solo))
+                ..context(&LOSSES[0], micro, Comm::alone())
             };
             named(
                 &model,
-                &gradients(&model, pairs(0..12), &PASS, 1.0, &context),
+                &gradients(&model, pairs(0..12), &PASS, 1.0, &context).unwrap(),
             )
         };
         let kept = of(12, false);
@@ -168,36 +166,35 @@ fn an_own_loss_has_the_same_gradients_in_micro_batches_and_on_ranks() {
         objective: Objective::Contrast(std::sync::Arc::new(Own)),
         ..context(&LOSSES[0], micro, comm)
     };
-    let of = |micro| {
-        gradients(
-            &model,
-            pairs(0..24),
-            &PASS,
-            1.0,
-            &own(micro, Box::new(Solo)),
-        )
-    };
+    let of =
+        |micro| gradients(&model, pairs(0..24), &PASS, 1.0, &own(micro, Comm::alone())).unwrap();
     let (whole, parts) = (of(24), of(3));
     assert!((whole.loss - parts.loss).abs() < 1e-5 * whole.loss.abs());
     assert_same(&named(&model, &parts), &named(&model, &whole));
-    let ranks: Vec<_> = (Threads::team(3).into_iter().enumerate())
-        .map(|(rank, comm)| {
-            let (model, context) = (model.clone(), own(4, Box::new(comm)));
-            thread::spawn(move || {
-                let pass = ForwardContext {
-                    first_row: 8 * rank as u64,
-                    ..PASS
-                };
-                let batch = pairs(8 * rank..8 * (rank + 1));
-                let batch = gradients(&model, batch, &pass, 1.0, &context);
-                (batch.loss, named(&model, &batch))
-            })
-        })
-        .collect();
-    for rank in ranks {
-        let (loss, grads) = rank.join().unwrap();
+    let ranks = on_ranks(3, |comm| {
+        let rank = comm.rank();
+        let context = own(4, comm);
+        let batch = gradients(
+            &model,
+            pairs(8 * rank..8 * (rank + 1)),
+            &pass_of(rank),
+            1.0,
+            &context,
+        );
+        let batch = batch.unwrap();
+        (batch.loss, named(&model, &batch))
+    });
+    for (loss, grads) in ranks {
         assert!((loss - whole.loss).abs() < 1e-5 * whole.loss.abs());
         assert_same(&grads, &named(&model, &whole));
+    }
+}
+
+/// The pass of a rank with eight pairs.
+fn pass_of(rank: usize) -> ForwardContext {
+    ForwardContext {
+        first_row: 8 * rank as u64,
+        ..PASS
     }
 }
 
@@ -211,27 +208,17 @@ fn several_ranks_give_the_gradients_of_one() {
             pairs(0..24),
             &PASS,
             1.0,
-            &context(&loss, 24, Box::new(Solo)),
-        );
-        let ranks: Vec<_> = (Threads::team(3).into_iter().enumerate())
-            .map(|(rank, comm)| {
-                let (model, loss) = (model.clone(), loss.clone());
-                thread::spawn(move || {
-                    // Two micro-batches on each rank.
-                    let context = context(&loss, 4, Box::new(comm));
-                    let pass = ForwardContext {
-                        first_row: 8 * rank as u64,
-                        ..PASS
-                    };
-                    let batch = pairs(8 * rank..8 * (rank + 1));
-                    let batch = gradients(&model, batch, &pass, 1.0, &context);
-                    assert_eq!(context.comm.count(2), 6);
-                    assert!(context.comm.any(rank == 1));
-                    (batch.loss, named(&model, &batch))
-                })
-            })
-            .collect();
-        let ranks: Vec<_> = ranks.into_iter().map(|rank| rank.join().unwrap()).collect();
+            &context(&loss, 24, Comm::alone()),
+        )
+        .unwrap();
+        let ranks = on_ranks(3, |comm| {
+            let rank = comm.rank();
+            // Two micro-batches on each rank.
+            let context = context(&loss, 4, comm);
+            let batch = pairs(8 * rank..8 * (rank + 1));
+            let batch = gradients(&model, batch, &pass_of(rank), 1.0, &context).unwrap();
+            (batch.loss, named(&model, &batch))
+        });
         for (loss, grads) in &ranks {
             assert!((loss - whole.loss).abs() < 1e-5 * whole.loss.abs());
             assert_same(grads, &named(&model, &whole));
@@ -255,15 +242,16 @@ fn only_trained_parameters_have_gradients() {
         pairs(0..8),
         &PASS,
         1.0,
-        &context(&LOSSES[0], 8, Box::new(Solo)),
-    );
+        &context(&LOSSES[0], 8, Comm::alone()),
+    )
+    .unwrap();
     let whole = named(&free, &whole);
     for micro in [8, 2] {
-        let mut context = context(&LOSSES[0], micro, Box::new(Solo));
+        let mut context = context(&LOSSES[0], micro, Comm::alone());
         context.encoding.freeze = freeze;
         let grads = named(
             &frozen,
-            &gradients(&frozen, pairs(0..8), &PASS, 1.0, &context),
+            &gradients(&frozen, pairs(0..8), &PASS, 1.0, &context).unwrap(),
         );
         let last = spec().text.layers - 1;
         let trained = [
@@ -283,8 +271,8 @@ fn only_trained_parameters_have_gradients() {
 #[test]
 fn gradients_are_multiplied_by_the_loss_scale() {
     let model = Clip::init(&spec(), 0, &Device::flex().autodiff());
-    let context = context(&LOSSES[0], 4, Box::new(Solo));
-    let of = |scale| gradients(&model, pairs(0..8), &PASS, scale, &context);
+    let context = context(&LOSSES[0], 4, Comm::alone());
+    let of = |scale| gradients(&model, pairs(0..8), &PASS, scale, &context).unwrap();
     let (plain, scaled) = (of(1.0), of(8.0));
     assert_eq!(plain.loss, scaled.loss);
     let ratio = global_norm(&model, &scaled.params) / global_norm(&model, &plain.params);
@@ -295,12 +283,12 @@ fn gradients_are_multiplied_by_the_loss_scale() {
 fn half_precision_gradients_point_the_same_way() {
     use couplet_model::Precision;
     let model = Clip::init(&spec(), 0, &Device::flex().autodiff());
-    let context = context(&LOSSES[0], 8, Box::new(Solo));
+    let context = context(&LOSSES[0], 8, Comm::alone());
     let of = |precision| {
         let model = model.clone().with_precision(precision);
         named(
             &model,
-            &gradients(&model, pairs(0..16), &PASS, 1024.0, &context),
+            &gradients(&model, pairs(0..16), &PASS, 1024.0, &context).unwrap(),
         )
     };
     let all = |grads: NamedTensors| -> Vec<f32> {
@@ -328,9 +316,9 @@ fn lanes_give_the_gradients_of_the_whole_batch() {
                 ..encoding()
             },
             lanes: LanePools::new(&spec(), micro, cores).unwrap(),
-            ..context(&Loss::default(), micro, Box::new(Solo))
+            ..context(&Loss::default(), micro, Comm::alone())
         };
-        let batch = gradients(&model, pairs(0..24), &PASS, 1.0, &context);
+        let batch = gradients(&model, pairs(0..24), &PASS, 1.0, &context).unwrap();
         (batch.loss, named(&model, &batch))
     };
     let (loss, whole) = of(24, 1, false);

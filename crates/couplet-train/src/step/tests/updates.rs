@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use couplet_model::{Clip, Freeze, FreezeConfig, ImageTowerSpec, ModelSpec, ResNetSpec, presets};
 
 use super::{LOSSES, context};
-use crate::comm::Solo;
+use crate::comm::Comm;
 use crate::optimizer::ModelOptimizer;
 use crate::step::fixtures::{PASS, SIZE, pairs, spec};
 use crate::step::{StepSettings, step};
@@ -41,7 +41,7 @@ fn only_trained_batch_norms_update_their_running_statistics() {
     let optimizer: crate::OptimizerSettings = serde_json::from_str(r#"{"lr": 1e-3}"#).unwrap();
     let config = crate::OptimizerConfig::AdamW(optimizer);
     let mut optimizer = ModelOptimizer::new(&config, &resnet());
-    let context = context(&LOSSES[0], 2, Box::new(Solo));
+    let context = context(&LOSSES[0], 2, Comm::alone());
     let (model, report) = step(
         model,
         &mut optimizer,
@@ -50,7 +50,7 @@ fn only_trained_batch_norms_update_their_running_statistics() {
         settings(1.0),
         &context,
     );
-    assert!(report.updated);
+    assert!(report.unwrap().updated);
     let after = couplet_model::weights::parameters(&model);
     for (name, tensor) in &before {
         let is_frozen = ["conv", "bn", "layer1.", "layer2."].iter().any(|part| {
@@ -83,7 +83,7 @@ fn an_overflow_leaves_the_model_unchanged() {
     let mut optimizer = ModelOptimizer::new(&config, &spec());
     let model = Clip::init(&spec(), 0, &Device::flex().autodiff());
     let before = couplet_model::weights::parameters(&model);
-    let context = context(&LOSSES[0], 8, Box::new(Solo));
+    let context = context(&LOSSES[0], 8, Comm::alone());
     let huge = f64::from(f32::MAX) * 2.0;
     let (model, report) = step(
         model,
@@ -93,7 +93,7 @@ fn an_overflow_leaves_the_model_unchanged() {
         settings(huge),
         &context,
     );
-    assert!(!report.updated);
+    assert!(!report.unwrap().updated);
     assert_eq!(couplet_model::weights::parameters(&model), before);
     let (model, report) = step(
         model,
@@ -103,6 +103,6 @@ fn an_overflow_leaves_the_model_unchanged() {
         settings(1.0),
         &context,
     );
-    assert!(report.updated);
+    assert!(report.unwrap().updated);
     assert_ne!(couplet_model::weights::parameters(&model), before);
 }

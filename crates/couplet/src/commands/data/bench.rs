@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &BenchArguments) -> anyhow::Result<u8> {
 }
 
 fn measure(data: &ResolvedData, at_least: Duration) -> anyhow::Result<Bench> {
-    let loader = data.start_loader(LoaderState::default())?;
+    let loader = data.start_loader(&LoaderState::default())?;
     for _ in 0..WARM_UP {
         loader.next_batch()?;
     }

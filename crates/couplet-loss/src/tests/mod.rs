@@ -4,6 +4,8 @@ use crate::{
     Features, Loss, PairLoss, SigmoidLoss, SoftmaxLoss, class_cross_entropy, gradients, parts,
 };
 
+mod local;
+
 fn scalar(tensor: Tensor<1>) -> f32 {
     tensor.into_scalar()
 }

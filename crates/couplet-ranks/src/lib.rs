@@ -1,0 +1,24 @@
+//! The ranks of a run, and exchanges of bytes between them.
+//!
+//! A [`Team`] is a rank's view of all ranks. Its exchanges run in order on a thread of their own, the
+//! conductor, while the rank computes. Every exchange ends: with its result, or with [`Lost`] if a rank
+//! died, left or did not come in time. What carries the bytes is a [`Wire`]: threads of one process in
+//! tests, MPI in a run.
+
+mod lost;
+mod messages;
+mod patience;
+mod peers;
+mod place;
+mod sum;
+mod team;
+mod threads;
+mod wire;
+
+pub use lost::{Cause, Lost};
+pub use patience::Patience;
+pub use peers::Peer;
+pub use place::Place;
+pub use team::{Pending, StartError, Team};
+pub use threads::{Fault, ThreadWire, Trouble};
+pub use wire::{Exchange, Wait, Wire};

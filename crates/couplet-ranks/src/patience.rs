@@ -1,0 +1,145 @@
+//! How long exchanges wait, and what a rank's threads share about it.
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::lost::{Cause, Lost};
+use crate::peers::Peer;
+
+/// How long exchanges wait for the other ranks.
+#[derive(Clone)]
+pub struct Patience {
+    /// The longest wait. An evaluation or a checkpoint of rank 0 must fit in.
+    pub limit: Duration,
+    /// Whether this rank was asked to stop, as by a signal.
+    pub stop: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// The longest wait once it was: long enough for ranks in step, short enough to save before a launcher
+    /// that has lost a rank kills the others.
+    pub after_stop: Duration,
+}
+
+impl Patience {
+    /// Waits for `limit`, and is never asked to stop.
+    pub fn of(limit: Duration) -> Self {
+        Self {
+            limit,
+            stop: Arc::new(|| false),
+            after_stop: limit,
+        }
+    }
+}
+
+impl fmt::Debug for Patience {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Patience")
+            .field("limit", &self.limit)
+            .field("after_stop", &self.after_stop)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the rank's threads share with the conductor.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    patience: Patience,
+    lost: Mutex<Option<Lost>>,
+    abort: Mutex<Option<i32>>,
+    aborts: Condvar,
+    stop_seen: Mutex<Option<Instant>>,
+    peers: OnceLock<Vec<Peer>>,
+    /// Those whose processes can be seen from here.
+    watched: OnceLock<Vec<Peer>>,
+}
+
+impl Shared {
+    pub fn new(patience: Patience) -> Self {
+        Self {
+            patience,
+            lost: Mutex::new(None),
+            abort: Mutex::new(None),
+            aborts: Condvar::new(),
+            stop_seen: Mutex::new(None),
+            peers: OnceLock::new(),
+            watched: OnceLock::new(),
+        }
+    }
+
+    pub fn set_peers(&self, peers: Vec<Peer>, own: &Peer) {
+        let is_watched = |peer: &&Peer| peer.is_visible(&own.host);
+        let watched = peers.iter().filter(is_watched).cloned().collect();
+        let _ = self.watched.set(watched);
+        let _ = self.peers.set(peers);
+    }
+
+    pub fn peers(&self) -> &[Peer] {
+        self.peers.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// The ranks with their processes and hosts.
+    pub fn names(&self, ranks: &[usize]) -> Vec<String> {
+        let name = |rank: &usize| {
+            let peer = self.peers().get(*rank);
+            peer.map_or_else(|| format!("rank {rank}"), Peer::to_string)
+        };
+        ranks.iter().map(name).collect()
+    }
+
+    /// Records the first loss.
+    pub fn lose(&self, lost: Lost) {
+        locked(&self.lost).get_or_insert(lost);
+    }
+
+    pub fn lost(&self) -> Option<Lost> {
+        locked(&self.lost).clone()
+    }
+
+    /// Why an exchange that has waited for so long should be given up.
+    pub fn cause_to_give_up(&self, waited: Duration) -> Option<Cause> {
+        let watched = self.watched.get().map_or(&[][..], Vec::as_slice);
+        if let Some(ended) = watched.iter().find(|peer| !peer.runs()) {
+            let who = ended.to_string();
+            return Some(Cause::Ended { who });
+        }
+        let Patience {
+            limit,
+            stop,
+            after_stop,
+        } = &self.patience;
+        if waited >= *limit {
+            let (after, absent) = (*limit, Vec::new());
+            return Some(Cause::Late { after, absent });
+        }
+        if stop() {
+            let since = *locked(&self.stop_seen).get_or_insert_with(Instant::now);
+            if waited >= *after_stop && since.elapsed() >= *after_stop {
+                return Some(Cause::Stopped { after: *after_stop });
+            }
+        }
+        None
+    }
+
+    pub fn order_abort(&self, code: i32) {
+        *locked(&self.abort) = Some(code);
+        self.aborts.notify_all();
+    }
+
+    pub fn abort_ordered(&self) -> Option<i32> {
+        *locked(&self.abort)
+    }
+
+    /// Blocks until the rank orders to abort.
+    pub fn wait_for_abort(&self) -> i32 {
+        let mut order = locked(&self.abort);
+        loop {
+            if let Some(code) = *order {
+                return code;
+            }
+            order = (self.aborts.wait(order)).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,264 @@
+//! A rank's view of all ranks, and the thread that runs its exchanges.
+
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::lost::{Cause, Lost};
+use crate::messages::{broadcast, gather};
+use crate::patience::{Patience, Shared};
+use crate::peers::{self, Peer};
+use crate::place::Place;
+use crate::sum::ordered_sum;
+use crate::wire::{Exchange, Wait, Wire};
+
+type Job = Box<dyn FnOnce(&mut dyn Wire, &Shared) + Send>;
+
+/// The ranks of a run, as one of them sees them. Exchanges are collective: every rank starts the same ones in
+/// the same order. They run one after the other in the background.
+#[derive(Debug)]
+pub struct Team {
+    place: Place,
+    shared: Arc<Shared>,
+    jobs: Option<Sender<Job>>,
+    conductor: Option<JoinHandle<()>>,
+    ended: Mutex<Receiver<()>>,
+}
+
+/// Why there is no team.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError<E> {
+    #[error(transparent)]
+    Wire(E),
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+    #[error("the thread for exchanges between ranks exited unexpectedly")]
+    Died,
+}
+
+/// An exchange in the background.
+#[must_use = "an exchange has a result"]
+#[derive(Debug)]
+pub struct Pending<T> {
+    what: &'static str,
+    answer: Receiver<Result<T, Lost>>,
+    shared: Arc<Shared>,
+}
+
+impl<T> Pending<T> {
+    /// Blocks until the exchange has ended.
+    ///
+    /// # Errors
+    /// If it or an earlier one was lost.
+    pub fn wait(self) -> Result<T, Lost> {
+        /// How often to look whether an earlier exchange was lost, after which no answer comes.
+        const LOOK: Duration = Duration::from_millis(50);
+        /// How long the conductor may take to say itself that an exchange is over. It can be stuck inside a
+        /// library that waits for a dead rank.
+        const TO_ANSWER: Duration = Duration::from_secs(4);
+        let wait = Wait::new(&self.shared, self.what);
+        let mut over: Option<(Instant, Lost)> = None;
+        loop {
+            match self.answer.recv_timeout(LOOK) {
+                Ok(answer) => return answer,
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some(lost) = self.shared.lost() {
+                        return Err(lost);
+                    }
+                    match (&over, wait.over()) {
+                        (Some((since, lost)), _)
+                            if since.elapsed() >= lost.to_answer(TO_ANSWER) =>
+                        {
+                            self.shared.lose(lost.clone());
+                        }
+                        (None, Some(lost)) => over = Some((Instant::now(), lost)),
+                        _ => {}
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    let died = || Lost {
+                        what: self.what,
+                        cause: Cause::Transport("the thread for exchanges exited".into()),
+                    };
+                    return Err(self.shared.lost().unwrap_or_else(died));
+                }
+            }
+        }
+    }
+}
+
+impl Team {
+    /// Starts the conductor and meets the other ranks.
+    /// - make: makes the wire on the conductor's thread, which alone uses it.
+    ///
+    /// # Errors
+    /// If there is no wire, or not all ranks come.
+    pub fn start<W: Wire, E: Send + 'static>(
+        make: impl FnOnce() -> Result<W, E> + Send + 'static,
+        patience: Patience,
+    ) -> Result<Self, StartError<E>> {
+        let shared = Arc::new(Shared::new(patience));
+        let (jobs, inbox) = channel::<Job>();
+        let (ready, is_ready) = channel();
+        let (ending, ended) = channel();
+        let conductor = {
+            let shared = shared.clone();
+            move || {
+                // Dropped last, so that the rank sees when the wire is closed.
+                let _ending: Sender<()> = ending;
+                let mut wire = match make() {
+                    Ok(wire) => wire,
+                    Err(error) => {
+                        let _ = ready.send(Err(error));
+                        return;
+                    }
+                };
+                let _ = ready.send(Ok(wire.place().clone()));
+                conduct(&mut wire, &inbox, &shared);
+            }
+        };
+        let conductor = thread::Builder::new().name("ranks".into()).spawn(conductor);
+        let conductor = conductor.map_err(StartError::Thread)?;
+        let place = is_ready.recv().map_err(|_| StartError::Died)?;
+        let team = Self {
+            place: place.map_err(StartError::Wire)?,
+            shared,
+            jobs: Some(jobs),
+            conductor: Some(conductor),
+            ended: Mutex::new(ended),
+        };
+        team.meet()?;
+        Ok(team)
+    }
+
+    /// Learns where the other ranks run.
+    fn meet(&self) -> Result<(), Lost> {
+        const WHAT: &str = "the ranks to start";
+        let own = Peer::own(&self.place);
+        let lines = self.gather(WHAT, own.to_line().into_bytes()).wait()?;
+        let peers = lines
+            .iter()
+            .map(|line| Peer::parse(&String::from_utf8_lossy(line)));
+        let peers: Option<Vec<Peer>> = peers.collect();
+        let peers = peers.ok_or_else(|| Lost {
+            what: WHAT,
+            cause: Cause::Transport("the ranks run other versions of this program".into()),
+        })?;
+        self.shared.set_peers(peers, &own);
+        Ok(())
+    }
+
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The processes of all ranks, in the order of ranks.
+    pub fn peers(&self) -> &[Peer] {
+        self.shared.peers()
+    }
+
+    /// The threads that this rank should compute with: its part of the cores that it may run on.
+    pub fn threads(&self) -> usize {
+        peers::threads(self.peers(), self.place.rank)
+    }
+
+    /// Everyone's bytes, of the same length on every rank, in the order of ranks.
+    pub fn all_gather(&self, what: &'static str, own: Vec<u8>) -> Pending<Vec<u8>> {
+        self.submit(what, move |wire, wait| {
+            let mut all = vec![0; own.len() * wire.place().ranks];
+            let (own, bytes) = (&own, &mut all);
+            wire.exchange(Exchange::AllGather { own, all: bytes }, wait)?;
+            Ok(all)
+        })
+    }
+
+    /// Everyone's bytes, of any lengths, in the order of ranks.
+    pub fn gather(&self, what: &'static str, own: Vec<u8>) -> Pending<Vec<Vec<u8>>> {
+        self.submit(what, move |wire, wait| gather(wire, &own, wait))
+    }
+
+    /// The bytes of rank 0. The others' are ignored.
+    pub fn broadcast(&self, what: &'static str, own: Vec<u8>) -> Pending<Vec<u8>> {
+        self.submit(what, move |wire, wait| broadcast(wire, own, wait))
+    }
+
+    /// The sum of every rank's values, of the same number on every rank, added in the order of ranks.
+    pub fn sum(&self, what: &'static str, values: Vec<f32>) -> Pending<Vec<f32>> {
+        self.submit(what, move |wire, wait| ordered_sum(wire, values, wait))
+    }
+
+    fn submit<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        exchange: impl FnOnce(&mut dyn Wire, &Wait) -> Result<T, Lost> + Send + 'static,
+    ) -> Pending<T> {
+        let (answers, answer) = channel();
+        let job: Job = Box::new(move |wire, shared| {
+            let result = exchange(wire, &Wait::new(shared, what));
+            if let Err(lost) = &result {
+                shared.lose(lost.clone());
+            }
+            // The rank may not wait for it.
+            let _ = answers.send(result);
+        });
+        if let Some(jobs) = &self.jobs {
+            // If the conductor is gone, so is the answer's sender, which `wait` notices.
+            let _ = jobs.send(job);
+        }
+        Pending {
+            what,
+            answer,
+            shared: self.shared.clone(),
+        }
+    }
+
+    /// Whether an exchange was lost, so that none comes any more.
+    pub fn is_lost(&self) -> bool {
+        self.shared.lost().is_some()
+    }
+
+    /// Ends all ranks, as far as the transport can. This process should exit with the same code.
+    pub fn abort(&self, code: i32) {
+        self.shared.order_abort(code);
+        if let Some(jobs) = &self.jobs {
+            let _ = jobs.send(Box::new(move |wire, _| wire.abort(code)));
+        }
+    }
+}
+
+impl Drop for Team {
+    /// Closes the wire, unless an exchange was lost: it may never end.
+    fn drop(&mut self) {
+        /// The others may be late, or dead without anybody having noticed.
+        const LONGEST_END: Duration = Duration::from_secs(30);
+        self.jobs = None;
+        if self.shared.lost().is_some() {
+            return;
+        }
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let ended = ended.recv_timeout(LONGEST_END);
+        if let (Err(RecvTimeoutError::Disconnected), Some(conductor)) =
+            (ended, self.conductor.take())
+        {
+            let _ = conductor.join();
+        }
+    }
+}
+
+/// Runs jobs in order until there are no more, or an exchange was lost.
+fn conduct(wire: &mut dyn Wire, inbox: &Receiver<Job>, shared: &Shared) {
+    while let Ok(job) = inbox.recv() {
+        job(wire, shared);
+        if shared.lost().is_some() {
+            // Whoever waits for a later one sees that its sender is gone. The order to abort may still come.
+            if let Some(code) = shared.abort_ordered() {
+                wire.abort(code);
+            }
+            return;
+        }
+    }
+}

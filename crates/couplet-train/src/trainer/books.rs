@@ -1,0 +1,84 @@
+//! The files that a run writes between checkpoints. Rank 0 alone has them.
+
+use std::path::Path;
+
+use couplet_data::{Skipped, with_causes};
+use serde::Serialize;
+
+use super::TrainError;
+use crate::checkpoint::{RunFolder, TrainerState};
+use crate::log::{JsonLines, LogError};
+use crate::observer::{Event, Observer};
+use crate::tensorboard::EventFile;
+
+/// Where a run's files are.
+#[derive(Debug, Clone, Copy)]
+pub enum RunPlace<'a> {
+    /// Of rank 0, which writes them.
+    Open(&'a RunFolder),
+    /// Of any other rank, which writes only if rank 0 is lost.
+    Path(&'a Path),
+}
+
+impl<'a> RunPlace<'a> {
+    pub(super) fn folder(self) -> Option<&'a RunFolder> {
+        match self {
+            Self::Open(folder) => Some(folder),
+            Self::Path(_) => None,
+        }
+    }
+}
+
+/// The logs of a run.
+pub(super) struct Books<'a> {
+    pub folder: &'a RunFolder,
+    pub metrics: JsonLines,
+    pub skipped: JsonLines,
+    events: Option<EventFile>,
+}
+
+impl<'a> Books<'a> {
+    /// - state: says where the logs end.
+    /// - events: for TensorBoard, if wanted.
+    pub fn open(
+        folder: &'a RunFolder,
+        state: &TrainerState,
+        events: Option<EventFile>,
+    ) -> Result<Self, LogError> {
+        Ok(Self {
+            folder,
+            metrics: JsonLines::open(&folder.metrics(), state.metrics_len)?,
+            skipped: JsonLines::open(&folder.skipped(), state.skipped_len)?,
+            events,
+        })
+    }
+
+    /// Appends a line to `metrics.jsonl` and its numbers to the event file. If the event file cannot
+    /// be written, the run continues without it.
+    pub fn write_metrics(
+        &mut self,
+        line: &impl Serialize,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        self.folder.check_in_place()?;
+        self.metrics.write(line)?;
+        let line = serde_json::to_value(line).expect("log lines serialise");
+        let written = self.events.as_mut().map(|events| events.write(&line));
+        if let Some(Err(error)) = written {
+            self.events = None;
+            let text = format!(
+                "stopped writing TensorBoard events: {}",
+                with_causes(&error)
+            );
+            observer.event(Event::Warning(&text));
+        }
+        Ok(())
+    }
+
+    pub fn write_skipped(&mut self, skipped: &[Skipped]) -> Result<(), TrainError> {
+        for sample in skipped {
+            self.skipped.write(sample)?;
+        }
+        Ok(())
+    }
+}

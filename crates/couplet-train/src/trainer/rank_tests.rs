@@ -1,0 +1,292 @@
+//! The whole trainer on several ranks, which are threads here.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use couplet_data::source::SourceConfig;
+use couplet_data::{ImageData, ListedFile, MapDataset, RgbImage, Sample, SampleError, SkipCause};
+use couplet_eval::checkpoints_of;
+use couplet_ranks::{Fault, Trouble};
+use serde_json::Value;
+
+use super::{RunPlace, TrainError, train_on_ranks};
+use crate::checkpoint::{AllowedChanges, RunFolder};
+use crate::comm::Comm;
+use crate::comm::threads::{on_faulty_ranks, on_ranks};
+use crate::config::{ModelConfig, ResolvedRun, RunBuilder, RunConfig};
+use crate::device::DeviceSetting;
+use crate::observer::{Event, NoopObserver, Observer, Outcome, StopReason, StopSignal};
+use crate::optimizer::OptimizerConfig;
+use crate::ranks::Ranks;
+use crate::schedule::ScheduleConfig;
+
+const SAMPLES: usize = 41;
+const BAD: [usize; 3] = [7, 12, 31];
+
+/// Images of one color each, some of which are bad.
+struct Colors;
+
+impl MapDataset for Colors {
+    fn len(&self) -> usize {
+        SAMPLES
+    }
+
+    fn read(&self, index: usize, _epoch: u64) -> Result<Sample, SampleError> {
+        if BAD.contains(&index) {
+            return Err(SampleError::new(SkipCause::Unreadable, "it is gone"));
+        }
+        let level = |of: usize| u8::try_from(index * of % 256).expect("below 256");
+        let color = [level(37), level(91), level(151)];
+        Ok(Sample {
+            image: ImageData::Pixels(RgbImage::from_pixel(40, 40, color.into())),
+            caption: format!("color number {index}"),
+            label: None,
+        })
+    }
+
+    fn locate(&self, index: usize, _epoch: u64) -> (String, String) {
+        ("colors".into(), index.to_string())
+    }
+
+    fn listing(&self) -> Vec<ListedFile> {
+        vec![ListedFile::of_texts("colors", ["these".to_string()])]
+    }
+}
+
+fn open(steps: usize, change: impl Fn(&mut RunConfig)) -> ResolvedRun {
+    let mut config = RunConfig::new(
+        "colors",
+        ModelConfig::preset("ViT-Ti-8-32").unwrap(),
+        SourceConfig::custom("colors"),
+        8,
+        OptimizerConfig::adamw(1e-3),
+        ScheduleConfig::cosine(format!("{steps} steps").parse().unwrap()),
+    );
+    config.device = DeviceSetting::Flex;
+    config.data.max_skipped = 0.2;
+    config.data.threads = 1;
+    config.batch.micro = Some(2);
+    config.log.every = "1 step".parse().unwrap();
+    change(&mut config);
+    let builder = RunBuilder::new(config).dataset(Colors);
+    builder.open().unwrap()
+}
+
+/// Stops a run after some steps.
+struct StopAfter(u64, StopSignal);
+
+impl Observer for StopAfter {
+    fn event(&mut self, event: Event) {
+        if let Event::Step(line) = event
+            && line.step >= self.0
+        {
+            self.1.stop();
+        }
+    }
+}
+
+/// What one rank does; rank 0 has the folder.
+fn train_rank(
+    run: &ResolvedRun,
+    path: &Path,
+    comm: Comm,
+    stop_after: Option<u64>,
+) -> Result<Outcome, TrainError> {
+    let folder =
+        (comm.is_first()).then(|| RunFolder::resume(path, run, AllowedChanges::Longer).unwrap());
+    let place = match &folder {
+        Some(folder) => RunPlace::Open(folder),
+        None => RunPlace::Path(path),
+    };
+    let (stop, ranks) = (StopSignal::default(), Ranks(comm));
+    match stop_after {
+        // One rank alone is asked to stop.
+        Some(steps) if ranks.place().rank == ranks.place().ranks - 1 => {
+            let mut observer = StopAfter(steps, stop.clone());
+            train_on_ranks(run, place, &ranks, &stop, &mut observer)
+        }
+        _ => train_on_ranks(run, place, &ranks, &stop, &mut NoopObserver),
+    }
+}
+
+fn train(path: &Path, ranks: usize, stop_after: Option<u64>) -> Vec<Outcome> {
+    let outcomes = on_ranks(ranks, |comm| {
+        train_rank(&open(9, |_| {}), path, comm, stop_after)
+    });
+    outcomes.into_iter().map(Result::unwrap).collect()
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn losses(path: &Path) -> Vec<f64> {
+    let lines = lines(&path.join("metrics.jsonl"));
+    lines
+        .iter()
+        .map(|line| line["loss"].as_f64().unwrap())
+        .collect()
+}
+
+fn assert_close(own: &[f64], other: &[f64]) {
+    assert_eq!(own.len(), other.len());
+    for (own, other) in own.iter().zip(other) {
+        assert!((own - other).abs() < 1e-5 * other.abs(), "{own} {other}");
+    }
+}
+
+#[test]
+fn several_ranks_train_as_one_and_go_on_as_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for (name, ranks) in [("one", 1), ("two", 2), ("four", 4), ("again", 4)] {
+        let outcomes = train(&path(name), ranks, None);
+        assert!(
+            outcomes
+                .iter()
+                .all(|one| one.steps == 9 && one.ending == StopReason::Finished)
+        );
+        assert_close(&losses(&path(name)), &losses(&path("one")));
+        // The same samples in the same batches, bad ones included.
+        let skipped = |name: &str| lines(&path(name).join("skipped.jsonl"));
+        assert_eq!(skipped(name), skipped("one"));
+        assert!(skipped(name).len() >= BAD.len());
+    }
+    assert_eq!(losses(&path("again")), losses(&path("four")));
+
+    for (ranks, stop_after) in [(4, Some(3)), (2, Some(7)), (1, None)] {
+        let outcomes = train(&path("changing"), ranks, stop_after);
+        let ending = match stop_after {
+            Some(_) => StopReason::Interrupted,
+            None => StopReason::Finished,
+        };
+        let steps = stop_after.unwrap_or(9);
+        assert!(
+            outcomes
+                .iter()
+                .all(|one| one.steps == steps && one.ending == ending)
+        );
+    }
+    assert_close(&losses(&path("changing")), &losses(&path("one")));
+    assert_eq!(
+        lines(&path("changing").join("skipped.jsonl")),
+        lines(&path("one").join("skipped.jsonl"))
+    );
+}
+
+#[test]
+fn too_many_bad_samples_end_all_ranks_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut messages = Vec::new();
+    for ranks in [1, 4] {
+        let path = folder.path().join(ranks.to_string());
+        let errors = on_ranks(ranks, |comm| {
+            let run = open(9, |config| config.data.max_skipped = 0.05);
+            train_rank(&run, &path, comm, None).unwrap_err().to_string()
+        });
+        assert!(errors.iter().all(|error| *error == errors[0]), "{errors:?}");
+        assert!(
+            errors[0].contains("3 of 41 samples were skipped"),
+            "{errors:?}"
+        );
+        // What was trained until then is saved.
+        messages.push(checkpoints_of(&path).unwrap().last().map(|(step, _)| *step));
+    }
+    assert_eq!(messages[0], messages[1]);
+}
+
+#[test]
+fn ranks_that_cannot_share_a_batch_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let errors = on_ranks(3, |comm| {
+        let error = train_rank(&open(2, |_| {}), folder.path(), comm, None);
+        error.unwrap_err().to_string()
+    });
+    for error in errors {
+        assert!(error.contains("start 1, 2, 4, 8 ranks"), "{error}");
+    }
+}
+
+/// Runs two steps with one fault; all ranks end alike and soon.
+/// - returns whether the fault was in the way.
+fn with_fault(limit: Duration, faulty: usize, fault: Fault) -> bool {
+    let folder = tempfile::tempdir().unwrap();
+    let begun = Instant::now();
+    let ranks = 2;
+    let results = on_faulty_ranks(
+        ranks,
+        limit,
+        |rank| (rank == faulty).then_some(fault),
+        |comm| {
+            let run = open(2, |config| {
+                config.checkpoint.every = "1 step".parse().unwrap()
+            });
+            train_rank(&run, folder.path(), comm, None)
+        },
+    );
+    assert!(
+        begun.elapsed() < limit * 4 + Duration::from_secs(60),
+        "{fault:?}: a rank hangs"
+    );
+    let failed = results.iter().filter(|result| result.is_err()).count();
+    let is_last = failed > 0 && failed < ranks;
+    // Only in the very last exchange may one rank have finished before the other fails.
+    assert!(
+        !is_last || results.iter().flatten().all(|one| one.steps == 2),
+        "{fault:?}"
+    );
+    for error in results.iter().filter_map(|result| result.as_ref().err()) {
+        let lost = matches!(error, TrainError::RankLost { .. });
+        assert!(lost, "{fault:?}: {error}");
+    }
+    // What is there is whole, and the run goes on to its end.
+    let found = checkpoints_of(folder.path()).unwrap();
+    let goes_on = on_ranks(1, |comm| {
+        train_rank(
+            &open(2, |config| {
+                config.checkpoint.every = "1 step".parse().unwrap();
+            }),
+            folder.path(),
+            comm,
+            None,
+        )
+        .unwrap()
+    });
+    assert_eq!(goes_on[0].steps, 2, "{fault:?} after {found:?}");
+    assert_eq!(losses(folder.path()).len(), 2);
+    failed > 0
+}
+
+#[test]
+fn whatever_exchange_fails_nobody_hangs() {
+    const LIMIT: Duration = Duration::from_secs(60);
+    // The first exchange is that of the start of the ranks.
+    let mut exchange = 1;
+    while with_fault(
+        LIMIT,
+        usize::try_from(exchange % 2).unwrap(),
+        Fault {
+            exchange,
+            trouble: Trouble::Fail,
+        },
+    ) {
+        exchange += 1;
+        assert!(exchange < 500, "the run has an end");
+    }
+    assert!(exchange > 20, "a run has exchanges");
+}
+
+#[test]
+fn bytes_that_do_not_arrive_are_not_waited_for_longer_than_the_patience() {
+    // From within the first step to within the second.
+    for exchange in (24..40).step_by(3) {
+        let fault = |trouble| Fault { exchange, trouble };
+        with_fault(Duration::from_secs(4), 1, fault(Trouble::Drop));
+        let delay = Trouble::Delay(Duration::from_millis(200));
+        assert!(!with_fault(Duration::from_secs(60), 1, fault(delay)));
+    }
+}

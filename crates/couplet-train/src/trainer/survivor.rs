@@ -1,0 +1,139 @@
+//! Saving after a failure: the state after the last whole step, by whichever rank is left.
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use couplet_data::with_causes;
+use couplet_ranks::Lost;
+use serde_json::Value;
+
+use super::books::{Books, RunPlace};
+use super::{TrainError, Trainer};
+use crate::checkpoint::{CheckpointError, RunFolder};
+use crate::observer::{Event, Observer};
+
+/// How long a rank waits for the run's folder, which the kernel unlocks when rank 0 is dead. As long as rank 0
+/// lives, it holds the folder and saves.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Trainer<'_> {
+    /// The error of a lost rank.
+    pub(super) fn lost(&self, lost: Lost) -> TrainError {
+        TrainError::RankLost {
+            lost,
+            last_good: self.last_good(),
+        }
+    }
+
+    /// Saves the state after the last whole step if `error` leaves it whole, and names it in the error.
+    pub(super) fn save_what_is_whole(
+        &mut self,
+        error: &mut TrainError,
+        observer: &mut dyn Observer,
+    ) {
+        let saved = match (&error, self.place) {
+            (
+                TrainError::Data(_) | TrainError::OtherRank { .. } | TrainError::RankLost { .. },
+                RunPlace::Open(folder),
+            ) => self.save_last_step(folder, observer),
+            (TrainError::RankLost { .. }, RunPlace::Path(path)) => self.take_over(path, observer),
+            _ => return,
+        };
+        if let Err(error) = saved {
+            observer.event(Event::Warning(&with_causes(&error)));
+        }
+        let now = self.last_good();
+        if let TrainError::RankLost { last_good, .. } | TrainError::OtherRank { last_good, .. } =
+            error
+        {
+            *last_good = now;
+        }
+    }
+
+    /// Saves in place of rank 0, if that is dead.
+    fn take_over(&mut self, path: &Path, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let begun = Instant::now();
+        let folder = loop {
+            match RunFolder::take_over(path) {
+                Err(CheckpointError::Locked { .. }) if begun.elapsed() < PATIENCE => {
+                    thread::sleep(Duration::from_millis(50));
+                }
+                // Rank 0 or another rank saves.
+                Err(CheckpointError::Locked { .. }) => return Ok(()),
+                folder => break folder?,
+            }
+        };
+        self.checkpoint = folder.latest();
+        let is_saved = |step: u64| step >= self.state.step;
+        if self
+            .checkpoint
+            .as_ref()
+            .is_some_and(|found| is_saved(found.step))
+        {
+            return Ok(());
+        }
+        self.save_last_step(&folder, observer)
+    }
+
+    /// Cuts the logs to the last whole step, and saves it.
+    fn save_last_step(
+        &mut self,
+        folder: &RunFolder,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        if self.state.step == 0 {
+            return Ok(());
+        }
+        // Closes the files.
+        self.books = None;
+        self.state.metrics_len = until(&folder.metrics(), self.state.step, self.state.unevaluated);
+        let mut books = Books::open(folder, &self.state, None)?;
+        self.write_checkpoint(&mut books, observer)
+    }
+}
+
+/// The length of the lines of `metrics.jsonl` up to a step.
+/// - unevaluated: leave out the step's evaluations.
+fn until(path: &Path, step: u64, unevaluated: bool) -> u64 {
+    let text = fs::read(path).unwrap_or_default();
+    let mut len = 0;
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        let Ok(parsed) = serde_json::from_slice::<Value>(line) else {
+            break;
+        };
+        let of = parsed["step"].as_u64().unwrap_or(u64::MAX);
+        let is_evaluation = parsed.get("loss").is_none();
+        if of > step || (of == step && unevaluated && is_evaluation) {
+            break;
+        }
+        len += line.len() as u64;
+    }
+    len
+}
+
+#[cfg(test)]
+mod tests {
+    use super::until;
+
+    #[test]
+    fn logs_are_cut_after_a_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let lines = [
+            r#"{"step":1,"loss":1.0}"#,
+            r#"{"step":2,"loss":1.0}"#,
+            r#"{"step":2,"eval/shapes/top1":0.5}"#,
+            r#"{"step":3,"loss":1.0}"#,
+            r#"{"step":4,"lo"#,
+        ];
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        let len = |lines: &[&str]| lines.iter().map(|line| line.len() as u64 + 1).sum::<u64>();
+        assert_eq!(until(&path, 1, false), len(&lines[..1]));
+        assert_eq!(until(&path, 2, true), len(&lines[..2]));
+        assert_eq!(until(&path, 2, false), len(&lines[..3]));
+        assert_eq!(until(&path, 9, false), len(&lines[..4]));
+        assert_eq!(until(&folder.path().join("none"), 9, false), 0);
+    }
+}
