@@ -7,7 +7,8 @@ use crate::confusion::ConfusionMatrix;
 use crate::dataset::Dataset;
 use crate::encoder::Encoder;
 use crate::features::Features;
-use crate::protocol::{EvalError, EvalOptions, read_features};
+use crate::inputs::read_inputs;
+use crate::protocol::{EvalError, EvalOptions};
 use crate::report::{Protocol, Report};
 use crate::scoring::score;
 
@@ -37,13 +38,18 @@ pub fn classification(
     options: EvalOptions,
     progress: impl FnMut(usize),
 ) -> Result<Classification, EvalError> {
-    let (class_names, _) = dataset.classes()?;
-    let (own, wanted) = (head.classes(), class_names.len());
-    if own != wanted {
+    let wanted = dataset.classes().map(|(class_names, _)| class_names.len());
+    let texts = wanted.and_then(|wanted| {
+        let own = head.classes();
+        if own == wanted {
+            return Ok(Vec::new());
+        }
         let message = format!("has {wanted} classes, but the model's head has {own}");
-        return Err(dataset.unsuitable(&message).into());
-    }
-    let features = read_features(encoder, dataset, options, progress)?;
+        Err(dataset.unsuitable(&message))
+    });
+    let texts = texts.map_err(EvalError::from);
+    let features = read_inputs(encoder, dataset, texts, options, progress)?.images;
+    let (class_names, _) = dataset.classes()?;
     let scores = score_all(
         |features| head.forward(features),
         &features,

@@ -2,16 +2,14 @@
 //!
 //! Source: Radford et al. 2021, section 3.1.4; open_clip `build_zero_shot_classifier`.
 
-use burn::tensor::{Tensor, TensorData};
+use std::ops::Range;
+
+use burn::tensor::Tensor;
 use couplet_data::formats::templates::fill_template;
 use couplet_model::l2_normalize;
 
-use crate::encoder::{Encoder, TextError};
-use crate::feature_cache::FeatureCache;
+use crate::encoder::{Encoder, TEXT_BATCH, TextError};
 use crate::feature_error::NotFinite;
-
-/// The name of a classifier's tensor in a cache file.
-const CLASSIFIER: &str = "classifier";
 
 /// Why a classifier could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -42,49 +40,14 @@ impl Classifier {
         class_names: &[String],
         templates: &[String],
     ) -> Result<Self, ClassifierError> {
-        let texts: Vec<String> = texts_of(class_names, templates).collect();
-        let features = encode_texts(encoder, &texts)?;
-        let embed_dim = features.dims()[1];
-        let mean = features
-            .reshape([class_names.len(), templates.len(), embed_dim])
-            .mean_dim(1)
-            .squeeze_dim::<2>(1);
-        Ok(Self {
-            weights: l2_normalize(mean),
-        })
+        let all = 0..class_names.len();
+        let weights = class_features(encoder, class_names, templates, all)?;
+        Ok(Self { weights })
     }
 
-    /// As [`Self::new`], but reads the classifier from the cache, or writes it there.
-    pub(crate) fn cached(
-        encoder: &Encoder,
-        class_names: &[String],
-        templates: &[String],
-        cache: Option<&FeatureCache>,
-    ) -> Result<Self, ClassifierError> {
-        let Some(cache) = cache else {
-            return Self::new(encoder, class_names, templates);
-        };
-        let tokens = encoder.tokens().map_err(TextError::from)?;
-        // The key depends on the tokenizer through the texts' ids.
-        let ids = texts_of(class_names, templates)
-            .map(|text| {
-                let ids = tokens.encode(&text);
-                ids.map_err(|error| TextError::not_encoded(&text, error))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        let key = cache.text_key(encoder, class_names.len(), &ids);
-        let embed_dim = encoder.spec().embed_dim;
-        let shape = [class_names.len(), embed_dim];
-        if let Some(values) = cache.read(key, CLASSIFIER, shape) {
-            let data = TensorData::new(values, shape);
-            let weights = Tensor::from_data(data, &encoder.model().device());
-            return Ok(Self { weights });
-        }
-        let classifier = Self::new(encoder, class_names, templates)?;
-        let weights = classifier.weights.clone().into_data();
-        let weights: Vec<f32> = weights.try_to_vec().expect("classifiers are f32");
-        cache.write(key, CLASSIFIER, shape, &weights);
-        Ok(classifier)
+    /// - weights: `[classes, embed_dim]`, as [`class_features`] returns them.
+    pub(crate) fn of_weights(weights: Tensor<2>) -> Self {
+        Self { weights }
     }
 
     /// - image_features: `[batch, embed_dim]`, L2-normalized.
@@ -99,27 +62,55 @@ impl Classifier {
     }
 }
 
-/// Encodes texts.
-/// - returns finite text features `[texts, embed_dim]`, L2-normalized.
-pub(crate) fn encode_texts<T: AsRef<str> + Sync>(
+/// The features of neighbouring classes, each the mean of those of its prompts, L2-normalized.
+/// - classes: those of `class_names` to compute.
+/// - returns `[classes, embed_dim]`, with the same bits as if all were computed.
+///
+/// # Panics
+/// If there are no classes or no templates.
+pub(crate) fn class_features(
     encoder: &Encoder,
-    texts: &[T],
+    class_names: &[String],
+    templates: &[String],
+    classes: Range<usize>,
 ) -> Result<Tensor<2>, ClassifierError> {
-    let features = encoder.encode_texts_raw(texts)?;
-    let values = features.clone().into_data();
-    let values: Vec<f32> = values.try_to_vec().expect("features are f32");
-    let name = |row: usize| format!("`{}`", texts[row].as_ref());
-    NotFinite::check("texts", &values, features.dims()[1], name)?;
-    Ok(l2_normalize(features))
+    let prompts = classes.start * templates.len()..classes.end * templates.len();
+    let text = |at: usize| {
+        fill_template(
+            &templates[at % templates.len()],
+            &class_names[at / templates.len()],
+        )
+    };
+    let count = class_names.len() * templates.len();
+    let features = encode_some_texts(encoder, text, count, prompts)?;
+    let embed_dim = features.dims()[1];
+    let mean = features
+        .reshape([classes.len(), templates.len(), embed_dim])
+        .mean_dim(1)
+        .squeeze_dim::<2>(1);
+    Ok(l2_normalize(mean))
 }
 
-/// Every class name in every template, class by class.
-fn texts_of(class_names: &[String], templates: &[String]) -> impl Iterator<Item = String> {
-    class_names.iter().flat_map(|name| {
-        templates
-            .iter()
-            .map(move |template| fill_template(template, name))
-    })
+/// Encodes neighbouring texts.
+/// - text: the text of a row, of `count`; rows: those to encode, at least one.
+/// - returns finite text features `[rows, embed_dim]`, L2-normalized, with the same bits as if all were
+///   encoded: the model gets the batches that hold the rows.
+pub(crate) fn encode_some_texts<T: AsRef<str> + Sync>(
+    encoder: &Encoder,
+    text: impl Fn(usize) -> T,
+    count: usize,
+    rows: Range<usize>,
+) -> Result<Tensor<2>, ClassifierError> {
+    let first = rows.start - rows.start % TEXT_BATCH;
+    let end = rows.end.next_multiple_of(TEXT_BATCH).min(count);
+    let texts: Vec<T> = (first..end).map(text).collect();
+    let features = encoder.encode_texts_raw(&texts)?;
+    let features = features.narrow(0, rows.start - first, rows.len());
+    let values = features.clone().into_data();
+    let values: Vec<f32> = values.try_to_vec().expect("features are f32");
+    let name = |row: usize| format!("`{}`", texts[rows.start - first + row].as_ref());
+    NotFinite::check("texts", &values, features.dims()[1], name)?;
+    Ok(l2_normalize(features))
 }
 
 #[cfg(test)]

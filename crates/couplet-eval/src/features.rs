@@ -1,5 +1,6 @@
 //! Image features of a dataset, computed while the next images are decoded.
 
+use std::ops::Range;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
@@ -13,7 +14,7 @@ use crate::feature_error::{FeatureError, NotFinite};
 /// The tensor's name in feature files, as `couplet embed` writes them.
 pub(crate) const IMAGE_FEATURES: &str = "image_features";
 /// Images that are encoded at once.
-const IMAGE_BATCH: usize = 64;
+pub(crate) const IMAGE_BATCH: usize = 64;
 /// Decoded batches that may wait for the model.
 const AHEAD: usize = 2;
 
@@ -39,15 +40,30 @@ impl Features {
         encoder: &Encoder,
         images: &LabelledDataset,
         max_image_pixels: u64,
+        progress: impl FnMut(usize),
+    ) -> Result<Self, FeatureError> {
+        let all = 0..images.len();
+        Self::encode_some(encoder, images, all, max_image_pixels, progress)
+    }
+
+    /// As [`Self::encode`], for neighbouring images.
+    /// - rows: from a multiple of [`IMAGE_BATCH`] on, so that the model gets the batches of all images.
+    /// - progress: called with the end of the images that are done.
+    pub(crate) fn encode_some(
+        encoder: &Encoder,
+        images: &LabelledDataset,
+        rows: Range<usize>,
+        max_image_pixels: u64,
         mut progress: impl FnMut(usize),
     ) -> Result<Self, FeatureError> {
         let embed_dim = encoder.spec().embed_dim;
-        let (mut values, mut bad) = (Vec::new(), Vec::new());
+        let first = rows.start;
+        let (mut values, mut bad) = (Vec::with_capacity(rows.len() * embed_dim), Vec::new());
         let (sender, batches) = sync_channel(AHEAD);
         thread::scope(|scope| {
             scope.spawn(move || {
-                for start in (0..images.len()).step_by(IMAGE_BATCH) {
-                    let range = start..images.len().min(start + IMAGE_BATCH);
+                for start in rows.clone().step_by(IMAGE_BATCH) {
+                    let range = start..rows.end.min(start + IMAGE_BATCH);
                     let end = range.end;
                     let batch = images.batch(range, encoder.transform(), max_image_pixels);
                     if sender.send((batch, end)).is_err() {
@@ -73,8 +89,8 @@ impl Features {
                 bad,
             });
         }
-        let name = |index: usize| {
-            let (file, key) = images.locate(index);
+        let name = |row: usize| {
+            let (file, key) = images.locate(first + row);
             format!("{file}: {key}")
         };
         NotFinite::check("images", &values, embed_dim, name)

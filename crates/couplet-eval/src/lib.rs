@@ -19,12 +19,15 @@ mod classification;
 mod classifier;
 mod confusion;
 mod dataset;
+mod divided;
+pub mod division;
 mod encoder;
 mod export;
 mod feature_cache;
 mod feature_error;
 mod feature_file;
 mod features;
+mod inputs;
 mod knn;
 mod linear_probe;
 pub mod metric;
@@ -33,6 +36,7 @@ mod protocol;
 mod report;
 mod retrieval;
 mod scoring;
+mod texts;
 mod unit_rows;
 mod zero_shot;
 
@@ -43,6 +47,7 @@ pub use dataset::{
     Dataset, DatasetConfig, DatasetError, DatasetSummary, ListOrFile, Task, built_in_datasets,
     dataset_advice, dataset_path_kind,
 };
+pub use division::{Division, DivisionError};
 pub use encoder::{
     CHECKPOINTS_FOLDER, Choice, ChosenCheckpoint, ChosenModel, EMA_HEAD_FILE, EMA_WEIGHTS_FILE,
     EVAL_WEIGHTS_FILE, Encoder, HEAD_FILE, Head, ImageError, MissingTokenizer, OpenError,

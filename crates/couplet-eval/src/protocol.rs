@@ -1,13 +1,13 @@
-//! Shared by the protocols: how images are read, and why an evaluation can fail.
+//! Shared by the protocols: how an evaluation is run, and why it can fail.
 
 use couplet_data::DEFAULT_MAX_IMAGE_PIXELS;
 
 use crate::classifier::ClassifierError;
-use crate::dataset::{Dataset, DatasetError};
-use crate::encoder::{Encoder, MissingTokenizer, TextError};
+use crate::dataset::DatasetError;
+use crate::division::{Division, DivisionError};
+use crate::encoder::{MissingTokenizer, TextError};
 use crate::feature_cache::FeatureCache;
 use crate::feature_error::FeatureError;
-use crate::features::Features;
 
 /// Why an evaluation failed.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +20,8 @@ pub enum EvalError {
     Classifier(#[from] ClassifierError),
     #[error(transparent)]
     Images(#[from] FeatureError),
+    #[error(transparent)]
+    Division(#[from] DivisionError),
     #[error("{0}")]
     Features(String),
 }
@@ -30,32 +32,25 @@ impl From<MissingTokenizer> for EvalError {
     }
 }
 
-/// How images are read for an evaluation.
+/// How an evaluation is run.
 #[derive(Debug, Clone, Copy)]
 pub struct EvalOptions<'a> {
     /// Larger images cannot be used.
     pub max_image_pixels: u64,
     /// Where image and text features are cached for other protocols.
     pub cache: Option<&'a FeatureCache>,
+    /// The ranks that compute the features together; `None` to compute them alone. Only the cache of rank
+    /// 0 is used. Probes compute all features on every rank.
+    pub division: Option<&'a dyn Division>,
 }
 
 impl Default for EvalOptions<'_> {
-    /// The largest images that training takes by default, and no cache.
+    /// The largest images that training takes by default, no cache, alone.
     fn default() -> Self {
         Self {
             max_image_pixels: DEFAULT_MAX_IMAGE_PIXELS,
             cache: None,
+            division: None,
         }
     }
-}
-
-/// The features of a dataset's images.
-pub(crate) fn read_features(
-    encoder: &Encoder,
-    dataset: &Dataset,
-    options: EvalOptions,
-    progress: impl FnMut(usize),
-) -> Result<Features, FeatureError> {
-    let (images, max_pixels) = (&dataset.images, options.max_image_pixels);
-    Features::cached(encoder, images, max_pixels, options.cache, progress)
 }

@@ -4,17 +4,18 @@ use burn::tensor::{Device, Tensor, TensorData};
 use couplet_model::l2_normalize;
 use rayon::prelude::*;
 
-use crate::classifier::encode_texts;
 use crate::dataset::Dataset;
 use crate::encoder::Encoder;
 use crate::feature_file::FeatureFile;
+use crate::inputs::{Inputs, read_inputs};
 use crate::metric::{
     IMAGE_TO_TEXT_MEDIAN_RANK, IMAGE_TO_TEXT_RECALL_1, IMAGE_TO_TEXT_RECALL_5,
     IMAGE_TO_TEXT_RECALL_10, MetricInfo, Metrics, TEXT_TO_IMAGE_MEDIAN_RANK,
     TEXT_TO_IMAGE_RECALL_1, TEXT_TO_IMAGE_RECALL_5, TEXT_TO_IMAGE_RECALL_10,
 };
-use crate::protocol::{EvalError, EvalOptions, read_features};
+use crate::protocol::{EvalError, EvalOptions};
 use crate::report::{Protocol, Report};
+use crate::texts::Texts;
 use crate::unit_rows::unit_rows;
 
 /// Rows and columns of the similarity matrix that are in memory at once.
@@ -48,18 +49,22 @@ pub fn retrieval(
     options: EvalOptions,
     progress: impl FnMut(usize),
 ) -> Result<Report, EvalError> {
-    let captions = dataset.captions()?;
-    encoder.tokens()?;
-    let images = read_features(encoder, dataset, options, progress)?;
-    let mut texts = Vec::new();
-    let mut image_of_text = Vec::new();
-    for (image, captions) in captions.iter().enumerate() {
+    let captions = dataset.captions().map_err(EvalError::from);
+    let captions = captions.and_then(|captions| {
+        encoder.tokens()?;
+        Ok(captions)
+    });
+    let (mut texts, mut image_of_text) = (Vec::new(), Vec::new());
+    for (image, captions) in captions.iter().flat_map(|all| all.iter().enumerate()) {
         for caption in captions {
             texts.push(caption.as_str());
             image_of_text.push(image);
         }
     }
-    let features = encode_texts(encoder, &texts)?;
+    let count = texts.len();
+    let texts = captions.map(|_| vec![Texts::Captions(texts)]);
+    let Inputs { images, mut texts } = read_inputs(encoder, dataset, texts, options, progress)?;
+    let features = texts.remove(0);
     let device = encoder.model().device();
     let image_features = l2_normalize(images.tensor(&device));
     Ok(Report {
@@ -67,7 +72,7 @@ pub fn retrieval(
         protocol: Protocol::Retrieval,
         metrics: retrieval_metrics(&image_features, &features, &image_of_text),
         images: images.len(),
-        targets: texts.len(),
+        targets: count,
         skipped: 0,
     })
 }

@@ -6,8 +6,10 @@ use crate::classification::{Classification, classified, score_all};
 use crate::classifier::Classifier;
 use crate::dataset::Dataset;
 use crate::encoder::Encoder;
-use crate::protocol::{EvalError, EvalOptions, read_features};
+use crate::inputs::{Inputs, read_inputs};
+use crate::protocol::{EvalError, EvalOptions};
 use crate::report::Protocol;
+use crate::texts::Texts;
 
 /// The prompts of each class. Source: Radford et al. 2021, figure 4 compares them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,18 +78,21 @@ pub fn zero_shot_by(
     options: EvalOptions,
     progress: impl FnMut(usize),
 ) -> Result<Vec<Classification>, EvalError> {
-    let (class_names, templates) = dataset.classes()?;
-    // First, because a missing tokenizer should not be discovered after an hour of encoding images.
-    let classifiers = prompts.iter().map(|prompts| {
-        let templates = prompts.templates(templates);
-        Classifier::cached(encoder, class_names, &templates, options.cache)
+    let texts = dataset.classes().map(|(class_names, templates)| {
+        let texts = prompts.iter().map(|prompts| Texts::Classes {
+            class_names,
+            templates: prompts.templates(templates),
+        });
+        texts.collect()
     });
-    let classifiers = classifiers.collect::<Result<Vec<_>, _>>()?;
-    let features = read_features(encoder, dataset, options, progress)?;
+    let texts = texts.map_err(EvalError::from);
+    let Inputs { images, texts } = read_inputs(encoder, dataset, texts, options, progress)?;
+    let (class_names, _) = dataset.classes()?;
     let device = encoder.model().device();
-    let found = classifiers.into_iter().map(|classifier| {
+    let found = texts.into_iter().map(|weights| {
+        let classifier = Classifier::of_weights(weights);
         let scores = |features| classifier.scores(features);
-        let scores = score_all(scores, &features, &device, dataset)?;
+        let scores = score_all(scores, &images, &device, dataset)?;
         Ok(classified(
             Protocol::ZeroShot,
             &scores,

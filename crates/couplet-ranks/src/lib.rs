@@ -5,17 +5,27 @@
 //! died, left or did not come in time. What carries the bytes is a [`Wire`]: threads of one process in
 //! tests, MPI in a run.
 
+mod launch;
 mod lost;
 mod messages;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod patience;
 mod peers;
+#[cfg(any(feature = "mpi", test))]
+mod pieces;
 mod place;
+#[cfg(feature = "mpi")]
+mod roll_call;
 mod sum;
 mod team;
 mod threads;
 mod wire;
 
+pub use launch::{LaunchError, Launched, launch, launched};
 pub use lost::{Cause, Lost};
+#[cfg(feature = "mpi")]
+pub use mpi::{Mpi, MpiError};
 pub use patience::Patience;
 pub use peers::Peer;
 pub use place::Place;

@@ -50,6 +50,17 @@ pub(crate) struct Shared {
     peers: OnceLock<Vec<Peer>>,
     /// Those whose processes can be seen from here.
     watched: OnceLock<Vec<Peer>>,
+    /// What the conductor is in.
+    running: Mutex<Option<Running>>,
+}
+
+/// An exchange that the conductor is in.
+#[derive(Debug)]
+struct Running {
+    what: &'static str,
+    since: Instant,
+    /// When to do without the conductor, once there was a cause to give up.
+    due: Option<Instant>,
 }
 
 impl Shared {
@@ -62,6 +73,7 @@ impl Shared {
             stop_seen: Mutex::new(None),
             peers: OnceLock::new(),
             watched: OnceLock::new(),
+            running: Mutex::new(None),
         }
     }
 
@@ -94,10 +106,45 @@ impl Shared {
         locked(&self.lost).clone()
     }
 
+    /// The ranks whose processes are seen to be gone.
+    pub fn ended(&self) -> impl Iterator<Item = &Peer> {
+        let watched = self.watched.get().map_or(&[][..], Vec::as_slice);
+        watched.iter().filter(|peer| !peer.runs())
+    }
+
+    /// The conductor goes into an exchange.
+    pub fn begin(&self, what: &'static str) {
+        let (since, due) = (Instant::now(), None);
+        *locked(&self.running) = Some(Running { what, since, due });
+    }
+
+    /// It has come back.
+    pub fn finish(&self) {
+        *locked(&self.running) = None;
+    }
+
+    /// An exchange that should have been given up a while ago: a transport may hang within itself, as Open
+    /// MPI's TCP does when a peer is gone.
+    pub fn overdue(&self) -> Option<Lost> {
+        /// For the roll call and its verdict.
+        const CALL: Duration = Duration::from_secs(4);
+        /// A launcher that has lost a rank may kill this one within seconds.
+        const HURRY: Duration = Duration::from_millis(600);
+        let mut running = locked(&self.running);
+        let running = running.as_mut()?;
+        let cause = self.cause_to_give_up(running.since.elapsed())?;
+        let grace = match cause {
+            Cause::Late { .. } => CALL,
+            _ => HURRY,
+        };
+        let due = *running.due.get_or_insert_with(|| Instant::now() + grace);
+        let what = running.what;
+        (Instant::now() >= due).then_some(Lost { what, cause })
+    }
+
     /// Why an exchange that has waited for so long should be given up.
     pub fn cause_to_give_up(&self, waited: Duration) -> Option<Cause> {
-        let watched = self.watched.get().map_or(&[][..], Vec::as_slice);
-        if let Some(ended) = watched.iter().find(|peer| !peer.runs()) {
+        if let Some(ended) = self.ended().next() {
             let who = ended.to_string();
             return Some(Cause::Ended { who });
         }

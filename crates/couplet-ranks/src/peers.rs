@@ -1,5 +1,6 @@
 //! The processes of the ranks, and whether those of this machine still run.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process;
 use std::thread;
@@ -27,7 +28,7 @@ impl Peer {
             host: place.host.clone(),
             process,
             begun: begun(process).unwrap_or(0),
-            cores: allowed_cores().unwrap_or_default(),
+            cores: allowed_cores("self").unwrap_or_default(),
         }
     }
 
@@ -100,12 +101,40 @@ fn begun(process: u32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
-fn allowed_cores() -> Option<String> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let list = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
-    Some(list.trim().to_string())
+/// The cores that this process's parent, the launcher, may run on, and no rank of this machine.
+pub(crate) fn idle_cores(peers: &[Peer], rank: usize) -> usize {
+    let Some(all) = parent().and_then(|parent| allowed_cores(&parent)) else {
+        return 0;
+    };
+    let own = &peers[rank];
+    let local = peers.iter().filter(|peer| peer.host == own.host);
+    let used: BTreeSet<usize> = local.flat_map(|peer| listed(&peer.cores)).collect();
+    listed(&all).filter(|core| !used.contains(core)).count()
+}
+
+/// The cores in the kernel's list, such as `0-3,8`.
+fn listed(list: &str) -> impl Iterator<Item = usize> + '_ {
+    list.split(',').flat_map(|range| {
+        let (first, end) = range.split_once('-').unwrap_or((range, range));
+        let range = (first.trim().parse().ok()).zip(end.trim().parse().ok());
+        range.map_or(0..0, |(first, end): (usize, usize)| first..end + 1)
+    })
+}
+
+/// The number of this process's parent.
+fn parent() -> Option<String> {
+    of_status("self", "PPid:")
+}
+
+fn allowed_cores(process: &str) -> Option<String> {
+    of_status(process, "Cpus_allowed_list:")
+}
+
+/// A field of what the kernel says about a process.
+fn of_status(process: &str, field: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(field))?;
+    Some(value.trim().to_string())
 }
 
 #[cfg(test)]
@@ -143,6 +172,26 @@ mod tests {
         }
         child.wait().unwrap();
         assert!(!peer.runs());
+    }
+
+    #[test]
+    fn lists_of_cores_are_read() {
+        assert_eq!(listed("0-3,8").collect::<Vec<_>>(), [0, 1, 2, 3, 8]);
+        assert_eq!(listed("5").collect::<Vec<_>>(), [5]);
+        assert_eq!(listed("").count(), 0);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn cores_that_no_rank_may_run_on_are_idle() {
+        let all = allowed_cores(&parent().unwrap()).unwrap();
+        let own = |cores: &str| Peer {
+            cores: cores.to_string(),
+            ..Peer::own(&Place::alone())
+        };
+        assert_eq!(idle_cores(&[own(&all)], 0), 0);
+        let first = listed(&all).next().unwrap().to_string();
+        assert_eq!(idle_cores(&[own(&first)], 0), listed(&all).count() - 1);
     }
 
     #[test]

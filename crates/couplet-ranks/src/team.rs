@@ -34,6 +34,8 @@ pub enum StartError<E> {
     Wire(E),
     #[error(transparent)]
     Lost(#[from] Lost),
+    #[error("the ranks did not all start in time")]
+    Late,
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
     #[error("the thread for exchanges between ranks exited unexpectedly")]
@@ -66,6 +68,9 @@ impl<T> Pending<T> {
             match self.answer.recv_timeout(LOOK) {
                 Ok(answer) => return answer,
                 Err(RecvTimeoutError::Timeout) => {
+                    if let Some(lost) = self.shared.overdue() {
+                        self.shared.lose(lost);
+                    }
                     if let Some(lost) = self.shared.lost() {
                         return Err(lost);
                     }
@@ -101,6 +106,7 @@ impl Team {
         make: impl FnOnce() -> Result<W, E> + Send + 'static,
         patience: Patience,
     ) -> Result<Self, StartError<E>> {
+        let limit = patience.limit;
         let shared = Arc::new(Shared::new(patience));
         let (jobs, inbox) = channel::<Job>();
         let (ready, is_ready) = channel();
@@ -123,7 +129,10 @@ impl Team {
         };
         let conductor = thread::Builder::new().name("ranks".into()).spawn(conductor);
         let conductor = conductor.map_err(StartError::Thread)?;
-        let place = is_ready.recv().map_err(|_| StartError::Died)?;
+        let place = is_ready.recv_timeout(limit).map_err(|error| match error {
+            RecvTimeoutError::Timeout => StartError::Late,
+            RecvTimeoutError::Disconnected => StartError::Died,
+        })?;
         let team = Self {
             place: place.map_err(StartError::Wire)?,
             shared,
@@ -166,6 +175,11 @@ impl Team {
         peers::threads(self.peers(), self.place.rank)
     }
 
+    /// The cores of this machine that the launcher may give and that no rank may run on.
+    pub fn idle_cores(&self) -> usize {
+        peers::idle_cores(self.peers(), self.place.rank)
+    }
+
     /// Everyone's bytes, of the same length on every rank, in the order of ranks.
     pub fn all_gather(&self, what: &'static str, own: Vec<u8>) -> Pending<Vec<u8>> {
         self.submit(what, move |wire, wait| {
@@ -198,7 +212,9 @@ impl Team {
     ) -> Pending<T> {
         let (answers, answer) = channel();
         let job: Job = Box::new(move |wire, shared| {
+            shared.begin(what);
             let result = exchange(wire, &Wait::new(shared, what));
+            shared.finish();
             if let Err(lost) = &result {
                 shared.lose(lost.clone());
             }
@@ -216,9 +232,9 @@ impl Team {
         }
     }
 
-    /// Whether an exchange was lost, so that none comes any more.
-    pub fn is_lost(&self) -> bool {
-        self.shared.lost().is_some()
+    /// What was lost, after which no exchange comes about.
+    pub fn lost(&self) -> Option<Lost> {
+        self.shared.lost()
     }
 
     /// Ends all ranks, as far as the transport can. This process should exit with the same code.

@@ -97,7 +97,26 @@ impl<'a> Wait<'a> {
         self.lost(Cause::Transport(message.into()))
     }
 
-    fn lost(&self, cause: Cause) -> Lost {
+    /// The ranks of this machine whose processes are gone.
+    pub fn ended_ranks(&self) -> Vec<usize> {
+        self.shared.ended().map(|peer| peer.rank).collect()
+    }
+
+    /// Ranks with their processes and hosts.
+    pub fn names(&self, ranks: &[usize]) -> String {
+        self.shared.names(ranks).join(", ")
+    }
+
+    /// Anything else that ended the exchange.
+    pub fn lost(&self, cause: Cause) -> Lost {
+        let cause = match cause {
+            // Another rank does not know how long this one has waited.
+            Cause::Late { after, absent } if after.is_zero() => Cause::Late {
+                after: self.started.elapsed(),
+                absent,
+            },
+            other => other,
+        };
         Lost {
             what: self.what,
             cause,

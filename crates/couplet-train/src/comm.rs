@@ -1,9 +1,11 @@
 //! Communication between the ranks of a run: no other file turns tensors into exchanges.
 
+use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use couplet_eval::Division;
 use couplet_ranks::{Lost, Pending, Place, Team};
 
 /// Floats of a bucket of gradients: large enough for a network's bandwidth, small enough that adding one
@@ -216,6 +218,20 @@ impl Comm {
         let numbers = bytes.chunks_exact(size_of::<f64>());
         let number = |bytes: &[u8]| f64::from_le_bytes(bytes.try_into().expect("eight bytes"));
         Ok(numbers.map(number).collect())
+    }
+}
+
+impl Division for Comm {
+    fn rank(&self) -> usize {
+        self.rank()
+    }
+
+    fn ranks(&self) -> usize {
+        self.ranks()
+    }
+
+    fn gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, Box<dyn Error + Send + Sync>> {
+        Ok(self.gather("the evaluation of the other ranks", own)?)
     }
 }
 

@@ -14,6 +14,7 @@ mod bench;
 mod checkpoint;
 mod comm;
 pub mod config;
+mod cores;
 mod device;
 mod diagnosis;
 mod duration;
@@ -47,11 +48,14 @@ pub use bench::{
     LinkMeasurement, RankMeasurement, RanksBenchError, RanksReport, StepBench, StepBenchError,
     StepBenchSettings, StepSeconds, bench_ranks, bench_step,
 };
-pub use checkpoint::{AllowedChanges, Checkpoint, CheckpointError, Program, RunFolder, Verdict};
+pub use checkpoint::{
+    AllowedChanges, Checkpoint, CheckpointError, Program, RunFolder, Verdict, hold_checkpoints,
+};
 pub use config::{
     ConfigError, ConfigInput, ConfigIssue, DeviceCheck, ResolvedData, ResolvedRun, RunBuilder,
     RunConfig, UnknownPreset,
 };
+pub use cores::share_cores;
 pub use device::{DeviceError, DeviceSetting, ParseDeviceError};
 pub use duration::{Duration, ParseDurationError, Unit};
 pub use ema::EmaConfig;

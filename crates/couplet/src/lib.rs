@@ -229,12 +229,12 @@ pub mod eval {
     #[doc(inline)]
     pub use couplet_eval::{
         Better, ClassResult, Classification, Classifier, ClassifierError, ConfusionMatrix, Dataset,
-        DatasetConfig, DatasetError, EvalError, EvalOptions, ExportError, FeatureCache,
-        FeatureError, FeatureFile, FeatureFileError, Features, Format, Head, ImageError,
-        LabelledFeatures, LinearProbe, ListOrFile, Metric, MetricInfo, Metrics, MissingTokenizer,
-        OpenError, Probe, ProbeData, ProbeSettings, PromptMode, Protocol, Report, SolverOptions,
-        Task, TextError, Unit, classification, find_model, knn, linear_probe, nearest_neighbours,
-        retrieval, retrieval_metrics, zero_shot, zero_shot_by,
+        DatasetConfig, DatasetError, Division, DivisionError, EvalError, EvalOptions, ExportError,
+        FeatureCache, FeatureError, FeatureFile, FeatureFileError, Features, Format, Head,
+        ImageError, LabelledFeatures, LinearProbe, ListOrFile, Metric, MetricInfo, Metrics,
+        MissingTokenizer, OpenError, Probe, ProbeData, ProbeSettings, PromptMode, Protocol, Report,
+        SolverOptions, Task, TextError, Unit, classification, find_model, knn, linear_probe,
+        nearest_neighbours, retrieval, retrieval_metrics, zero_shot, zero_shot_by,
     };
 }
 

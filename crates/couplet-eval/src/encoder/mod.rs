@@ -32,7 +32,7 @@ pub use run_folder::{
 pub use tokens::{open_tokenizer, token_options, token_warnings};
 
 /// Texts that are encoded at once.
-const TEXT_BATCH: usize = 256;
+pub(crate) const TEXT_BATCH: usize = 256;
 
 /// A model that encodes images and texts.
 #[derive(Debug, Clone)]

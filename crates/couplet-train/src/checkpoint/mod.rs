@@ -17,6 +17,7 @@ use crate::text_log::TextLog;
 mod contents;
 mod error;
 mod examination;
+mod hold;
 mod identity;
 mod inputs;
 mod lock;
@@ -35,6 +36,7 @@ use contents::write_checkpoint;
 pub use error::CheckpointError;
 use error::{io_at, sync_folder};
 pub use examination::Verdict;
+pub use hold::hold_checkpoints;
 pub(crate) use identity::Identity;
 use identity::{new_id, read_id, run_file};
 use inputs::Inputs;
@@ -205,6 +207,7 @@ impl RunFolder {
         contents: &Contents,
         keep: usize,
     ) -> Result<Checkpoint, CheckpointError> {
+        let _held = hold_checkpoints();
         self.check_in_place()?;
         let step = contents.state.step;
         let folder = self.checkpoints().join(checkpoint_name(step));

@@ -7,12 +7,13 @@ use burn::module::Module;
 use couplet_data::{Skipped, with_causes};
 use couplet_eval::metric::LOSS;
 use couplet_eval::{
-    Better, Encoder, EvalOptions, FeatureCache, Metric, Protocol, Report, classification,
+    Better, Division, Encoder, EvalOptions, FeatureCache, Metric, Protocol, Report, classification,
     retrieval, zero_shot,
 };
 
 use super::{TrainError, Trainer, Window};
 use couplet_model::ClassifierHead;
+use couplet_ranks::Team;
 
 use crate::checkpoint::BestState;
 use crate::config::{EvalTarget, EvalWeights, ResolvedEval};
@@ -46,6 +47,9 @@ impl Trainer<'_> {
             let (report, skipped) = match self.evaluate_one(eval, model, observer) {
                 Ok(outcome) => outcome,
                 Err(error) => {
+                    if let Some(lost) = self.context.comm.team().and_then(Team::lost) {
+                        return Err(self.lost(lost));
+                    }
                     let (name, causes) = (eval.name(), with_causes(&*error));
                     let text = format!("step {step}: could not evaluate {name}: {causes}");
                     observer.event(Event::Warning(&text));
@@ -82,11 +86,13 @@ impl Trainer<'_> {
         observer: &mut dyn Observer,
     ) -> Result<(Report, Vec<Skipped>), Box<dyn Error>> {
         // A frozen text tower gives the same class features each time.
+        let comm = &self.context.comm;
         let folder = self.place.folder().filter(|_| !self.context.trains_text());
         let cache = folder.map(|folder| FeatureCache::of_texts(&folder.cache(), encoder));
         let options = EvalOptions {
             max_image_pixels: self.run.config.data.max_image_pixels,
             cache: cache.as_ref(),
+            division: (!comm.is_alone()).then_some(comm as &dyn Division),
         };
         let mut progress = |done, images| {
             observer.event(Event::Evaluating {
@@ -116,8 +122,8 @@ impl Trainer<'_> {
                 Ok((report, Vec::new()))
             }
             EvalTarget::HeldOut(data) => {
-                let (loss, chunk) = (self.run.loss.as_ref(), self.context.micro_batch);
-                Ok(held_out(encoder, data, loss, chunk, progress)?)
+                let loss = (self.run.loss.as_ref(), self.context.micro_batch);
+                Ok(held_out(encoder, data, loss, options.division, progress)?)
             }
         }
     }

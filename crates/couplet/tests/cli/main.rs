@@ -18,6 +18,8 @@ mod models;
 mod object_store;
 mod paths;
 mod printed;
+#[cfg(unix)]
+mod ranks;
 mod resuming;
 #[cfg(feature = "object-store")]
 mod servers;

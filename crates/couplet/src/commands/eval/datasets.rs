@@ -96,5 +96,6 @@ pub(super) fn options(cache: Option<&FeatureCache>) -> EvalOptions<'_> {
     EvalOptions {
         max_image_pixels: DEFAULT_MAX_IMAGE_PIXELS,
         cache,
+        division: None,
     }
 }

@@ -1,5 +1,7 @@
 //! `couplet bench`.
 
+mod ranks;
+
 use anyhow::anyhow;
 use clap::{Args, Subcommand, ValueEnum};
 use couplet_model::{Precision, presets};
@@ -15,6 +17,10 @@ use crate::terminal;
 pub(crate) enum BenchCommand {
     /// Time training steps and the image tower's forward pass on random data
     Step(BenchStepArguments),
+    /// Time the steps of several ranks, which mpirun or another launcher starts, and their exchanges
+    ///
+    /// --batch is that of one rank. Also predicts the speed of 2 to 1,024 ranks.
+    Ranks(ranks::BenchRanksArguments),
 }
 
 #[derive(Debug, Args)]
@@ -60,11 +66,19 @@ enum PrecisionName {
 pub(crate) fn run(command: &BenchCommand) -> anyhow::Result<u8> {
     match command {
         BenchCommand::Step(arguments) => step(arguments),
+        BenchCommand::Ranks(arguments) => ranks::run(arguments),
     }
 }
 
 fn step(arguments: &BenchStepArguments) -> anyhow::Result<u8> {
     arguments.json.begin()?;
+    let bench = bench_step(&settings(arguments)?)?;
+    print(arguments, &bench);
+    arguments.json.write(&to_json(arguments, &bench))?;
+    Ok(exit_code::DONE)
+}
+
+fn settings(arguments: &BenchStepArguments) -> anyhow::Result<StepBenchSettings> {
     let spec = presets::find(&arguments.model).ok_or_else(|| {
         let names: Vec<_> = presets::names().collect();
         anyhow!(
@@ -73,7 +87,7 @@ fn step(arguments: &BenchStepArguments) -> anyhow::Result<u8> {
             names.join(", ")
         )
     })?;
-    let bench = bench_step(&StepBenchSettings {
+    Ok(StepBenchSettings {
         micro: arguments.micro,
         precision: arguments.precision.into(),
         device: arguments.device,
@@ -81,10 +95,7 @@ fn step(arguments: &BenchStepArguments) -> anyhow::Result<u8> {
         steps: arguments.steps as usize,
         warm_up: arguments.warm_up,
         ..StepBenchSettings::new(spec, arguments.batch)
-    })?;
-    print(arguments, &bench);
-    arguments.json.write(&to_json(arguments, &bench))?;
-    Ok(exit_code::DONE)
+    })
 }
 
 impl From<PrecisionName> for Precision {

@@ -1,0 +1,288 @@
+//! Exchanges over MPI: this program starts itself under `mpirun`, kills ranks, and looks at what the others say.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, process, thread};
+
+use couplet_ranks::{Cause, Lost, Mpi, Patience, Team, ThreadWire};
+
+/// What a rank does, and the folder for what it finds.
+const PART: &str = "COUPLET_TEST_PART";
+const FOLDER: &str = "COUPLET_TEST_FOLDER";
+
+fn main() {
+    if let Ok(part) = env::var(PART) {
+        return be_a_rank(&part);
+    }
+    for ranks in [1, 2, 4] {
+        every_exchange_gives_the_bits_of_threads(ranks);
+    }
+    a_killed_rank_is_named(&[]);
+    a_killed_rank_is_named(&["--mca", "btl", "tcp,self"]);
+    a_rank_that_does_not_come_is_named();
+}
+
+fn every_exchange_gives_the_bits_of_threads(ranks: usize) {
+    let over_threads: Vec<_> = (ThreadWire::team(ranks).into_iter())
+        .map(|wire| {
+            thread::spawn(move || {
+                let patience = Patience::of(Duration::from_secs(20));
+                exchange_all(&Team::start(|| Ok::<_, Infallible>(wire), patience).unwrap())
+            })
+        })
+        .collect();
+    let job = Job::start("exchange", ranks, &[]);
+    let (code, folder) = job.end(Duration::from_mins(1));
+    assert_eq!(code, Some(0), "{}", said(folder.path()));
+    for (rank, thread) in over_threads.into_iter().enumerate() {
+        let found = fs::read_to_string(folder.path().join(format!("rank{rank}"))).unwrap();
+        assert!(!found.is_empty());
+        assert_eq!(found, thread.join().unwrap(), "rank {rank} of {ranks}");
+    }
+    println!("test every_exchange_gives_the_bits_of_threads ({ranks} ranks) ... ok");
+}
+
+fn a_killed_rank_is_named(options: &[&str]) {
+    const RANKS: usize = 3;
+    if !(options.is_empty() || is_open_mpi()) {
+        return;
+    }
+    for victim in [0, 2] {
+        let job = Job::start("endless", RANKS, options);
+        let processes: Vec<u32> = (0..RANKS)
+            .map(|rank| job.read(rank).parse().unwrap())
+            .collect();
+        thread::sleep(Duration::from_millis(300));
+        kill(processes[victim]);
+        let killed = Instant::now();
+        let (_, folder) = job.end(Duration::from_secs(15));
+        let over = killed.elapsed();
+        if !is_open_mpi() {
+            // MPICH kills the others before they can say anything.
+            continue;
+        }
+        for rank in (0..RANKS).filter(|rank| *rank != victim) {
+            let lost = fs::read_to_string(folder.path().join(format!("lost{rank}")));
+            let lost = lost
+                .unwrap_or_else(|_| panic!("rank {rank} says nothing: {}", said(folder.path())));
+            let expected = format!("rank {victim} (process {}", processes[victim]);
+            assert!(lost.contains(&expected), "{lost}");
+        }
+        println!(
+            "test a_killed_rank_is_named (rank {victim}, {options:?}: over after {over:.1?}) ... ok"
+        );
+    }
+}
+
+fn a_rank_that_does_not_come_is_named() {
+    let job = Job::start("absent", 4, &[]);
+    let (code, folder) = job.end(Duration::from_secs(30));
+    assert_eq!(code, Some(75), "{}", said(folder.path()));
+    for rank in [0, 1, 3] {
+        let lost = fs::read_to_string(folder.path().join(format!("lost{rank}"))).unwrap();
+        assert!(lost.starts_with("rank 2 (process"), "{lost}");
+        assert!(lost.contains("did not come within"), "{lost}");
+        assert!(!lost.contains(", rank"), "{lost}");
+    }
+    println!("test a_rank_that_does_not_come_is_named ... ok");
+}
+
+/// Ranks under `mpirun`.
+struct Job {
+    launcher: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Job {
+    fn start(part: &str, ranks: usize, options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let output = File::create(folder.path().join("output")).unwrap();
+        let mut command = Command::new(mpirun());
+        command.args(["-n", &ranks.to_string()]);
+        if is_open_mpi() {
+            command.args(["--oversubscribe", "--bind-to", "none"]);
+        }
+        command
+            .args(options)
+            .arg(env::current_exe().unwrap())
+            .env(PART, part)
+            .env(FOLDER, folder.path())
+            .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
+            .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output);
+        let launcher = command.spawn().unwrap_or_else(|error| {
+            panic!(
+                "cannot start {}: {error}; install Open MPI or MPICH",
+                mpirun().display()
+            )
+        });
+        Self { launcher, folder }
+    }
+
+    /// What a rank has written, once it has.
+    fn read(&self, rank: usize) -> String {
+        let path = self.folder.path().join(format!("rank{rank}"));
+        let begun = Instant::now();
+        loop {
+            if let Ok(text) = fs::read_to_string(&path)
+                && !text.is_empty()
+            {
+                return text;
+            }
+            let waited = begun.elapsed();
+            assert!(
+                waited < Duration::from_secs(30),
+                "{}",
+                said(self.folder.path())
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Its exit code. Panics if it is not over in time.
+    fn end(mut self, limit: Duration) -> (Option<i32>, tempfile::TempDir) {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.launcher.try_wait().unwrap() {
+                return (status.code(), self.folder);
+            }
+            if begun.elapsed() > limit {
+                kill(self.launcher.id());
+                self.launcher.wait().unwrap();
+                panic!("not over after {limit:?}: {}", said(self.folder.path()));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// The launcher of the library that this program is linked with.
+fn mpirun() -> PathBuf {
+    if let Some(path) = env::var_os("COUPLET_MPIRUN") {
+        return path.into();
+    }
+    let folders = env::var_os("PATH").unwrap_or_default();
+    let debian = env::split_paths(&folders).map(|folder| folder.join("mpirun.openmpi"));
+    debian
+        .into_iter()
+        .find(|path| path.exists())
+        .unwrap_or_else(|| "mpirun".into())
+}
+
+fn is_open_mpi() -> bool {
+    let version = Command::new(mpirun()).arg("--version").output();
+    version.is_ok_and(|version| String::from_utf8_lossy(&version.stdout).contains("Open"))
+}
+
+fn said(folder: &Path) -> String {
+    fs::read_to_string(folder.join("output")).unwrap_or_default()
+}
+
+fn kill(process: u32) {
+    let status = Command::new("kill")
+        .args(["-9", &process.to_string()])
+        .status();
+    assert!(status.is_ok_and(|status| status.success()));
+}
+
+fn be_a_rank(part: &str) {
+    let folder = PathBuf::from(env::var_os(FOLDER).unwrap());
+    let limit = Duration::from_secs(if part == "absent" { 2 } else { 20 });
+    let team = Team::start(Mpi::start, Patience::of(limit)).unwrap();
+    let rank = team.place().rank;
+    match part {
+        "exchange" => write(&folder, format!("rank{rank}"), exchange_all(&team)),
+        "endless" => {
+            write(&folder, format!("rank{rank}"), process::id().to_string());
+            let lost = loop {
+                match team.sum("the gradients", vec![1.0; 100_000]).wait() {
+                    Ok(_) => thread::sleep(Duration::from_millis(5)),
+                    Err(lost) => break lost,
+                }
+            };
+            leave(&folder, rank, &lost);
+        }
+        "absent" => {
+            if rank == 2 {
+                thread::sleep(Duration::from_secs(20));
+            }
+            // Ranks that begin to wait at other times find the same.
+            thread::sleep(Duration::from_millis(500) * u32::try_from(rank).unwrap());
+            let lost = team
+                .all_gather("the gradients", vec![0; 10])
+                .wait()
+                .unwrap_err();
+            assert!(matches!(lost.cause, Cause::Late { .. }), "{lost}");
+            leave(&folder, rank, &lost);
+        }
+        other => panic!("unknown part {other}"),
+    }
+}
+
+/// Writes why the others are lost, as a rank would save, and ends the process.
+fn leave(folder: &Path, rank: usize, lost: &Lost) -> ! {
+    write(folder, format!("lost{rank}"), lost.to_string());
+    // Whoever leaves first takes the others along.
+    thread::sleep(Duration::from_millis(500));
+    process::exit(75);
+}
+
+/// At once, so that nobody reads half of it.
+fn write(folder: &Path, name: impl AsRef<OsStr>, text: String) {
+    let name = Path::new(name.as_ref());
+    let unfinished = folder.join(name.with_extension("part"));
+    fs::write(&unfinished, text).unwrap();
+    fs::rename(unfinished, folder.join(name)).unwrap();
+}
+
+/// What all exchanges give this rank, as text with every bit.
+fn exchange_all(team: &Team) -> String {
+    let rank = team.place().rank;
+    let mut found = BTreeMap::new();
+    for len in [0, 1, 7, 100, 5_000, 300_001] {
+        let bytes: Vec<u8> = (0..len).map(|at| draw(rank, at).to_le_bytes()[3]).collect();
+        // Sums whose order shows.
+        let values: Vec<f32> = (0..len)
+            .map(|at| f32::from_bits(0x3f00_0000 | (draw(rank, at) & 0xff_ffff)))
+            .collect();
+        let other = bytes[..len / (rank + 1)].to_vec();
+        let same = team.all_gather("bytes", bytes.clone());
+        let any = team.gather("messages", other);
+        let first = team.broadcast("the first", bytes);
+        let sum = team.sum("values", values);
+        found.insert((len, "all_gather"), digest(&same.wait().unwrap()));
+        found.insert((len, "gather"), digest(&any.wait().unwrap().concat()));
+        found.insert((len, "broadcast"), digest(&first.wait().unwrap()));
+        let sum: Vec<u8> = sum
+            .wait()
+            .unwrap()
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        found.insert((len, "sum"), digest(&sum));
+    }
+    format!("{found:?}")
+}
+
+fn draw(rank: usize, at: usize) -> u32 {
+    let seed = u32::try_from(rank * 1_000_003 + at).unwrap();
+    let mixed = seed.wrapping_mul(0x9e37_79b9) ^ (seed >> 7);
+    mixed.wrapping_mul(0x85eb_ca6b) ^ (mixed >> 13)
+}
+
+/// FNV-1a.
+fn digest(bytes: &[u8]) -> (usize, u64) {
+    let digest = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
+            (digest ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    (bytes.len(), digest)
+}
