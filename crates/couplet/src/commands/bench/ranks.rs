@@ -8,7 +8,7 @@ use couplet_train::{
     bench_ranks,
 };
 
-use super::{BenchStepArguments, settings};
+use super::step::{BenchStepArguments, settings};
 use crate::exit_code;
 use crate::printing;
 use crate::ranks;
