@@ -84,6 +84,11 @@ class Trials:
         command = [self.mpirun, "-n", str(ranks), "--oversubscribe", "--bind-to", "none", self.binary, "train",
                    "tiny.toml", "--run-dir", run, "--resume"]
         said = self.folder / f"{run}.out"
+        before = said.stat().st_size if said.exists() else 0
+
+        def printed():
+            return said.read_bytes()[before:].decode(errors="replace")
+
         with open(said, "a") as output:
             job = subprocess.Popen(command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL,
                                    stdout=output, stderr=subprocess.STDOUT)
@@ -105,9 +110,9 @@ class Trials:
                         os.kill(process, signal.SIGKILL)
                 job.kill()
                 job.wait()
-                return 99, said.read_text() + f"\nhangs for {LIMIT} s", None
+                return 99, printed() + f"\nhangs for {LIMIT} s", None
         over = time.monotonic() - killed if killed else None
-        return job.returncode, said.read_text(errors="replace"), over
+        return job.returncode, printed(), over
 
     def trial(self, run):
         """What was wrong, if anything, and how often a rank was killed."""
@@ -123,8 +128,9 @@ class Trials:
             kills, slowest = kills + 1, max(slowest, over)
             if over > OVER:
                 return f"over after {over:.1f} s\n{said}", kills, slowest
-            # Before the ranks have met, and after the run is over, there is nothing to say.
-            if "step" in said and "finished" not in said and f"rank {victim} (process" not in said:
+            # Before the ranks have met, mpirun says it, and after the run is over, nobody needs to.
+            has_met = "ranks      " in said and "finished" not in said and "nothing to do" not in said
+            if has_met and f"rank {victim} (process" not in said:
                 return f"does not name rank {victim}\n{said}", kills, slowest
             folder = self.folder / run
             if (folder / "latest").exists():

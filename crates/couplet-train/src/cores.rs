@@ -16,14 +16,16 @@ static SHARE: OnceLock<usize> = OnceLock::new();
 /// # Errors
 /// If the system gives no threads.
 pub fn share_cores(threads: usize) -> io::Result<usize> {
-    let set = std::env::var("RAYON_NUM_THREADS").ok();
-    let set = set
-        .and_then(|text| text.parse().ok())
-        .filter(|set| *set > 0);
-    let threads = *SHARE.get_or_init(|| set.unwrap_or(threads));
+    let threads = *SHARE.get_or_init(|| set_by_user().unwrap_or(threads));
     let pool = ThreadPoolBuilder::new().num_threads(threads).build_global();
     pool.map_err(|error| io::Error::other(LastCause(error)))?;
     Ok(threads)
+}
+
+/// The variable that Rayon reads.
+fn set_by_user() -> Option<usize> {
+    let set = std::env::var("RAYON_NUM_THREADS").ok()?.parse().ok();
+    set.filter(|threads| *threads > 0)
 }
 
 /// What [`share_cores`] set.
@@ -31,8 +33,8 @@ pub(crate) fn share() -> Option<usize> {
     SHARE.get().copied()
 }
 
-/// The cores of this process.
+/// The cores that this process computes on.
 pub(crate) fn cores() -> usize {
     let all = || thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    share().unwrap_or_else(all)
+    share().or_else(set_by_user).unwrap_or_else(all)
 }

@@ -95,12 +95,14 @@ fn describe(team: &Team, threads: usize) {
     for peer in team.peers() {
         *hosts.entry(&peer.host).or_default() += 1;
     }
-    let on = match hosts.len() {
-        1 => format!("on {}", team.place().host),
-        machines => format!("on {machines} machines"),
-    };
     let threads = count(threads as u64, "thread");
-    say!("ranks      {ranks} {on}, {threads} each on this one");
+    match hosts.len() {
+        1 => say!(
+            "ranks      {ranks} on {}, {threads} each",
+            team.place().host
+        ),
+        machines => say!("ranks      {ranks} on {machines} machines, {threads} each on this one"),
+    }
     let is_srun = launched()
         .ok()
         .flatten()
@@ -123,7 +125,7 @@ pub(crate) fn agree<T>(ranks: &Ranks, own: anyhow::Result<T>) -> anyhow::Result<
     agreed.map_err(|disagreement| match disagreement {
         Disagreement::Own(error) => error,
         Disagreement::Other(other) => other.into(),
-        Disagreement::Lost(lost) => lost.into(),
+        Disagreement::Lost(lost) => anyhow!(lost).context("a rank was lost before the run began"),
     })
 }
 
@@ -147,7 +149,11 @@ pub(crate) fn end(ranks: Ranks, result: anyhow::Result<u8>) -> anyhow::Result<u8
     let Some(lost) = result.as_ref().err().and_then(lost) else {
         // Whoever is lost now is not missed: all is written.
         let _ = team.gather("the ranks to end", Vec::new()).wait();
+        let is_first = team.place().is_first();
         drop(ranks);
+        if result.is_err() && !is_first {
+            thread::sleep(OTHERS_FIRST);
+        }
         return result;
     };
     if is_speaker(team, lost) {

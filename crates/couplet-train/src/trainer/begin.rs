@@ -39,7 +39,15 @@ pub fn train_on_ranks(
     stop: &StopSignal,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, TrainError> {
-    let mut trainer = Trainer::open(run, place, &ranks.0)?;
+    let mut trainer = Trainer::open(run, place, &ranks.0).map_err(|mut error| {
+        if let TrainError::RankLost { last_good, .. } | TrainError::OtherRank { last_good, .. } =
+            &mut error
+        {
+            // Nothing was trained: what was there still is.
+            *last_good = place.latest();
+        }
+        error
+    })?;
     let mut result = trainer.train(stop, observer);
     if let Err(error) = &mut result {
         trainer.save_what_is_whole(error, observer);
