@@ -44,7 +44,10 @@ mod timestamp;
 mod trainer;
 mod verify;
 
-pub use bench::{StepBench, StepBenchError, StepBenchSettings, bench_step};
+pub use bench::{
+    LinkMeasurement, RankMeasurement, RanksBenchError, RanksReport, StepBench, StepBenchError,
+    StepBenchSettings, StepSeconds, bench_ranks, bench_step,
+};
 pub use checkpoint::{
     AllowedChanges, Checkpoint, CheckpointError, Program, RunFolder, Verdict, hold_checkpoints,
 };

@@ -180,7 +180,7 @@ fn main() -> ExitCode {
         .init();
     let arguments = parse();
     let alone = match &arguments.command {
-        Command::Train(_) => Ok(()),
+        Command::Train(_) | Command::Bench(BenchCommand::Ranks(_)) => Ok(()),
         _ => ranks::check_alone(&command_name()),
     };
     let outcome = alone.and_then(|()| run(arguments.command));

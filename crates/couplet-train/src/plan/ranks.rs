@@ -1,5 +1,6 @@
 //! What a run needs with several ranks.
 
+use couplet_data::loader::LoaderState;
 use couplet_model::TrainableParameters;
 
 use super::RunPlan;
@@ -51,7 +52,8 @@ pub enum RanksError {
         possible: Vec<usize>,
     },
     #[error(
-        "--ranks {ranks}: does not divide the {parts} parts of a batch; possible are {}",
+        "--ranks {ranks}: does not divide the {parts} parts of a batch; possible are {}, or {ranks} with \
+         batch.parts = {ranks}",
         listed(.possible)
     )]
     Parts {
@@ -66,16 +68,6 @@ fn listed(numbers: &[usize]) -> String {
     texts.join(", ")
 }
 
-/// The number of parts of a batch, of which each rank takes as many.
-fn batch_parts(run: &ResolvedRun) -> usize {
-    const MOST_PARTS: usize = 64;
-    let batch = run.config.batch.global;
-    let powers = (0..).map(|power| 1 << power);
-    let possible = powers.take_while(|parts| *parts <= MOST_PARTS);
-    let possible = possible.filter(|parts| batch.is_multiple_of(*parts));
-    possible.last().unwrap_or(1)
-}
-
 impl ResolvedRun {
     /// Estimates what each of several ranks needs.
     /// - tokens: as [`ResolvedRun::plan`] takes them.
@@ -87,7 +79,8 @@ impl ResolvedRun {
         tokens: Option<usize>,
         options: &RanksOptions,
     ) -> Result<RanksPlan, RanksError> {
-        let (ranks, parts) = (options.ranks, batch_parts(self));
+        let ranks = options.ranks;
+        let parts = self.data.parts(&LoaderState::default());
         let batch = self.config.batch.global;
         if ranks == 0 || !parts.is_multiple_of(ranks) {
             let possible = (1..=parts).filter(|ranks| parts.is_multiple_of(*ranks));

@@ -175,8 +175,10 @@ fn ranks_that_cannot_share_a_batch_are_answered_with_those_that_can() {
     );
     assert_eq!(
         message("batch.global=24", 3),
-        "--ranks 3: does not divide the 8 parts of a batch; possible are 1, 2, 4, 8"
+        "--ranks 3: does not divide the 8 parts of a batch; possible are 1, 2, 4, 8, or 3 with batch.parts = 3"
     );
+    let more = run(&["batch.global=24", "batch.parts=12"]);
+    assert_eq!(more.plan_ranks(None, &options(3)).unwrap().parts, 12);
     assert!(message("batch.global=256", 128).contains("the 64 parts"));
     assert!(message("batch.global=24", 0).contains("batch.global"));
 }

@@ -129,7 +129,6 @@ impl Run {
         for (ranks, speed) in published {
             let measured = 100.0 * speed / self.base_speed;
             let predicted = 100.0 * self.efficiency(*ranks);
-            println!("| {name} | {ranks} | {measured:.1} | {predicted:.1} |");
             assert!(
                 (-below..=above).contains(&(predicted - measured)),
                 "{name}, {ranks}: {predicted:.1}% and not {measured:.1}%"
@@ -233,7 +232,6 @@ fn slow_networks_are_the_bottleneck_that_users_found() {
         8,
     );
     let at_hdr = machines(DGX_A100, 16);
-    println!("10 Gbit: {eight:.3}, 50 Gbit: {at_50:.3}, 8 HDR, 128 GPUs: {at_hdr:.3}");
     assert!(eight < 0.5, "{eight}");
     assert!((0.7..0.95).contains(&at_50), "{at_50}");
     assert!(at_hdr > 0.94, "{at_hdr}");

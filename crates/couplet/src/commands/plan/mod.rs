@@ -1,12 +1,12 @@
 //! `couplet plan`.
 
+mod lines;
 mod ranks;
-
-use std::fmt::Display;
 
 use clap::Args;
 use couplet_train::{DeviceCheck, ResolvedRun, RunPlan};
 
+use self::lines::{print_line, rounded};
 use self::ranks::{RanksArguments, RanksResult};
 use super::config_arguments::ConfigArguments;
 use super::numbers::{at_least_two, positive};
@@ -156,10 +156,6 @@ fn print(
     print_line("time", describe_time(arguments, plan, ranks, speed));
 }
 
-fn print_line(name: &str, text: impl Display) {
-    say!("  {name:12}{text}");
-}
-
 fn print_memory(plan: &RunPlan, whose: &str) {
     print_line(
         "memory",
@@ -197,15 +193,6 @@ fn describe_time(
     };
     let (time, speed) = (duration(seconds(plan, speed)), rounded(speed));
     format!("{time} for all steps at {speed} samples/s{source}")
-}
-
-/// To three significant digits.
-fn rounded(number: f64) -> String {
-    match number {
-        n if n >= 100.0 => format!("{n:.0}"),
-        n if n >= 10.0 => format!("{n:.1}"),
-        n => format!("{n:.3}"),
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use couplet_train::{
     bandwidth,
 };
 
-use super::{print_line, rounded};
+use super::lines::{print_line, rounded};
 use crate::commands::numbers::at_least_one;
 use crate::quantities::count_of;
 
