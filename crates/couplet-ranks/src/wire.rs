@@ -47,7 +47,7 @@ pub struct Wait<'a> {
 }
 
 /// How often to look whether a process of this machine has ended.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(50);
 
 impl<'a> Wait<'a> {
     pub(crate) fn new(shared: &'a Shared, purpose: Purpose) -> Self {
