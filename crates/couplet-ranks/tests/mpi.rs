@@ -53,7 +53,8 @@ fn every_exchange_gives_the_bits_of_threads(ranks: usize) {
 
 fn killed_ranks_are_named(victims: &[usize], options: &[&str]) {
     const RANKS: usize = 3;
-    if !(options.is_empty() || is_open_mpi()) {
+    // Over TCP, the library of Open MPI 5 ends the job itself.
+    if !(options.is_empty() || version().contains(" 4.")) {
         return;
     }
     let job = Job::start("endless", RANKS, options);
@@ -66,7 +67,7 @@ fn killed_ranks_are_named(victims: &[usize], options: &[&str]) {
     let killed = Instant::now();
     let (_, folder) = job.end(Duration::from_secs(15));
     let over = killed.elapsed();
-    if !version().contains("OpenRTE") {
+    if !version().contains("(Open MPI) 4") {
         // Open MPI 5 and MPICH may kill the others before they can say anything.
         return;
     }
@@ -107,7 +108,9 @@ fn a_panicking_rank_ends_the_job() {
 fn a_rank_that_does_not_come_is_named() {
     let job = Job::start("absent", 4, &[]);
     let (code, folder) = job.end(Duration::from_mins(1));
-    assert_eq!(code, Some(75), "{}", said(folder.path()));
+    if is_open_mpi() {
+        assert_eq!(code, Some(75), "{}", said(folder.path()));
+    }
     for rank in [0, 1, 3] {
         let lost = fs::read_to_string(folder.path().join(format!("lost{rank}"))).unwrap();
         assert!(lost.starts_with("rank 2 (process"), "{lost}");
@@ -229,15 +232,14 @@ fn mpirun() -> PathBuf {
 }
 
 fn is_open_mpi() -> bool {
-    version().contains("Open")
+    version().contains("Open MPI")
 }
 
+/// What the launcher says, such as `mpirun.openmpi (OpenRTE) 4.1.4` and a line with `open-mpi.org`.
 fn version() -> String {
     let version = Command::new(mpirun()).arg("--version").output();
-    version.map_or_else(
-        |_| String::new(),
-        |version| String::from_utf8_lossy(&version.stdout).into_owned(),
-    )
+    let version = version.map_or_else(|_| Vec::new(), |version| version.stdout);
+    String::from_utf8_lossy(&version).replace("OpenRTE", "Open MPI")
 }
 
 fn said(folder: &Path) -> String {

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use couplet_ranks::{Cause, Lost, Patience, Team, launch, launched, library};
-use couplet_train::{Disagreement, Ranks, StopSignal, TrainError, share_cores};
+use couplet_train::{Disagreement, Ranks, TrainError, share_cores};
 
 use crate::exit_code;
 use crate::printing;
 use crate::quantities::count;
+use crate::signals::is_urgent;
 
 /// Time for the rank that prints an error: launchers kill all ranks once one has ended.
 const OTHERS_FIRST: Duration = Duration::from_secs(1);
@@ -23,11 +24,10 @@ const OTHERS_SAVE_FIRST: Duration = Duration::from_secs(8);
 
 /// Joins the ranks that a launcher started; the only rank if none did. All ranks but the first are silent.
 /// - patience: how long exchanges wait.
-pub(crate) fn start(patience: Duration, stop: &StopSignal) -> anyhow::Result<Ranks> {
-    let stop = stop.clone();
+pub(crate) fn start(patience: Duration) -> anyhow::Result<Ranks> {
     let patience = Patience {
         limit: patience,
-        stop: Arc::new(move || stop.is_set()),
+        stop: Arc::new(is_urgent),
         after_stop: after_stop(),
     };
     if let (Ok(Some(by)), Some(library)) = (launched(), library())
@@ -133,7 +133,7 @@ fn describe(team: &Team, threads: usize) {
     let idle = team.idle_cores();
     if idle > 0 && !is_srun {
         let local = team.place().local_ranks;
-        let each = (idle / local).max(1) + 1;
+        let each = (team.launcher_cores() / local).max(1);
         printing::warn(&format!(
             "no rank may run on {} of this machine, because the launcher bound each rank to others; start the ranks \
              with --bind-to none, or with --map-by ppr:{local}:node:pe={each}",
