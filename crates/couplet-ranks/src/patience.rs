@@ -161,8 +161,8 @@ impl Shared {
 
     /// Why an exchange that has waited for so long should be given up.
     pub fn cause_to_give_up(&self, purpose: Purpose, waited: Duration) -> Option<Cause> {
-        /// Between the deaths of processes that one cause kills.
-        const TOGETHER: Duration = Duration::from_millis(15);
+        /// Between the deaths of processes that one cause kills: the kernel frees their memory first.
+        const TOGETHER: Duration = Duration::from_millis(50);
         if !self.ended().is_empty() {
             self.death_seen.get_or_init(|| thread::sleep(TOGETHER));
             let gone = self.missing(&self.ended());

@@ -254,11 +254,6 @@ impl Team {
         self.shared.lost()
     }
 
-    /// The ranks of this machine whose processes are seen to have ended.
-    pub fn ended(&self) -> Vec<usize> {
-        self.shared.ended()
-    }
-
     /// Ends all ranks with this exit code, as far as the transport can, once the others have had some seconds
     /// to save: they hear of it as [`Cause::Aborted`]. Does not wait; MPI ends this process too.
     pub fn abort(&self, code: i32) {

@@ -194,9 +194,7 @@ fn is_speaker(team: &Team, lost: &Lost) -> bool {
     if named.is_empty() && place.local_rank == 0 {
         return true;
     }
-    // More may have ended since.
-    let gone = [named, team.ended()].concat();
-    (0..place.ranks).find(|rank| !gone.contains(rank)) == Some(place.rank)
+    (0..place.ranks).find(|rank| !named.contains(rank)) == Some(place.rank)
 }
 
 /// The exit code of an error.
