@@ -22,8 +22,8 @@ mod team;
 mod threads;
 mod wire;
 
-pub use launch::{LaunchError, Launched, launch, launched};
-pub use lost::{Cause, Lost};
+pub use launch::{LaunchError, Launched, launch, launched, library};
+pub use lost::{Cause, Lost, Missing};
 #[cfg(feature = "mpi")]
 pub use mpi::{Mpi, MpiError};
 pub use patience::Patience;

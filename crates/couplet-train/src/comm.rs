@@ -180,6 +180,17 @@ impl Comm {
         }
     }
 
+    /// The same for a rank that waits for rank 0 to save: a signal to stop does not shorten the wait.
+    ///
+    /// # Errors
+    /// If a rank is lost.
+    pub fn gather_patiently(&self, what: &'static str, own: Vec<u8>) -> Result<Vec<Vec<u8>>, Lost> {
+        match &self.team {
+            Some(team) => team.gather_patiently(what, own).wait(),
+            None => Ok(vec![own]),
+        }
+    }
+
     /// The bytes of rank 0.
     ///
     /// # Errors
