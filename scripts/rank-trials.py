@@ -5,8 +5,10 @@
 
 Each trial starts 2 or 4 ranks under Open MPI's mpirun, kills one of them (SIGKILL) at a random moment, and
 resumes with 1, 2 or 4 ranks until the run is over. The job must be over within 15 seconds of the kill and name
-the rank; the folder must have no damage, and where the run went on, a checkpoint of its last logged step; the
-losses must be those of one rank within 1e-5.
+the rank; the folder must have no damage, and its newest checkpoint must be of its last logged step; every step
+must be logged once, in order, with the loss of one rank within 1e-5.
+
+Survivors get 3 seconds until Open MPI 4's SIGTERM, and 3 more until its SIGKILL; it then waits for both.
 
 The binary needs the feature `mpi`. Needs Python 3.9 and Linux. Exit code 1 if a trial failed; its folder is kept.
 """
@@ -80,7 +82,7 @@ class Trials:
     def run(self, run, ranks, kill=None):
         """Starts ranks. kill: (rank, seconds). Returns the exit code, the output and the seconds from the kill."""
         environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
-                           RAYON_NUM_THREADS="1")
+                           RAYON_NUM_THREADS="1", OMPI_MCA_odls_base_sigkill_timeout="3")
         command = [self.mpirun, "-n", str(ranks), "--oversubscribe", "--bind-to", "none", self.binary, "train",
                    "tiny.toml", "--run-dir", run, "--resume"]
         said = self.folder / f"{run}.out"
@@ -98,16 +100,11 @@ class Trials:
                     try:
                         job.wait(kill[1])
                     except subprocess.TimeoutExpired:
-                        process = rank_of(job.pid, kill[0])
-                        if process:
-                            os.kill(process, signal.SIGKILL)
-                            killed = time.monotonic()
+                        killed = time.monotonic() if kill_rank(job.pid, kill[0]) else None
                 job.wait(LIMIT)
             except subprocess.TimeoutExpired:
                 for rank in range(ranks):
-                    process = rank_of(job.pid, rank)
-                    if process:
-                        os.kill(process, signal.SIGKILL)
+                    kill_rank(job.pid, rank)
                 job.kill()
                 job.wait()
                 return 99, printed() + f"\nhangs for {LIMIT} s", None
@@ -133,7 +130,12 @@ class Trials:
             if has_met and f"rank {victim} (process" not in said:
                 return f"does not name rank {victim}\n{said}", kills, slowest
             folder = self.folder / run
-            if (folder / "latest").exists():
+            logged = steps(folder)
+            saved = latest(folder)
+            if (logged[-1] if logged else 0) != saved:
+                failure = f"the last logged step is {logged[-1:]}, but the newest checkpoint is of {saved}"
+                return f"{failure}\n{said}", kills, slowest
+            if saved:
                 verified = subprocess.run([self.binary, "verify", str(folder)], text=True, timeout=LIMIT,
                                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
                 if verified.returncode != 0:
@@ -142,8 +144,8 @@ class Trials:
         if code != 0:
             return f"exit code {code}\n{said}", kills, slowest
         found = losses(self.folder / run)
-        if found.keys() != self.losses.keys():
-            return f"steps {sorted(found)}", kills, slowest
+        if steps(self.folder / run) != list(self.losses):
+            return f"steps {steps(self.folder / run)}", kills, slowest
         worst = max(abs(loss - self.losses[step]) for step, loss in found.items())
         if worst > TOLERANCE:
             return f"losses differ by {worst}", kills, slowest
@@ -163,9 +165,37 @@ def rank_of(launcher, rank):
     return None
 
 
+def kill_rank(launcher, rank):
+    """Whether the rank still ran."""
+    process = rank_of(launcher, rank)
+    try:
+        if process:
+            os.kill(process, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return process is not None
+
+
+def training_lines(run):
+    """The lines of steps. The last line may be cut, until the run is resumed."""
+    file = run / "metrics.jsonl"
+    text = file.read_text() if file.exists() else ""
+    lines = [json.loads(line) for line in text.split("\n")[:-1]]
+    return [line for line in lines if "loss" in line]
+
+
+def steps(run):
+    return [line["step"] for line in training_lines(run)]
+
+
 def losses(run):
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+    return {line["step"]: line["loss"] for line in training_lines(run)}
+
+
+def latest(run):
+    """The step of the newest checkpoint; 0 if there is none."""
+    file = run / "latest"
+    return int(file.read_text().strip().removeprefix("step-")) if file.exists() else 0
 
 
 def main():

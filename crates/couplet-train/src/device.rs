@@ -122,15 +122,33 @@ impl DeviceSetting {
     }
 
     /// The device of one of several processes on this machine: the first of its kind in `self` becomes the one
-    /// with this process's number. Any other stays as it is.
+    /// with this process's number. Where there are fewer devices, processes share them; a launcher may also let
+    /// each process see only its own. Any other stays as it is, and so does that of the first process.
     /// - local_rank: this process's number on this machine, counted from 0.
     #[must_use]
     pub fn of_local_rank(self, local_rank: usize) -> Self {
+        self.nth(local_rank, self.devices_like_it())
+    }
+
+    /// - visible: devices of its kind that this process sees.
+    fn nth(self, local_rank: usize, visible: usize) -> Self {
+        let Some(number) = local_rank.checked_rem(visible).filter(|number| *number > 0) else {
+            return self;
+        };
         match self.resolved() {
-            Self::Cuda(0) => Self::Cuda(local_rank),
-            Self::Rocm(0) => Self::Rocm(local_rank),
+            Self::Cuda(0) => Self::Cuda(number),
+            Self::Rocm(0) => Self::Rocm(number),
             _ => self,
         }
+    }
+
+    /// How many devices of its kind this process sees.
+    pub fn devices_like_it(self) -> usize {
+        let kind = std::mem::discriminant(&self.resolved());
+        let found = Self::found().into_iter();
+        found
+            .filter(|device| std::mem::discriminant(device) == kind)
+            .count()
     }
 
     /// Resolves `auto` to the fastest kind of device that this binary supports and this machine
@@ -343,6 +361,20 @@ mod tests {
         assert!(DeviceSetting::Flex.open().is_ok());
         assert!(DeviceSetting::Auto.open().is_ok());
         assert_eq!(DeviceSetting::found().last(), Some(&DeviceSetting::Flex));
+    }
+
+    #[test]
+    fn ranks_take_the_devices_that_they_see_in_turn() {
+        let first = DeviceSetting::Cuda(0);
+        let taken: Vec<DeviceSetting> = (0..4).map(|rank| first.nth(rank, 2)).collect();
+        assert_eq!(taken, [0, 1, 0, 1].map(DeviceSetting::Cuda));
+        assert_eq!(first.nth(3, 8), DeviceSetting::Cuda(3));
+        // Each sees only its own.
+        assert_eq!(first.nth(3, 1), first);
+        assert_eq!(first.nth(3, 0), first);
+        assert_eq!(DeviceSetting::Cuda(2).nth(1, 4), DeviceSetting::Cuda(2));
+        assert_eq!(DeviceSetting::Auto.nth(0, 4), DeviceSetting::Auto);
+        assert_eq!(DeviceSetting::Flex.nth(3, 1), DeviceSetting::Flex);
     }
 
     #[test]

@@ -4,23 +4,26 @@ use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, Write};
 use std::panic;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use couplet_ranks::{Cause, Lost, Patience, Team, launch, launched, library};
-use couplet_train::{Disagreement, Ranks, TrainError, share_cores};
+use couplet_ranks::{Cause, LaunchError, Lost, Patience, Team, launch, launched, library};
+use couplet_train::{Disagreement, Event, Observer, Ranks, RunFolder, TrainError, share_cores};
 
 use crate::exit_code;
+use crate::failure;
 use crate::printing;
+use crate::progress::Screen;
 use crate::quantities::count;
 use crate::signals::is_urgent;
 
 /// Time for the rank that prints an error: launchers kill all ranks once one has ended.
 const OTHERS_FIRST: Duration = Duration::from_secs(1);
-/// The same where it saves first.
-const OTHERS_SAVE_FIRST: Duration = Duration::from_secs(8);
+/// How often a rank looks whether it may end.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Joins the ranks that a launcher started; the only rank if none did. All ranks but the first are silent.
 /// - patience: how long exchanges wait.
@@ -41,7 +44,13 @@ pub(crate) fn start(patience: Duration) -> anyhow::Result<Ranks> {
         Ok(Some(team)) => team,
         Err(error) => {
             let rank = launched().ok().flatten().map(|launched| launched.rank);
-            leave_the_word_to_the_first(rank.unwrap_or_else(|| number("RANK").unwrap_or(0)));
+            let rank = rank.unwrap_or_else(|| number("RANK").unwrap_or(0));
+            match error {
+                LaunchError::NotSupported { .. }
+                | LaunchError::WithoutMpi { .. }
+                | LaunchError::OtherMpi { .. } => leave_the_word_to_the_first(rank),
+                _ => speak_in_turn(rank),
+            }
             return Err(error.into());
         }
     };
@@ -51,11 +60,13 @@ pub(crate) fn start(patience: Duration) -> anyhow::Result<Ranks> {
     name_this_rank_in_panics(&team);
     let threads = share_cores(team.threads()).map_err(|error| anyhow!(error));
     let ranks = Ranks::of(team);
-    let threads = agree(&ranks, threads)?;
-    if let Some(team) = ranks.team() {
-        describe(team, threads);
+    match agree(&ranks, threads) {
+        Ok(threads) => {
+            ranks.team().inspect(|team| describe(team, threads));
+            Ok(ranks)
+        }
+        Err(error) => end(ranks, None, Err(error)),
     }
-    Ok(ranks)
 }
 
 /// Prints which rank panics before it does; the team then ends the others.
@@ -93,6 +104,24 @@ fn leave_the_word_to_the_first(rank: usize) {
     }
 }
 
+/// Leaves the word to the ranks before this one, as long as they may have one. Those that are lost have none,
+/// and this rank does not know which they are.
+fn speak_in_turn(rank: usize) {
+    /// More than a launcher needs to end the others once a rank has spoken and ended.
+    const EACH: Duration = Duration::from_millis(1500);
+    const LATEST: u32 = 4;
+    let turn = EACH * u32::try_from(rank).unwrap_or(LATEST).min(LATEST);
+    let begun = Instant::now();
+    printing::silence();
+    while begun.elapsed() < turn {
+        thread::sleep(LOOK);
+    }
+    // Else the launcher ends the job: another rank has spoken.
+    if !is_urgent() {
+        printing::speak();
+    }
+}
+
 /// How long to wait for the others after a signal to stop: a launcher that stops the job kills the ranks soon
 /// after it has asked them to end, and until then they must have saved.
 fn after_stop() -> Duration {
@@ -126,17 +155,21 @@ fn describe(team: &Team, threads: usize) {
         ),
         machines => say!("ranks      {ranks} on {machines} machines, {threads} each on this one"),
     }
-    let is_srun = launched()
-        .ok()
-        .flatten()
-        .is_some_and(|by| by.launcher == "srun");
     let idle = team.idle_cores();
-    if idle > 0 && !is_srun {
+    if idle > 0 {
+        let is_srun = (launched().ok().flatten()).is_some_and(|by| by.launcher == "srun");
         let local = team.place().local_ranks;
         let each = (team.launcher_cores() / local).max(1);
+        let remedy = if is_srun {
+            format!(
+                "with `srun --cpus-per-task={each}`, which is not taken over from sbatch, or --cpu-bind=none"
+            )
+        } else {
+            format!("with --bind-to none, or with --map-by ppr:{local}:node:pe={each}")
+        };
         printing::warn(&format!(
             "no rank may run on {} of this machine, because the launcher bound each rank to others; start the ranks \
-             with --bind-to none, or with --map-by ppr:{local}:node:pe={each}",
+             {remedy}",
             count(idle as u64, "core")
         ));
     }
@@ -152,24 +185,34 @@ pub(crate) fn agree<T>(ranks: &Ranks, own: anyhow::Result<T>) -> anyhow::Result<
     })
 }
 
-/// Whether a rank was lost.
-pub(crate) fn lost(error: &anyhow::Error) -> Option<&Lost> {
+/// The rank that was lost, if one was.
+fn lost(error: &anyhow::Error) -> Option<&Lost> {
     error.chain().find_map(|cause| {
         let of_run = cause.downcast_ref().and_then(|error| match error {
             TrainError::RankLost { lost, .. } => Some(lost),
             _ => None,
         });
-        of_run.or_else(|| cause.downcast_ref())
+        let of_start = cause.downcast_ref().and_then(|error| match error {
+            LaunchError::Lost(lost) => Some(lost),
+            _ => None,
+        });
+        of_run.or(of_start).or_else(|| cause.downcast_ref())
     })
 }
 
 /// Waits for the other ranks, so that none ends while another still writes, and closes the connections.
+/// - folder: the run's, if it has one.
 /// - result: of what the ranks did together.
-pub(crate) fn end(ranks: Ranks, result: anyhow::Result<u8>) -> anyhow::Result<u8> {
+pub(crate) fn end<T>(
+    ranks: Ranks,
+    folder: Option<&Path>,
+    result: anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let Some(team) = ranks.team() else {
         return result;
     };
-    let Some(lost) = result.as_ref().err().and_then(lost) else {
+    let lost = result.as_ref().err().and_then(|error| lost(error).cloned());
+    let (Some(lost), Err(error)) = (lost, &result) else {
         // Whoever is lost now is not missed: all is written.
         let _ = team.gather("the ranks to end", Vec::new()).wait();
         let is_first = team.place().is_first();
@@ -179,12 +222,80 @@ pub(crate) fn end(ranks: Ranks, result: anyhow::Result<u8>) -> anyhow::Result<u8
         }
         return result;
     };
-    if is_speaker(team, lost) {
+    let speaks = is_speaker(team, &lost);
+    if speaks {
+        // At once: the launcher may not leave this rank the time to wait.
         printing::speak();
-    } else {
-        thread::sleep(OTHERS_SAVE_FIRST);
+        failure::print(error);
+        printing::silence();
     }
+    wait_for_savers(team, &lost, folder, speaks);
     result
+}
+
+/// Waits until no other rank saves what is left of the run: launchers kill all ranks once one has ended.
+fn wait_for_savers(team: &Team, lost: &Lost, folder: Option<&Path>, speaks: bool) {
+    /// For one rank after the other to take over the folder, and to see that all is saved.
+    const BETWEEN: Duration = Duration::from_millis(500);
+    /// For the rank that prints to notice that others are lost, and to print.
+    const OTHERS: Duration = Duration::from_secs(8);
+    /// For a rank on a machine that does not see the run's folder: rank 0 may be saving there.
+    const UNSEEN: Duration = Duration::from_mins(1);
+    /// For a checkpoint.
+    const LONGEST: Duration = Duration::from_mins(10);
+    let quiet = if speaks { BETWEEN } else { OTHERS };
+    let may_save = !team.place().is_first() && folder.is_some();
+    let (quiet, longest) = match folder.and_then(RunFolder::is_held) {
+        // A process that hangs holds its folder for ever; that of a dead one is held by a rank that saves.
+        Some(_) if names_first(lost) && !matches!(lost.cause, Cause::Ended { .. }) => {
+            (quiet, OTHERS)
+        }
+        Some(_) => (quiet, LONGEST),
+        None if may_save && !names_first(lost) => (UNSEEN, UNSEEN),
+        None if may_save => (OTHERS, OTHERS),
+        None => (quiet, quiet),
+    };
+    let begun = Instant::now();
+    let mut held = begun;
+    while held.elapsed() < quiet && begun.elapsed() < longest {
+        thread::sleep(LOOK);
+        if folder.and_then(RunFolder::is_held) == Some(true) {
+            held = Instant::now();
+        }
+    }
+}
+
+/// Shows the events of a rank other than the first: what it cannot save once others are lost, as nobody else
+/// knows that.
+pub(crate) struct Survivor(pub Ranks);
+
+impl Observer for Survivor {
+    fn event(&mut self, event: Event) {
+        let Some(team) = self.0.team() else {
+            return;
+        };
+        let Some(lost) = team.lost() else {
+            return;
+        };
+        let text = match event {
+            Event::Warning(text) => text,
+            Event::Note(text) if is_speaker(team, &lost) => text,
+            _ => return,
+        };
+        let own = &team.peers()[team.place().rank];
+        printing::speak();
+        printing::warn(&format!("{own}: {text}"));
+        printing::silence();
+    }
+}
+
+impl Screen for Survivor {
+    fn finish(&mut self) {}
+}
+
+/// Whether rank 0 is lost.
+fn names_first(lost: &Lost) -> bool {
+    lost.to_string().contains("rank 0 (")
 }
 
 /// Whether this rank says that others are lost: the first that is not.

@@ -12,7 +12,7 @@ use super::RunFolder;
 use super::error::{CheckpointError, io_at};
 use super::identity::{read_id, run_file};
 use super::inputs::Inputs;
-use super::names::{CHANGES, CONFIG, INPUTS, RUN, earlier_config, is_earlier_config};
+use super::names::{CHANGES, CONFIG, INPUTS, LOCK, RUN, earlier_config, is_earlier_config};
 use super::pending::{ChangeNote, Pending};
 use super::reading::Checkpoint;
 use super::state::{Counted, TrainerState};
@@ -57,6 +57,15 @@ impl RunFolder {
             return Ok(None);
         }
         Self::lock(path).map(Some)
+    }
+
+    /// Whether a process trains or saves in folder `path`; `None` if the folder is not there, as on a machine
+    /// that does not share it.
+    pub fn is_held(path: &Path) -> Option<bool> {
+        let lock = fs::File::open(path.join(LOCK)).ok()?;
+        // Shared, so that those who only look do not see each other.
+        let looked = lock.try_lock_shared();
+        Some(matches!(looked, Err(fs::TryLockError::WouldBlock)))
     }
 
     /// The newest checkpoint of the run in folder `path`.

@@ -6,6 +6,7 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use couplet_data::StageTimes;
+use couplet_data::loader::LoaderState;
 use couplet_data::printable_path;
 use couplet_data::source::PairDataset;
 use couplet_eval::{ChosenCheckpoint, EMA_HEAD_FILE, HEAD_FILE, choose_model};
@@ -274,6 +275,17 @@ impl Opened {
         }
         folder.commit(run)?;
         Ok(Books::open(folder, &self.state, events)?)
+    }
+}
+
+impl ResolvedRun {
+    /// Checks that so many ranks can share the batches of a new run.
+    ///
+    /// # Errors
+    /// If they cannot share a batch's parts equally, or batch norms would see other images than with one rank.
+    pub fn check_ranks(&self, ranks: usize) -> Result<(), TrainError> {
+        check_divisible(self.data.parts(&LoaderState::default()), ranks)?;
+        check_norms(self, &self.config.model.spec(), ranks)
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use couplet_data::with_causes;
-use couplet_ranks::Lost;
+use couplet_data::{printable_path, with_causes};
+use couplet_ranks::{Cause, Lost};
 use serde_json::Value;
 
 use super::books::{Books, RunPlace};
@@ -17,8 +17,8 @@ use crate::observer::{Event, Observer};
 /// How long a rank waits for the run's folder, which the kernel unlocks when rank 0 is dead. As long as rank 0
 /// lives, it holds the folder and saves; whoever ended before would have the launcher kill it.
 const WHILE_THE_FIRST_SAVES: Duration = Duration::from_mins(10);
-/// The same if rank 0 is among the lost ranks: it may hang for ever.
-const WHILE_THE_FIRST_IS_LOST: Duration = Duration::from_secs(8);
+/// The same if rank 0 does not answer: it may hang for ever.
+const WHILE_THE_FIRST_HANGS: Duration = Duration::from_secs(8);
 
 impl Trainer<'_> {
     /// The error of a lost rank.
@@ -35,14 +35,21 @@ impl Trainer<'_> {
         error: &mut TrainError,
         observer: &mut dyn Observer,
     ) {
+        if let TrainError::RankLost { lost, .. } = &*error {
+            // Before the launcher ends this rank.
+            let step = self.state.step;
+            let text = format!("{lost}; saving the state after step {step} if no rank has");
+            observer.event(Event::Note(&text));
+        }
         let saved = match (&error, self.place) {
             (
                 TrainError::Data(_) | TrainError::OtherRank { .. } | TrainError::RankLost { .. },
                 RunPlace::Open(folder),
             ) => self.save_last_step(folder, observer),
             (TrainError::RankLost { lost, .. }, RunPlace::Path(path)) => {
-                let patience = if lost.to_string().contains("rank 0 (") {
-                    WHILE_THE_FIRST_IS_LOST
+                let is_lost = lost.to_string().contains("rank 0 (");
+                let patience = if is_lost && !matches!(lost.cause, Cause::Ended { .. }) {
+                    WHILE_THE_FIRST_HANGS
                 } else {
                     WHILE_THE_FIRST_SAVES
                 };
@@ -69,12 +76,27 @@ impl Trainer<'_> {
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
         let begun = Instant::now();
+        let step = self.state.step;
         let folder = loop {
             match RunFolder::take_over(path, &self.run_id) {
                 Err(CheckpointError::Locked { .. }) if begun.elapsed() < patience => {
                     thread::sleep(Duration::from_millis(50));
                 }
-                Err(CheckpointError::Locked { .. }) => break None,
+                Err(error @ CheckpointError::Locked { .. }) => {
+                    let error = with_causes(&error);
+                    let text = format!("the state after step {step} is not saved here: {error}");
+                    observer.event(Event::Note(&text));
+                    break None;
+                }
+                Ok(None) => {
+                    let text = format!(
+                        "{}: not the run's folder on this machine, so this rank cannot save the state after step \
+                         {step}, and does not know whether another has",
+                        printable_path(path)
+                    );
+                    observer.event(Event::Note(&text));
+                    break None;
+                }
                 folder => break folder?,
             }
         };

@@ -15,12 +15,13 @@ use couplet_train::{
 };
 
 use super::config_arguments::ConfigArguments;
+use super::numbers::positive;
 use crate::exit_code;
 use crate::printing;
 use crate::program::program;
-use crate::progress::{Progress, Screen, Silent};
+use crate::progress::{Progress, Screen};
 use crate::quantities::{count, duration};
-use crate::ranks;
+use crate::ranks::{self, Survivor};
 use crate::signals::stop_on_signals;
 use crate::terminal::{self, Stream};
 
@@ -49,27 +50,39 @@ pub(crate) struct TrainArguments {
     dashboard: bool,
     /// How long ranks wait for each other, in minutes, before they end the run. Rank 0 must write a
     /// checkpoint in this time
-    #[arg(long, value_name = "MINUTES", default_value_t = 30.0)]
-    patience: f64,
+    #[arg(long, value_name = "MINUTES", default_value = "30", value_parser = minutes)]
+    patience: Duration,
 }
 
 /// Columns of the labels of what is printed at the end.
 const LABEL: usize = 11;
 
+/// A time above 0.
+fn minutes(text: &str) -> Result<Duration, String> {
+    let time = Duration::try_from_secs_f64(60.0 * positive(text)?);
+    time.map_err(|_| "expected a number of minutes".into())
+}
+
 pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<u8> {
     let stop = stop_on_signals()?;
-    let patience = Duration::try_from_secs_f64(arguments.patience * 60.0);
-    let patience = patience.context("--patience: not a number of minutes")?;
-    let ranks = ranks::start(patience)?;
-    let result = run_on(arguments, &ranks, &stop);
-    ranks::end(ranks, result)
+    let ranks = ranks::start(arguments.patience)?;
+    let mut folder = None;
+    let result = run_on(arguments, &ranks, &stop, &mut folder);
+    ranks::end(ranks, folder.as_deref(), result)
 }
 
 /// Trains as one of the ranks.
-fn run_on(arguments: &TrainArguments, ranks: &Ranks, stop: &StopSignal) -> anyhow::Result<u8> {
+/// - opened: gets the run's folder, once rank 0 has opened it.
+fn run_on(
+    arguments: &TrainArguments,
+    ranks: &Ranks,
+    stop: &StopSignal,
+    opened: &mut Option<PathBuf>,
+) -> anyhow::Result<u8> {
     let (run, path) = ranks::agree(ranks, resolve(arguments, ranks))?;
     let folder = (ranks.is_first()).then(|| open_folder(arguments, &run, &path));
     let folder = ranks::agree(ranks, folder.transpose())?;
+    *opened = Some(path.clone());
     let place = match &folder {
         Some(folder) => RunPlace::Open(folder),
         None => RunPlace::Path(&path),
@@ -80,6 +93,14 @@ fn run_on(arguments: &TrainArguments, ranks: &Ranks, stop: &StopSignal) -> anyho
     let outcome = outcome
         .map_err(|error| anyhow!(error).context(format!("{}: the run failed", path.display())))?;
     print_outcome(arguments, &run.config, &path, &outcome);
+    let ranks = ranks.place().ranks;
+    if outcome.ending == StopReason::Interrupted && ranks > 1 {
+        printing::line(&format!(
+            "{:LABEL$}by the launcher of your choice, such as `mpirun -n {ranks}`, with any number of ranks that \
+             divides batch.parts",
+            ""
+        ));
+    }
     Ok(match outcome.ending {
         StopReason::Interrupted => exit_code::INTERRUPTED,
         StopReason::Finished | StopReason::AlreadyFinished => exit_code::DONE,
@@ -114,17 +135,36 @@ fn resolve(arguments: &TrainArguments, ranks: &Ranks) -> anyhow::Result<(Resolve
     } else {
         ResolvedRun::open_input(&input, DeviceCheck::Local)?
     };
-    // Rank 0, which saves the config, is the first of its machine.
     let place = ranks.place();
-    run.config.device = run.config.device.of_local_rank(place.local_rank);
-    if place.local_ranks > 1 && run.config.device.resolved() != DeviceSetting::Flex {
-        say!(
-            "device     {} on this rank, the next on each further one of the machine",
-            run.config.device.resolved()
-        );
+    if !arguments.resume {
+        // Before there is a folder; the trainer knows what a resumed run needs.
+        run.check_ranks(place.ranks)?;
+    }
+    if place.local_ranks > 1 {
+        // Rank 0, which saves the config, is the first of its machine: its value stays the user's.
+        run.config.device = run.config.device.of_local_rank(place.local_rank);
+        describe_devices(run.config.device, place.local_ranks);
     }
     let path = run_dir.unwrap_or_else(|| RunConfig::folder_of(&run.config.name));
     Ok((run, path))
+}
+
+/// Prints how the ranks of this machine share its devices.
+fn describe_devices(device: DeviceSetting, local_ranks: usize) {
+    let found = device.resolved();
+    if found == DeviceSetting::Flex {
+        return;
+    }
+    let seen = device.devices_like_it();
+    if seen >= local_ranks {
+        say!("device     {found} on this rank, the next on each further one of the machine");
+    } else {
+        printing::warn(&format!(
+            "{local_ranks} ranks of this machine see {} like {found}; unless the launcher has given each rank its \
+             own, they share them",
+            count(seen as u64, "device")
+        ));
+    }
 }
 
 fn open_folder(
@@ -215,7 +255,7 @@ fn check_dashboard() -> anyhow::Result<()> {
 /// A progress bar, or the dashboard.
 fn screen(arguments: &TrainArguments, ranks: &Ranks, stop: &StopSignal) -> Box<dyn Screen> {
     if !ranks.is_first() {
-        return Box::new(Silent);
+        return Box::new(Survivor(ranks.clone()));
     }
     #[cfg(feature = "dashboard")]
     if arguments.dashboard {

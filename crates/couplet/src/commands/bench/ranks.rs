@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_mins(30);
 pub(super) fn run(arguments: &BenchRanksArguments) -> anyhow::Result<u8> {
     let ranks = ranks::start(PATIENCE)?;
     let result = run_on(arguments, &ranks);
-    ranks::end(ranks, result)
+    ranks::end(ranks, None, result)
 }
 
 fn run_on(arguments: &BenchRanksArguments, ranks: &Ranks) -> anyhow::Result<u8> {

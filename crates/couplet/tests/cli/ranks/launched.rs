@@ -11,6 +11,8 @@ use crate::workspace::{Workspace, succeed};
 
 /// A launch that is not over by then hangs.
 const LIMIT: Duration = Duration::from_mins(2);
+/// Seconds from a death to Open MPI's SIGTERM, and from that to its SIGKILL. It then waits for both.
+const TIME_TO_SAVE: (&str, &str) = ("OMPI_MCA_odls_base_sigkill_timeout", "3");
 const LONG: [&str; 2] = ["--set", "schedule.length=120 steps"];
 
 /// A launch.
@@ -27,6 +29,15 @@ impl Job {
     }
 
     fn of(workspace: &Workspace, ranks: usize, arguments: &[&str]) -> Self {
+        Self::with(workspace, ranks, arguments, &[])
+    }
+
+    fn with(
+        workspace: &Workspace,
+        ranks: usize,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
         let output = workspace.path(&format!("output-{ranks}"));
         let file = fs::File::create(&output).unwrap();
         let mut command = workspace.command(&mpirun(), &["-n", &ranks.to_string()]);
@@ -36,6 +47,7 @@ impl Job {
             .args(arguments)
             .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
             .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())
             .stderr(file);
@@ -173,6 +185,8 @@ fn a_run_stopped_with_four_ranks_goes_on_with_two_and_with_one() {
         signal("-USR1", job.launcher.id());
         let (code, said) = job.end();
         assert_eq!(code, Some(130), "{said}");
+        let hint = format!("such as `mpirun -n {ranks}`");
+        assert_eq!(said.matches(&hint).count(), 1, "{said}");
         let step = latest(&workspace, "run");
         assert_eq!(workspace.losses("run").last().unwrap().0, step);
         assert!(step < 120, "{said}");
@@ -192,7 +206,8 @@ fn a_killed_rank_ends_the_job_with_its_name_and_a_whole_checkpoint() {
     assert_eq!(code, Some(0), "{said}");
     for victim in [0, 2] {
         let run = format!("without-{victim}");
-        let mut job = Job::start(&workspace, 4, &run, &rare);
+        let arguments = [&["train", "tiny.toml", "--run-dir", &run], &rare[..]].concat();
+        let mut job = Job::with(&workspace, 4, &arguments, &[TIME_TO_SAVE]);
         job.wait_for_lines(&workspace, &run, 8);
         let process = job.rank(victim);
         signal("-KILL", process);
@@ -242,6 +257,19 @@ fn what_fails_on_one_rank_ends_all_with_its_words() {
     assert!(said.contains("rank 1 (process"), "{said}");
     assert!(said.contains("missing.toml"), "{said}");
     assert!(!workspace.path("other").exists());
+}
+
+#[test]
+fn ranks_that_cannot_share_a_batch_leave_no_folder() {
+    let workspace = tiny();
+    let odd = ["--set", "batch.parts=2"];
+    let (code, said) = Job::start(&workspace, 4, "run", &odd).end();
+    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(said.matches("start 1, 2 ranks").count(), 1, "{said}");
+    assert!(!workspace.path("run").exists());
+    // So the command with another number is that of a new run.
+    let (code, said) = Job::start(&workspace, 2, "run", &odd).end();
+    assert_eq!(code, Some(0), "{said}");
 }
 
 #[test]
