@@ -17,7 +17,7 @@ use super::books::{Books, RunPlace};
 use super::classes::first_head;
 use super::position::{check_length, check_parts, recount};
 use super::share::{share_model, share_moments};
-use super::{TrainError, Trainer, Window};
+use super::{TrainError, Trainer, Window, data_plane};
 use crate::checkpoint::{Checkpoint, RunFolder, TrainerState};
 use crate::comm::Comm;
 use crate::config::{Classes, HeadStart, ResolvedRun};
@@ -39,8 +39,11 @@ impl<'a> Trainer<'a> {
         place: RunPlace<'a>,
         comm: &Comm,
     ) -> Result<Self, TrainError> {
+        let (comm, exchanges) = data_plane::settle(run.config.ranks.data, run.config.device, comm)?;
+        let comm = &comm;
         let begun = agree(comm, begin(run, place, comm))?;
         let mut opened = share(begun, comm)?;
+        opened.notes.extend(exchanges);
         check_divisible(run.data.parts(&opened.state.position), comm.ranks())?;
         let books = place.folder().map(|folder| opened.books(run, folder));
         let books = agree(comm, books.transpose())?;
