@@ -1,6 +1,6 @@
 //! The steps of `cargo xtask check`.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::laws;
 use crate::workspace::root;
@@ -10,15 +10,24 @@ use crate::workspace::root;
 const FEATURES: &str = "couplet/parquet,couplet/object-store,couplet/dashboard,\
     couplet/cuda,couplet/nccl,couplet/wgpu,couplet/vulkan";
 
+/// Joined where an MPI library with its headers is installed.
+const MPI: &str = ",couplet/mpi";
+
 /// Runs all steps, the quick ones first; true where all succeed.
 pub(crate) fn run() -> bool {
+    let features = if has_mpi() {
+        format!("{FEATURES}{MPI}")
+    } else {
+        println!("xtask: without couplet/mpi, since there is no MPI library with headers");
+        FEATURES.to_string()
+    };
     let clippy = [
         "clippy",
         "--release",
         "--workspace",
         "--all-targets",
         "--features",
-        FEATURES,
+        &features,
         "--",
         "-D",
         "warnings",
@@ -29,7 +38,7 @@ pub(crate) fn run() -> bool {
         "--workspace",
         "--no-deps",
         "--features",
-        FEATURES,
+        &features,
     ];
     cargo(&["fmt", "--all", "--check"]) && laws() && cargo(&clippy) && cargo(&doc)
 }
@@ -43,6 +52,21 @@ pub(crate) fn laws() -> bool {
         eprintln!("xtask: {law}");
     }
     broken.is_empty()
+}
+
+/// Whether the crate `ferrompi` would find an MPI library.
+fn has_mpi() -> bool {
+    let succeeds = |program: &str, argument: &[&str]| {
+        let mut command = Command::new(program);
+        let command = command
+            .args(argument)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    let packages = ["ompi", "mpich", "mpi"];
+    let has_package = |name: &&str| succeeds("pkg-config", &["--exists", name]);
+    packages.iter().any(has_package) || succeeds("mpicc", &["--version"])
 }
 
 fn cargo(arguments: &[&str]) -> bool {

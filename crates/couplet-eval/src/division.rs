@@ -12,7 +12,7 @@ const FAILED: u8 = 1;
 /// The ranks that an evaluation is divided among, as one of them sees them.
 ///
 /// Each rank computes the features of its share; then one exchange gives everyone the features of all, and
-/// every rank goes on as if it were alone. A rank that fails exchanges its error, so that all ranks return,
+/// every rank goes on as if it were alone. All ranks have the same model. A rank that fails exchanges its error, so that all ranks return,
 /// and with the same error.
 pub trait Division: Sync {
     /// This rank, from 0.

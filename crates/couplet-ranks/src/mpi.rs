@@ -11,7 +11,7 @@ use ferrompi::{Communicator, Request, Scope, ThreadLevel, scope};
 use crate::lost::{Cause, Lost};
 use crate::pieces::in_pieces;
 use crate::place::Place;
-use crate::roll_call::RollCall;
+use crate::roll_call::{Alarm, RollCall};
 use crate::wire::{Exchange, Wait, Wire};
 
 /// MPI's ranks. To be made, used and dropped on one thread.
@@ -89,31 +89,45 @@ impl Mpi {
         scope: &'s Scope<'s, '_>,
         wait: &Wait<'_>,
     ) -> Result<(), Lost> {
+        let started = Instant::now();
+        let mut polls = 1;
         loop {
-            match request.test() {
-                Ok(Some(_)) => return Ok(()),
-                Ok(None) => {}
-                Err(error) => return Err(self.failure(&error, scope, wait)),
+            for _ in 0..polls {
+                match request.test() {
+                    Ok(Some(_)) => return Ok(()),
+                    Ok(None) => {}
+                    Err(error) => return Err(self.failure(&error, scope, wait)),
+                }
             }
-            if let Some(cause) = self.roll_call.look(scope) {
-                return Err(wait.lost(cause));
+            match self.roll_call.look(scope) {
+                Some(Alarm::Cause(cause)) => return Err(wait.lost(cause)),
+                Some(Alarm::Gone(rank)) => {
+                    return Err(self.farewell(wait.ended(rank), &[rank], scope, wait));
+                }
+                None => {}
             }
             if let Some(lost) = wait.over() {
-                return Err(self.farewell(lost, scope, wait));
+                return Err(self.farewell(lost, &wait.ended_ranks(), scope, wait));
             }
-            pause(wait.started());
+            polls = pause(started);
         }
     }
 
     /// What an exchange that is given up is lost to. The other ranks hear it.
-    fn farewell<'s>(&self, lost: Lost, scope: &'s Scope<'s, '_>, wait: &Wait<'_>) -> Lost {
+    /// - gone: ranks that are known to have ended.
+    fn farewell<'s>(
+        &self,
+        lost: Lost,
+        gone: &[usize],
+        scope: &'s Scope<'s, '_>,
+        wait: &Wait<'_>,
+    ) -> Lost {
         let (lost, absent) = match &lost.cause {
             Cause::Late { .. } => match self.roll_call.call(scope) {
                 Ok(absent) => (wait.without(lost, &absent), absent),
                 Err(cause) => return wait.lost(cause),
             },
-            Cause::Ended { .. } => (lost, wait.ended_ranks()),
-            Cause::Stopped { .. } | Cause::Transport(_) => (lost, Vec::new()),
+            _ => (lost, gone.to_vec()),
         };
         self.roll_call.tell(scope, &lost.cause, &absent);
         lost
@@ -131,17 +145,21 @@ impl Mpi {
         let began = Instant::now();
         while began.elapsed() < MOMENT {
             if let Some(lost) = wait.over() {
-                return self.farewell(lost, scope, wait);
+                return self.farewell(lost, &wait.ended_ranks(), scope, wait);
             }
             thread::sleep(Duration::from_millis(10));
         }
         let message = format!("{}: {error}", self.library);
-        let message = match self.roll_call.call(scope) {
-            Ok(absent) if absent.is_empty() => message,
-            Ok(absent) => format!("{message}; no answer from {}", wait.names(&absent)),
-            Err(cause) => return wait.lost(cause),
-        };
-        self.farewell(wait.failed(message), scope, wait)
+        match self.roll_call.call(scope) {
+            Ok(absent) if absent.is_empty() => {
+                self.farewell(wait.failed(message), &[], scope, wait)
+            }
+            Ok(absent) => {
+                let message = format!("{message}; no answer from {}", wait.names(&absent));
+                self.farewell(wait.failed(message), &absent, scope, wait)
+            }
+            Err(cause) => wait.lost(cause),
+        }
     }
 }
 
@@ -163,22 +181,21 @@ impl Wire for Mpi {
     }
 }
 
-/// Lets others compute until it is worth to poll again. Ranks in step meet within the first microseconds, and
-/// a long wait must not take a core from threads that compute.
-fn pause(started: Instant) {
-    const YIELD: Duration = Duration::from_micros(100);
-    const SHORT: Duration = Duration::from_micros(20);
-    const LONG: Duration = Duration::from_micros(200);
-    /// Long enough that nobody minds another millisecond.
-    const PATIENT: Duration = Duration::from_secs(1);
+/// Lets others compute until it is worth to poll again. Ranks in step meet within microseconds; a longer wait
+/// sleeps, and must not take a core from threads that compute.
+/// - returns how often to poll then: some libraries move a piece of a long message each time.
+fn pause(started: Instant) -> usize {
+    const YIELD: Duration = Duration::from_millis(1);
+    const SHORTEST: Duration = Duration::from_micros(50);
+    const LONGEST: Duration = Duration::from_millis(1);
+    const POLLS: usize = 32;
     let waited = started.elapsed();
     if waited < YIELD {
         thread::yield_now();
-    } else if waited < PATIENT {
-        thread::sleep((waited / 16).clamp(SHORT, LONG));
-    } else {
-        thread::sleep(Duration::from_millis(2));
+        return 1;
     }
+    thread::sleep((waited / 16).clamp(SHORTEST, LONGEST));
+    POLLS
 }
 
 /// The name in what MPI says about itself, which may be many lines.

@@ -32,12 +32,22 @@ const ENDED: u8 = b'E';
 const FAILED: u8 = b'F';
 const LONGEST: usize = 1024;
 
+/// Why to give up.
+pub(crate) enum Alarm {
+    /// Another rank gave up for it.
+    Cause(Cause),
+    /// MPI says that this rank has failed.
+    Gone(usize),
+}
+
 /// What a message says.
 enum Message {
     Ask,
     Here,
     /// Its sender gave up.
     Lost(Cause),
+    /// MPI knows of no such sender any more.
+    Gone,
 }
 
 impl RollCall {
@@ -46,8 +56,8 @@ impl RollCall {
         Self { ranks, looked }
     }
 
-    /// Answers whoever asks, now and again. Returns why another rank gave up, if one has.
-    pub fn look<'s>(&self, scope: &'s Scope<'s, '_>) -> Option<Cause> {
+    /// Answers whoever asks, now and again. Returns why to give up, if there is a reason.
+    pub fn look<'s>(&self, scope: &'s Scope<'s, '_>) -> Option<Alarm> {
         if self.looked.get().elapsed() < LOOK {
             return None;
         }
@@ -55,7 +65,8 @@ impl RollCall {
         self.others()
             .find_map(|rank| match self.read(scope, rank)? {
                 Message::Ask | Message::Here => None,
-                Message::Lost(cause) => Some(cause),
+                Message::Lost(cause) => Some(Alarm::Cause(cause)),
+                Message::Gone => usize::try_from(rank).ok().map(Alarm::Gone),
             })
     }
 
@@ -76,7 +87,7 @@ impl RollCall {
                     cause = Some(other);
                     false
                 }
-                None => true,
+                Some(Message::Gone) | None => true,
             });
             if let Some(cause) = cause {
                 return Err(cause);
@@ -129,7 +140,10 @@ impl RollCall {
     /// The next message of a rank, if there is one; answers it if it asks.
     fn read<'s>(&self, scope: &'s Scope<'s, '_>, rank: i32) -> Option<Message> {
         // From this rank alone: a receive from any would not end if one of them has failed.
-        let status = self.ranks.iprobe::<u8>(rank, TAG).ok()??;
+        let Ok(found) = self.ranks.iprobe::<u8>(rank, TAG) else {
+            return Some(Message::Gone);
+        };
+        let status = found?;
         let mut bytes = vec![0; status.count?];
         self.ranks.recv(&mut bytes, rank, TAG).ok()?;
         let (kind, text) = bytes.split_first()?;

@@ -121,6 +121,18 @@ impl DeviceSetting {
         }
     }
 
+    /// The device of one of several processes on this machine: the first of its kind in `self` becomes the one
+    /// with this process's number. Any other stays as it is.
+    /// - local_rank: this process's number on this machine, counted from 0.
+    #[must_use]
+    pub fn of_local_rank(self, local_rank: usize) -> Self {
+        match self.resolved() {
+            Self::Cuda(0) => Self::Cuda(local_rank),
+            Self::Rocm(0) => Self::Rocm(local_rank),
+            _ => self,
+        }
+    }
+
     /// Resolves `auto` to the fastest kind of device that this binary supports and this machine
     /// has; returns any other setting unchanged.
     pub fn resolved(self) -> Self {

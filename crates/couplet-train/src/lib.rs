@@ -14,6 +14,7 @@ mod bench;
 mod checkpoint;
 mod comm;
 pub mod config;
+mod cores;
 mod device;
 mod diagnosis;
 mod duration;
@@ -33,6 +34,7 @@ mod overfitting;
 mod parity;
 mod plan;
 mod ranks;
+mod ranks_model;
 mod schedule;
 mod step;
 mod sweep;
@@ -42,12 +44,18 @@ mod timestamp;
 mod trainer;
 mod verify;
 
-pub use bench::{StepBench, StepBenchError, StepBenchSettings, bench_step};
-pub use checkpoint::{AllowedChanges, Checkpoint, CheckpointError, Program, RunFolder, Verdict};
+pub use bench::{
+    LinkMeasurement, RankMeasurement, RanksBenchError, RanksReport, StepBench, StepBenchError,
+    StepBenchSettings, StepSeconds, bench_ranks, bench_step,
+};
+pub use checkpoint::{
+    AllowedChanges, Checkpoint, CheckpointError, Program, RunFolder, Verdict, hold_checkpoints,
+};
 pub use config::{
     ConfigError, ConfigInput, ConfigIssue, DeviceCheck, ResolvedData, ResolvedRun, RunBuilder,
     RunConfig, UnknownPreset,
 };
+pub use cores::share_cores;
 pub use device::{DeviceError, DeviceSetting, ParseDeviceError};
 pub use duration::{Duration, ParseDurationError, Unit};
 pub use ema::EmaConfig;
@@ -58,8 +66,12 @@ pub use observer::{
     StopSignal,
 };
 pub use optimizer::{OptimizerConfig, OptimizerSettings, ParamGroupConfig};
-pub use plan::{MemoryPart, RunPlan};
+pub use plan::{MemoryPart, RanksError, RanksOptions, RanksPlan, RunPlan};
 pub use ranks::{Disagreement, OtherRank, Ranks};
+pub use ranks_model::{
+    BUCKET_BYTES, Interconnect, Link, ParseBandwidthError, Prediction, RankWork, STEP_SPREAD,
+    StepParts, SumAlgorithm, bandwidth, expected_maximum,
+};
 pub use schedule::{
     ConstantConfig, ConstantCooldownConfig, CosineConfig, RsqrtConfig, Schedule, ScheduleConfig,
     Shape,

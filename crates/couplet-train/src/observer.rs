@@ -21,7 +21,8 @@ impl StopSignal {
         self.0.store(true, Ordering::SeqCst);
     }
 
-    pub(crate) fn is_set(&self) -> bool {
+    /// Whether it was requested.
+    pub fn is_set(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
 }

@@ -31,6 +31,8 @@ mod printing;
 mod program;
 mod progress;
 mod quantities;
+mod ranks;
+mod signals;
 mod table;
 mod terminal;
 
@@ -177,7 +179,40 @@ fn main() -> ExitCode {
         .with_writer(printing::Warnings::default)
         .init();
     let arguments = parse();
-    let outcome = match arguments.command {
+    let alone = match &arguments.command {
+        Command::Train(_) | Command::Bench(BenchCommand::Ranks(_)) => Ok(()),
+        _ => ranks::check_alone(&command_name()),
+    };
+    let outcome = alone.and_then(|()| run(arguments.command));
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            failure::print(&error);
+            let is_usage = error.is::<ConfigError>()
+                || error.is::<ImportError>()
+                || matches!(
+                    error.downcast_ref(),
+                    Some(SweepError::Mistakes { .. } | SweepError::Config { .. })
+                );
+            let other = if is_usage {
+                exit_code::USAGE
+            } else {
+                exit_code::FAILED
+            };
+            ExitCode::from(ranks::code_of_loss(&error).unwrap_or(other))
+        }
+    }
+}
+
+/// The command that was given, for messages.
+fn command_name() -> String {
+    let mut arguments = std::env::args().skip(1);
+    let name = arguments.find(|argument| !argument.starts_with('-'));
+    name.unwrap_or_default()
+}
+
+fn run(command: Command) -> anyhow::Result<u8> {
+    match command {
         Command::Init(arguments) => init::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
@@ -195,22 +230,5 @@ fn main() -> ExitCode {
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Completions(arguments) => Ok(completions::run(&arguments, command_line())),
         Command::Man(arguments) => man::run(&arguments, command_line()),
-    };
-    match outcome {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            failure::print(&error);
-            let is_usage = error.is::<ConfigError>()
-                || error.is::<ImportError>()
-                || matches!(
-                    error.downcast_ref(),
-                    Some(SweepError::Mistakes { .. } | SweepError::Config { .. })
-                );
-            ExitCode::from(if is_usage {
-                exit_code::USAGE
-            } else {
-                exit_code::FAILED
-            })
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! Printing, and the copy of what is printed in the `train.log` of a run.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use console::strip_ansi_codes;
@@ -25,6 +26,23 @@ struct Printer {
     log: Option<TextLog>,
     /// The bar that is on the screen, which makes room for lines.
     bar: Option<ProgressBar>,
+}
+
+/// Whether nothing is printed: another rank of the run prints.
+static IS_SILENT: AtomicBool = AtomicBool::new(false);
+
+/// Prints nothing from now on.
+pub(crate) fn silence() {
+    IS_SILENT.store(true, Ordering::SeqCst);
+}
+
+/// Prints from now on.
+pub(crate) fn speak() {
+    IS_SILENT.store(false, Ordering::SeqCst);
+}
+
+pub(crate) fn is_silent() -> bool {
+    IS_SILENT.load(Ordering::SeqCst)
 }
 
 /// Keeps what is printed from now on for the log of the run that is about to begin.
@@ -101,6 +119,9 @@ fn headed(head: &str, styled: &str, text: &str, stream: Stream) {
 
 /// - plain: for the log; shown: for the screen.
 fn print(plain: &str, shown: &str, stream: Stream) {
+    if is_silent() {
+        return;
+    }
     let mut printer = lock();
     let write = || {
         // Neither may end a run: it must reach its checkpoint although nobody reads what it prints.

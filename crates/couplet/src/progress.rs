@@ -37,6 +37,17 @@ pub(crate) struct Progress {
     skipped_list: PathBuf,
 }
 
+/// Shows nothing: another rank of the run shows its events.
+pub(crate) struct Silent;
+
+impl Observer for Silent {
+    fn event(&mut self, _event: Event) {}
+}
+
+impl Screen for Silent {
+    fn finish(&mut self) {}
+}
+
 impl Progress {
     pub(crate) fn new() -> Self {
         Self {

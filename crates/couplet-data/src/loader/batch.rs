@@ -175,21 +175,33 @@ pub(super) struct Row {
     pub label: Option<usize>,
 }
 
-/// Moves filled rows to the front, over the slots in `open`, which were not filled.
+/// Moves filled rows to the front, over the rows in `open`, which were not filled.
+/// - open: in ascending order.
 /// - returns the number of filled rows.
 pub(super) fn close_up(
-    pixels: &mut [u8],
+    chunks: &mut [PixelChunk],
     rows: &mut [Row],
     image_len: usize,
     open: &[usize],
 ) -> usize {
-    let mut filled = 0;
-    for row in 0..rows.len() {
-        if open.binary_search(&row).is_err() {
-            pixels.copy_within(row * image_len..(row + 1) * image_len, filled * image_len);
-            rows.swap(row, filled);
-            filled += 1;
+    let bytes = |row: usize| (row % CHUNK) * image_len..(row % CHUNK + 1) * image_len;
+    let first = open.first().copied().unwrap_or(rows.len());
+    let mut filled = first;
+    for row in first..rows.len() {
+        if open.binary_search(&row).is_ok() {
+            continue;
         }
+        let (from, to) = (row / CHUNK, filled / CHUNK);
+        if from == to {
+            let start = bytes(filled).start;
+            chunks[to].bytes.copy_within(bytes(row), start);
+        } else {
+            let (before, after) = chunks.split_at_mut(from);
+            let pixels = &after[0].bytes[bytes(row)];
+            before[to].bytes[bytes(filled)].copy_from_slice(pixels);
+        }
+        rows.swap(row, filled);
+        filled += 1;
     }
     filled
 }

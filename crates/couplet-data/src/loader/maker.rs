@@ -95,25 +95,19 @@ impl BatchMaker {
     ) -> Result<HostBatch, LoaderError> {
         let options = &self.options;
         let image_len = options.transform.output_len();
-        let mut filled = options.own_rows();
         let mut batch = Filling {
             chunks: Vec::new(),
-            rows: vec![Row::default(); filled],
+            rows: vec![Row::default(); options.own_rows()],
             skipped: Vec::new(),
             start: start.clone(),
             next: start.clone(),
         };
+        // Rows for which there is no sample, which only reading once leaves.
+        let mut empty = Vec::new();
         for group in groups(options.parts.own.len(), options.part_rows()) {
-            let open = self.fill(&mut batch, group.clone(), samples, causes)?;
-            if !open.is_empty() {
-                // Only in one part, whose groups are chunks.
-                let pixels = &mut batch.chunks[group.start / CHUNK].bytes;
-                let rows = &mut batch.rows[group.clone()];
-                let open: Vec<usize> = open.iter().map(|row| row - group.start).collect();
-                let whole = close_up(pixels, rows, image_len, &open);
-                filled = filled.min(group.start + whole);
-            }
+            empty.extend(self.fill(&mut batch, group, samples, causes)?);
         }
+        let filled = close_up(&mut batch.chunks, &mut batch.rows, image_len, &empty);
         let Filling {
             chunks,
             mut rows,
@@ -202,8 +196,8 @@ impl BatchMaker {
         Ok(open)
     }
 
-    /// The next sample of its part for each open row, in order; for fewer if a dataset that is read once
-    /// has no more.
+    /// The next sample of its part for each open row, in order; for fewer if a dataset that is read once has
+    /// none for them.
     fn work<'a>(
         &self,
         batch: &'a mut Filling,
@@ -230,7 +224,9 @@ impl BatchMaker {
         for (slot, (pixels, row)) in slots {
             let part = slot / part_rows;
             let at = next.parts[part].samples;
-            if options.once && at >= samples.order(part).len() {
+            // What is read once replaces nothing: a row is its own sample's.
+            let own = start.parts[part].samples + slot;
+            if options.once && (at > own || at >= samples.order(part).len()) {
                 break;
             }
             let tries = at - start.parts[part].samples;

@@ -24,8 +24,8 @@ pub struct LoaderOptions {
     pub max_skipped: f64,
     /// Number of decoding threads; 0 for one per core.
     pub threads: usize,
-    /// Read one epoch, each sample once, in one part: skipped samples are not replaced, and the last batch
-    /// holds the remaining samples, possibly none.
+    /// Read one epoch, each sample once, in one part: skipped samples are not replaced, so that a batch holds
+    /// the usable ones of `batch_size` neighbouring samples, possibly none.
     pub once: bool,
 }
 

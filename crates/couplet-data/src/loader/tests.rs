@@ -153,6 +153,43 @@ fn reading_once_gives_every_usable_sample_exactly_once() {
 }
 
 #[test]
+fn a_batch_of_samples_that_are_read_once_has_the_usable_ones_of_its_places() {
+    let mut options = options(2);
+    (options.order.len, options.order.epoch_len) = (251, 251);
+    (options.once, options.max_skipped) = (true, 1.0);
+    let order = options.order.epoch(0);
+    // Index 200 is a decoder's bug. A whole chunk is bad, and some of the others.
+    let mut bad: Vec<usize> = order[..super::batch::CHUNK].to_vec();
+    bad.extend(
+        order[super::batch::CHUNK..]
+            .iter()
+            .filter(|index| *index % 3 == 0),
+    );
+    let is_usable = |index: &usize| !bad.contains(index) && *index != 200;
+    for (start, batch_size) in [(0, 7), (21, 7), (0, 200), (100, 151), (0, 400)] {
+        options.batch_size = batch_size;
+        let source = Arc::new(Levels {
+            len: 251,
+            bad: bad.clone(),
+        });
+        let mut position = LoaderState::start_of(0, 1);
+        position.parts[0].samples = start;
+        let loader = Loader::start(PairDataset::Indexed(source), options.clone(), position);
+        let loader = loader.unwrap();
+        for places in order[start..].chunks(batch_size) {
+            let batch = loader.next_batch().unwrap();
+            let usable = places.iter().copied().filter(is_usable);
+            let usable: Vec<u8> = usable.map(|index| u8::try_from(index).unwrap()).collect();
+            assert_eq!(levels(&batch), usable);
+            assert_eq!(batch.skipped.len(), places.len() - usable.len());
+            let tokens = usable.iter().map(|level| 2 + 2 * usize::from(level % 5));
+            assert_eq!(batch.caption_lengths, tokens.collect::<Vec<_>>());
+        }
+        assert!(loader.next_batch().is_err());
+    }
+}
+
+#[test]
 fn a_loader_resumes_from_any_position() {
     let whole = take(&start(some_bad(), 8, 2, LoaderState::default()), 12);
     for at in [0, 3, 4, 6] {
@@ -336,7 +373,7 @@ fn a_caption_that_cannot_be_tokenized_is_skipped_with_its_place() {
     std::fs::write(&path, file.to_string()).unwrap();
     let mut options = options(2);
     (options.order.len, options.order.epoch_len) = (10, 10);
-    (options.batch_size, options.once, options.max_skipped) = (5, true, 1.0);
+    (options.batch_size, options.once, options.max_skipped) = (10, true, 1.0);
     options.tokens.tokenizer = Tokenizer::from_file(&path, Clean::None).unwrap().into();
     let first = |options: &LoaderOptions| {
         let set = PairDataset::Indexed(Arc::new(Levels {

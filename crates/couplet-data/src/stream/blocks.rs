@@ -192,7 +192,8 @@ impl Reader {
                 }
             }
             let end = walk.mark(place + samples.len());
-            let draw = order.part.place(place) as u64;
+            // Of no other part, and the same for batches of any size.
+            let draw = (place * parts + order.part.part) as u64;
             samples.shuffle(&mut stream(order.seed, Purpose::Shuffle, epoch, draw));
             let block = Block {
                 start,

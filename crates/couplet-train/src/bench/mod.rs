@@ -2,6 +2,8 @@
 
 mod batch;
 mod matmul;
+mod ranks;
+mod ranks_report;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -17,6 +19,8 @@ use couplet_model::{ClassifierHead, Clip, ForwardContext, PreprocessSpec};
 pub(crate) use self::batch::padded;
 use self::batch::{captions, pixels};
 use self::matmul::matmul_flops;
+pub use self::ranks::{RanksBenchError, bench_ranks};
+pub use self::ranks_report::{LinkMeasurement, RankMeasurement, RanksReport, StepSeconds};
 use self::settings::{LEARNING_RATE, check};
 pub use self::settings::{StepBenchError, StepBenchSettings};
 use self::wait::wait_for;
@@ -56,7 +60,8 @@ pub struct StepBench {
 pub fn bench_step(settings: &StepBenchSettings) -> Result<StepBench, StepBenchError> {
     let device = check(settings)?;
     let StepBenchSettings { spec, batch, .. } = settings;
-    let (model, steps) = steps(settings, &device)?;
+    let (model, steps) = timed_steps(settings, &device, &Comm::alone())?;
+    let steps = seconds(&steps);
     #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^53")]
     let pairs = *batch as f64;
     let tokens = settings.tokens();
@@ -76,14 +81,31 @@ pub fn bench_step(settings: &StepBenchSettings) -> Result<StepBench, StepBenchEr
 /// # Errors
 /// As [`bench_step`].
 pub(crate) fn step_seconds(settings: &StepBenchSettings) -> Result<f64, StepBenchError> {
-    let (_, mut seconds) = steps(settings, &check(settings)?)?;
+    let (_, steps) = timed_steps(settings, &check(settings)?, &Comm::alone())?;
+    Ok(median(seconds(&steps)))
+}
+
+/// When a step began and ended.
+type Timed = (Instant, Instant);
+
+fn seconds(steps: &[Timed]) -> Vec<f64> {
+    let seconds = steps.iter().map(|(begun, ended)| *ended - *begun);
+    seconds.map(|duration| duration.as_secs_f64()).collect()
+}
+
+fn median(mut seconds: Vec<f64>) -> f64 {
     seconds.sort_by(f64::total_cmp);
-    Ok(seconds[seconds.len() / 2])
+    seconds[seconds.len() / 2]
 }
 
 /// Runs the steps.
-/// - returns the model after them, and the seconds of each timed step.
-fn steps(settings: &StepBenchSettings, plain: &Device) -> Result<(Clip, Vec<f64>), StepBenchError> {
+/// - comm: ranks that share the loss and sum their gradients; each has a batch of the settings' size.
+/// - returns the model after them, and the times of each timed step.
+fn timed_steps(
+    settings: &StepBenchSettings,
+    plain: &Device,
+    comm: &Comm,
+) -> Result<(Clip, Vec<Timed>), StepBenchError> {
     let device = plain.clone().autodiff();
     let StepBenchSettings {
         spec,
@@ -104,10 +126,10 @@ fn steps(settings: &StepBenchSettings, plain: &Device) -> Result<(Clip, Vec<f64>
             },
             None => Objective::Contrast(settings.loss.clone()),
         },
-        batch: *batch,
+        batch: batch * comm.ranks(),
         micro_batch: settings.micro,
         logit_rows: settings.logit_rows,
-        comm: Comm::alone(),
+        comm: comm.clone(),
     });
     let context = context.map_err(|error| StepBenchError {
         argument: "--device",
@@ -137,13 +159,19 @@ fn steps(settings: &StepBenchSettings, plain: &Device) -> Result<(Clip, Vec<f64>
         let pass = ForwardContext {
             seed: 0,
             step: at as u64,
-            first_row: 0,
+            first_row: (comm.rank() * batch) as u64,
         };
         let start = Instant::now();
-        (model, _) = step(model, &mut optimizer, host, &pass, step_settings, &context);
+        let report;
+        (model, report) = step(model, &mut optimizer, host, &pass, step_settings, &context);
+        report.map_err(|lost| StepBenchError {
+            argument: "mpirun",
+            message: "the ranks cannot go on".to_string(),
+            source: Some(lost.into()),
+        })?;
         wait_for(plain);
         if at >= settings.warm_up {
-            steps.push(start.elapsed().as_secs_f64());
+            steps.push((start, Instant::now()));
         }
     }
     Ok((model, steps))

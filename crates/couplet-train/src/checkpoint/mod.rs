@@ -17,6 +17,7 @@ use crate::text_log::TextLog;
 mod contents;
 mod error;
 mod examination;
+mod hold;
 mod identity;
 mod inputs;
 mod lock;
@@ -35,10 +36,12 @@ use contents::write_checkpoint;
 pub use error::CheckpointError;
 use error::{io_at, sync_folder};
 pub use examination::Verdict;
+pub use hold::hold_checkpoints;
 pub(crate) use identity::Identity;
 use identity::{new_id, read_id, run_file};
 use inputs::Inputs;
 use lock::open_lock;
+use names::names_of;
 use names::{
     BEST, CACHE, CONFIG, FILES, LATEST, LOCK, RUN, TENSORBOARD, old, temporary, unfinished,
 };
@@ -205,6 +208,7 @@ impl RunFolder {
         contents: &Contents,
         keep: usize,
     ) -> Result<Checkpoint, CheckpointError> {
+        let _held = hold_checkpoints();
         self.check_in_place()?;
         let step = contents.state.step;
         let folder = self.checkpoints().join(checkpoint_name(step));
@@ -438,12 +442,4 @@ fn whole_lines(path: &Path, len: u64) -> Result<u64, CheckpointError> {
     let bytes = fs::read(path).map_err(io_at(path))?;
     let end = bytes.iter().rposition(|byte| *byte == b'\n');
     Ok(end.map_or(0, |end| end as u64 + 1))
-}
-
-/// The names of files, for messages, without what a terminal would act on.
-fn names_of(paths: &[PathBuf]) -> Vec<String> {
-    let names = paths.iter().filter_map(|path| path.file_name());
-    names
-        .map(|name| name.to_string_lossy().escape_debug().to_string())
-        .collect()
 }

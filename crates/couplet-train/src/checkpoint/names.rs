@@ -174,6 +174,14 @@ pub(super) fn files_of_checkpoint(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// The names of files, for messages, without what a terminal would act on.
+pub(super) fn names_of(paths: &[PathBuf]) -> Vec<String> {
+    let names = paths.iter().filter_map(|path| path.file_name());
+    names
+        .map(|name| name.to_string_lossy().escape_debug().to_string())
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

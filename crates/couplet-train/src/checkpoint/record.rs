@@ -58,6 +58,9 @@ pub(super) struct Start<'a> {
     pub working_dir: PathBuf,
     #[serde(flatten)]
     pub machine: Machine,
+    /// The machine of each rank, if there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ranks: Vec<String>,
     /// Threads that decode samples.
     pub data_threads: usize,
     pub device: &'a str,

@@ -4,12 +4,14 @@ use std::fs;
 use std::sync::PoisonError;
 
 use couplet_eval::checkpoint_name;
+use couplet_ranks::Team;
 use serde_json::{Value, json};
 
 use super::RunFolder;
 use super::error::CheckpointError;
 use super::names::RECORD;
 use super::record::{DataCounts, Program, Start};
+use crate::comm::Comm;
 use crate::config::ResolvedRun;
 use crate::machine::Machine;
 use crate::observer::RunSizes;
@@ -28,6 +30,7 @@ impl RunFolder {
         &self,
         run: &ResolvedRun,
         sizes: &RunSizes,
+        comm: &Comm,
     ) -> Result<(), CheckpointError> {
         let program = &self.program;
         let machine = Machine::this();
@@ -49,6 +52,9 @@ impl RunFolder {
             command: &program.command,
             working_dir: std::env::current_dir().unwrap_or_default(),
             machine,
+            ranks: (comm.team().map_or(&[][..], Team::peers).iter())
+                .map(|peer| peer.host.clone())
+                .collect(),
             data_threads: threads,
             device: &sizes.device,
             precision: serde_json::to_value(run.config.precision).unwrap_or_default(),

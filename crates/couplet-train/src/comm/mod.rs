@@ -1,7 +1,8 @@
 //! Communication between the ranks of a run: only the files of this folder turn tensors into exchanges.
 
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use couplet_eval::Division;
@@ -25,6 +26,41 @@ pub(crate) struct Comm {
     team: Option<Arc<Team>>,
     #[cfg(feature = "nccl")]
     gpus: Option<Arc<nccl::Gpus>>,
+    journal: Option<Journal>,
+}
+
+/// When a rank waited for exchanges.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Journal(Arc<Mutex<Vec<Passage>>>);
+
+/// A time in which a rank waited for an exchange.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Passage {
+    pub what: &'static str,
+    pub begun: Instant,
+    pub ended: Instant,
+}
+
+impl Journal {
+    /// What was written since the last call.
+    pub fn take(&self) -> Vec<Passage> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Waits, and writes when into the journal if there is one.
+fn note<T>(journal: Option<&Journal>, what: &'static str, wait: impl FnOnce() -> T) -> T {
+    let begun = Instant::now();
+    let result = wait();
+    if let Some(Journal(passages)) = journal {
+        let mut passages = passages.lock().unwrap_or_else(PoisonError::into_inner);
+        passages.push(Passage {
+            what,
+            begun,
+            ended: Instant::now(),
+        });
+    }
+    result
 }
 
 impl Comm {
@@ -39,6 +75,7 @@ impl Comm {
             team: (!is_alone).then(|| Arc::new(team)),
             #[cfg(feature = "nccl")]
             gpus: None,
+            journal: None,
         }
     }
 
@@ -46,8 +83,16 @@ impl Comm {
     #[cfg(feature = "nccl")]
     pub fn with_gpus(&self, gpus: nccl::Gpus) -> Self {
         Self {
-            team: self.team.clone(),
             gpus: Some(Arc::new(gpus)),
+            ..self.clone()
+        }
+    }
+
+    /// The same ranks; how long this one waits for them is written into the journal.
+    pub fn with_journal(&self, journal: Journal) -> Self {
+        Self {
+            journal: Some(journal),
+            ..self.clone()
         }
     }
 
@@ -91,11 +136,13 @@ impl Comm {
         };
         #[cfg(feature = "nccl")]
         if let Some(gpus) = &self.gpus {
-            return gpus.gather_rows(what, rows);
+            let gathered = gpus.start_gather(what, rows)?;
+            return note(self.journal.as_ref(), what, || gathered.wait());
         }
         let ([own, width], device) = (rows.dims(), rows.device());
         let bytes = bytemuck::cast_slice(&to_host(rows)).to_vec();
-        let all = team.all_gather(what, bytes).wait()?;
+        let all = team.all_gather(what, bytes);
+        let all = note(self.journal.as_ref(), what, || all.wait())?;
         let all = floats(&all);
         Ok(from_host(all, [own * self.ranks(), width], &device))
     }
@@ -120,13 +167,19 @@ impl Comm {
         };
         #[cfg(feature = "nccl")]
         if let Some(gpus) = &self.gpus {
-            return PendingSum::OnGpus(gpus.start_sum(what, tensors, BUCKET));
+            return PendingSum::OnGpus(Box::new(OnGpus {
+                what,
+                journal: self.journal.clone(),
+                sum: gpus.start_sum(what, tensors, BUCKET),
+            }));
         }
-        let mut sum = Buckets {
+        let mut sum = Box::new(Buckets {
+            what,
+            journal: self.journal.clone(),
             lens: tensors.iter().map(|tensor| tensor.dims()[0]).collect(),
             device: tensors.first().map(Tensor::device),
             sums: Vec::new(),
-        };
+        });
         let left: usize = sum.lens.iter().sum();
         let mut bucket = Vec::with_capacity(left.min(BUCKET));
         for tensor in tensors {
@@ -165,7 +218,10 @@ impl Comm {
     /// If a rank is lost.
     pub fn of_first(&self, what: &'static str, own: Vec<u8>) -> Result<Vec<u8>, Lost> {
         match &self.team {
-            Some(team) => team.broadcast(what, own).wait(),
+            Some(team) => {
+                let bytes = team.broadcast(what, own);
+                note(self.journal.as_ref(), what, || bytes.wait())
+            }
             None => Ok(own),
         }
     }
@@ -215,13 +271,23 @@ impl Division for Comm {
 pub(crate) enum PendingSum {
     /// There is one rank.
     Own(Vec<Tensor<1>>),
-    Started(Buckets),
+    Started(Box<Buckets>),
     #[cfg(feature = "nccl")]
-    OnGpus(nccl::GpuSum),
+    OnGpus(Box<OnGpus>),
+}
+
+/// Sums that NCCL makes.
+#[cfg(feature = "nccl")]
+pub(crate) struct OnGpus {
+    what: &'static str,
+    journal: Option<Journal>,
+    sum: nccl::GpuSum,
 }
 
 /// Tensors in pieces of at most [`BUCKET`] floats.
 pub(crate) struct Buckets {
+    what: &'static str,
+    journal: Option<Journal>,
     lens: Vec<usize>,
     /// `None` without tensors.
     device: Option<Device>,
@@ -238,26 +304,36 @@ impl PendingSum {
             Self::Own(tensors) => return Ok(tensors),
             Self::Started(sum) => sum,
             #[cfg(feature = "nccl")]
-            Self::OnGpus(sum) => return sum.wait(),
+            Self::OnGpus(on_gpus) => {
+                let OnGpus { what, journal, sum } = *on_gpus;
+                return note(journal.as_ref(), what, || sum.wait());
+            }
         };
-        let mut buckets = sum.sums.into_iter();
+        let Buckets {
+            what,
+            journal,
+            lens,
+            device,
+            sums,
+        } = *sum;
+        let mut buckets = sums.into_iter();
         let (mut bucket, mut used) = (Vec::new(), 0);
-        let mut sums = Vec::with_capacity(sum.lens.len());
-        for len in sum.lens {
+        let mut all = Vec::with_capacity(lens.len());
+        for len in lens {
             let mut values = Vec::with_capacity(len);
             while values.len() < len {
                 if used == bucket.len() {
                     let next = buckets.next().expect("every value is in a bucket");
-                    (bucket, used) = (next.wait()?, 0);
+                    (bucket, used) = (note(journal.as_ref(), what, || next.wait())?, 0);
                 }
                 let end = bucket.len().min(used + len - values.len());
                 values.extend_from_slice(&bucket[used..end]);
                 used = end;
             }
-            let device = sum.device.as_ref().expect("there is a tensor");
-            sums.push(from_host(values, [len], device));
+            let device = device.as_ref().expect("there is a tensor");
+            all.push(from_host(values, [len], device));
         }
-        Ok(sums)
+        Ok(all)
     }
 }
 

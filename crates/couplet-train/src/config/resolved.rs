@@ -15,6 +15,7 @@ use couplet_model::{ModelSpec, PreprocessSpec};
 use super::classify::HeadStart;
 use super::evals::EvalWeights;
 use super::tables::{DataConfig, RunConfig};
+use crate::cores::share;
 use crate::duration::Sizes;
 use crate::log::TRAIN_METRICS;
 use crate::schedule::Schedule;
@@ -129,13 +130,44 @@ impl ResolvedData {
         assert!(!parts.is_empty() && parts.end <= total, "parts of a batch");
         let own = position.split(parts.clone());
         let options = LoaderOptions {
+            parts: Parts { total, own: parts },
+            ..self.loader_options()
+        };
+        Loader::start(self.set.clone(), options, own)
+    }
+
+    /// Starts loading neighbouring samples of data that are read once.
+    /// - samples: by their places in the epoch; a stream gives those after them, too.
+    /// - batch_size: samples of a batch, including unusable ones, which are left out.
+    ///
+    /// # Errors
+    /// If the system gives no threads.
+    pub(crate) fn load_once(
+        &self,
+        samples: Range<usize>,
+        batch_size: usize,
+    ) -> std::io::Result<Loader> {
+        let mut options = self.loader_options();
+        options.batch_size = batch_size;
+        // The order of a stream depends on the length of its epoch.
+        if let PairDataset::Indexed(_) = self.set {
+            options.order.epoch_len = samples.end;
+        }
+        let mut position = LoaderState::start_of(0, 1);
+        position.parts[0].samples = samples.start;
+        Loader::start(self.set.clone(), options, position)
+    }
+
+    /// To load batches of one part.
+    fn loader_options(&self) -> LoaderOptions {
+        LoaderOptions {
             order: Order {
                 len: self.set.samples().unwrap_or(self.epoch_len),
                 epoch_len: self.epoch_len,
                 resample: self.table.train.resample,
                 seed: self.seed,
             },
-            parts: Parts { total, own: parts },
+            parts: Parts::ONE,
             batch_size: self.batch_size,
             transform: eval_transform(&self.spec, &self.preprocess)
                 .augmented(&self.table.train.augment),
@@ -143,10 +175,12 @@ impl ResolvedData {
             max_image_pixels: self.table.max_image_pixels,
             dct_scaling: self.table.train.dct_scaling,
             max_skipped: self.table.max_skipped,
-            threads: self.table.threads,
+            threads: match self.table.threads {
+                0 => share().unwrap_or(0),
+                threads => threads,
+            },
             once: self.once,
-        };
-        Loader::start(self.set.clone(), options, own)
+        }
     }
 }
 

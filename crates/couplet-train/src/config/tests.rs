@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use couplet_data::loader::LoaderState;
 use toml::Table;
 
 use super::*;
@@ -115,6 +116,8 @@ fn batches_and_lengths_are_held_against_the_data() {
     assert_eq!(keys(&["batch.global=65"]), ["batch.global"]);
     assert_eq!(keys(&["batch.micro=5"]), ["batch.micro"]);
     assert_eq!(keys(&["batch.micro=0"]), ["batch.micro"]);
+    assert_eq!(keys(&["batch.parts=3"]), ["batch.parts"]);
+    assert_eq!(keys(&["batch.parts=0"]), ["batch.parts"]);
     assert_eq!(
         keys(&[
             "schedule.kind=constant-cooldown",
@@ -196,8 +199,12 @@ fn data_is_read_whatever_else_is_wrong_with_the_config() {
     let alone = open(data, &[]).unwrap();
     assert_eq!((alone.epoch_len, alone.batch_size), (30, 30));
     assert_eq!(alone.spec.image.image_size(), 224);
+    assert_eq!(alone.parts(&LoaderState::default()), 2);
+    assert_eq!(alone.parts(&LoaderState::start_of(1, 5)), 5);
     let more = "[batch]\nglobal = 8\n[optimizer]\nkind = 'none'\n[schedule]\nlength = 3\n";
     assert_eq!(open(&format!("{data}{more}"), &[]).unwrap().batch_size, 8);
+    let parts = open(&format!("{data}[batch]\nglobal = 12\nparts = 6\n"), &[]).unwrap();
+    assert_eq!(parts.parts(&LoaderState::default()), 6);
     let error = open(data, &["data.train.sampels=3".into()]).err().unwrap();
     assert!(error.to_string().contains("data.train.sampels"), "{error}");
 }

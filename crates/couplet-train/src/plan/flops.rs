@@ -26,17 +26,26 @@ impl ResolvedRun {
         // A backward pass costs as much as two forward passes, or three if blocks are recomputed.
         let backward = 2.0 + f64::from(u8::from(config.batch.recompute_blocks));
         let blocks = BlockCount::new(spec);
-        let of_tower = |forward: f64, trained: u64, freeze: Freeze, blocks: usize| {
+        let backward_of = |forward: f64, trained: u64, freeze: Freeze, blocks: usize| {
             let share = match freeze {
-                _ if trained == 0 => return forward,
+                _ if trained == 0 => return 0.0,
                 Freeze::AllButLast(last) => last as f64 / blocks as f64,
                 Freeze::Nothing | Freeze::All => 1.0,
             };
-            forward * (passes + backward * share)
+            forward * backward * share
+        };
+        // What is not trained needs no features beforehand, and no second forward pass.
+        let forward_of = |forward: f64, trained: u64| match trained {
+            0 => forward,
+            _ => forward * passes,
         };
         plan.forward_flops = image + text;
         let image = spec.image_train_flops();
-        plan.step_flops = of_tower(image, trained.image, config.freeze.image, blocks.image())
-            + of_tower(text, trained.text, config.freeze.text, blocks.text());
+        plan.text_backward_flops =
+            backward_of(text, trained.text, config.freeze.text, blocks.text());
+        plan.step_flops = forward_of(image, trained.image)
+            + backward_of(image, trained.image, config.freeze.image, blocks.image())
+            + forward_of(text, trained.text)
+            + plan.text_backward_flops;
     }
 }

@@ -20,7 +20,7 @@ const LOSS_COPIES: f64 = 6.0;
 
 impl ResolvedRun {
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-    pub(super) fn count_memory(&self, spec: &ModelSpec, plan: &mut RunPlan) {
+    pub(super) fn count_memory(&self, spec: &ModelSpec, ranks: usize, plan: &mut RunPlan) {
         let config = &self.config;
         let parameters = (plan.model.image.parameters + plan.model.text.parameters) as f64;
         let trained = plan.trained_parameters as f64;
@@ -35,11 +35,17 @@ impl ResolvedRun {
             OptimizerConfig::AdamW(_) | OptimizerConfig::Lamb(_) => 2.0,
             OptimizerConfig::Lion(_) => 1.0,
         };
-        let rows = (config.batch.logit_rows).unwrap_or_else(|| default_chunk(plan.batch));
+        let all_pairs = plan.batch * ranks;
+        let rows = (config.batch.logit_rows).unwrap_or_else(|| default_chunk(all_pairs));
         let (batch, side) = (plan.batch as f64, spec.image.image_size() as f64);
         let loss_values = match &self.data.classes {
             Some(classes) => plan.micro_batch * (spec.embed_dim + classes.class_names.len()),
-            None => plan.batch * (2 * spec.embed_dim + rows.min(plan.batch)),
+            None => 2 * spec.embed_dim * plan.batch + rows.min(plan.batch) * all_pairs,
+        };
+        // As they arrive, and as tensors.
+        let gathered = match &self.data.classes {
+            None if ranks > 1 => 2 * 2 * spec.embed_dim * all_pairs,
+            _ => 0,
         };
         let average = if config.ema.is_some() {
             parameters
@@ -66,10 +72,17 @@ impl ResolvedRun {
                 plan.micro_batch as f64 * self.activations(spec, plan) / F32_BYTES,
             ),
             part("features and logits", LOSS_COPIES * loss_values as f64),
+            part("features of all ranks", gathered as f64),
         ];
         memory.push(MemoryPart {
             name: "pixels of a batch",
             bytes: batch * 3.0 * side * side,
+            on_host: true,
+        });
+        // All buckets may wait for their sums at once.
+        memory.push(MemoryPart {
+            name: "gradients on their way to other ranks",
+            bytes: if ranks > 1 { F32_BYTES * trained } else { 0.0 },
             on_host: true,
         });
         memory.retain(|part| part.bytes > 0.0);
@@ -105,7 +118,7 @@ impl ResolvedRun {
             return None;
         }
         let spec = self.config.model.spec();
-        let plan = self.plan_of(spec.cost_of(model), spec.trained_of(model), None);
+        let plan = self.plan_of(spec.cost_of(model), spec.trained_of(model), None, 1);
         let is_loaded = |part: &&MemoryPart| {
             part.name == WEIGHTS || resumed && [MOMENTS, AVERAGE].contains(&part.name)
         };

@@ -2,12 +2,14 @@
 
 mod flops;
 mod memory;
+mod ranks;
 mod sizes;
 #[cfg(test)]
 mod tests;
 
 use couplet_model::{ModelCost, TrainableParameters};
 
+pub use self::ranks::{RanksError, RanksOptions, RanksPlan};
 pub use self::sizes::{MemoryPart, RunPlan};
 use crate::bench::{StepBenchError, StepBenchSettings, padded, step_seconds};
 use crate::config::ResolvedRun;
@@ -16,25 +18,32 @@ impl ResolvedRun {
     /// Estimates what the run needs.
     /// - tokens: caption length, start and end tokens included; by default the context length.
     pub fn plan(&self, tokens: Option<usize>) -> RunPlan {
+        let cost = self.config.model.spec().cost();
+        self.plan_of(cost, self.trained_parameters(), tokens, 1)
+    }
+
+    fn trained_parameters(&self) -> TrainableParameters {
         let spec = self.config.model.spec();
         let mut trained = spec.trained_parameters(self.config.freeze);
         if let Some(classes) = &self.data.classes {
             trained.text = 0;
             trained.joint = ((spec.embed_dim + 1) * classes.class_names.len()) as u64;
         }
-        self.plan_of(spec.cost(), trained, tokens)
+        trained
     }
 
+    /// - ranks: share the batch; the plan is one rank's.
     fn plan_of(
         &self,
         model: ModelCost,
         trained: TrainableParameters,
         tokens: Option<usize>,
+        ranks: usize,
     ) -> RunPlan {
         let config = &self.config;
         let spec = config.model.spec();
         let context = spec.text.context_length;
-        let batch = config.batch.global;
+        let batch = config.batch.global / ranks;
         let mut plan = RunPlan {
             device: config.device.resolved(),
             precision: config.precision,
@@ -43,15 +52,16 @@ impl ResolvedRun {
             tokens: padded(&spec, tokens.unwrap_or(context)),
             forward_flops: 0.0,
             step_flops: 0.0,
+            text_backward_flops: 0.0,
             batch,
-            micro_batch: config.batch.micro.unwrap_or(batch),
+            micro_batch: config.batch.micro.unwrap_or(batch).min(batch),
             samples_per_epoch: self.data.epoch_len,
             steps_per_epoch: self.sizes.steps_per_epoch,
             total_steps: self.schedule.total_steps,
             memory: Vec::new(),
         };
         self.count_flops(&spec, trained, &mut plan);
-        self.count_memory(&spec, &mut plan);
+        self.count_memory(&spec, ranks, &mut plan);
         plan
     }
 
@@ -66,7 +76,10 @@ impl ResolvedRun {
     /// If the device fails.
     #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^53")]
     pub fn measure_speed(&self, plan: &RunPlan) -> Result<f64, StepBenchError> {
-        let batch = plan.batch.min(2 * plan.micro_batch);
+        let passes = (plan.batch / plan.micro_batch).min(2);
+        // A rank may have a single pair of a contrastive batch.
+        let least = if self.data.classes.is_some() { 1 } else { 2 };
+        let batch = (passes * plan.micro_batch).max(least);
         let config = &self.config;
         let seconds = step_seconds(&StepBenchSettings {
             device: plan.device,

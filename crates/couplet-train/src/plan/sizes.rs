@@ -20,6 +20,8 @@ pub struct RunPlan {
     /// backward pass at twice the forward pass of what is trained, three times where blocks are
     /// recomputed. Dropped patches are not counted.
     pub step_flops: f64,
+    /// The part of `step_flops` that is the text tower's backward pass.
+    pub text_backward_flops: f64,
     pub batch: usize,
     pub micro_batch: usize,
     pub samples_per_epoch: usize,

@@ -1,8 +1,8 @@
 use burn::tensor::Device;
 use couplet_model::Clip;
 
-use super::RunPlan;
 use super::memory::memory_warning;
+use super::{RanksOptions, RunPlan};
 use crate::config::{ConfigError, DeviceCheck, ResolvedRun};
 use crate::device::DeviceSetting;
 
@@ -132,4 +132,86 @@ fn too_little_memory_is_reported_before_the_run() {
 fn speed_is_measured_by_steps() {
     let run = run(&["batch.global=16"]);
     assert!(run.measure_speed(&run.plan(None)).unwrap() > 1.0);
+}
+
+fn options(ranks: usize) -> RanksOptions {
+    RanksOptions {
+        ranks,
+        ranks_per_node: None,
+        network: None,
+        local: None,
+    }
+}
+
+#[test]
+fn a_rank_has_its_part_of_the_batch() {
+    let run = run(&["batch.global=256", "batch.micro=128"]);
+    let (one, whole) = (
+        run.plan_ranks(Some(10), &options(1)).unwrap(),
+        run.plan(Some(10)),
+    );
+    assert_eq!((&one.rank, one.nodes()), (&whole, 1));
+    let four = run.plan_ranks(Some(10), &options(4)).unwrap();
+    assert_eq!((four.rank.batch, four.rank.micro_batch), (64, 64));
+    // A single micro-batch needs no pass for features.
+    assert!((four.rank.step_flops / whole.step_flops - 0.75).abs() < 1e-9);
+    let spec = run.config.model.spec();
+    let of_all = bytes(&four.rank, "features of all ranks");
+    assert_eq!(of_all, values(4 * 4 * 256 * spec.embed_dim as u64));
+    let sent = bytes(&four.rank, "gradients on their way to other ranks");
+    assert_eq!(sent, 4.0 * values(whole.trained_parameters));
+    assert!(bytes(&four.rank, "pixels of a batch") < bytes(&whole, "pixels of a batch") / 3.9);
+}
+
+#[test]
+fn ranks_that_cannot_share_a_batch_are_answered_with_those_that_can() {
+    let message = |batch: &str, ranks| {
+        let error = run(&[batch]).plan_ranks(None, &options(ranks)).unwrap_err();
+        error.to_string()
+    };
+    assert_eq!(
+        message("batch.global=24", 5),
+        "--ranks 5: does not divide batch.global = 24; possible are 1, 2, 4, 8"
+    );
+    assert_eq!(
+        message("batch.global=24", 3),
+        "--ranks 3: does not divide the 8 parts of a batch; possible are 1, 2, 4, 8, or 3 with batch.parts = 3"
+    );
+    let more = run(&["batch.global=24", "batch.parts=12"]);
+    assert_eq!(more.plan_ranks(None, &options(3)).unwrap().parts, 12);
+    assert!(message("batch.global=256", 128).contains("the 64 parts"));
+    assert!(message("batch.global=24", 0).contains("batch.global"));
+}
+
+#[test]
+fn ranks_are_predicted_from_the_speed_of_one() {
+    let run = run(&["batch.global=256"]);
+    let plan = |options: &RanksOptions| run.plan_ranks(Some(10), options).unwrap();
+    let one = plan(&options(1)).predict(100.0);
+    assert_eq!(
+        (one.samples_per_second, one.strong_efficiency),
+        (100.0, 1.0)
+    );
+    let four = plan(&options(4));
+    let work = four.work(100.0);
+    assert!((work.early_bytes / 4.0 - values(four.rank.model.image.parameters)).abs() < 1.0);
+    // Two of the three passes' arithmetic are the backward pass.
+    let text = four.rank.forward_flops - four.rank.model.image.flops;
+    let share = 2.0 * text / (3.0 * four.rank.forward_flops);
+    assert!((work.hiding_seconds / (0.64 * share) - 1.0).abs() < 1e-9);
+    let (near, far) = (
+        four.predict(100.0),
+        plan(&RanksOptions {
+            ranks_per_node: Some(1),
+            network: Some(1e6),
+            ..options(4)
+        }),
+    );
+    assert!(
+        (300.0..400.0).contains(&near.samples_per_second),
+        "{near:?}"
+    );
+    assert_eq!((four.nodes(), far.nodes()), (1, 4));
+    assert_eq!((four.ranks_per_cores(), far.ranks_per_cores()), (4, 1));
+    assert!(far.predict(100.0).samples_per_second < 0.5 * near.samples_per_second);
 }

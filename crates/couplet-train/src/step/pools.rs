@@ -1,12 +1,11 @@
 //! The threads of lanes. A lane computes a part of a micro-batch on its own cores, in parallel with
 //! the others, which uses cores that single-threaded CPU operations would leave idle.
 
-use std::thread;
-
 use couplet_data::LastCause;
 use couplet_model::ModelSpec;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::cores::cores;
 use crate::device::DeviceSetting;
 
 /// Limits memory: each lane has its own gradients of all parameters.
@@ -73,8 +72,4 @@ fn count(spec: &ModelSpec, rows: usize, cores: usize) -> usize {
         return 1;
     }
     MAX_LANES.min(cores).min(rows / MIN_ROWS).max(1)
-}
-
-fn cores() -> usize {
-    thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

@@ -39,7 +39,15 @@ pub fn train_on_ranks(
     stop: &StopSignal,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, TrainError> {
-    let mut trainer = Trainer::open(run, place, &ranks.0)?;
+    let mut trainer = Trainer::open(run, place, &ranks.0).map_err(|mut error| {
+        if let TrainError::RankLost { last_good, .. } | TrainError::OtherRank { last_good, .. } =
+            &mut error
+        {
+            // Nothing was trained: what was there still is.
+            *last_good = place.latest();
+        }
+        error
+    })?;
     let mut result = trainer.train(stop, observer);
     if let Err(error) = &mut result {
         trainer.save_what_is_whole(error, observer);
@@ -102,7 +110,7 @@ impl Trainer<'_> {
         let folder = self.place.folder();
         let sizes = self.sizes();
         if let Some(folder) = folder.filter(|_| !self.is_finished()) {
-            folder.record_start(run, &sizes)?;
+            folder.record_start(run, &sizes, &self.context.comm)?;
             folder.text_log().open().map_err(|source| LogError {
                 path: folder.path().join(TRAIN_LOG),
                 source,
@@ -131,6 +139,10 @@ impl Trainer<'_> {
             self.write_metrics(&line, observer)?;
         }
         if self.is_finished() {
+            return Ok(());
+        }
+        if !self.context.comm.is_alone() {
+            // `couplet plan --ranks` knows what several need.
             return Ok(());
         }
         if let Some(warning) = run.memory_warning(self.model(), self.checkpoint.is_some()) {

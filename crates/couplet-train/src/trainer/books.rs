@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use couplet_data::{Skipped, with_causes};
+use couplet_eval::{Pointer, read_pointer};
 use serde::Serialize;
 
 use super::TrainError;
@@ -25,6 +26,18 @@ impl<'a> RunPlace<'a> {
         match self {
             Self::Open(folder) => Some(folder),
             Self::Path(_) => None,
+        }
+    }
+
+    /// The path of the checkpoint that the folder says is the latest.
+    pub(super) fn latest(self) -> Option<String> {
+        let path = match self {
+            Self::Open(folder) => folder.path(),
+            Self::Path(path) => path,
+        };
+        match read_pointer(path, "latest") {
+            Ok(Pointer::To(checkpoint)) => Some(checkpoint.display().to_string()),
+            _ => None,
         }
     }
 }

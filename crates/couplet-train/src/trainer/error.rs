@@ -2,7 +2,7 @@
 
 use couplet_data::Skipped;
 use couplet_data::loader::LoaderError;
-use couplet_eval::{ClassifierError, OpenError, TextError};
+use couplet_eval::{ClassifierError, DivisionError, OpenError, TextError};
 use couplet_model::FolderError;
 use couplet_ranks::Lost;
 
@@ -23,6 +23,8 @@ pub enum TrainError {
          NaN or infinite; check its weights, and try `precision = \"fp32\"` if they overflow in half precision"
     )]
     HeldOutNotFinite { loss: f64 },
+    #[error(transparent)]
+    Division(#[from] DivisionError),
     #[error("cannot start the threads of the data loader")]
     Threads(#[source] std::io::Error),
     #[error(transparent)]

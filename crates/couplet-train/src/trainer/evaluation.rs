@@ -122,8 +122,8 @@ impl Trainer<'_> {
                 Ok((report, Vec::new()))
             }
             EvalTarget::HeldOut(data) => {
-                let (loss, chunk) = (self.run.loss.as_ref(), self.context.micro_batch);
-                Ok(held_out(encoder, data, loss, chunk, progress)?)
+                let loss = (self.run.loss.as_ref(), self.context.micro_batch);
+                Ok(held_out(encoder, data, loss, options.division, progress)?)
             }
         }
     }

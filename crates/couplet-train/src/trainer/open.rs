@@ -10,7 +10,7 @@ use couplet_data::printable_path;
 use couplet_data::source::PairDataset;
 use couplet_eval::{ChosenCheckpoint, EMA_HEAD_FILE, HEAD_FILE, choose_model};
 use couplet_loss::Loss;
-use couplet_model::{ClassifierHead, Clip, Loaded, load_as};
+use couplet_model::{ClassifierHead, Clip, FileDigest, Loaded, load_as};
 use couplet_ranks::Lost;
 
 use super::books::{Books, RunPlace};
@@ -21,11 +21,12 @@ use super::{TrainError, Trainer, Window, data_plane};
 use crate::checkpoint::{Checkpoint, RunFolder, TrainerState};
 use crate::comm::Comm;
 use crate::config::{Classes, HeadStart, ResolvedRun};
+use crate::device::DeviceSetting;
 use crate::diagnosis::Diagnosis;
 use crate::ema::Ema;
 use crate::optimizer::ModelOptimizer;
 use crate::overfitting::Overfitting;
-use crate::ranks::{Disagreement, Ranks};
+use crate::ranks::{Disagreement, Ranks, other_rank};
 use crate::step::{Objective, StepContext, StepOptions};
 use crate::tensorboard::EventFile;
 
@@ -39,6 +40,7 @@ impl<'a> Trainer<'a> {
         place: RunPlace<'a>,
         comm: &Comm,
     ) -> Result<Self, TrainError> {
+        check_equal(run, comm)?;
         let (comm, exchanges) = data_plane::settle(run.config.ranks.data, run.config.device, comm)?;
         let comm = &comm;
         let begun = agree(comm, begin(run, place, comm))?;
@@ -118,6 +120,41 @@ fn agree<T>(comm: &Comm, own: Result<T, TrainError>) -> Result<T, TrainError> {
             last_good: None,
         },
     })
+}
+
+/// Checks that all ranks train the same model on the same data.
+fn check_equal(run: &ResolvedRun, comm: &Comm) -> Result<(), TrainError> {
+    const WHAT: [&str; 2] = ["config", "listing of the training data"];
+    if comm.is_alone() {
+        return Ok(());
+    }
+    let mut config = run.config.clone();
+    // Each has its own device, of the same kind.
+    config.device = match config.device.resolved() {
+        DeviceSetting::Cuda(_) => DeviceSetting::Cuda(0),
+        DeviceSetting::Rocm(_) => DeviceSetting::Rocm(0),
+        other => other,
+    };
+    let digests = [config.to_toml(), run.data.set.listing().digest()];
+    let digests = digests.map(|text| FileDigest::of_bytes(text.as_bytes()).xxh3);
+    let own = serde_json::to_vec(&digests).expect("two texts serialise");
+    let all = comm.gather("the ranks to compare their configs", own);
+    let all = all.map_err(|lost| TrainError::RankLost {
+        lost,
+        last_good: None,
+    })?;
+    let of = |rank: &[u8]| serde_json::from_slice::<[String; 2]>(rank).unwrap_or_default();
+    let first = of(&all[0]);
+    for (rank, digests) in all.iter().enumerate() {
+        let digests = of(digests);
+        if let Some(at) = (0..WHAT.len()).find(|at| digests[*at] != first[*at]) {
+            return Err(TrainError::Unequal {
+                who: other_rank(comm, rank, String::new()).who,
+                what: WHAT[at],
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Opens what this rank opens by itself: rank 0 the checkpoint and the weights.

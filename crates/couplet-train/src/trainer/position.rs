@@ -51,6 +51,8 @@ pub(super) fn recount(state: &mut TrainerState, run: &ResolvedRun, data: &str) -
         }
     }
     let mut shift = before.shift;
+    // Parts keep their places. In an indexed epoch, their rows of a batch that the former batches fill in part
+    // are others than before: fewer than a batch of samples come again, and as many do not come.
     if !is_same_size {
         let per_epoch = run.sizes.steps_per_epoch;
         let trained = position.batches as u64 * before.batch_size;

@@ -181,7 +181,7 @@ fn several_ranks_train_as_one_and_go_on_as_others() {
 #[test]
 fn too_many_bad_samples_end_all_ranks_as_one() {
     let folder = tempfile::tempdir().unwrap();
-    let mut messages = Vec::new();
+    let mut saved = Vec::new();
     for ranks in [1, 4] {
         let path = folder.path().join(ranks.to_string());
         let errors = on_ranks(ranks, |comm| {
@@ -194,9 +194,9 @@ fn too_many_bad_samples_end_all_ranks_as_one() {
             "{errors:?}"
         );
         // What was trained until then is saved.
-        messages.push(checkpoints_of(&path).unwrap().last().map(|(step, _)| *step));
+        saved.push(checkpoints_of(&path).unwrap().last().map(|(step, _)| *step));
     }
-    assert_eq!(messages[0], messages[1]);
+    assert_eq!(saved[0], saved[1]);
 }
 
 #[test]
@@ -208,6 +208,24 @@ fn ranks_that_cannot_share_a_batch_are_refused() {
     });
     for error in errors {
         assert!(error.contains("start 1, 2, 4, 8 ranks"), "{error}");
+    }
+}
+
+#[test]
+fn ranks_with_other_configs_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let errors = on_ranks(2, |comm| {
+        let is_first = comm.is_first();
+        let run = open(2, |config| config.seed = u64::from(is_first));
+        train_rank(&run, folder.path(), comm, None)
+            .unwrap_err()
+            .to_string()
+    });
+    for error in errors {
+        assert!(
+            error.starts_with("rank 1 (") && error.contains("another config"),
+            "{error}"
+        );
     }
 }
 

@@ -15,3 +15,11 @@ pub(crate) fn positive(text: &str) -> Result<f64, String> {
         _ => Err("expected a number above 0".into()),
     }
 }
+
+/// A count that is not 0.
+pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("expected a whole number of at least 1".into()),
+    }
+}

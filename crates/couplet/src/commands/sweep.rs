@@ -7,11 +7,11 @@ use couplet_eval::Unit;
 use couplet_train::{Sweep, TrialResult};
 
 use super::config_arguments::DataArguments;
-use super::train::stop_on_signals;
 use crate::exit_code;
 use crate::printing;
 use crate::progress::{Progress, Screen};
 use crate::quantities::count_of;
+use crate::signals::stop_on_signals;
 use crate::table::Table;
 use crate::terminal;
 

@@ -1,7 +1,8 @@
 //! `couplet train`.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
@@ -9,15 +10,18 @@ use couplet_data::paths::{PathBase, normalized};
 use couplet_eval::{CHECKPOINTS_FOLDER, MetricInfo, checkpoint_name};
 use couplet_train::config::EvalConfig;
 use couplet_train::{
-    AllowedChanges, DeviceCheck, Outcome, ResolvedRun, RunConfig, RunFolder, StopReason, StopSignal,
+    AllowedChanges, DeviceCheck, DeviceSetting, Outcome, Ranks, ResolvedRun, RunConfig, RunFolder,
+    RunPlace, StopReason, StopSignal,
 };
 
 use super::config_arguments::ConfigArguments;
 use crate::exit_code;
 use crate::printing;
 use crate::program::program;
-use crate::progress::{Progress, Screen};
+use crate::progress::{Progress, Screen, Silent};
 use crate::quantities::{count, duration};
+use crate::ranks;
+use crate::signals::stop_on_signals;
 use crate::terminal::{self, Stream};
 
 #[derive(Debug, Args)]
@@ -43,14 +47,50 @@ pub(crate) struct TrainArguments {
     /// Plot the metrics in the terminal; press q to stop. Needs a build with `--features dashboard`
     #[arg(long)]
     dashboard: bool,
+    /// How long ranks wait for each other, in minutes, before they end the run. Rank 0 must write a
+    /// checkpoint in this time
+    #[arg(long, value_name = "MINUTES", default_value_t = 30.0)]
+    patience: f64,
 }
 
 /// Columns of the labels of what is printed at the end.
 const LABEL: usize = 11;
 
 pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<u8> {
+    let stop = stop_on_signals()?;
+    let patience = Duration::try_from_secs_f64(arguments.patience * 60.0);
+    let patience = patience.context("--patience: not a number of minutes")?;
+    let ranks = ranks::start(patience, &stop)?;
+    let result = run_on(arguments, &ranks, &stop);
+    ranks::end(ranks, result)
+}
+
+/// Trains as one of the ranks.
+fn run_on(arguments: &TrainArguments, ranks: &Ranks, stop: &StopSignal) -> anyhow::Result<u8> {
+    let (run, path) = ranks::agree(ranks, resolve(arguments, ranks))?;
+    let folder = (ranks.is_first()).then(|| open_folder(arguments, &run, &path));
+    let folder = ranks::agree(ranks, folder.transpose())?;
+    let place = match &folder {
+        Some(folder) => RunPlace::Open(folder),
+        None => RunPlace::Path(&path),
+    };
+    let mut screen = screen(arguments, ranks, stop);
+    let outcome = couplet_train::train_on_ranks(&run, place, ranks, stop, screen.as_mut());
+    screen.finish();
+    let outcome = outcome
+        .map_err(|error| anyhow!(error).context(format!("{}: the run failed", path.display())))?;
+    print_outcome(arguments, &run.config, &path, &outcome);
+    Ok(match outcome.ending {
+        StopReason::Interrupted => exit_code::INTERRUPTED,
+        StopReason::Finished | StopReason::AlreadyFinished => exit_code::DONE,
+    })
+}
+
+/// Opens what the config names.
+/// - returns it with the run's folder.
+fn resolve(arguments: &TrainArguments, ranks: &Ranks) -> anyhow::Result<(ResolvedRun, PathBuf)> {
     printing::record();
-    if arguments.dashboard {
+    if arguments.dashboard && ranks.is_first() {
         check_dashboard()?;
     }
     let file = &arguments.config.path;
@@ -69,40 +109,46 @@ pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<u8> {
         // The directory is now that of the run.
         (input.set_base, input.data_root) = (Some(&here), data_root.as_deref());
     }
-    let run = if arguments.resume {
+    let mut run = if arguments.resume {
         ResolvedRun::open_to_resume(&input, DeviceCheck::Local, run_dir.as_deref())?
     } else {
         ResolvedRun::open_input(&input, DeviceCheck::Local)?
     };
-    let config = &run.config;
-    let path = run_dir.unwrap_or_else(|| RunConfig::folder_of(&config.name));
+    // Rank 0, which saves the config, is the first of its machine.
+    let place = ranks.place();
+    run.config.device = run.config.device.of_local_rank(place.local_rank);
+    if place.local_ranks > 1 && run.config.device.resolved() != DeviceSetting::Flex {
+        say!(
+            "device     {} on this rank, the next on each further one of the machine",
+            run.config.device.resolved()
+        );
+    }
+    let path = run_dir.unwrap_or_else(|| RunConfig::folder_of(&run.config.name));
+    Ok((run, path))
+}
+
+fn open_folder(
+    arguments: &TrainArguments,
+    run: &ResolvedRun,
+    path: &Path,
+) -> anyhow::Result<RunFolder> {
     let folder = if arguments.resume {
         let allowed = if arguments.allow_changes {
             AllowedChanges::All
         } else {
             AllowedChanges::Longer
         };
-        RunFolder::resume(&path, &run, allowed)?
+        RunFolder::resume(path, run, allowed)?
     } else if arguments.overwrite {
-        RunFolder::overwrite(&path, config)?
+        RunFolder::overwrite(path, &run.config)?
     } else {
-        RunFolder::create(&path, config)?
+        RunFolder::create(path, &run.config)?
     };
     let folder = folder.with_program(program());
     for change in folder.changed() {
         printing::line(&format!("changed    {change}"));
     }
-    let stop = stop_on_signals()?;
-    let mut screen = screen(arguments, &stop);
-    let outcome = couplet_train::train(&run, &folder, &stop, screen.as_mut());
-    screen.finish();
-    let outcome = outcome
-        .map_err(|error| anyhow!(error).context(format!("{}: the run failed", path.display())))?;
-    print_outcome(arguments, &run.config, &path, &outcome);
-    Ok(match outcome.ending {
-        StopReason::Interrupted => exit_code::INTERRUPTED,
-        StopReason::Finished | StopReason::AlreadyFinished => exit_code::DONE,
-    })
+    Ok(folder)
 }
 
 /// The config of a run's folder, and the folder. Relative paths in the config mean what they meant when
@@ -167,33 +213,16 @@ fn check_dashboard() -> anyhow::Result<()> {
 }
 
 /// A progress bar, or the dashboard.
-fn screen(arguments: &TrainArguments, stop: &StopSignal) -> Box<dyn Screen> {
+fn screen(arguments: &TrainArguments, ranks: &Ranks, stop: &StopSignal) -> Box<dyn Screen> {
+    if !ranks.is_first() {
+        return Box::new(Silent);
+    }
     #[cfg(feature = "dashboard")]
     if arguments.dashboard {
         return Box::new(crate::dashboard::Dashboard::new(stop.clone()));
     }
     let _ = (arguments, stop);
     Box::new(Progress::new())
-}
-
-/// The first SIGINT or SIGTERM lets the step finish; the second ends the process.
-pub(super) fn stop_on_signals() -> anyhow::Result<StopSignal> {
-    let stop = StopSignal::default();
-    let signal = stop.clone();
-    let mut asked = false;
-    ctrlc::set_handler(move || {
-        if asked {
-            std::process::exit(i32::from(exit_code::INTERRUPTED));
-        }
-        asked = true;
-        signal.stop();
-        // Waits for nothing: standard output may be a pipe that nobody reads.
-        let text = "\nfinishing this step; press Ctrl-C again to stop immediately\n";
-        let _ = std::io::stderr().write_all(text.as_bytes());
-        printing::copy_if_idle(text.trim());
-    })
-    .context("cannot install the signal handler")?;
-    Ok(stop)
 }
 
 fn print_outcome(arguments: &TrainArguments, config: &RunConfig, path: &Path, outcome: &Outcome) {

@@ -10,7 +10,7 @@ use crate::training::{tiny, train};
 use crate::workspace::{Workspace, fail, succeed};
 
 /// The lines of training steps, without what evaluations and changes add.
-fn steps(workspace: &Workspace, run: &str) -> Vec<Value> {
+pub fn steps(workspace: &Workspace, run: &str) -> Vec<Value> {
     let lines = workspace.metrics(run).into_iter();
     lines.filter(|line| line["loss"].is_number()).collect()
 }
@@ -199,7 +199,7 @@ fn a_run_goes_on_with_another_batch_at_its_place_in_the_epoch() {
 }
 
 /// A run on three shards of 32 samples.
-fn on_shards(
+pub fn on_shards(
     workspace: &Workspace,
     run: &str,
     shards: &str,
@@ -211,7 +211,7 @@ fn on_shards(
     train(workspace, run, &[&set[..], &length, more].concat())
 }
 
-fn make_shards(workspace: &Workspace, folder: &str) {
+pub fn make_shards(workspace: &Workspace, folder: &str) {
     let mut command = workspace.couplet(&["data", "shapes", folder, "--samples", "96"]);
     command.args(["--samples-per-shard", "32", "--image-size", "32"]);
     succeed(&mut command);

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::training::tiny;
-use crate::workspace::{succeed, text};
+use crate::workspace::{fail, succeed, text};
 
 /// Standard output, which is JSON and nothing else.
 fn json(mut command: Command) -> Value {
@@ -107,4 +107,44 @@ fn a_model_is_given_by_name_or_place() {
         place.read("a/open_clip_config.json"),
         place.read("b/open_clip_config.json")
     );
+}
+
+#[test]
+fn several_ranks_are_planned_from_one() {
+    let place = tiny();
+    let plan = |more: &[&str]| place.couplet(&[&["plan", "tiny.toml"][..], more].concat());
+    let result = |more: &[&str]| json(plan(&[more, &["--json"]].concat()));
+    let batch = result(&[])["batch"].as_u64().unwrap();
+    let four = result(&["--ranks", "4", "--speed", "1000"]);
+    assert_eq!(four["batch"], batch);
+    assert_eq!(four["ranks"]["batch"], batch / 4);
+    let speed = |plan: &Value| plan["samples_per_second"].as_f64().unwrap();
+    assert!((1000.0..4000.0).contains(&speed(&four)), "{four}");
+    let seconds = four["ranks"]["seconds_of_a_step"].as_object().unwrap();
+    let sum: f64 = seconds.values().filter_map(Value::as_f64).sum();
+    let step = four["ranks"]["step_seconds"].as_f64().unwrap();
+    assert!((sum / step - 1.0).abs() < 1e-9, "{four}");
+    let slow = ["--ranks-per-node", "1", "--network", "1 Mbit"];
+    let far = result(&[&["--ranks", "4", "--speed", "1000"][..], &slow].concat());
+    assert!(speed(&far) < 0.5 * speed(&four), "{far}");
+
+    let printed = succeed(plan(&["--ranks", "2", "--measure"]));
+    for part in [
+        "2 on one machine",
+        "of each rank",
+        "slowest rank",
+        "its share",
+    ] {
+        assert!(printed.contains(part), "{printed}");
+    }
+    assert!(
+        printed.lines().all(|line| line.chars().count() <= 110),
+        "{printed}"
+    );
+    let printed = succeed(plan(&["--ranks", "2"]));
+    assert!(printed.contains("unknown; give --speed"), "{printed}");
+    let printed = fail(plan(&["--ranks", "3"]), 1);
+    assert!(printed.contains("--ranks 3: does not divide") && printed.contains("1, 2, 4"));
+    let printed = fail(plan(&["--ranks", "2", "--network", "fast"]), 2);
+    assert!(printed.contains("such as `100 Gbit`"), "{printed}");
 }

@@ -16,8 +16,11 @@ mod kept_work;
 mod models;
 #[cfg(feature = "object-store")]
 mod object_store;
+mod parts;
 mod paths;
 mod printed;
+#[cfg(unix)]
+mod ranks;
 mod resuming;
 #[cfg(feature = "object-store")]
 mod servers;

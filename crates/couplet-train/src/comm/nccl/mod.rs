@@ -64,7 +64,7 @@ impl Gpus {
         };
         let own = Tensor::<2>::from_data(TensorData::new(values(rank), SHAPE), device);
         let sum = self.start_sum(WHAT, vec![own.clone().reshape([-1])], 1);
-        let gathered = self.gather_rows(WHAT, own)?;
+        let gathered = self.start_gather(WHAT, own)?.wait()?;
         let of_all: Vec<Vec<f32>> = (0..self.ranks).map(values).collect();
         let expected: Vec<f32> = (0..SHAPE[0] * SHAPE[1])
             .map(|at| of_all.iter().map(|values| values[at]).sum())
@@ -73,13 +73,12 @@ impl Gpus {
         Ok(to_host(gathered) == of_all.concat() && to_host(sum) == expected)
     }
 
-    /// All-gather: the rows of all ranks, in the order of ranks.
-    /// - rows: `[rows, width]`, the same shape on every rank, without a graph; returns
-    ///   `[ranks * rows, width]`.
+    /// Starts an all-gather behind the device's work: the rows of all ranks, in the order of ranks.
+    /// - rows: `[rows, width]`, the same shape on every rank, without a graph; gives `[ranks * rows, width]`.
     ///
     /// # Errors
-    /// If a rank is lost, or the GPU fails.
-    pub fn gather_rows(&self, what: &'static str, rows: Tensor<2>) -> Result<Tensor<2>, Lost> {
+    /// If the GPU fails.
+    pub fn start_gather(&self, what: &'static str, rows: Tensor<2>) -> Result<GpuRows, Lost> {
         let [own, width] = rows.dims();
         let device = rows.device().without_autodiff();
         let flat = rows.reshape([own * width]);
@@ -89,8 +88,10 @@ impl Gpus {
             Ok(Exchanged::Gather { own, all })
         };
         let exchange = exchange().map_err(|error| failed(what, error.to_string()))?;
-        self.start(what, &device, vec![exchange])?.wait()?;
-        Ok(all.reshape([self.ranks * own, width]))
+        Ok(GpuRows {
+            pending: self.start(what, &device, vec![exchange])?,
+            rows: all.reshape([self.ranks * own, width]),
+        })
     }
 
     /// Starts an all-reduce behind the device's work: the sums over ranks.
@@ -136,6 +137,23 @@ impl Gpus {
         let synchronized = device.sync();
         synchronized.map_err(|error| failed(what, error.to_string()))?;
         Ok(self.nccl.start_exchanges(what, exchanges))
+    }
+}
+
+/// Rows that may not be there yet.
+pub(crate) struct GpuRows {
+    pending: Pending<()>,
+    rows: Tensor<2>,
+}
+
+impl GpuRows {
+    /// The rows of all ranks.
+    ///
+    /// # Errors
+    /// If a rank is lost, or the GPU has failed.
+    pub fn wait(self) -> Result<Tensor<2>, Lost> {
+        self.pending.wait()?;
+        Ok(self.rows)
     }
 }
 

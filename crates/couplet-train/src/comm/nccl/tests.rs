@@ -91,7 +91,7 @@ fn check(ranks: usize) {
                 // A transposed view of transposed rows: not contiguous before it is gathered.
                 let rows = own.reshape([shape[1], shape[0]]).transpose();
                 let host = to_host(rows.clone());
-                let all = to_host(gpus.gather_rows("rows", rows).unwrap());
+                let all = to_host(gpus.start_gather("rows", rows).unwrap().wait().unwrap());
                 assert_eq!(all.len(), ranks * len);
                 assert!(all[rank * len..][..len] == host, "the rows of {shape:?}");
             }

@@ -1,7 +1,7 @@
-//! `couplet bench`.
+//! `couplet bench step`.
 
 use anyhow::anyhow;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use couplet_model::{Precision, presets};
 use couplet_train::{DeviceSetting, StepBench, StepBenchSettings, bench_step};
 
@@ -11,17 +11,11 @@ use crate::printing;
 use crate::table::Table;
 use crate::terminal;
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum BenchCommand {
-    /// Time training steps and the image tower's forward pass on random data
-    Step(BenchStepArguments),
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct BenchStepArguments {
     /// Preset to measure, one of `couplet model list`
     #[arg(long, value_name = "PRESET")]
-    model: String,
+    pub(super) model: String,
     /// Pairs per step
     #[arg(long, value_name = "N")]
     batch: usize,
@@ -44,7 +38,7 @@ pub(crate) struct BenchStepArguments {
     #[arg(long, value_name = "N", default_value_t = 2)]
     warm_up: usize,
     #[command(flatten)]
-    json: JsonArguments,
+    pub(super) json: JsonArguments,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -57,14 +51,15 @@ enum PrecisionName {
     F16,
 }
 
-pub(crate) fn run(command: &BenchCommand) -> anyhow::Result<u8> {
-    match command {
-        BenchCommand::Step(arguments) => step(arguments),
-    }
+pub(super) fn run(arguments: &BenchStepArguments) -> anyhow::Result<u8> {
+    arguments.json.begin()?;
+    let bench = bench_step(&settings(arguments)?)?;
+    print(arguments, &bench);
+    arguments.json.write(&to_json(arguments, &bench))?;
+    Ok(exit_code::DONE)
 }
 
-fn step(arguments: &BenchStepArguments) -> anyhow::Result<u8> {
-    arguments.json.begin()?;
+pub(super) fn settings(arguments: &BenchStepArguments) -> anyhow::Result<StepBenchSettings> {
     let spec = presets::find(&arguments.model).ok_or_else(|| {
         let names: Vec<_> = presets::names().collect();
         anyhow!(
@@ -73,7 +68,7 @@ fn step(arguments: &BenchStepArguments) -> anyhow::Result<u8> {
             names.join(", ")
         )
     })?;
-    let bench = bench_step(&StepBenchSettings {
+    Ok(StepBenchSettings {
         micro: arguments.micro,
         precision: arguments.precision.into(),
         device: arguments.device,
@@ -81,10 +76,7 @@ fn step(arguments: &BenchStepArguments) -> anyhow::Result<u8> {
         steps: arguments.steps as usize,
         warm_up: arguments.warm_up,
         ..StepBenchSettings::new(spec, arguments.batch)
-    })?;
-    print(arguments, &bench);
-    arguments.json.write(&to_json(arguments, &bench))?;
-    Ok(exit_code::DONE)
+    })
 }
 
 impl From<PrecisionName> for Precision {

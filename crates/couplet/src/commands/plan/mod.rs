@@ -1,10 +1,13 @@
 //! `couplet plan`.
 
-use std::fmt::Display;
+mod lines;
+mod ranks;
 
 use clap::Args;
 use couplet_train::{DeviceCheck, ResolvedRun, RunPlan};
 
+use self::lines::{print_line, rounded};
+use self::ranks::{RanksArguments, RanksResult};
 use super::config_arguments::ConfigArguments;
 use super::numbers::{at_least_two, positive};
 use crate::exit_code;
@@ -18,12 +21,14 @@ pub(crate) struct PlanArguments {
     /// Tokens per caption, start and end tokens included [default: the model's context length]
     #[arg(long, value_name = "T", value_parser = at_least_two)]
     caption_tokens: Option<usize>,
-    /// Estimate the time at this throughput
+    /// Estimate the time at this throughput; with --ranks, of one rank without the others
     #[arg(long, value_name = "SAMPLES/S", conflicts_with = "measure", value_parser = positive)]
     speed: Option<f64>,
     /// Estimate the time from a few steps on random data
     #[arg(long)]
     measure: bool,
+    #[command(flatten)]
+    ranks: RanksArguments,
     #[command(flatten)]
     json: JsonArguments,
 }
@@ -35,13 +40,21 @@ pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<u8> {
     let set = arguments.config.set();
     let run = ResolvedRun::open_input(&arguments.config.input(&set), DeviceCheck::Skip)?;
     let plan = run.plan(arguments.caption_tokens);
-    let speed = if arguments.measure {
-        Some(run.measure_speed(&plan)?)
+    let ranks = arguments.ranks.plan(&run, arguments.caption_tokens)?;
+    let measured = if arguments.measure {
+        let plan = ranks.as_ref().map_or(&plan, |ranks| &ranks.rank);
+        Some(run.measure_speed(plan)?)
     } else {
-        arguments.speed
+        None
     };
-    print(arguments, &plan, speed);
-    arguments.json.write(&to_json(&plan, speed))?;
+    let ranks = ranks.map(|plan| RanksResult::new(plan, measured, arguments.speed));
+    let speed = match &ranks {
+        Some(ranks) => ranks.samples_per_second(),
+        None => measured.or(arguments.speed),
+    };
+    print(arguments, &plan, ranks.as_ref(), speed);
+    let json = to_json(&plan, ranks.as_ref(), speed);
+    arguments.json.write(&json)?;
     Ok(exit_code::DONE)
 }
 
@@ -50,11 +63,12 @@ fn seconds(plan: &RunPlan, speed: f64) -> f64 {
     plan.samples() as f64 / speed
 }
 
-fn to_json(plan: &RunPlan, speed: Option<f64>) -> serde_json::Value {
-    let parts = plan.memory.iter().map(|part| {
+fn to_json(plan: &RunPlan, ranks: Option<&RanksResult>, speed: Option<f64>) -> serde_json::Value {
+    let rank = ranks.map_or(plan, |ranks| &ranks.plan.rank);
+    let parts = rank.memory.iter().map(|part| {
         serde_json::json!({"name": part.name, "bytes": part.bytes.round(), "on_host": part.on_host})
     });
-    serde_json::json!({
+    let mut json = serde_json::json!({
         "device": plan.device.to_string(),
         "precision": plan.precision.to_string(),
         "parameters": {
@@ -66,21 +80,30 @@ fn to_json(plan: &RunPlan, speed: Option<f64>) -> serde_json::Value {
         "forward_flops_per_sample": plan.forward_flops,
         "step_flops_per_sample": plan.step_flops,
         "batch": plan.batch,
-        "micro_batch": plan.micro_batch,
+        "micro_batch": rank.micro_batch,
         "samples_per_epoch": plan.samples_per_epoch,
         "steps_per_epoch": plan.steps_per_epoch,
         "steps": plan.total_steps,
         "samples": plan.samples(),
         "memory": parts.collect::<Vec<_>>(),
-        "memory_bytes": plan.bytes(false).round(),
-        "host_memory_bytes": plan.bytes(true).round(),
+        "memory_bytes": rank.bytes(false).round(),
+        "host_memory_bytes": rank.bytes(true).round(),
         "samples_per_second": speed,
         "seconds": speed.map(|speed| seconds(plan, speed)),
-    })
+    });
+    if let Some(ranks) = ranks {
+        json["ranks"] = ranks.to_json();
+    }
+    json
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are printed in millions")]
-fn print(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) {
+fn print(
+    arguments: &PlanArguments,
+    plan: &RunPlan,
+    ranks: Option<&RanksResult>,
+    speed: Option<f64>,
+) {
     let millions = |count: u64| count as f64 / 1e6;
     let (image, text) = (plan.model.image.parameters, plan.model.text.parameters);
     say!(
@@ -109,7 +132,7 @@ fn print(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) {
         ),
     );
     let parts = match plan.batch / plan.micro_batch {
-        1 => String::new(),
+        parts if parts == 1 || ranks.is_some() => String::new(),
         parts => format!(" (in {parts} micro-batches of {})", plan.micro_batch),
     };
     print_line(
@@ -123,18 +146,20 @@ fn print(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) {
             millions(plan.samples())
         ),
     );
-    print_memory(plan);
-    print_line("time", describe_time(arguments, plan, speed));
+    if let Some(ranks) = ranks {
+        ranks.print_layout();
+        print_memory(&ranks.plan.rank, "of each rank, estimated");
+        ranks.print_step();
+    } else {
+        print_memory(plan, "estimated");
+    }
+    print_line("time", describe_time(arguments, plan, ranks, speed));
 }
 
-fn print_line(name: &str, text: impl Display) {
-    say!("  {name:12}{text}");
-}
-
-fn print_memory(plan: &RunPlan) {
+fn print_memory(plan: &RunPlan, whose: &str) {
     print_line(
         "memory",
-        "estimated, in MiB, without the program itself and shuffle buffers",
+        format!("{whose}, in MiB, without the program itself and shuffle buffers"),
     );
     for part in &plan.memory {
         let on_host = if part.on_host { ", on the host" } else { "" };
@@ -152,26 +177,22 @@ fn print_memory(plan: &RunPlan) {
     );
 }
 
-fn describe_time(arguments: &PlanArguments, plan: &RunPlan, speed: Option<f64>) -> String {
+fn describe_time(
+    arguments: &PlanArguments,
+    plan: &RunPlan,
+    ranks: Option<&RanksResult>,
+    speed: Option<f64>,
+) -> String {
     let Some(speed) = speed else {
         return "unknown; give --speed SAMPLES/S or --measure".into();
     };
-    let source = if arguments.measure {
-        ", measured on random data"
-    } else {
-        ""
+    let source = match ranks {
+        Some(_) => ", predicted",
+        None if arguments.measure => ", measured on random data",
+        None => "",
     };
     let (time, speed) = (duration(seconds(plan, speed)), rounded(speed));
     format!("{time} for all steps at {speed} samples/s{source}")
-}
-
-/// To three significant digits.
-fn rounded(number: f64) -> String {
-    match number {
-        n if n >= 100.0 => format!("{n:.0}"),
-        n if n >= 10.0 => format!("{n:.1}"),
-        n => format!("{n:.3}"),
-    }
 }
 
 #[cfg(test)]
