@@ -49,7 +49,8 @@ fn every_exchange_gives_the_bits_of_threads(ranks: usize) {
 
 fn a_killed_rank_is_named(options: &[&str]) {
     const RANKS: usize = 3;
-    if !(options.is_empty() || is_open_mpi()) {
+    // Over TCP, the library of Open MPI 5 ends the job itself.
+    if !(options.is_empty() || version().contains(" 4.")) {
         return;
     }
     for victim in [0, 2] {
@@ -82,7 +83,9 @@ fn a_killed_rank_is_named(options: &[&str]) {
 fn a_rank_that_does_not_come_is_named() {
     let job = Job::start("absent", 4, &[]);
     let (code, folder) = job.end(Duration::from_secs(30));
-    assert_eq!(code, Some(75), "{}", said(folder.path()));
+    if is_open_mpi() {
+        assert_eq!(code, Some(75), "{}", said(folder.path()));
+    }
     for rank in [0, 1, 3] {
         let lost = fs::read_to_string(folder.path().join(format!("lost{rank}"))).unwrap();
         assert!(lost.starts_with("rank 2 (process"), "{lost}");
@@ -177,8 +180,14 @@ fn mpirun() -> PathBuf {
 }
 
 fn is_open_mpi() -> bool {
+    version().contains("Open MPI")
+}
+
+/// What the launcher says, such as `mpirun.openmpi (OpenRTE) 4.1.4` and a line with `open-mpi.org`.
+fn version() -> String {
     let version = Command::new(mpirun()).arg("--version").output();
-    version.is_ok_and(|version| String::from_utf8_lossy(&version.stdout).contains("Open"))
+    let version = version.map_or_else(|_| Vec::new(), |version| version.stdout);
+    String::from_utf8_lossy(&version).replace("OpenRTE", "Open MPI")
 }
 
 fn said(folder: &Path) -> String {

@@ -156,6 +156,7 @@
 //! | `object-store` | shards at `s3://`, `gs://`, `az://`, `http(s)://` |
 //! | `alloc` | [`Allocator`], the command's allocator |
 //! | `cuda`, `rocm`, `metal`, `vulkan`, `wgpu` | GPU backends |
+//! | `mpi` | ranks: several processes that train one model, joined by MPI |
 //! | `dashboard` | `couplet train --dashboard` |
 //!
 //! The version of Burn is pinned (`=`), and [`burn`] is re-exported: use `couplet::burn`, so that both have the same

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use couplet_ranks::{Lost, Patience, Team, launch, launched};
-use couplet_train::{Disagreement, Ranks, StopSignal, TrainError, share_cores};
+use couplet_train::{Disagreement, Ranks, TrainError, share_cores};
 
 use crate::exit_code;
 use crate::printing;
 use crate::quantities::count;
+use crate::signals::is_urgent;
 
 /// Time for the rank that prints an error: launchers kill all ranks once one has ended.
 const OTHERS_FIRST: Duration = Duration::from_secs(1);
@@ -21,11 +22,10 @@ const OTHERS_SAVE_FIRST: Duration = Duration::from_secs(8);
 
 /// Joins the ranks that a launcher started; the only rank if none did. All ranks but the first are silent.
 /// - patience: how long exchanges wait.
-pub(crate) fn start(patience: Duration, stop: &StopSignal) -> anyhow::Result<Ranks> {
-    let stop = stop.clone();
+pub(crate) fn start(patience: Duration) -> anyhow::Result<Ranks> {
     let patience = Patience {
         limit: patience,
-        stop: Arc::new(move || stop.is_set()),
+        stop: Arc::new(is_urgent),
         after_stop: after_stop(),
     };
     let team = match launch(patience) {

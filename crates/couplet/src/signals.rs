@@ -9,11 +9,18 @@ use couplet_train::{StopSignal, hold_checkpoints};
 use crate::exit_code;
 use crate::printing;
 
+/// Whether a SIGINT or SIGTERM came.
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+/// Whether a signal came after which a launcher may soon kill this process.
+pub(crate) fn is_urgent() -> bool {
+    ASKED.load(Ordering::SeqCst)
+}
+
 /// The first SIGINT or SIGTERM lets the step finish; the second ends the process, though not while it writes a
 /// checkpoint. With the feature `mpi`, SIGUSR1 does what the first does: all launchers pass it on to the ranks
 /// and kill nobody.
 pub(crate) fn stop_on_signals() -> anyhow::Result<StopSignal> {
-    static ASKED: AtomicBool = AtomicBool::new(false);
     let stop = StopSignal::default();
     let signal = stop.clone();
     ctrlc::set_handler(move || {

@@ -33,7 +33,8 @@ pub(super) struct BatchMaker {
 struct Filling {
     chunks: Vec<PixelChunk>,
     rows: Vec<Row>,
-    skipped: Vec<Skipped>,
+    /// Bad samples with their parts.
+    skipped: Vec<(usize, Skipped)>,
     start: LoaderState,
     next: LoaderState,
 }
@@ -115,6 +116,7 @@ impl BatchMaker {
             mut next,
             ..
         } = batch;
+        let skipped = by_part(skipped);
         rows.truncate(filled);
         next.batches += 1;
         if options.is_over(&next) {
@@ -188,7 +190,7 @@ impl BatchMaker {
                 let state = &mut batch.next.parts[part];
                 state.skipped += 1;
                 state.lost += failure.samples - 1;
-                batch.skipped.push(failure);
+                batch.skipped.push((part, failure));
             }
             open.sort_unstable();
             self.check_skipped(&batch.next, causes, &mut batch.skipped)?;
@@ -256,7 +258,7 @@ impl BatchMaker {
         &self,
         position: &LoaderState,
         causes: &Causes,
-        skipped: &mut Vec<Skipped>,
+        skipped: &mut Vec<(usize, Skipped)>,
     ) -> Result<(), LoaderError> {
         let options = &self.options;
         let bad = (position.skipped(), position.lost());
@@ -270,7 +272,7 @@ impl BatchMaker {
         {
             let causes = causes.iter().map(|(cause, n)| format!("{n} {cause}"));
             *text = causes.collect::<Vec<_>>().join(", ");
-            *list = std::mem::take(skipped);
+            *list = by_part(std::mem::take(skipped));
         }
         Err(error)
     }
@@ -331,6 +333,12 @@ fn groups(parts: usize, part_rows: usize) -> Vec<Range<usize>> {
         }
     }
     groups
+}
+
+/// Bad samples in the order of parts: the same however many parts were filled at once.
+fn by_part(mut skipped: Vec<(usize, Skipped)>) -> Vec<Skipped> {
+    skipped.sort_by_key(|(part, _)| *part);
+    skipped.into_iter().map(|(_, skipped)| skipped).collect()
 }
 
 #[cfg(test)]

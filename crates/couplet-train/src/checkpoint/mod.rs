@@ -121,6 +121,11 @@ impl RunFolder {
         Ok(folder)
     }
 
+    /// The run's ID.
+    pub(crate) fn id(&self) -> &str {
+        &self.run
+    }
+
     /// The run's folder.
     pub fn path(&self) -> &Path {
         &self.path
@@ -432,7 +437,7 @@ impl RunFolder {
 }
 
 /// The bytes of a log that training goes on from: `len`, or its whole lines if it was cut.
-fn whole_lines(path: &Path, len: u64) -> Result<u64, CheckpointError> {
+pub(crate) fn whole_lines(path: &Path, len: u64) -> Result<u64, CheckpointError> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.len() >= len => return Ok(len),
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_at(path)(error)),

@@ -1,6 +1,7 @@
 //! Writing the record of a run.
 
 use std::fs;
+use std::path::Path;
 use std::sync::PoisonError;
 
 use couplet_eval::checkpoint_name;
@@ -68,7 +69,7 @@ impl RunFolder {
                     .collect(),
             },
         };
-        let mut entries = self.read_record();
+        let mut entries = read_record(&self.path);
         entries.push(serde_json::to_value(start).expect("an entry serialises"));
         self.write_record(&entries)?;
         *self.record.0.lock().unwrap_or_else(PoisonError::into_inner) = entries;
@@ -89,11 +90,11 @@ impl RunFolder {
         self.write_record(&entries)
     }
 
-    /// The entries so far; none if there is no record, or one that is damaged.
-    fn read_record(&self) -> Vec<Value> {
-        let bytes = fs::read(self.path.join(RECORD)).unwrap_or_default();
-        let record: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        record["starts"].as_array().cloned().unwrap_or_default()
+    /// Whether the run in folder `path` ever had several ranks.
+    pub(crate) fn had_ranks(path: &Path) -> bool {
+        read_record(path)
+            .iter()
+            .any(|start| start["ranks"].is_array())
     }
 
     fn write_record(&self, entries: &[Value]) -> Result<(), CheckpointError> {
@@ -101,4 +102,11 @@ impl RunFolder {
         let text = serde_json::to_string_pretty(&record).expect("a record serialises");
         self.write_atomic(RECORD, &(text + "\n"))
     }
+}
+
+/// The entries so far; none if there is no record, or one that is damaged.
+fn read_record(run: &Path) -> Vec<Value> {
+    let bytes = fs::read(run.join(RECORD)).unwrap_or_default();
+    let record: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    record["starts"].as_array().cloned().unwrap_or_default()
 }

@@ -4,13 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use couplet_data::ListingChange;
-use couplet_eval::TRAINER_STATE_FILE;
+use couplet_eval::{TRAINER_STATE_FILE, checkpoints_of};
 use couplet_model::Freeze;
 use toml::Table;
 
 use super::RunFolder;
 use super::error::{CheckpointError, io_at};
-use super::identity::run_file;
+use super::identity::{read_id, run_file};
 use super::inputs::Inputs;
 use super::names::{CHANGES, CONFIG, INPUTS, RUN, earlier_config, is_earlier_config};
 use super::pending::{ChangeNote, Pending};
@@ -47,13 +47,22 @@ struct Sorted {
 impl RunFolder {
     /// Opens the folder of a run that another process was training, which has ended, to save what that
     /// process had trained.
+    /// - id: the run's.
+    /// - returns `None` if the folder is not there, as on a machine that does not share it.
     ///
     /// # Errors
-    /// If a process still trains there, or the folder cannot be read.
-    pub(crate) fn take_over(path: &Path) -> Result<Self, CheckpointError> {
-        let mut folder = Self::lock(path)?;
-        folder.select_checkpoint()?;
-        Ok(folder)
+    /// If a process still trains there, or the folder cannot be opened.
+    pub(crate) fn take_over(path: &Path, id: &str) -> Result<Option<Self>, CheckpointError> {
+        if read_id(path).as_deref() != Some(id) {
+            return Ok(None);
+        }
+        Self::lock(path).map(Some)
+    }
+
+    /// The newest checkpoint of the run in folder `path`.
+    pub(crate) fn newest_of(path: &Path) -> Option<Checkpoint> {
+        let (step, path) = checkpoints_of(path).ok()?.pop()?;
+        Some(Checkpoint { path, step })
     }
 
     /// Opens the folder of a run to resume from its latest checkpoint, or the newest one that is whole.

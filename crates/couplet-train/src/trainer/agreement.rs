@@ -20,6 +20,8 @@ struct Word {
     stop: bool,
     /// Whether a checkpoint is due by its clock or its evaluations.
     due: bool,
+    /// Seconds that it waited for its next batch.
+    waited: f64,
     /// Samples that were skipped for its next batch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     skipped: Vec<Skipped>,
@@ -56,6 +58,7 @@ impl Trainer<'_> {
         let mut word = Word {
             stop,
             due: self.due,
+            waited: std::mem::take(&mut self.waited),
             ..Word::default()
         };
         match &mut own {
@@ -75,6 +78,8 @@ impl Trainer<'_> {
         let first = words.iter().position(|word| word.failed.is_some());
         let stop = words.iter().any(|word| word.stop);
         let due = words[0].due;
+        // The slowest rank's data make all wait.
+        self.window.waited += words.iter().map(|word| word.waited).fold(0.0, f64::max);
         let (mut skipped, mut next, mut message) = (Vec::new(), Vec::new(), None);
         for (rank, word) in words.into_iter().enumerate() {
             skipped.extend(word.skipped);
@@ -84,21 +89,24 @@ impl Trainer<'_> {
             }
         }
         if let (Some(rank), Some(message)) = (first, message) {
-            self.note_skipped(&skipped)?;
+            self.unreported = skipped;
             own?;
             return Err(TrainError::OtherRank {
                 failure: other_rank(&self.context.comm, rank, message),
                 last_good: self.last_good(),
             });
         }
+        // All ranks are here: what was logged of this step is complete.
+        self.state.unevaluated = false;
         let batch = own?.filter(|_| !stop);
+        let next = LoaderState::merge(next);
         if batch.is_some() {
             self.check_skipped(&skipped)?;
         }
-        let next = match LoaderState::merge(next) {
-            Some(next) => next,
-            // Nobody trains any more, or not all have fetched a batch.
-            None => self.state.position.clone(),
+        let next = match (next, &batch) {
+            (Some(next), _) => next,
+            (None, None) => self.state.position.clone(),
+            (None, Some(_)) => return Err(TrainError::OtherPlaces),
         };
         Ok(Agreed {
             batch,
@@ -125,7 +133,7 @@ impl Trainer<'_> {
         let Some(mut error) = check_skipped(position.epoch, len, counts, limit) else {
             return Ok(());
         };
-        self.note_skipped(skipped)?;
+        self.unreported = skipped.to_vec();
         if let LoaderError::TooManySkipped { list, .. } = &mut error {
             *list = skipped.to_vec();
         }

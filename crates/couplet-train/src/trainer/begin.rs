@@ -51,6 +51,7 @@ pub fn train_on_ranks(
     let mut result = trainer.train(stop, observer);
     if let Err(error) = &mut result {
         trainer.save_what_is_whole(error, observer);
+        trainer.report_what_ended_it(observer);
     }
     let ending = match &result {
         Ok(outcome) => match outcome.ending {
@@ -91,7 +92,7 @@ impl Trainer<'_> {
         };
         self.settle(failed)?;
         let loader = loader.expect("all ranks have started loading");
-        if self.is_finished() {
+        if self.has_ended() {
             return Ok(self.outcome(StopReason::AlreadyFinished));
         }
         let outcome = self.run(&loader, stop, observer);
@@ -109,7 +110,7 @@ impl Trainer<'_> {
         let run = self.run;
         let folder = self.place.folder();
         let sizes = self.sizes();
-        if let Some(folder) = folder.filter(|_| !self.is_finished()) {
+        if let Some(folder) = folder.filter(|_| !self.has_ended()) {
             folder.record_start(run, &sizes, &self.context.comm)?;
             folder.text_log().open().map_err(|source| LogError {
                 path: folder.path().join(TRAIN_LOG),
@@ -138,7 +139,7 @@ impl Trainer<'_> {
             let line = changes_line(&self.line_head(), &note.changes);
             self.write_metrics(&line, observer)?;
         }
-        if self.is_finished() {
+        if self.has_ended() {
             return Ok(());
         }
         if !self.context.comm.is_alone() {

@@ -46,14 +46,9 @@ pub enum TrainError {
     NoSuchShard { last: usize, shards: usize },
     #[error(
         "batch.parts: {set}, but the run's batches have had {run} parts so far, each with its own place in the \
-         data; remove batch.parts or set it to {run}, or start a new run with --run-dir"
+         data; remove batch.parts, or set it once an epoch is over, or start a new run with --run-dir"
     )]
     OtherParts { set: usize, run: usize },
-    #[error(
-        "batch.global: {batch} is not divisible by {parts}, the number of parts that the run's batches have \
-         had so far; set a multiple of {parts}, or start a new run with --run-dir"
-    )]
-    UnevenParts { batch: usize, parts: usize },
     #[error(transparent)]
     Log(#[from] LogError),
     #[error(
@@ -110,6 +105,19 @@ pub enum TrainError {
         /// Numbers of ranks.
         possible: String,
     },
+    #[error(
+        "batch.micro = {micro} does not divide the {own} images of each of {ranks} ranks, so the batch norms would see \
+         other images than with one rank; set a divisor of {own}"
+    )]
+    UnevenNorms {
+        micro: usize,
+        own: usize,
+        ranks: usize,
+    },
+    #[error(
+        "the ranks are at other places in the data; this is a bug of Couplet, please report it"
+    )]
+    OtherPlaces,
     #[error("ranks.data: `nccl`, but {0}; set \"auto\" or \"host\" to do without NCCL")]
     NoNccl(OtherRank),
     #[error(

@@ -73,7 +73,6 @@ impl Trainer<'_> {
             self.watch_held_out(&report, observer);
             reports.push(report);
         }
-        self.state.unevaluated = false;
         // Evaluation does not count towards training speed.
         self.window = Window::new();
         Ok(reports)
@@ -122,7 +121,9 @@ impl Trainer<'_> {
                 Ok((report, Vec::new()))
             }
             EvalTarget::HeldOut(data) => {
-                let loss = (self.run.loss.as_ref(), self.context.micro_batch);
+                // As one rank would encode them.
+                let batch = &self.run.config.batch;
+                let loss = (self.run.loss.as_ref(), batch.micro.unwrap_or(batch.global));
                 Ok(held_out(encoder, data, loss, options.division, progress)?)
             }
         }

@@ -82,6 +82,14 @@ struct Trainer<'a> {
     due: bool,
     /// What failed on this rank alone since the last agreement.
     held: Option<TrainError>,
+    /// The run's ID, by which a survivor knows its folder.
+    run_id: String,
+    /// Whether the checkpoint of this step is without the step's evaluations.
+    saved_unevaluated: bool,
+    /// The latest training line, which a survivor writes if rank 0 did not.
+    last_line: Option<TrainLine>,
+    /// Bad samples that ended the run, which are not yet in its log.
+    unreported: Vec<Skipped>,
     /// How the initial weights were changed.
     notes: Vec<String>,
     /// Samples of the epoch that were skipped, and the first that this process read.
@@ -92,6 +100,8 @@ struct Trainer<'a> {
     /// Samples that evaluations skipped, each of which is reported once.
     reported_unreadable: HashSet<(String, String)>,
     window: Window,
+    /// Seconds that this rank waited for its latest batch.
+    waited: f64,
     /// Time spent by the loader's threads, up to the last batch.
     loading: StageTimes,
     /// The same, up to the last log line.
@@ -118,7 +128,7 @@ impl Trainer<'_> {
         loop {
             let fetched = self.fetch(loader, stop);
             let agreed = self.agree(fetched, stop.is_set())?;
-            if agreed.stop || agreed.due {
+            if (agreed.stop || agreed.due) && self.state.step > 0 {
                 self.save(observer)?;
             }
             let Some(batch) = agreed.batch else {
@@ -180,7 +190,7 @@ impl Trainer<'_> {
         }
         let waiting = Instant::now();
         let batch = loader.next_batch();
-        self.window.waited += waiting.elapsed().as_secs_f64();
+        self.waited = waiting.elapsed().as_secs_f64();
         self.loading = loader.stage_times();
         Ok(Some(batch?))
     }
@@ -261,6 +271,7 @@ impl Trainer<'_> {
         let mut data_wait = None;
         let is_last = self.is_finished();
         if is_last || self.state.step.is_multiple_of(self.run.log_steps()) {
+            self.last_line = Some(line);
             self.write_metrics(&line, observer)?;
             data_wait = Some((line.data_wait, self.loading.since(&self.loading_before)));
             self.loading_before = self.loading;
@@ -345,8 +356,13 @@ impl Trainer<'_> {
         let (micro, batch) = (self.context.micro_batch, self.run.config.batch.global);
         if self.spec.image.has_batch_norm() && self.context.trains_image() && micro < batch {
             observer.event(Event::Warning(&format!(
-                "the ResNet's batch norms compute their statistics over `batch.micro` = {micro} images; \
-                 the gradients are otherwise those of a batch of {batch}"
+                "the ResNet's batch norms compute their statistics over {micro} images (batch.micro); \
+                 the gradients are otherwise those of a batch of {batch}{}",
+                if self.run.config.batch.micro.is_none() {
+                    ". Set batch.micro to train the same model on any number of ranks"
+                } else {
+                    ""
+                }
             )));
         }
     }

@@ -10,12 +10,12 @@ use couplet_data::printable_path;
 use couplet_data::source::PairDataset;
 use couplet_eval::{ChosenCheckpoint, EMA_HEAD_FILE, HEAD_FILE, choose_model};
 use couplet_loss::Loss;
-use couplet_model::{ClassifierHead, Clip, FileDigest, Loaded, load_as};
+use couplet_model::{ClassifierHead, Clip, FileDigest, Freeze, Loaded, ModelSpec, load_as};
 use couplet_ranks::Lost;
 
 use super::books::{Books, RunPlace};
 use super::classes::first_head;
-use super::position::{check_length, check_parts, recount};
+use super::position::{check_length, recount, regroup};
 use super::share::{share_model, share_moments};
 use super::{TrainError, Trainer, Window, data_plane};
 use crate::checkpoint::{Checkpoint, RunFolder, TrainerState};
@@ -43,12 +43,18 @@ impl<'a> Trainer<'a> {
         check_equal(run, comm)?;
         let (comm, exchanges) = data_plane::settle(run.config.ranks.data, run.config.device, comm)?;
         let comm = &comm;
-        let begun = agree(comm, begin(run, place, comm))?;
-        let mut opened = share(begun, comm)?;
+        let mut opened = agree(comm, begin(run, place, comm))?;
         opened.notes.extend(exchanges);
-        check_divisible(run.data.parts(&opened.state.position), comm.ranks())?;
         let books = place.folder().map(|folder| opened.books(run, folder));
         let books = agree(comm, books.transpose())?;
+        let opened = share(opened, comm)?;
+        let run_id = place
+            .folder()
+            .map_or(&[][..], |folder| folder.id().as_bytes())
+            .to_vec();
+        let run_id = comm
+            .of_first("the run's ID", run_id)
+            .map_err(lost_at_start)?;
         let Opened {
             context,
             model,
@@ -77,6 +83,10 @@ impl<'a> Trainer<'a> {
             books,
             due: false,
             held: None,
+            run_id: String::from_utf8_lossy(&run_id).into_owned(),
+            saved_unevaluated: state.unevaluated,
+            last_line: None,
+            unreported: Vec::new(),
             skipped_in_epoch: (state.position.skipped() + state.position.lost()) as u64,
             first_skipped: None,
             skipped_len: state.skipped_len,
@@ -85,6 +95,7 @@ impl<'a> Trainer<'a> {
             notes,
             reported_unreadable: HashSet::new(),
             window: Window::new(),
+            waited: 0.0,
             loading: StageTimes::default(),
             loading_before: StageTimes::default(),
             started: now,
@@ -115,10 +126,7 @@ fn agree<T>(comm: &Comm, own: Result<T, TrainError>) -> Result<T, TrainError> {
             failure,
             last_good: None,
         },
-        Disagreement::Lost(lost) => TrainError::RankLost {
-            lost,
-            last_good: None,
-        },
+        Disagreement::Lost(lost) => lost_at_start(lost),
     })
 }
 
@@ -139,10 +147,7 @@ fn check_equal(run: &ResolvedRun, comm: &Comm) -> Result<(), TrainError> {
     let digests = digests.map(|text| FileDigest::of_bytes(text.as_bytes()).xxh3);
     let own = serde_json::to_vec(&digests).expect("two texts serialise");
     let all = comm.gather("the ranks to compare their configs", own);
-    let all = all.map_err(|lost| TrainError::RankLost {
-        lost,
-        last_good: None,
-    })?;
+    let all = all.map_err(lost_at_start)?;
     let of = |rank: &[u8]| serde_json::from_slice::<[String; 2]>(rank).unwrap_or_default();
     let first = of(&all[0]);
     for (rank, digests) in all.iter().enumerate() {
@@ -160,8 +165,9 @@ fn check_equal(run: &ResolvedRun, comm: &Comm) -> Result<(), TrainError> {
 /// Opens what this rank opens by itself: rank 0 the checkpoint and the weights.
 fn begin(run: &ResolvedRun, place: RunPlace, comm: &Comm) -> Result<Opened, TrainError> {
     let config = &run.config;
-    let device = config.device.open()?.autodiff();
     let spec = config.model.spec();
+    check_norms(run, &spec, comm.ranks())?;
+    let device = config.device.open()?.autodiff();
     let mut optimizer = ModelOptimizer::new(&config.optimizer, &spec);
     let folder = place.folder();
     let checkpoint = folder.and_then(RunFolder::latest);
@@ -176,7 +182,8 @@ fn begin(run: &ResolvedRun, place: RunPlace, comm: &Comm) -> Result<Opened, Trai
     };
     if let Some(folder) = folder {
         let data = folder.inputs(run).train.digest();
-        check_parts(&state, run)?;
+        regroup(&mut state, run)?;
+        check_divisible(run.data.parts(&state.position), comm.ranks())?;
         notes.extend(recount(&mut state, run, &data));
         if let PairDataset::Stream(shards) = &run.data.set {
             check_shards(&state, shards.len())?;
@@ -244,10 +251,14 @@ fn share(own: Opened, comm: &Comm) -> Result<Opened, TrainError> {
             ..own
         })
     };
-    share().map_err(|lost| TrainError::RankLost {
+    share().map_err(lost_at_start)
+}
+
+fn lost_at_start(lost: Lost) -> TrainError {
+    TrainError::RankLost {
         lost,
         last_good: None,
-    })
+    }
 }
 
 impl Opened {
@@ -281,6 +292,19 @@ fn check_divisible(parts: usize, ranks: usize) -> Result<(), TrainError> {
         ranks,
         possible: possible.join(", "),
     })
+}
+
+/// Checks that a rank's micro-batches are those of one rank, over which batch norms compute their statistics.
+fn check_norms(run: &ResolvedRun, spec: &ModelSpec, ranks: usize) -> Result<(), TrainError> {
+    let config = &run.config;
+    let own = config.batch.global / ranks;
+    let trains_norms = spec.image.has_batch_norm() && config.freeze.image != Freeze::All;
+    match config.batch.micro {
+        Some(micro) if trains_norms && ranks > 1 && !own.is_multiple_of(micro) => {
+            Err(TrainError::UnevenNorms { micro, own, ranks })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A model of the run's architecture, whose parameters come from rank 0.

@@ -1,6 +1,6 @@
 //! Where a run is in its schedule and its epoch.
 
-use couplet_data::loader::LoaderState;
+use couplet_data::loader::{LoaderState, PartState};
 use couplet_data::source::PairDataset;
 use couplet_data::stream::StreamState;
 
@@ -80,26 +80,54 @@ pub(super) fn recount(state: &mut TrainerState, run: &ResolvedRun, data: &str) -
     ))
 }
 
-/// Checks that batches can have the parts that they had when the checkpoint was written.
+/// Gives batches of another size, or an epoch that has not begun, other parts than the checkpoint has, if need be.
 ///
 /// # Errors
-/// If the config says another number, or a batch of another size than before has no such equal parts.
-pub(super) fn check_parts(state: &TrainerState, run: &ResolvedRun) -> Result<(), TrainError> {
-    let parts = state.position.parts.len();
+/// If the config wants another number within an epoch.
+pub(super) fn regroup(state: &mut TrainerState, run: &ResolvedRun) -> Result<(), TrainError> {
+    let position = &mut state.position;
+    let parts = position.parts.len();
     let batch = &run.config.batch;
-    if parts == 0 {
+    let fits = batch.global.is_multiple_of(parts.max(1));
+    if parts == 0 || (fits && batch.parts.is_none_or(|set| set == parts)) {
         return Ok(());
     }
+    if position.batches == 0 && position.samples() == 0 {
+        position.parts.clear();
+        return Ok(());
+    }
+    // The most neighbours that share the batch equally.
+    let divides =
+        |fewer: &usize| parts.is_multiple_of(*fewer) && batch.global.is_multiple_of(*fewer);
+    let fewer = (1..=parts).rev().find(divides).unwrap_or(1);
     if let Some(set) = batch.parts
-        && set != parts
+        && set != fewer
     {
         return Err(TrainError::OtherParts { set, run: parts });
     }
-    if !batch.global.is_multiple_of(parts) {
-        let batch = batch.global;
-        return Err(TrainError::UnevenParts { batch, parts });
-    }
+    position.parts = (position.parts.chunks(parts / fewer)).map(joined).collect();
     Ok(())
+}
+
+/// One part in place of neighbours. Where they were in a stream cannot be joined: another pass begins.
+fn joined(parts: &[PartState]) -> PartState {
+    let sum = |count: fn(&PartState) -> usize| parts.iter().map(count).sum();
+    let samples = sum(|part| part.samples);
+    let passes = parts
+        .iter()
+        .filter_map(|part| part.stream.as_ref())
+        .map(|stream| stream.pass);
+    let stream = passes.max().map(|pass| StreamState {
+        place: samples,
+        pass: pass + 1,
+        ..StreamState::default()
+    });
+    PartState {
+        samples,
+        skipped: sum(|part| part.skipped),
+        lost: sum(|part| part.lost),
+        stream,
+    }
 }
 
 fn counted_steps(state: &TrainerState) -> u64 {
@@ -142,6 +170,11 @@ impl Trainer<'_> {
     /// Whether the schedule has ended.
     pub(super) fn is_finished(&self) -> bool {
         self.scheduled_steps() >= self.run.schedule.total_steps
+    }
+
+    /// Whether there is nothing left to do.
+    pub(super) fn has_ended(&self) -> bool {
+        self.is_finished() && !self.state.unevaluated
     }
 
     /// The step with which the run ends.

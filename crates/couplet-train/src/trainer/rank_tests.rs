@@ -14,7 +14,7 @@ use super::{RunPlace, TrainError, train_on_ranks};
 use crate::checkpoint::{AllowedChanges, RunFolder};
 use crate::comm::Comm;
 use crate::comm::threads::{on_faulty_ranks, on_ranks};
-use crate::config::{ModelConfig, ResolvedRun, RunBuilder, RunConfig};
+use crate::config::{EvalConfig, ModelConfig, ResolvedRun, RunBuilder, RunConfig, ValDataConfig};
 use crate::device::DeviceSetting;
 use crate::observer::{Event, NoopObserver, Observer, Outcome, StopReason, StopSignal};
 use crate::optimizer::OptimizerConfig;
@@ -69,7 +69,10 @@ fn open(steps: usize, change: impl Fn(&mut RunConfig)) -> ResolvedRun {
     config.batch.micro = Some(2);
     config.log.every = "1 step".parse().unwrap();
     change(&mut config);
-    let builder = RunBuilder::new(config).dataset(Colors);
+    let mut builder = RunBuilder::new(config.clone()).dataset(Colors);
+    if config.data.val.is_some() {
+        builder = builder.val_dataset(Colors);
+    }
     builder.open().unwrap()
 }
 
@@ -211,6 +214,78 @@ fn ranks_that_cannot_share_a_batch_are_refused() {
     }
 }
 
+/// A run that loses a rank in its last evaluation evaluates when it goes on.
+#[test]
+fn an_evaluation_that_was_not_done_is_done_later() {
+    let whole = tempfile::tempdir().unwrap();
+    let cut = tempfile::tempdir().unwrap();
+    let with_evaluation = || {
+        open(2, |config| {
+            let val = ValDataConfig::new(SourceConfig::custom("colors"));
+            config.data.val = Some(val);
+            config.eval.push(EvalConfig::held_out());
+            config.batch.parts = Some(2);
+            config.checkpoint.best = Some("eval/val/loss".to_string());
+        })
+    };
+    let lines_of = |folder: &Path| -> Vec<(Value, Value)> {
+        let lines = lines(&folder.join("metrics.jsonl"));
+        let what = |line: &Value| (line["step"].clone(), line["eval/val/loss"].clone());
+        lines.iter().map(what).collect()
+    };
+    let outcomes = on_ranks(2, |comm| {
+        train_rank(&with_evaluation(), whole.path(), comm, None)
+    });
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    assert!(
+        lines_of(whole.path())
+            .iter()
+            .any(|(_, loss)| loss.is_number())
+    );
+    // Every exchange from the end of the run backwards, until it is one of a step.
+    let mut evaluations_lost = 0;
+    for exchange in 1.. {
+        fs::remove_dir_all(cut.path()).unwrap();
+        let fault = Fault {
+            exchange,
+            trouble: Trouble::Fail,
+        };
+        let results = on_faulty_ranks(
+            2,
+            Duration::from_mins(1),
+            |rank| (rank == 1).then_some(fault),
+            |comm| train_rank(&with_evaluation(), cut.path(), comm, None),
+        );
+        if results.iter().all(Result::is_ok) {
+            break;
+        }
+        let state = cut
+            .path()
+            .join("checkpoints/step-00000002/trainer/state.json");
+        let state = fs::read_to_string(state).unwrap_or_default();
+        evaluations_lost += u32::from(state.contains("\"unevaluated\": true"));
+        let goes_on = on_ranks(1, |comm| {
+            train_rank(&with_evaluation(), cut.path(), comm, None)
+        });
+        assert!(goes_on[0].is_ok(), "{exchange}: {goes_on:?}");
+        let (own, expected) = (lines_of(cut.path()), lines_of(whole.path()));
+        let steps = |lines: &[(Value, Value)]| -> Vec<(Value, bool)> {
+            let one = |(step, loss): &(Value, Value)| (step.clone(), loss.is_number());
+            lines.iter().map(one).collect()
+        };
+        assert_eq!(steps(&own), steps(&expected), "after exchange {exchange}");
+        let state = cut
+            .path()
+            .join("checkpoints/step-00000002/trainer/state.json");
+        let state = fs::read_to_string(state).unwrap();
+        assert!(
+            !state.contains("unevaluated") && state.contains("eval/val/loss"),
+            "{state}"
+        );
+    }
+    assert!(evaluations_lost > 0, "the last evaluation has exchanges");
+}
+
 #[test]
 fn ranks_with_other_configs_are_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -300,11 +375,13 @@ fn whatever_exchange_fails_nobody_hangs() {
 
 #[test]
 fn bytes_that_do_not_arrive_are_not_waited_for_longer_than_the_patience() {
-    // From within the first step to within the second.
-    for exchange in (24..40).step_by(3) {
+    // The exchanges of both steps are among them, whatever comes before.
+    let mut dropped = 0;
+    for exchange in (20..60).step_by(4) {
         let fault = |trouble| Fault { exchange, trouble };
-        with_fault(Duration::from_secs(4), 1, fault(Trouble::Drop));
+        dropped += u32::from(with_fault(Duration::from_secs(5), 1, fault(Trouble::Drop)));
         let delay = Trouble::Delay(Duration::from_millis(200));
         assert!(!with_fault(Duration::from_mins(1), 1, fault(delay)));
     }
+    assert!(dropped >= 5, "{dropped} exchanges did not come about");
 }

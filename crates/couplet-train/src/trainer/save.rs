@@ -44,7 +44,8 @@ impl Trainer<'_> {
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
         let is_saved = |checkpoint: &Checkpoint| checkpoint.step == self.state.step;
-        if self.checkpoint.as_ref().is_some_and(is_saved) {
+        let is_whole = !self.saved_unevaluated || self.state.unevaluated;
+        if self.checkpoint.as_ref().is_some_and(is_saved) && is_whole {
             // Since then f16 has only skipped batches; a resumed run skips them again.
             return Ok(());
         }
@@ -81,6 +82,7 @@ impl Trainer<'_> {
         })?;
         observer.event(Event::Saved(&checkpoint));
         self.checkpoint = Some(checkpoint);
+        self.saved_unevaluated = self.state.unevaluated;
         self.saved_at = Instant::now();
         Ok(())
     }

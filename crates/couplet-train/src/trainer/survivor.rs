@@ -11,12 +11,14 @@ use serde_json::Value;
 
 use super::books::{Books, RunPlace};
 use super::{TrainError, Trainer};
-use crate::checkpoint::{CheckpointError, RunFolder};
+use crate::checkpoint::{Checkpoint, CheckpointError, RunFolder, whole_lines};
 use crate::observer::{Event, Observer};
 
 /// How long a rank waits for the run's folder, which the kernel unlocks when rank 0 is dead. As long as rank 0
-/// lives, it holds the folder and saves.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// lives, it holds the folder and saves; whoever ended before would have the launcher kill it.
+const WHILE_THE_FIRST_SAVES: Duration = Duration::from_mins(10);
+/// The same if rank 0 is among the lost ranks: it may hang for ever.
+const WHILE_THE_FIRST_IS_LOST: Duration = Duration::from_secs(8);
 
 impl Trainer<'_> {
     /// The error of a lost rank.
@@ -38,7 +40,14 @@ impl Trainer<'_> {
                 TrainError::Data(_) | TrainError::OtherRank { .. } | TrainError::RankLost { .. },
                 RunPlace::Open(folder),
             ) => self.save_last_step(folder, observer),
-            (TrainError::RankLost { .. }, RunPlace::Path(path)) => self.take_over(path, observer),
+            (TrainError::RankLost { lost, .. }, RunPlace::Path(path)) => {
+                let patience = if lost.to_string().contains("rank 0 (") {
+                    WHILE_THE_FIRST_IS_LOST
+                } else {
+                    WHILE_THE_FIRST_SAVES
+                };
+                self.take_over(path, patience, observer)
+            }
             _ => return,
         };
         if let Err(error) = saved {
@@ -53,25 +62,29 @@ impl Trainer<'_> {
     }
 
     /// Saves in place of rank 0, if that is dead.
-    fn take_over(&mut self, path: &Path, observer: &mut dyn Observer) -> Result<(), TrainError> {
+    fn take_over(
+        &mut self,
+        path: &Path,
+        patience: Duration,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
         let begun = Instant::now();
         let folder = loop {
-            match RunFolder::take_over(path) {
-                Err(CheckpointError::Locked { .. }) if begun.elapsed() < PATIENCE => {
+            match RunFolder::take_over(path, &self.run_id) {
+                Err(CheckpointError::Locked { .. }) if begun.elapsed() < patience => {
                     thread::sleep(Duration::from_millis(50));
                 }
-                // Rank 0 or another rank saves.
-                Err(CheckpointError::Locked { .. }) => return Ok(()),
+                Err(CheckpointError::Locked { .. }) => break None,
                 folder => break folder?,
             }
         };
-        self.checkpoint = folder.latest();
-        let is_saved = |step: u64| step >= self.state.step;
-        if self
-            .checkpoint
-            .as_ref()
-            .is_some_and(|found| is_saved(found.step))
-        {
+        // Rank 0 or another rank may have saved.
+        self.checkpoint = RunFolder::newest_of(path);
+        let Some(folder) = folder else {
+            return Ok(());
+        };
+        let is_saved = |found: &Checkpoint| found.step >= self.state.step;
+        if self.checkpoint.as_ref().is_some_and(is_saved) {
             return Ok(());
         }
         self.save_last_step(&folder, observer)
@@ -88,10 +101,56 @@ impl Trainer<'_> {
         }
         // Closes the files.
         self.books = None;
-        self.state.metrics_len = until(&folder.metrics(), self.state.step, self.state.unevaluated);
-        let mut books = Books::open(folder, &self.state, None)?;
-        self.write_checkpoint(&mut books, observer)
+        let mut books = self.cut_books(folder)?;
+        let saved = self.write_checkpoint(&mut books, observer);
+        // Rank 0 writes on.
+        self.books = (self.place.folder())
+            .map(|own| self.cut_books(own))
+            .transpose()?;
+        saved
     }
+
+    /// Opens the logs as they are after the last whole step.
+    fn cut_books<'f>(&mut self, folder: &'f RunFolder) -> Result<Books<'f>, TrainError> {
+        let step = self.state.step;
+        let metrics = folder.metrics();
+        self.state.metrics_len = until(&metrics, step, self.state.unevaluated);
+        self.state.skipped_len = whole_lines(&folder.skipped(), self.state.skipped_len)?;
+        let mut books = Books::open(folder, &self.state, None)?;
+        // Rank 0 may have been lost before it wrote it.
+        let line = self.last_line.filter(|line| line.step == step);
+        if let Some(line) = line.filter(|_| !has_training_line(&metrics, step)) {
+            books.metrics.write(&line)?;
+        }
+        Ok(books)
+    }
+
+    /// Records the bad samples that have ended the run. They are not part of the saved state.
+    pub(super) fn report_what_ended_it(&mut self, observer: &mut dyn Observer) {
+        let skipped = std::mem::take(&mut self.unreported);
+        let written = self
+            .books
+            .as_mut()
+            .map(|books| books.write_skipped(&skipped));
+        if let Some(Err(error)) = written {
+            observer.event(Event::Warning(&with_causes(&error)));
+        }
+        let samples = skipped.iter().map(|one| one.samples as u64).sum();
+        if samples > 0 {
+            let first = skipped.first();
+            observer.event(Event::Skipped { samples, first });
+        }
+    }
+}
+
+/// Whether `metrics.jsonl` has the training line of a step.
+fn has_training_line(path: &Path, step: u64) -> bool {
+    let text = fs::read(path).unwrap_or_default();
+    let is_it = |line: &[u8]| {
+        let line = serde_json::from_slice::<Value>(line).unwrap_or_default();
+        line["step"].as_u64() == Some(step) && line.get("loss").is_some()
+    };
+    text.split(|byte| *byte == b'\n').any(is_it)
 }
 
 /// The length of the lines of `metrics.jsonl` up to a step.

@@ -22,9 +22,15 @@ pub struct Replay {
     pub compared: usize,
     /// The device, as configs name it.
     pub device: String,
+    /// How far the losses of a run on several ranks may differ from those of the one that repeats them, relative
+    /// to their size; otherwise they are compared bit for bit.
+    pub tolerance: Option<f64>,
     /// The first step with another loss, the logged loss and the repeated one.
     pub differs: Option<(u64, f64, f64)>,
 }
+
+/// Rounding, which grows from step to step.
+const BETWEEN_RANKS: f64 = 1e-4;
 
 /// Why steps could not be repeated.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +94,7 @@ pub fn replay(run: &Path, steps: u64, observer: &mut dyn Observer) -> Result<Rep
         to: repeated.last().map_or(from, |(step, _)| *step),
         compared: 0,
         device,
+        tolerance: RunFolder::had_ranks(run).then_some(BETWEEN_RANKS),
         differs: None,
     };
     for (step, loss) in repeated {
@@ -99,6 +106,8 @@ pub fn replay(run: &Path, steps: u64, observer: &mut dyn Observer) -> Result<Rep
         let is_same = [shortest(loss), loss]
             .map(f64::to_bits)
             .contains(&was.to_bits());
+        let is_near = |tolerance| (loss - was).abs() <= tolerance * was.abs();
+        let is_same = is_same || replay.tolerance.is_some_and(is_near);
         if !is_same && replay.differs.is_none() {
             replay.differs = Some((step, *was, shortest(loss)));
         }

@@ -60,7 +60,7 @@ pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<u8> {
     let stop = stop_on_signals()?;
     let patience = Duration::try_from_secs_f64(arguments.patience * 60.0);
     let patience = patience.context("--patience: not a number of minutes")?;
-    let ranks = ranks::start(patience, &stop)?;
+    let ranks = ranks::start(patience)?;
     let result = run_on(arguments, &ranks, &stop);
     ranks::end(ranks, result)
 }

@@ -104,16 +104,20 @@ fn print_replay(replay: &Replay) {
         to,
         compared,
         device,
+        tolerance,
         differs,
     } = replay;
     say!(
         "\nreplay     steps {} to {to} on {device}, {compared} of them logged",
         from + 1
     );
-    match differs {
-        None if *compared == 0 => say!("result     nothing to compare; repeat more steps"),
-        None => say!("result     the losses are the same, bit for bit"),
-        Some((step, logged, repeated)) => printing::line(&format!(
+    match (differs, tolerance) {
+        (None, _) if *compared == 0 => say!("result     nothing to compare; repeat more steps"),
+        (None, Some(tolerance)) => say!(
+            "result     the losses are the same to {tolerance:e}: the run had several ranks, the repetition has one"
+        ),
+        (None, None) => say!("result     the losses are the same, bit for bit"),
+        (Some((step, logged, repeated)), _) => printing::line(&format!(
             "result     step {step} is the first to differ: {logged} was logged, {repeated} repeated"
         )),
     }
@@ -153,6 +157,7 @@ fn replay_json(replay: &Replay) -> Value {
         "to": replay.to,
         "compared": replay.compared,
         "device": replay.device,
+        "tolerance": replay.tolerance,
         "differs": differs,
     })
 }

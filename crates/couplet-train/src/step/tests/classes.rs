@@ -3,10 +3,11 @@
 use burn::tensor::{Device, Tensor};
 use couplet_data::loader::HostBatch;
 use couplet_loss::Loss;
-use couplet_model::{ClassifierHead, Clip, Freeze};
+use couplet_model::{ClassifierHead, Clip, ForwardContext, Freeze};
 
 use super::{assert_same, context, encoding, named, norm};
 use crate::comm::Comm;
+use crate::comm::threads::on_ranks;
 use crate::step::encode::Encoding;
 use crate::step::fixtures::{PASS, pairs, spec};
 use crate::step::pools::LanePools;
@@ -96,4 +97,29 @@ fn lanes_give_the_gradients_of_the_whole_classification_batch() {
         )
     };
     assert_same(&classes(3), &classes(1));
+}
+
+#[test]
+fn several_ranks_give_the_gradients_of_one_classification_batch() {
+    let (model, host) = classifier();
+    let whole = gradients(&model, host, &PASS, 8.0, &classify(12)).unwrap();
+    for (loss, grads) in on_ranks(3, |comm| {
+        let rank = comm.rank();
+        let rows = 4 * rank..4 * (rank + 1);
+        let mut host = pairs(rows.clone());
+        host.labels = rows.map(|at| i32::try_from(at % 3).unwrap()).collect();
+        let context = StepContext {
+            comm,
+            ..classify(2)
+        };
+        let pass = ForwardContext {
+            first_row: 4 * rank as u64,
+            ..PASS
+        };
+        let batch = gradients(&model, host, &pass, 8.0, &context).unwrap();
+        (batch.loss, named(&model, &batch))
+    }) {
+        assert!((loss - whole.loss).abs() < 1e-6, "{loss}");
+        assert_same(&grads, &named(&model, &whole));
+    }
 }

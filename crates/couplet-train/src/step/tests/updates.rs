@@ -1,10 +1,13 @@
 //! Whole steps, with their updates.
 
 use burn::tensor::Device;
-use couplet_model::{Clip, Freeze, FreezeConfig, ImageTowerSpec, ModelSpec, ResNetSpec, presets};
+use couplet_model::{
+    Clip, ForwardContext, Freeze, FreezeConfig, ImageTowerSpec, ModelSpec, ResNetSpec, presets,
+};
 
-use super::{LOSSES, context};
+use super::{LOSSES, assert_same, context};
 use crate::comm::Comm;
+use crate::comm::threads::on_ranks;
 use crate::optimizer::ModelOptimizer;
 use crate::step::fixtures::{PASS, SIZE, pairs, spec};
 use crate::step::{StepSettings, step};
@@ -105,4 +108,53 @@ fn an_overflow_leaves_the_model_unchanged() {
     );
     assert!(report.unwrap().updated);
     assert_ne!(couplet_model::weights::parameters(&model), before);
+}
+
+/// The running statistics too, whichever rank a micro-batch was on.
+#[test]
+fn several_ranks_update_a_resnet_as_one_does() {
+    let device = Device::flex().autodiff();
+    for freeze in [
+        FreezeConfig::default(),
+        // One tower has no gradients to sum.
+        FreezeConfig {
+            image: Freeze::Nothing,
+            text: Freeze::All,
+        },
+    ] {
+        let model = Clip::init(&resnet(), 0, &device).freeze(freeze, &resnet());
+        let updated = |comm: Comm| {
+            let (rank, own) = (comm.rank(), 12 / comm.ranks());
+            // Plain descent: AdamW would divide rounding by rounding.
+            let optimizer = serde_json::from_str(r#"{"lr": 1e-3, "eps": 1e3, "clip_norm": 1.0}"#);
+            let config = crate::OptimizerConfig::AdamW(optimizer.unwrap());
+            let mut optimizer = ModelOptimizer::new(&config, &resnet());
+            let mut context = context(&LOSSES[0], 2, comm);
+            context.encoding.freeze = freeze;
+            let pass = ForwardContext {
+                first_row: (own * rank) as u64,
+                ..PASS
+            };
+            let batch = pairs(own * rank..own * (rank + 1));
+            let (model, report) = step(
+                model.clone(),
+                &mut optimizer,
+                batch,
+                &pass,
+                settings(1.0),
+                &context,
+            );
+            (couplet_model::weights::parameters(&model), report.unwrap())
+        };
+        let (whole, report) = updated(Comm::alone());
+        let ranks = on_ranks(3, updated);
+        for (parameters, own) in &ranks {
+            assert!((own.loss - report.loss).abs() < 1e-5 * report.loss);
+            assert!((own.grad_norm - report.grad_norm).abs() < 1e-5 * report.grad_norm);
+            assert_same(parameters, &whole);
+            assert_eq!(parameters, &ranks[0].0);
+        }
+        let moved = |name: &str| whole[name] != couplet_model::weights::parameters(&model)[name];
+        assert!(moved("visual.bn1.running_mean") && moved("visual.conv1.weight"));
+    }
 }

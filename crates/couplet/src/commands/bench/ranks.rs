@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use couplet_train::{
-    Disagreement, LinkMeasurement, Prediction, Ranks, RanksReport, StopSignal, bandwidth,
-    bench_ranks,
+    Disagreement, LinkMeasurement, Prediction, Ranks, RanksReport, bandwidth, bench_ranks,
 };
 
 use super::step::{BenchStepArguments, settings};
@@ -29,7 +28,7 @@ pub(crate) struct BenchRanksArguments {
 const PATIENCE: Duration = Duration::from_mins(30);
 
 pub(super) fn run(arguments: &BenchRanksArguments) -> anyhow::Result<u8> {
-    let ranks = ranks::start(PATIENCE, &StopSignal::default())?;
+    let ranks = ranks::start(PATIENCE)?;
     let result = run_on(arguments, &ranks);
     ranks::end(ranks, result)
 }
