@@ -201,7 +201,8 @@ impl DeviceSetting {
 /// library is loaded.
 pub(crate) fn obstacle_to_nccl(device: DeviceSetting) -> Option<String> {
     if !cfg!(feature = "nccl") {
-        return Some("this program was built without the feature `nccl`".to_string());
+        let words = "this program was built without it; build it with `--features mpi,cuda,nccl`";
+        return Some(words.to_string());
     }
     let device = device.resolved();
     let is_cuda = matches!(device, DeviceSetting::Cuda(_));

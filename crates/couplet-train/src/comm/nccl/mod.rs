@@ -203,11 +203,11 @@ impl Bucket {
             let sum = Tensor::from_data(TensorData::new(Vec::<f32>::new(), [0]), device);
             return Ok((Self { sum, lens }, None));
         }
+        parts.retain(|part| part.dims()[0] > 0);
         // A tensor alone may have other owners, so its sum gets memory of its own; what is joined here has not.
         let (own, sum) = if parts.len() == 1 {
             (parts.swap_remove(0), Tensor::zeros([len], device))
         } else {
-            parts.retain(|part| part.dims()[0] > 0);
             let joined = Tensor::cat(parts, 0);
             (joined.clone(), joined)
         };
