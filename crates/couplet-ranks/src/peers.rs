@@ -101,7 +101,13 @@ fn begun(process: u32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
-/// The cores that this process's parent, the launcher, may run on, and no rank of this machine.
+/// How many cores this process's parent, the launcher, may run on; 0 if unknown.
+pub(crate) fn launcher_cores() -> usize {
+    let all = parent().and_then(|parent| allowed_cores(&parent));
+    all.map_or(0, |all| listed(&all).count())
+}
+
+/// How many of these no rank of this machine may run on.
 pub(crate) fn idle_cores(peers: &[Peer], rank: usize) -> usize {
     let Some(all) = parent().and_then(|parent| allowed_cores(&parent)) else {
         return 0;
@@ -190,6 +196,7 @@ mod tests {
             ..Peer::own(&Place::alone())
         };
         assert_eq!(idle_cores(&[own(&all)], 0), 0);
+        assert_eq!(launcher_cores(), listed(&all).count());
         let first = listed(&all).next().unwrap().to_string();
         assert_eq!(idle_cores(&[own(&first)], 0), listed(&all).count() - 1);
     }

@@ -194,7 +194,12 @@ impl Team {
         peers::threads(self.peers(), self.place.rank)
     }
 
-    /// The cores of this machine that the launcher may give and that no rank may run on.
+    /// The cores of this machine that the launcher may give; 0 if unknown.
+    pub fn launcher_cores(&self) -> usize {
+        peers::launcher_cores()
+    }
+
+    /// How many of these no rank may run on.
     pub fn idle_cores(&self) -> usize {
         peers::idle_cores(self.peers(), self.place.rank)
     }

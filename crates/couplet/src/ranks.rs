@@ -110,7 +110,7 @@ fn describe(team: &Team, threads: usize) {
     let idle = team.idle_cores();
     if idle > 0 && !is_srun {
         let local = team.place().local_ranks;
-        let each = (idle / local).max(1) + 1;
+        let each = (team.launcher_cores() / local).max(1);
         printing::warn(&format!(
             "no rank may run on {} of this machine, because the launcher bound each rank to others; start the ranks \
              with --bind-to none, or with --map-by ppr:{local}:node:pe={each}",
