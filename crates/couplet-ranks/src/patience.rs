@@ -89,6 +89,12 @@ impl Shared {
         }
     }
 
+    /// The longest wait.
+    #[cfg(any(feature = "nccl", test))]
+    pub fn limit(&self) -> Duration {
+        self.patience.limit
+    }
+
     pub fn set_peers(&self, peers: Vec<Peer>, own: &Peer) {
         let is_watched = |peer: &&Peer| peer.is_visible(&own.host);
         let watched = peers.iter().filter(is_watched).cloned().collect();

@@ -50,6 +50,20 @@ pub struct Pending<T> {
 }
 
 impl<T> Pending<T> {
+    /// That of another thread than the conductor.
+    #[cfg(any(feature = "nccl", test))]
+    pub(crate) fn new(
+        what: &'static str,
+        answer: Receiver<Result<T, Lost>>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            what,
+            answer,
+            shared,
+        }
+    }
+
     /// Blocks until the exchange has ended.
     ///
     /// # Errors
@@ -165,6 +179,11 @@ impl Team {
 
     pub fn place(&self) -> &Place {
         &self.place
+    }
+
+    #[cfg(any(feature = "nccl", test))]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// The processes of all ranks, in the order of ranks.
