@@ -49,6 +49,14 @@ pub(crate) struct Purpose {
     pub is_patient: bool,
 }
 
+impl Purpose {
+    /// Of an exchange that a signal to stop shortens.
+    pub const fn hasty(what: &'static str) -> Self {
+        let is_patient = false;
+        Self { what, is_patient }
+    }
+}
+
 /// What the rank's threads share with the conductor.
 #[derive(Debug)]
 pub(crate) struct Shared {

@@ -58,7 +58,7 @@ impl<T> Pending<T> {
         shared: Arc<Shared>,
     ) -> Self {
         Self {
-            what,
+            purpose: Purpose::hasty(what),
             answer,
             shared,
         }
@@ -208,7 +208,7 @@ impl Team {
 
     /// Everyone's bytes, of the same length on every rank, in the order of ranks.
     pub fn all_gather(&self, what: &'static str, own: Vec<u8>) -> Pending<Vec<u8>> {
-        self.submit(hasty(what), move |wire, wait| {
+        self.submit(Purpose::hasty(what), move |wire, wait| {
             let mut all = vec![0; own.len() * wire.place().ranks];
             let (own, bytes) = (&own, &mut all);
             wire.exchange(Exchange::AllGather { own, all: bytes }, wait)?;
@@ -218,7 +218,9 @@ impl Team {
 
     /// Everyone's bytes, of any lengths, in the order of ranks.
     pub fn gather(&self, what: &'static str, own: Vec<u8>) -> Pending<Vec<Vec<u8>>> {
-        self.submit(hasty(what), move |wire, wait| gather(wire, &own, wait))
+        self.submit(Purpose::hasty(what), move |wire, wait| {
+            gather(wire, &own, wait)
+        })
     }
 
     /// The same, where a signal to stop does not shorten the wait ([`Patience::after_stop`]): to wait for a
@@ -231,12 +233,14 @@ impl Team {
 
     /// The bytes of rank 0. The others' are ignored.
     pub fn broadcast(&self, what: &'static str, own: Vec<u8>) -> Pending<Vec<u8>> {
-        self.submit(hasty(what), move |wire, wait| broadcast(wire, own, wait))
+        self.submit(Purpose::hasty(what), move |wire, wait| {
+            broadcast(wire, own, wait)
+        })
     }
 
     /// The sum of every rank's values, of the same number on every rank, added in the order of ranks.
     pub fn sum(&self, what: &'static str, values: Vec<f32>) -> Pending<Vec<f32>> {
-        self.submit(hasty(what), move |wire, wait| {
+        self.submit(Purpose::hasty(what), move |wire, wait| {
             ordered_sum(wire, values, wait)
         })
     }
@@ -308,13 +312,7 @@ impl Drop for Team {
 }
 
 /// Meeting the other ranks.
-const START: Purpose = hasty("the ranks to start");
-
-/// Of an exchange that a signal to stop shortens.
-const fn hasty(what: &'static str) -> Purpose {
-    let is_patient = false;
-    Purpose { what, is_patient }
-}
+const START: Purpose = Purpose::hasty("the ranks to start");
 
 /// Waits until the wire is there.
 fn await_start<E>(

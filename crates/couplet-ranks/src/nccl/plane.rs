@@ -14,7 +14,7 @@ use super::buffer::Floats;
 use super::error::{NcclError, NcclStartError};
 use super::library::{Communicator, Nccl as Library, UniqueId};
 use crate::lost::Lost;
-use crate::patience::Shared;
+use crate::patience::{Purpose, Shared};
 use crate::team::{Pending, Team};
 use crate::wire::Wait;
 
@@ -209,7 +209,7 @@ fn await_ready(
     version: &str,
 ) -> Result<(), Unready> {
     const LOOK: Duration = Duration::from_millis(100);
-    let wait = Wait::new(shared, "NCCL to connect the ranks");
+    let wait = Wait::new(shared, Purpose::hasty("NCCL to connect the ranks"));
     // The others must still come to hear of it.
     let limit = START.min(shared.limit() / 2);
     loop {
@@ -235,7 +235,7 @@ fn await_ready(
 /// Runs jobs in order until there are no more, or a rank is lost.
 fn serve(mut communicator: Communicator, inbox: &Receiver<Job>, shared: &Arc<Shared>) {
     while let Ok(job) = inbox.recv() {
-        let wait = Wait::new(shared, job.what);
+        let wait = Wait::new(shared, Purpose::hasty(job.what));
         let result = run(&mut communicator, job.exchanges, &wait, shared);
         let is_lost = result.is_err();
         if let Err(lost) = &result {
