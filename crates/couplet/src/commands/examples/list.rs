@@ -188,6 +188,13 @@ pub(super) const ALL: &[Examples] = &[
         )],
     ),
     (
+        &["bench", "ranks"],
+        &[(
+            "Measure ranks of 64 pairs each, here one; `mpirun -n 4` before it starts four",
+            "couplet bench ranks --model ViT-Ti-8-32 --batch 64",
+        )],
+    ),
+    (
         &["data", "check"],
         &[(
             "Decode every image and read every caption",
