@@ -3,13 +3,15 @@
 # binary that was built elsewhere (CONTRIBUTING.md). It needs no internet access:
 #
 #     scripts/gpu-check.sh --device cuda|vulkan|wgpu|metal|rocm [--binary COUPLET] [--out REPORT.md]
-#         [--precision bf16] [--models "ViT-B-32:256 RN50:64"]
+#         [--precision bf16] [--models "ViT-B-32:256 RN50:64"] [--nccl TESTS]
 #
 # Compares the losses of 20 steps of configs/shapes.toml on the CPU and on the device, then runs
-# `couplet bench step` for each MODEL:BATCH. Exits with 1 if losses differ by more than TOLERANCE.
+# `couplet bench step` for each MODEL:BATCH. Exits with 1 if losses differ by more than TOLERANCE. TESTS, the test
+# binary of couplet-train with the feature nccl, exchanges tensors by NCCL first, which needs libnccl.so.2 in
+# LD_LIBRARY_PATH: one rank with any NCCL 2, and two ranks on one GPU, which NCCL allows since 2.30.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-device="" binary="$root/target/release/couplet" out="" precision=f32
+device="" binary="$root/target/release/couplet" out="" precision=f32 nccl=""
 models="ViT-B-32:256 ViT-B-16:128 ViT-L-14:32 RN50:64"
 # Relative difference of f32 losses over 20 steps; half precision is compared with the CPU's f32.
 tolerance=1e-3
@@ -21,11 +23,12 @@ while [ $# -gt 0 ]; do
     --out) out=$2 ;;
     --precision) precision=$2 ;;
     --models) models=$2 ;;
-    *) sed -n '2,9p' "$0" >&2; exit 2 ;;
+    --nccl) nccl=$2 ;;
+    *) sed -n '2,11p' "$0" >&2; exit 2 ;;
     esac
     shift 2 || { echo "$1 needs a value" >&2; exit 2; }
 done
-[ -n "$device" ] || { sed -n '2,9p' "$0" >&2; exit 2; }
+[ -n "$device" ] || { sed -n '2,11p' "$0" >&2; exit 2; }
 [ -x "$binary" ] || { echo "$binary: no such binary; build it or give its path with --binary" >&2; exit 2; }
 [ "$precision" = f32 ] || tolerance=5e-2
 out=${out:-"$root/gpu-check-$device.md"}
@@ -49,6 +52,20 @@ steps() {
     losses "$work/$1/metrics.jsonl" >"$work/$1.losses"
 }
 
+ranks=""
+if [ -n "$nccl" ]; then
+    for ranks_of_one_gpu in one_rank two_ranks; do
+        if NCCL_MULTI_RANK_GPU_ENABLE=1 NCCL_DEBUG=WARN timeout 300 "$nccl" --ignored --nocapture \
+            "comm::nccl::tests::$ranks_of_one_gpu" >"$work/nccl.log" 2>&1 &&
+            grep -q "^test result: ok. 1 passed" "$work/nccl.log"; then
+            ranks+="NCCL, $ranks_of_one_gpu: passed. "
+        else
+            cat "$work/nccl.log" >&2
+            ranks+="NCCL, $ranks_of_one_gpu: FAILED. "
+        fi
+    done
+fi
+
 steps flex f32
 cp "$work/flex.losses" "$work/cpu.losses"
 rm -rf "$work/flex"
@@ -67,6 +84,7 @@ verdict=$(awk -v gap="$gap" -v most="$tolerance" -v n="$count" 'BEGIN { print (n
     echo "20 steps of configs/shapes.toml, $precision on $device, f32 on flex: $count losses. The largest"
     echo "relative difference is $gap, $verdict $tolerance."
     echo
+    [ -z "$ranks" ] || { echo "$ranks"; echo; }
     echo "| step | flex | $device |"
     echo "|---|---|---|"
     awk '{ printf "| %s | %s | %s |\n", $1, $2, $3 }' "$work/both"
@@ -103,4 +121,4 @@ for case in $models; do
                 model, batch, s, rate, flops / 1e12, 100 * share, forward, memory }' >>"$out"
 done
 cat "$out"
-[ "$verdict" = within ]
+[ "$verdict" = within ] && [[ $ranks != *FAILED* ]]

@@ -8,7 +8,7 @@ use crate::workspace::root;
 /// Whatever compiles on a machine without a GPU. One set for clippy and rustdoc, so that
 /// dependencies are type-checked once.
 const FEATURES: &str = "couplet/parquet,couplet/object-store,couplet/dashboard,\
-    couplet/cuda,couplet/wgpu,couplet/vulkan";
+    couplet/cuda,couplet/nccl,couplet/wgpu,couplet/vulkan";
 
 /// Joined where an MPI library with its headers is installed.
 const MPI: &str = ",couplet/mpi";

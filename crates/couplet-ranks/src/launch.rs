@@ -1,7 +1,6 @@
 //! Whether a launcher started this process as one of several, and the team that it then is in.
 
-use std::env;
-use std::time::Duration;
+use std::{env, fmt};
 
 use crate::lost::Lost;
 use crate::patience::Patience;
@@ -15,6 +14,36 @@ pub struct Launched {
     /// Unknown where the launcher leaves it to MPI.
     pub ranks: Option<usize>,
     pub rank: usize,
+    /// The launcher's version, if it says so.
+    pub version: Option<String>,
+    /// The variables that say all this.
+    pub variables: Vec<&'static str>,
+}
+
+impl Launched {
+    /// Whether an MPI that sees this many ranks is the one that the launcher joins.
+    #[cfg(any(feature = "mpi", test))]
+    fn is_joined_by(&self, seen: usize) -> bool {
+        seen >= self.ranks.unwrap_or(0) && seen > self.rank
+    }
+
+    /// The beginning of a command with which each process runs alone, such as `env -u PMI_SIZE`.
+    pub fn alone(&self) -> String {
+        let unset = |name: &&str| format!(" -u {name}");
+        let unset: String = self.variables.iter().map(unset).collect();
+        format!("env{unset}")
+    }
+}
+
+/// The launcher with its version.
+impl fmt::Display for Launched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.launcher)?;
+        match &self.version {
+            Some(version) => write!(f, " {version}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Why a process that a launcher started has no team.
@@ -31,33 +60,30 @@ pub enum LaunchError {
         ranks: usize,
     },
     #[error(
-        "{launcher} started {}, but this program was built without MPI; build it with `cargo build --release \
+        "{launched} started {}, but this program was built without MPI; build it with `cargo build --release \
          --features mpi`, which needs an MPI library with its headers (Debian and Ubuntu: `apt-get install \
-         openmpi-bin libopenmpi-dev`) and a C compiler", Processes(*ranks)
+         openmpi-bin libopenmpi-dev`) and a C compiler; or, if each process is to run alone, start it with `{}` \
+         before the command",
+        Processes(launched.ranks), launched.alone()
     )]
-    WithoutMpi {
-        launcher: &'static str,
-        ranks: Option<usize>,
-    },
+    WithoutMpi { launched: Box<Launched> },
     #[error(
-        "{launcher} started {ranks} processes, but {library}, which this program is linked with, sees {seen}: the \
-         launcher is of another MPI. Start it with the launcher of {library}, or build it with the MPI of \
-         {launcher} (`MPICC=/path/to/mpicc cargo build --release --features mpi`){}",
-        remedy(launcher)
+        "{launched} started {}, but {library}, which this program is linked with, sees {seen}: the launcher is \
+         of another MPI. Start it with the launcher of {library}, or build it with the MPI of {} \
+         (`MPICC=/path/to/mpicc cargo build --release --features mpi`){}; or, if each process is to run alone, \
+         start it with `{}` before the command",
+        Processes(launched.ranks), launched.launcher, remedy(launched.launcher), launched.alone()
     )]
     OtherMpi {
-        launcher: &'static str,
-        ranks: usize,
+        launched: Box<Launched>,
         seen: usize,
         library: String,
     },
     #[cfg(feature = "mpi")]
     #[error(transparent)]
     Mpi(#[from] crate::mpi::MpiError),
-    #[error(transparent)]
+    #[error("the ranks did not start together")]
     Lost(#[from] Lost),
-    #[error("the ranks did not all start within {} seconds", after.as_secs())]
-    Late { after: Duration },
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
     #[error("the thread for exchanges between ranks exited unexpectedly")]
@@ -113,10 +139,8 @@ fn join(launched: &Launched, _patience: Patience) -> Result<Option<Team>, Launch
         // It may well be alone. The others, if there are any, give the error.
         return Ok(None);
     }
-    let Launched {
-        launcher, ranks, ..
-    } = *launched;
-    Err(LaunchError::WithoutMpi { launcher, ranks })
+    let launched = Box::new(launched.clone());
+    Err(LaunchError::WithoutMpi { launched })
 }
 
 #[cfg(feature = "mpi")]
@@ -125,47 +149,85 @@ fn join(launched: &Launched, patience: Patience) -> Result<Option<Team>, LaunchE
     use crate::team::StartError;
     use crate::wire::Wire;
 
-    let Launched {
-        launcher, ranks, ..
-    } = *launched;
-    let limit = patience.limit;
+    let launched = Box::new(launched.clone());
     let start = move || {
         let mpi = Mpi::start()?;
         let seen = mpi.place().ranks;
-        match ranks {
-            Some(ranks) if seen < ranks => Err(LaunchError::OtherMpi {
-                launcher,
-                ranks,
-                seen,
-                library: mpi.library().to_string(),
-            }),
-            _ => Ok(mpi),
+        if launched.is_joined_by(seen) {
+            return Ok(mpi);
         }
+        let library = mpi.library().to_string();
+        Err(LaunchError::OtherMpi {
+            launched,
+            seen,
+            library,
+        })
     };
     let team = Team::start(start, patience).map_err(|error| match error {
         StartError::Wire(error) => error,
         StartError::Lost(lost) => lost.into(),
-        StartError::Late => LaunchError::Late { after: limit },
         StartError::Thread(error) => LaunchError::Thread(error),
         StartError::Died => LaunchError::Died,
     })?;
     Ok(Some(team).filter(|team| team.place().ranks > 1))
 }
 
+/// The name and version of the MPI library that this program is linked with; `None` if there is none. MPI may
+/// end the process when it starts under the launcher of another: whoever starts it says this before.
+pub fn library() -> Option<String> {
+    #[cfg(feature = "mpi")]
+    return crate::mpi::Mpi::linked_library();
+    #[cfg(not(feature = "mpi"))]
+    None
+}
+
 /// What the variables of the environment say.
 fn from_variables(
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Option<Launched>, LaunchError> {
+    let found = found_in(&variable)?;
+    let launched = found.map(|(launcher, ranks, rank)| Launched {
+        launcher,
+        ranks,
+        rank,
+        version: version(launcher, &variable),
+        variables: (LOOKED_AT.into_iter())
+            .filter(|name| variable(name).is_some())
+            .collect(),
+    });
+    Ok(launched)
+}
+
+/// The variables that say that there are several processes.
+const LOOKED_AT: [&str; 7] = [
+    "OMPI_COMM_WORLD_SIZE",
+    "MV2_COMM_WORLD_SIZE",
+    "PMI_SIZE",
+    "MPI_LOCALNRANKS",
+    "SLURM_STEP_NUM_TASKS",
+    "PMIX_RANK",
+    "WORLD_SIZE",
+];
+
+/// The launcher's version, where it can be known.
+fn version(launcher: &str, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+    if launcher != OPEN_MPI {
+        return None;
+    }
+    // From version 5 on; the launcher of versions 2 to 4 was called ORTE.
+    let before = || variable("OMPI_MCA_orte_ess_num_procs").map(|_| "before 5".to_string());
+    variable("OMPI_VERSION").or_else(before)
+}
+
+/// The launcher, the number of ranks if it is known, and this one.
+type Found = (&'static str, Option<usize>, usize);
+
+fn found_in(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Found>, LaunchError> {
     let number = |name: &str| variable(name)?.trim().parse::<usize>().ok();
     let has = |name: &str| variable(name).is_some();
     let known = |launcher, ranks: usize, rank: &str| {
-        let rank = number(rank).unwrap_or(0);
-        let launched = Launched {
-            launcher,
-            ranks: Some(ranks),
-            rank,
-        };
-        Ok(Some(launched).filter(|_| ranks > 1))
+        let found = (launcher, Some(ranks), number(rank).unwrap_or(0));
+        Ok(Some(found).filter(|_| ranks > 1))
     };
     // The launchers within a Slurm job start their own processes by srun, so its variables come last.
     for (size, rank, launcher) in [
@@ -197,11 +259,7 @@ fn from_variables(
         if ranks == Some(1) {
             return Ok(None);
         }
-        return Ok(Some(Launched {
-            launcher: "a PMIx launcher",
-            ranks,
-            rank,
-        }));
+        return Ok(Some(("a PMIx launcher", ranks, rank)));
     }
     // Some batch scripts set this one for every program, also for those that `mpirun` starts.
     match number("WORLD_SIZE") {
@@ -319,21 +377,52 @@ mod tests {
 
     #[test]
     fn errors_say_what_to_do() {
-        let error = |launcher| LaunchError::OtherMpi {
-            launcher,
-            ranks: 2,
+        let launched = |variables: &[_]| Box::new(found(variables).unwrap().unwrap());
+        let error = |variables: &[_]| LaunchError::OtherMpi {
+            launched: launched(variables),
             seen: 1,
             library: "MPICH 4.0.2".to_string(),
         };
-        let text = error(OPEN_MPI).to_string();
+        let open_mpi = [
+            ("OMPI_COMM_WORLD_SIZE", "2"),
+            ("OMPI_VERSION", "5.0.11"),
+            ("PMIX_RANK", "0"),
+        ];
+        let text = error(&open_mpi).to_string();
         assert!(
-            text.starts_with("Open MPI's mpirun started 2 processes, but MPICH 4.0.2"),
+            text.starts_with("Open MPI's mpirun 5.0.11 started 2 processes, but MPICH 4.0.2"),
             "{text}"
         );
         assert!(!text.contains("srun"), "{text}");
-        assert!(error(SRUN).to_string().contains("srun --mpi=list"));
-        let (launcher, ranks) = (MPICH, Some(2));
-        let text = LaunchError::WithoutMpi { launcher, ranks }.to_string();
+        assert!(
+            text.contains("`env -u OMPI_COMM_WORLD_SIZE -u PMIX_RANK`"),
+            "{text}"
+        );
+        let srun = [("SLURM_STEP_NUM_TASKS", "2"), ("PMI_SIZE", "2")];
+        assert!(error(&srun).to_string().contains("srun --mpi=list"));
+        let launched = launched(&[("PMI_SIZE", "2")]);
+        let text = LaunchError::WithoutMpi { launched }.to_string();
         assert!(text.contains("--features mpi"), "{text}");
+        assert!(text.contains("`env -u PMI_SIZE`"), "{text}");
+    }
+
+    #[test]
+    fn whoever_sees_fewer_ranks_than_were_started_is_of_another_mpi() {
+        let launched = |variables| found(variables).unwrap().unwrap();
+        let known = launched(&[("PMI_SIZE", "4"), ("PMI_RANK", "1")]);
+        assert!(known.is_joined_by(4) && !known.is_joined_by(2));
+        let unknown = launched(&[("PMIX_RANK", "3")]);
+        assert!(unknown.is_joined_by(4) && !unknown.is_joined_by(1));
+    }
+
+    #[test]
+    fn a_loss_at_the_start_is_in_the_chain_of_causes() {
+        use std::error::Error as _;
+        let cause = crate::lost::Cause::transport("broken");
+        let error = LaunchError::from(Lost {
+            what: "the ranks to start",
+            cause,
+        });
+        assert!(error.source().unwrap().is::<Lost>());
     }
 }

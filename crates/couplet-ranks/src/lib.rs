@@ -10,6 +10,9 @@ mod lost;
 mod messages;
 #[cfg(feature = "mpi")]
 mod mpi;
+#[cfg(any(feature = "nccl", test))]
+#[cfg_attr(not(feature = "nccl"), allow(dead_code, reason = "tests use a part"))]
+mod nccl;
 mod patience;
 mod peers;
 #[cfg(any(feature = "mpi", test))]
@@ -22,10 +25,12 @@ mod team;
 mod threads;
 mod wire;
 
-pub use launch::{LaunchError, Launched, launch, launched};
-pub use lost::{Cause, Lost};
+pub use launch::{LaunchError, Launched, launch, launched, library};
+pub use lost::{Cause, Lost, Missing};
 #[cfg(feature = "mpi")]
 pub use mpi::{Mpi, MpiError};
+#[cfg(feature = "nccl")]
+pub use nccl::{Exchanged, Floats, Nccl, NcclError, NcclStartError, find_nccl};
 pub use patience::Patience;
 pub use peers::Peer;
 pub use place::Place;

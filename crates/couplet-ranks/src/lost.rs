@@ -17,9 +17,38 @@ impl Lost {
     /// rank leaves little time to save.
     pub(crate) fn to_answer(&self, longest: Duration) -> Duration {
         match self.cause {
-            Cause::Ended { .. } | Cause::Stopped { .. } => Duration::from_millis(200),
-            Cause::Late { .. } | Cause::Transport(_) => longest,
+            Cause::Ended { .. } | Cause::Aborted { .. } | Cause::Stopped { .. } => {
+                Duration::from_millis(200)
+            }
+            Cause::Late { .. } | Cause::Transport { .. } => longest,
         }
+    }
+
+    /// The ranks that are known to be gone or not to answer; none if only their number is known, or not even
+    /// that.
+    pub fn ranks(&self) -> impl Iterator<Item = usize> + '_ {
+        let missing = match &self.cause {
+            Cause::Late { absent, .. } => absent,
+            Cause::Ended { gone } => gone,
+            Cause::Transport { silent, .. } => silent,
+            Cause::Aborted { who, .. } => std::slice::from_ref(who),
+            Cause::Stopped { .. } => &[][..],
+        };
+        missing.iter().map(|missing| missing.rank)
+    }
+}
+
+/// A rank that is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    pub rank: usize,
+    /// It with its process and host.
+    pub name: String,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
     }
 }
 
@@ -29,14 +58,19 @@ pub enum Cause {
     /// Some did not come in time. `absent` names them if they are known.
     Late {
         after: Duration,
-        absent: Vec<String>,
+        absent: Vec<Missing>,
     },
-    /// A rank's process has ended.
-    Ended { who: String },
+    /// The processes of ranks have ended.
+    Ended { gone: Vec<Missing> },
+    /// A rank ends all ranks, as after a panic, with this exit code.
+    Aborted { who: Missing, code: i32 },
     /// This rank was asked to stop while it waited for the others.
     Stopped { after: Duration },
-    /// The transport failed.
-    Transport(String),
+    /// The transport failed. `silent` names the ranks that do not answer any more, if they are known.
+    Transport {
+        message: String,
+        silent: Vec<Missing>,
+    },
 }
 
 impl fmt::Display for Cause {
@@ -49,11 +83,15 @@ impl fmt::Display for Cause {
                 write!(
                     f,
                     "{} did not come within {}",
-                    absent.join(", "),
+                    Names(absent),
                     Seconds(*after)
                 )
             }
-            Self::Ended { who } => write!(f, "{who} has ended"),
+            Self::Ended { gone } => {
+                let have = if gone.len() == 1 { "has" } else { "have" };
+                write!(f, "{} {have} ended", Names(gone))
+            }
+            Self::Aborted { who, .. } => write!(f, "{who} has failed"),
             Self::Stopped { after } => {
                 write!(
                     f,
@@ -61,8 +99,31 @@ impl fmt::Display for Cause {
                     Seconds(*after)
                 )
             }
-            Self::Transport(message) => f.write_str(message),
+            Self::Transport { message, silent } if silent.is_empty() => f.write_str(message),
+            Self::Transport { message, silent } => {
+                write!(f, "{message}; no answer from {}", Names(silent))
+            }
         }
+    }
+}
+
+impl Cause {
+    pub(crate) fn transport(message: impl Into<String>) -> Self {
+        let (message, silent) = (message.into(), Vec::new());
+        Self::Transport { message, silent }
+    }
+}
+
+/// The names one after the other.
+struct Names<'a>(&'a [Missing]);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, missing) in self.0.iter().enumerate() {
+            let comma = if at == 0 { "" } else { ", " };
+            write!(f, "{comma}{missing}")?;
+        }
+        Ok(())
     }
 }
 

@@ -8,11 +8,15 @@ use std::time::{Duration, Instant};
 
 use ferrompi::{Communicator, Request, Scope, ThreadLevel, scope};
 
-use crate::lost::{Cause, Lost};
+use crate::lost::{Cause, Lost, Missing};
+use crate::peers::Peer;
 use crate::pieces::in_pieces;
 use crate::place::Place;
 use crate::roll_call::{Alarm, RollCall};
 use crate::wire::{Exchange, Wait, Wire};
+
+/// How long a rank that aborts waits for the others to save.
+const TO_SAVE: Duration = Duration::from_secs(5);
 
 /// MPI's ranks. To be made, used and dropped on one thread.
 pub struct Mpi {
@@ -61,6 +65,12 @@ impl Mpi {
         &self.library
     }
 
+    /// The same before MPI has started.
+    pub fn linked_library() -> Option<String> {
+        let version = ferrompi::Mpi::library_version();
+        version.ok().map(|version| name_of(&version))
+    }
+
     fn run(&self, exchange: Exchange<'_>, wait: &Wait<'_>) -> Result<(), Lost> {
         let result = scope(|scope| {
             let request = match exchange {
@@ -101,10 +111,16 @@ impl Mpi {
             }
             match self.roll_call.look(scope) {
                 Some(Alarm::Cause(cause)) => return Err(wait.lost(cause)),
-                Some(Alarm::Gone(rank)) => {
-                    return Err(self.farewell(wait.ended(rank), &[rank], scope, wait));
+                Some(Alarm::Gone(mut gone)) => {
+                    let mut seen = wait.ended_ranks();
+                    seen.retain(|rank| !gone.contains(rank));
+                    gone.append(&mut seen);
+                    return Err(self.farewell(wait.ended(&gone), &gone, scope, wait));
                 }
                 None => {}
+            }
+            if let Some(code) = wait.abort_ordered() {
+                self.leave(scope, code);
             }
             if let Some(lost) = wait.over() {
                 return Err(self.farewell(lost, &wait.ended_ranks(), scope, wait));
@@ -149,17 +165,21 @@ impl Mpi {
             }
             thread::sleep(Duration::from_millis(10));
         }
-        let message = format!("{}: {error}", self.library);
+        let lost = wait.failed(format!("{}: {error}", self.library));
         match self.roll_call.call(scope) {
-            Ok(absent) if absent.is_empty() => {
-                self.farewell(wait.failed(message), &[], scope, wait)
-            }
-            Ok(absent) => {
-                let message = format!("{message}; no answer from {}", wait.names(&absent));
-                self.farewell(wait.failed(message), &absent, scope, wait)
-            }
+            Ok(absent) => self.farewell(wait.without(lost, &absent), &absent, scope, wait),
             Err(cause) => wait.lost(cause),
         }
+    }
+
+    /// Ends all ranks. The others hear before that this one fails, and can save: launchers kill them once it
+    /// has ended.
+    fn leave<'s>(&self, scope: &'s Scope<'s, '_>, code: i32) -> ! {
+        let (rank, name) = (self.place.rank, Peer::own(&self.place).to_string());
+        let who = Missing { rank, name };
+        (self.roll_call).tell(scope, &Cause::Aborted { who, code }, &[]);
+        thread::sleep(TO_SAVE);
+        self.ranks.abort(code);
     }
 }
 
@@ -177,6 +197,7 @@ impl Wire for Mpi {
     }
 
     fn abort(&mut self, code: i32) {
+        let _: Result<(), _> = scope(|scope| self.leave(scope, code));
         self.ranks.abort(code);
     }
 }

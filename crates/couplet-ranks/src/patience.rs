@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::lost::{Cause, Lost};
+use crate::lost::{Cause, Lost, Missing};
 use crate::peers::Peer;
 
 /// How long exchanges wait for the other ranks.
@@ -39,6 +40,15 @@ impl fmt::Debug for Patience {
     }
 }
 
+/// An exchange, to those who wait for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Purpose {
+    /// What is exchanged.
+    pub what: &'static str,
+    /// Whether it is waited for as long after a signal to stop as before.
+    pub is_patient: bool,
+}
+
 /// What the rank's threads share with the conductor.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -47,6 +57,7 @@ pub(crate) struct Shared {
     abort: Mutex<Option<i32>>,
     aborts: Condvar,
     stop_seen: Mutex<Option<Instant>>,
+    death_seen: OnceLock<()>,
     peers: OnceLock<Vec<Peer>>,
     /// Those whose processes can be seen from here.
     watched: OnceLock<Vec<Peer>>,
@@ -57,7 +68,7 @@ pub(crate) struct Shared {
 /// An exchange that the conductor is in.
 #[derive(Debug)]
 struct Running {
-    what: &'static str,
+    purpose: Purpose,
     since: Instant,
     /// When to do without the conductor, once there was a cause to give up.
     due: Option<Instant>,
@@ -71,10 +82,17 @@ impl Shared {
             abort: Mutex::new(None),
             aborts: Condvar::new(),
             stop_seen: Mutex::new(None),
+            death_seen: OnceLock::new(),
             peers: OnceLock::new(),
             watched: OnceLock::new(),
             running: Mutex::new(None),
         }
+    }
+
+    /// The longest wait.
+    #[cfg(any(feature = "nccl", test))]
+    pub fn limit(&self) -> Duration {
+        self.patience.limit
     }
 
     pub fn set_peers(&self, peers: Vec<Peer>, own: &Peer) {
@@ -89,12 +107,13 @@ impl Shared {
     }
 
     /// The ranks with their processes and hosts.
-    pub fn names(&self, ranks: &[usize]) -> Vec<String> {
-        let name = |rank: &usize| {
+    pub fn missing(&self, ranks: &[usize]) -> Vec<Missing> {
+        let missing = |rank: &usize| {
             let peer = self.peers().get(*rank);
-            peer.map_or_else(|| format!("rank {rank}"), Peer::to_string)
+            let name = peer.map_or_else(|| format!("rank {rank}"), Peer::to_string);
+            Missing { rank: *rank, name }
         };
-        ranks.iter().map(name).collect()
+        ranks.iter().map(missing).collect()
     }
 
     /// Records the first loss.
@@ -107,15 +126,19 @@ impl Shared {
     }
 
     /// The ranks whose processes are seen to be gone.
-    pub fn ended(&self) -> impl Iterator<Item = &Peer> {
+    pub fn ended(&self) -> Vec<usize> {
         let watched = self.watched.get().map_or(&[][..], Vec::as_slice);
-        watched.iter().filter(|peer| !peer.runs())
+        let ended = watched.iter().filter(|peer| !peer.runs());
+        ended.map(|peer| peer.rank).collect()
     }
 
     /// The conductor goes into an exchange.
-    pub fn begin(&self, what: &'static str) {
-        let (since, due) = (Instant::now(), None);
-        *locked(&self.running) = Some(Running { what, since, due });
+    pub fn begin(&self, purpose: Purpose) {
+        *locked(&self.running) = Some(Running {
+            purpose,
+            since: Instant::now(),
+            due: None,
+        });
     }
 
     /// It has come back.
@@ -132,21 +155,24 @@ impl Shared {
         const HURRY: Duration = Duration::from_millis(600);
         let mut running = locked(&self.running);
         let running = running.as_mut()?;
-        let cause = self.cause_to_give_up(running.since.elapsed())?;
+        let cause = self.cause_to_give_up(running.purpose, running.since.elapsed())?;
         let grace = match cause {
             Cause::Late { .. } => CALL,
             _ => HURRY,
         };
         let due = *running.due.get_or_insert_with(|| Instant::now() + grace);
-        let what = running.what;
+        let what = running.purpose.what;
         (Instant::now() >= due).then_some(Lost { what, cause })
     }
 
     /// Why an exchange that has waited for so long should be given up.
-    pub fn cause_to_give_up(&self, waited: Duration) -> Option<Cause> {
-        if let Some(ended) = self.ended().next() {
-            let who = ended.to_string();
-            return Some(Cause::Ended { who });
+    pub fn cause_to_give_up(&self, purpose: Purpose, waited: Duration) -> Option<Cause> {
+        /// Between the deaths of processes that one cause kills: the kernel frees their memory first.
+        const TOGETHER: Duration = Duration::from_millis(50);
+        if !self.ended().is_empty() {
+            self.death_seen.get_or_init(|| thread::sleep(TOGETHER));
+            let gone = self.missing(&self.ended());
+            return Some(Cause::Ended { gone });
         }
         let Patience {
             limit,
@@ -157,7 +183,7 @@ impl Shared {
             let (after, absent) = (*limit, Vec::new());
             return Some(Cause::Late { after, absent });
         }
-        if stop() {
+        if !purpose.is_patient && stop() {
             let since = *locked(&self.stop_seen).get_or_insert_with(Instant::now);
             if waited >= *after_stop && since.elapsed() >= *after_stop {
                 return Some(Cause::Stopped { after: *after_stop });

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ferrompi::{Communicator, Scope};
 
-use crate::lost::Cause;
+use crate::lost::{Cause, Missing};
 
 /// The messages of a team. They are so short that sending them does not wait for their receivers.
 pub(crate) struct RollCall {
@@ -30,14 +30,15 @@ const HERE: &[u8] = b"!";
 const LATE: u8 = b'L';
 const ENDED: u8 = b'E';
 const FAILED: u8 = b'F';
+const ABORTED: u8 = b'A';
 const LONGEST: usize = 1024;
 
 /// Why to give up.
 pub(crate) enum Alarm {
     /// Another rank gave up for it.
     Cause(Cause),
-    /// MPI says that this rank has failed.
-    Gone(usize),
+    /// MPI says that these ranks have failed.
+    Gone(Vec<usize>),
 }
 
 /// What a message says.
@@ -62,12 +63,15 @@ impl RollCall {
             return None;
         }
         self.looked.set(Instant::now());
-        self.others()
-            .find_map(|rank| match self.read(scope, rank)? {
-                Message::Ask | Message::Here => None,
-                Message::Lost(cause) => Some(Alarm::Cause(cause)),
-                Message::Gone => usize::try_from(rank).ok().map(Alarm::Gone),
-            })
+        let mut gone = Vec::new();
+        for rank in self.others() {
+            match self.read(scope, rank) {
+                Some(Message::Ask | Message::Here) | None => {}
+                Some(Message::Lost(cause)) => return Some(Alarm::Cause(cause)),
+                Some(Message::Gone) => gone.extend(usize::try_from(rank).ok()),
+            }
+        }
+        (!gone.is_empty()).then_some(Alarm::Gone(gone))
     }
 
     /// Asks who is there and returns the ranks that do not answer.
@@ -103,9 +107,16 @@ impl RollCall {
     /// Says to all ranks but `absent` why this one gives up.
     pub fn tell<'s>(&self, scope: &'s Scope<'s, '_>, cause: &Cause, absent: &[usize]) {
         let (kind, text) = match cause {
-            Cause::Late { absent, .. } => (LATE, absent.join("\n")),
-            Cause::Ended { who } => (ENDED, who.clone()),
-            Cause::Transport(message) => (FAILED, message.clone()),
+            Cause::Late { absent, .. } => (LATE, to_lines(absent)),
+            Cause::Ended { gone } => (ENDED, to_lines(gone)),
+            Cause::Transport { message, silent } => {
+                let message = message.replace('\n', " ");
+                (FAILED, format!("{message}\n{}", to_lines(silent)))
+            }
+            Cause::Aborted { who, code } => {
+                let who = to_lines(std::slice::from_ref(who));
+                (ABORTED, format!("{code}\n{who}"))
+            }
             // The others were asked to stop as well.
             Cause::Stopped { .. } => return,
         };
@@ -151,15 +162,62 @@ impl RollCall {
         Some(match *kind {
             LATE => Message::Lost(Cause::Late {
                 after: Duration::ZERO,
-                absent: text().lines().map(str::to_string).collect(),
+                absent: from_lines(&text()),
             }),
-            ENDED => Message::Lost(Cause::Ended { who: text() }),
-            FAILED => Message::Lost(Cause::Transport(text())),
+            ENDED => Message::Lost(Cause::Ended {
+                gone: from_lines(&text()),
+            }),
+            FAILED => {
+                let text = text();
+                let (message, silent) = text.split_once('\n').unwrap_or((&text, ""));
+                let (message, silent) = (message.to_string(), from_lines(silent));
+                Message::Lost(Cause::Transport { message, silent })
+            }
+            ABORTED => {
+                let text = text();
+                let (code, who) = text.split_once('\n')?;
+                let (code, who) = (code.parse().ok()?, from_lines(who).pop()?);
+                Message::Lost(Cause::Aborted { who, code })
+            }
             _ if bytes == ASK => {
                 self.send(scope, &[rank], HERE);
                 Message::Ask
             }
             _ => Message::Here,
         })
+    }
+}
+
+fn to_lines(missing: &[Missing]) -> String {
+    let line = |missing: &Missing| format!("{}\t{}\n", missing.rank, missing.name);
+    missing.iter().map(line).collect()
+}
+
+/// A line that was cut before its name is left out.
+fn from_lines(lines: &str) -> Vec<Missing> {
+    let missing = |line: &str| {
+        let (rank, name) = line.split_once('\t')?;
+        let (rank, name) = (rank.parse().ok()?, name.to_string());
+        Some(Missing { rank, name })
+    };
+    lines.lines().filter_map(missing).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{from_lines, to_lines};
+    use crate::lost::Missing;
+
+    #[test]
+    fn missing_ranks_survive_their_lines() {
+        let missing = |rank| Missing {
+            rank,
+            name: format!("rank {rank} (process 7 on node)"),
+        };
+        let all = [missing(3), missing(12)];
+        let lines = to_lines(&all);
+        assert_eq!(from_lines(&lines), all);
+        assert_eq!(from_lines(&lines[..lines.rfind('\t').unwrap()]), all[..1]);
+        assert_eq!(from_lines(""), []);
     }
 }

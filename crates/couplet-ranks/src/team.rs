@@ -1,14 +1,14 @@
 //! A rank's view of all ranks, and the thread that runs its exchanges.
 
-use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use std::{io, mem};
 
 use crate::lost::{Cause, Lost};
 use crate::messages::{broadcast, gather};
-use crate::patience::{Patience, Shared};
+use crate::patience::{Patience, Purpose, Shared};
 use crate::peers::{self, Peer};
 use crate::place::Place;
 use crate::sum::ordered_sum;
@@ -34,8 +34,6 @@ pub enum StartError<E> {
     Wire(E),
     #[error(transparent)]
     Lost(#[from] Lost),
-    #[error("the ranks did not all start in time")]
-    Late,
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
     #[error("the thread for exchanges between ranks exited unexpectedly")]
@@ -46,12 +44,26 @@ pub enum StartError<E> {
 #[must_use = "an exchange has a result"]
 #[derive(Debug)]
 pub struct Pending<T> {
-    what: &'static str,
+    purpose: Purpose,
     answer: Receiver<Result<T, Lost>>,
     shared: Arc<Shared>,
 }
 
 impl<T> Pending<T> {
+    /// That of another thread than the conductor.
+    #[cfg(any(feature = "nccl", test))]
+    pub(crate) fn new(
+        what: &'static str,
+        answer: Receiver<Result<T, Lost>>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            what,
+            answer,
+            shared,
+        }
+    }
+
     /// Blocks until the exchange has ended.
     ///
     /// # Errors
@@ -62,7 +74,7 @@ impl<T> Pending<T> {
         /// How long the conductor may take to say itself that an exchange is over. It can be stuck inside a
         /// library that waits for a dead rank.
         const TO_ANSWER: Duration = Duration::from_secs(4);
-        let wait = Wait::new(&self.shared, self.what);
+        let wait = Wait::new(&self.shared, self.purpose);
         let mut over: Option<(Instant, Lost)> = None;
         loop {
             match self.answer.recv_timeout(LOOK) {
@@ -86,8 +98,8 @@ impl<T> Pending<T> {
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     let died = || Lost {
-                        what: self.what,
-                        cause: Cause::Transport("the thread for exchanges exited".into()),
+                        what: self.purpose.what,
+                        cause: Cause::transport("the thread for exchanges exited"),
                     };
                     return Err(self.shared.lost().unwrap_or_else(died));
                 }
@@ -106,7 +118,6 @@ impl Team {
         make: impl FnOnce() -> Result<W, E> + Send + 'static,
         patience: Patience,
     ) -> Result<Self, StartError<E>> {
-        let limit = patience.limit;
         let shared = Arc::new(Shared::new(patience));
         let (jobs, inbox) = channel::<Job>();
         let (ready, is_ready) = channel();
@@ -125,16 +136,16 @@ impl Team {
                 };
                 let _ = ready.send(Ok(wire.place().clone()));
                 conduct(&mut wire, &inbox, &shared);
+                if shared.lost().is_some() {
+                    // To close it, as MPI is closed, takes all ranks.
+                    mem::forget(wire);
+                }
             }
         };
         let conductor = thread::Builder::new().name("ranks".into()).spawn(conductor);
         let conductor = conductor.map_err(StartError::Thread)?;
-        let place = is_ready.recv_timeout(limit).map_err(|error| match error {
-            RecvTimeoutError::Timeout => StartError::Late,
-            RecvTimeoutError::Disconnected => StartError::Died,
-        })?;
         let team = Self {
-            place: place.map_err(StartError::Wire)?,
+            place: await_start(&is_ready, &shared)?,
             shared,
             jobs: Some(jobs),
             conductor: Some(conductor),
@@ -146,16 +157,21 @@ impl Team {
 
     /// Learns where the other ranks run.
     fn meet(&self) -> Result<(), Lost> {
-        const WHAT: &str = "the ranks to start";
         let own = Peer::own(&self.place);
-        let lines = self.gather(WHAT, own.to_line().into_bytes()).wait()?;
+        let line = own.to_line().into_bytes();
+        let lines = self.gather(START.what, line).wait()?;
         let peers = lines
             .iter()
             .map(|line| Peer::parse(&String::from_utf8_lossy(line)));
         let peers: Option<Vec<Peer>> = peers.collect();
-        let peers = peers.ok_or_else(|| Lost {
-            what: WHAT,
-            cause: Cause::Transport("the ranks run other versions of this program".into()),
+        let peers = peers.ok_or_else(|| {
+            let cause = Cause::transport("the ranks run other versions of this program");
+            let lost = Lost {
+                what: START.what,
+                cause,
+            };
+            self.shared.lose(lost.clone());
+            lost
         })?;
         self.shared.set_peers(peers, &own);
         Ok(())
@@ -163,6 +179,11 @@ impl Team {
 
     pub fn place(&self) -> &Place {
         &self.place
+    }
+
+    #[cfg(any(feature = "nccl", test))]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// The processes of all ranks, in the order of ranks.
@@ -187,7 +208,7 @@ impl Team {
 
     /// Everyone's bytes, of the same length on every rank, in the order of ranks.
     pub fn all_gather(&self, what: &'static str, own: Vec<u8>) -> Pending<Vec<u8>> {
-        self.submit(what, move |wire, wait| {
+        self.submit(hasty(what), move |wire, wait| {
             let mut all = vec![0; own.len() * wire.place().ranks];
             let (own, bytes) = (&own, &mut all);
             wire.exchange(Exchange::AllGather { own, all: bytes }, wait)?;
@@ -197,28 +218,38 @@ impl Team {
 
     /// Everyone's bytes, of any lengths, in the order of ranks.
     pub fn gather(&self, what: &'static str, own: Vec<u8>) -> Pending<Vec<Vec<u8>>> {
-        self.submit(what, move |wire, wait| gather(wire, &own, wait))
+        self.submit(hasty(what), move |wire, wait| gather(wire, &own, wait))
+    }
+
+    /// The same, where a signal to stop does not shorten the wait ([`Patience::after_stop`]): to wait for a
+    /// rank that saves what the signal asks for.
+    pub fn gather_patiently(&self, what: &'static str, own: Vec<u8>) -> Pending<Vec<Vec<u8>>> {
+        let is_patient = true;
+        let purpose = Purpose { what, is_patient };
+        self.submit(purpose, move |wire, wait| gather(wire, &own, wait))
     }
 
     /// The bytes of rank 0. The others' are ignored.
     pub fn broadcast(&self, what: &'static str, own: Vec<u8>) -> Pending<Vec<u8>> {
-        self.submit(what, move |wire, wait| broadcast(wire, own, wait))
+        self.submit(hasty(what), move |wire, wait| broadcast(wire, own, wait))
     }
 
     /// The sum of every rank's values, of the same number on every rank, added in the order of ranks.
     pub fn sum(&self, what: &'static str, values: Vec<f32>) -> Pending<Vec<f32>> {
-        self.submit(what, move |wire, wait| ordered_sum(wire, values, wait))
+        self.submit(hasty(what), move |wire, wait| {
+            ordered_sum(wire, values, wait)
+        })
     }
 
     fn submit<T: Send + 'static>(
         &self,
-        what: &'static str,
+        purpose: Purpose,
         exchange: impl FnOnce(&mut dyn Wire, &Wait) -> Result<T, Lost> + Send + 'static,
     ) -> Pending<T> {
         let (answers, answer) = channel();
         let job: Job = Box::new(move |wire, shared| {
-            shared.begin(what);
-            let result = exchange(wire, &Wait::new(shared, what));
+            shared.begin(purpose);
+            let result = exchange(wire, &Wait::new(shared, purpose));
             shared.finish();
             if let Err(lost) = &result {
                 shared.lose(lost.clone());
@@ -231,7 +262,7 @@ impl Team {
             let _ = jobs.send(job);
         }
         Pending {
-            what,
+            purpose,
             answer,
             shared: self.shared.clone(),
         }
@@ -242,7 +273,8 @@ impl Team {
         self.shared.lost()
     }
 
-    /// Ends all ranks, as far as the transport can. This process should exit with the same code.
+    /// Ends all ranks with this exit code, as far as the transport can, once the others have had some seconds
+    /// to save: they hear of it as [`Cause::Aborted`]. Does not wait; MPI ends this process too.
     pub fn abort(&self, code: i32) {
         self.shared.order_abort(code);
         if let Some(jobs) = &self.jobs {
@@ -252,10 +284,15 @@ impl Team {
 }
 
 impl Drop for Team {
-    /// Closes the wire, unless an exchange was lost: it may never end.
+    /// Closes the wire, unless an exchange was lost: it may never end. In a panic, ends all ranks with code 1
+    /// ([`Team::abort`]), as the others would wait for this one.
     fn drop(&mut self) {
         /// The others may be late, or dead without anybody having noticed.
-        const LONGEST_END: Duration = Duration::from_secs(30);
+        const LONGEST_END: Duration = Duration::from_secs(10);
+        const PANICKED: i32 = 1;
+        if thread::panicking() && self.shared.lost().is_none() {
+            self.abort(PANICKED);
+        }
         self.jobs = None;
         if self.shared.lost().is_some() {
             return;
@@ -270,15 +307,56 @@ impl Drop for Team {
     }
 }
 
-/// Runs jobs in order until there are no more, or an exchange was lost.
+/// Meeting the other ranks.
+const START: Purpose = hasty("the ranks to start");
+
+/// Of an exchange that a signal to stop shortens.
+const fn hasty(what: &'static str) -> Purpose {
+    let is_patient = false;
+    Purpose { what, is_patient }
+}
+
+/// Waits until the wire is there.
+fn await_start<E>(
+    is_ready: &Receiver<Result<Place, E>>,
+    shared: &Shared,
+) -> Result<Place, StartError<E>> {
+    /// How often to look whether to give up.
+    const LOOK: Duration = Duration::from_millis(100);
+    let wait = Wait::new(shared, START);
+    loop {
+        match is_ready.recv_timeout(LOOK) {
+            Ok(place) => return place.map_err(StartError::Wire),
+            Err(RecvTimeoutError::Disconnected) => return Err(StartError::Died),
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some(lost) = wait.over() {
+                    return Err(lost.into());
+                }
+            }
+        }
+    }
+}
+
+/// Runs jobs in order until there are no more. After a loss there are none, but the order to abort may come.
 fn conduct(wire: &mut dyn Wire, inbox: &Receiver<Job>, shared: &Shared) {
     while let Ok(job) = inbox.recv() {
         job(wire, shared);
         if shared.lost().is_some() {
-            // Whoever waits for a later one sees that its sender is gone. The order to abort may still come.
-            if let Some(code) = shared.abort_ordered() {
-                wire.abort(code);
-            }
+            break;
+        }
+    }
+    if shared.lost().is_none() {
+        return;
+    }
+    if shared.abort_ordered().is_none() {
+        wire.abandon();
+    }
+    loop {
+        if let Some(code) = shared.abort_ordered() {
+            return wire.abort(code);
+        }
+        // Whoever waits for a later exchange sees that its sender is gone.
+        if inbox.recv().is_err() {
             return;
         }
     }

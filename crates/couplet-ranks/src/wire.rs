@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use crate::lost::{Cause, Lost};
-use crate::patience::Shared;
+use crate::patience::{Purpose, Shared};
 use crate::place::Place;
 
 /// An exchange of bytes. All ranks run the same ones in the same order, with slices of the same lengths.
@@ -29,7 +29,11 @@ pub trait Wire {
     /// not join calls [`Wait::stay`] instead of returning.
     fn exchange(&mut self, exchange: Exchange<'_>, wait: &Wait<'_>) -> Result<(), Lost>;
 
-    /// Ends all ranks, as far as the transport can.
+    /// An exchange was lost: there are no more. From here on, the wire is neither used nor closed, but for an
+    /// abort.
+    fn abandon(&mut self) {}
+
+    /// Ends all ranks, as far as the transport can, once the others have had some seconds to save.
     fn abort(&mut self, code: i32);
 }
 
@@ -37,20 +41,20 @@ pub trait Wire {
 #[derive(Debug)]
 pub struct Wait<'a> {
     shared: &'a Shared,
-    what: &'static str,
+    purpose: Purpose,
     started: Instant,
     looked: Cell<Instant>,
 }
 
 /// How often to look whether a process of this machine has ended.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(50);
 
 impl<'a> Wait<'a> {
-    pub(crate) fn new(shared: &'a Shared, what: &'static str) -> Self {
+    pub(crate) fn new(shared: &'a Shared, purpose: Purpose) -> Self {
         let now = Instant::now();
         Self {
             shared,
-            what,
+            purpose,
             started: now,
             looked: Cell::new(now),
         }
@@ -58,7 +62,7 @@ impl<'a> Wait<'a> {
 
     /// What is exchanged.
     pub fn what(&self) -> &'static str {
-        self.what
+        self.purpose.what
     }
 
     /// Since when the exchange has waited.
@@ -74,37 +78,46 @@ impl<'a> Wait<'a> {
         }
         self.looked.set(now);
         let waited = now - self.started;
-        let cause = self.shared.cause_to_give_up(waited)?;
+        let cause = self.shared.cause_to_give_up(self.purpose, waited)?;
         Some(self.lost(cause))
     }
 
-    /// What [`Self::over`] gave, with the names of the ranks that did not come.
+    /// The exit code if this rank was told to abort all: the exchange is not to be waited for any more.
+    pub fn abort_ordered(&self) -> Option<i32> {
+        self.shared.abort_ordered()
+    }
+
+    /// The loss with the names of the ranks that did not come or answer.
     pub fn without(&self, mut lost: Lost, ranks: &[usize]) -> Lost {
-        if let Cause::Late { absent, .. } = &mut lost.cause {
-            *absent = self.shared.names(ranks);
+        match &mut lost.cause {
+            Cause::Late { absent: names, .. } | Cause::Transport { silent: names, .. } => {
+                *names = self.shared.missing(ranks);
+            }
+            Cause::Ended { .. } | Cause::Aborted { .. } | Cause::Stopped { .. } => {}
         }
         lost
     }
 
-    /// A rank's process is gone.
-    pub fn ended(&self, rank: usize) -> Lost {
-        let who = self.shared.names(&[rank]).concat();
-        self.lost(Cause::Ended { who })
+    /// The processes of these ranks are gone.
+    pub fn ended(&self, ranks: &[usize]) -> Lost {
+        let gone = self.shared.missing(ranks);
+        self.lost(Cause::Ended { gone })
+    }
+
+    /// A rank ends all ranks.
+    pub fn aborted(&self, rank: usize, code: i32) -> Lost {
+        let who = self.shared.missing(&[rank]).remove(0);
+        self.lost(Cause::Aborted { who, code })
     }
 
     /// The failure of the transport.
     pub fn failed(&self, message: impl Into<String>) -> Lost {
-        self.lost(Cause::Transport(message.into()))
+        self.lost(Cause::transport(message))
     }
 
     /// The ranks of this machine whose processes are gone.
     pub fn ended_ranks(&self) -> Vec<usize> {
-        self.shared.ended().map(|peer| peer.rank).collect()
-    }
-
-    /// Ranks with their processes and hosts.
-    pub fn names(&self, ranks: &[usize]) -> String {
-        self.shared.names(ranks).join(", ")
+        self.shared.ended()
     }
 
     /// Anything else that ended the exchange.
@@ -118,7 +131,7 @@ impl<'a> Wait<'a> {
             other => other,
         };
         Lost {
-            what: self.what,
+            what: self.purpose.what,
             cause,
         }
     }

@@ -22,8 +22,12 @@ fn main() {
     for ranks in [1, 2, 4] {
         every_exchange_gives_the_bits_of_threads(ranks);
     }
-    a_killed_rank_is_named(&[]);
-    a_killed_rank_is_named(&["--mca", "btl", "tcp,self"]);
+    for victims in [&[0][..], &[2], &[0, 1]] {
+        killed_ranks_are_named(victims, &[]);
+    }
+    killed_ranks_are_named(&[0], &["--mca", "btl", "tcp,self"]);
+    killed_ranks_are_named(&[2], &["--mca", "btl", "tcp,self"]);
+    a_panicking_rank_ends_the_job();
     a_rank_that_does_not_come_is_named();
 }
 
@@ -47,42 +51,63 @@ fn every_exchange_gives_the_bits_of_threads(ranks: usize) {
     println!("test every_exchange_gives_the_bits_of_threads ({ranks} ranks) ... ok");
 }
 
-fn a_killed_rank_is_named(options: &[&str]) {
+fn killed_ranks_are_named(victims: &[usize], options: &[&str]) {
     const RANKS: usize = 3;
     // Over TCP, the library of Open MPI 5 ends the job itself.
     if !(options.is_empty() || version().contains(" 4.")) {
         return;
     }
-    for victim in [0, 2] {
-        let job = Job::start("endless", RANKS, options);
-        let processes: Vec<u32> = (0..RANKS)
-            .map(|rank| job.read(rank).parse().unwrap())
-            .collect();
-        thread::sleep(Duration::from_millis(300));
-        kill(processes[victim]);
-        let killed = Instant::now();
-        let (_, folder) = job.end(Duration::from_secs(15));
-        let over = killed.elapsed();
-        if !is_open_mpi() {
-            // MPICH kills the others before they can say anything.
-            continue;
-        }
-        for rank in (0..RANKS).filter(|rank| *rank != victim) {
-            let lost = fs::read_to_string(folder.path().join(format!("lost{rank}")));
-            let lost = lost
-                .unwrap_or_else(|_| panic!("rank {rank} says nothing: {}", said(folder.path())));
-            let expected = format!("rank {victim} (process {}", processes[victim]);
+    let job = Job::start("endless", RANKS, options);
+    let processes: Vec<u32> = (0..RANKS)
+        .map(|rank| job.read(rank).parse().unwrap())
+        .collect();
+    thread::sleep(Duration::from_millis(300));
+    let killed: Vec<_> = victims.iter().map(|rank| processes[*rank]).collect();
+    signal("-KILL", &killed);
+    let killed = Instant::now();
+    let (_, folder) = job.end(Duration::from_secs(15));
+    let over = killed.elapsed();
+    if !version().contains("(Open MPI) 4") {
+        // Open MPI 5 and MPICH may kill the others before they can say anything.
+        return;
+    }
+    for rank in (0..RANKS).filter(|rank| !victims.contains(rank)) {
+        let lost = fs::read_to_string(folder.path().join(format!("lost{rank}")));
+        let lost =
+            lost.unwrap_or_else(|_| panic!("rank {rank} says nothing: {}", said(folder.path())));
+        for victim in victims {
+            let expected = format!("rank {victim} (process {}", processes[*victim]);
             assert!(lost.contains(&expected), "{lost}");
         }
-        println!(
-            "test a_killed_rank_is_named (rank {victim}, {options:?}: over after {over:.1?}) ... ok"
+    }
+    println!(
+        "test killed_ranks_are_named ({victims:?}, {options:?}: over after {over:.1?}) ... ok"
+    );
+}
+
+fn a_panicking_rank_ends_the_job() {
+    const RANKS: usize = 3;
+    let job = Job::start("panic", RANKS, &[]);
+    let process = job.read(1);
+    let begun = Instant::now();
+    let (code, folder) = job.end(Duration::from_secs(15));
+    let over = begun.elapsed();
+    assert_eq!(code, Some(1), "{}", said(folder.path()));
+    for rank in [0, 2] {
+        let lost = fs::read_to_string(folder.path().join(format!("lost{rank}")));
+        let lost =
+            lost.unwrap_or_else(|_| panic!("rank {rank} says nothing: {}", said(folder.path())));
+        assert!(
+            lost.starts_with(&format!("rank 1 (process {process} on ")),
+            "{lost}"
         );
     }
+    println!("test a_panicking_rank_ends_the_job (over after {over:.1?}) ... ok");
 }
 
 fn a_rank_that_does_not_come_is_named() {
     let job = Job::start("absent", 4, &[]);
-    let (code, folder) = job.end(Duration::from_secs(30));
+    let (code, folder) = job.end(Duration::from_mins(1));
     if is_open_mpi() {
         assert_eq!(code, Some(75), "{}", said(folder.path()));
     }
@@ -97,8 +122,30 @@ fn a_rank_that_does_not_come_is_named() {
 
 /// Ranks under `mpirun`.
 struct Job {
-    launcher: Child,
+    launcher: Launcher,
     folder: tempfile::TempDir,
+}
+
+/// Leaves no ranks behind.
+struct Launcher(Child);
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        let is_over = |launcher: &mut Child| launcher.try_wait().is_ok_and(|code| code.is_some());
+        if is_over(&mut self.0) {
+            return;
+        }
+        // It kills its ranks only if it is asked to end.
+        signal("-TERM", &[self.0.id()]);
+        let begun = Instant::now();
+        while !is_over(&mut self.0) {
+            if begun.elapsed() > Duration::from_secs(5) {
+                let _ = self.0.kill();
+                let _ = self.0.wait();
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
 
 impl Job {
@@ -110,8 +157,12 @@ impl Job {
         if is_open_mpi() {
             command.args(["--oversubscribe", "--bind-to", "none"]);
         }
+        command.args(options);
+        if is_open_mpi() {
+            // As the trainer, which saves then: where two have died, Open MPI sends SIGTERM at once.
+            command.args(["sh", "-c", "trap '' TERM; exec \"$0\""]);
+        }
         command
-            .args(options)
             .arg(env::current_exe().unwrap())
             .env(PART, part)
             .env(FOLDER, folder.path())
@@ -126,6 +177,7 @@ impl Job {
                 mpirun().display()
             )
         });
+        let launcher = Launcher(launcher);
         Self { launcher, folder }
     }
 
@@ -153,14 +205,14 @@ impl Job {
     fn end(mut self, limit: Duration) -> (Option<i32>, tempfile::TempDir) {
         let begun = Instant::now();
         loop {
-            if let Some(status) = self.launcher.try_wait().unwrap() {
+            if let Some(status) = self.launcher.0.try_wait().unwrap() {
                 return (status.code(), self.folder);
             }
-            if begun.elapsed() > limit {
-                kill(self.launcher.id());
-                self.launcher.wait().unwrap();
-                panic!("not over after {limit:?}: {}", said(self.folder.path()));
-            }
+            assert!(
+                begun.elapsed() < limit,
+                "not over after {limit:?}: {}",
+                said(self.folder.path())
+            );
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -194,33 +246,44 @@ fn said(folder: &Path) -> String {
     fs::read_to_string(folder.join("output")).unwrap_or_default()
 }
 
-fn kill(process: u32) {
-    let status = Command::new("kill")
-        .args(["-9", &process.to_string()])
-        .status();
-    assert!(status.is_ok_and(|status| status.success()));
+fn signal(signal: &str, processes: &[u32]) {
+    let processes = processes.iter().map(ToString::to_string);
+    // Some may have ended: launchers kill all once the first has.
+    let _ = Command::new("kill").arg(signal).args(processes).status();
 }
 
 fn be_a_rank(part: &str) {
     let folder = PathBuf::from(env::var_os(FOLDER).unwrap());
-    let limit = Duration::from_secs(if part == "absent" { 2 } else { 20 });
+    let limit = Duration::from_secs(if part == "absent" { 10 } else { 20 });
     let team = Team::start(Mpi::start, Patience::of(limit)).unwrap();
     let rank = team.place().rank;
     match part {
         "exchange" => write(&folder, format!("rank{rank}"), exchange_all(&team)),
         "endless" => {
             write(&folder, format!("rank{rank}"), process::id().to_string());
-            let lost = loop {
-                match team.sum("the gradients", vec![1.0; 100_000]).wait() {
-                    Ok(_) => thread::sleep(Duration::from_millis(5)),
-                    Err(lost) => break lost,
-                }
+            let lost = exchange_on(&team);
+            leave(&folder, rank, &lost, 75);
+        }
+        "panic" => {
+            if rank == 1 {
+                team.sum("the gradients", vec![1.0; 100_000])
+                    .wait()
+                    .unwrap();
+                write(&folder, format!("rank{rank}"), process::id().to_string());
+                // The others do not join the second of these two at once.
+                let _first = team.sum("the gradients", vec![1.0; 100_000]);
+                let _second = team.sum("the gradients", vec![1.0; 100_000]);
+                panic!("a test panics");
+            }
+            let lost = exchange_on(&team);
+            let Cause::Aborted { code, .. } = lost.cause else {
+                panic!("{lost}");
             };
-            leave(&folder, rank, &lost);
+            leave(&folder, rank, &lost, code);
         }
         "absent" => {
             if rank == 2 {
-                thread::sleep(Duration::from_secs(20));
+                thread::sleep(Duration::from_secs(40));
             }
             // Ranks that begin to wait at other times find the same.
             thread::sleep(Duration::from_millis(500) * u32::try_from(rank).unwrap());
@@ -229,18 +292,31 @@ fn be_a_rank(part: &str) {
                 .wait()
                 .unwrap_err();
             assert!(matches!(lost.cause, Cause::Late { .. }), "{lost}");
-            leave(&folder, rank, &lost);
+            leave(&folder, rank, &lost, 75);
         }
         other => panic!("unknown part {other}"),
     }
 }
 
 /// Writes why the others are lost, as a rank would save, and ends the process.
-fn leave(folder: &Path, rank: usize, lost: &Lost) -> ! {
+fn leave(folder: &Path, rank: usize, lost: &Lost, code: i32) -> ! {
     write(folder, format!("lost{rank}"), lost.to_string());
     // Whoever leaves first takes the others along.
     thread::sleep(Duration::from_millis(500));
-    process::exit(75);
+    process::exit(code);
+}
+
+/// Exchanges until a rank is lost.
+fn exchange_on(team: &Team) -> Lost {
+    // No test takes this long: no rank outlives a test that is killed.
+    let end = Instant::now() + Duration::from_mins(1);
+    while Instant::now() < end {
+        match team.sum("the gradients", vec![1.0; 100_000]).wait() {
+            Ok(_) => thread::sleep(Duration::from_millis(5)),
+            Err(lost) => return lost,
+        }
+    }
+    panic!("no rank is lost");
 }
 
 /// At once, so that nobody reads half of it.

@@ -215,6 +215,20 @@ impl DeviceSetting {
     }
 }
 
+/// Why processes on such a device cannot exchange tensors by NCCL, if they cannot: what is known before the
+/// library is loaded.
+pub(crate) fn obstacle_to_nccl(device: DeviceSetting) -> Option<String> {
+    if !cfg!(feature = "nccl") {
+        let words = "this program was built without it; build it with `--features mpi,cuda,nccl`";
+        return Some(words.to_string());
+    }
+    let device = device.resolved();
+    let is_cuda = matches!(device, DeviceSetting::Cuda(_));
+    (!is_cuda).then(|| {
+        format!("the device is {device}, but NCCL needs an NVIDIA GPU (device = \"cuda\")")
+    })
+}
+
 fn list(found: &[DeviceSetting]) -> String {
     let names: Vec<String> = found.iter().map(ToString::to_string).collect();
     names.join(", ")

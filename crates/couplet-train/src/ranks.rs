@@ -90,8 +90,25 @@ impl Ranks {
 /// # Errors
 /// If a rank is lost.
 pub(crate) fn settle(comm: &Comm, failed: Option<String>) -> Result<Option<OtherRank>, Lost> {
-    let own = failed.map_or_else(Vec::new, |words| [&[1], words.as_bytes()].concat());
-    let all = comm.gather("the ranks to agree", own)?;
+    let all = comm.gather("the ranks to agree", to_word(failed))?;
+    Ok(first_failure(comm, &all))
+}
+
+/// The same after rank 0 has written a checkpoint, for which the others wait also after a signal to stop.
+///
+/// # Errors
+/// If a rank is lost.
+pub(crate) fn settle_saved(comm: &Comm, failed: Option<String>) -> Result<Option<OtherRank>, Lost> {
+    let all = comm.gather_patiently("rank 0's checkpoint", to_word(failed))?;
+    Ok(first_failure(comm, &all))
+}
+
+/// What a rank sends: nothing if all is well.
+fn to_word(failed: Option<String>) -> Vec<u8> {
+    failed.map_or_else(Vec::new, |words| [&[1], words.as_bytes()].concat())
+}
+
+fn first_failure(comm: &Comm, all: &[Vec<u8>]) -> Option<OtherRank> {
     let failures = all
         .iter()
         .enumerate()
@@ -100,7 +117,7 @@ pub(crate) fn settle(comm: &Comm, failed: Option<String>) -> Result<Option<Other
         let message = String::from_utf8_lossy(&words[1..]).into_owned();
         other_rank(comm, rank, message)
     });
-    Ok(failures.next())
+    failures.next()
 }
 
 pub(crate) fn other_rank(comm: &Comm, rank: usize, message: String) -> OtherRank {

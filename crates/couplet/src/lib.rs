@@ -262,9 +262,9 @@ pub mod model {
 pub mod train {
     #[doc(inline)]
     pub use couplet_train::config::{
-        BatchConfig, CheckpointConfig, ClassifyConfig, DataConfig, DatasetEvalConfig, EvalConfig,
-        EvalWeights, HeadStart, Lengths, LogConfig, ModelConfig, RunEvalConfig, TrainDataConfig,
-        ValDataConfig,
+        BatchConfig, CheckpointConfig, ClassifyConfig, DataConfig, DataPlane, DatasetEvalConfig,
+        EvalConfig, EvalWeights, HeadStart, Lengths, LogConfig, ModelConfig, RanksConfig,
+        RunEvalConfig, TrainDataConfig, ValDataConfig,
     };
     #[doc(inline)]
     pub use couplet_train::{

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::io::{self, Write};
+use std::panic;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use couplet_ranks::{Cause, LaunchError, Lost, Patience, Team, launch, launched};
+use couplet_ranks::{Cause, LaunchError, Lost, Patience, Team, launch, launched, library};
 use couplet_train::{Disagreement, Event, Observer, Ranks, RunFolder, TrainError, share_cores};
 
 use crate::exit_code;
@@ -31,6 +33,12 @@ pub(crate) fn start(patience: Duration) -> anyhow::Result<Ranks> {
         stop: Arc::new(is_urgent),
         after_stop: after_stop(),
     };
+    if let (Ok(Some(by)), Some(library)) = (launched(), library())
+        && by.rank == 0
+    {
+        // If they do not fit, MPI may end the process without a word.
+        say!("mpi        {library}, started by {by}");
+    }
     let team = match launch(patience) {
         Ok(None) => return Ok(Ranks::alone()),
         Ok(Some(team)) => team,
@@ -49,6 +57,7 @@ pub(crate) fn start(patience: Duration) -> anyhow::Result<Ranks> {
     if !team.place().is_first() {
         printing::silence();
     }
+    name_this_rank_in_panics(&team);
     let threads = share_cores(team.threads()).map_err(|error| anyhow!(error));
     let ranks = Ranks::of(team);
     match agree(&ranks, threads) {
@@ -60,6 +69,16 @@ pub(crate) fn start(patience: Duration) -> anyhow::Result<Ranks> {
         }
         Err(error) => end(ranks, None, Err(error)),
     }
+}
+
+/// Prints which rank panics before it does; the team then ends the others.
+fn name_this_rank_in_panics(team: &Team) {
+    let name = team.peers()[team.place().rank].to_string();
+    let previous_hook = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let _ = io::stderr().write_all(format!("\n{name} panics:").as_bytes());
+        previous_hook(info);
+    }));
 }
 
 /// Fails if a launcher started this process with others: only some commands run on several ranks.
@@ -74,9 +93,9 @@ pub(crate) fn check_alone(command: &str) -> anyhow::Result<()> {
     };
     leave_the_word_to_the_first(launched.rank);
     Err(anyhow!(
-        "{} started {ranks} processes, but `couplet {command}` runs in one; start it without a launcher, or with \
-         `-n 1`",
-        launched.launcher
+        "{launched} started {ranks} processes, but `couplet {command}` runs in one; start it without a launcher, or \
+         with `-n 1`, or as `{} couplet {command}` if each process is to run alone",
+        launched.alone()
     ))
 }
 
@@ -301,16 +320,20 @@ fn names_first(lost: &Lost) -> bool {
 /// Whether this rank says that others are lost: the first that is not.
 fn is_speaker(team: &Team, lost: &Lost) -> bool {
     let place = team.place();
-    let words = lost.to_string();
-    let is_named = |rank: &usize| words.contains(&format!("rank {rank} ("));
-    let first = (0..place.ranks).find(|rank| !is_named(rank));
-    let names_nobody = !(0..place.ranks).any(|rank| is_named(&rank));
-    first == Some(place.rank) || (names_nobody && place.local_rank == 0)
+    let named: Vec<usize> = lost.ranks().collect();
+    if named.is_empty() && place.local_rank == 0 {
+        return true;
+    }
+    (0..place.ranks).find(|rank| !named.contains(rank)) == Some(place.rank)
 }
 
 /// The exit code of an error.
 pub(crate) fn code_of_loss(error: &anyhow::Error) -> Option<u8> {
-    lost(error).map(|_| exit_code::TRY_AGAIN)
+    lost(error).map(|lost| match lost.cause {
+        // What failed there would fail again.
+        Cause::Aborted { code, .. } => u8::try_from(code).unwrap_or(1),
+        _ => exit_code::TRY_AGAIN,
+    })
 }
 
 #[cfg(test)]

@@ -152,12 +152,12 @@ mod tests {
                       model.text.width = 8\nmodel.preprocess.fill_color = 0\n\
                       data.train = { source = 'csv', path = 'a.csv', resample = false }\n\
                       optimizer = { kind = 'adamw', lr = 0.1 }\nschedule.length = '1 epoch'\n\
-                      batch = { global = 8, micro = 8 }";
+                      batch = { global = 8, micro = 8 }\nranks.data = 'auto'";
         let now = "seed = 2\nlog.every = '2 steps'\nmodel.weights = 'b.pt'\n\
                    model.text.width = 16\nmodel.preprocess.fill_color = 1\n\
                    data.train = { source = 'csv', path = 'b.csv', resample = true }\n\
                    optimizer = { kind = 'lion', lr = 0.2 }\nschedule.length = '2 epochs'\n\
-                   batch = { global = 16, micro = 4 }\nema.decay = 0.9";
+                   batch = { global = 16, micro = 4 }\nema.decay = 0.9\nranks.data = 'host'";
         let found = kinds(before, now, false);
         let is_never = |key: &str| {
             let kind = found.iter().find(|(own, _)| own == key).unwrap().1;
@@ -180,6 +180,7 @@ mod tests {
             ("model.preprocess.fill_color", ChangeKind::Asked),
             ("model.weights", ChangeKind::Free),
             ("optimizer.lr", ChangeKind::Asked),
+            ("ranks.data", ChangeKind::Free),
             ("schedule.length", ChangeKind::Length),
         ];
         assert_eq!(others, wanted.map(|(key, kind)| (key.to_string(), kind)));

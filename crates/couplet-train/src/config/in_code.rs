@@ -7,6 +7,7 @@ use couplet_model::{FreezeConfig, ModelSpec, Precision, presets};
 
 use super::evals::{DatasetEvalConfig, EvalConfig, RunEvalConfig, one_epoch};
 use super::output::{CheckpointConfig, LogConfig};
+use super::ranks::RanksConfig;
 use super::tables::{
     BatchConfig, DataConfig, ModelConfig, RunConfig, TrainDataConfig, ValDataConfig,
     default_device, default_max_image_pixels, default_max_skipped,
@@ -53,6 +54,7 @@ impl RunConfig {
             eval: Vec::new(),
             checkpoint: CheckpointConfig::default(),
             log: LogConfig::default(),
+            ranks: RanksConfig::default(),
         }
     }
 }

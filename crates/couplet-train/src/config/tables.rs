@@ -16,6 +16,7 @@ use super::classify::ClassifyConfig;
 use super::evals::{EvalConfig, RunEvalConfig, one_epoch};
 use super::output::{CheckpointConfig, LogConfig};
 use super::path_keys::make_absolute;
+use super::ranks::RanksConfig;
 use crate::device::DeviceSetting;
 use crate::ema::EmaConfig;
 use crate::numbers::shorten;
@@ -75,6 +76,10 @@ pub struct RunConfig {
     #[serde(default)]
     #[schemars(extend("x-may-change" = true))]
     pub log: LogConfig,
+    /// How the ranks of a run work together.
+    #[serde(default)]
+    #[schemars(extend("x-may-change" = true))]
+    pub ranks: RanksConfig,
 }
 
 pub(super) fn default_device() -> DeviceSetting {

@@ -291,3 +291,24 @@ fn what_cannot_be_trained_is_named() {
         ["eval[0].weights"]
     );
 }
+
+#[test]
+fn nccl_is_refused_where_it_cannot_be_used() {
+    let found = problems(SOUND, &["device=cpu", "ranks.data=nccl"]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    let (key, message) = &found[0];
+    assert_eq!(key, "ranks.data");
+    let why = if cfg!(feature = "nccl") {
+        "the device is cpu"
+    } else {
+        "built without it"
+    };
+    assert!(message.contains(why), "{message}");
+    assert!(message.contains("\"auto\" or \"host\""), "{message}");
+    for data in ["auto", "host"] {
+        let data = format!("ranks.data={data}");
+        let found = problems(SOUND, &["device=cpu", &data, "ema.decay=1.0"]);
+        assert!(found.iter().all(|(key, _)| key == "ema.decay"), "{found:?}");
+    }
+    assert_eq!(problems(SOUND, &["ranks.data=mpi"])[0].0, "ranks.data");
+}

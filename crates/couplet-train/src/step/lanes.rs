@@ -163,7 +163,7 @@ impl<'a> StepLanes<'a> {
         statistics.into_iter().flatten()
     }
 
-    /// The first half of [`Self::backward`]: the image tower.
+    /// The image tower's part of [`Self::backward`].
     pub fn backward_images(
         &mut self,
         batch: &HostBatch,
@@ -176,17 +176,16 @@ impl<'a> StepLanes<'a> {
         statistics.into_iter().flatten()
     }
 
-    /// The second half of [`Self::backward`]: the text tower.
+    /// The text tower's part of [`Self::backward`].
     pub fn backward_texts(
         &mut self,
-        batch: &mut HostBatch,
+        batch: &HostBatch,
         rows: &Range<usize>,
         gradients: &FeatureGradients,
     ) {
         self.run(rows, |lane, rows| {
             lane.backward_texts(batch, &rows, gradients);
         });
-        batch.release_pixels(rows.end);
     }
 
     /// Runs `work` on all lanes in parallel, each with its part of the rows.
@@ -225,10 +224,15 @@ impl<'a> StepLanes<'a> {
         sum(model, self.lanes.iter_mut().map(|lane| lane.images.take()))
     }
 
+    /// The same of the text tower.
+    pub fn take_text_gradients(&mut self, model: &Clip) -> GradientsParams {
+        sum(model, self.lanes.iter_mut().map(|lane| lane.texts.take()))
+    }
+
     /// The gradients of all lanes, summed.
     pub fn into_params(mut self, model: &Clip) -> GradientsParams {
         let images = self.take_image_gradients(model);
-        let texts = sum(model, self.lanes.iter_mut().map(|lane| lane.texts.take()));
+        let texts = self.take_text_gradients(model);
         add(model, images, texts)
     }
 }

@@ -29,7 +29,7 @@ use burn::module::Param;
 use burn::tensor::Tensor;
 use couplet_data::loader::HostBatch;
 use couplet_loss::{FeatureGradients, Features, PairLoss};
-use couplet_model::{Clip, ForwardContext};
+use couplet_model::{Clip, ForwardContext, ParameterVisitor, visit_parameters};
 use couplet_ranks::Lost;
 
 use self::gradients::{GradientsOfRanks, finish};
@@ -220,11 +220,22 @@ fn backward(
     if comm.is_alone() {
         statistics.extend(lanes.backward(&mut batch, last, &of_features));
     } else {
-        // The image tower's gradients travel while those of the text tower are computed.
-        statistics.extend(lanes.backward_images(&batch, last, &of_features));
-        let images = lanes.take_image_gradients(model);
-        sums.push(GradientsOfRanks::start(model, images, Vec::new(), comm));
-        lanes.backward_texts(&mut batch, last, &of_features);
+        // The gradients of the larger tower travel while those of the other are computed.
+        let [images, texts] = tower_sizes(model);
+        let first = if texts > images {
+            lanes.backward_texts(&batch, last, &of_features);
+            lanes.take_text_gradients(model)
+        } else {
+            statistics.extend(lanes.backward_images(&batch, last, &of_features));
+            lanes.take_image_gradients(model)
+        };
+        sums.push(GradientsOfRanks::start(model, first, Vec::new(), comm));
+        if texts > images {
+            statistics.extend(lanes.backward_images(&batch, last, &of_features));
+        } else {
+            lanes.backward_texts(&batch, last, &of_features);
+        }
+        batch.release_pixels(last.end);
     }
     let mut params = lanes.into_params(model);
     params.register(model.logit_scale.id, of_features.logit_scale);
@@ -238,6 +249,21 @@ fn backward(
         comm,
     ));
     finish(model, sums, statistics, comm)
+}
+
+/// The trained parameters of the image tower and of the text tower.
+fn tower_sizes(model: &Clip) -> [usize; 2] {
+    struct Count([usize; 2]);
+    impl ParameterVisitor for Count {
+        fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
+            if param.is_require_grad() {
+                self.0[usize::from(!name.starts_with("visual."))] += param.shape().num_elements();
+            }
+        }
+    }
+    let mut count = Count([0; 2]);
+    visit_parameters(model, &mut count);
+    count.0
 }
 
 /// Updates running statistics and parameters.

@@ -5,10 +5,12 @@
 
 use couplet_data::loader::{HostBatch, LoaderError, LoaderState, check_skipped};
 use couplet_data::{Skipped, with_causes};
+use couplet_ranks::Lost;
 use serde::{Deserialize, Serialize};
 
 use super::{TrainError, Trainer};
-use crate::ranks::{other_rank, settle};
+use crate::comm::Comm;
+use crate::ranks::{OtherRank, other_rank, settle, settle_saved};
 
 /// What one rank says.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -164,6 +166,19 @@ impl Trainer<'_> {
     /// # Errors
     /// If any rank failed or is lost; then every rank gets an error.
     pub(super) fn settle(&mut self, own: Result<(), TrainError>) -> Result<(), TrainError> {
+        self.settle_by(own, settle)
+    }
+
+    /// The same after rank 0 has written a checkpoint, for which the others wait also after a signal to stop.
+    pub(super) fn settle_saved(&mut self, own: Result<(), TrainError>) -> Result<(), TrainError> {
+        self.settle_by(own, settle_saved)
+    }
+
+    fn settle_by(
+        &mut self,
+        own: Result<(), TrainError>,
+        settle: impl FnOnce(&Comm, Option<String>) -> Result<Option<OtherRank>, Lost>,
+    ) -> Result<(), TrainError> {
         let own = self.held.take().map_or(own, Err);
         let failed = own.as_ref().err().map(|error| with_causes(error));
         let failure = settle(&self.context.comm, failed);

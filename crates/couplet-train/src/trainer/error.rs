@@ -118,6 +118,13 @@ pub enum TrainError {
         "the ranks are at other places in the data; this is a bug of Couplet, please report it"
     )]
     OtherPlaces,
+    #[error("ranks.data: `nccl`, but {0}; set \"auto\" or \"host\" to do without NCCL")]
+    NoNccl(OtherRank),
+    #[error(
+        "ranks.data: NCCL cannot join the ranks' GPUs: {0}; give each rank a GPU of its own, or set \"host\" to do \
+         without NCCL"
+    )]
+    NcclFailed(String),
     #[error("device: cannot be used")]
     Device(#[from] DeviceError),
     #[error(transparent)]

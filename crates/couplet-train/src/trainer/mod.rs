@@ -25,6 +25,7 @@ mod agreement;
 mod begin;
 mod books;
 mod classes;
+mod data_plane;
 mod error;
 mod evaluation;
 mod held_out;

@@ -18,7 +18,7 @@ use super::books::{Books, RunPlace};
 use super::classes::first_head;
 use super::position::{check_length, recount, regroup};
 use super::share::{share_model, share_moments};
-use super::{TrainError, Trainer, Window};
+use super::{TrainError, Trainer, Window, data_plane};
 use crate::checkpoint::{Checkpoint, RunFolder, TrainerState};
 use crate::comm::Comm;
 use crate::config::{Classes, HeadStart, ResolvedRun};
@@ -42,7 +42,10 @@ impl<'a> Trainer<'a> {
         comm: &Comm,
     ) -> Result<Self, TrainError> {
         check_equal(run, comm)?;
+        let (comm, exchanges) = data_plane::settle(run.config.ranks.data, run.config.device, comm)?;
+        let comm = &comm;
         let mut opened = agree(comm, begin(run, place, comm))?;
+        opened.notes.extend(exchanges);
         let books = place.folder().map(|folder| opened.books(run, folder));
         let books = agree(comm, books.transpose())?;
         let opened = share(opened, comm)?;

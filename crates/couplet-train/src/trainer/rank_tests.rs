@@ -191,11 +191,9 @@ fn too_many_bad_samples_end_all_ranks_as_one() {
             let run = open(9, |config| config.data.max_skipped = 0.05);
             train_rank(&run, &path, comm, None).unwrap_err().to_string()
         });
-        assert!(errors.iter().all(|error| *error == errors[0]), "{errors:?}");
-        assert!(
-            errors[0].contains("3 of 41 samples were skipped"),
-            "{errors:?}"
-        );
+        // A rank that has all of them says so to the others.
+        let is_alike = |error: &String| error.contains("3 of 41 samples were skipped in epoch 2");
+        assert!(errors.iter().all(is_alike), "{errors:?}");
         // What was trained until then is saved.
         saved.push(checkpoints_of(&path).unwrap().last().map(|(step, _)| *step));
     }

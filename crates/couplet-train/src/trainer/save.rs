@@ -34,7 +34,7 @@ impl Trainer<'_> {
         if self.context.comm.is_alone() {
             return saved;
         }
-        self.settle(saved)
+        self.settle_saved(saved)
     }
 
     /// Writes the checkpoint of the current step, unless there is one.

@@ -18,8 +18,10 @@ use couplet_model::ModelSource;
 
 use super::given::Given;
 use super::issue::ConfigIssue;
+use super::ranks::DataPlane;
 use super::resolved::{ResolvedData, ResolvedRun, parts_of};
 use super::tables::RunConfig;
+use crate::device::obstacle_to_nccl;
 use crate::duration::Unit;
 use crate::nearest::nearest;
 
@@ -49,6 +51,7 @@ pub(super) fn check(
         );
     }
     check.device(&config, device_check);
+    check.ranks(&config, device_check);
     let resumes = checkpoint.is_some();
     let weights = check.model(&config.model, checkpoint);
     let tokens = check.tokens(&config.model, weights.as_ref(), resumes);
@@ -107,6 +110,16 @@ impl Check<'_> {
             let device = config.device.resolved();
             let message = format!("{device} does not support {}", config.precision);
             self.fail("precision", message);
+        }
+    }
+
+    fn ranks(&mut self, config: &RunConfig, device_check: DeviceCheck) {
+        if config.ranks.data != DataPlane::Nccl || device_check == DeviceCheck::Skip {
+            return;
+        }
+        if let Some(obstacle) = obstacle_to_nccl(config.device) {
+            let advice = "use \"auto\" or \"host\" to do without NCCL";
+            self.fail("ranks.data", format!("`nccl`: {obstacle}; {advice}"));
         }
     }
 

@@ -50,5 +50,6 @@ fn other_commands_run_in_one_process() {
         let mut command = workspace.couplet(&["plan", "tiny.toml"]);
         let printed = fail(command.envs(variables), 1);
         assert!(printed.contains("`couplet plan` runs in one"), "{printed}");
+        assert!(printed.contains("env -u"), "{printed}");
     }
 }

@@ -1,5 +1,8 @@
 //! Ranks as threads of one process, and faults for tests.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -48,8 +51,16 @@ struct Shared {
 struct State {
     /// Exchanges that not all ranks have left.
     open: HashMap<u64, Open>,
-    /// Whether a rank's wire is gone.
-    gone: Vec<bool>,
+    gone: Vec<Gone>,
+}
+
+/// Whether a rank's wire is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gone {
+    No,
+    Left,
+    /// It ends all, with this exit code.
+    Aborted(i32),
 }
 
 #[derive(Debug)]
@@ -65,7 +76,7 @@ impl ThreadWire {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 open: HashMap::new(),
-                gone: vec![false; ranks],
+                gone: vec![Gone::No; ranks],
             }),
             changed: Condvar::new(),
         });
@@ -139,9 +150,20 @@ impl ThreadWire {
             let missing: Vec<usize> = (0..ranks)
                 .filter(|rank| open.sent[*rank].is_none())
                 .collect();
-            let gone = missing.iter().find(|rank| state.gone[**rank]);
-            if let Some(rank) = gone {
-                return Err(wait.ended(*rank));
+            let mut aborted = missing.iter().filter_map(|rank| match state.gone[*rank] {
+                Gone::Aborted(code) => Some((*rank, code)),
+                Gone::No | Gone::Left => None,
+            });
+            if let Some((rank, code)) = aborted.next() {
+                return Err(wait.aborted(rank, code));
+            }
+            let is_gone = |rank: &usize| state.gone[*rank] != Gone::No;
+            let gone: Vec<usize> = missing.iter().copied().filter(is_gone).collect();
+            if !gone.is_empty() {
+                return Err(wait.ended(&gone));
+            }
+            if wait.abort_ordered().is_some() {
+                return Err(wait.failed("this rank aborts"));
             }
             if let Some(lost) = wait.over() {
                 return Err(wait.without(lost, &missing));
@@ -192,141 +214,29 @@ impl Wire for ThreadWire {
         Ok(())
     }
 
+    fn abandon(&mut self) {
+        self.leave(Gone::Left);
+    }
+
+    fn abort(&mut self, code: i32) {
+        self.leave(Gone::Aborted(code));
+    }
+}
+
+impl ThreadWire {
     /// The others see that this rank is gone.
-    fn abort(&mut self, _code: i32) {
+    fn leave(&self, gone: Gone) {
         let rank = self.place.rank;
-        self.state().gone[rank] = true;
+        let mut state = self.state();
+        if state.gone[rank] == Gone::No {
+            state.gone[rank] = gone;
+        }
         self.shared.changed.notify_all();
     }
 }
 
 impl Drop for ThreadWire {
     fn drop(&mut self) {
-        self.abort(0);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
-    use std::time::Instant;
-
-    use super::*;
-    use crate::patience::Patience;
-    use crate::team::Team;
-
-    const LIMIT: Duration = Duration::from_millis(400);
-
-    /// Runs `work` on every rank; a fault is of rank 1.
-    fn on_ranks<T: Send>(
-        ranks: usize,
-        fault: Option<Fault>,
-        work: impl Fn(Team) -> T + Sync,
-    ) -> Vec<T> {
-        let wires = ThreadWire::team(ranks);
-        thread::scope(|scope| {
-            let start = |wire: ThreadWire| {
-                let work = &work;
-                scope.spawn(move || {
-                    let fault = fault.filter(|_| wire.place.rank == 1);
-                    let wire = match fault {
-                        Some(fault) => wire.with_fault(fault),
-                        None => wire,
-                    };
-                    let team = Team::start(|| Ok::<_, Infallible>(wire), Patience::of(LIMIT));
-                    work(team.expect("all ranks start"))
-                })
-            };
-            let threads: Vec<_> = wires.into_iter().map(start).collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().expect("no rank panics"))
-                .collect()
-        })
-    }
-
-    #[test]
-    fn everyone_gets_everything_in_the_order_of_ranks() {
-        let found = on_ranks(3, None, |team| {
-            let rank = u8::try_from(team.place().rank).unwrap();
-            let same = team.all_gather("bytes", vec![rank; 2]);
-            // Shorter and longer than one exchange takes.
-            let any = team.gather("texts", vec![rank; 700 * usize::from(rank)]);
-            let first = team.broadcast("the start", vec![rank + 7; 5]);
-            let sum = team.sum("values", (0..5_u8).map(|at| f32::from(rank + at)).collect());
-            assert!(team.threads() >= 1);
-            assert_eq!(team.peers().len(), 3);
-            (
-                same.wait().unwrap(),
-                any.wait().unwrap(),
-                first.wait().unwrap(),
-                sum.wait().unwrap(),
-            )
-        });
-        for (same, any, first, sum) in found {
-            assert_eq!(same, [0, 0, 1, 1, 2, 2]);
-            assert_eq!(any, [vec![], vec![1; 700], vec![2; 1400]]);
-            assert_eq!(first, [7; 5]);
-            assert_eq!(sum, [3.0, 6.0, 9.0, 12.0, 15.0]);
-        }
-    }
-
-    #[test]
-    fn a_rank_that_does_not_come_is_named_and_nobody_hangs() {
-        // The first exchange is that of the start.
-        for (trouble, all_lost) in [
-            (Trouble::Drop, true),
-            (Trouble::Fail, true),
-            (Trouble::Delay(LIMIT / 8), false),
-        ] {
-            let begun = Instant::now();
-            let fault = Fault {
-                exchange: 1,
-                trouble,
-            };
-            let found = on_ranks(3, Some(fault), |team| {
-                let first = team.sum("the first", vec![1.0; 4]).wait();
-                let second = team.sum("the second", vec![1.0; 4]).wait();
-                // Nothing comes after a loss.
-                assert_eq!(first.is_err(), second.is_err());
-                first
-            });
-            assert!(begun.elapsed() < LIMIT * 10);
-            for (rank, result) in found.into_iter().enumerate() {
-                assert_eq!(result.is_err(), all_lost, "{trouble:?}: {result:?}");
-                if let (Err(lost), true) = (result, rank != 1) {
-                    assert!(lost.to_string().contains("rank 1 "), "{lost}");
-                    assert_eq!(lost.what, "the first");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_rank_that_leaves_is_noticed_at_once() {
-        let begun = Instant::now();
-        let found = on_ranks(2, None, |team| {
-            if team.place().rank == 1 {
-                return None;
-            }
-            Some(team.all_gather("the rest", vec![0]).wait())
-        });
-        assert!(begun.elapsed() < LIMIT);
-        let lost = found[0].as_ref().unwrap().as_ref().unwrap_err();
-        assert!(lost.to_string().starts_with("rank 1 (process"), "{lost}");
-    }
-
-    #[test]
-    fn whoever_was_asked_to_stop_waits_less() {
-        let wires = ThreadWire::team(2);
-        let [first, _second] = <[ThreadWire; 2]>::try_from(wires).unwrap();
-        let patience = Patience {
-            limit: Duration::from_mins(10),
-            stop: Arc::new(|| true),
-            after_stop: Duration::from_millis(200),
-        };
-        let team = Team::start(|| Ok::<_, Infallible>(first), patience);
-        let error = team.unwrap_err().to_string();
-        assert!(error.contains("signal to stop"), "{error}");
+        self.leave(Gone::Left);
     }
 }

@@ -1,4 +1,4 @@
-//! Communication between the ranks of a run: no other file turns tensors into exchanges.
+//! Communication between the ranks of a run: only the files of this folder turn tensors into exchanges.
 
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,16 +8,24 @@ use burn::tensor::{Device, Tensor, TensorData};
 use couplet_eval::Division;
 use couplet_ranks::{Lost, Pending, Place, Team};
 
+#[cfg(feature = "nccl")]
+pub(crate) mod nccl;
+
 /// Floats of a bucket of gradients: large enough for a network's bandwidth, small enough that adding one
 /// bucket overlaps with sending the next.
 const BUCKET: usize = 25_000_000 / size_of::<f32>();
 
 /// The ranks of a run. Every rank calls the same methods in the same order. Sums add in the order of ranks, so
 /// all ranks get the same bits.
+///
+/// Bytes, and floats of the host, go through the team. Tensors do too, by a copy in the host's memory, unless the
+/// ranks' GPUs are joined ([`Self::with_gpus`]); then NCCL orders the sums, the same way on all ranks.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Comm {
     /// `None` if this is the only rank.
     team: Option<Arc<Team>>,
+    #[cfg(feature = "nccl")]
+    gpus: Option<Arc<nccl::Gpus>>,
     journal: Option<Journal>,
 }
 
@@ -65,7 +73,18 @@ impl Comm {
         let is_alone = team.place().ranks == 1;
         Self {
             team: (!is_alone).then(|| Arc::new(team)),
+            #[cfg(feature = "nccl")]
+            gpus: None,
             journal: None,
+        }
+    }
+
+    /// The same ranks, whose tensors do not leave the GPUs.
+    #[cfg(feature = "nccl")]
+    pub fn with_gpus(&self, gpus: nccl::Gpus) -> Self {
+        Self {
+            gpus: Some(Arc::new(gpus)),
+            ..self.clone()
         }
     }
 
@@ -115,6 +134,11 @@ impl Comm {
         let Some(team) = &self.team else {
             return Ok(rows);
         };
+        #[cfg(feature = "nccl")]
+        if let Some(gpus) = &self.gpus {
+            let gathered = gpus.start_gather(what, rows)?;
+            return note(self.journal.as_ref(), what, || gathered.wait());
+        }
         let ([own, width], device) = (rows.dims(), rows.device());
         let bytes = bytemuck::cast_slice(&to_host(rows)).to_vec();
         let all = team.all_gather(what, bytes);
@@ -141,6 +165,14 @@ impl Comm {
         let Some(team) = &self.team else {
             return PendingSum::Own(tensors);
         };
+        #[cfg(feature = "nccl")]
+        if let Some(gpus) = &self.gpus {
+            return PendingSum::OnGpus(Box::new(OnGpus {
+                what,
+                journal: self.journal.clone(),
+                sum: gpus.start_sum(what, tensors, BUCKET),
+            }));
+        }
         let mut sum = Box::new(Buckets {
             what,
             journal: self.journal.clone(),
@@ -176,6 +208,17 @@ impl Comm {
     pub fn gather(&self, what: &'static str, own: Vec<u8>) -> Result<Vec<Vec<u8>>, Lost> {
         match &self.team {
             Some(team) => team.gather(what, own).wait(),
+            None => Ok(vec![own]),
+        }
+    }
+
+    /// The same for a rank that waits for rank 0 to save: a signal to stop does not shorten the wait.
+    ///
+    /// # Errors
+    /// If a rank is lost.
+    pub fn gather_patiently(&self, what: &'static str, own: Vec<u8>) -> Result<Vec<Vec<u8>>, Lost> {
+        match &self.team {
+            Some(team) => team.gather_patiently(what, own).wait(),
             None => Ok(vec![own]),
         }
     }
@@ -240,6 +283,16 @@ pub(crate) enum PendingSum {
     /// There is one rank.
     Own(Vec<Tensor<1>>),
     Started(Box<Buckets>),
+    #[cfg(feature = "nccl")]
+    OnGpus(Box<OnGpus>),
+}
+
+/// Sums that NCCL makes.
+#[cfg(feature = "nccl")]
+pub(crate) struct OnGpus {
+    what: &'static str,
+    journal: Option<Journal>,
+    sum: nccl::GpuSum,
 }
 
 /// Tensors in pieces of at most [`BUCKET`] floats.
@@ -261,6 +314,11 @@ impl PendingSum {
         let sum = match self {
             Self::Own(tensors) => return Ok(tensors),
             Self::Started(sum) => sum,
+            #[cfg(feature = "nccl")]
+            Self::OnGpus(on_gpus) => {
+                let OnGpus { what, journal, sum } = *on_gpus;
+                return note(journal.as_ref(), what, || sum.wait());
+            }
         };
         let Buckets {
             what,
