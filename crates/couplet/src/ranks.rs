@@ -112,6 +112,9 @@ fn speak_in_turn(rank: usize) {
     /// More than a launcher needs to end the others once a rank has spoken and ended.
     const EACH: Duration = Duration::from_millis(1500);
     const LATEST: u32 = 4;
+    if rank == 0 {
+        return;
+    }
     let turn = EACH * u32::try_from(rank).unwrap_or(LATEST).min(LATEST);
     let begun = Instant::now();
     printing::silence();
@@ -264,13 +267,13 @@ fn wait_for_savers(team: &Team, lost: &Lost, folder: Option<&Path>, speaks: bool
     const LONGEST: Duration = Duration::from_mins(10);
     let quiet = if speaks { BETWEEN } else { OTHERS };
     let may_save = !team.place().is_first() && folder.is_some();
+    let is_first_lost = lost.ranks().any(|rank| rank == 0);
+    let has_ended = matches!(lost.cause, Cause::Ended { .. } | Cause::Aborted { .. });
     let (quiet, longest) = match folder.and_then(RunFolder::is_held) {
         // A process that hangs holds its folder for ever; that of a dead one is held by a rank that saves.
-        Some(_) if names_first(lost) && !matches!(lost.cause, Cause::Ended { .. }) => {
-            (quiet, OTHERS)
-        }
+        Some(_) if is_first_lost && !has_ended => (quiet, OTHERS),
         Some(_) => (quiet, LONGEST),
-        None if may_save && !names_first(lost) => (UNSEEN, UNSEEN),
+        None if may_save && !is_first_lost => (UNSEEN, UNSEEN),
         None if may_save => (OTHERS, OTHERS),
         None => (quiet, quiet),
     };
@@ -310,11 +313,6 @@ impl Observer for Survivor {
 
 impl Screen for Survivor {
     fn finish(&mut self) {}
-}
-
-/// Whether rank 0 is lost.
-fn names_first(lost: &Lost) -> bool {
-    lost.to_string().contains("rank 0 (")
 }
 
 /// Whether this rank says that others are lost: the first that is not.

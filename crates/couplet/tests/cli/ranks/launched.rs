@@ -230,20 +230,18 @@ fn a_killed_rank_ends_the_job_with_its_name_and_a_whole_checkpoint() {
 #[test]
 fn survivors_wait_while_another_process_has_the_folder() {
     let workspace = tiny();
-    let rare = ["--set", "checkpoint.every=1000 steps"];
-    let arguments = [
-        &["train", "tiny.toml", "--run-dir", "run"],
-        &LONG[..],
-        &rare,
-    ]
-    .concat();
-    let mut job = Job::with(&workspace, 3, &arguments, &[TIME_TO_SAVE]);
+    let often = ["--set", "checkpoint.every=1 step"];
+    let train = ["train", "tiny.toml", "--run-dir", "run"];
+    let arguments = [&train[..], &LONG, &often].concat();
+    let mut job = Job::with(&workspace, 4, &arguments, &[TIME_TO_SAVE]);
     job.wait_for_lines(&workspace, "run", 8);
     let lock = fs::File::open(workspace.path("run/lock")).unwrap();
     assert!(lock.try_lock().is_err(), "rank 0 has it");
     signal("-KILL", job.rank(0));
     // Before the others have noticed.
     while lock.try_lock().is_err() {}
+    // As if it had ended before it replaced this.
+    fs::remove_file(workspace.path("run/latest")).unwrap();
     thread::sleep(Duration::from_millis(1500));
     assert!(!workspace.path("run/latest").exists());
     drop(lock);
