@@ -62,7 +62,9 @@ pub(crate) fn start(patience: Duration) -> anyhow::Result<Ranks> {
     let ranks = Ranks::of(team);
     match agree(&ranks, threads) {
         Ok(threads) => {
-            ranks.team().inspect(|team| describe(team, threads));
+            if let Some(team) = ranks.team() {
+                describe(team, threads);
+            }
             Ok(ranks)
         }
         Err(error) => end(ranks, None, Err(error)),
@@ -110,6 +112,9 @@ fn speak_in_turn(rank: usize) {
     /// More than a launcher needs to end the others once a rank has spoken and ended.
     const EACH: Duration = Duration::from_millis(1500);
     const LATEST: u32 = 4;
+    if rank == 0 {
+        return;
+    }
     let turn = EACH * u32::try_from(rank).unwrap_or(LATEST).min(LATEST);
     let begun = Instant::now();
     printing::silence();
@@ -155,24 +160,41 @@ fn describe(team: &Team, threads: usize) {
         ),
         machines => say!("ranks      {ranks} on {machines} machines, {threads} each on this one"),
     }
-    let idle = team.idle_cores();
-    if idle > 0 {
-        let is_srun = (launched().ok().flatten()).is_some_and(|by| by.launcher == "srun");
-        let local = team.place().local_ranks;
-        let each = (team.launcher_cores() / local).max(1);
-        let remedy = if is_srun {
-            format!(
-                "with `srun --cpus-per-task={each}`, which is not taken over from sbatch, or --cpu-bind=none"
-            )
-        } else {
-            format!("with --bind-to none, or with --map-by ppr:{local}:node:pe={each}")
-        };
+    if let Some((idle, remedy)) = idle_cores(team) {
         printing::warn(&format!(
             "no rank may run on {} of this machine, because the launcher bound each rank to others; start the ranks \
              {remedy}",
             count(idle as u64, "core")
         ));
     }
+}
+
+/// The cores of this machine that the ranks could have and do not, if any, and with what they would.
+fn idle_cores(team: &Team) -> Option<(usize, String)> {
+    let local = team.place().local_ranks;
+    let is_srun = (launched().ok().flatten()).is_some_and(|by| by.launcher == "srun");
+    if !is_srun {
+        let each = (team.launcher_cores() / local).max(1);
+        let remedy = format!("with --bind-to none, or with --map-by ppr:{local}:node:pe={each}");
+        return Some((team.idle_cores(), remedy)).filter(|(idle, _)| *idle > 0);
+    }
+    // The process that starts the ranks of a step may run anywhere, whatever the job has.
+    let job = same_on_all_nodes(&env::var("SLURM_JOB_CPUS_PER_NODE").ok()?)?;
+    let own = thread::available_parallelism().ok()?.get();
+    let idle = job.checked_sub(own * local).filter(|idle| *idle > 0)?;
+    let each = (job / local).max(1);
+    let remedy =
+        format!("with `srun --cpus-per-task={each}`, which it does not take over from sbatch");
+    Some((idle, remedy))
+}
+
+/// Slurm's number of cores of a job's nodes, such as `64(x2)`, if they all have as many.
+fn same_on_all_nodes(numbers: &str) -> Option<usize> {
+    let mut numbers = numbers
+        .split(',')
+        .map(|of| of.split('(').next()?.parse().ok());
+    let first = numbers.next()??;
+    numbers.all(|other| other == Some(first)).then_some(first)
 }
 
 /// This rank's value, if every rank has one. If one has failed, rank 0 says with what.
@@ -245,13 +267,13 @@ fn wait_for_savers(team: &Team, lost: &Lost, folder: Option<&Path>, speaks: bool
     const LONGEST: Duration = Duration::from_mins(10);
     let quiet = if speaks { BETWEEN } else { OTHERS };
     let may_save = !team.place().is_first() && folder.is_some();
+    let is_first_lost = lost.ranks().any(|rank| rank == 0);
+    let has_ended = matches!(lost.cause, Cause::Ended { .. } | Cause::Aborted { .. });
     let (quiet, longest) = match folder.and_then(RunFolder::is_held) {
         // A process that hangs holds its folder for ever; that of a dead one is held by a rank that saves.
-        Some(_) if names_first(lost) && !matches!(lost.cause, Cause::Ended { .. }) => {
-            (quiet, OTHERS)
-        }
+        Some(_) if is_first_lost && !has_ended => (quiet, OTHERS),
         Some(_) => (quiet, LONGEST),
-        None if may_save && !names_first(lost) => (UNSEEN, UNSEEN),
+        None if may_save && !is_first_lost => (UNSEEN, UNSEEN),
         None if may_save => (OTHERS, OTHERS),
         None => (quiet, quiet),
     };
@@ -293,11 +315,6 @@ impl Screen for Survivor {
     fn finish(&mut self) {}
 }
 
-/// Whether rank 0 is lost.
-fn names_first(lost: &Lost) -> bool {
-    lost.to_string().contains("rank 0 (")
-}
-
 /// Whether this rank says that others are lost: the first that is not.
 fn is_speaker(team: &Team, lost: &Lost) -> bool {
     let place = team.place();
@@ -315,4 +332,19 @@ pub(crate) fn code_of_loss(error: &anyhow::Error) -> Option<u8> {
         Cause::Aborted { code, .. } => u8::try_from(code).unwrap_or(1),
         _ => exit_code::TRY_AGAIN,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::same_on_all_nodes;
+
+    #[test]
+    fn cores_of_a_job_are_known_if_all_nodes_have_as_many() {
+        assert_eq!(same_on_all_nodes("64"), Some(64));
+        assert_eq!(same_on_all_nodes("72(x2)"), Some(72));
+        assert_eq!(same_on_all_nodes("8(x2),8"), Some(8));
+        for unknown in ["72(x2),36", "", "x", "8,"] {
+            assert_eq!(same_on_all_nodes(unknown), None, "{unknown}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use couplet_data::ListingChange;
-use couplet_eval::{TRAINER_STATE_FILE, checkpoints_of};
+use couplet_eval::{Pointer, TRAINER_STATE_FILE, checkpoints_of, read_pointer};
 use couplet_model::Freeze;
 use toml::Table;
 
@@ -12,7 +12,7 @@ use super::RunFolder;
 use super::error::{CheckpointError, io_at};
 use super::identity::{read_id, run_file};
 use super::inputs::Inputs;
-use super::names::{CHANGES, CONFIG, INPUTS, LOCK, RUN, earlier_config, is_earlier_config};
+use super::names::{CHANGES, CONFIG, INPUTS, LATEST, LOCK, RUN, earlier_config, is_earlier_config};
 use super::pending::{ChangeNote, Pending};
 use super::reading::Checkpoint;
 use super::state::{Counted, TrainerState};
@@ -68,9 +68,14 @@ impl RunFolder {
         Some(matches!(looked, Err(fs::TryLockError::WouldBlock)))
     }
 
-    /// The newest checkpoint of the run in folder `path`.
-    pub(crate) fn newest_of(path: &Path) -> Option<Checkpoint> {
-        let (step, path) = checkpoints_of(path).ok()?.pop()?;
+    /// The checkpoint from which the run in folder `path` would go on. A newer one may be there that a process
+    /// wrote which ended before it replaced `latest`; it counts for nothing.
+    pub(crate) fn latest_of(path: &Path) -> Option<Checkpoint> {
+        let Ok(Pointer::To(latest)) = read_pointer(path, LATEST) else {
+            return None;
+        };
+        let mut checkpoints = checkpoints_of(path).ok()?.into_iter();
+        let (step, path) = checkpoints.find(|(_, path)| *path == latest)?;
         Some(Checkpoint { path, step })
     }
 

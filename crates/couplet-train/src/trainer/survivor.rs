@@ -47,8 +47,9 @@ impl Trainer<'_> {
                 RunPlace::Open(folder),
             ) => self.save_last_step(folder, observer),
             (TrainError::RankLost { lost, .. }, RunPlace::Path(path)) => {
-                let is_lost = lost.to_string().contains("rank 0 (");
-                let patience = if is_lost && !matches!(lost.cause, Cause::Ended { .. }) {
+                let is_lost = lost.ranks().any(|rank| rank == 0);
+                let has_ended = matches!(lost.cause, Cause::Ended { .. } | Cause::Aborted { .. });
+                let patience = if is_lost && !has_ended {
                     WHILE_THE_FIRST_HANGS
                 } else {
                     WHILE_THE_FIRST_SAVES
@@ -101,7 +102,7 @@ impl Trainer<'_> {
             }
         };
         // Rank 0 or another rank may have saved.
-        self.checkpoint = RunFolder::newest_of(path);
+        self.checkpoint = RunFolder::latest_of(path);
         let Some(folder) = folder else {
             return Ok(());
         };

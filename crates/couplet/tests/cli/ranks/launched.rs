@@ -228,6 +228,46 @@ fn a_killed_rank_ends_the_job_with_its_name_and_a_whole_checkpoint() {
 }
 
 #[test]
+fn survivors_wait_while_another_process_has_the_folder() {
+    let workspace = tiny();
+    let often = ["--set", "checkpoint.every=1 step"];
+    let train = ["train", "tiny.toml", "--run-dir", "run"];
+    let arguments = [&train[..], &LONG, &often].concat();
+    let mut job = Job::with(&workspace, 4, &arguments, &[TIME_TO_SAVE]);
+    job.wait_for_lines(&workspace, "run", 8);
+    let lock = fs::File::open(workspace.path("run/lock")).unwrap();
+    assert!(lock.try_lock().is_err(), "rank 0 has it");
+    signal("-KILL", job.rank(0));
+    // Before the others have noticed.
+    while lock.try_lock().is_err() {}
+    // As if it had ended before it replaced this.
+    fs::remove_file(workspace.path("run/latest")).unwrap();
+    thread::sleep(Duration::from_millis(1500));
+    assert!(!workspace.path("run/latest").exists());
+    drop(lock);
+    let (code, said) = job.end();
+    assert_ne!(code, Some(0), "{said}");
+    let step = latest(&workspace, "run");
+    assert_eq!(workspace.losses("run").last().unwrap().0, step, "{said}");
+}
+
+#[test]
+fn a_survivor_that_does_not_see_the_folder_says_so() {
+    let workspace = tiny();
+    let train = |run| [&["train", "tiny.toml", "--run-dir", run], &LONG[..]].concat();
+    let couplet = env!("CARGO_BIN_EXE_couplet");
+    let other = [":", "-n", "1", couplet];
+    let arguments = [&train("here")[..], &other, &train("elsewhere")].concat();
+    let mut job = Job::of(&workspace, 1, &arguments);
+    job.wait_for_lines(&workspace, "here", 8);
+    signal("-KILL", job.rank(0));
+    let (code, said) = job.end();
+    assert_ne!(code, Some(0), "{said}");
+    assert!(said.contains("elsewhere: not the run's folder"), "{said}");
+    assert!(!workspace.path("elsewhere").exists());
+}
+
+#[test]
 fn what_fails_on_one_rank_ends_all_with_its_words() {
     let workspace = tiny();
     let data = ["data", "shapes", "--samples", "80", "--image-size", "16"];
