@@ -236,7 +236,7 @@ pub(crate) fn end<T>(
     let lost = result.as_ref().err().and_then(|error| lost(error).cloned());
     let (Some(lost), Err(error)) = (lost, &result) else {
         // Whoever is lost now is not missed: all is written.
-        let _ = team.gather("the ranks to end", Vec::new()).wait();
+        let _ = team.gather_patiently("the ranks to end", Vec::new()).wait();
         let is_first = team.place().is_first();
         drop(ranks);
         if result.is_err() && !is_first {
