@@ -272,7 +272,10 @@ fn floats(tensor: Tensor<1>) -> Result<Floats, NcclError> {
 fn failed(what: &'static str, message: String) -> Lost {
     Lost {
         what,
-        cause: Cause::Transport(message),
+        cause: Cause::Transport {
+            message,
+            silent: Vec::new(),
+        },
     }
 }
 
