@@ -120,6 +120,9 @@ fn look_up<'a>(
     max_image_pixels: u64,
     cache: Option<&FeatureCache>,
 ) -> Result<Vec<Wanted<'a>>, EvalError> {
+    if !texts.is_empty() {
+        encoder.tokens()?;
+    }
     let mut wanted = Vec::with_capacity(texts.len() + 1);
     for texts in texts.iter().map(Some).chain([None]) {
         let key = match (cache, texts) {
