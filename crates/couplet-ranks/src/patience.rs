@@ -69,17 +69,6 @@ pub(crate) struct Shared {
     peers: OnceLock<Vec<Peer>>,
     /// Those whose processes can be seen from here.
     watched: OnceLock<Vec<Peer>>,
-    /// What the conductor is in.
-    running: Mutex<Option<Running>>,
-}
-
-/// An exchange that the conductor is in.
-#[derive(Debug)]
-struct Running {
-    purpose: Purpose,
-    since: Instant,
-    /// When to do without the conductor, once there was a cause to give up.
-    due: Option<Instant>,
 }
 
 impl Shared {
@@ -93,7 +82,6 @@ impl Shared {
             death_seen: OnceLock::new(),
             peers: OnceLock::new(),
             watched: OnceLock::new(),
-            running: Mutex::new(None),
         }
     }
 
@@ -138,39 +126,6 @@ impl Shared {
         let watched = self.watched.get().map_or(&[][..], Vec::as_slice);
         let ended = watched.iter().filter(|peer| !peer.runs());
         ended.map(|peer| peer.rank).collect()
-    }
-
-    /// The conductor goes into an exchange.
-    pub fn begin(&self, purpose: Purpose) {
-        *locked(&self.running) = Some(Running {
-            purpose,
-            since: Instant::now(),
-            due: None,
-        });
-    }
-
-    /// It has come back.
-    pub fn finish(&self) {
-        *locked(&self.running) = None;
-    }
-
-    /// An exchange that should have been given up a while ago: a transport may hang within itself, as Open
-    /// MPI's TCP does when a peer is gone.
-    pub fn overdue(&self) -> Option<Lost> {
-        /// For the roll call and its verdict.
-        const CALL: Duration = Duration::from_secs(4);
-        /// A launcher that has lost a rank may kill this one within seconds.
-        const HURRY: Duration = Duration::from_millis(600);
-        let mut running = locked(&self.running);
-        let running = running.as_mut()?;
-        let cause = self.cause_to_give_up(running.purpose, running.since.elapsed())?;
-        let grace = match cause {
-            Cause::Late { .. } => CALL,
-            _ => HURRY,
-        };
-        let due = *running.due.get_or_insert_with(|| Instant::now() + grace);
-        let what = running.purpose.what;
-        (Instant::now() >= due).then_some(Lost { what, cause })
     }
 
     /// Why an exchange that has waited for so long should be given up.

@@ -71,8 +71,8 @@ impl<T> Pending<T> {
     pub fn wait(self) -> Result<T, Lost> {
         /// How often to look whether an earlier exchange was lost, after which no answer comes.
         const LOOK: Duration = Duration::from_millis(50);
-        /// How long the conductor may take to say itself that an exchange is over. It can be stuck inside a
-        /// library that waits for a dead rank.
+        /// How long the conductor may take to say itself that an exchange is over, as for the roll call. It can
+        /// hang within a library, as in Open MPI's TCP when a peer is gone.
         const TO_ANSWER: Duration = Duration::from_secs(4);
         let wait = Wait::new(&self.shared, self.purpose);
         let mut over: Option<(Instant, Lost)> = None;
@@ -80,9 +80,6 @@ impl<T> Pending<T> {
             match self.answer.recv_timeout(LOOK) {
                 Ok(answer) => return answer,
                 Err(RecvTimeoutError::Timeout) => {
-                    if let Some(lost) = self.shared.overdue() {
-                        self.shared.lose(lost);
-                    }
                     if let Some(lost) = self.shared.lost() {
                         return Err(lost);
                     }
@@ -252,9 +249,7 @@ impl Team {
     ) -> Pending<T> {
         let (answers, answer) = channel();
         let job: Job = Box::new(move |wire, shared| {
-            shared.begin(purpose);
             let result = exchange(wire, &Wait::new(shared, purpose));
-            shared.finish();
             if let Err(lost) = &result {
                 shared.lose(lost.clone());
             }
