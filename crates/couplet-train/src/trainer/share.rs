@@ -1,13 +1,11 @@
 //! What rank 0 gives the other ranks at the start, and the check that all models are equal.
 
 use std::collections::HashMap;
+use std::path::Path;
 
-use burn::module::Param;
-use burn::tensor::{Tensor, TensorData};
-use couplet_model::weights::{HostTensor, NamedTensors};
-use couplet_model::{Clip, ParameterMapper, ParameterVisitor, map_parameters, visit_parameters};
+use couplet_model::Clip;
+use couplet_model::weights::{HostTensor, NamedTensors, fill, parameters};
 use couplet_ranks::Lost;
-use serde::{Deserialize, Serialize};
 
 use crate::comm::Comm;
 use crate::optimizer::ModelOptimizer;
@@ -17,58 +15,13 @@ use crate::optimizer::ModelOptimizer;
 /// # Errors
 /// If a rank is lost.
 pub(super) fn share_model(model: Clip, comm: &Comm) -> Result<Clip, Lost> {
-    struct Fill<'a>(&'a [f32]);
-    impl ParameterMapper for Fill<'_> {
-        fn map<const D: usize>(
-            &mut self,
-            _name: &str,
-            param: Param<Tensor<D>>,
-        ) -> Param<Tensor<D>> {
-            param.map(|tensor| {
-                let shape = tensor.dims();
-                let (own, rest) = self.0.split_at(shape.iter().product());
-                self.0 = rest;
-                let is_trained = tensor.is_require_grad();
-                let device = tensor.device();
-                Tensor::from_data(TensorData::new(own.to_vec(), shape), &device)
-                    .set_require_grad(is_trained)
-            })
-        }
-    }
-    if comm.is_alone() {
+    if comm.is_first() {
+        share_tensors("the weights", || parameters(&model), comm)?;
         return Ok(model);
     }
-    let own = if comm.is_first() {
-        values(&model)
-            .into_iter()
-            .flat_map(|(_, values)| values)
-            .collect()
-    } else {
-        Vec::new()
-    };
-    let all = comm.floats_of_first("the weights", own)?;
-    Ok(map_parameters(model, &mut Fill(&all)))
-}
-
-/// Every parameter's values, in the order of the model.
-fn values(model: &Clip) -> Vec<(String, Vec<f32>)> {
-    struct Collect(Vec<(String, Vec<f32>)>);
-    impl ParameterVisitor for Collect {
-        fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
-            let host = HostTensor::from_tensor(param.val());
-            self.0.push((name.to_string(), host.values));
-        }
-    }
-    let mut collect = Collect(Vec::new());
-    visit_parameters(model, &mut collect);
-    collect.0
-}
-
-/// What the optimiser's moments are, without their values.
-#[derive(Serialize, Deserialize)]
-struct Moments {
-    times: HashMap<String, usize>,
-    shapes: Vec<(String, Vec<usize>)>,
+    let tensors = share_tensors("the weights", NamedTensors::new, comm)?;
+    let filled = fill(model, tensors, Path::new("rank 0"));
+    Ok(filled.expect("the ranks have the same architecture"))
 }
 
 /// Gives every rank the moments of rank 0's optimiser.
@@ -81,42 +34,57 @@ pub(super) fn share_moments(
     model: &Clip,
     comm: &Comm,
 ) -> Result<(), Lost> {
+    const WHAT: &str = "the optimiser's moments";
     if comm.is_alone() {
         return Ok(());
     }
-    let (mut header, mut own) = (Vec::new(), Vec::new());
-    if comm.is_first() {
-        let (tensors, times) = optimizer.save(model);
-        let shapes = tensors
-            .iter()
-            .map(|(name, tensor)| (name.clone(), tensor.shape.clone()));
-        let moments = Moments {
-            times,
-            shapes: shapes.collect(),
-        };
-        header = serde_json::to_vec(&moments).expect("names and shapes serialise");
-        own = tensors
-            .into_values()
-            .flat_map(|tensor| tensor.values)
-            .collect();
-    }
-    let header = comm.of_first("the optimiser's moments", header)?;
-    let all = comm.floats_of_first("the optimiser's moments", own)?;
+    let (own, times) = if comm.is_first() {
+        optimizer.save(model)
+    } else {
+        Default::default()
+    };
+    let times = comm.of_first(WHAT, serde_json::to_vec(&times).expect("counts serialise"))?;
+    let tensors = share_tensors(WHAT, || own, comm)?;
     if comm.is_first() {
         return Ok(());
     }
-    let moments: Moments = serde_json::from_slice(&header).expect("rank 0 sent it");
+    let times: HashMap<String, usize> = serde_json::from_slice(&times).expect("rank 0 sent them");
+    let loaded = optimizer.load(model, tensors, &times);
+    loaded.expect("the ranks train the same parameters");
+    Ok(())
+}
+
+/// The tensors of rank 0; that rank itself gets none back.
+/// - own: those of rank 0, called only if there are others.
+fn share_tensors(
+    what: &'static str,
+    own: impl FnOnce() -> NamedTensors,
+    comm: &Comm,
+) -> Result<NamedTensors, Lost> {
+    if comm.is_alone() {
+        return Ok(NamedTensors::new());
+    }
+    let own = own();
+    let shapes: Vec<_> = (own.iter())
+        .map(|(name, tensor)| (name, &tensor.shape))
+        .collect();
+    let shapes = serde_json::to_vec(&shapes).expect("names and shapes serialise");
+    let shapes = comm.of_first(what, shapes)?;
+    let values = own.into_values().flat_map(|tensor| tensor.values);
+    let all = comm.floats_of_first(what, values.collect())?;
+    if comm.is_first() {
+        return Ok(NamedTensors::new());
+    }
+    let shapes: Vec<(String, Vec<usize>)> =
+        serde_json::from_slice(&shapes).expect("rank 0 sent them");
     let mut rest = &all[..];
-    let mut tensors = NamedTensors::new();
-    for (name, shape) in moments.shapes {
+    let tensor = |(name, shape): (String, Vec<usize>)| {
         let (values, later) = rest.split_at(shape.iter().product());
         rest = later;
         let values = values.to_vec();
-        tensors.insert(name, HostTensor { shape, values });
-    }
-    let loaded = optimizer.load(model, tensors, &moments.times);
-    loaded.expect("the ranks train the same parameters");
-    Ok(())
+        (name, HostTensor { shape, values })
+    };
+    Ok(shapes.into_iter().map(tensor).collect())
 }
 
 /// The first rank and parameter that differ from rank 0's.
@@ -127,10 +95,10 @@ pub(super) fn first_difference(model: &Clip, comm: &Comm) -> Result<Option<(usiz
     if comm.is_alone() {
         return Ok(None);
     }
-    let parameters = values(model);
+    let parameters = parameters(model);
     let digests = parameters
-        .iter()
-        .flat_map(|(_, values)| crc32c::crc32c(bytemuck::cast_slice(values)).to_le_bytes());
+        .values()
+        .flat_map(|tensor| crc32c::crc32c(bytemuck::cast_slice(&tensor.values)).to_le_bytes());
     let all = comm.gather("the models' digests", digests.collect())?;
     for (rank, digests) in all.iter().enumerate() {
         let pairs = digests.chunks_exact(4).zip(all[0].chunks_exact(4));
