@@ -53,11 +53,21 @@ impl Activation {
         wide(
             #[inline(always)]
             || match self {
-                Self::Gelu => pairs.for_each(|(out, x)| *out = x * normal(*x).0),
-                Self::GeluTanh => {
-                    pairs.for_each(|(out, x)| *out = x * 0.5 * (1.0 + tanh(inner(*x))));
+                Self::Gelu => {
+                    for (out, x) in pairs {
+                        *out = x * normal(*x).0;
+                    }
                 }
-                Self::QuickGelu => pairs.for_each(|(out, x)| *out = x * sigmoid(QUICK * x)),
+                Self::GeluTanh => {
+                    for (out, x) in pairs {
+                        *out = x * 0.5 * (1.0 + tanh(inner(*x)));
+                    }
+                }
+                Self::QuickGelu => {
+                    for (out, x) in pairs {
+                        *out = x * sigmoid(QUICK * x);
+                    }
+                }
             },
         );
     }
@@ -68,19 +78,25 @@ impl Activation {
         wide(
             #[inline(always)]
             || match self {
-                Self::Gelu => pairs.for_each(|(gradient, x)| {
-                    let (below, density) = normal(*x);
-                    *gradient *= below + x * density;
-                }),
-                Self::GeluTanh => pairs.for_each(|(gradient, x)| {
-                    let tanh = tanh(inner(*x));
-                    let slope = TANH_SCALE * (1.0 + 3.0 * TANH_CUBE * x * x);
-                    *gradient *= 0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * slope;
-                }),
-                Self::QuickGelu => pairs.for_each(|(gradient, x)| {
-                    let gate = sigmoid(QUICK * x);
-                    *gradient *= gate + QUICK * x * gate * (1.0 - gate);
-                }),
+                Self::Gelu => {
+                    for (gradient, x) in pairs {
+                        let (below, density) = normal(*x);
+                        *gradient *= below + x * density;
+                    }
+                }
+                Self::GeluTanh => {
+                    for (gradient, x) in pairs {
+                        let tanh = tanh(inner(*x));
+                        let slope = TANH_SCALE * (1.0 + 3.0 * TANH_CUBE * x * x);
+                        *gradient *= 0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * slope;
+                    }
+                }
+                Self::QuickGelu => {
+                    for (gradient, x) in pairs {
+                        let gate = sigmoid(QUICK * x);
+                        *gradient *= gate + QUICK * x * gate * (1.0 - gate);
+                    }
+                }
             },
         );
     }

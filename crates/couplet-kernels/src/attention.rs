@@ -218,10 +218,15 @@ impl Kernel<1> for SelfAttention {
 #[inline(always)]
 fn softmax(scores: &mut [f32], scale: f32, mask: Option<&[f32]>) {
     match mask {
-        None => scores.iter_mut().for_each(|score| *score *= scale),
+        None => {
+            for score in scores.iter_mut() {
+                *score *= scale;
+            }
+        }
         Some(mask) => {
-            let pairs = scores.iter_mut().zip(mask);
-            pairs.for_each(|(score, mask)| *score = *score * scale + mask);
+            for (score, mask) in scores.iter_mut().zip(mask) {
+                *score = *score * scale + mask;
+            }
         }
     }
     let largest = max(scores);

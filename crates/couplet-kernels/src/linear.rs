@@ -111,9 +111,7 @@ impl Kernel<3> for Linear {
                 #[inline(always)]
                 || {
                     for row in rows.chunks_exact_mut(bias.len()) {
-                        row.iter_mut()
-                            .zip(bias)
-                            .for_each(|(out, bias)| *out += bias);
+                        add_to(row, bias);
                     }
                 },
             );
@@ -170,7 +168,7 @@ pub(crate) fn sum_of_rows(values: &[f32], width: usize) -> Vec<f32> {
 /// Adds `part` to `sum`, value by value.
 #[inline(always)]
 pub(crate) fn add_to(sum: &mut [f32], part: &[f32]) {
-    sum.iter_mut()
-        .zip(part)
-        .for_each(|(sum, part)| *sum += part);
+    for (sum, part) in sum.iter_mut().zip(part) {
+        *sum += part;
+    }
 }

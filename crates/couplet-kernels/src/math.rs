@@ -3,6 +3,9 @@
 use std::f32::consts::LOG2_E;
 
 /// Runs `work`, which must be inlined, with the widest vectors of this machine.
+///
+/// Loops in it are `for` loops: the standard library's `for_each` and `fold` are functions of their own, and
+/// where the compiler leaves them so, it compiles them for the oldest processor (GELU took 15% of a step).
 #[inline]
 pub(crate) fn wide<R>(work: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(work)
@@ -16,8 +19,10 @@ const LANES: usize = 64;
 fn sum_of(a: &[f32], b: &[f32], of: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest = a_chunks.remainder().iter().zip(b_chunks.remainder());
-    let rest: f32 = rest.map(|(a, b)| of(*a, *b)).sum();
+    let mut rest = 0.0;
+    for (a, b) in a_chunks.remainder().iter().zip(b_chunks.remainder()) {
+        rest += of(*a, *b);
+    }
     for (a, b) in a_chunks.zip(b_chunks) {
         for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
             *lane += of(*a, *b);
@@ -61,14 +66,19 @@ pub(crate) fn max(values: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let larger = |a: f32, b: f32| if b > a { b } else { a };
     let chunks = values.chunks_exact(LANES);
-    let rest =
-        (chunks.remainder().iter()).fold(f32::NEG_INFINITY, |max, value| larger(max, *value));
+    let mut largest = f32::NEG_INFINITY;
+    for value in chunks.remainder() {
+        largest = larger(largest, *value);
+    }
     for chunk in chunks {
         for (lane, value) in lanes.iter_mut().zip(chunk) {
             *lane = larger(*lane, *value);
         }
     }
-    lanes.into_iter().fold(rest, larger)
+    for lane in lanes {
+        largest = larger(largest, lane);
+    }
+    largest
 }
 
 /// eˣ to a relative error of 2e-7; 0 below -87, where f32 loses precision, and infinite above
@@ -128,10 +138,10 @@ pub(crate) fn normal(x: f32) -> (f32, f32) {
     ];
     let bell = exp(-0.5 * x * x);
     let t = 1.0 / (1.0 + 0.3 * x.abs());
-    let fitted = FITTED
-        .iter()
-        .rev()
-        .fold(0.0, |sum, factor| sum * t + factor);
+    let mut fitted = 0.0;
+    for factor in FITTED.iter().rev() {
+        fitted = fitted * t + factor;
+    }
     let tail = bell * t * fitted;
     let below = if x > 0.0 { 1.0 - tail } else { tail };
     (below, bell * INVERSE_SQRT_TAU)
