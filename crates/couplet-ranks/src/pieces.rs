@@ -103,10 +103,11 @@ mod tests {
                 let team = Team::start(|| Ok::<_, Infallible>(wire), patience).unwrap();
                 let rank = u8::try_from(team.place().rank).unwrap();
                 let own: Vec<u8> = (0..31).map(|at| at + 100 * rank).collect();
-                let values = own.iter().map(|value| f32::from(*value)).collect();
+                let values: Vec<f32> = own.iter().map(|value| f32::from(*value)).collect();
                 let all = team.all_gather("bytes", own.clone()).wait().unwrap();
                 let first = team.broadcast("the first", own).wait().unwrap();
-                (all, first, team.sum("values", values).wait().unwrap())
+                let sum = team.sum("values", vec![values]).wait().unwrap();
+                (all, first, sum.concat())
             })
         };
         let ranks: Vec<_> = ThreadWire::team(3).into_iter().map(rank).collect();

@@ -235,10 +235,16 @@ impl Team {
         })
     }
 
-    /// The sum of every rank's values, of the same number on every rank, added in the order of ranks.
-    pub fn sum(&self, what: &'static str, values: Vec<f32>) -> Pending<Vec<f32>> {
+    /// The sums over ranks of every rank's values, added in the order of ranks.
+    /// - parts: of the same lengths on every rank.
+    pub fn sum<V: AsMut<[f32]> + Send + 'static>(
+        &self,
+        what: &'static str,
+        mut parts: Vec<V>,
+    ) -> Pending<Vec<V>> {
         self.submit(Purpose::hasty(what), move |wire, wait| {
-            ordered_sum(wire, values, wait)
+            ordered_sum(wire, &mut parts, wait)?;
+            Ok(parts)
         })
     }
 

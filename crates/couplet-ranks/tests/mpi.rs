@@ -266,13 +266,13 @@ fn be_a_rank(part: &str) {
         }
         "panic" => {
             if rank == 1 {
-                team.sum("the gradients", vec![1.0; 100_000])
+                team.sum("the gradients", vec![vec![1.0; 100_000]])
                     .wait()
                     .unwrap();
                 write(&folder, format!("rank{rank}"), process::id().to_string());
                 // The others do not join the second of these two at once.
-                let _first = team.sum("the gradients", vec![1.0; 100_000]);
-                let _second = team.sum("the gradients", vec![1.0; 100_000]);
+                let _first = team.sum("the gradients", vec![vec![1.0; 100_000]]);
+                let _second = team.sum("the gradients", vec![vec![1.0; 100_000]]);
                 panic!("a test panics");
             }
             let lost = exchange_on(&team);
@@ -311,7 +311,7 @@ fn exchange_on(team: &Team) -> Lost {
     // No test takes this long: no rank outlives a test that is killed.
     let end = Instant::now() + Duration::from_mins(1);
     while Instant::now() < end {
-        match team.sum("the gradients", vec![1.0; 100_000]).wait() {
+        match team.sum("the gradients", vec![vec![1.0; 100_000]]).wait() {
             Ok(_) => thread::sleep(Duration::from_millis(5)),
             Err(lost) => return lost,
         }
@@ -341,13 +341,16 @@ fn exchange_all(team: &Team) -> String {
         let same = team.all_gather("bytes", bytes.clone());
         let any = team.gather("messages", other);
         let first = team.broadcast("the first", bytes);
-        let sum = team.sum("values", values);
+        // Of several exchanges each for two ranks.
+        let (head, tail) = values.split_at(len / 3);
+        let sum = team.sum("values", vec![head.to_vec(), tail.to_vec()]);
         found.insert((len, "all_gather"), digest(&same.wait().unwrap()));
         found.insert((len, "gather"), digest(&any.wait().unwrap().concat()));
         found.insert((len, "broadcast"), digest(&first.wait().unwrap()));
         let sum: Vec<u8> = sum
             .wait()
             .unwrap()
+            .concat()
             .iter()
             .flat_map(|value| value.to_le_bytes())
             .collect();

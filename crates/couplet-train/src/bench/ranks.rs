@@ -126,7 +126,7 @@ fn measure_links(team: &Team, most: usize) -> Result<Vec<LinkMeasurement>, Lost>
             gathers.push(start.elapsed().as_secs_f64());
             let values = vec![1.0; floats];
             let start = Instant::now();
-            team.sum("a sum of the bench", values).wait()?;
+            team.sum("a sum of the bench", vec![values]).wait()?;
             sums.push(start.elapsed().as_secs_f64());
         }
         // The first ones touch new memory.

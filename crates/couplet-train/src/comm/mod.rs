@@ -13,10 +13,6 @@ pub(crate) mod nccl;
 #[cfg(test)]
 pub(crate) mod threads;
 
-/// Floats of a bucket of gradients: large enough for a network's bandwidth, small enough that adding one
-/// bucket overlaps with sending the next.
-const BUCKET: usize = 25_000_000 / size_of::<f32>();
-
 /// The ranks of a run. Every rank calls the same methods in the same order. Sums add in the order of ranks, so
 /// all ranks get the same bits.
 ///
@@ -172,35 +168,19 @@ impl Comm {
             return PendingSum::OnGpus(Box::new(OnGpus {
                 what,
                 journal: self.journal.clone(),
-                sum: gpus.start_sum(what, tensors, BUCKET),
+                sum: gpus.start_sum(what, tensors, nccl::BUCKET),
             }));
         }
-        let mut sum = Box::new(Buckets {
+        let device = tensors.first().map(Tensor::device);
+        let values = tensors
+            .into_iter()
+            .map(|tensor| HostValues(tensor.into_data()));
+        PendingSum::Started(Box::new(Started {
             what,
             journal: self.journal.clone(),
-            lens: tensors.iter().map(|tensor| tensor.dims()[0]).collect(),
-            device: tensors.first().map(Tensor::device),
-            sums: Vec::new(),
-        });
-        let left: usize = sum.lens.iter().sum();
-        let mut bucket = Vec::with_capacity(left.min(BUCKET));
-        for tensor in tensors {
-            let values = to_host(tensor);
-            let mut rest = &values[..];
-            while !rest.is_empty() {
-                let (now, later) = rest.split_at(rest.len().min(BUCKET - bucket.len()));
-                bucket.extend_from_slice(now);
-                rest = later;
-                if bucket.len() == BUCKET {
-                    let full = std::mem::replace(&mut bucket, Vec::with_capacity(BUCKET));
-                    sum.sums.push(team.sum(what, full));
-                }
-            }
-        }
-        if !bucket.is_empty() {
-            sum.sums.push(team.sum(what, bucket));
-        }
-        PendingSum::Started(sum)
+            device,
+            sum: team.sum(what, values.collect()),
+        }))
     }
 
     /// Everyone's bytes, in the order of ranks.
@@ -284,7 +264,7 @@ impl Division for Comm {
 pub(crate) enum PendingSum {
     /// There is one rank.
     Own(Vec<Tensor<1>>),
-    Started(Box<Buckets>),
+    Started(Box<Started>),
     #[cfg(feature = "nccl")]
     OnGpus(Box<OnGpus>),
 }
@@ -297,14 +277,26 @@ pub(crate) struct OnGpus {
     sum: nccl::GpuSum,
 }
 
-/// Tensors in pieces of at most [`BUCKET`] floats.
-pub(crate) struct Buckets {
+/// Sums that the team makes.
+pub(crate) struct Started {
     what: &'static str,
     journal: Option<Journal>,
-    lens: Vec<usize>,
     /// `None` without tensors.
     device: Option<Device>,
-    sums: Vec<Pending<Vec<f32>>>,
+    sum: Pending<Vec<HostValues>>,
+}
+
+/// A tensor in the host's memory, which is not copied if it is there already.
+struct HostValues(TensorData);
+
+impl AsMut<[f32]> for HostValues {
+    /// # Panics
+    /// If the device failed or the tensor is not f32.
+    fn as_mut(&mut self) -> &mut [f32] {
+        self.0
+            .as_mut_slice()
+            .expect("features and gradients are f32")
+    }
 }
 
 impl PendingSum {
@@ -313,40 +305,26 @@ impl PendingSum {
     /// # Errors
     /// If a rank is lost.
     pub fn wait(self) -> Result<Vec<Tensor<1>>, Lost> {
-        let sum = match self {
+        let Started {
+            what,
+            journal,
+            device,
+            sum,
+        } = match self {
             Self::Own(tensors) => return Ok(tensors),
-            Self::Started(sum) => sum,
+            Self::Started(started) => *started,
             #[cfg(feature = "nccl")]
             Self::OnGpus(on_gpus) => {
                 let OnGpus { what, journal, sum } = *on_gpus;
                 return note(journal.as_ref(), what, || sum.wait());
             }
         };
-        let Buckets {
-            what,
-            journal,
-            lens,
-            device,
-            sums,
-        } = *sum;
-        let mut buckets = sums.into_iter();
-        let (mut bucket, mut used) = (Vec::new(), 0);
-        let mut all = Vec::with_capacity(lens.len());
-        for len in lens {
-            let mut values = Vec::with_capacity(len);
-            while values.len() < len {
-                if used == bucket.len() {
-                    let next = buckets.next().expect("every value is in a bucket");
-                    (bucket, used) = (note(journal.as_ref(), what, || next.wait())?, 0);
-                }
-                let end = bucket.len().min(used + len - values.len());
-                values.extend_from_slice(&bucket[used..end]);
-                used = end;
-            }
+        let sums = note(journal.as_ref(), what, || sum.wait())?.into_iter();
+        let to_device = |HostValues(sum)| {
             let device = device.as_ref().expect("there is a tensor");
-            all.push(from_host(values, [len], device));
-        }
-        Ok(all)
+            Tensor::from_data(sum, device)
+        };
+        Ok(sums.map(to_device).collect())
     }
 }
 
@@ -374,13 +352,14 @@ mod tests {
     use burn::tensor::{Device, Tensor};
 
     use super::threads::on_ranks;
-    use super::{BUCKET, Comm, to_host};
+    use super::{Comm, to_host};
 
     #[expect(clippy::cast_possible_truncation, reason = "remainders of 97")]
     #[test]
-    fn tensors_larger_and_smaller_than_a_bucket_are_summed() {
+    fn tensors_of_any_lengths_are_summed() {
         let device = Device::flex();
-        let lens = [3, 0, BUCKET + 5, 1, 2 * BUCKET];
+        // Shorter and longer than what is exchanged at once.
+        let lens = [3, 0, 1_000_005, 1, 0, 3_000_000, 0];
         let sums = |comm: &Comm| {
             let rank = u8::try_from(comm.rank()).unwrap();
             let value = |len: usize| {
@@ -394,11 +373,14 @@ mod tests {
                 .unwrap()
         };
         let alone = sums(&Comm::alone());
-        for ranks in on_ranks(2, |comm| sums(&comm)) {
-            for (sum, own) in ranks.into_iter().zip(&alone) {
-                let expected: Vec<f32> =
-                    to_host(own.clone()).iter().map(|x| 2.0 * x + 1.0).collect();
-                assert!(to_host(sum) == expected);
+        for (ranks, others) in [(2, 1.0), (3, 3.0)] {
+            for sums in on_ranks(ranks, |comm| sums(&comm)) {
+                assert_eq!(sums.len(), lens.len());
+                for (sum, own) in sums.into_iter().zip(&alone) {
+                    let sum_of = |x: &f32| f32::from(ranks as u8) * x + others;
+                    let expected: Vec<f32> = to_host(own.clone()).iter().map(sum_of).collect();
+                    assert!(to_host(sum) == expected);
+                }
             }
         }
     }

@@ -70,6 +70,6 @@ pub(super) fn gradients(
         }
     }
     let comm = &context.comm;
-    let sums = GradientsOfRanks::start(model, lanes.into_params(model), vec![sum], comm);
+    let sums = GradientsOfRanks::start(model, lanes.into_params(model), None, vec![sum], comm);
     finish(model, vec![sums], statistics, comm)
 }

@@ -7,14 +7,14 @@ use couplet_loss::{PairLoss, default_chunk};
 use couplet_model::{Freeze, FreezeConfig, ModelSpec, PreprocessSpec};
 
 use super::encode::Encoding;
-use super::pools::LanePools;
+use super::pools::StepPools;
 use crate::comm::Comm;
 use crate::device::DeviceSetting;
 
 /// What is the same in every step.
 pub(crate) struct StepContext {
     pub encoding: Encoding,
-    pub lanes: LanePools,
+    pub pools: StepPools,
     pub objective: Objective,
     /// Rows of the logits matrix in memory at once.
     pub logit_rows: usize,
@@ -49,7 +49,7 @@ impl StepContext {
         let own = options.batch / options.comm.ranks();
         let micro_batch = options.micro_batch.unwrap_or(own).min(own);
         Ok(Self {
-            lanes: LanePools::for_device(options.device, options.spec, micro_batch)?,
+            pools: StepPools::for_device(options.device, options.spec, micro_batch)?,
             encoding: Encoding {
                 device: options.autodiff,
                 recompute_blocks: options.recompute_blocks,

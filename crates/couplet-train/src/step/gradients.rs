@@ -6,6 +6,7 @@ use burn::tensor::{Gradients, Tensor};
 use couplet_model::{BatchStatistics, Clip, ParameterVisitor, visit_parameters};
 use couplet_ranks::Lost;
 
+use super::token_rows::TokenRows;
 use crate::comm::{Comm, PendingSum};
 
 /// The loss of one batch and its gradients.
@@ -86,41 +87,59 @@ pub(super) fn add(model: &Clip, sum: GradientsParams, part: GradientsParams) -> 
 pub(super) struct GradientsOfRanks {
     /// The parameters that have gradients, in the order of the model.
     ids: Vec<ParamId>,
+    /// The rows of the token embedding that travel, if not all do, and this rank's gradient of it.
+    rows: Option<(TokenRows, Tensor<2>)>,
     sum: PendingSum,
 }
 
 impl GradientsOfRanks {
     /// Starts the exchange in the background.
+    /// - rows: of the token embedding that have a gradient on any rank; all if there are none.
     /// - others: what is added over ranks in addition, each of the same shape on every rank.
     pub fn start(
         model: &Clip,
         grads: GradientsParams,
+        rows: Option<TokenRows>,
         others: Vec<Tensor<1>>,
         comm: &Comm,
     ) -> Self {
         struct Take {
             grads: GradientsParams,
+            rows: Option<TokenRows>,
             ids: Vec<ParamId>,
             flat: Vec<Tensor<1>>,
+            embedding: Option<(TokenRows, Tensor<2>)>,
         }
         impl ParameterVisitor for Take {
-            fn visit<const D: usize>(&mut self, _name: &str, param: &Param<Tensor<D>>) {
-                if let Some(grad) = self.grads.remove::<D>(param.id) {
-                    let len = grad.shape().num_elements();
-                    self.ids.push(param.id);
-                    self.flat.push(grad.reshape([len]));
-                }
+            fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
+                let Some(grad) = self.grads.remove::<D>(param.id) else {
+                    return;
+                };
+                self.ids.push(param.id);
+                let rows = self.rows.take_if(|_| TokenRows::are_of(name));
+                self.flat.push(match rows {
+                    Some(rows) => {
+                        let grad: Tensor<2> = grad.flatten(1, D - 1);
+                        let taken = rows.take(grad.clone()).flatten(0, 1);
+                        self.embedding = Some((rows, grad));
+                        taken
+                    }
+                    None => grad.flatten(0, D - 1),
+                });
             }
         }
         let mut take = Take {
             grads,
+            rows,
             ids: Vec::new(),
             flat: Vec::new(),
+            embedding: None,
         };
         visit_parameters(model, &mut take);
         take.flat.extend(others);
         Self {
             ids: take.ids,
+            rows: take.embedding,
             sum: comm.start_sum("the gradients", take.flat),
         }
     }
@@ -134,19 +153,26 @@ impl GradientsOfRanks {
         struct Put<'a> {
             ids: std::iter::Peekable<std::vec::IntoIter<ParamId>>,
             flat: std::vec::IntoIter<Tensor<1>>,
+            rows: Option<(TokenRows, Tensor<2>)>,
             params: &'a mut GradientsParams,
         }
         impl ParameterVisitor for Put<'_> {
-            fn visit<const D: usize>(&mut self, _name: &str, param: &Param<Tensor<D>>) {
+            fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
                 if self.ids.next_if(|id| *id == param.id).is_some() {
                     let sum = self.flat.next().expect("every gradient has a sum");
-                    self.params.register(param.id, sum.reshape(param.dims()));
+                    let rows = self.rows.take_if(|_| TokenRows::are_of(name));
+                    let sum = match rows {
+                        Some((rows, own)) => rows.put(own, sum).reshape(param.dims()),
+                        None => sum.reshape(param.dims()),
+                    };
+                    self.params.register(param.id, sum);
                 }
             }
         }
         let mut put = Put {
             ids: self.ids.into_iter().peekable(),
             flat: self.sum.wait()?.into_iter(),
+            rows: self.rows,
             params,
         };
         visit_parameters(model, &mut put);

@@ -2,7 +2,6 @@
 //! gradients are added in row order.
 
 use std::ops::Range;
-use std::thread;
 
 use burn::module::Param;
 use burn::optim::GradientsParams;
@@ -105,7 +104,7 @@ impl<'a> StepLanes<'a> {
             .step_by(context.micro_batch)
             .map(|start| start..rows.min(start + context.micro_batch))
             .collect();
-        let pools = context.lanes.pools();
+        let pools = context.pools.lanes();
         let lanes = (0..pools.len().max(1)).map(|at| {
             // Graphs that shared leaves would be one graph.
             let model = if at == 0 { model.clone() } else { copy(model) };
@@ -201,22 +200,21 @@ impl<'a> StepLanes<'a> {
             bound(at)..bound(at + 1)
         };
         let count = self.lanes.len();
-        let [lane] = &mut self.lanes[..] else {
-            let work = &work;
-            return thread::scope(|scope| {
-                let lanes = self.lanes.iter_mut().zip(self.pools).enumerate();
-                let threads: Vec<_> = lanes
-                    .map(|(at, (lane, pool))| {
-                        scope.spawn(move || pool.install(|| work(lane, part(at, count))))
-                    })
-                    .collect();
-                let results = threads.into_iter().map(thread::ScopedJoinHandle::join);
-                results
-                    .map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                    .collect()
-            });
-        };
-        vec![work(lane, rows.clone())]
+        if let [lane] = &mut self.lanes[..] {
+            return vec![work(lane, rows.clone())];
+        }
+        let mut results: Vec<Option<T>> = (0..count).map(|_| None).collect();
+        rayon::scope(|scope| {
+            let lanes = self.lanes.iter_mut().zip(self.pools).zip(&mut results);
+            for (at, ((lane, pool), result)) in lanes.enumerate() {
+                let work = &work;
+                scope.spawn(move |_| {
+                    *result = Some(pool.install(|| work(lane, part(at, count))));
+                });
+            }
+        });
+        let result = |result: Option<T>| result.expect("every lane has run");
+        results.into_iter().map(result).collect()
     }
 
     /// The gradients of the image tower so far, summed over lanes; they are zero after.

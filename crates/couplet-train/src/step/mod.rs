@@ -22,6 +22,7 @@ mod fixtures;
 mod gradients;
 mod lanes;
 mod pools;
+mod token_rows;
 
 use std::ops::Range;
 
@@ -34,6 +35,7 @@ use couplet_ranks::Lost;
 
 use self::gradients::{GradientsOfRanks, finish};
 use self::lanes::StepLanes;
+use self::token_rows::PendingTokenRows;
 use crate::comm::Comm;
 use crate::optimizer::{ModelOptimizer, OptimizerStep, global_norm};
 
@@ -46,6 +48,18 @@ pub(crate) use self::pools::lane_count;
 /// - batch: this rank's pairs.
 /// - forward: context of this rank's first pair.
 pub(crate) fn step(
+    model: Clip,
+    optimizer: &mut ModelOptimizer,
+    batch: HostBatch,
+    forward: &ForwardContext,
+    settings: StepSettings,
+    context: &StepContext,
+) -> (Clip, Result<StepReport, Lost>) {
+    let run = || try_step(model, optimizer, batch, forward, settings, context);
+    context.pools.run(run)
+}
+
+fn try_step(
     model: Clip,
     optimizer: &mut ModelOptimizer,
     batch: HostBatch,
@@ -104,10 +118,11 @@ pub(crate) fn gradients(
     let comm = &context.comm;
     match &context.objective {
         Objective::Contrast(loss) => {
+            let rows = PendingTokenRows::start(model, &batch, comm);
             let own = encode(&mut lanes, &mut batch);
             let features = exchange_features(model, own, comm)?;
             let of_features = loss_gradients(loss.as_ref(), &features, loss_scale, context)?;
-            backward(lanes, model, batch, of_features, comm)
+            backward(lanes, model, batch, of_features, rows, comm)
         }
         Objective::Classify { label_smoothing } => {
             let loss = classify::ClassLoss {
@@ -208,8 +223,10 @@ fn backward(
     model: &Clip,
     mut batch: HostBatch,
     of_features: FeatureGradients,
+    rows: Option<PendingTokenRows>,
     comm: &Comm,
 ) -> Result<BatchGradients, Lost> {
+    let mut token_rows = rows.map(PendingTokenRows::wait).transpose()?.flatten();
     let mut statistics = Vec::new();
     let micro_batches = lanes.micro_batches();
     let (last, others) = micro_batches.split_last().expect("a batch has pairs");
@@ -222,15 +239,23 @@ fn backward(
     } else {
         // The gradients of the larger tower travel while those of the other are computed.
         let [images, texts] = tower_sizes(model);
-        let first = if texts > images {
+        let is_text_first = texts > images;
+        let first = if is_text_first {
             lanes.backward_texts(&batch, last, &of_features);
             lanes.take_text_gradients(model)
         } else {
             statistics.extend(lanes.backward_images(&batch, last, &of_features));
             lanes.take_image_gradients(model)
         };
-        sums.push(GradientsOfRanks::start(model, first, Vec::new(), comm));
-        if texts > images {
+        let rows = token_rows.take_if(|_| is_text_first);
+        sums.push(GradientsOfRanks::start(
+            model,
+            first,
+            rows,
+            Vec::new(),
+            comm,
+        ));
+        if is_text_first {
             statistics.extend(lanes.backward_images(&batch, last, &of_features));
         } else {
             lanes.backward_texts(&batch, last, &of_features);
@@ -245,6 +270,7 @@ fn backward(
     sums.push(GradientsOfRanks::start(
         model,
         params,
+        token_rows,
         vec![of_features.loss],
         comm,
     ));

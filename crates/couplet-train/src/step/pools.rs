@@ -1,5 +1,4 @@
-//! The threads of lanes. A lane computes a part of a micro-batch on its own cores, in parallel with
-//! the others, which uses cores that single-threaded CPU operations would leave idle.
+//! The threads of a step.
 
 use couplet_data::LastCause;
 use couplet_model::ModelSpec;
@@ -13,12 +12,18 @@ const MAX_LANES: usize = 4;
 /// The fewest rows that make a lane worthwhile.
 const MIN_ROWS: usize = 4;
 
-/// A thread pool per lane; empty if micro-batches are not divided.
+/// The threads that compute the steps of a run on the CPU; none on a GPU, which runs one pass at a time.
 #[derive(Debug, Default)]
-pub(crate) struct LanePools(Vec<ThreadPool>);
+pub(crate) struct StepPools {
+    /// As many threads as cores.
+    all: Option<ThreadPool>,
+    /// Those of each lane, which computes a part of a micro-batch in parallel with the others: so it uses
+    /// cores that single-threaded operations would leave idle. Empty if micro-batches are not divided.
+    lanes: Vec<ThreadPool>,
+}
 
-impl LanePools {
-    /// The pools of a run on `device`; none on a GPU, which runs one pass at a time.
+impl StepPools {
+    /// The threads of a run on `device`.
     /// - rows: of a micro-batch.
     ///
     /// # Errors
@@ -34,27 +39,43 @@ impl LanePools {
         }
     }
 
-    /// The pools for micro-batches of `rows` rows on a CPU with `cores` cores.
+    /// The threads for micro-batches of `rows` rows on a CPU with `cores` cores.
     ///
     /// # Errors
     /// If the system cannot start threads.
     pub fn new(spec: &ModelSpec, rows: usize, cores: usize) -> std::io::Result<Self> {
-        let lanes = count(spec, rows, cores);
-        if lanes < 2 {
-            return Ok(Self::default());
-        }
-        let pool = |at| {
-            let pool = ThreadPoolBuilder::new()
-                .num_threads(cores / lanes)
-                .thread_name(move |thread| format!("lane-{at}-{thread}"));
-            (pool.build()).map_err(|error| std::io::Error::other(LastCause(error)))
+        let lanes = match count(spec, rows, cores) {
+            1 => 0,
+            lanes => lanes,
         };
-        (0..lanes).map(pool).collect::<Result<_, _>>().map(Self)
+        let lane = |at| pool(&format!("lane-{at}"), cores / lanes);
+        Ok(Self {
+            all: Some(pool("step", cores)?),
+            lanes: (0..lanes).map(lane).collect::<Result<_, _>>()?,
+        })
     }
 
-    pub(super) fn pools(&self) -> &[ThreadPool] {
-        &self.0
+    /// Runs `work` on these threads. A step has hundreds of operations that are divided among threads. From a
+    /// thread that is not one of them, each would wake another one and sleep until it is done, and the loader
+    /// would hardly get a core between them.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        match &self.all {
+            Some(all) => all.install(work),
+            None => work(),
+        }
     }
+
+    pub(super) fn lanes(&self) -> &[ThreadPool] {
+        &self.lanes
+    }
+}
+
+fn pool(name: &str, threads: usize) -> std::io::Result<ThreadPool> {
+    let name = name.to_string();
+    let pool = ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(move |thread| format!("{name}-{thread}"));
+    (pool.build()).map_err(|error| std::io::Error::other(LastCause(error)))
 }
 
 /// The number of lanes of a run on `device`.

@@ -10,7 +10,7 @@ use crate::comm::Comm;
 use crate::comm::threads::on_ranks;
 use crate::step::encode::Encoding;
 use crate::step::fixtures::{PASS, pairs, spec};
-use crate::step::pools::LanePools;
+use crate::step::pools::StepPools;
 use crate::step::{Objective, StepContext, gradients};
 
 /// A model with a classifier, and a batch of 12 images of three classes.
@@ -88,7 +88,7 @@ fn lanes_give_the_gradients_of_the_whole_classification_batch() {
     let classes = |cores: usize| {
         let (model, host) = classifier();
         let context = StepContext {
-            lanes: LanePools::new(&spec(), 12, cores).unwrap(),
+            pools: StepPools::new(&spec(), 12, cores).unwrap(),
             ..classify(12)
         };
         named(

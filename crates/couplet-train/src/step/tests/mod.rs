@@ -9,7 +9,7 @@ use couplet_model::{
 
 use super::encode::Encoding;
 use super::fixtures::{PASS, SIZE, pairs, spec};
-use super::pools::LanePools;
+use super::pools::StepPools;
 use super::*;
 use crate::comm::threads::on_ranks;
 
@@ -29,7 +29,7 @@ fn encoding() -> Encoding {
 fn context(loss: &Loss, micro_batch: usize, comm: Comm) -> StepContext {
     StepContext {
         encoding: encoding(),
-        lanes: LanePools::default(),
+        pools: StepPools::default(),
         objective: Objective::Contrast(loss.built_in().unwrap()),
         logit_rows: 7,
         micro_batch,
@@ -315,7 +315,7 @@ fn lanes_give_the_gradients_of_the_whole_batch() {
                 recompute_blocks,
                 ..encoding()
             },
-            lanes: LanePools::new(&spec(), micro, cores).unwrap(),
+            pools: StepPools::new(&spec(), micro, cores).unwrap(),
             ..context(&Loss::default(), micro, Comm::alone())
         };
         let batch = gradients(&model, pairs(0..24), &PASS, 1.0, &context).unwrap();
