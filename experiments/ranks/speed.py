@@ -4,8 +4,8 @@
     cargo build --release --features mpi
     python experiments/ranks/speed.py target/release/couplet
 
-Each run trains configs/shapes.toml with a tiny ViT for a few steps. One rank of one thread is also bound to one
-core: otherwise its loader's thread has the other core for itself. Needs Open MPI's mpirun and taskset.
+Each run trains configs/shapes.toml with a tiny ViT for a few steps. Ranks are also bound to one core each: otherwise
+the loader's thread of a single rank has the other core for itself. Needs Open MPI's mpirun.
 """
 
 import argparse
@@ -18,14 +18,13 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# Ranks, threads of each, and whether all are bound to the first core.
-SETTINGS = [(1, 1, True), (1, 1, False), (2, 1, False), (1, 2, False)]
+# Ranks, threads of each, and what a rank is bound to.
+SETTINGS = [(1, 1, "core"), (2, 1, "core"), (1, 1, "none"), (2, 1, "none"), (1, 2, "none")]
 
 
-def speed(arguments, ranks, threads, bound, folder):
+def speed(arguments, ranks, threads, binding, folder):
     """The median samples/s of the steps after the first three."""
-    command = ["mpirun", "-n", str(ranks), "--oversubscribe", "--bind-to", "none"]
-    command += ["taskset", "-c", "0"] if bound else []
+    command = ["mpirun", "-n", str(ranks), "--oversubscribe", "--bind-to", binding]
     run = Path(folder) / "run"
     command += [str(Path(arguments.binary).resolve()), "train", str(ROOT / "configs/shapes.toml"), "--overwrite"]
     command += ["--run-dir", str(run)]
@@ -56,8 +55,8 @@ def main():
         for _ in range(arguments.rounds):
             for setting in SETTINGS:
                 found[setting].append(speed(arguments, *setting, folder))
-    for (ranks, threads, bound), speeds in found.items():
-        where = " on one core" if bound else ""
+    for (ranks, threads, binding), speeds in found.items():
+        where = " on one core each" if binding == "core" else ""
         shown = " ".join(f"{one:.0f}" for one in speeds)
         print(f"{ranks} ranks of {threads} threads{where}: {statistics.median(speeds):.0f} samples/s ({shown})")
 

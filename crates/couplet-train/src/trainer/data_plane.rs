@@ -12,6 +12,8 @@ use crate::ranks::other_rank;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Offer {
     asked: DataPlane,
+    /// Whether it computes on an NVIDIA GPU.
+    has_gpu: bool,
     /// Why it cannot use NCCL.
     obstacle: Option<String>,
 }
@@ -20,7 +22,7 @@ struct Offer {
 #[derive(Debug, PartialEq, Eq)]
 enum Choice {
     Nccl,
-    /// Through the hosts' memory. The first rank that cannot do else, and why, unless nobody asks.
+    /// Through the hosts' memory. The first rank that cannot do else, and why, unless that is no surprise.
     Host(Option<(usize, String)>),
     /// NCCL was asked for, but a rank cannot use it.
     Refused(usize, String),
@@ -46,6 +48,7 @@ pub(super) fn settle(
     };
     let own = Offer {
         asked,
+        has_gpu: matches!(device.resolved(), DeviceSetting::Cuda(_)),
         obstacle: obstacle(device),
     };
     let own = serde_json::to_vec(&own).expect("an offer serialises");
@@ -73,6 +76,7 @@ fn choose(offers: &[Offer]) -> Choice {
         .find_map(|(rank, obstacle)| Some((rank, obstacle?.clone())));
     match (offers[0].asked, first) {
         (DataPlane::Host, _) => Choice::Host(None),
+        (DataPlane::Auto, _) if !offers.iter().any(|offer| offer.has_gpu) => Choice::Host(None),
         (DataPlane::Auto, Some(first)) => Choice::Host(Some(first)),
         (DataPlane::Nccl, Some((rank, obstacle))) => Choice::Refused(rank, obstacle),
         (DataPlane::Auto | DataPlane::Nccl, None) => Choice::Nccl,
@@ -142,6 +146,7 @@ mod tests {
     fn offers(asked: DataPlane, obstacles: &[Option<&str>]) -> Vec<Offer> {
         let offer = |obstacle: Option<&str>| Offer {
             asked,
+            has_gpu: true,
             obstacle: obstacle.map(str::to_string),
         };
         obstacles.iter().copied().map(offer).collect()
@@ -172,6 +177,17 @@ mod tests {
     }
 
     #[test]
+    fn ranks_without_a_gpu_do_not_miss_nccl() {
+        let mut offers = offers(DataPlane::Auto, &[None, Some("built without it")]);
+        for offer in &mut offers {
+            offer.has_gpu = false;
+        }
+        assert_eq!(choose(&offers), Choice::Host(None));
+        offers[1].has_gpu = true;
+        assert!(matches!(choose(&offers), Choice::Host(Some(_))));
+    }
+
+    #[test]
     fn ranks_on_cpus_exchange_through_memory_and_refuse_nccl() {
         let settled = on_ranks(2, |comm| {
             let auto = settle(DataPlane::Auto, DeviceSetting::Flex, &comm);
@@ -179,10 +195,7 @@ mod tests {
             (auto.unwrap().1.unwrap(), nccl.unwrap_err().to_string())
         });
         for (note, refusal) in settled {
-            assert!(
-                note.starts_with("exchanges  through the machines' memory"),
-                "{note}"
-            );
+            assert_eq!(note, "exchanges  through the machines' memory");
             assert!(
                 refusal.starts_with("ranks.data: `nccl`, but rank 0 ("),
                 "{refusal}"
