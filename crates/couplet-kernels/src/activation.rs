@@ -1,17 +1,22 @@
 //! Activations.
 
+use burn::backend::Flex;
 use burn::tensor::{Tensor, activation};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use crate::graph::{Kernel, apply, is_supported};
+use crate::composed;
+use crate::graph::{Kernel, apply, compose, is_supported};
 use crate::math::{normal, sigmoid, tanh, wide};
 use crate::values::{CHUNK, Dense, tensor};
 
 /// `x Φ(x)` with the exact Φ of the normal distribution; returns the shape of `x`.
 /// Source: Hendrycks and Gimpel 2016, "Gaussian Error Linear Units".
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    run(Activation::Gelu, x, activation::gelu)
+    run(Activation::Gelu, x, |x| {
+        let composed = compose(composed::Gelu::<D>, [&x.clone().into_dispatch()]);
+        composed.unwrap_or_else(|| activation::gelu(x))
+    })
 }
 
 /// The tanh approximation of GELU; returns the shape of `x`.
@@ -111,7 +116,7 @@ fn inner(x: f32) -> f32 {
     TANH_SCALE * (x + TANH_CUBE * x * x * x)
 }
 
-impl Kernel<1> for Activation {
+impl Kernel<Flex, 1> for Activation {
     type Saved = Dense;
 
     fn forward(&self, [x]: [FlexTensor; 1]) -> (FlexTensor, Dense) {

@@ -1,10 +1,12 @@
 //! Self-attention.
 
+use burn::backend::Flex;
 use burn::tensor::{DType, FloatDType, Tensor, activation};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use crate::graph::{Kernel, apply, is_supported};
+use crate::composed;
+use crate::graph::{Kernel, apply, compose, has_graph, is_supported};
 use crate::math::{dot, exp, max, sum, wide};
 use crate::product::{Before, Matrix, product};
 use crate::values::{Dense, tensor};
@@ -23,9 +25,16 @@ pub fn self_attention(qkv: Tensor<3>, heads: usize, mask: Option<&Tensor<4>>) ->
     assert!(packed.is_multiple_of(3 * heads), "heads divide the width");
     let is_shared = |mask: &Tensor<4>| mask.dims() == [1, 1, tokens, tokens];
     if !is_supported(&qkv) || mask.is_some_and(|mask| !is_supported(mask) || !is_shared(mask)) {
-        let qkv = split_heads(qkv, 3 * heads);
-        let part = |at: usize| qkv.clone().narrow(1, at * heads, heads);
-        return merge_heads(attention(part(0), part(1), part(2), mask));
+        let operation = composed::SelfAttention {
+            heads,
+            mask: mask.map(without_graph),
+        };
+        let composed = compose(operation, [&qkv.clone().into_dispatch()]);
+        return composed.unwrap_or_else(|| {
+            let qkv = split_heads(qkv, 3 * heads);
+            let part = |at: usize| qkv.clone().narrow(1, at * heads, heads);
+            merge_heads(attention(part(0), part(1), part(2), mask))
+        });
     }
     let mask = mask.map(|mask| mask.to_data().try_to_vec().expect("the mask is f32"));
     let kernel = SelfAttention { heads, mask };
@@ -33,12 +42,29 @@ pub fn self_attention(qkv: Tensor<3>, heads: usize, mask: Option<&Tensor<4>>) ->
 }
 
 /// Scaled dot-product attention of any queries to any keys, with the softmax in f32 at least.
-/// It has no kernel: every tensor takes Burn's operations.
+/// It has no kernel of its own.
 /// - q: `[batch, heads, queries, head_width]`; returns the same shape and dtype.
 /// - k, v: `[batch, heads, tokens, head_width]`.
-/// - mask: added to the scores, `[batch or 1, 1, queries, tokens]`.
-#[expect(clippy::cast_precision_loss, reason = "heads are far below 2^24")]
+/// - mask: added to the scores, `[batch or 1, 1, queries, tokens]`; no gradient reaches it.
 pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: Option<&Tensor<4>>) -> Tensor<4> {
+    let inputs = [&q, &k, &v].map(|input| input.clone().into_dispatch());
+    let operation = composed::Attention {
+        mask: mask.map(without_graph),
+    };
+    let composed = compose(operation, inputs.each_ref());
+    composed.unwrap_or_else(|| burn_attention(q, k, v, mask))
+}
+
+fn without_graph(mask: &Tensor<4>) -> Tensor<4> {
+    if has_graph(mask) {
+        mask.clone().inner()
+    } else {
+        mask.clone()
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "heads are far below 2^24")]
+fn burn_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: Option<&Tensor<4>>) -> Tensor<4> {
     let scale = (q.dims()[3] as f32).powf(-0.5);
     let scores_bhqk = q.mul_scalar(scale).matmul(k.swap_dims(2, 3));
     let mut scores_bhqk = match scores_bhqk.dtype() {
@@ -120,7 +146,7 @@ fn scale(head_width: usize) -> f32 {
     (head_width as f32).sqrt().recip()
 }
 
-impl Kernel<1> for SelfAttention {
+impl Kernel<Flex, 1> for SelfAttention {
     type Saved = Saved;
 
     fn forward(&self, [qkv]: [FlexTensor; 1]) -> (FlexTensor, Saved) {

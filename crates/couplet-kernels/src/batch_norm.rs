@@ -1,5 +1,6 @@
 //! Batch normalisation, and the ReLUs of residual networks.
 
+use burn::backend::Flex;
 use burn::tensor::{Tensor, activation, module};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
@@ -147,7 +148,7 @@ fn by_channel_mut(values: &mut [f32], channels: usize, pixels: usize) -> Vec<Vec
     parts
 }
 
-impl Kernel<3> for BatchNorm {
+impl Kernel<Flex, 3> for BatchNorm {
     type Saved = Saved;
 
     fn forward(&self, [x, gain, bias]: [FlexTensor; 3]) -> (FlexTensor, Saved) {
@@ -271,7 +272,7 @@ impl Kernel<3> for BatchNorm {
 #[derive(Debug, Clone, Copy)]
 struct AddRelu;
 
-impl Kernel<2> for AddRelu {
+impl Kernel<Flex, 2> for AddRelu {
     /// The output.
     type Saved = Dense;
 

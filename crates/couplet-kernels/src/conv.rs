@@ -1,5 +1,6 @@
 //! Convolutions of images.
 
+use burn::backend::Flex;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Tensor, module};
 use burn_flex::FlexTensor;
@@ -306,7 +307,7 @@ impl Sizes {
     }
 }
 
-impl Kernel<2> for Conv {
+impl Kernel<Flex, 2> for Conv {
     /// x and weight
     type Saved = (Dense, Dense);
 

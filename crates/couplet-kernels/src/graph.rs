@@ -8,18 +8,17 @@ use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::{
-    Autodiff, AutodiffBackend, BackendTensor, DispatchKindConversion, DispatchTensor,
-    DispatchTensorKind, Flex,
+    Autodiff, AutodiffBackend, Backend, BackendTensor, BackendTypes, DispatchKindConversion,
+    DispatchTensor, DispatchTensorKind, Flex,
 };
 use burn::tensor::{DType, Tensor};
-use burn_flex::FlexTensor;
 
-/// A fused operation of `N` inputs with its backward pass.
-pub(crate) trait Kernel<const N: usize>: Debug + Clone + Send + 'static {
+/// An operation of `N` inputs on backend `B` with its own backward pass.
+pub(crate) trait Kernel<B: Backend, const N: usize>: Debug + Clone + Send + 'static {
     /// What the backward pass reads.
     type Saved: Debug + Clone + Send + 'static;
 
-    fn forward(&self, inputs: [FlexTensor; N]) -> (FlexTensor, Self::Saved);
+    fn forward(&self, inputs: [Primitive<B>; N]) -> (Primitive<B>, Self::Saved);
 
     /// - gradient: of the output.
     /// - wanted: the inputs whose gradients are needed.
@@ -27,17 +26,73 @@ pub(crate) trait Kernel<const N: usize>: Debug + Clone + Send + 'static {
     fn backward(
         &self,
         saved: Self::Saved,
-        gradient: FlexTensor,
+        gradient: Primitive<B>,
         wanted: [bool; N],
-    ) -> [Option<FlexTensor>; N];
+    ) -> [Option<Primitive<B>>; N];
+}
+
+type Primitive<B> = <B as BackendTypes>::FloatTensorPrimitive;
+
+/// An operation composed of Burn's, for all backends that [`compose`] knows. Burn differentiates its own
+/// compositions operation by operation, which reads and writes several times as much.
+pub(crate) trait Composed<const N: usize>: Debug + Clone + Send + 'static {
+    /// What the backward pass reads.
+    type Saved: Debug + Clone + Send + 'static;
+
+    /// - inputs: without a graph, as is everything here.
+    fn forward(&self, inputs: [DispatchTensor; N]) -> (DispatchTensor, Self::Saved);
+
+    /// As [`Kernel::backward`].
+    fn backward(
+        &self,
+        saved: Self::Saved,
+        gradient: DispatchTensor,
+        wanted: [bool; N],
+    ) -> [Option<DispatchTensor>; N];
+}
+
+#[derive(Debug, Clone)]
+struct OnBackend<C>(C);
+
+impl<B: Backend, C: Composed<N>, const N: usize> Kernel<B, N> for OnBackend<C>
+where
+    DispatchTensor: DispatchKindConversion<B>,
+{
+    type Saved = C::Saved;
+
+    fn forward(&self, inputs: [Primitive<B>; N]) -> (Primitive<B>, C::Saved) {
+        let (output, saved) = self.0.forward(inputs.map(from_primitive::<B>));
+        (into_primitive::<B>(output), saved)
+    }
+
+    fn backward(
+        &self,
+        saved: C::Saved,
+        gradient: Primitive<B>,
+        wanted: [bool; N],
+    ) -> [Option<Primitive<B>>; N] {
+        let gradient = from_primitive::<B>(gradient);
+        let gradients = self.0.backward(saved, gradient, wanted);
+        gradients.map(|gradient| gradient.map(into_primitive::<B>))
+    }
 }
 
 /// Whether kernels take a tensor: f32 on the CPU backend, with or without a graph, unless
 /// `COUPLET_KERNELS=0` is in the environment.
 pub fn is_supported<const D: usize>(tensor: &Tensor<D>) -> bool {
+    is_on() && tensor.dtype() == DType::F32 && is_flex(&tensor.clone().into_dispatch().kind)
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Whether Burn's own operations run, as with `COUPLET_KERNELS=0`, on this thread.
+    pub(crate) static BURN_ALONE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+fn is_on() -> bool {
     static IS_ON: LazyLock<bool> =
         LazyLock::new(|| std::env::var_os("COUPLET_KERNELS").is_none_or(|value| value != "0"));
-    *IS_ON && tensor.dtype() == DType::F32 && is_flex(&tensor.clone().into_dispatch().kind)
+    *IS_ON
 }
 
 /// Whether the tensor is on an autodiff device.
@@ -59,19 +114,52 @@ fn is_flex(kind: &DispatchTensorKind) -> bool {
 #[derive(Debug)]
 struct KernelBackward<K>(K);
 
-impl<K: Kernel<N>, const N: usize> Backward<Flex, N> for KernelBackward<K> {
+impl<B: Backend, K: Kernel<B, N>, const N: usize> Backward<B, N> for KernelBackward<K> {
     type State = K::Saved;
 
     fn backward(self, ops: Ops<K::Saved, N>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = grads.consume::<Flex>(&ops.node);
+        let gradient = grads.consume::<B>(&ops.node);
         let wanted = ops.parents.each_ref().map(Option::is_some);
         let gradients = self.0.backward(ops.state, gradient, wanted);
         for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
             if let (Some(parent), Some(gradient)) = (parent, gradient) {
-                grads.register::<Flex>(parent.id, gradient);
+                grads.register::<B>(parent.id, gradient);
             }
         }
     }
+}
+
+/// Runs a composed operation, in the graph if its inputs have one.
+/// - inputs: on one backend; those without a graph are constants.
+/// - returns the output, of rank `D`; `None` if the backend is not known here or kernels are turned off.
+pub(crate) fn compose<C: Composed<N>, const N: usize, const D: usize>(
+    operation: C,
+    inputs: [&DispatchTensor; N],
+) -> Option<Tensor<D>> {
+    fn of(kind: &DispatchTensorKind) -> &DispatchTensorKind {
+        if let DispatchTensorKind::Autodiff(inner) = kind {
+            return inner;
+        }
+        kind
+    }
+    #[cfg(test)]
+    if BURN_ALONE.get() {
+        return None;
+    }
+    if !is_on() {
+        return None;
+    }
+    let (kernel, copies) = (OnBackend(operation), || inputs.map(Clone::clone));
+    let is_all =
+        |is: fn(&DispatchTensorKind) -> bool| inputs.iter().all(|input| is(of(&input.kind)));
+    if is_all(|kind| matches!(kind, DispatchTensorKind::Flex(_))) {
+        return Some(apply::<Flex, _, N, D>(kernel, copies()).0);
+    }
+    #[cfg(feature = "cube")]
+    if is_all(|kind| matches!(kind, DispatchTensorKind::Cube(_))) {
+        return Some(apply::<burn::backend::Cube, _, N, D>(kernel, copies()).0);
+    }
+    None
 }
 
 /// Runs a kernel, in the graph if its inputs have one.
@@ -81,20 +169,25 @@ impl<K: Kernel<N>, const N: usize> Backward<Flex, N> for KernelBackward<K> {
     clippy::redundant_closure_for_method_calls,
     reason = "Burn does not name the type whose methods they are"
 )]
-pub(crate) fn apply<K: Kernel<N>, const N: usize, const D: usize>(
+pub(crate) fn apply<B, K, const N: usize, const D: usize>(
     kernel: K,
     inputs: [DispatchTensor; N],
-) -> (Tensor<D>, K::Saved) {
-    type Graph = Autodiff<Flex, NoCheckpointing>;
+) -> (Tensor<D>, K::Saved)
+where
+    B: Backend,
+    K: Kernel<B, N>,
+    DispatchTensor:
+        DispatchKindConversion<B> + DispatchKindConversion<Autodiff<B, NoCheckpointing>>,
+{
     if !inputs.iter().any(is_autodiff) {
-        let (output, saved) = kernel.forward(inputs.map(into_primitive::<Flex>));
-        return (Tensor::from_primitive::<Flex>(output), saved);
+        let (output, saved) = kernel.forward(inputs.map(into_primitive::<B>));
+        return (Tensor::from_primitive::<B>(output), saved);
     }
     let inputs = inputs.map(|input| {
         if is_autodiff(&input) {
-            into_primitive::<Graph>(input)
+            into_primitive::<Autodiff<B, NoCheckpointing>>(input)
         } else {
-            Graph::from_inner(into_primitive::<Flex>(input))
+            Autodiff::<B, NoCheckpointing>::from_inner(into_primitive::<B>(input))
         }
     });
     let nodes = inputs.each_ref().map(|input| input.node());
@@ -105,11 +198,19 @@ pub(crate) fn apply<K: Kernel<N>, const N: usize, const D: usize>(
         OpsKind::Tracked(prepared) => prepared.finish(saved.clone(), output),
         OpsKind::UnTracked(prepared) => prepared.finish(output),
     };
-    (Tensor::from_primitive::<Graph>(output), saved)
+    let output = Tensor::from_primitive::<Autodiff<B, NoCheckpointing>>(output);
+    (output, saved)
+}
+
+fn from_primitive<B: Backend>(tensor: Primitive<B>) -> DispatchTensor
+where
+    DispatchTensor: DispatchKindConversion<B>,
+{
+    <DispatchTensor as DispatchKindConversion<B>>::from_backend(BackendTensor::Float(tensor))
 }
 
 /// The tensor as its backend has it.
-fn into_primitive<B: burn::backend::Backend>(tensor: DispatchTensor) -> B::FloatTensorPrimitive
+fn into_primitive<B: Backend>(tensor: DispatchTensor) -> Primitive<B>
 where
     DispatchTensor: DispatchKindConversion<B>,
 {

@@ -1,10 +1,12 @@
 //! Layer normalisation.
 
+use burn::backend::Flex;
 use burn::tensor::{Tensor, module};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use crate::graph::{Kernel, apply, is_supported};
+use crate::composed;
+use crate::graph::{Kernel, apply, compose, is_supported};
 use crate::linear::add_to;
 use crate::math::{dot, squares, sum, wide};
 use crate::values::{Dense, tensor};
@@ -22,7 +24,16 @@ pub fn layer_norm<const D: usize>(
     eps: f64,
 ) -> Tensor<D> {
     if !is_supported(&x) || !is_supported(&gain) || !is_supported(&bias) {
-        return module::layer_norm(x, gain, Some(bias), eps);
+        let [of_x, of_gain, of_bias] = [
+            x.clone().into_dispatch(),
+            gain.clone().into_dispatch(),
+            bias.clone().into_dispatch(),
+        ];
+        let composed = compose(
+            composed::LayerNorm::<D> { eps },
+            [&of_x, &of_gain, &of_bias],
+        );
+        return composed.unwrap_or_else(|| module::layer_norm(x, gain, Some(bias), eps));
     }
     #[expect(clippy::cast_possible_truncation, reason = "as wide as the values")]
     let kernel = LayerNorm { eps: eps as f32 };
@@ -47,7 +58,7 @@ struct Saved {
     rows: Vec<(f32, f32)>,
 }
 
-impl Kernel<3> for LayerNorm {
+impl Kernel<Flex, 3> for LayerNorm {
     type Saved = Saved;
 
     #[expect(clippy::cast_precision_loss, reason = "widths are far below 2^24")]

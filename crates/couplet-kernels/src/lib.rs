@@ -14,9 +14,10 @@
 //! # The contract
 //!
 //! Every public function takes any tensors, whatever their backend and dtype. It runs its kernel
-//! where [`is_supported`] holds for all of them (f32 on the CPU backend), and Burn's own
-//! operations elsewhere. Both compute the same to rounding, so callers never ask which one ran.
-//! `COUPLET_KERNELS=0` in the environment turns all kernels off.
+//! where [`is_supported`] holds for all of them (f32 on the CPU backend). Elsewhere linear layers, layer
+//! norms, the exact GELU and attention are composed of Burn's operations with hand-written backward
+//! passes (`composed/`), and the rest is Burn's own. All compute the same to rounding, so callers never
+//! ask which one ran. `COUPLET_KERNELS=0` in the environment leaves Burn's own operations alone.
 //!
 //! Shapes that Burn would reject panic here too. Sums add in an order that depends on the number
 //! of cores alone, so results repeat bit for bit.
@@ -24,6 +25,7 @@
 mod activation;
 mod attention;
 mod batch_norm;
+mod composed;
 mod conv;
 mod graph;
 mod layer_norm;

@@ -1,10 +1,12 @@
 //! Linear layers.
 
+use burn::backend::Flex;
 use burn::tensor::{Tensor, module};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use crate::graph::{Kernel, apply, is_supported};
+use crate::composed;
+use crate::graph::{Kernel, apply, compose, is_supported};
 use crate::math::wide;
 use crate::product::{Before, Matrix, product};
 use crate::values::{Dense, tensor};
@@ -20,13 +22,30 @@ pub fn linear<const D: usize>(
     bias: Option<Tensor<1>>,
 ) -> Tensor<D> {
     if !is_supported(&x) || !is_supported(&weight) || !bias.as_ref().is_none_or(is_supported) {
-        return module::linear(x, weight.transpose(), bias);
+        return composed_linear(x, weight, bias);
     }
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
     match bias {
         Some(bias) => apply(Linear, [x, weight, bias.into_dispatch()]).0,
         None => apply(Linear, [x, weight]).0,
     }
+}
+
+fn composed_linear<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+) -> Tensor<D> {
+    let inputs = [x.clone().into_dispatch(), weight.clone().into_dispatch()];
+    let composed = match &bias {
+        Some(bias) => {
+            let [x, weight] = &inputs;
+            let bias = bias.clone().into_dispatch();
+            compose(composed::BiasedLinear::<D>, [x, weight, &bias])
+        }
+        None => compose(composed::Linear::<D>, inputs.each_ref()),
+    };
+    composed.unwrap_or_else(|| module::linear(x, weight.transpose(), bias))
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +92,7 @@ impl Linear {
     }
 }
 
-impl Kernel<2> for Linear {
+impl Kernel<Flex, 2> for Linear {
     /// x and weight
     type Saved = (Dense, Dense);
 
@@ -93,7 +112,7 @@ impl Kernel<2> for Linear {
     }
 }
 
-impl Kernel<3> for Linear {
+impl Kernel<Flex, 3> for Linear {
     /// x and weight
     type Saved = (Dense, Dense);
 

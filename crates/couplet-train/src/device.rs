@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use burn::tensor::Device;
 #[cfg(any(feature = "metal", feature = "vulkan", feature = "wgpu"))]
 use burn::tensor::DeviceKind;
+use couplet_loss::default_chunk;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -212,6 +213,18 @@ impl DeviceSetting {
     fn feature(self) -> String {
         let name = self.to_string();
         name.split(':').next().unwrap_or_default().to_string()
+    }
+}
+
+/// The default number of rows of the logit matrix that exist at once on a device.
+/// - batch: pairs of all ranks.
+pub(crate) fn default_logit_rows(device: DeviceSetting, batch: usize) -> usize {
+    /// On a GPU, small chunks leave it idle: each is dozens of launches. This many are 256 MiB.
+    const LOGITS: usize = 1 << 26;
+    let rows = default_chunk(batch);
+    match device.resolved() {
+        DeviceSetting::Flex => rows,
+        _ => (LOGITS / batch.max(1)).max(rows),
     }
 }
 

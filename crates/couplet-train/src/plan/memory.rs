@@ -1,11 +1,10 @@
 //! The memory of a run, by part.
 
-use couplet_loss::default_chunk;
 use couplet_model::{Clip, ModelSpec, PassMemory, Precision};
 
 use super::sizes::{MemoryPart, RunPlan};
 use crate::config::ResolvedRun;
-use crate::device::DeviceSetting;
+use crate::device::{DeviceSetting, default_logit_rows};
 use crate::memory;
 use crate::optimizer::OptimizerConfig;
 use crate::step::lane_count;
@@ -36,7 +35,8 @@ impl ResolvedRun {
             OptimizerConfig::Lion(_) => 1.0,
         };
         let all_pairs = plan.batch * ranks;
-        let rows = (config.batch.logit_rows).unwrap_or_else(|| default_chunk(all_pairs));
+        let rows = (config.batch.logit_rows)
+            .unwrap_or_else(|| default_logit_rows(config.device, all_pairs));
         let (batch, side) = (plan.batch as f64, spec.image.image_size() as f64);
         let loss_values = match &self.data.classes {
             Some(classes) => plan.micro_batch * (spec.embed_dim + classes.class_names.len()),

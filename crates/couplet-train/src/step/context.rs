@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use couplet_loss::{PairLoss, default_chunk};
+use couplet_loss::PairLoss;
 use couplet_model::{Freeze, FreezeConfig, ModelSpec, PreprocessSpec};
 
 use super::encode::Encoding;
 use super::pools::StepPools;
 use crate::comm::Comm;
-use crate::device::DeviceSetting;
+use crate::device::{DeviceSetting, default_logit_rows};
 
 /// What is the same in every step.
 pub(crate) struct StepContext {
@@ -37,7 +37,7 @@ pub(crate) struct StepOptions<'a> {
     pub batch: usize,
     /// Pairs in a pass with a graph; by default the whole batch.
     pub micro_batch: Option<usize>,
-    /// Rows of the logits matrix in memory at once; by default [`default_chunk`].
+    /// Rows of the logits matrix in memory at once; by default [`default_logit_rows`].
     pub logit_rows: Option<usize>,
     pub comm: Comm,
 }
@@ -58,7 +58,8 @@ impl StepContext {
                 preprocess: options.preprocess,
             },
             objective: options.objective,
-            logit_rows: (options.logit_rows).unwrap_or_else(|| default_chunk(options.batch)),
+            logit_rows: (options.logit_rows)
+                .unwrap_or_else(|| default_logit_rows(options.device, options.batch)),
             micro_batch,
             comm: options.comm,
         })

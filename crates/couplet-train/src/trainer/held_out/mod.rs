@@ -49,7 +49,7 @@ pub(super) fn held_out(
     }
     let images = unit_rows(images, embed_dim, &device);
     let texts = unit_rows(texts, embed_dim, &device);
-    let mut sum = 0.0;
+    let mut losses = Vec::new();
     for start in (0..pairs).step_by(data.batch_size) {
         let len = data.batch_size.min(pairs - start);
         let features = Features {
@@ -60,10 +60,13 @@ pub(super) fn held_out(
         };
         #[expect(clippy::cast_precision_loss, reason = "pairs are few")]
         let weight = len as f64;
-        for part in parts(loss, &features, default_chunk(len)) {
-            let part: f32 = part.into_scalar();
-            sum += f64::from(part) * weight;
-        }
+        let parts = parts(loss, &features, default_chunk(len));
+        losses.extend(parts.into_iter().map(|part| (part, weight)));
+    }
+    // Read last, so that a GPU does not wait for the host between them.
+    let mut sum = 0.0;
+    for (part, weight) in losses {
+        sum += f64::from(part.into_scalar::<f32>()) * weight;
     }
     // Each feature takes part in the loss: one that is not finite makes it so.
     if !sum.is_finite() {

@@ -1,0 +1,44 @@
+use std::f64::consts::{FRAC_1_SQRT_2, TAU};
+
+use burn::backend::DispatchTensor;
+use burn::tensor::Tensor;
+
+use super::{narrow, widen};
+use crate::graph::Composed;
+
+/// The exact GELU of `x` of rank `D`: Burn's backward pass is that of the tanh approximation, and its steps round
+/// half precision one by one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gelu<const D: usize>;
+
+/// Φ(x), the standard normal distribution.
+fn below<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    let erf = x.mul_scalar(FRAC_1_SQRT_2).erf();
+    erf.add_scalar(1.0).mul_scalar(0.5)
+}
+
+impl<const D: usize> Composed<1> for Gelu<D> {
+    /// The input.
+    type Saved = Tensor<D>;
+
+    fn forward(&self, [x]: [DispatchTensor; 1]) -> (DispatchTensor, Tensor<D>) {
+        let input: Tensor<D> = Tensor::from_dispatch(x);
+        let x = widen(input.clone());
+        let output = narrow(x.clone() * below(x), input.dtype());
+        (output.into_dispatch(), input)
+    }
+
+    fn backward(
+        &self,
+        input: Tensor<D>,
+        gradient: DispatchTensor,
+        _: [bool; 1],
+    ) -> [Option<DispatchTensor>; 1] {
+        let (gradient, dtype): (Tensor<D>, _) = (Tensor::from_dispatch(gradient), input.dtype());
+        let x = widen(input);
+        let density = x.clone().square().mul_scalar(-0.5).exp();
+        let density = density.mul_scalar(TAU.sqrt().recip());
+        let slope = below(x.clone()) + x * density;
+        [Some(narrow(widen(gradient) * slope, dtype).into_dispatch())]
+    }
+}

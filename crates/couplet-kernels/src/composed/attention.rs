@@ -1,0 +1,109 @@
+use burn::backend::DispatchTensor;
+use burn::tensor::{Tensor, activation};
+
+use super::{narrow, widen};
+use crate::attention::{merge_heads, split_heads};
+use crate::graph::Composed;
+
+/// Attention of any queries to any keys: `[batch, heads, queries, head_width]` and `[batch, heads, tokens,
+/// head_width]`.
+#[derive(Debug, Clone)]
+pub(crate) struct Attention {
+    /// Added to the scores.
+    pub mask: Option<Tensor<4>>,
+}
+
+/// Attention of every token of `[batch, tokens, 3 * width]` to all of its sequence.
+#[derive(Debug, Clone)]
+pub(crate) struct SelfAttention {
+    pub heads: usize,
+    /// Added to the scores.
+    pub mask: Option<Tensor<4>>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Saved {
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    /// After softmax, in the inputs' dtype.
+    weights: Tensor<4>,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "heads are far below 2^24")]
+fn scale(q: &Tensor<4>) -> f32 {
+    (q.dims()[3] as f32).powf(-0.5)
+}
+
+impl Saved {
+    /// - returns what the backward pass reads, and the output.
+    fn attend([q, k, v]: [Tensor<4>; 3], mask: Option<&Tensor<4>>) -> (Self, Tensor<4>) {
+        // Scaled before the product, which may be in f16.
+        let scaled = q.clone().mul_scalar(scale(&q));
+        let mut scores = widen(scaled.matmul(k.clone().swap_dims(2, 3)));
+        if let Some(mask) = mask {
+            let mask = narrow(mask.clone(), scores.dtype());
+            scores = scores + mask;
+        }
+        let weights = narrow(activation::softmax(scores, 3), v.dtype());
+        let output = weights.clone().matmul(v.clone());
+        (Self { q, k, v, weights }, output)
+    }
+
+    /// - gradient: of the output; returns those of q, k and v.
+    fn gradients(self, gradient: Tensor<4>) -> [Tensor<4>; 3] {
+        let Self { q, k, v, weights } = self;
+        let of_v = weights.clone().swap_dims(2, 3).matmul(gradient.clone());
+        let of_weights = widen(gradient.matmul(v.swap_dims(2, 3)));
+        let (dtype, weights) = (weights.dtype(), widen(weights));
+        let along = (of_weights.clone() * weights.clone()).sum_dim(3);
+        let of_scores = narrow((of_weights - along) * weights, dtype);
+        let scale = scale(&q);
+        let of_k = (of_scores.clone().swap_dims(2, 3)).matmul(q.mul_scalar(scale));
+        let of_q = of_scores.matmul(k).mul_scalar(scale);
+        [of_q, of_k, of_v]
+    }
+}
+
+impl Composed<3> for Attention {
+    type Saved = Saved;
+
+    fn forward(&self, inputs: [DispatchTensor; 3]) -> (DispatchTensor, Saved) {
+        let inputs = inputs.map(Tensor::from_dispatch);
+        let (saved, output) = Saved::attend(inputs, self.mask.as_ref());
+        (output.into_dispatch(), saved)
+    }
+
+    fn backward(
+        &self,
+        saved: Saved,
+        gradient: DispatchTensor,
+        _: [bool; 3],
+    ) -> [Option<DispatchTensor>; 3] {
+        let gradients = saved.gradients(Tensor::from_dispatch(gradient));
+        gradients.map(|gradient| Some(gradient.into_dispatch()))
+    }
+}
+
+impl Composed<1> for SelfAttention {
+    type Saved = Saved;
+
+    fn forward(&self, [qkv]: [DispatchTensor; 1]) -> (DispatchTensor, Saved) {
+        let qkv = split_heads(Tensor::from_dispatch(qkv), 3 * self.heads);
+        let part = |at: usize| qkv.clone().narrow(1, at * self.heads, self.heads);
+        let parts = [part(0), part(1), part(2)];
+        let (saved, output) = Saved::attend(parts, self.mask.as_ref());
+        (merge_heads(output).into_dispatch(), saved)
+    }
+
+    fn backward(
+        &self,
+        saved: Saved,
+        gradient: DispatchTensor,
+        _: [bool; 1],
+    ) -> [Option<DispatchTensor>; 1] {
+        let gradient = split_heads(Tensor::from_dispatch(gradient), self.heads);
+        let parts = saved.gradients(gradient).map(merge_heads);
+        [Some(Tensor::cat(parts.to_vec(), 2).into_dispatch())]
+    }
+}

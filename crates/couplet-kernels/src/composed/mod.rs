@@ -1,0 +1,55 @@
+//! The towers' operations composed of Burn's, with hand-written backward passes, for every backend and dtype
+//! that has no kernel: GPUs, and half precision on the CPU. Sums and norms are in f32 at least.
+
+mod activation;
+mod attention;
+mod layer_norm;
+mod linear;
+
+use burn::tensor::{DType, FloatDType, Tensor};
+
+pub(crate) use self::activation::Gelu;
+pub(crate) use self::attention::{Attention, SelfAttention};
+pub(crate) use self::layer_norm::LayerNorm;
+pub(crate) use self::linear::{BiasedLinear, Linear};
+
+/// Half precision as f32; other dtypes as they are.
+fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    match x.dtype() {
+        DType::BF16 | DType::F16 => x.cast(FloatDType::F32),
+        _ => x,
+    }
+}
+
+/// The inverse of [`widen`].
+fn narrow<const D: usize>(x: Tensor<D>, dtype: DType) -> Tensor<D> {
+    if x.dtype() == dtype { x } else { x.cast(dtype) }
+}
+
+/// The sum of all rows, `[rows, width]` to `[width]`. A backend may give a thread to each output only, so many rows
+/// are summed in two stages.
+fn sum_of_rows(x: Tensor<2>) -> Tensor<1> {
+    const STAGE: usize = 64;
+    let [rows, width] = x.dims();
+    let stages = rows / STAGE;
+    if stages < 2 {
+        return x.sum_dim(0).reshape([width]);
+    }
+    let first = x.clone().narrow(0, 0, stages * STAGE);
+    let first = first.reshape([stages, STAGE, width]).sum_dim(1);
+    let sum = first.reshape([stages, width]).sum_dim(0);
+    let rest = rows - stages * STAGE;
+    let sum = if rest > 0 {
+        sum + x.narrow(0, stages * STAGE, rest).sum_dim(0)
+    } else {
+        sum
+    };
+    sum.reshape([width])
+}
+
+/// A tensor of rank `D` as a matrix of its last dimension's rows.
+fn rows<const D: usize>(x: Tensor<D>) -> Tensor<2> {
+    let dims = x.dims();
+    let width = dims[D - 1];
+    x.reshape([dims[..D - 1].iter().product(), width])
+}
