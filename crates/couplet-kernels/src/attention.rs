@@ -6,7 +6,7 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use crate::composed;
-use crate::graph::{Kernel, apply, compose, has_graph, is_supported};
+use crate::graph::{Kernel, apply, compose, is_supported};
 use crate::math::{dot, exp, max, sum, wide};
 use crate::product::{Before, Matrix, product};
 use crate::values::{Dense, tensor};
@@ -27,7 +27,7 @@ pub fn self_attention(qkv: Tensor<3>, heads: usize, mask: Option<&Tensor<4>>) ->
     if !is_supported(&qkv) || mask.is_some_and(|mask| !is_supported(mask) || !is_shared(mask)) {
         let operation = composed::SelfAttention {
             heads,
-            mask: mask.map(without_graph),
+            mask: mask.map(|mask| mask.clone().inner()),
         };
         let composed = compose(operation, [&qkv.clone().into_dispatch()]);
         return composed.unwrap_or_else(|| {
@@ -49,18 +49,10 @@ pub fn self_attention(qkv: Tensor<3>, heads: usize, mask: Option<&Tensor<4>>) ->
 pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: Option<&Tensor<4>>) -> Tensor<4> {
     let inputs = [&q, &k, &v].map(|input| input.clone().into_dispatch());
     let operation = composed::Attention {
-        mask: mask.map(without_graph),
+        mask: mask.map(|mask| mask.clone().inner()),
     };
     let composed = compose(operation, inputs.each_ref());
     composed.unwrap_or_else(|| burn_attention(q, k, v, mask))
-}
-
-fn without_graph(mask: &Tensor<4>) -> Tensor<4> {
-    if has_graph(mask) {
-        mask.clone().inner()
-    } else {
-        mask.clone()
-    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "heads are far below 2^24")]

@@ -109,15 +109,15 @@ impl Channel {
         wide(
             #[inline(always)]
             || {
-                let mean = images
-                    .iter()
-                    .map(|image| f64::from(sum(image)))
-                    .sum::<f64>()
-                    / count;
-                let squares = images
-                    .iter()
-                    .map(|image| f64::from(squares(image, mean as f32)));
-                let variance = squares.sum::<f64>() / count;
+                let (mut total, mut spread) = (0.0, 0.0);
+                for image in images {
+                    total += f64::from(sum(image));
+                }
+                let mean = total / count;
+                for image in images {
+                    spread += f64::from(squares(image, mean as f32));
+                }
+                let variance = spread / count;
                 Self { mean, variance }
             },
         )

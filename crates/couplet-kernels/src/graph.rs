@@ -8,8 +8,9 @@ use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::{
-    Autodiff, AutodiffBackend, Backend, BackendTensor, BackendTypes, DispatchKindConversion,
-    DispatchTensor, DispatchTensorKind, Flex,
+    Autodiff, AutodiffBackend, Backend, BackendTensor, BackendTypes, DispatchAutodiffContext,
+    DispatchKindConversion, DispatchTensor, DispatchTensorKind, Flex,
+    GradientCheckpointingStrategy, TensorMetadata,
 };
 use burn::tensor::{DType, Tensor};
 
@@ -80,7 +81,7 @@ where
 /// Whether kernels take a tensor: f32 on the CPU backend, with or without a graph, unless
 /// `COUPLET_KERNELS=0` is in the environment.
 pub fn is_supported<const D: usize>(tensor: &Tensor<D>) -> bool {
-    is_on() && tensor.dtype() == DType::F32 && is_flex(&tensor.clone().into_dispatch().kind)
+    is_on() && tensor.dtype() == DType::F32 && is_on_cpu(tensor)
 }
 
 #[cfg(test)]
@@ -93,6 +94,10 @@ fn is_on() -> bool {
     static IS_ON: LazyLock<bool> =
         LazyLock::new(|| std::env::var_os("COUPLET_KERNELS").is_none_or(|value| value != "0"));
     *IS_ON
+}
+
+pub(crate) fn is_on_cpu<const D: usize>(tensor: &Tensor<D>) -> bool {
+    is_flex(&tensor.clone().into_dispatch().kind)
 }
 
 /// Whether the tensor is on an autodiff device.
@@ -130,8 +135,9 @@ impl<B: Backend, K: Kernel<B, N>, const N: usize> Backward<B, N> for KernelBackw
 }
 
 /// Runs a composed operation, in the graph if its inputs have one.
-/// - inputs: on one backend; those without a graph are constants.
-/// - returns the output, of rank `D`; `None` if the backend is not known here or kernels are turned off.
+/// - inputs: those without a graph are constants.
+/// - returns the output, of rank `D`; `None` if the backend is not known here, a graph recomputes what it does not
+///   keep, or kernels are turned off.
 pub(crate) fn compose<C: Composed<N>, const N: usize, const D: usize>(
     operation: C,
     inputs: [&DispatchTensor; N],
@@ -146,7 +152,12 @@ pub(crate) fn compose<C: Composed<N>, const N: usize, const D: usize>(
     if BURN_ALONE.get() {
         return None;
     }
-    if !is_on() {
+    let is_plain = |input: &&DispatchTensor| {
+        let keeps_all = DispatchAutodiffContext::Enabled(GradientCheckpointingStrategy::Disabled);
+        input.dtype().is_float()
+            && [DispatchAutodiffContext::Disabled, keeps_all].contains(&input.autodiff)
+    };
+    if !is_on() || !inputs.iter().all(is_plain) {
         return None;
     }
     let (kernel, copies) = (OnBackend(operation), || inputs.map(Clone::clone));
@@ -155,7 +166,7 @@ pub(crate) fn compose<C: Composed<N>, const N: usize, const D: usize>(
     if is_all(|kind| matches!(kind, DispatchTensorKind::Flex(_))) {
         return Some(apply::<Flex, _, N, D>(kernel, copies()).0);
     }
-    #[cfg(feature = "cube")]
+    #[cfg(feature = "_cube")]
     if is_all(|kind| matches!(kind, DispatchTensorKind::Cube(_))) {
         return Some(apply::<burn::backend::Cube, _, N, D>(kernel, copies()).0);
     }

@@ -15,7 +15,7 @@
 //!
 //! Every public function takes any tensors, whatever their backend and dtype. It runs its kernel
 //! where [`is_supported`] holds for all of them (f32 on the CPU backend). Elsewhere linear layers, layer
-//! norms, the exact GELU and attention are composed of Burn's operations with hand-written backward
+//! norms, the exact GELU, attention and embeddings are composed of Burn's operations with hand-written backward
 //! passes (`composed/`), and the rest is Burn's own. All compute the same to rounding, so callers never
 //! ask which one ran. `COUPLET_KERNELS=0` in the environment leaves Burn's own operations alone.
 //!
@@ -27,6 +27,7 @@ mod attention;
 mod batch_norm;
 mod composed;
 mod conv;
+mod embedding;
 mod graph;
 mod layer_norm;
 mod linear;
@@ -39,6 +40,7 @@ pub use activation::{gelu, gelu_tanh, quick_gelu};
 pub use attention::{attention, merge_heads, self_attention, split_heads};
 pub use batch_norm::{BatchNormOutput, add_relu, batch_norm};
 pub use conv::conv2d;
+pub use embedding::{TokenRuns, embedding};
 pub use graph::is_supported;
 pub use layer_norm::layer_norm;
 pub use linear::linear;

@@ -2,12 +2,13 @@
 //! backward pass, in other dtypes and on other backends, and by Burn's operations, in f64. Compared are outputs, and the
 //! gradients of a sum that weights every output differently.
 
-use burn::tensor::{Device, FloatDType, Tensor, TensorData, module};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData, module};
 
 use crate::activation::{gelu, gelu_tanh, quick_gelu};
-use crate::attention::self_attention;
+use crate::attention::{attention, self_attention};
 use crate::batch_norm::{add_relu, batch_norm};
 use crate::conv::conv2d;
+use crate::embedding::{TokenRuns, embedding};
 use crate::graph::{BURN_ALONE, is_supported};
 use crate::layer_norm::layer_norm;
 use crate::linear::linear;
@@ -131,6 +132,23 @@ fn layer_norms() {
 }
 
 #[test]
+fn embeddings_sum_the_gradients_of_each_token() {
+    // One token in two of three places, others once or never.
+    let ids: Vec<i32> = (0..3 * 50_i32)
+        .map(|at| if at % 3 > 0 { 7 } else { (at * at) % 41 })
+        .collect();
+    for has_runs in [false, true] {
+        check(&[41 * 20], |i| {
+            let data = TensorData::new(ids.clone(), [3, 50]);
+            let tokens = Tensor::<2, Int>::from_data(data, &i[0].device());
+            let runs = has_runs.then(|| TokenRuns::new(&ids, 41));
+            let weight = i[0].clone().reshape([41, 20]);
+            embedding(weight, tokens, runs.as_ref()).flatten(0, 2)
+        });
+    }
+}
+
+#[test]
 fn attention_with_and_without_mask() {
     for (tokens, heads, width) in [(1, 2, 8), (17, 3, 24), (77, 2, 128)] {
         for is_causal in [false, true] {
@@ -150,6 +168,27 @@ fn attention_with_and_without_mask() {
             check(&[2 * tokens * 3 * width], run);
         }
     }
+}
+
+#[test]
+fn attention_of_other_queries() {
+    // Shared by the sequences, as those of a pool of tokens; a mask of each sequence.
+    check(&[3 * 8, 2 * 5 * 6 * 8], |i| {
+        let q = i[0].clone().reshape([1, 3, 2, 4]).swap_dims(1, 2);
+        let q = q.expand([2, 2, 3, 4]);
+        let kv = i[1].clone().mul_scalar(2.0).reshape([2, 5, 6, 8]);
+        let kv = kv.swap_dims(1, 2);
+        let k = kv.clone().narrow(1, 0, 2).narrow(3, 0, 4);
+        let v = kv.narrow(1, 3, 2).narrow(3, 2, 4);
+        let hidden = |at: usize| at % 5 == 4 - at / 15;
+        let mask: Vec<f32> = (0..30)
+            .map(|at| if hidden(at) { f32::NEG_INFINITY } else { 0.5 })
+            .collect();
+        let mask = TensorData::new(mask, [2, 1, 3, 5]);
+        let dtype: FloatDType = q.dtype().into();
+        let mask = Tensor::<4>::from_data(mask, &q.device()).cast(dtype);
+        attention(q, k, v, Some(&mask)).flatten(0, 3)
+    });
 }
 
 #[test]

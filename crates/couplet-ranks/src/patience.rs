@@ -11,7 +11,7 @@ use crate::peers::Peer;
 /// How long exchanges wait for the other ranks.
 #[derive(Clone)]
 pub struct Patience {
-    /// The longest wait. An evaluation or a checkpoint of rank 0 must fit in.
+    /// The longest wait in which no exchange ends. An evaluation or a checkpoint of rank 0 must fit in.
     pub limit: Duration,
     /// Whether this rank was asked to stop, as by a signal.
     pub stop: Arc<dyn Fn() -> bool + Send + Sync>,
@@ -69,6 +69,8 @@ pub(crate) struct Shared {
     peers: OnceLock<Vec<Peer>>,
     /// Those whose processes can be seen from here.
     watched: OnceLock<Vec<Peer>>,
+    /// When an exchange has ended last.
+    progress: Mutex<Instant>,
 }
 
 impl Shared {
@@ -82,7 +84,18 @@ impl Shared {
             death_seen: OnceLock::new(),
             peers: OnceLock::new(),
             watched: OnceLock::new(),
+            progress: Mutex::new(Instant::now()),
         }
+    }
+
+    /// An exchange has ended, so all ranks are there: whoever waits for a later one begins to wait now.
+    pub fn note_progress(&self) {
+        *locked(&self.progress) = Instant::now();
+    }
+
+    /// Since when nothing has ended for one that waits since `started`.
+    pub fn waiting_since(&self, started: Instant) -> Instant {
+        started.max(*locked(&self.progress))
     }
 
     /// The longest wait.

@@ -5,12 +5,12 @@ use bytemuck::{cast_slice, cast_slice_mut};
 use crate::lost::Lost;
 use crate::wire::{Exchange, Wait, Wire};
 
-/// Floats of each rank in one exchange: enough for a link's bandwidth, and few enough that what is copied, sent
-/// and added stays in a processor's caches. A step's gradients in one piece cost more time in pages of new
+/// Floats that a rank sends to another in one exchange: enough for a link's bandwidth, and few enough that what two
+/// ranks copy, send and add stays in a processor's caches. All gradients in one piece cost more time in pages of new
 /// memory than in the exchange.
 const CHUNK: usize = 1 << 18;
 
-/// The most floats in one exchange, which has a chunk for every rank.
+/// The most floats of a rank in one exchange, which has a chunk for every rank.
 const LONGEST: usize = 25_000_000 / size_of::<f32>();
 
 /// Replaces the values by their sums over ranks. Each rank adds one piece, in `f64` and in the order of ranks,
@@ -29,6 +29,7 @@ pub(crate) fn ordered_sum<V: AsMut<[f32]>>(
     let chunk = if ranks == 2 { longest / 2 } else { longest };
     let mut own = Vec::with_capacity(len.min(chunk).next_multiple_of(ranks));
     let mut all = vec![0.0; own.capacity() * if ranks == 2 { 2 } else { 1 }];
+    let mut sum = Vec::new();
     let (mut read, mut written) = (Position::default(), Position::default());
     for start in (0..len).step_by(chunk) {
         let len = chunk.min(len - start);
@@ -41,9 +42,10 @@ pub(crate) fn ordered_sum<V: AsMut<[f32]>>(
         } else {
             own.resize(len.next_multiple_of(ranks), 0.0);
             let all = &mut all[..own.len()];
-            sum_of_many(wire, &mut own, all, wait)?;
+            sum_of_many(wire, &mut own, all, &mut sum, wait)?;
             &own[..len]
         };
+        wait.note_progress();
         written.visit(parts, len, |values| {
             let (now, later) = sums.split_at(values.len());
             values.copy_from_slice(now);
@@ -85,11 +87,12 @@ impl Position {
 }
 
 /// - own: this rank's values; then the sums.
-/// - all: scratch of the same length.
+/// - all: scratch of the same length; sum: scratch.
 fn sum_of_many(
     wire: &mut dyn Wire,
     own: &mut [f32],
     all: &mut [f32],
+    sum: &mut Vec<f32>,
     wait: &Wait,
 ) -> Result<(), Lost> {
     let piece = own.len() / wire.place().ranks;
@@ -99,8 +102,9 @@ fn sum_of_many(
         all: received,
     };
     wire.exchange(exchange, wait)?;
-    let sum = sum_pieces(all, piece);
-    let (sent, received) = (cast_slice(&sum), cast_slice_mut(own));
+    wait.note_progress();
+    sum_pieces(all, piece, sum);
+    let (sent, received) = (cast_slice(sum), cast_slice_mut(own));
     let exchange = Exchange::AllGather {
         own: sent,
         all: received,
@@ -129,12 +133,12 @@ fn sum_of_two(
     Ok(())
 }
 
-/// - pieces: `[ranks, piece]`; returns `[piece]`.
+/// - pieces: `[ranks, piece]`; sums: becomes `[piece]`.
 #[expect(clippy::cast_possible_truncation, reason = "the result is f32")]
-fn sum_pieces(pieces: &[f32], piece: usize) -> Vec<f32> {
+fn sum_pieces(pieces: &[f32], piece: usize, sums: &mut Vec<f32>) {
     /// Elements whose sums in `f64` stay in the first-level cache.
     const BLOCK: usize = 1024;
-    let mut sums = Vec::with_capacity(piece);
+    sums.clear();
     let mut block = [0.0_f64; BLOCK];
     for start in (0..piece).step_by(BLOCK) {
         let end = piece.min(start + BLOCK);
@@ -147,19 +151,34 @@ fn sum_pieces(pieces: &[f32], piece: usize) -> Vec<f32> {
         }
         sums.extend(block.iter().map(|sum| *sum as f32));
     }
-    sums
 }
 
 #[cfg(test)]
 mod tests {
-    use super::sum_pieces;
+    use std::convert::Infallible;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::{CHUNK, sum_pieces};
+    use crate::lost::Lost;
+    use crate::patience::Patience;
+    use crate::place::Place;
+    use crate::team::Team;
+    use crate::threads::ThreadWire;
+    use crate::wire::{Exchange, Wait, Wire};
+
+    fn sums(pieces: &[f32], piece: usize) -> Vec<f32> {
+        let mut sums = vec![9.0];
+        sum_pieces(pieces, piece, &mut sums);
+        sums
+    }
 
     #[test]
     fn pieces_are_added_in_f64() {
         // In f32, the ones would be lost one by one.
         let big = 2.0_f32.powi(24);
         assert_eq!(
-            sum_pieces(&[big, 0.5, 1.0, 0.25, 1.0, 0.125], 2),
+            sums(&[big, 0.5, 1.0, 0.25, 1.0, 0.125], 2),
             [big + 2.0, 0.875]
         );
     }
@@ -172,6 +191,43 @@ mod tests {
         let expected: Vec<f32> = (0..piece)
             .map(|at| (0..3).map(|rank| pieces[rank * piece + at]).sum())
             .collect();
-        assert_eq!(sum_pieces(pieces, piece), expected);
+        assert_eq!(sums(pieces, piece), expected);
+    }
+
+    /// A wire that is slow, but moves.
+    struct Slow(ThreadWire);
+
+    impl Wire for Slow {
+        fn place(&self) -> &Place {
+            self.0.place()
+        }
+
+        fn exchange(&mut self, exchange: Exchange<'_>, wait: &Wait<'_>) -> Result<(), Lost> {
+            thread::sleep(Duration::from_millis(300));
+            self.0.exchange(exchange, wait)
+        }
+
+        fn abort(&mut self, code: i32) {
+            self.0.abort(code);
+        }
+    }
+
+    #[test]
+    fn a_long_sum_takes_longer_than_the_longest_wait() {
+        let rank = |wire: ThreadWire| {
+            thread::spawn(move || {
+                let patience = Patience::of(Duration::from_millis(1200));
+                let team = Team::start(|| Ok::<_, Infallible>(Slow(wire)), patience).unwrap();
+                let sum = team.sum("values", vec![vec![1.0; 6 * CHUNK], vec![2.0; 3]]);
+                let waits_longer = team.all_gather("bytes", vec![7]);
+                (sum.wait().unwrap(), waits_longer.wait().unwrap())
+            })
+        };
+        let ranks: Vec<_> = ThreadWire::team(2).into_iter().map(rank).collect();
+        for rank in ranks {
+            let (sum, bytes) = rank.join().unwrap();
+            assert!(sum[0].iter().all(|value| *value == 2.0));
+            assert_eq!((&sum[1][..], &bytes[..]), (&[4.0; 3][..], &[7, 7][..]));
+        }
     }
 }

@@ -256,8 +256,9 @@ impl Team {
         let (answers, answer) = channel();
         let job: Job = Box::new(move |wire, shared| {
             let result = exchange(wire, &Wait::new(shared, purpose));
-            if let Err(lost) = &result {
-                shared.lose(lost.clone());
+            match &result {
+                Ok(_) => shared.note_progress(),
+                Err(lost) => shared.lose(lost.clone()),
             }
             // The rank may not wait for it.
             let _ = answers.send(result);

@@ -70,6 +70,11 @@ impl<'a> Wait<'a> {
         self.started
     }
 
+    /// A part of the exchange has ended.
+    pub(crate) fn note_progress(&self) {
+        self.shared.note_progress();
+    }
+
     /// Why to stop waiting, if it is time. Cheap enough to be asked between polls.
     pub fn over(&self) -> Option<Lost> {
         let now = Instant::now();
@@ -77,7 +82,7 @@ impl<'a> Wait<'a> {
             return None;
         }
         self.looked.set(now);
-        let waited = now - self.started;
+        let waited = now.saturating_duration_since(self.shared.waiting_since(self.started));
         let cause = self.shared.cause_to_give_up(self.purpose, waited)?;
         Some(self.lost(cause))
     }

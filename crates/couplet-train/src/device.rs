@@ -219,8 +219,9 @@ impl DeviceSetting {
 /// The default number of rows of the logit matrix that exist at once on a device.
 /// - batch: pairs of all ranks.
 pub(crate) fn default_logit_rows(device: DeviceSetting, batch: usize) -> usize {
-    /// On a GPU, small chunks leave it idle: each is dozens of launches. This many are 256 MiB.
-    const LOGITS: usize = 1 << 26;
+    /// On a GPU, small chunks leave it idle: each is dozens of launches. This many are 64 MiB, of which the loss holds
+    /// some copies.
+    const LOGITS: usize = 1 << 24;
     let rows = default_chunk(batch);
     match device.resolved() {
         DeviceSetting::Flex => rows,

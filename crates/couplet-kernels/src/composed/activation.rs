@@ -6,8 +6,8 @@ use burn::tensor::Tensor;
 use super::{narrow, widen};
 use crate::graph::Composed;
 
-/// The exact GELU of `x` of rank `D`: Burn's backward pass is that of the tanh approximation, and its steps round
-/// half precision one by one.
+/// The exact GELU of `x` of rank `D`, for GPUs: there Burn's backward pass is that of the tanh approximation, and its
+/// steps round half precision one by one. On the CPU Burn has a single exact pass.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Gelu<const D: usize>;
 

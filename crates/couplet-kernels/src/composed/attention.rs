@@ -38,6 +38,11 @@ fn scale(q: &Tensor<4>) -> f32 {
 impl Saved {
     /// - returns what the backward pass reads, and the output.
     fn attend([q, k, v]: [Tensor<4>; 3], mask: Option<&Tensor<4>>) -> (Self, Tensor<4>) {
+        let sequences = |x: &Tensor<4>| x.dims()[..2].to_vec();
+        assert!(
+            sequences(&q) == sequences(&k) && k.dims() == v.dims(),
+            "queries, keys and values of the same sequences and heads"
+        );
         // Scaled before the product, which may be in f16.
         let scaled = q.clone().mul_scalar(scale(&q));
         let mut scores = widen(scaled.matmul(k.clone().swap_dims(2, 3)));

@@ -1,5 +1,5 @@
 use burn::backend::DispatchTensor;
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
 use super::{narrow, rows, sum_of_rows, widen};
 use crate::graph::Composed;
@@ -16,6 +16,7 @@ pub(crate) struct Saved<const D: usize> {
     /// The inverse standard deviation of each row, `[…, 1]`.
     inverse: Tensor<D>,
     gain: Tensor<1>,
+    bias_dtype: DType,
 }
 
 impl<const D: usize> Composed<3> for LayerNorm<D> {
@@ -24,7 +25,13 @@ impl<const D: usize> Composed<3> for LayerNorm<D> {
     fn forward(&self, [x, gain, bias]: [DispatchTensor; 3]) -> (DispatchTensor, Saved<D>) {
         let x: Tensor<D> = Tensor::from_dispatch(x);
         let gain: Tensor<1> = Tensor::from_dispatch(gain);
-        let bias = widen(Tensor::<1>::from_dispatch(bias));
+        let bias: Tensor<1> = Tensor::from_dispatch(bias);
+        let width = [x.dims()[D - 1]];
+        assert!(
+            gain.dims() == width && bias.dims() == width,
+            "a norm's width"
+        );
+        let (bias_dtype, bias) = (bias.dtype(), widen(bias));
         let (dtype, x) = (x.dtype(), widen(x));
         let mean = x.clone().mean_dim(D - 1);
         let centered = x - mean;
@@ -37,6 +44,7 @@ impl<const D: usize> Composed<3> for LayerNorm<D> {
             normalized,
             inverse,
             gain,
+            bias_dtype,
         };
         (output.into_dispatch(), saved)
     }
@@ -51,6 +59,7 @@ impl<const D: usize> Composed<3> for LayerNorm<D> {
             normalized,
             inverse,
             gain,
+            bias_dtype,
         } = saved;
         let gradient: Tensor<D> = Tensor::from_dispatch(gradient);
         let (dtype, gain_dtype) = (gradient.dtype(), gain.dtype());
@@ -62,11 +71,11 @@ impl<const D: usize> Composed<3> for LayerNorm<D> {
             let of_x = (scaled - mean - normalized.clone() * along) * inverse;
             narrow(of_x, dtype).into_dispatch()
         });
-        let sum = |x: Tensor<D>| narrow(sum_of_rows(rows(x)), gain_dtype).into_dispatch();
+        let sum = |x: Tensor<D>, dtype| narrow(sum_of_rows(rows(x)), dtype).into_dispatch();
         [
             of_x,
-            wants_gain.then(|| sum(gradient.clone() * normalized)),
-            wants_bias.then(|| sum(gradient)),
+            wants_gain.then(|| sum(gradient.clone() * normalized, gain_dtype)),
+            wants_bias.then(|| sum(gradient, bias_dtype)),
         ]
     }
 }

@@ -84,6 +84,8 @@ impl<const D: usize> Composed<3> for BiasedLinear<D> {
     fn forward(&self, [x, weight, bias]: [DispatchTensor; 3]) -> (DispatchTensor, Saved<D>) {
         let saved = Saved::new(x, weight);
         let bias: Tensor<1> = Tensor::from_dispatch(bias);
+        let outputs = saved.weight.dims()[0];
+        assert_eq!(bias.dims(), [outputs], "a bias is as long as the output");
         (saved.output(saved.product() + bias.unsqueeze()), saved)
     }
 

@@ -1,5 +1,6 @@
 //! The towers' operations composed of Burn's, with hand-written backward passes, for every backend and dtype
-//! that has no kernel: GPUs, and half precision on the CPU. Sums and norms are in f32 at least.
+//! that has no kernel: GPUs, and half precision on the CPU. Sums and norms are in f32 at least, but for what a
+//! backend adds up within one operation.
 
 mod activation;
 mod attention;
@@ -35,16 +36,14 @@ fn sum_of_rows(x: Tensor<2>) -> Tensor<1> {
     if stages < 2 {
         return x.sum_dim(0).reshape([width]);
     }
+    let (dtype, rest) = (x.dtype(), rows - stages * STAGE);
     let first = x.clone().narrow(0, 0, stages * STAGE);
-    let first = first.reshape([stages, STAGE, width]).sum_dim(1);
-    let sum = first.reshape([stages, width]).sum_dim(0);
-    let rest = rows - stages * STAGE;
-    let sum = if rest > 0 {
-        sum + x.narrow(0, stages * STAGE, rest).sum_dim(0)
-    } else {
-        sum
-    };
-    sum.reshape([width])
+    let first = widen(first.reshape([stages, STAGE, width]).sum_dim(1));
+    let mut sum = first.reshape([stages, width]).sum_dim(0);
+    if rest > 0 {
+        sum = sum + widen(x.narrow(0, stages * STAGE, rest).sum_dim(0));
+    }
+    narrow(sum, dtype).reshape([width])
 }
 
 /// A tensor of rank `D` as a matrix of its last dimension's rows.

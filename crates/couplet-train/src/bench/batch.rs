@@ -2,6 +2,8 @@
 
 use couplet_data::loader::TOKEN_MULTIPLE;
 use couplet_model::ModelSpec;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use super::settings::StepBenchSettings;
 
@@ -20,14 +22,18 @@ pub(super) fn pixels(settings: &StepBenchSettings) -> Vec<u8> {
 }
 
 /// Token ids `[batch, padded length]` of captions of the settings' length, padded as in the loader.
-pub(super) fn captions(settings: &StepBenchSettings) -> Vec<i32> {
+/// Words are as frequent as in texts: the n-th one of the vocabulary 1/n as often as the first (Zipf's law).
+/// - first_pair: number of the batch's first pair among those of all ranks.
+#[expect(clippy::cast_possible_truncation, reason = "vocabularies are small")]
+pub(super) fn captions(settings: &StepBenchSettings, first_pair: u64) -> Vec<i32> {
     let spec = &settings.spec;
     let length = settings.tokens();
     let row = padded(spec, length);
     let last = i32::try_from(spec.text.vocab_size).unwrap_or(i32::MAX) - 1;
     let mut tokens = Vec::with_capacity(settings.batch * row);
     for pair in 0..settings.batch {
-        let word = |at: usize| i32::try_from((pair * 31 + at * 7) % 500).unwrap_or(0) % last;
+        let mut draws = ChaCha8Rng::seed_from_u64(first_pair + pair as u64);
+        let word = |_| (f64::from(last).powf(draws.random::<f64>()) as i32).min(last - 1);
         // The last id of the vocabulary ends a caption; 0 pads it.
         tokens.extend((1..length).map(word));
         tokens.push(last);

@@ -143,7 +143,8 @@ fn timed_steps(
         let head = ClassifierHead::new(Tensor::zeros([classes, spec.embed_dim], &device));
         model = model.with_head(head).freeze_all_but_classifier();
     }
-    let (pixels, tokens) = (pixels(settings), captions(settings));
+    let first_pair = (comm.rank() * batch) as u64;
+    let (pixels, tokens) = (pixels(settings), captions(settings, first_pair));
     let step_settings = StepSettings {
         lr: LEARNING_RATE,
         loss_scale: 1.0,
@@ -159,7 +160,7 @@ fn timed_steps(
         let pass = ForwardContext {
             seed: 0,
             step: at as u64,
-            first_row: (comm.rank() * batch) as u64,
+            first_row: first_pair,
         };
         let start = Instant::now();
         let report;

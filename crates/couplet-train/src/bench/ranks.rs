@@ -146,7 +146,7 @@ fn interconnect(
     network: f64,
 ) -> Interconnect {
     let is_host = settings.device.resolved() == DeviceSetting::Flex;
-    // A bucket is what sums consist of.
+    // About what one sum of gradients has.
     let bucket = links.iter().rfind(|link| link.bytes <= 1 << 24);
     let bandwidth = bucket.map_or(network, |link| link.sum_bandwidth);
     let latency = links.first().map_or(0.0, |link| link.gather_seconds);
@@ -181,7 +181,12 @@ fn work(settings: &StepBenchSettings, seconds: f64) -> RankWork {
     let StepBenchSettings { spec, batch, .. } = settings;
     let trained = spec.trained_parameters(settings.freeze);
     let forward = spec.forward_flops(settings.tokens());
-    let text = forward - spec.image_flops();
+    let image = spec.image_flops();
+    let (early, late, behind) = if trained.text > trained.image {
+        (trained.text, trained.image, image)
+    } else {
+        (trained.image, trained.text, forward - image)
+    };
     let last = settings.micro.unwrap_or(*batch).min(*batch) as f64 / *batch as f64;
     RankWork {
         batch: *batch,
@@ -191,9 +196,9 @@ fn work(settings: &StepBenchSettings, seconds: f64) -> RankWork {
             spec.embed_dim
         },
         seconds,
-        hiding_seconds: seconds * last * 2.0 / 3.0 * text / forward,
-        early_bytes: 4.0 * trained.image as f64,
-        late_bytes: 4.0 * (trained.text + trained.joint) as f64,
+        hiding_seconds: seconds * last * 2.0 / 3.0 * behind / forward,
+        early_bytes: 4.0 * early as f64,
+        late_bytes: 4.0 * (late + trained.joint) as f64,
         loss_flops_per_second: 3.0 * *batch as f64 * forward / seconds,
         exchanges_feature_gradients: false,
         spread: STEP_SPREAD,

@@ -48,7 +48,7 @@ fn frozen_towers_other_optimizers_and_classifiers_can_be_timed() {
 
 #[test]
 fn captions_end_with_the_last_token_id() {
-    let (pixels, tokens) = (pixels(&settings()), captions(&settings()));
+    let (pixels, tokens) = (pixels(&settings()), captions(&settings(), 0));
     let length = settings().tokens();
     assert_eq!(
         (pixels.len(), tokens.len(), length),

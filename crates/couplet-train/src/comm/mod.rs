@@ -13,6 +13,10 @@ pub(crate) mod nccl;
 #[cfg(test)]
 pub(crate) mod threads;
 
+/// Floats of a bucket of gradients: enough for a network's bandwidth, and few enough that one is sent while the
+/// next is read from a GPU or packed.
+const BUCKET: usize = 25_000_000 / size_of::<f32>();
+
 /// The ranks of a run. Every rank calls the same methods in the same order. Sums add in the order of ranks, so
 /// all ranks get the same bits.
 ///
@@ -168,18 +172,30 @@ impl Comm {
             return PendingSum::OnGpus(Box::new(OnGpus {
                 what,
                 journal: self.journal.clone(),
-                sum: gpus.start_sum(what, tensors, nccl::BUCKET),
+                sum: gpus.start_sum(what, tensors, BUCKET),
             }));
         }
         let device = tensors.first().map(Tensor::device);
-        let values = tensors
-            .into_iter()
-            .map(|tensor| HostValues(tensor.into_data()));
+        // The next ones are read from a GPU while a bucket travels.
+        let (mut sums, mut bucket, mut len) = (Vec::new(), Vec::new(), 0);
+        for tensor in tensors {
+            len += tensor.dims()[0];
+            // Copies nothing that is f32. Another dtype, as of a program's own loss, is to fail or pass here and
+            // not on the thread of the exchanges.
+            bucket.push(HostValues(tensor.into_data().convert::<f32>()));
+            if len >= BUCKET {
+                sums.push(team.sum(what, std::mem::take(&mut bucket)));
+                len = 0;
+            }
+        }
+        if !bucket.is_empty() {
+            sums.push(team.sum(what, bucket));
+        }
         PendingSum::Started(Box::new(Started {
             what,
             journal: self.journal.clone(),
             device,
-            sum: team.sum(what, values.collect()),
+            sums,
         }))
     }
 
@@ -283,19 +299,15 @@ pub(crate) struct Started {
     journal: Option<Journal>,
     /// `None` without tensors.
     device: Option<Device>,
-    sum: Pending<Vec<HostValues>>,
+    sums: Vec<Pending<Vec<HostValues>>>,
 }
 
 /// A tensor in the host's memory, which is not copied if it is there already.
 struct HostValues(TensorData);
 
 impl AsMut<[f32]> for HostValues {
-    /// # Panics
-    /// If the device failed or the tensor is not f32.
     fn as_mut(&mut self) -> &mut [f32] {
-        self.0
-            .as_mut_slice()
-            .expect("features and gradients are f32")
+        self.0.as_mut_slice().expect("the values were made f32")
     }
 }
 
@@ -309,7 +321,7 @@ impl PendingSum {
             what,
             journal,
             device,
-            sum,
+            sums,
         } = match self {
             Self::Own(tensors) => return Ok(tensors),
             Self::Started(started) => *started,
@@ -319,12 +331,14 @@ impl PendingSum {
                 return note(journal.as_ref(), what, || sum.wait());
             }
         };
-        let sums = note(journal.as_ref(), what, || sum.wait())?.into_iter();
-        let to_device = |HostValues(sum)| {
-            let device = device.as_ref().expect("there is a tensor");
-            Tensor::from_data(sum, device)
-        };
-        Ok(sums.map(to_device).collect())
+        let mut all = Vec::new();
+        for sum in sums {
+            for HostValues(sum) in note(journal.as_ref(), what, || sum.wait())? {
+                let device = device.as_ref().expect("there is a tensor");
+                all.push(Tensor::from_data(sum, device));
+            }
+        }
+        Ok(all)
     }
 }
 

@@ -236,7 +236,7 @@ pub struct BatchConfig {
     #[schemars(extend("x-may-change" = true))]
     pub recompute_blocks: bool,
     /// Number of rows of the logit matrix in memory at once. By default as few as keep it small
-    /// compared with a tower's activations; on a GPU, all up to 256 MiB.
+    /// compared with a tower's activations; on a GPU, as many as take 64 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1), extend("x-may-change" = true))]
     pub logit_rows: Option<usize>,

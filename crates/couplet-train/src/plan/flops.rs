@@ -41,11 +41,14 @@ impl ResolvedRun {
         };
         plan.forward_flops = image + text;
         let image = spec.image_train_flops();
-        plan.text_backward_flops =
-            backward_of(text, trained.text, config.freeze.text, blocks.text());
-        plan.step_flops = forward_of(image, trained.image)
-            + backward_of(image, trained.image, config.freeze.image, blocks.image())
-            + forward_of(text, trained.text)
-            + plan.text_backward_flops;
+        let of_image = backward_of(image, trained.image, config.freeze.image, blocks.image());
+        let of_text = backward_of(text, trained.text, config.freeze.text, blocks.text());
+        plan.late_backward_flops = if trained.text > trained.image {
+            of_image
+        } else {
+            of_text
+        };
+        let forward = forward_of(image, trained.image) + forward_of(text, trained.text);
+        plan.step_flops = forward + of_image + of_text;
     }
 }

@@ -79,10 +79,11 @@ impl ResolvedRun {
             bytes: batch * 3.0 * side * side,
             on_host: true,
         });
-        // All buckets may wait for their sums at once.
+        // Copies of what a GPU has; on a CPU they are the gradients themselves.
+        let is_copied = ranks > 1 && plan.device != DeviceSetting::Flex;
         memory.push(MemoryPart {
             name: "gradients on their way to other ranks",
-            bytes: if ranks > 1 { F32_BYTES * trained } else { 0.0 },
+            bytes: if is_copied { F32_BYTES * trained } else { 0.0 },
             on_host: true,
         });
         memory.retain(|part| part.bytes > 0.0);

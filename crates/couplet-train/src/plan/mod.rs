@@ -52,7 +52,7 @@ impl ResolvedRun {
             tokens: padded(&spec, tokens.unwrap_or(context)),
             forward_flops: 0.0,
             step_flops: 0.0,
-            text_backward_flops: 0.0,
+            late_backward_flops: 0.0,
             batch,
             micro_batch: config.batch.micro.unwrap_or(batch).min(batch),
             samples_per_epoch: self.data.epoch_len,

@@ -167,15 +167,15 @@ impl RanksPlan {
         let rank = &self.rank;
         let TrainableParameters { image, text, joint } = self.trained;
         let seconds = rank.batch as f64 / speed;
-        // Gradients are complete in the last micro-batch: only its text pass is left to hide behind.
+        // Gradients are complete in the last micro-batch: only its last backward pass is left to hide behind.
         let last = rank.micro_batch as f64 / rank.batch as f64;
         RankWork {
             batch: rank.batch,
             embed_dim: self.embed_dim,
             seconds,
-            hiding_seconds: seconds * last * rank.text_backward_flops / rank.step_flops,
-            early_bytes: GRADIENT_BYTES * image as f64,
-            late_bytes: GRADIENT_BYTES * (text + joint) as f64,
+            hiding_seconds: seconds * last * rank.late_backward_flops / rank.step_flops,
+            early_bytes: GRADIENT_BYTES * image.max(text) as f64,
+            late_bytes: GRADIENT_BYTES * (image.min(text) + joint) as f64,
             loss_flops_per_second: rank.step_flops * speed,
             exchanges_feature_gradients: false,
             spread: STEP_SPREAD,

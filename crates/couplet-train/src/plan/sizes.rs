@@ -20,8 +20,9 @@ pub struct RunPlan {
     /// backward pass at twice the forward pass of what is trained, three times where blocks are
     /// recomputed. Dropped patches are not counted.
     pub step_flops: f64,
-    /// The part of `step_flops` that is the text tower's backward pass.
-    pub text_backward_flops: f64,
+    /// The part of `step_flops` that is the backward pass of the tower with fewer trained parameters. It comes last,
+    /// and the other tower's gradients travel to other ranks behind it.
+    pub late_backward_flops: f64,
     pub batch: usize,
     pub micro_batch: usize,
     pub samples_per_epoch: usize,

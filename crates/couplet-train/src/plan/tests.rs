@@ -1,5 +1,5 @@
 use burn::tensor::Device;
-use couplet_model::Clip;
+use couplet_model::{Clip, ModelCost};
 
 use super::memory::memory_warning;
 use super::{RanksOptions, RunPlan};
@@ -159,7 +159,7 @@ fn a_rank_has_its_part_of_the_batch() {
     let of_all = bytes(&four.rank, "features of all ranks");
     assert_eq!(of_all, values(4 * 4 * 256 * spec.embed_dim as u64));
     let sent = bytes(&four.rank, "gradients on their way to other ranks");
-    assert_eq!(sent, 4.0 * values(whole.trained_parameters));
+    assert_eq!(sent, 0.0, "on a CPU, the gradients themselves");
     assert!(bytes(&four.rank, "pixels of a batch") < bytes(&whole, "pixels of a batch") / 3.9);
 }
 
@@ -194,10 +194,12 @@ fn ranks_are_predicted_from_the_speed_of_one() {
     );
     let four = plan(&options(4));
     let work = four.work(100.0);
-    assert!((work.early_bytes / 4.0 - values(four.rank.model.image.parameters)).abs() < 1.0);
+    // The text tower is the larger one, and its gradients travel behind the image tower's backward pass.
+    let ModelCost { image, text } = &four.rank.model;
+    assert!(text.parameters > image.parameters);
+    assert!((work.early_bytes / 4.0 - values(text.parameters)).abs() < 1.0);
     // Two of the three passes' arithmetic are the backward pass.
-    let text = four.rank.forward_flops - four.rank.model.image.flops;
-    let share = 2.0 * text / (3.0 * four.rank.forward_flops);
+    let share = 2.0 * image.flops / (3.0 * four.rank.forward_flops);
     assert!((work.hiding_seconds / (0.64 * share) - 1.0).abs() < 1e-9);
     let (near, far) = (
         four.predict(100.0),

@@ -49,7 +49,7 @@ pub struct RankWork {
     /// Seconds of the backward pass that remain after the early gradients are complete: their sums
     /// can hide behind it.
     pub hiding_seconds: f64,
-    /// Bytes of the gradients whose sums can hide: in Couplet those of the image tower, behind the text tower's
+    /// Bytes of the gradients whose sums can hide: in Couplet those of the larger tower, behind the other's
     /// backward pass.
     pub early_bytes: f64,
     /// Bytes of all other gradients.

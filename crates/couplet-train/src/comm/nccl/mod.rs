@@ -16,10 +16,6 @@ compile_error!(
      one of both"
 );
 
-/// Floats of a bucket of gradients: large enough for a network's bandwidth, small enough that packing one
-/// bucket overlaps with sending the next.
-pub(super) const BUCKET: usize = 25_000_000 / size_of::<f32>();
-
 /// The ranks' GPUs, joined.
 #[derive(Debug)]
 pub(crate) struct Gpus {

@@ -228,6 +228,51 @@ fn several_ranks_give_the_gradients_of_one() {
     }
 }
 
+/// The larger tower's gradients travel first, and only some rows of the token embedding's.
+#[test]
+fn ranks_give_the_gradients_of_one_whichever_tower_is_larger_or_frozen() {
+    let device = Device::flex().autodiff();
+    let text_first = spec();
+    let mut image_first = spec();
+    (image_first.text.width, image_first.text.heads) = (4, 1);
+    let nothing = FreezeConfig::default();
+    let part_of_text = FreezeConfig {
+        text: Freeze::AllButLast(1),
+        ..nothing
+    };
+    let all_of_text = FreezeConfig {
+        text: Freeze::All,
+        ..nothing
+    };
+    for (spec, freeze, is_image_first) in [
+        (&text_first, nothing, false),
+        (&image_first, nothing, true),
+        (&text_first, part_of_text, true),
+        (&text_first, all_of_text, true),
+    ] {
+        let model = Clip::init(spec, 0, &device).freeze(freeze, spec);
+        let [images, texts] = tower_sizes(&model);
+        assert_eq!(images > texts, is_image_first, "{freeze:?}");
+        let of = |rows: Range<usize>, pass: &ForwardContext, comm: Comm| {
+            let mut context = context(&Loss::default(), rows.len(), comm);
+            context.encoding.freeze = freeze;
+            context.pools = StepPools::new(spec, rows.len(), 2).unwrap();
+            let batch = pairs(rows);
+            let run = || gradients(&model, batch, pass, 1.0, &context).unwrap();
+            named(&model, &context.pools.run(run))
+        };
+        let whole = of(0..16, &PASS, Comm::alone());
+        let ranks = on_ranks(2, |comm| {
+            let rank = comm.rank();
+            of(8 * rank..8 * (rank + 1), &pass_of(rank), comm)
+        });
+        for grads in &ranks {
+            assert_same(grads, &whole);
+            assert_eq!(grads, &ranks[0]);
+        }
+    }
+}
+
 #[test]
 fn only_trained_parameters_have_gradients() {
     let freeze = FreezeConfig {

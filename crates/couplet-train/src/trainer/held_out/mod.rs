@@ -63,7 +63,7 @@ pub(super) fn held_out(
         let parts = parts(loss, &features, default_chunk(len));
         losses.extend(parts.into_iter().map(|part| (part, weight)));
     }
-    // Read last, so that a GPU does not wait for the host between them.
+    // Read last, so that a GPU is not idle between them.
     let mut sum = 0.0;
     for (part, weight) in losses {
         sum += f64::from(part.into_scalar::<f32>()) * weight;
