@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use crate::composed;
 use crate::graph::{Kernel, apply, compose, is_supported};
+use crate::heads::{merge_heads, split_heads};
 use crate::math::{dot, exp, max, sum, wide};
 use crate::product::{Before, Matrix, product};
 use crate::values::{Dense, tensor};
@@ -68,20 +69,6 @@ fn burn_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: Option<&Tensor
     }
     let weights_bhqk = activation::softmax(scores_bhqk, 3).cast(v.dtype());
     weights_bhqk.matmul(v)
-}
-
-/// - x: `[batch, tokens, heads * head_width]`; returns `[batch, heads, tokens, head_width]`.
-pub fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
-    let [batch, tokens, width] = x.dims();
-    x.reshape([batch, tokens, heads, width / heads])
-        .swap_dims(1, 2)
-}
-
-/// The inverse of [`split_heads`].
-pub fn merge_heads(x: Tensor<4>) -> Tensor<3> {
-    let [batch, heads, tokens, head_width] = x.dims();
-    x.swap_dims(1, 2)
-        .reshape([batch, tokens, heads * head_width])
 }
 
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 //! The two towers and what joins them.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 
 use crate::forward::ForwardContext;
 use crate::head::ClassifierHead;
@@ -10,6 +10,7 @@ use crate::init::Initializer;
 use crate::precision::Precision;
 use crate::spec::ModelSpec;
 use crate::text::TextTower;
+use crate::tokens::Tokens;
 
 /// `exp(logit_scale)` is kept at or below this. Source: Radford et al. 2021, section 2.5.
 pub const MAX_LOGIT_SCALE: f32 = 100.0;
@@ -103,8 +104,13 @@ impl Clip {
     /// - tokens: `[batch, tokens]`, start and end tokens included, at most
     ///   `context_length` tokens (exactly as many if the tower reads its padding).
     /// - returns text features `[batch, embed_dim]`, not L2-normalised.
-    pub fn encode_text(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
-        self.text.forward(tokens, self.precision)
+    pub fn encode_text(&self, tokens: impl Into<Tokens>) -> Tensor<2> {
+        self.text.forward(tokens.into(), self.precision)
+    }
+
+    /// The number of rows of the token embedding, if it is trained.
+    pub fn trained_vocabulary(&self) -> Option<usize> {
+        self.text.trained_vocabulary()
     }
 
     /// The same model with a classifier, whose parameters are then visited as `head.weight`

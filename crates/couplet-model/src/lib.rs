@@ -50,6 +50,7 @@ mod spec;
 mod tensors;
 mod text;
 mod token;
+mod tokens;
 mod transformer;
 mod vit;
 pub mod weights;
@@ -79,4 +80,5 @@ pub use spec::{
     TextPool, TextProjection, TextTowerSpec, VitSpec, clip_init_logit_scale,
 };
 pub use text::TextTower;
+pub use tokens::Tokens;
 pub use vit::VisionTransformer;

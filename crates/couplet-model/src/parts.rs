@@ -1,12 +1,13 @@
 //! Towers that run block by block, for gradient checkpointing: a backward pass that keeps the
 //! input of each block and computes the rest again.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::Tensor;
 
 use crate::clip::Clip;
 use crate::forward::ForwardContext;
 use crate::precision::Precision;
 use crate::text::TextTower;
+use crate::tokens::Tokens;
 use crate::vit::VisionTransformer;
 
 /// One tower of a model in parts: the stem, every block but the last, and the head, which is the
@@ -27,7 +28,7 @@ enum Input<'a> {
     },
     Tokens {
         tower: &'a TextTower,
-        tokens: Tensor<2, Int>,
+        tokens: Tokens,
     },
 }
 
@@ -54,11 +55,11 @@ impl Clip {
 
     /// The text tower's parts for a batch.
     /// - tokens: as [`Self::encode_text`] takes them.
-    pub fn text_parts(&self, tokens: Tensor<2, Int>) -> TowerParts<'_> {
+    pub fn text_parts(&self, tokens: impl Into<Tokens>) -> TowerParts<'_> {
         TowerParts {
             input: Input::Tokens {
                 tower: &self.text,
-                tokens,
+                tokens: tokens.into(),
             },
             precision: self.precision(),
         }
@@ -89,7 +90,7 @@ impl TowerParts<'_> {
                 let images = images.clone().expect("the stem reads images");
                 tower.stem(images, Some(context), self.precision)
             }
-            Input::Tokens { tower, tokens } => tower.stem(tokens.clone()),
+            Input::Tokens { tower, tokens } => tower.stem(tokens),
         }
     }
 
@@ -107,7 +108,9 @@ impl TowerParts<'_> {
         let last = self.blocks();
         match &self.input {
             Input::Images { tower, .. } => tower.head(last, x, self.precision),
-            Input::Tokens { tower, tokens } => tower.head(last, x, tokens.clone(), self.precision),
+            Input::Tokens { tower, tokens } => {
+                tower.head(last, x, tokens.ids.clone(), self.precision)
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The text tower. Source: open_clip `TextTransformer` and `CLIP.encode_text`.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Int, Tensor, module};
+use burn::tensor::{Int, Tensor};
+use couplet_kernels::embedding;
 
 use crate::attention::AttentionPool;
 use crate::init::{Initializer, inverse_sqrt};
@@ -9,6 +10,7 @@ use crate::layers::{LayerNorm, Linear};
 use crate::precision::{Precision, widen};
 use crate::spec::{Activation, AttentionPoolSpec, TextPool, TextProjection, TextTowerSpec};
 use crate::token::Token;
+use crate::tokens::Tokens;
 use crate::transformer::{BlockSpec, BlockStd, Transformer, causal_mask};
 
 /// CLIP's text tower: token and position embeddings, blocks, pooling, and a projection
@@ -86,27 +88,35 @@ impl TextTower {
         }
     }
 
+    /// The number of rows of the token embedding, if it is trained.
+    pub(crate) fn trained_vocabulary(&self) -> Option<usize> {
+        let weight = &self.token_embedding.weight;
+        weight.is_require_grad().then(|| weight.shape()[0])
+    }
+
     /// - tokens: `[batch, tokens]` with `tokens` at most `context_length`: a batch may be
     ///   cut to its longest text where `TextTowerSpec::reads_no_padding`.
     /// - returns text features `[batch, embed_dim]`, not L2-normalised.
     ///
     /// # Panics
     /// If a tower that reads its padding is given less than `context_length` tokens.
-    pub(crate) fn forward(&self, tokens: Tensor<2, Int>, precision: Precision) -> Tensor<2> {
-        let x = self.stem(tokens.clone());
-        self.head(0, x, tokens, precision)
+    pub(crate) fn forward(&self, tokens: Tokens, precision: Precision) -> Tensor<2> {
+        let x = self.stem(&tokens);
+        self.head(0, x, tokens.ids, precision)
     }
 
     /// The input of the first block, `[batch, tokens, width]`.
     /// - tokens: as [`Self::forward`] takes them.
-    pub(crate) fn stem(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
-        let [_, length] = tokens.dims();
+    pub(crate) fn stem(&self, tokens: &Tokens) -> Tensor<3> {
+        let [_, length] = tokens.ids.dims();
         assert!(
             self.reads_no_padding || length == self.positional_embedding.dims()[0],
             "a text tower that reads its padding needs all of its context length"
         );
         let positions = self.positional_embedding.val().narrow(0, 0, length);
-        module::embedding(self.token_embedding.weight.val(), tokens) + positions.unsqueeze()
+        let weight = self.token_embedding.weight.val();
+        let embedded = embedding(weight, tokens.ids.clone(), tokens.runs.as_ref());
+        embedded + positions.unsqueeze()
     }
 
     /// The output of block `at`; x and output are `[batch, tokens, width]`.

@@ -2,8 +2,8 @@ use burn::backend::DispatchTensor;
 use burn::tensor::{Tensor, activation};
 
 use super::{narrow, widen};
-use crate::attention::{merge_heads, split_heads};
 use crate::graph::Composed;
+use crate::heads::{merge_heads, split_heads};
 
 /// Attention of any queries to any keys: `[batch, heads, queries, head_width]` and `[batch, heads, tokens,
 /// head_width]`.

@@ -56,6 +56,7 @@ impl StepContext {
                 freeze: options.freeze,
                 image_size: options.spec.image.image_size(),
                 preprocess: options.preprocess,
+                sorts_tokens: options.device.resolved() != DeviceSetting::Flex,
             },
             objective: options.objective,
             logit_rows: (options.logit_rows)

@@ -3,12 +3,13 @@
 use std::ops::Range;
 
 use burn::module::Module;
-use burn::tensor::{Device, Gradients, Int, Tensor};
+use burn::tensor::{Device, Gradients, Tensor};
 use couplet_data::batch;
 use couplet_data::loader::HostBatch;
+use couplet_kernels::TokenRuns;
 use couplet_model::{
-    BatchStatistics, Clip, ForwardContext, Freeze, FreezeConfig, PreprocessSpec, TowerParts,
-    l2_normalize,
+    BatchStatistics, Clip, ForwardContext, Freeze, FreezeConfig, PreprocessSpec, Tokens,
+    TowerParts, l2_normalize,
 };
 
 use super::gradients::GradientSum;
@@ -24,6 +25,8 @@ pub(crate) struct Encoding {
     pub freeze: FreezeConfig,
     pub preprocess: PreprocessSpec,
     pub image_size: usize,
+    /// Whether the host sorts tokens for the gradient of the token embedding: of use to a GPU.
+    pub sorts_tokens: bool,
 }
 
 impl Encoding {
@@ -73,7 +76,7 @@ struct KeptInputs {
 enum TowerInput {
     /// `None` if the stem is not recomputed.
     Images(Option<Tensor<4>>, ForwardContext),
-    Tokens(Tensor<2, Int>),
+    Tokens(Tokens),
 }
 
 impl Passes {
@@ -96,7 +99,7 @@ impl Passes {
 
     /// Normalised features of some captions, `[rows, embed_dim]`, without a graph.
     pub fn text_features(&self, host: &HostBatch, rows: &Range<usize>) -> Tensor<2> {
-        let tokens = tokens(host, rows, &self.encoding.device_without_graph());
+        let tokens = tokens(host, rows, &self.encoding.device_without_graph(), None);
         l2_normalize(self.without_graph.encode_text(tokens))
     }
 
@@ -115,11 +118,14 @@ impl Passes {
 
     /// Encodes some captions for a backward pass.
     pub fn encode_texts(&self, host: &HostBatch, rows: &Range<usize>) -> Encoded {
+        let vocabulary = self.model.trained_vocabulary();
+        let vocabulary = vocabulary.filter(|_| self.encoding.sorts_tokens);
         if self.encoding.recompute_blocks {
-            let tokens = tokens(host, rows, &self.encoding.device_without_graph());
+            let device = self.encoding.device_without_graph();
+            let tokens = tokens(host, rows, &device, vocabulary);
             return self.encode_blocks(TowerInput::Tokens(tokens), self.encoding.freeze.text);
         }
-        let tokens = tokens(host, rows, &self.encoding.device);
+        let tokens = tokens(host, rows, &self.encoding.device, vocabulary);
         let features = l2_normalize(self.model.encode_text(tokens));
         Encoded::from_graph(features, BatchStatistics::default())
     }
@@ -178,9 +184,19 @@ impl Passes {
     }
 }
 
-fn tokens(host: &HostBatch, rows: &Range<usize>, device: &Device) -> Tensor<2, Int> {
-    let (tokens, length) = host.tokens(rows.clone());
-    batch::tokens(tokens, length, device)
+/// - vocabulary: rows of the token embedding, if tokens are sorted for their gradients.
+fn tokens(
+    host: &HostBatch,
+    rows: &Range<usize>,
+    device: &Device,
+    vocabulary: Option<usize>,
+) -> Tokens {
+    let (ids, length) = host.tokens(rows.clone());
+    let runs = vocabulary.map(|vocabulary| TokenRuns::new(&ids, vocabulary));
+    Tokens {
+        ids: batch::tokens(ids, length, device),
+        runs,
+    }
 }
 
 impl TowerInput {
@@ -203,7 +219,10 @@ impl TowerInput {
                 let images = images.filter(|_| freeze == Freeze::Nothing);
                 Self::Images(images.map(Tensor::from_inner), forward)
             }
-            Self::Tokens(tokens) => Self::Tokens(Tensor::from_inner(tokens)),
+            Self::Tokens(tokens) => Self::Tokens(Tokens {
+                ids: Tensor::from_inner(tokens.ids),
+                ..tokens
+            }),
         }
     }
 }
@@ -294,6 +313,7 @@ mod tests {
             freeze,
             preprocess: PreprocessSpec::default(),
             image_size: SIZE,
+            sorts_tokens: false,
         };
         let passes = Passes::new(model.freeze(freeze, &spec()), &PASS, &encoding);
         match passes.encode_images(&pairs(0..2), &(0..2)).plan {

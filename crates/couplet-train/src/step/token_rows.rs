@@ -1,9 +1,8 @@
 //! The rows of the token embedding that a step trains on any rank.
 
-use burn::module::Param;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 use couplet_data::loader::HostBatch;
-use couplet_model::{Clip, ParameterVisitor, visit_parameters};
+use couplet_model::Clip;
 use couplet_ranks::{Lost, Pending};
 
 use crate::comm::Comm;
@@ -26,7 +25,7 @@ impl PendingTokenRows {
     /// - returns `None` if there are no others, or the embedding is not trained.
     pub fn start(model: &Clip, batch: &HostBatch, comm: &Comm) -> Option<Self> {
         let team = comm.team()?;
-        let vocabulary = trained_vocabulary(model)?;
+        let vocabulary = model.trained_vocabulary()?;
         let mut own = vec![0; vocabulary.div_ceil(BITS)];
         for id in batch.tokens(0..batch.len()).0 {
             let id = usize::try_from(id).expect("ids are not negative");
@@ -82,26 +81,10 @@ impl TokenRows {
     }
 }
 
-/// The tokens that the embedding has a row for, if it is trained.
-fn trained_vocabulary(model: &Clip) -> Option<usize> {
-    struct Find(Option<usize>);
-    impl ParameterVisitor for Find {
-        fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
-            if TokenRows::are_of(name) && param.is_require_grad() {
-                self.0 = Some(param.shape()[0]);
-            }
-        }
-    }
-    let mut find = Find(None);
-    visit_parameters(model, &mut find);
-    find.0
-}
-
 #[cfg(test)]
 mod tests {
     use burn::tensor::Device;
-    use couplet_model::FreezeConfig;
-    use couplet_model::{Clip, Freeze};
+    use couplet_model::{Clip, Freeze, FreezeConfig};
 
     use super::*;
     use crate::comm::threads::on_ranks;

@@ -23,6 +23,7 @@ fn encoding() -> Encoding {
         freeze: FreezeConfig::default(),
         preprocess: PreprocessSpec::default(),
         image_size: SIZE,
+        sorts_tokens: false,
     }
 }
 
@@ -110,7 +111,7 @@ fn sixteen_micro_batches_give_the_gradients_of_one_batch() {
 }
 
 #[test]
-fn recomputed_blocks_give_the_same_gradients() {
+fn recomputed_blocks_and_sorted_tokens_give_the_same_gradients() {
     let free = Clip::init(&spec(), 0, &Device::flex().autodiff());
     let last = Freeze::AllButLast;
     for (image, text) in [
@@ -121,11 +122,12 @@ fn recomputed_blocks_give_the_same_gradients() {
     ] {
         let freeze = FreezeConfig { image, text };
         let model = free.clone().freeze(freeze, &spec());
-        let of = |micro, recompute_blocks| {
+        let of = |micro, recompute_blocks, sorts_tokens| {
             let context = StepContext {
                 encoding: Encoding {
                     recompute_blocks,
                     freeze,
+                    sorts_tokens,
                     ..encoding()
                 },
                 ..context(&LOSSES[0], micro, Comm::alone())
@@ -135,9 +137,15 @@ fn recomputed_blocks_give_the_same_gradients() {
                 &gradients(&model, pairs(0..12), &PASS, 1.0, &context).unwrap(),
             )
         };
-        let kept = of(12, false);
-        assert_same(&of(12, true), &kept);
-        assert_same(&of(4, true), &kept);
+        let kept = of(12, false, false);
+        for (micro, recomputes, sorts_tokens) in [
+            (12, true, false),
+            (4, true, false),
+            (12, false, true),
+            (4, true, true),
+        ] {
+            assert_same(&of(micro, recomputes, sorts_tokens), &kept);
+        }
     }
 }
 
