@@ -116,6 +116,14 @@ fn is_flex(kind: &DispatchTensorKind) -> bool {
     matches!(kind, DispatchTensorKind::Flex(_))
 }
 
+#[cfg(feature = "_cube")]
+fn is_cube(kind: &DispatchTensorKind) -> bool {
+    if let DispatchTensorKind::Autodiff(inner) = kind {
+        return is_cube(inner);
+    }
+    matches!(kind, DispatchTensorKind::Cube(_))
+}
+
 #[derive(Debug)]
 struct KernelBackward<K>(K);
 
@@ -142,12 +150,6 @@ pub(crate) fn compose<C: Composed<N>, const N: usize, const D: usize>(
     operation: C,
     inputs: [&DispatchTensor; N],
 ) -> Option<Tensor<D>> {
-    fn of(kind: &DispatchTensorKind) -> &DispatchTensorKind {
-        if let DispatchTensorKind::Autodiff(inner) = kind {
-            return inner;
-        }
-        kind
-    }
     #[cfg(test)]
     if BURN_ALONE.get() {
         return None;
@@ -161,13 +163,11 @@ pub(crate) fn compose<C: Composed<N>, const N: usize, const D: usize>(
         return None;
     }
     let (kernel, copies) = (OnBackend(operation), || inputs.map(Clone::clone));
-    let is_all =
-        |is: fn(&DispatchTensorKind) -> bool| inputs.iter().all(|input| is(of(&input.kind)));
-    if is_all(|kind| matches!(kind, DispatchTensorKind::Flex(_))) {
+    if inputs.iter().all(|input| is_flex(&input.kind)) {
         return Some(apply::<Flex, _, N, D>(kernel, copies()).0);
     }
     #[cfg(feature = "_cube")]
-    if is_all(|kind| matches!(kind, DispatchTensorKind::Cube(_))) {
+    if inputs.iter().all(|input| is_cube(&input.kind)) {
         return Some(apply::<burn::backend::Cube, _, N, D>(kernel, copies()).0);
     }
     None

@@ -1,5 +1,5 @@
-//! The operations of CLIP's towers and of AdamW on the CPU, each fused and with a hand-written
-//! backward pass. They run on all cores of the thread pool that calls them. Burn's CPU backend
+//! The operations of CLIP's towers and of AdamW, with hand-written backward passes. On the CPU each is
+//! fused; there they run on all cores of the thread pool that calls them. Burn's CPU backend
 //! composes each of many operations, most of which run on one core and write what the next one
 //! reads.
 //!

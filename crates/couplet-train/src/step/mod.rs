@@ -55,51 +55,41 @@ pub(crate) fn step(
     settings: StepSettings,
     context: &StepContext,
 ) -> (Clip, Result<StepReport, Lost>) {
-    let run = || try_step(model, optimizer, batch, forward, settings, context);
-    context.pools.run(run)
-}
-
-fn try_step(
-    model: Clip,
-    optimizer: &mut ModelOptimizer,
-    batch: HostBatch,
-    forward: &ForwardContext,
-    settings: StepSettings,
-    context: &StepContext,
-) -> (Clip, Result<StepReport, Lost>) {
-    let gradients = gradients(&model, batch, forward, settings.loss_scale, context);
-    let gradients = gradients.and_then(|gradients| {
-        let grad_norm = global_norm(&model, &gradients.params) / settings.loss_scale;
-        // A norm whose last bit differed between devices would make the ranks' models differ.
-        let numbers = [gradients.loss, grad_norm];
-        let numbers = context
-            .comm
-            .numbers_of_first("the gradient norm", &numbers)?;
-        let [loss, grad_norm] = numbers[..] else {
-            unreachable!("two numbers were sent");
+    context.pools.run(|| {
+        let gradients = gradients(&model, batch, forward, settings.loss_scale, context);
+        let gradients = gradients.and_then(|gradients| {
+            let grad_norm = global_norm(&model, &gradients.params) / settings.loss_scale;
+            // A norm whose last bit differed between devices would make the ranks' models differ.
+            let numbers = [gradients.loss, grad_norm];
+            let numbers = context
+                .comm
+                .numbers_of_first("the gradient norm", &numbers)?;
+            let [loss, grad_norm] = numbers[..] else {
+                unreachable!("two numbers were sent");
+            };
+            let updated = loss.is_finite() && grad_norm.is_finite();
+            Ok((
+                gradients,
+                StepReport {
+                    loss,
+                    grad_norm,
+                    updated,
+                },
+            ))
+        });
+        let (gradients, report) = match gradients {
+            Ok((gradients, report)) if report.updated => (gradients, report),
+            Ok((_, report)) => return (model, Ok(report)),
+            Err(lost) => return (model, Err(lost)),
         };
-        let updated = loss.is_finite() && grad_norm.is_finite();
-        Ok((
-            gradients,
-            StepReport {
-                loss,
-                grad_norm,
-                updated,
-            },
-        ))
-    });
-    let (gradients, report) = match gradients {
-        Ok((gradients, report)) if report.updated => (gradients, report),
-        Ok((_, report)) => return (model, Ok(report)),
-        Err(lost) => return (model, Err(lost)),
-    };
-    let clip_factor = optimizer.clip_factor(report.grad_norm);
-    let optimizer_step = OptimizerStep {
-        lr: settings.lr,
-        grad_scale: clip_factor / settings.loss_scale,
-    };
-    let model = update(model, optimizer, gradients, optimizer_step);
-    (model, Ok(report))
+        let clip_factor = optimizer.clip_factor(report.grad_norm);
+        let optimizer_step = OptimizerStep {
+            lr: settings.lr,
+            grad_scale: clip_factor / settings.loss_scale,
+        };
+        let model = update(model, optimizer, gradients, optimizer_step);
+        (model, Ok(report))
+    })
 }
 
 /// The gradients of the loss of the whole batch, which includes all ranks' pairs.
