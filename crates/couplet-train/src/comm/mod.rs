@@ -366,14 +366,14 @@ mod tests {
     use burn::tensor::{Device, Tensor};
 
     use super::threads::on_ranks;
-    use super::{Comm, to_host};
+    use super::{BUCKET, Comm, to_host};
 
     #[expect(clippy::cast_possible_truncation, reason = "remainders of 97")]
     #[test]
     fn tensors_of_any_lengths_are_summed() {
         let device = Device::flex();
-        // Shorter and longer than what is exchanged at once.
-        let lens = [3, 0, 1_000_005, 1, 0, 3_000_000, 0];
+        // Shorter and longer than what is exchanged at once, and than a bucket.
+        let lens = [3, 0, BUCKET + 5, 1, 0, 1_000_000, 0];
         let sums = |comm: &Comm| {
             let rank = u8::try_from(comm.rank()).unwrap();
             let value = |len: usize| {
