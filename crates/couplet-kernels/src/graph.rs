@@ -32,7 +32,7 @@ pub(crate) trait Kernel<B: Backend, const N: usize>: Debug + Clone + Send + 'sta
     ) -> [Option<Primitive<B>>; N];
 }
 
-type Primitive<B> = <B as BackendTypes>::FloatTensorPrimitive;
+pub(crate) type Primitive<B> = <B as BackendTypes>::FloatTensorPrimitive;
 
 /// An operation composed of Burn's, for all backends that [`compose`] knows. Burn differentiates its own
 /// compositions operation by operation, which reads and writes several times as much.
@@ -105,7 +105,7 @@ pub(crate) fn has_graph<const D: usize>(tensor: &Tensor<D>) -> bool {
     is_autodiff(&tensor.clone().into_dispatch())
 }
 
-fn is_autodiff(tensor: &DispatchTensor) -> bool {
+pub(crate) fn is_autodiff(tensor: &DispatchTensor) -> bool {
     matches!(tensor.kind, DispatchTensorKind::Autodiff(_))
 }
 
@@ -213,7 +213,7 @@ where
     (output, saved)
 }
 
-fn from_primitive<B: Backend>(tensor: Primitive<B>) -> DispatchTensor
+pub(crate) fn from_primitive<B: Backend>(tensor: Primitive<B>) -> DispatchTensor
 where
     DispatchTensor: DispatchKindConversion<B>,
 {
@@ -221,7 +221,7 @@ where
 }
 
 /// The tensor as its backend has it.
-fn into_primitive<B: Backend>(tensor: DispatchTensor) -> Primitive<B>
+pub(crate) fn into_primitive<B: Backend>(tensor: DispatchTensor) -> Primitive<B>
 where
     DispatchTensor: DispatchKindConversion<B>,
 {

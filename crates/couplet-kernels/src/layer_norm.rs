@@ -1,7 +1,7 @@
 //! Layer normalisation.
 
 use burn::backend::Flex;
-use burn::tensor::{Tensor, module};
+use burn::tensor::{DType, Tensor, module};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
@@ -23,17 +23,38 @@ pub fn layer_norm<const D: usize>(
     bias: Tensor<1>,
     eps: f64,
 ) -> Tensor<D> {
-    if !is_supported(&x) || !is_supported(&gain) || !is_supported(&bias) {
+    let dtype = x.dtype();
+    layer_norm_as(x, gain, bias, eps, dtype)
+}
+
+/// As [`layer_norm`].
+/// - dtype: of the output.
+pub fn layer_norm_as<const D: usize>(
+    x: Tensor<D>,
+    gain: Tensor<1>,
+    bias: Tensor<1>,
+    eps: f64,
+    dtype: DType,
+) -> Tensor<D> {
+    let is_wide = dtype == DType::F32;
+    if !is_wide || !is_supported(&x) || !is_supported(&gain) || !is_supported(&bias) {
         let [of_x, of_gain, of_bias] = [
             x.clone().into_dispatch(),
             gain.clone().into_dispatch(),
             bias.clone().into_dispatch(),
         ];
         let composed = compose(
-            composed::LayerNorm::<D> { eps },
+            composed::LayerNorm::<D> { eps, dtype },
             [&of_x, &of_gain, &of_bias],
         );
-        return composed.unwrap_or_else(|| module::layer_norm(x, gain, Some(bias), eps));
+        return composed.unwrap_or_else(|| {
+            let output = module::layer_norm(x, gain, Some(bias), eps);
+            if dtype == output.dtype() {
+                output
+            } else {
+                output.cast(dtype)
+            }
+        });
     }
     #[expect(clippy::cast_possible_truncation, reason = "as wide as the values")]
     let kernel = LayerNorm { eps: eps as f32 };

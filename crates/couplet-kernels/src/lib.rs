@@ -27,6 +27,8 @@ mod attention;
 mod batch_norm;
 mod composed;
 mod conv;
+#[cfg(feature = "_cube")]
+mod cube;
 mod embedding;
 mod graph;
 mod heads;
@@ -44,7 +46,7 @@ pub use conv::conv2d;
 pub use embedding::{TokenRuns, embedding};
 pub use graph::is_supported;
 pub use heads::{merge_heads, split_heads};
-pub use layer_norm::layer_norm;
+pub use layer_norm::{layer_norm, layer_norm_as};
 pub use linear::linear;
 pub use update::{AdamW, AdamWState, SumOfSquares, add};
 

@@ -2,6 +2,8 @@ use burn::backend::DispatchTensor;
 use burn::tensor::{Tensor, activation};
 
 use super::{narrow, widen};
+#[cfg(feature = "_cube")]
+use crate::cube;
 use crate::graph::Composed;
 use crate::heads::{merge_heads, split_heads};
 
@@ -45,12 +47,8 @@ impl Saved {
         );
         // Scaled before the product, which may be in f16.
         let scaled = q.clone().mul_scalar(scale(&q));
-        let mut scores = widen(scaled.matmul(k.clone().swap_dims(2, 3)));
-        if let Some(mask) = mask {
-            let mask = narrow(mask.clone(), scores.dtype());
-            scores = scores + mask;
-        }
-        let weights = narrow(activation::softmax(scores, 3), v.dtype());
+        let scores = scaled.matmul(k.clone().swap_dims(2, 3));
+        let weights = softmax(scores, mask);
         let output = weights.clone().matmul(v.clone());
         (Self { q, k, v, weights }, output)
     }
@@ -59,15 +57,41 @@ impl Saved {
     fn gradients(self, gradient: Tensor<4>) -> [Tensor<4>; 3] {
         let Self { q, k, v, weights } = self;
         let of_v = weights.clone().swap_dims(2, 3).matmul(gradient.clone());
-        let of_weights = widen(gradient.matmul(v.swap_dims(2, 3)));
-        let (dtype, weights) = (weights.dtype(), widen(weights));
-        let along = (of_weights.clone() * weights.clone()).sum_dim(3);
-        let of_scores = narrow((of_weights - along) * weights, dtype);
+        let of_scores = softmax_gradient(weights, gradient.matmul(v.swap_dims(2, 3)));
         let scale = scale(&q);
         let of_k = (of_scores.clone().swap_dims(2, 3)).matmul(q.mul_scalar(scale));
         let of_q = of_scores.matmul(k).mul_scalar(scale);
         [of_q, of_k, of_v]
     }
+}
+
+/// Of scores plus mask, in their dtype.
+fn softmax(scores: Tensor<4>, mask: Option<&Tensor<4>>) -> Tensor<4> {
+    #[cfg(feature = "_cube")]
+    if let Some(dense) = cube::on_cube(&scores) {
+        let mask = mask.map(|mask| cube::on_cube(mask).expect("a mask is where the scores are"));
+        let weights = cube::softmax(&dense, mask.as_ref(), 1.0, scores.dtype());
+        return cube::tensor(weights);
+    }
+    let dtype = scores.dtype();
+    let mut scores = widen(scores);
+    if let Some(mask) = mask {
+        let mask = narrow(mask.clone(), scores.dtype());
+        scores = scores + mask;
+    }
+    narrow(activation::softmax(scores, 3), dtype)
+}
+
+/// The gradient of the scores.
+/// - gradient: of the weights.
+fn softmax_gradient(weights: Tensor<4>, gradient: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "_cube")]
+    if let (Some(weights), Some(gradient)) = (cube::on_cube(&weights), cube::on_cube(&gradient)) {
+        return cube::tensor(cube::softmax_gradient(&weights, &gradient));
+    }
+    let (dtype, weights, gradient) = (weights.dtype(), widen(weights), widen(gradient));
+    let along = (gradient.clone() * weights.clone()).sum_dim(3);
+    narrow((gradient - along) * weights, dtype)
 }
 
 impl Composed<3> for Attention {

@@ -2,21 +2,40 @@ use burn::backend::DispatchTensor;
 use burn::tensor::{DType, Tensor};
 
 use super::{narrow, rows, sum_of_rows, widen};
+#[cfg(feature = "_cube")]
+use crate::cube;
 use crate::graph::Composed;
 
 /// Normalises the last dimension of `x` of rank `D`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LayerNorm<const D: usize> {
     pub eps: f64,
+    /// Of the output.
+    pub dtype: DType,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Saved<const D: usize> {
-    normalized: Tensor<D>,
-    /// The inverse standard deviation of each row, `[…, 1]`.
-    inverse: Tensor<D>,
+    rows: SavedRows<D>,
     gain: Tensor<1>,
+    dtype: DType,
     bias_dtype: DType,
+}
+
+#[derive(Debug, Clone)]
+enum SavedRows<const D: usize> {
+    Normalized {
+        normalized: Tensor<D>,
+        /// The inverse standard deviation of each row, `[…, 1]`.
+        inverse: Tensor<D>,
+    },
+    /// For the kernel.
+    #[cfg(feature = "_cube")]
+    Given {
+        x: Tensor<D>,
+        mean: Tensor<1>,
+        inverse: Tensor<1>,
+    },
 }
 
 impl<const D: usize> Composed<3> for LayerNorm<D> {
@@ -31,22 +50,30 @@ impl<const D: usize> Composed<3> for LayerNorm<D> {
             gain.dims() == width && bias.dims() == width,
             "a norm's width"
         );
-        let (bias_dtype, bias) = (bias.dtype(), widen(bias));
-        let (dtype, x) = (x.dtype(), widen(x));
+        let (dtype, bias_dtype) = (x.dtype(), bias.dtype());
+        let saved = |rows, gain| Saved {
+            rows,
+            gain,
+            dtype,
+            bias_dtype,
+        };
+        #[cfg(feature = "_cube")]
+        if let Some((output, rows)) = self.on_cube(&x, &gain, &bias) {
+            return (output, saved(rows, gain));
+        }
+        let (bias, x) = (widen(bias), widen(x));
         let mean = x.clone().mean_dim(D - 1);
         let centered = x - mean;
         let variance = centered.clone().square().mean_dim(D - 1);
         let inverse = variance.add_scalar(self.eps).sqrt().recip();
         let normalized = centered * inverse.clone();
         let scaled = normalized.clone() * widen(gain.clone()).unsqueeze();
-        let output = narrow(scaled + bias.unsqueeze(), dtype);
-        let saved = Saved {
+        let output = narrow(scaled + bias.unsqueeze(), self.dtype);
+        let rows = SavedRows::Normalized {
             normalized,
             inverse,
-            gain,
-            bias_dtype,
         };
-        (output.into_dispatch(), saved)
+        (output.into_dispatch(), saved(rows, gain))
     }
 
     fn backward(
@@ -56,13 +83,30 @@ impl<const D: usize> Composed<3> for LayerNorm<D> {
         [wants_x, wants_gain, wants_bias]: [bool; 3],
     ) -> [Option<DispatchTensor>; 3] {
         let Saved {
-            normalized,
-            inverse,
+            rows: saved,
             gain,
+            dtype,
             bias_dtype,
         } = saved;
-        let gradient: Tensor<D> = Tensor::from_dispatch(gradient);
-        let (dtype, gain_dtype) = (gradient.dtype(), gain.dtype());
+        let (gradient, gain_dtype): (Tensor<D>, _) =
+            (Tensor::from_dispatch(gradient), gain.dtype());
+        let (normalized, inverse) = match saved {
+            SavedRows::Normalized {
+                normalized,
+                inverse,
+            } => (normalized, inverse),
+            #[cfg(feature = "_cube")]
+            SavedRows::Given { x, mean, inverse } => {
+                let wanted = [wants_x, wants_gain || wants_bias];
+                let found = gradients_on_cube(&x, [&mean, &inverse], &gain, &gradient, wanted);
+                let (of_x, [of_gain, of_bias]) = found;
+                return [
+                    of_x.map(Tensor::into_dispatch),
+                    of_gain.map(|of_gain| narrow(of_gain, gain_dtype).into_dispatch()),
+                    of_bias.map(|of_bias| narrow(of_bias, bias_dtype).into_dispatch()),
+                ];
+            }
+        };
         let gradient = widen(gradient);
         let of_x = wants_x.then(|| {
             let scaled = gradient.clone() * widen(gain).unsqueeze();
@@ -78,4 +122,51 @@ impl<const D: usize> Composed<3> for LayerNorm<D> {
             wants_bias.then(|| sum(gradient, bias_dtype)),
         ]
     }
+}
+
+#[cfg(feature = "_cube")]
+impl<const D: usize> LayerNorm<D> {
+    fn on_cube(
+        &self,
+        x: &Tensor<D>,
+        gain: &Tensor<1>,
+        bias: &Tensor<1>,
+    ) -> Option<(DispatchTensor, SavedRows<D>)> {
+        if gain.dtype() != bias.dtype() {
+            return None;
+        }
+        let [gain, bias] = [cube::on_cube(gain)?, cube::on_cube(bias)?];
+        let dense = cube::on_cube(x)?;
+        let found = cube::layer_norm(dense.clone(), gain, bias, self.eps, self.dtype);
+        let rows = SavedRows::Given {
+            x: cube::tensor(dense),
+            mean: cube::tensor(found.mean),
+            inverse: cube::tensor(found.inverse),
+        };
+        Some((cube::tensor::<D>(found.output).into_dispatch(), rows))
+    }
+}
+
+/// The gradients of x, of gain and of bias, the latter in f32.
+/// - wanted: that of x, those of gain and bias.
+#[cfg(feature = "_cube")]
+fn gradients_on_cube<const D: usize>(
+    x: &Tensor<D>,
+    rows: [&Tensor<1>; 2],
+    gain: &Tensor<1>,
+    gradient: &Tensor<D>,
+    wanted: [bool; 2],
+) -> (Option<Tensor<D>>, [Option<Tensor<1>>; 2]) {
+    let known = "what the forward pass saved is there";
+    let [mean, inverse] = rows.map(|row| cube::on_cube(row).expect(known));
+    let x = cube::on_cube(x).expect(known);
+    let gain = cube::on_cube(gain).expect(known);
+    let gradient = cube::on_cube(gradient).expect("a gradient is where its output is");
+    let (of_x, of_others) =
+        cube::layer_norm_gradients(&x, [&mean, &inverse], &gain, &gradient, wanted);
+    let [of_gain, of_bias] = match of_others {
+        Some(sums) => sums.map(|sum| Some(cube::tensor(sum))),
+        None => [None, None],
+    };
+    (of_x.map(cube::tensor), [of_gain, of_bias])
 }

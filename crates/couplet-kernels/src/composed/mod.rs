@@ -9,7 +9,10 @@ mod linear;
 
 use burn::tensor::{DType, FloatDType, Tensor};
 
-pub(crate) use self::activation::Gelu;
+#[cfg(feature = "_cube")]
+use crate::cube;
+
+pub(crate) use self::activation::{Gelu, QuickGelu};
 pub(crate) use self::attention::{Attention, SelfAttention};
 pub(crate) use self::layer_norm::LayerNorm;
 pub(crate) use self::linear::{BiasedLinear, Linear};
@@ -32,6 +35,10 @@ fn narrow<const D: usize>(x: Tensor<D>, dtype: DType) -> Tensor<D> {
 fn sum_of_rows(x: Tensor<2>) -> Tensor<1> {
     const STAGE: usize = 64;
     let [rows, width] = x.dims();
+    #[cfg(feature = "_cube")]
+    if let Some(dense) = cube::on_cube(&x) {
+        return cube::tensor(cube::sum_of_rows(dense, width, x.dtype()));
+    }
     let stages = rows / STAGE;
     if stages < 2 {
         return x.sum_dim(0).reshape([width]);

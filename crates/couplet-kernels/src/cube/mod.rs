@@ -1,0 +1,190 @@
+//! Kernels for GPUs, where operations composed of Burn's read and write too much or start too many kernels. Each is
+//! written once for all of CubeCL's backends, and computes in f32.
+
+mod gelu;
+mod layer_norm;
+mod softmax;
+mod sums;
+
+use std::any::Any;
+
+use burn::backend::{Cube, DispatchTensorKind, TensorMetadata};
+use burn::tensor::{DType, Shape, Tensor};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::client::Client;
+use cubecl::ir::features::Plane;
+use cubecl::prelude::*;
+
+use crate::graph::{from_primitive, into_primitive, is_autodiff};
+
+pub(crate) use gelu::{gelu, gelu_gradient};
+pub(crate) use layer_norm::{layer_norm, layer_norm_gradients};
+pub(crate) use softmax::{softmax, softmax_gradient};
+pub(crate) use sums::sum_of_rows;
+
+/// Units of a cube where nothing else decides.
+const UNITS: u32 = 256;
+/// The most cubes along one dimension of a grid.
+const MOST_CUBES: usize = 65_535;
+
+/// The tensor, contiguous in memory, if it is a float on a GPU whose operations run at once.
+/// - tensor: without a graph.
+pub(crate) fn on_cube<const D: usize>(tensor: &Tensor<D>) -> Option<CubeTensor> {
+    plain(tensor).map(into_contiguous)
+}
+
+/// The same with the strides that it has.
+pub(crate) fn plain<const D: usize>(tensor: &Tensor<D>) -> Option<CubeTensor> {
+    let tensor = tensor.clone().into_dispatch();
+    let is_known = matches!(tensor.dtype(), DType::F32 | DType::F16 | DType::BF16);
+    if !is_known || is_autodiff(&tensor) || !matches!(tensor.kind, DispatchTensorKind::Cube(_)) {
+        return None;
+    }
+    let tensor: Box<dyn Any> = Box::new(into_primitive::<Cube>(tensor));
+    // With Burn's fusion, tensors are promises.
+    tensor.downcast().ok().map(|tensor| *tensor)
+}
+
+/// The inverse of [`plain`].
+pub(crate) fn tensor<const D: usize>(tensor: CubeTensor) -> Tensor<D> {
+    let tensor: Box<dyn Any> = Box::new(tensor);
+    let tensor = tensor.downcast().expect("it was made from one of its kind");
+    Tensor::from_dispatch(from_primitive::<Cube>(*tensor))
+}
+
+/// Memory of the same device for `shape`, contiguous.
+fn empty(like: &CubeTensor, shape: impl Into<Shape>, dtype: DType) -> CubeTensor {
+    let (client, device) = (like.client.clone(), like.device.clone());
+    empty_device_contiguous_dtype(client, device, shape.into(), dtype)
+}
+
+fn elem(dtype: DType) -> cubecl::ir::ElemType {
+    burn::backend::cubecl::dtype_to_storage_type(dtype)
+}
+
+/// How many values a unit reads at once, of rows of `width` values.
+fn vector_size(width: usize) -> usize {
+    [4, 2]
+        .into_iter()
+        .find(|size| width.is_multiple_of(*size))
+        .unwrap_or(1)
+}
+
+/// A grid of at least `count` cubes.
+fn grid(count: usize) -> CubeCount {
+    let rows = count.div_ceil(MOST_CUBES).max(1);
+    let wide = |count: usize| u32::try_from(count).expect("a grid's sides are below 2^32");
+    CubeCount::new_2d(wide(count.div_ceil(rows)), wide(rows))
+}
+
+/// How rows of a matrix are shared out: `lanes` units for each, and several rows in a cube.
+#[derive(Clone, Copy)]
+struct Rows {
+    lanes: u32,
+    in_cube: u32,
+    /// Whether the lanes of a row are a plane, whose units add up without shared memory.
+    are_planes: bool,
+}
+
+impl Rows {
+    fn new(client: &Client) -> Self {
+        let properties = client.properties();
+        let hardware = &properties.hardware;
+        let (least, most) = (hardware.plane_size_min, hardware.plane_size_max);
+        let are_planes = least == most
+            && (8..=64).contains(&least)
+            && properties.features.plane.contains(Plane::Ops);
+        let lanes = if are_planes { least } else { 32 };
+        let units = UNITS.min(hardware.max_units_per_cube).max(lanes);
+        Self {
+            lanes,
+            in_cube: units / lanes,
+            are_planes,
+        }
+    }
+
+    fn cube(self) -> CubeDim {
+        CubeDim::new_2d(self.lanes, self.in_cube)
+    }
+
+    fn grid(self, rows: usize) -> CubeCount {
+        grid(rows.div_ceil(self.in_cube as usize))
+    }
+
+    fn shared(self) -> usize {
+        if self.are_planes {
+            1
+        } else {
+            (self.lanes * self.in_cube) as usize
+        }
+    }
+}
+
+/// The sum over the lanes of a row, for each of them.
+/// - shared: a value for each unit, unless lanes are planes.
+#[cube]
+fn sum_of_lanes(
+    value: f32,
+    shared: &mut Shared<[f32]>,
+    #[comptime] lanes: u32,
+    #[comptime] are_planes: bool,
+) -> f32 {
+    if comptime!(are_planes) {
+        plane_sum(value)
+    } else {
+        sync_cube();
+        shared[UNIT_POS as usize] = value;
+        let mut half = comptime!(lanes / 2).runtime();
+        while half > 0 {
+            sync_cube();
+            if UNIT_POS_X < half {
+                let other = shared[(UNIT_POS + half) as usize];
+                shared[UNIT_POS as usize] += other;
+            }
+            half /= 2;
+        }
+        sync_cube();
+        shared[(UNIT_POS_Y * CUBE_DIM_X) as usize]
+    }
+}
+
+/// As [`sum_of_lanes`], the largest value.
+#[cube]
+fn max_of_lanes(
+    value: f32,
+    shared: &mut Shared<[f32]>,
+    #[comptime] lanes: u32,
+    #[comptime] are_planes: bool,
+) -> f32 {
+    if comptime!(are_planes) {
+        plane_max(value)
+    } else {
+        sync_cube();
+        shared[UNIT_POS as usize] = value;
+        let mut half = comptime!(lanes / 2).runtime();
+        while half > 0 {
+            sync_cube();
+            if UNIT_POS_X < half {
+                let other = shared[(UNIT_POS + half) as usize];
+                let own = shared[UNIT_POS as usize];
+                shared[UNIT_POS as usize] = max(own, other);
+            }
+            half /= 2;
+        }
+        sync_cube();
+        shared[(UNIT_POS_Y * CUBE_DIM_X) as usize]
+    }
+}
+
+/// The sum of a vector's values.
+#[cube]
+fn sum_of_vector<N: Size>(vector: Vector<f32, N>) -> f32 {
+    let mut sum = 0.0f32;
+    #[unroll]
+    for at in 0..N::value() {
+        sum += vector.extract(at);
+    }
+    sum
+}
