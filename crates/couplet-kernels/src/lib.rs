@@ -25,6 +25,7 @@
 mod activation;
 mod attention;
 mod batch_norm;
+mod branch;
 mod composed;
 mod conv;
 #[cfg(feature = "_cube")]
@@ -42,12 +43,13 @@ mod values;
 pub use activation::{gelu, gelu_tanh, quick_gelu};
 pub use attention::{attention, self_attention};
 pub use batch_norm::{BatchNormOutput, add_relu, batch_norm};
+pub use branch::add_branch;
 pub use conv::conv2d;
 pub use embedding::{TokenRuns, embedding};
 pub use graph::is_supported;
 pub use heads::{merge_heads, split_heads};
 pub use layer_norm::{layer_norm, layer_norm_as};
-pub use linear::linear;
+pub use linear::{linear, linear_as};
 pub use update::{AdamW, AdamWState, SumOfSquares, add};
 
 #[cfg(test)]

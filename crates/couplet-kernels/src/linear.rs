@@ -1,7 +1,7 @@
 //! Linear layers.
 
 use burn::backend::Flex;
-use burn::tensor::{Tensor, module};
+use burn::tensor::{DType, Tensor, module};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
@@ -21,8 +21,25 @@ pub fn linear<const D: usize>(
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
 ) -> Tensor<D> {
-    if !is_supported(&x) || !is_supported(&weight) || !bias.as_ref().is_none_or(is_supported) {
-        return composed_linear(x, weight, bias);
+    let dtype = x.dtype();
+    linear_as(x, weight, bias, dtype)
+}
+
+/// As [`linear`], of inputs of any dtypes.
+/// - dtype: in which they are multiplied, and of the output. Gradients have the inputs' dtypes.
+pub fn linear_as<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    dtype: DType,
+) -> Tensor<D> {
+    let is_wide = dtype == DType::F32;
+    if !is_wide
+        || !is_supported(&x)
+        || !is_supported(&weight)
+        || !bias.as_ref().is_none_or(is_supported)
+    {
+        return composed_linear(x, weight, bias, dtype);
     }
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
     match bias {
@@ -35,17 +52,22 @@ fn composed_linear<const D: usize>(
     x: Tensor<D>,
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
+    dtype: DType,
 ) -> Tensor<D> {
     let inputs = [x.clone().into_dispatch(), weight.clone().into_dispatch()];
     let composed = match &bias {
         Some(bias) => {
             let [x, weight] = &inputs;
             let bias = bias.clone().into_dispatch();
-            compose(composed::BiasedLinear::<D>, [x, weight, &bias])
+            let operation = composed::BiasedLinear::<D> { dtype };
+            compose(operation, [x, weight, &bias])
         }
-        None => compose(composed::Linear::<D>, inputs.each_ref()),
+        None => compose(composed::Linear::<D> { dtype }, inputs.each_ref()),
     };
-    composed.unwrap_or_else(|| module::linear(x, weight.transpose(), bias))
+    composed.unwrap_or_else(|| {
+        let bias = bias.map(|bias| bias.cast(dtype));
+        module::linear(x.cast(dtype), weight.cast(dtype).transpose(), bias)
+    })
 }
 
 #[derive(Debug, Clone, Copy)]

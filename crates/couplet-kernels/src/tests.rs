@@ -7,6 +7,7 @@ use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData, module};
 use crate::activation::{gelu, gelu_tanh, quick_gelu};
 use crate::attention::{attention, self_attention};
 use crate::batch_norm::{add_relu, batch_norm};
+use crate::branch::add_branch;
 use crate::conv::conv2d;
 use crate::embedding::{TokenRuns, embedding};
 use crate::graph::{BURN_ALONE, is_supported};
@@ -74,6 +75,15 @@ fn check(sizes: &[usize], run: impl Fn(&[Tensor<1>]) -> Tensor<1>) {
         let on_wgpu = results(device, FloatDType::F32, sizes, &run);
         assert_near("wgpu", 1e-5, &on_wgpu, &reference);
     }
+    // Builds are tested without such a GPU too.
+    #[cfg(feature = "cuda")]
+    if std::env::var_os("COUPLET_TEST_CUDA").is_some() {
+        let device = || Device::cuda(0);
+        let f32 = results(device(), FloatDType::F32, sizes, &run);
+        assert_near("cuda", 2e-5, &f32, &reference);
+        let bf16 = results(device(), FloatDType::BF16, sizes, &run);
+        assert_near("cuda in bf16", 3e-2, &bf16, &reference);
+    }
 }
 
 /// - tolerance: relative to the largest value of each tensor.
@@ -129,6 +139,12 @@ fn layer_norms() {
             layer_norm(x, i[1].clone(), i[2].clone(), 1e-5).flatten(0, 2)
         });
     }
+}
+
+#[test]
+fn residual_branches() {
+    check(&[7000, 7000], |i| add_branch(i[0].clone(), i[1].clone()));
+    check(&[30, 30], |i| add_branch(i[0].clone(), i[1].clone()));
 }
 
 #[test]

@@ -31,11 +31,8 @@ pub(crate) fn linear<const D: usize>(
     bias: Option<Tensor<1>>,
     precision: Precision,
 ) -> Tensor<D> {
-    couplet_kernels::linear(
-        precision.narrow(x),
-        precision.narrow(weight),
-        bias.map(|bias| precision.narrow(bias)),
-    )
+    let dtype = precision.of_products(&x);
+    couplet_kernels::linear_as(x, weight, bias, dtype)
 }
 
 /// Layer normalisation over the last dimension.
@@ -59,6 +56,12 @@ impl LayerNorm {
     /// - x: `[…, width]`; returns the same shape.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         couplet_kernels::layer_norm(x, self.weight.val(), self.bias.val(), self.eps)
+    }
+
+    /// The same, as the operand of a product.
+    pub fn forward_narrow<const D: usize>(&self, x: Tensor<D>, precision: Precision) -> Tensor<D> {
+        let dtype = precision.of_products(&x);
+        couplet_kernels::layer_norm_as(x, self.weight.val(), self.bias.val(), self.eps, dtype)
     }
 }
 

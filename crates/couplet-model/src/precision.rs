@@ -44,13 +44,15 @@ impl Precision {
         }
     }
 
+    /// The dtype in which `x` is multiplied.
+    pub(crate) fn of_products<const D: usize>(self, x: &Tensor<D>) -> DType {
+        self.dtype().unwrap_or(x.dtype())
+    }
+
     /// Casts `x` for a matrix product.
     pub(crate) fn narrow<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
-        match self {
-            Self::F32 => x,
-            Self::Bf16 => x.cast(FloatDType::BF16),
-            Self::F16 => x.cast(FloatDType::F16),
-        }
+        let dtype = self.of_products(&x);
+        if x.dtype() == dtype { x } else { x.cast(dtype) }
     }
 }
 

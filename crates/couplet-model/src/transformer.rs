@@ -229,7 +229,7 @@ impl ResidualAttentionBlock {
     }
 
     fn forward(&self, x: Tensor<3>, mask: Option<&Tensor<4>>, precision: Precision) -> Tensor<3> {
-        let normed = self.ln_1.forward(x.clone());
+        let normed = self.ln_1.forward_narrow(x.clone(), precision);
         let attended = self.attn.forward(normed, mask, precision);
         self.add_branches(x, attended, precision)
     }
@@ -242,25 +242,25 @@ impl ResidualAttentionBlock {
         mask: Option<&Tensor<4>>,
         precision: Precision,
     ) -> Tensor<2> {
-        let normed = self.ln_1.forward(x.clone());
+        let normed = self.ln_1.forward_narrow(x.clone(), precision);
         let attended = self.attn.forward_token(normed, token, mask, precision);
         self.add_branches(token.pick(x), attended, precision)
             .squeeze_dim(1)
     }
 
     fn add_branches(&self, x: Tensor<3>, attended: Tensor<3>, precision: Precision) -> Tensor<3> {
-        let x = x + scaled(attended, self.ls_1.as_ref());
-        let hidden = self.mlp.forward(self.ln_2.forward(x.clone()), precision);
-        x + scaled(hidden, self.ls_2.as_ref())
+        let x = add_branch(x, attended, self.ls_1.as_ref());
+        let normed = self.ln_2.forward_narrow(x.clone(), precision);
+        let hidden = self.mlp.forward(normed, precision);
+        add_branch(x, hidden, self.ls_2.as_ref())
     }
 }
 
-/// Scales a residual branch, in f32 at least.
-fn scaled(branch: Tensor<3>, scale: Option<&LayerScale>) -> Tensor<3> {
-    let branch = widen(branch);
+/// Adds a residual branch, scaled in f32 at least.
+fn add_branch(x: Tensor<3>, branch: Tensor<3>, scale: Option<&LayerScale>) -> Tensor<3> {
     match scale {
-        Some(scale) => branch * scale.gamma.val().unsqueeze(),
-        None => branch,
+        Some(scale) => x + widen(branch) * scale.gamma.val().unsqueeze(),
+        None => couplet_kernels::add_branch(x, branch),
     }
 }
 

@@ -65,12 +65,15 @@ impl Saved {
     }
 }
 
+#[cfg(feature = "_cube")]
+const MASK_IS_THERE: &str = "a mask is where the scores are";
+
 /// Of scores plus mask, in their dtype.
 fn softmax(scores: Tensor<4>, mask: Option<&Tensor<4>>) -> Tensor<4> {
     #[cfg(feature = "_cube")]
     if let Some(dense) = cube::on_cube(&scores) {
-        let mask = mask.map(|mask| cube::on_cube(mask).expect("a mask is where the scores are"));
-        let weights = cube::softmax(&dense, mask.as_ref(), 1.0, scores.dtype());
+        let mask = mask.map(|mask| cube::on_cube(mask).expect(MASK_IS_THERE));
+        let weights = cube::softmax(&dense, mask.as_ref(), scores.dtype());
         return cube::tensor(weights);
     }
     let dtype = scores.dtype();
@@ -114,23 +117,51 @@ impl Composed<3> for Attention {
     }
 }
 
-impl Composed<1> for SelfAttention {
-    type Saved = Saved;
+#[derive(Debug, Clone)]
+pub(crate) enum SavedBySelf {
+    Tensors(Saved),
+    /// For the kernels.
+    #[cfg(feature = "_cube")]
+    OnCube(cube::SavedAttention),
+}
 
-    fn forward(&self, [qkv]: [DispatchTensor; 1]) -> (DispatchTensor, Saved) {
-        let qkv = split_heads(Tensor::from_dispatch(qkv), 3 * self.heads);
+impl Composed<1> for SelfAttention {
+    type Saved = SavedBySelf;
+
+    fn forward(&self, [qkv]: [DispatchTensor; 1]) -> (DispatchTensor, SavedBySelf) {
+        let qkv: Tensor<3> = Tensor::from_dispatch(qkv);
+        #[cfg(feature = "_cube")]
+        if let Some(qkv) = cube::on_cube(&qkv) {
+            let mask = self.mask.as_ref();
+            let mask = mask.map(|mask| cube::on_cube(mask).expect(MASK_IS_THERE));
+            let (output, saved) = cube::self_attention(&qkv, self.heads, mask.as_ref());
+            let output: Tensor<3> = cube::tensor(output);
+            return (output.into_dispatch(), SavedBySelf::OnCube(saved));
+        }
+        let qkv = split_heads(qkv, 3 * self.heads);
         let part = |at: usize| qkv.clone().narrow(1, at * self.heads, self.heads);
         let parts = [part(0), part(1), part(2)];
         let (saved, output) = Saved::attend(parts, self.mask.as_ref());
-        (merge_heads(output).into_dispatch(), saved)
+        let output = merge_heads(output).into_dispatch();
+        (output, SavedBySelf::Tensors(saved))
     }
 
     fn backward(
         &self,
-        saved: Saved,
+        saved: SavedBySelf,
         gradient: DispatchTensor,
         _: [bool; 1],
     ) -> [Option<DispatchTensor>; 1] {
+        let saved = match saved {
+            SavedBySelf::Tensors(saved) => saved,
+            #[cfg(feature = "_cube")]
+            SavedBySelf::OnCube(saved) => {
+                let gradient: Tensor<3> = Tensor::from_dispatch(gradient);
+                let gradient = cube::on_cube(&gradient).expect("it is where the output is");
+                let of_qkv = cube::self_attention_gradient(&saved, &gradient);
+                return [Some(cube::tensor::<3>(of_qkv).into_dispatch())];
+            }
+        };
         let gradient = split_heads(Tensor::from_dispatch(gradient), self.heads);
         let parts = saved.gradients(gradient).map(merge_heads);
         [Some(Tensor::cat(parts.to_vec(), 2).into_dispatch())]

@@ -115,7 +115,7 @@ impl<const D: usize> Composed<3> for LayerNorm<D> {
             let of_x = (scaled - mean - normalized.clone() * along) * inverse;
             narrow(of_x, dtype).into_dispatch()
         });
-        let sum = |x: Tensor<D>, dtype| narrow(sum_of_rows(rows(x)), dtype).into_dispatch();
+        let sum = |x: Tensor<D>, dtype| sum_of_rows(rows(x), dtype).into_dispatch();
         [
             of_x,
             wants_gain.then(|| sum(gradient.clone() * normalized, gain_dtype)),

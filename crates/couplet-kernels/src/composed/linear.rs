@@ -1,17 +1,23 @@
 use burn::backend::DispatchTensor;
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
-use super::{rows, sum_of_rows};
+use super::{multiply, narrow, rows, sum_of_rows};
 use crate::graph::Composed;
 
 /// `y = x Wᵀ` of `x` of rank `D`. All rows are one product: Burn multiplies a batch of matrices, which are small
 /// for a GPU.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Linear<const D: usize>;
+pub(crate) struct Linear<const D: usize> {
+    /// In which the operands are multiplied, and of the output.
+    pub dtype: DType,
+}
 
 /// `y = x Wᵀ + b` of `x` of rank `D`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct BiasedLinear<const D: usize>;
+pub(crate) struct BiasedLinear<const D: usize> {
+    /// As [`Linear::dtype`].
+    pub dtype: DType,
+}
 
 #[derive(Debug, Clone)]
 pub(crate) struct Saved<const D: usize> {
@@ -20,24 +26,27 @@ pub(crate) struct Saved<const D: usize> {
     /// `[rows, in]`
     x: Tensor<2>,
     weight: Tensor<2>,
+    /// Of the inputs.
+    dtypes: [DType; 2],
 }
 
 impl<const D: usize> Saved<D> {
-    fn new(x: DispatchTensor, weight: DispatchTensor) -> Self {
+    fn new(x: DispatchTensor, weight: DispatchTensor, dtype: DType) -> Self {
         let x: Tensor<D> = Tensor::from_dispatch(x);
+        let weight: Tensor<2> = Tensor::from_dispatch(weight);
         Self {
             shape: x.dims(),
-            x: rows(x),
-            weight: Tensor::from_dispatch(weight),
+            dtypes: [x.dtype(), weight.dtype()],
+            x: narrow(rows(x), dtype),
+            weight: narrow(weight, dtype),
         }
     }
 
-    /// `[rows, out]`
-    fn product(&self) -> Tensor<2> {
-        self.x.clone().matmul(self.weight.clone().transpose())
-    }
-
-    fn output(&self, product: Tensor<2>) -> DispatchTensor {
+    fn output(&self, bias: Option<Tensor<1>>) -> DispatchTensor {
+        let (x, weight) = (self.x.clone(), self.weight.clone());
+        let dtype = x.dtype();
+        let bias = bias.map(|bias| narrow(bias, dtype));
+        let product = multiply(x, weight.transpose(), bias, dtype);
         let mut shape = self.shape;
         shape[D - 1] = product.dims()[1];
         product.reshape(shape).into_dispatch()
@@ -49,12 +58,17 @@ impl<const D: usize> Saved<D> {
         gradient: &Tensor<2>,
         [wants_x, wants_weight]: [bool; 2],
     ) -> [Option<DispatchTensor>; 2] {
-        let Self { shape, x, weight } = self;
-        let of_x = || gradient.clone().matmul(weight).reshape(shape);
-        let of_weight = || gradient.clone().transpose().matmul(x);
+        let Self {
+            shape,
+            x,
+            weight,
+            dtypes: [of_x, of_weight],
+        } = self;
+        let gradient_of_x = || multiply(gradient.clone(), weight, None, of_x).reshape(shape);
+        let turned = || gradient.clone().transpose();
         [
-            wants_x.then(|| of_x().into_dispatch()),
-            wants_weight.then(|| of_weight().into_dispatch()),
+            wants_x.then(|| gradient_of_x().into_dispatch()),
+            wants_weight.then(|| multiply(turned(), x, None, of_weight).into_dispatch()),
         ]
     }
 }
@@ -63,8 +77,8 @@ impl<const D: usize> Composed<2> for Linear<D> {
     type Saved = Saved<D>;
 
     fn forward(&self, [x, weight]: [DispatchTensor; 2]) -> (DispatchTensor, Saved<D>) {
-        let saved = Saved::new(x, weight);
-        (saved.output(saved.product()), saved)
+        let saved = Saved::new(x, weight, self.dtype);
+        (saved.output(None), saved)
     }
 
     fn backward(
@@ -79,25 +93,27 @@ impl<const D: usize> Composed<2> for Linear<D> {
 }
 
 impl<const D: usize> Composed<3> for BiasedLinear<D> {
-    type Saved = Saved<D>;
+    /// With the bias's dtype.
+    type Saved = (Saved<D>, DType);
 
-    fn forward(&self, [x, weight, bias]: [DispatchTensor; 3]) -> (DispatchTensor, Saved<D>) {
-        let saved = Saved::new(x, weight);
+    fn forward(&self, [x, weight, bias]: [DispatchTensor; 3]) -> (DispatchTensor, Self::Saved) {
+        let saved = Saved::new(x, weight, self.dtype);
         let bias: Tensor<1> = Tensor::from_dispatch(bias);
         let outputs = saved.weight.dims()[0];
         assert_eq!(bias.dims(), [outputs], "a bias is as long as the output");
-        (saved.output(saved.product() + bias.unsqueeze()), saved)
+        let dtype = bias.dtype();
+        (saved.output(Some(bias)), (saved, dtype))
     }
 
     fn backward(
         &self,
-        saved: Saved<D>,
+        (saved, bias_dtype): Self::Saved,
         gradient: DispatchTensor,
         [wants_x, wants_weight, wants_bias]: [bool; 3],
     ) -> [Option<DispatchTensor>; 3] {
         let gradient = rows(Tensor::<D>::from_dispatch(gradient));
         let [of_x, of_weight] = saved.gradients(&gradient, [wants_x, wants_weight]);
-        let of_bias = wants_bias.then(|| sum_of_rows(gradient).into_dispatch());
+        let of_bias = wants_bias.then(|| sum_of_rows(gradient, bias_dtype).into_dispatch());
         [of_x, of_weight, of_bias]
     }
 }

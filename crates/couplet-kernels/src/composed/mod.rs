@@ -4,6 +4,7 @@
 
 mod activation;
 mod attention;
+mod branch;
 mod layer_norm;
 mod linear;
 
@@ -14,6 +15,7 @@ use crate::cube;
 
 pub(crate) use self::activation::{Gelu, QuickGelu};
 pub(crate) use self::attention::{Attention, SelfAttention};
+pub(crate) use self::branch::AddBranch;
 pub(crate) use self::layer_norm::LayerNorm;
 pub(crate) use self::linear::{BiasedLinear, Linear};
 
@@ -30,20 +32,36 @@ fn narrow<const D: usize>(x: Tensor<D>, dtype: DType) -> Tensor<D> {
     if x.dtype() == dtype { x } else { x.cast(dtype) }
 }
 
-/// The sum of all rows, `[rows, width]` to `[width]`. A backend may give a thread to each output only, so many rows
+/// `lhs rhs + bias`, in `dtype`.
+/// - lhs, rhs, bias: of one dtype.
+fn multiply(lhs: Tensor<2>, rhs: Tensor<2>, bias: Option<Tensor<1>>, dtype: DType) -> Tensor<2> {
+    #[cfg(feature = "_cube")]
+    if let (Some(lhs), Some(rhs)) = (cube::plain(&lhs), cube::plain(&rhs)) {
+        let bias = bias.map(|bias| cube::on_cube(&bias).expect("a bias is where its weight is"));
+        return cube::tensor(cube::multiply(&lhs, &rhs, bias.as_ref(), dtype));
+    }
+    let product = lhs.matmul(rhs);
+    let product = match bias {
+        Some(bias) => product + bias.unsqueeze(),
+        None => product,
+    };
+    narrow(product, dtype)
+}
+
+/// The sum of all rows, `[rows, width]` to `[width]`, in `dtype`. A backend may give a thread to each output only, so many rows
 /// are summed in two stages.
-fn sum_of_rows(x: Tensor<2>) -> Tensor<1> {
+fn sum_of_rows(x: Tensor<2>, dtype: DType) -> Tensor<1> {
     const STAGE: usize = 64;
     let [rows, width] = x.dims();
     #[cfg(feature = "_cube")]
     if let Some(dense) = cube::on_cube(&x) {
-        return cube::tensor(cube::sum_of_rows(dense, width, x.dtype()));
+        return cube::tensor(cube::sum_of_rows(dense, width, dtype));
     }
     let stages = rows / STAGE;
     if stages < 2 {
-        return x.sum_dim(0).reshape([width]);
+        return narrow(widen(x.sum_dim(0)), dtype).reshape([width]);
     }
-    let (dtype, rest) = (x.dtype(), rows - stages * STAGE);
+    let rest = rows - stages * STAGE;
     let first = x.clone().narrow(0, 0, stages * STAGE);
     let first = widen(first.reshape([stages, STAGE, width]).sum_dim(1));
     let mut sum = first.reshape([stages, width]).sum_dim(0);

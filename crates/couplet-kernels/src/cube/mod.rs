@@ -1,10 +1,18 @@
 //! Kernels for GPUs, where operations composed of Burn's read and write too much or start too many kernels. Each is
 //! written once for all of CubeCL's backends, and computes in f32.
 
+mod add;
+mod attention;
+#[cfg(feature = "cuda")]
+mod cublas;
 mod gelu;
 mod layer_norm;
+#[cfg(feature = "cuda")]
+mod layout;
+mod product;
 mod softmax;
 mod sums;
+mod update;
 
 use std::any::Any;
 
@@ -19,8 +27,11 @@ use cubecl::prelude::*;
 
 use crate::graph::{from_primitive, into_primitive, is_autodiff};
 
+pub(crate) use add::add;
+pub(crate) use attention::{Saved as SavedAttention, self_attention, self_attention_gradient};
 pub(crate) use gelu::{gelu, gelu_gradient};
 pub(crate) use layer_norm::{layer_norm, layer_norm_gradients};
+pub(crate) use product::multiply;
 pub(crate) use softmax::{softmax, softmax_gradient};
 pub(crate) use sums::sum_of_rows;
 

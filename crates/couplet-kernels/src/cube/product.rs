@@ -1,0 +1,82 @@
+//! Matrix products: cuBLASLt's where it is there, else CubeCL's.
+
+use burn::tensor::DType;
+use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
+use burn_cubecl::ops::numeric;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::InputScalar;
+
+use super::{elem, empty};
+
+/// `lhs rhs + bias`.
+/// - lhs, rhs: matrices of one dtype.
+/// - bias: of the columns, in `dtype`, contiguous.
+/// - returns a contiguous matrix of `dtype`.
+pub(crate) fn multiply(
+    lhs: &CubeTensor,
+    rhs: &CubeTensor,
+    bias: Option<&CubeTensor>,
+    dtype: DType,
+) -> CubeTensor {
+    let (rows, columns) = (lhs.meta.shape()[0], rhs.meta.shape()[1]);
+    let output = empty(lhs, [rows, columns], dtype);
+    #[cfg(feature = "cuda")]
+    if queue(lhs, rhs, 1.0, bias, &output) {
+        return output;
+    }
+    multiply_by_cubecl(lhs, rhs, 1.0, &output);
+    let Some(bias) = bias.cloned() else {
+        return output;
+    };
+    let shape = [1, columns].into();
+    let bias = CubeTensor::new_contiguous(bias.client, bias.device, shape, bias.handle, dtype);
+    numeric::add(output, bias)
+}
+
+/// `scale * lhs rhs` of each pair of matrices.
+/// - lhs, rhs: of one dtype, with the same dimensions before the last two.
+/// - output: where it is written; its rows may have gaps.
+pub(super) fn multiply_into(lhs: &CubeTensor, rhs: &CubeTensor, scale: f32, output: &CubeTensor) {
+    #[cfg(feature = "cuda")]
+    if queue(lhs, rhs, scale, None, output) {
+        return;
+    }
+    multiply_by_cubecl(lhs, rhs, scale, output);
+}
+
+fn multiply_by_cubecl(lhs: &CubeTensor, rhs: &CubeTensor, scale: f32, output: &CubeTensor) {
+    let scaled = match scale {
+        1.0 => lhs.clone(),
+        _ => numeric::mul_scalar(lhs.clone(), InputScalar::new(scale, elem(lhs.dtype))),
+    };
+    let (rhs, out) = (rhs.clone(), Some(output.clone()));
+    matmul(scaled, rhs, out, MatmulStrategy::default(), output.dtype)
+        .expect("matrices of any size can be multiplied");
+}
+
+/// Whether cuBLASLt takes the product.
+#[cfg(feature = "cuda")]
+fn queue(
+    lhs: &CubeTensor,
+    rhs: &CubeTensor,
+    scale: f32,
+    bias: Option<&CubeTensor>,
+    output: &CubeTensor,
+) -> bool {
+    use super::cublas::{Product, takes};
+    use super::layout::Matrices;
+    let sizes = lhs.meta.shape().iter().chain(rhs.meta.shape().iter());
+    let is_empty = sizes.into_iter().any(|size| *size == 0);
+    if is_empty || !takes(lhs) {
+        return false;
+    }
+    let product = Product {
+        lhs: Matrices::new(lhs.clone()),
+        rhs: Matrices::new(rhs.clone()),
+        output: Matrices::new(output.clone()),
+        scale,
+        bias: bias.cloned(),
+    };
+    product.queue();
+    true
+}

@@ -1,0 +1,251 @@
+//! The gradient norm and AdamW's update of many tensors at once.
+
+use burn::tensor::DType;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::client::Client;
+use cubecl::prelude::*;
+
+use super::{UNITS, empty, grid, sum_of_vector, vector_size};
+
+/// Vectors that a cube reads of each tensor.
+const VECTORS: usize = 4 * UNITS as usize;
+/// The most tensors of one kind in a launch.
+const MOST_TENSORS: usize = 16;
+
+/// Adds up what the units of a cube hold.
+#[cube]
+fn sum_of_cube(own: f32, shared: &mut Shared<[f32]>) -> f32 {
+    sync_cube();
+    shared[UNIT_POS as usize] = own;
+    let mut half = CUBE_DIM / 2;
+    while half > 0 {
+        sync_cube();
+        if UNIT_POS < half {
+            let other = shared[(UNIT_POS + half) as usize];
+            shared[UNIT_POS as usize] += other;
+        }
+        half /= 2;
+    }
+    sync_cube();
+    shared[0]
+}
+
+#[cube(launch)]
+fn squares<N: Size>(
+    tensors: &Sequence<Box<[Vector<f32, N>]>>,
+    ends: &Sequence<u32>,
+    sums: &mut [f32],
+    first_sum: u32,
+    #[comptime] count: usize,
+) {
+    let mut shared = Shared::<[f32]>::new_slice(comptime!(UNITS as usize));
+    let cube = CUBE_POS as u32;
+    let mut sum = Vector::<f32, N>::new(0.0f32);
+    let mut begin = 0u32;
+    #[unroll]
+    for at in 0..count {
+        let end = ends[at];
+        if cube >= begin && cube < end {
+            let values = &tensors[at];
+            let first = (cube - begin) as usize * comptime!(VECTORS) + UNIT_POS as usize;
+            let last = min(first + comptime!(VECTORS), values.len());
+            for vector in range_stepped(first, last, CUBE_DIM as usize) {
+                sum += values[vector] * values[vector];
+            }
+        }
+        begin = end;
+    }
+    let sum = sum_of_cube(sum_of_vector(sum), &mut shared);
+    if UNIT_POS == 0 && cube < begin {
+        sums[(first_sum + cube) as usize] = sum;
+    }
+}
+
+#[cube(launch)]
+fn total(sums: &[f32], output: &mut [f32]) {
+    let mut shared = Shared::<[f32]>::new_slice(comptime!(UNITS as usize));
+    let mut sum = 0.0f32;
+    for at in range_stepped(UNIT_POS as usize, sums.len(), CUBE_DIM as usize) {
+        sum += sums[at];
+    }
+    let sum = sum_of_cube(sum, &mut shared);
+    if UNIT_POS == 0 {
+        output[0] = sum;
+    }
+}
+
+/// AdamW's numbers in one step.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub(crate) struct Numbers {
+    pub beta_1: f32,
+    pub new_1: f32,
+    pub beta_2: f32,
+    pub new_2: f32,
+    /// The learning rate over the first moment's bias.
+    pub rate: f32,
+    /// The inverse root of the second moment's bias.
+    pub root: f32,
+    pub eps: f32,
+    /// What weight decay leaves of a parameter.
+    pub kept: f32,
+}
+
+#[cube(launch)]
+fn update<N: Size>(
+    parameters: &mut Sequence<Box<[Vector<f32, N>]>>,
+    first_moments: &mut Sequence<Box<[Vector<f32, N>]>>,
+    second_moments: &mut Sequence<Box<[Vector<f32, N>]>>,
+    gradients: &Sequence<Box<[Vector<f32, N>]>>,
+    ends: &Sequence<u32>,
+    factor: &[f32],
+    numbers: &Numbers,
+    #[comptime] count: usize,
+) {
+    let cube = CUBE_POS as u32;
+    let factor = factor[0];
+    let mut begin = 0u32;
+    #[unroll]
+    for at in 0..count {
+        let end = ends[at];
+        // A step whose gradient is not finite changes nothing.
+        if cube >= begin && cube < end && factor > 0.0f32 {
+            let gradient = &gradients[at];
+            let first_moment = &mut first_moments[at];
+            let second_moment = &mut second_moments[at];
+            let parameter = &mut parameters[at];
+            let first = (cube - begin) as usize * comptime!(VECTORS) + UNIT_POS as usize;
+            let last = min(first + comptime!(VECTORS), gradient.len());
+            for vector in range_stepped(first, last, CUBE_DIM as usize) {
+                let own = gradient[vector] * Vector::new(factor);
+                let mean = first_moment[vector] * Vector::new(numbers.beta_1)
+                    + own * Vector::new(numbers.new_1);
+                let square = second_moment[vector] * Vector::new(numbers.beta_2)
+                    + own * own * Vector::new(numbers.new_2);
+                let scale =
+                    Vector::sqrt(square) * Vector::new(numbers.root) + Vector::new(numbers.eps);
+                first_moment[vector] = mean;
+                second_moment[vector] = square;
+                parameter[vector] = parameter[vector] * Vector::new(numbers.kept)
+                    - mean * Vector::new(numbers.rate) / scale;
+            }
+        }
+        begin = end;
+    }
+}
+
+/// How many tensors of each of `kinds` kinds a launch may have.
+fn most_tensors(client: &Client, kinds: usize) -> usize {
+    let bindings = client.properties().hardware.max_bindings as usize;
+    // The factor, the sums and CubeCL's own.
+    (bindings.saturating_sub(3) / kinds).clamp(1, MOST_TENSORS)
+}
+
+fn cubes(tensor: &CubeTensor, vector: usize) -> usize {
+    (tensor.meta.num_elements() / vector).div_ceil(VECTORS)
+}
+
+/// Where each tensor's cubes end, as the launch takes them, and the last of them.
+fn ends(tensors: &[&CubeTensor], vector: usize) -> (SequenceArg<u32>, usize) {
+    let mut end = 0;
+    let ends = tensors.iter().map(|tensor| {
+        end += cubes(tensor, vector);
+        u32::try_from(end).expect("tensors are below 2^44 values")
+    });
+    (ends.collect(), end)
+}
+
+/// The sum of all squares, `[1]`, added in a fixed order.
+/// - tensors: at least one; f32, contiguous.
+pub(crate) fn sum_of_squares(tensors: &[CubeTensor]) -> CubeTensor {
+    let like = &tensors[0];
+    let vector = |tensor: &CubeTensor| vector_size(tensor.meta.num_elements());
+    let count: usize = tensors
+        .iter()
+        .map(|tensor| cubes(tensor, vector(tensor)))
+        .sum();
+    let sums = empty(like, [count], DType::F32);
+    let most = most_tensors(&like.client, 1);
+    let mut first_sum = 0;
+    for alike in tensors.chunk_by(|a, b| vector(a) == vector(b)) {
+        for part in alike.chunks(most) {
+            let (of_part, size) = (part.iter().collect::<Vec<_>>(), vector(&part[0]));
+            let (ends, count) = ends(&of_part, size);
+            squares::launch(
+                &like.client,
+                grid(count),
+                CubeDim::new_1d(UNITS),
+                size,
+                part.iter()
+                    .map(|tensor| tensor.clone().into_buffer_arg())
+                    .collect(),
+                ends,
+                sums.clone().into_buffer_arg(),
+                u32::try_from(first_sum).expect("tensors are below 2^44 values"),
+                part.len(),
+            );
+            first_sum += count;
+        }
+    }
+    let output = empty(like, [1], DType::F32);
+    total::launch(
+        &like.client,
+        CubeCount::new_single(),
+        CubeDim::new_1d(UNITS),
+        sums.into_buffer_arg(),
+        output.clone().into_buffer_arg(),
+    );
+    output
+}
+
+/// A parameter, its two moments and its gradient: f32, contiguous and of one shape. The first three are written, so
+/// nothing else may read them.
+pub(crate) struct State {
+    pub parameter: CubeTensor,
+    pub first: CubeTensor,
+    pub second: CubeTensor,
+    pub gradient: CubeTensor,
+}
+
+/// One step of AdamW.
+/// - states: with the same numbers.
+/// - factor: on gradients, `[1]`; 0 leaves all as it is.
+pub(crate) fn adamw(states: &[State], factor: &CubeTensor, numbers: Numbers) {
+    let vector = |state: &State| vector_size(state.gradient.meta.num_elements());
+    for alike in states.chunk_by(|a, b| vector(a) == vector(b)) {
+        let client = &factor.client;
+        for part in alike.chunks(most_tensors(client, 4)) {
+            let gradients: Vec<_> = part.iter().map(|state| &state.gradient).collect();
+            let size = vector(&part[0]);
+            let (ends, count) = ends(&gradients, size);
+            let all = |of: fn(&State) -> &CubeTensor| {
+                let tensors = part.iter().map(of);
+                tensors
+                    .map(|tensor| tensor.clone().into_buffer_arg())
+                    .collect()
+            };
+            update::launch(
+                client,
+                grid(count),
+                CubeDim::new_1d(UNITS),
+                size,
+                all(|state| &state.parameter),
+                all(|state| &state.first),
+                all(|state| &state.second),
+                all(|state| &state.gradient),
+                ends,
+                factor.clone().into_buffer_arg(),
+                NumbersLaunch::new(
+                    numbers.beta_1,
+                    numbers.new_1,
+                    numbers.beta_2,
+                    numbers.new_2,
+                    numbers.rate,
+                    numbers.root,
+                    numbers.eps,
+                    numbers.kept,
+                ),
+                part.len(),
+            );
+        }
+    }
+}
