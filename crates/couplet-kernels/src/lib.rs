@@ -38,6 +38,7 @@ mod linear;
 mod math;
 mod product;
 mod update;
+mod update_on_device;
 mod values;
 
 pub use activation::{gelu, gelu_tanh, quick_gelu};
@@ -51,6 +52,7 @@ pub use heads::{merge_heads, split_heads};
 pub use layer_norm::{layer_norm, layer_norm_as};
 pub use linear::{linear, linear_as};
 pub use update::{AdamW, AdamWState, SumOfSquares, add};
+pub use update_on_device::{AdamWQueue, Clipped, Updated};
 
 #[cfg(test)]
 mod tests;

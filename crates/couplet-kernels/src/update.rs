@@ -2,10 +2,13 @@
 
 use burn::backend::Flex;
 use burn::optim::{self, AdamWConfig, AdaptiveMomentumState, Optimizer};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
+
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
+#[cfg(feature = "_cube")]
+use crate::cube;
 use crate::graph::{has_graph, is_supported};
 use crate::linear::add_to;
 use crate::math::{squares, wide};
@@ -24,6 +27,40 @@ pub struct AdamW {
     pub step: usize,
     /// The factor on the gradient.
     pub grad_scale: f64,
+}
+
+/// AdamW's numbers in one step, as the kernels compute with them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Numbers {
+    pub beta_1: f32,
+    pub new_1: f32,
+    pub beta_2: f32,
+    pub new_2: f32,
+    /// The learning rate over the first moment's bias.
+    pub rate: f32,
+    /// The inverse root of the second moment's bias.
+    pub root: f32,
+    pub eps: f32,
+    /// What weight decay leaves of a parameter.
+    pub kept: f32,
+}
+
+#[cfg(feature = "_cube")]
+impl Numbers {
+    /// To sort by.
+    pub(crate) fn to_bits(self) -> [u32; 8] {
+        [
+            self.beta_1,
+            self.new_1,
+            self.beta_2,
+            self.new_2,
+            self.rate,
+            self.root,
+            self.eps,
+            self.kept,
+        ]
+        .map(f32::to_bits)
+    }
 }
 
 /// A parameter and its two moments, of one shape.
@@ -98,6 +135,24 @@ impl AdamW {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "as wide as the values")]
+    pub(crate) fn numbers(&self) -> Numbers {
+        let step = i32::try_from(self.step).unwrap_or(i32::MAX);
+        let [beta_1, beta_2] = self.betas.map(|beta| beta as f32);
+        let [new_1, new_2] = self.betas.map(|beta| (1.0 - beta) as f32);
+        let [bias_1, bias_2] = self.betas.map(|beta| 1.0 - beta.powi(step));
+        Numbers {
+            beta_1,
+            new_1,
+            beta_2,
+            new_2,
+            rate: (self.lr / bias_1) as f32,
+            root: bias_2.sqrt().recip() as f32,
+            eps: self.eps as f32,
+            kept: (1.0 - self.lr * self.weight_decay) as f32,
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "as wide as the values")]
     fn update_chunk(
         &self,
         parameter: &mut [f32],
@@ -105,14 +160,17 @@ impl AdamW {
         second: &mut [f32],
         gradient: &[f32],
     ) {
-        let step = i32::try_from(self.step).unwrap_or(i32::MAX);
-        let [beta_1, beta_2] = self.betas.map(|beta| beta as f32);
-        let [new_1, new_2] = self.betas.map(|beta| (1.0 - beta) as f32);
-        let [bias_1, bias_2] = self.betas.map(|beta| 1.0 - beta.powi(step));
-        let rate = (self.lr / bias_1) as f32;
-        let root = bias_2.sqrt().recip() as f32;
-        let kept = (1.0 - self.lr * self.weight_decay) as f32;
-        let (eps, grad_scale) = (self.eps as f32, self.grad_scale as f32);
+        let Numbers {
+            beta_1,
+            new_1,
+            beta_2,
+            new_2,
+            rate,
+            root,
+            eps,
+            kept,
+        } = self.numbers();
+        let grad_scale = self.grad_scale as f32;
         let values = (parameter.iter_mut().zip(first).zip(second)).zip(gradient);
         wide(
             #[inline(always)]
@@ -134,6 +192,9 @@ impl AdamW {
 pub struct SumOfSquares {
     /// Of the tensors that the kernel takes.
     sum: f64,
+    /// Those of a GPU, which are added together.
+    #[cfg(feature = "_cube")]
+    on_cube: Vec<burn_cubecl::tensor::CubeTensor>,
     /// `[1]` each, left on their device so that all are read at once.
     on_device: Vec<Tensor<1>>,
 }
@@ -141,6 +202,13 @@ pub struct SumOfSquares {
 impl SumOfSquares {
     /// Adds the squares of all values of `x`.
     pub fn add<const D: usize>(&mut self, x: &Tensor<D>) {
+        #[cfg(feature = "_cube")]
+        if x.dtype() == DType::F32
+            && let Some(found) = cube::on_cube(x)
+        {
+            self.on_cube.push(found);
+            return;
+        }
         if is_plain(x) {
             self.sum += sum_of_squares(&dense(x.clone()));
         } else {
@@ -151,11 +219,27 @@ impl SumOfSquares {
         }
     }
 
+    /// All tensors, if each is on a GPU.
+    #[cfg(feature = "_cube")]
+    pub(crate) fn all_on_cube(&self) -> Option<&[burn_cubecl::tensor::CubeTensor]> {
+        let is_all = self.sum == 0.0 && self.on_device.is_empty() && !self.on_cube.is_empty();
+        is_all.then_some(&self.on_cube)
+    }
+
     /// Waits for the devices and returns the sum.
     ///
     /// # Panics
     /// If a device fails.
     pub fn total(self) -> f64 {
+        #[cfg(feature = "_cube")]
+        let mut own = self;
+        #[cfg(not(feature = "_cube"))]
+        let own = self;
+        #[cfg(feature = "_cube")]
+        if !own.on_cube.is_empty() {
+            let sum = cube::sum_of_squares(&own.on_cube);
+            own.on_device.push(cube::tensor(sum));
+        }
         let is_alike =
             |a: &Tensor<1>, b: &Tensor<1>| a.dtype() == b.dtype() && a.device() == b.device();
         let read = |sums: &[Tensor<1>]| -> f64 {
@@ -163,8 +247,8 @@ impl SumOfSquares {
             let sums = sums.try_to_vec::<f64>().expect("sums are f64");
             sums.into_iter().sum()
         };
-        let on_device: f64 = self.on_device.chunk_by(is_alike).map(read).sum();
-        self.sum + on_device
+        let on_device: f64 = own.on_device.chunk_by(is_alike).map(read).sum();
+        own.sum + on_device
     }
 }
 

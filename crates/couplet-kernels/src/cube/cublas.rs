@@ -2,6 +2,7 @@
 //! speed on recent cards at best, after minutes of tuning.
 #![expect(unsafe_code, reason = "cuBLASLt is a C library")]
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::c_void;
@@ -12,9 +13,10 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::cuda::CudaRuntime;
 use cubecl::server::{BufferBinding, ServerError};
 use cubecl_common::device_handle::DeviceHandle;
+use cubecl_environment::stream::StreamId;
 use cubecl_server::runtime::Runtime;
 use cubecl_server::server::ServerStorage;
-use cubecl_server::stream::{ExecuteScope, WriteScoped};
+use cubecl_server::stream::{ExecuteScope, WriteScoped, failed_writing};
 use cudarc::cublaslt::result::{self, CublasError};
 use cudarc::cublaslt::sys;
 
@@ -304,40 +306,65 @@ impl Product {
         let bias = bias.map(|bias| bias.handle.binding());
         DeviceHandle::<Server>::new(device).submit(move |server| {
             let written = vec![bindings[2].clone()];
-            let body = |server: &mut Server| run(server, key, scale, bindings, bias);
+            // Before the output is claimed: what is claimed has no address.
+            let addresses = match addresses(server, stream, &bindings, bias.as_ref()) {
+                Ok(addresses) => addresses,
+                Err(error) => return failed_writing(server, stream, written, error),
+            };
+            let body = |server: &mut Server| run(server, key, scale, &addresses, &bindings, &bias);
             // What comes of it is told to whoever reads the output.
             let _ = ExecuteScope::over(server, stream, written).execute(body);
         });
     }
 }
 
+/// Where operands are, for as long as this lives.
+struct Addresses {
+    /// Of lhs, rhs, the output and the workspace.
+    operands: [u64; 4],
+    bias: Option<u64>,
+    _held: Vec<Box<dyn Any>>,
+}
+
+fn addresses(
+    server: &mut Server,
+    stream: StreamId,
+    bindings: &[BufferBinding; 4],
+    bias: Option<&BufferBinding>,
+) -> Result<Addresses, ServerError> {
+    let mut held: Vec<Box<dyn Any>> = Vec::new();
+    let mut address = |binding: &BufferBinding| {
+        let found = server.get_resource(binding.clone(), stream)?;
+        let address = found.resource().ptr;
+        held.push(Box::new(found));
+        Ok::<_, ServerError>(address)
+    };
+    let mut operands = [0; 4];
+    for (operand, binding) in operands.iter_mut().zip(bindings) {
+        *operand = address(binding)?;
+    }
+    let bias = bias.map(&mut address).transpose()?;
+    Ok(Addresses {
+        operands,
+        bias,
+        _held: held,
+    })
+}
+
 fn run(
     server: &mut Server,
     mut key: Key,
     scale: f32,
-    bindings: [BufferBinding; 4],
-    bias: Option<BufferBinding>,
+    addresses: &Addresses,
+    bindings: &[BufferBinding; 4],
+    bias: &Option<BufferBinding>,
 ) -> Result<(), ServerError> {
     let stream = bindings[3].stream;
-    let mut addresses = [0; 4];
-    // Memory that is found stays where it is while this is held.
-    let mut held = Vec::new();
-    for (address, binding) in addresses.iter_mut().zip(&bindings) {
-        let found = server.get_resource(binding.clone(), stream)?;
-        *address = found.resource().ptr;
-        held.push(found);
-    }
-    let mut bias_address = None;
-    if let Some(binding) = &bias {
-        let found = server.get_resource(binding.clone(), stream)?;
-        bias_address = Some(found.resource().ptr);
-        held.push(found);
-    }
-    key.alignment = addresses.iter().fold(256, |least, address| {
+    key.alignment = addresses.operands.iter().fold(256, |least, address| {
         least.min(1 << address.trailing_zeros().min(8))
     });
     let streams = server.write_streams();
-    let all = bindings.iter().chain(&bias);
+    let all = bindings.iter().chain(bias);
     let queue = streams.resolve(stream, all)?.current().sys.cast();
     let mut plans = PLANS.lock().unwrap_or_else(PoisonError::into_inner);
     let describe = |key: &Key, error: CublasError| ServerError::Generic {
@@ -351,7 +378,7 @@ fn run(
             place.insert(plan)
         }
     };
-    let done = plan.run(scale, addresses, bias_address, queue);
+    let done = plan.run(scale, addresses.operands, addresses.bias, queue);
     done.map_err(|error| ServerError::Generic {
         reason: format!("cuBLASLt: {error}; COUPLET_CUBLAS=0 does without it"),
         backtrace: Default::default(),

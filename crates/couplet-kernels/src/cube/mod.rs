@@ -34,6 +34,7 @@ pub(crate) use layer_norm::{layer_norm, layer_norm_gradients};
 pub(crate) use product::multiply;
 pub(crate) use softmax::{softmax, softmax_gradient};
 pub(crate) use sums::sum_of_rows;
+pub(crate) use update::{State, adamw, clip, sum_of_squares};
 
 /// Units of a cube where nothing else decides.
 const UNITS: u32 = 256;
@@ -56,6 +57,14 @@ pub(crate) fn plain<const D: usize>(tensor: &Tensor<D>) -> Option<CubeTensor> {
     let tensor: Box<dyn Any> = Box::new(into_primitive::<Cube>(tensor));
     // With Burn's fusion, tensors are promises.
     tensor.downcast().ok().map(|tensor| *tensor)
+}
+
+/// The tensor, which nothing else reads and whose memory is dense, so that it can be written.
+pub(crate) fn owned<const D: usize>(tensor: Tensor<D>) -> Option<CubeTensor> {
+    let found = plain(&tensor)?;
+    drop(tensor);
+    let dense = into_contiguous(found);
+    Some(if dense.can_mut() { dense } else { dense.copy() })
 }
 
 /// The inverse of [`plain`].

@@ -6,6 +6,7 @@ use cubecl::client::Client;
 use cubecl::prelude::*;
 
 use super::{UNITS, empty, grid, sum_of_vector, vector_size};
+use crate::update::Numbers;
 
 /// Vectors that a cube reads of each tensor.
 const VECTORS: usize = 4 * UNITS as usize;
@@ -74,20 +75,72 @@ fn total(sums: &[f32], output: &mut [f32]) {
     }
 }
 
-/// AdamW's numbers in one step.
+/// Finite numbers are not beyond it.
+const LARGEST: f32 = f32::MAX;
+
+/// - numbers: the loss and the norm of all gradients.
+#[cube(launch)]
+fn limit(
+    squares: &[f32],
+    loss: &[f32],
+    numbers: &mut [f32],
+    factor: &mut [f32],
+    most: f32,
+    inverse_scale: f32,
+) {
+    if ABSOLUTE_POS == 0 {
+        let norm = f32::sqrt(squares[0]) * inverse_scale;
+        numbers[0] = loss[0];
+        numbers[1] = norm;
+        // Comparisons with NaN are false.
+        let mut own = 0.0f32;
+        if norm <= f32::new(LARGEST)
+            && loss[0] <= f32::new(LARGEST)
+            && loss[0] >= f32::new(-LARGEST)
+        {
+            own = inverse_scale;
+        }
+        if norm > most {
+            own *= most / (norm + 1e-6f32);
+        }
+        factor[0] = own;
+    }
+}
+
+/// The loss and the gradients' norm without the loss scale, `[2]`, and the factor on gradients that clips them to
+/// `most` and takes the loss scale away, `[1]`; 0 if one of the two numbers is not finite.
+pub(crate) fn clip(
+    squares: &CubeTensor,
+    loss: &CubeTensor,
+    most: f32,
+    inverse_scale: f32,
+) -> [CubeTensor; 2] {
+    let [numbers, factor] = [2, 1].map(|len| empty(squares, [len], DType::F32));
+    limit::launch(
+        &squares.client,
+        CubeCount::new_single(),
+        CubeDim::new_1d(1),
+        squares.clone().into_buffer_arg(),
+        loss.clone().into_buffer_arg(),
+        numbers.clone().into_buffer_arg(),
+        factor.clone().into_buffer_arg(),
+        most,
+        inverse_scale,
+    );
+    [numbers, factor]
+}
+
+/// As [`crate::update::Numbers`], which must not differ.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(crate) struct Numbers {
-    pub beta_1: f32,
-    pub new_1: f32,
-    pub beta_2: f32,
-    pub new_2: f32,
-    /// The learning rate over the first moment's bias.
-    pub rate: f32,
-    /// The inverse root of the second moment's bias.
-    pub root: f32,
-    pub eps: f32,
-    /// What weight decay leaves of a parameter.
-    pub kept: f32,
+struct Constants {
+    beta_1: f32,
+    new_1: f32,
+    beta_2: f32,
+    new_2: f32,
+    rate: f32,
+    root: f32,
+    eps: f32,
+    kept: f32,
 }
 
 #[cube(launch)]
@@ -98,7 +151,7 @@ fn update<N: Size>(
     gradients: &Sequence<Box<[Vector<f32, N>]>>,
     ends: &Sequence<u32>,
     factor: &[f32],
-    numbers: &Numbers,
+    numbers: &Constants,
     #[comptime] count: usize,
 ) {
     let cube = CUBE_POS as u32;
@@ -199,6 +252,7 @@ pub(crate) fn sum_of_squares(tensors: &[CubeTensor]) -> CubeTensor {
 
 /// A parameter, its two moments and its gradient: f32, contiguous and of one shape. The first three are written, so
 /// nothing else may read them.
+#[derive(Debug)]
 pub(crate) struct State {
     pub parameter: CubeTensor,
     pub first: CubeTensor,
@@ -234,7 +288,7 @@ pub(crate) fn adamw(states: &[State], factor: &CubeTensor, numbers: Numbers) {
                 all(|state| &state.gradient),
                 ends,
                 factor.clone().into_buffer_arg(),
-                NumbersLaunch::new(
+                ConstantsLaunch::new(
                     numbers.beta_1,
                     numbers.new_1,
                     numbers.beta_2,
