@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 use couplet_data::formats::templates::fill_template;
+use couplet_kernels::matmul;
 use couplet_model::l2_normalize;
 
 use crate::encoder::{Encoder, TEXT_BATCH, TextError};
@@ -53,7 +54,7 @@ impl Classifier {
     /// - image_features: `[batch, embed_dim]`, L2-normalized.
     /// - returns cosine similarities `[batch, classes]`.
     pub fn scores(&self, image_features: Tensor<2>) -> Tensor<2> {
-        image_features.matmul(self.weights.clone().transpose())
+        matmul(image_features, self.weights.clone().transpose())
     }
 
     /// The classifier's weights, `[classes, embed_dim]`, L2-normalized.

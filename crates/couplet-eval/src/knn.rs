@@ -1,6 +1,7 @@
 //! k-nearest-neighbor classification.
 
 use burn::tensor::Tensor;
+use couplet_kernels::matmul;
 use rayon::prelude::*;
 
 /// Rows of the similarity matrix that are in memory at once.
@@ -27,7 +28,7 @@ pub fn nearest_neighbours(
     for first in (0..test.dims()[0]).step_by(ROWS) {
         let end = test.dims()[0].min(first + ROWS);
         let some = test.clone().narrow(0, first, end - first);
-        let scores = some.matmul(train.clone().transpose()).into_data();
+        let scores = matmul(some, train.clone().transpose()).into_data();
         let scores: Vec<f32> = scores.try_to_vec().expect("similarities are f32");
         let votes = scores
             .par_chunks(labels.len())

@@ -1,6 +1,7 @@
 //! Image-text retrieval by cosine similarity, in both directions.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use couplet_kernels::matmul;
 use couplet_model::l2_normalize;
 use rayon::prelude::*;
 
@@ -200,7 +201,7 @@ fn ranks(queries: &Tensor<2>, candidates: &Tensor<2>, positives: &[Vec<usize>]) 
         let piece = |column: usize| -> (usize, Vec<f32>) {
             let end = candidate_count.min(column + COLUMNS);
             let columns = candidates.clone().narrow(0, column, end - column);
-            let scores = some.clone().matmul(columns.transpose()).into_data();
+            let scores = matmul(some.clone(), columns.transpose()).into_data();
             (
                 end - column,
                 scores.try_to_vec().expect("similarities are f32"),

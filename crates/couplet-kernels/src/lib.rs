@@ -36,6 +36,7 @@ mod heads;
 mod layer_norm;
 mod linear;
 mod math;
+mod matmul;
 mod product;
 mod update;
 mod update_on_device;
@@ -51,6 +52,7 @@ pub use graph::is_supported;
 pub use heads::{merge_heads, split_heads};
 pub use layer_norm::{layer_norm, layer_norm_as};
 pub use linear::{linear, linear_as};
+pub use matmul::matmul;
 pub use update::{AdamW, AdamWState, SumOfSquares, add};
 pub use update_on_device::{AdamWQueue, Clipped, Updated};
 

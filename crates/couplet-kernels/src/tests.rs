@@ -13,6 +13,7 @@ use crate::embedding::{TokenRuns, embedding};
 use crate::graph::{BURN_ALONE, is_supported};
 use crate::layer_norm::layer_norm;
 use crate::linear::linear;
+use crate::matmul::matmul;
 use crate::update::{AdamW, AdamWState, SumOfSquares, add};
 #[cfg(feature = "_cube")]
 use crate::update_on_device::{AdamWQueue, Clipped};
@@ -141,6 +142,18 @@ fn layer_norms() {
             layer_norm(x, i[1].clone(), i[2].clone(), 1e-5).flatten(0, 2)
         });
     }
+}
+
+#[test]
+fn products_of_pairs() {
+    check(&[5 * 7 * 12, 5 * 12 * 9], |i| {
+        let lhs = i[0].clone().reshape([5, 7, 12]);
+        matmul(lhs, i[1].clone().reshape([5, 12, 9])).flatten(0, 2)
+    });
+    check(&[33 * 40, 25 * 40], |i| {
+        let rhs = i[1].clone().reshape([25, 40]).transpose();
+        matmul(i[0].clone().reshape([33, 40]), rhs).flatten(0, 1)
+    });
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use burn::backend::Flex;
 use burn::optim::{self, AdamWConfig, AdaptiveMomentumState, Optimizer};
-use burn::tensor::{DType, Tensor};
+#[cfg(feature = "_cube")]
+use burn::tensor::DType;
+use burn::tensor::Tensor;
 
 use burn_flex::FlexTensor;
 use rayon::prelude::*;

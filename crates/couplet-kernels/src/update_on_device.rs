@@ -13,6 +13,7 @@ use crate::update::{AdamW, AdamWState, SumOfSquares};
 pub struct Clipped {
     /// The loss and the norm of all gradients, without the loss scale: `[2]`.
     pub numbers: Tensor<1>,
+    #[cfg(feature = "_cube")]
     /// The factor on the gradients, `[1]`: 0 if one of the numbers is not finite.
     factor: Tensor<1>,
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use burn::tensor::{Tensor, activation};
+use couplet_kernels::matmul;
 
 use crate::features::{Features, size};
 
@@ -31,7 +32,7 @@ pub fn symmetric_info_nce(
     let texts_r = text.clone().slice([rows]);
     let matching = (images_r.clone() * texts_r.clone()).sum_dim(1);
     let half = |own: Tensor<2>, others: Tensor<2>| {
-        let logits = own.matmul(others.transpose());
+        let logits = matmul(own, others.transpose());
         let mean = (label_smoothing > 0.0).then(|| logits.clone().mean_dim(1));
         let over_others = log_sum_exp(logits, 1);
         match mean {
@@ -61,7 +62,7 @@ pub fn pairwise_sigmoid(rows: Range<usize>, features: Features) -> Tensor<1> {
     let batch = image.dims()[0];
     let images_r = image.slice([rows.clone()]) * logit_scale.exp().unsqueeze();
     let mut matching = (images_r.clone() * text.clone().slice([rows.clone()])).sum();
-    let mut logits = images_r.matmul(text.transpose());
+    let mut logits = matmul(images_r, text.transpose());
     if let Some(bias) = logit_bias {
         logits = logits + bias.clone().unsqueeze();
         matching = matching + bias.mul_scalar(size(rows.len()));

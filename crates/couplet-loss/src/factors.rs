@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use burn::tensor::Tensor;
+use couplet_kernels::matmul;
 
 use crate::features::Features;
 use crate::pair_loss::chunks;
@@ -71,17 +72,17 @@ impl Factors {
             let weights = of_images(logits);
             if is_whole {
                 let own = self.images.clone().slice([part]);
-                let sums = weights.clone().transpose().matmul(own);
+                let sums = matmul(weights.clone().transpose(), own);
                 images = Some(match images.take() {
                     Some(images) => images + sums,
                     None => sums,
                 });
             }
-            weights.matmul(self.texts.clone())
+            matmul(weights, self.texts.clone())
         });
         let images = images.unwrap_or_else(|| {
             let sums = self.by_texts(rows, chunk, |_, logits| {
-                of_texts(logits).matmul(self.images.clone())
+                matmul(of_texts(logits), self.images.clone())
             });
             Tensor::cat(sums, 0)
         });
@@ -101,7 +102,7 @@ fn by_rows<T>(
     let others = others.clone().transpose();
     let part = |rows: Range<usize>| {
         let own = side.clone().slice([rows.clone()]);
-        of_chunk(rows, own.matmul(others.clone()))
+        of_chunk(rows, matmul(own, others.clone()))
     };
     chunks.map(part).collect()
 }

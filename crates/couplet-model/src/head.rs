@@ -30,7 +30,7 @@ impl ClassifierHead {
     /// - features: `[batch, embed_dim]`, L2-normalised.
     /// - returns logits `[batch, classes]`.
     pub fn forward(&self, features: Tensor<2>) -> Tensor<2> {
-        features.matmul(self.weight.val().transpose()) + self.bias.val().unsqueeze()
+        couplet_kernels::linear(features, self.weight.val(), Some(self.bias.val()))
     }
 
     /// The number of classes.

@@ -148,7 +148,7 @@ impl TextTower {
         match &self.text_projection {
             Some(Projection::Matrix(matrix)) => {
                 let matrix = precision.narrow(matrix.val());
-                widen(precision.narrow(pooled).matmul(matrix))
+                widen(couplet_kernels::matmul(precision.narrow(pooled), matrix))
             }
             Some(Projection::Biased(linear)) => widen(linear.forward(pooled, precision)),
             None => pooled,

@@ -146,7 +146,10 @@ impl VisionTransformer {
     /// - x: `[batch, tokens, width]`; returns `[batch, embed_dim]`.
     pub(crate) fn head(&self, first: usize, x: Tensor<3>, precision: Precision) -> Tensor<2> {
         let pooled = precision.narrow(self.pooled(first, x, precision));
-        widen(pooled.matmul(precision.narrow(self.proj.val())))
+        widen(couplet_kernels::matmul(
+            pooled,
+            precision.narrow(self.proj.val()),
+        ))
     }
 
     /// The number of residual blocks.

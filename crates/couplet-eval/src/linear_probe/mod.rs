@@ -9,6 +9,7 @@ use argmin::core::{Executor, State, TerminationReason, TerminationStatus};
 use argmin::solver::linesearch::MoreThuenteLineSearch;
 use argmin::solver::quasinewton::LBFGS;
 use burn::tensor::{Tensor, TensorData};
+use couplet_kernels::matmul;
 
 use objective::{Borrowed, Objective, Point, ROWS, to_f32};
 
@@ -229,7 +230,7 @@ impl LinearProbe {
         for start in (0..features.dims()[0]).step_by(ROWS) {
             let end = features.dims()[0].min(start + ROWS);
             let some = features.clone().narrow(0, start, end - start);
-            let some = some.matmul(weights.clone().transpose()).into_data();
+            let some = matmul(some, weights.clone().transpose()).into_data();
             let some: Vec<f32> = some.try_to_vec().expect("scores are f32");
             let shifted = some.chunks_exact(classes).flat_map(|row| {
                 let pairs = row.iter().zip(&self.intercept);

@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use argmin::core::{CostFunction, Error, Gradient};
 use burn::tensor::{Tensor, TensorData};
+use couplet_kernels::matmul;
 use rayon::prelude::*;
 
 /// Rows whose logits are in memory at once.
@@ -149,7 +150,7 @@ impl<'a> Objective<'a> {
         for start in (0..images).step_by(ROWS) {
             let end = images.min(start + ROWS);
             let some = self.features.clone().narrow(0, start, end - start);
-            let logits = some.clone().matmul(matrix.clone()).into_data();
+            let logits = matmul(some.clone(), matrix.clone()).into_data();
             let mut rows: Vec<f32> = logits.try_to_vec().expect("logits are f32");
             let losses: Vec<f64> = (rows.par_chunks_exact_mut(self.classes))
                 .zip(&self.labels[start..end])
@@ -164,7 +165,7 @@ impl<'a> Objective<'a> {
             }
             let residuals = TensorData::new(rows, [end - start, self.classes]);
             let residuals = Tensor::<2>::from_data(residuals, &device);
-            let product = residuals.transpose().matmul(some).into_data();
+            let product = matmul(residuals.transpose(), some).into_data();
             let product: Vec<f32> = product.try_to_vec().expect("gradients are f32");
             for (sum, value) in gradient.iter_mut().zip(product) {
                 *sum += f64::from(value);

@@ -1,7 +1,7 @@
 use burn::backend::DispatchTensor;
 use burn::tensor::{Tensor, activation};
 
-use super::{narrow, widen};
+use super::{multiply, narrow, widen};
 #[cfg(feature = "_cube")]
 use crate::cube;
 use crate::graph::Composed;
@@ -47,20 +47,27 @@ impl Saved {
         );
         // Scaled before the product, which may be in f16.
         let scaled = q.clone().mul_scalar(scale(&q));
-        let scores = scaled.matmul(k.clone().swap_dims(2, 3));
+        let dtype = q.dtype();
+        let scores = multiply(scaled, k.clone().swap_dims(2, 3), dtype);
         let weights = softmax(scores, mask);
-        let output = weights.clone().matmul(v.clone());
+        let output = multiply(weights.clone(), v.clone(), dtype);
         (Self { q, k, v, weights }, output)
     }
 
     /// - gradient: of the output; returns those of q, k and v.
     fn gradients(self, gradient: Tensor<4>) -> [Tensor<4>; 3] {
         let Self { q, k, v, weights } = self;
-        let of_v = weights.clone().swap_dims(2, 3).matmul(gradient.clone());
-        let of_scores = softmax_gradient(weights, gradient.matmul(v.swap_dims(2, 3)));
+        let dtype = gradient.dtype();
+        let of_v = multiply(weights.clone().swap_dims(2, 3), gradient.clone(), dtype);
+        let of_weights = multiply(gradient, v.swap_dims(2, 3), dtype);
+        let of_scores = softmax_gradient(weights, of_weights);
         let scale = scale(&q);
-        let of_k = (of_scores.clone().swap_dims(2, 3)).matmul(q.mul_scalar(scale));
-        let of_q = of_scores.matmul(k).mul_scalar(scale);
+        let of_k = multiply(
+            of_scores.clone().swap_dims(2, 3),
+            q.mul_scalar(scale),
+            dtype,
+        );
+        let of_q = multiply(of_scores, k, dtype).mul_scalar(scale);
         [of_q, of_k, of_v]
     }
 }

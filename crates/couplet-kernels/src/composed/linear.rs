@@ -1,7 +1,7 @@
 use burn::backend::DispatchTensor;
 use burn::tensor::{DType, Tensor};
 
-use super::{multiply, narrow, rows, sum_of_rows};
+use super::{multiply, multiply_add, narrow, rows, sum_of_rows};
 use crate::graph::Composed;
 
 /// `y = x Wᵀ` of `x` of rank `D`. All rows are one product: Burn multiplies a batch of matrices, which are small
@@ -45,8 +45,10 @@ impl<const D: usize> Saved<D> {
     fn output(&self, bias: Option<Tensor<1>>) -> DispatchTensor {
         let (x, weight) = (self.x.clone(), self.weight.clone());
         let dtype = x.dtype();
-        let bias = bias.map(|bias| narrow(bias, dtype));
-        let product = multiply(x, weight.transpose(), bias, dtype);
+        let product = match bias {
+            Some(bias) => multiply_add(x, weight.transpose(), narrow(bias, dtype)),
+            None => multiply(x, weight.transpose(), dtype),
+        };
         let mut shape = self.shape;
         shape[D - 1] = product.dims()[1];
         product.reshape(shape).into_dispatch()
@@ -64,11 +66,11 @@ impl<const D: usize> Saved<D> {
             weight,
             dtypes: [of_x, of_weight],
         } = self;
-        let gradient_of_x = || multiply(gradient.clone(), weight, None, of_x).reshape(shape);
+        let gradient_of_x = || multiply(gradient.clone(), weight, of_x).reshape(shape);
         let turned = || gradient.clone().transpose();
         [
             wants_x.then(|| gradient_of_x().into_dispatch()),
-            wants_weight.then(|| multiply(turned(), x, None, of_weight).into_dispatch()),
+            wants_weight.then(|| multiply(turned(), x, of_weight).into_dispatch()),
         ]
     }
 }

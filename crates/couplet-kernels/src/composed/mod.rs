@@ -7,6 +7,7 @@ mod attention;
 mod branch;
 mod layer_norm;
 mod linear;
+mod product;
 
 use burn::tensor::{DType, FloatDType, Tensor};
 
@@ -18,6 +19,7 @@ pub(crate) use self::attention::{Attention, SelfAttention};
 pub(crate) use self::branch::AddBranch;
 pub(crate) use self::layer_norm::LayerNorm;
 pub(crate) use self::linear::{BiasedLinear, Linear};
+pub(crate) use self::product::Product;
 
 /// Half precision as f32; other dtypes as they are.
 fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
@@ -32,20 +34,24 @@ fn narrow<const D: usize>(x: Tensor<D>, dtype: DType) -> Tensor<D> {
     if x.dtype() == dtype { x } else { x.cast(dtype) }
 }
 
-/// `lhs rhs + bias`, in `dtype`.
-/// - lhs, rhs, bias: of one dtype.
-fn multiply(lhs: Tensor<2>, rhs: Tensor<2>, bias: Option<Tensor<1>>, dtype: DType) -> Tensor<2> {
+/// `lhs rhs`, in `dtype`.
+/// - lhs, rhs: of one dtype, with the same dimensions before the last two.
+fn multiply<const D: usize>(lhs: Tensor<D>, rhs: Tensor<D>, dtype: DType) -> Tensor<D> {
     #[cfg(feature = "_cube")]
     if let (Some(lhs), Some(rhs)) = (cube::plain(&lhs), cube::plain(&rhs)) {
-        let bias = bias.map(|bias| cube::on_cube(&bias).expect("a bias is where its weight is"));
-        return cube::tensor(cube::multiply(&lhs, &rhs, bias.as_ref(), dtype));
+        return cube::tensor(cube::multiply(&lhs, &rhs, None, dtype));
     }
-    let product = lhs.matmul(rhs);
-    let product = match bias {
-        Some(bias) => product + bias.unsqueeze(),
-        None => product,
-    };
-    narrow(product, dtype)
+    narrow(lhs.matmul(rhs), dtype)
+}
+
+/// `lhs rhs + bias`, in the dtype of all three.
+fn multiply_add(lhs: Tensor<2>, rhs: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+    #[cfg(feature = "_cube")]
+    if let (Some(lhs), Some(rhs)) = (cube::plain(&lhs), cube::plain(&rhs)) {
+        let bias = cube::on_cube(&bias).expect("a bias is where its weight is");
+        return cube::tensor(cube::multiply(&lhs, &rhs, Some(&bias), lhs.dtype));
+    }
+    lhs.matmul(rhs) + bias.unsqueeze()
 }
 
 /// The sum of all rows, `[rows, width]` to `[width]`, in `dtype`. A backend may give a thread to each output only, so many rows

@@ -9,17 +9,20 @@ use cubecl::prelude::InputScalar;
 use super::{elem, empty};
 
 /// `lhs rhs + bias`.
-/// - lhs, rhs: matrices of one dtype.
-/// - bias: of the columns, in `dtype`, contiguous.
-/// - returns a contiguous matrix of `dtype`.
+/// - lhs, rhs: of one dtype, with the same dimensions before the last two.
+/// - bias: of the columns of a single product, in `dtype`, contiguous.
+/// - returns a contiguous tensor of `dtype`.
 pub(crate) fn multiply(
     lhs: &CubeTensor,
     rhs: &CubeTensor,
     bias: Option<&CubeTensor>,
     dtype: DType,
 ) -> CubeTensor {
-    let (rows, columns) = (lhs.meta.shape()[0], rhs.meta.shape()[1]);
-    let output = empty(lhs, [rows, columns], dtype);
+    let mut shape = lhs.meta.shape().clone();
+    let last = shape.len() - 1;
+    let columns = rhs.meta.shape()[last];
+    shape[last] = columns;
+    let output = empty(lhs, shape, dtype);
     #[cfg(feature = "cuda")]
     if queue(lhs, rhs, 1.0, bias, &output) {
         return output;

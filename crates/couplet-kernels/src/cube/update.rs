@@ -35,6 +35,7 @@ fn sum_of_cube(own: f32, shared: &mut Shared<[f32]>) -> f32 {
 fn squares<N: Size>(
     tensors: &Sequence<Box<[Vector<f32, N>]>>,
     ends: &Sequence<u32>,
+    lens: &Sequence<u32>,
     sums: &mut [f32],
     first_sum: u32,
     #[comptime] count: usize,
@@ -49,7 +50,7 @@ fn squares<N: Size>(
         if cube >= begin && cube < end {
             let values = &tensors[at];
             let first = (cube - begin) as usize * comptime!(VECTORS) + UNIT_POS as usize;
-            let last = min(first + comptime!(VECTORS), values.len());
+            let last = min(first + comptime!(VECTORS), lens[at] as usize);
             for vector in range_stepped(first, last, CUBE_DIM as usize) {
                 sum += values[vector] * values[vector];
             }
@@ -150,6 +151,7 @@ fn update<N: Size>(
     second_moments: &mut Sequence<Box<[Vector<f32, N>]>>,
     gradients: &Sequence<Box<[Vector<f32, N>]>>,
     ends: &Sequence<u32>,
+    lens: &Sequence<u32>,
     factor: &[f32],
     numbers: &Constants,
     #[comptime] count: usize,
@@ -167,7 +169,7 @@ fn update<N: Size>(
             let second_moment = &mut second_moments[at];
             let parameter = &mut parameters[at];
             let first = (cube - begin) as usize * comptime!(VECTORS) + UNIT_POS as usize;
-            let last = min(first + comptime!(VECTORS), gradient.len());
+            let last = min(first + comptime!(VECTORS), lens[at] as usize);
             for vector in range_stepped(first, last, CUBE_DIM as usize) {
                 let own = gradient[vector] * Vector::new(factor);
                 let mean = first_moment[vector] * Vector::new(numbers.beta_1)
@@ -197,14 +199,30 @@ fn cubes(tensor: &CubeTensor, vector: usize) -> usize {
     (tensor.meta.num_elements() / vector).div_ceil(VECTORS)
 }
 
-/// Where each tensor's cubes end, as the launch takes them, and the last of them.
-fn ends(tensors: &[&CubeTensor], vector: usize) -> (SequenceArg<u32>, usize) {
-    let mut end = 0;
-    let ends = tensors.iter().map(|tensor| {
-        end += cubes(tensor, vector);
-        u32::try_from(end).expect("tensors are below 2^44 values")
-    });
-    (ends.collect(), end)
+/// How tensors are shared out to cubes.
+struct Shares {
+    /// The cube after each tensor's last.
+    ends: Vec<u32>,
+    /// Each tensor's vectors.
+    lens: Vec<u32>,
+}
+
+impl Shares {
+    fn new<'a>(tensors: impl Iterator<Item = &'a CubeTensor>, vector: usize) -> Self {
+        let narrow = |value: usize| u32::try_from(value).expect("tensors are below 2^32 values");
+        let (mut end, mut ends, mut lens) = (0, Vec::new(), Vec::new());
+        for tensor in tensors {
+            end += cubes(tensor, vector);
+            ends.push(narrow(end));
+            lens.push(narrow(tensor.meta.num_elements() / vector));
+        }
+        Self { ends, lens }
+    }
+
+    /// Of all tensors.
+    fn cubes(&self) -> usize {
+        self.ends.last().map_or(0, |end| *end as usize)
+    }
 }
 
 /// The sum of all squares, `[1]`, added in a fixed order.
@@ -221,8 +239,9 @@ pub(crate) fn sum_of_squares(tensors: &[CubeTensor]) -> CubeTensor {
     let mut first_sum = 0;
     for alike in tensors.chunk_by(|a, b| vector(a) == vector(b)) {
         for part in alike.chunks(most) {
-            let (of_part, size) = (part.iter().collect::<Vec<_>>(), vector(&part[0]));
-            let (ends, count) = ends(&of_part, size);
+            let size = vector(&part[0]);
+            let shares = Shares::new(part.iter(), size);
+            let count = shares.cubes();
             squares::launch(
                 &like.client,
                 grid(count),
@@ -231,7 +250,8 @@ pub(crate) fn sum_of_squares(tensors: &[CubeTensor]) -> CubeTensor {
                 part.iter()
                     .map(|tensor| tensor.clone().into_buffer_arg())
                     .collect(),
-                ends,
+                shares.ends.into_iter().collect(),
+                shares.lens.into_iter().collect(),
                 sums.clone().into_buffer_arg(),
                 u32::try_from(first_sum).expect("tensors are below 2^44 values"),
                 part.len(),
@@ -268,9 +288,9 @@ pub(crate) fn adamw(states: &[State], factor: &CubeTensor, numbers: Numbers) {
     for alike in states.chunk_by(|a, b| vector(a) == vector(b)) {
         let client = &factor.client;
         for part in alike.chunks(most_tensors(client, 4)) {
-            let gradients: Vec<_> = part.iter().map(|state| &state.gradient).collect();
             let size = vector(&part[0]);
-            let (ends, count) = ends(&gradients, size);
+            let shares = Shares::new(part.iter().map(|state| &state.gradient), size);
+            let count = shares.cubes();
             let all = |of: fn(&State) -> &CubeTensor| {
                 let tensors = part.iter().map(of);
                 tensors
@@ -286,7 +306,8 @@ pub(crate) fn adamw(states: &[State], factor: &CubeTensor, numbers: Numbers) {
                 all(|state| &state.first),
                 all(|state| &state.second),
                 all(|state| &state.gradient),
-                ends,
+                shares.ends.into_iter().collect(),
+                shares.lens.into_iter().collect(),
                 factor.clone().into_buffer_arg(),
                 ConstantsLaunch::new(
                     numbers.beta_1,

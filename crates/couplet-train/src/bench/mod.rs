@@ -28,7 +28,7 @@ use crate::comm::Comm;
 use crate::device::DeviceSetting;
 use crate::memory;
 use crate::optimizer::ModelOptimizer;
-use crate::step::{Objective, StepContext, StepOptions, StepSettings, step};
+use crate::step::{Objective, StepContext, StepNumbers, StepOptions, StepSettings, step};
 
 /// The measurements. Times are in seconds.
 #[derive(Debug, Clone, PartialEq)]
@@ -148,8 +148,10 @@ fn timed_steps(
     let step_settings = StepSettings {
         lr: LEARNING_RATE,
         loss_scale: 1.0,
+        may_run_ahead: true,
     };
     let mut steps = Vec::new();
+    let (mut begun, mut runs_ahead) = (Instant::now(), false);
     for at in 0..settings.warm_up + settings.steps {
         let lengths = vec![settings.tokens(); *batch];
         let row = tokens.len() / batch;
@@ -163,17 +165,30 @@ fn timed_steps(
             first_row: first_pair,
         };
         let start = Instant::now();
-        let report;
-        (model, report) = step(model, &mut optimizer, host, &pass, step_settings, &context);
-        report.map_err(|lost| StepBenchError {
+        let numbers;
+        (model, numbers) = step(model, &mut optimizer, host, &pass, step_settings, &context);
+        let numbers = numbers.map_err(|lost| StepBenchError {
             argument: "mpirun",
             message: "the ranks cannot go on".to_string(),
             source: Some(lost.into()),
         })?;
-        wait_for(plain);
+        if at + 1 == settings.warm_up {
+            wait_for(plain);
+            begun = Instant::now();
+        }
+        // As in training, a GPU is given the next step before it has ended this one.
+        runs_ahead = !matches!(numbers, StepNumbers::Known(_));
+        if !runs_ahead {
+            wait_for(plain);
+        }
         if at >= settings.warm_up {
             steps.push((start, Instant::now()));
         }
+    }
+    wait_for(plain);
+    if runs_ahead {
+        let each = begun.elapsed() / u32::try_from(settings.steps).unwrap_or(u32::MAX).max(1);
+        steps = (0..settings.steps).map(|_| (begun, begun + each)).collect();
     }
     Ok((model, steps))
 }

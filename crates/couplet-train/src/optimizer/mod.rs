@@ -1,6 +1,7 @@
 //! The optimiser: updates each parameter with its group's settings and keeps state under
 //! open_clip's names.
 
+mod on_device;
 mod rule;
 mod table;
 
@@ -144,6 +145,12 @@ impl ModelOptimizer {
         }
     }
 
+    fn take_moments<const D: usize>(&mut self, name: &str) -> Option<Moments<D>> {
+        let moments = self.moments.remove(name)?;
+        let moments = moments.downcast::<Moments<D>>();
+        Some(*moments.expect("a parameter's rank never changes"))
+    }
+
     /// The update rule of a parameter, and the factor on its learning rate.
     fn rule(&self, name: &str, rank: usize) -> (&Rule, f64) {
         let matches = |group: &&Group| {
@@ -184,11 +191,7 @@ impl ParameterMapper for Update<'_> {
         let Some(grad) = self.grads.remove::<D>(param.id) else {
             return param;
         };
-        let moments = self.optimizer.moments.remove(name).map(|moments| {
-            *moments
-                .downcast::<Moments<D>>()
-                .expect("a parameter's rank never changes")
-        });
+        let moments = self.optimizer.take_moments::<D>(name);
         let (rule, lr_scale) = self.optimizer.rule(name, D);
         let step = OptimizerStep {
             lr: self.step.lr * lr_scale,
@@ -198,12 +201,7 @@ impl ParameterMapper for Update<'_> {
         let stepped = param.map(|tensor| {
             let (updated, moments) = rule.step(step, tensor.inner(), grad, moments);
             after = Some(moments);
-            let updated = if name == "logit_scale" {
-                updated.clamp(0.0, MAX_LOGIT_SCALE.ln())
-            } else {
-                updated
-            };
-            Tensor::from_inner(updated).require_grad()
+            Tensor::from_inner(clamped(name, updated)).require_grad()
         });
         if let Some(moments) = after {
             let moments = Box::new(moments);
@@ -213,8 +211,21 @@ impl ParameterMapper for Update<'_> {
     }
 }
 
+/// A parameter within its bounds.
+fn clamped<const D: usize>(name: &str, parameter: Tensor<D>) -> Tensor<D> {
+    if name == "logit_scale" {
+        parameter.clamp(0.0, MAX_LOGIT_SCALE.ln())
+    } else {
+        parameter
+    }
+}
+
 /// The Euclidean norm over all gradients.
 pub(crate) fn global_norm(model: &Clip, grads: &GradientsParams) -> f64 {
+    sum_of_squares(model, grads).total().sqrt()
+}
+
+fn sum_of_squares(model: &Clip, grads: &GradientsParams) -> SumOfSquares {
     struct Norm<'a> {
         grads: &'a GradientsParams,
         sum: SumOfSquares,
@@ -231,7 +242,7 @@ pub(crate) fn global_norm(model: &Clip, grads: &GradientsParams) -> f64 {
         sum: SumOfSquares::default(),
     };
     visit_parameters(model, &mut norm);
-    norm.sum.total().sqrt()
+    norm.sum
 }
 
 struct Save<'a> {

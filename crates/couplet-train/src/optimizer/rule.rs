@@ -41,7 +41,7 @@ pub(super) struct Moments<const D: usize> {
 }
 
 impl<const D: usize> Moments<D> {
-    fn two(time: usize, first: Tensor<D>, second: Tensor<D>) -> Self {
+    pub fn two(time: usize, first: Tensor<D>, second: Tensor<D>) -> Self {
         Self {
             time,
             first,
@@ -162,6 +162,20 @@ impl AdamWSettings {
         grad: Tensor<D>,
         moments: Option<Moments<D>>,
     ) -> (Tensor<D>, Moments<D>) {
+        let (adamw, state) = self.begin(step, tensor, moments);
+        let time = adamw.step;
+        let state = adamw.step(state, grad);
+        let moments = Moments::two(time, state.first, state.second);
+        (state.parameter, moments)
+    }
+
+    /// A parameter's update, and what it updates.
+    pub fn begin<const D: usize>(
+        self,
+        step: OptimizerStep,
+        tensor: Tensor<D>,
+        moments: Option<Moments<D>>,
+    ) -> (AdamW, AdamWState<D>) {
         let (time, first, second) = match moments {
             Some(m) => (m.time, m.first, m.second.expect("AdamW keeps two moments")),
             None => (0, tensor.zeros_like(), tensor.zeros_like()),
@@ -179,8 +193,6 @@ impl AdamWSettings {
             first,
             second,
         };
-        let state = adamw.step(state, grad);
-        let moments = Moments::two(time + 1, state.first, state.second);
-        (state.parameter, moments)
+        (adamw, state)
     }
 }

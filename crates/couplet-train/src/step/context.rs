@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use couplet_loss::PairLoss;
 use couplet_model::{Freeze, FreezeConfig, ModelSpec, PreprocessSpec};
 
@@ -93,6 +93,8 @@ pub(crate) struct StepSettings {
     pub lr: f64,
     /// The factor that keeps f16 gradients from underflow; 1 in other precisions.
     pub loss_scale: f64,
+    /// Whether the step's numbers may be read later: a GPU then goes on to the next step by itself.
+    pub may_run_ahead: bool,
 }
 
 /// The numbers of one step.
@@ -103,4 +105,48 @@ pub(crate) struct StepReport {
     pub grad_norm: f64,
     /// Whether the parameters were updated: false if the loss or the norm is not finite.
     pub updated: bool,
+}
+
+/// The numbers of a step, which a GPU may not have computed yet.
+#[derive(Debug, Clone)]
+pub(crate) enum StepNumbers {
+    Known(StepReport),
+    /// The loss and the norm: `[2]`. The device has updated the parameters if both are finite.
+    OnDevice(Tensor<1>),
+}
+
+impl StepNumbers {
+    /// Waits for the devices, once for all.
+    ///
+    /// # Panics
+    /// If a device fails.
+    pub fn read(all: Vec<Self>) -> Vec<StepReport> {
+        let on_device = |numbers: &Self| match numbers {
+            Self::Known(_) => None,
+            Self::OnDevice(numbers) => Some(numbers.clone()),
+        };
+        let waited_for: Vec<_> = all.iter().filter_map(on_device).collect();
+        let mut values = Vec::new();
+        if !waited_for.is_empty() {
+            let read = Tensor::cat(waited_for, 0).into_data().convert::<f64>();
+            values = read.try_to_vec::<f64>().expect("they were converted");
+        }
+        let mut values = values.into_iter();
+        let mut next = || values.next().expect("two for each step");
+        let report = |numbers| match numbers {
+            Self::Known(report) => report,
+            Self::OnDevice(_) => StepReport::new(next(), next()),
+        };
+        all.into_iter().map(report).collect()
+    }
+}
+
+impl StepReport {
+    pub fn new(loss: f64, grad_norm: f64) -> Self {
+        Self {
+            loss,
+            grad_norm,
+            updated: loss.is_finite() && grad_norm.is_finite(),
+        }
+    }
 }

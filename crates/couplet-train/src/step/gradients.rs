@@ -11,11 +11,19 @@ use crate::comm::{Comm, PendingSum};
 
 /// The loss of one batch and its gradients.
 pub(crate) struct BatchGradients {
-    pub loss: f64,
+    /// `[1]`, on the model's device.
+    pub loss: Tensor<1>,
     /// Gradients of all trained parameters, times the loss scale.
     pub params: GradientsParams,
     /// Statistics of the batch norms, pass by pass.
     pub statistics: Vec<BatchStatistics>,
+}
+
+impl BatchGradients {
+    /// Waits for the loss.
+    pub fn loss(&self) -> f64 {
+        f64::from(self.loss.clone().into_scalar::<f32>())
+    }
 }
 
 /// The gradients of a model's parameters, summed over backward passes.
@@ -195,7 +203,7 @@ pub(super) fn finish(
     }
     let loss = loss.expect("the loss was added to the last sum");
     Ok(BatchGradients {
-        loss: f64::from(loss.into_scalar::<f32>()),
+        loss,
         params,
         statistics: gather_statistics(statistics, comm)?,
     })

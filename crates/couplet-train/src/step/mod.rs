@@ -27,6 +27,7 @@ mod token_rows;
 use std::ops::Range;
 
 use burn::module::Param;
+use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use couplet_data::loader::HostBatch;
 use couplet_loss::{FeatureGradients, Features, PairLoss};
@@ -39,7 +40,9 @@ use self::token_rows::PendingTokenRows;
 use crate::comm::Comm;
 use crate::optimizer::{ModelOptimizer, OptimizerStep, global_norm};
 
-pub(crate) use self::context::{Objective, StepContext, StepOptions, StepReport, StepSettings};
+pub(crate) use self::context::{
+    Objective, StepContext, StepNumbers, StepOptions, StepReport, StepSettings,
+};
 pub(crate) use self::gradients::BatchGradients;
 pub(crate) use self::pools::lane_count;
 
@@ -54,42 +57,58 @@ pub(crate) fn step(
     forward: &ForwardContext,
     settings: StepSettings,
     context: &StepContext,
-) -> (Clip, Result<StepReport, Lost>) {
+) -> (Clip, Result<StepNumbers, Lost>) {
     context.pools.run(|| {
         let gradients = gradients(&model, batch, forward, settings.loss_scale, context);
-        let gradients = gradients.and_then(|gradients| {
-            let grad_norm = global_norm(&model, &gradients.params) / settings.loss_scale;
-            // A norm whose last bit differed between devices would make the ranks' models differ.
-            let numbers = [gradients.loss, grad_norm];
-            let numbers = context
-                .comm
-                .numbers_of_first("the gradient norm", &numbers)?;
-            let [loss, grad_norm] = numbers[..] else {
-                unreachable!("two numbers were sent");
-            };
-            let updated = loss.is_finite() && grad_norm.is_finite();
-            Ok((
-                gradients,
-                StepReport {
-                    loss,
-                    grad_norm,
-                    updated,
-                },
-            ))
-        });
-        let (gradients, report) = match gradients {
-            Ok((gradients, report)) if report.updated => (gradients, report),
-            Ok((_, report)) => return (model, Ok(report)),
+        let gradients = match gradients {
+            Ok(gradients) => gradients,
             Err(lost) => return (model, Err(lost)),
         };
-        let clip_factor = optimizer.clip_factor(report.grad_norm);
-        let optimizer_step = OptimizerStep {
-            lr: settings.lr,
-            grad_scale: clip_factor / settings.loss_scale,
+        if settings.may_run_ahead && context.comm.is_alone() {
+            let clipped = optimizer.clip_on_device(&model, &gradients, settings.loss_scale);
+            if let Some(clipped) = clipped {
+                let numbers = StepNumbers::OnDevice(clipped.numbers.clone());
+                let model = update(model, gradients, |model, params| {
+                    optimizer.step_on_device(model, params, settings.lr, &clipped)
+                });
+                return (model, Ok(numbers));
+            }
+        }
+        let report = match report(&model, &gradients, settings, context) {
+            Ok(report) => report,
+            Err(lost) => return (model, Err(lost)),
         };
-        let model = update(model, optimizer, gradients, optimizer_step);
-        (model, Ok(report))
+        if !report.updated {
+            return (model, Ok(StepNumbers::Known(report)));
+        }
+        let step = OptimizerStep {
+            lr: settings.lr,
+            grad_scale: optimizer.clip_factor(report.grad_norm) / settings.loss_scale,
+        };
+        let model = update(model, gradients, |model, params| {
+            optimizer.step(model, params, step)
+        });
+        (model, Ok(StepNumbers::Known(report)))
     })
+}
+
+/// Waits for the step's numbers, which are those of rank 0.
+fn report(
+    model: &Clip,
+    gradients: &BatchGradients,
+    settings: StepSettings,
+    context: &StepContext,
+) -> Result<StepReport, Lost> {
+    let grad_norm = global_norm(model, &gradients.params) / settings.loss_scale;
+    // A norm whose last bit differed between devices would make the ranks' models differ.
+    let numbers = [gradients.loss(), grad_norm];
+    let numbers = context
+        .comm
+        .numbers_of_first("the gradient norm", &numbers)?;
+    let [loss, grad_norm] = numbers[..] else {
+        unreachable!("two numbers were sent");
+    };
+    Ok(StepReport::new(loss, grad_norm))
 }
 
 /// The gradients of the loss of the whole batch, which includes all ranks' pairs.
@@ -282,15 +301,14 @@ fn tower_sizes(model: &Clip) -> [usize; 2] {
     count.0
 }
 
-/// Updates running statistics and parameters.
+/// Updates running statistics and, by `optimize`, parameters.
 fn update(
     model: Clip,
-    optimizer: &mut ModelOptimizer,
     gradients: BatchGradients,
-    step: OptimizerStep,
+    optimize: impl FnOnce(Clip, GradientsParams) -> Clip,
 ) -> Clip {
     let model = (gradients.statistics.into_iter()).fold(model, Clip::update_statistics);
-    optimizer.step(model, gradients.params, step)
+    optimize(model, gradients.params)
 }
 
 #[cfg(test)]

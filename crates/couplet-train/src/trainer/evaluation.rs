@@ -37,6 +37,7 @@ impl Trainer<'_> {
         if due.is_empty() {
             return Ok(Vec::new());
         }
+        self.catch_up(observer)?;
         // If a rank is lost from here on, they are done when the run goes on.
         self.state.unevaluated = true;
         self.settle(Ok(()))?;
@@ -189,12 +190,17 @@ impl Trainer<'_> {
     }
 
     /// Reports the epoch's summary after its last step.
-    pub(super) fn end_of_epoch(&mut self, reports: Vec<Report>, observer: &mut dyn Observer) {
+    pub(super) fn end_of_epoch(
+        &mut self,
+        reports: Vec<Report>,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
         let per_epoch = self.run.sizes.steps_per_epoch;
         let counted = self.counted_steps();
         if !counted.is_multiple_of(per_epoch) && !self.is_finished() {
-            return;
+            return Ok(());
         }
+        self.catch_up(observer)?;
         #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
         let steps = (counted.saturating_sub(1) % per_epoch + 1) as f64;
         observer.event(Event::Epoch(&EpochSummary {
@@ -211,5 +217,6 @@ impl Trainer<'_> {
             self.state.epoch_loss = 0.0;
         }
         self.epoch_started = Instant::now();
+        Ok(())
     }
 }

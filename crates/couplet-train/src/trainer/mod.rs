@@ -19,7 +19,8 @@ use crate::log::{LineHead, TrainLine, lines_len, skipped_line};
 use crate::observer::{BestMetric, Event, Observer, Outcome, RunSizes, StopReason, StopSignal};
 use crate::optimizer::ModelOptimizer;
 use crate::overfitting::Overfitting;
-use crate::step::{Objective, StepContext, StepReport, StepSettings, step};
+use crate::step::{Objective, StepContext, StepNumbers, StepReport, StepSettings, step};
+use pending::PendingStep;
 
 mod agreement;
 mod begin;
@@ -30,6 +31,7 @@ mod error;
 mod evaluation;
 mod held_out;
 mod open;
+mod pending;
 mod position;
 #[cfg(test)]
 mod rank_tests;
@@ -84,6 +86,8 @@ struct Trainer<'a> {
     held: Option<TrainError>,
     /// The run's ID, by which a survivor knows its folder.
     run_id: String,
+    /// Steps whose numbers were not read yet.
+    pending: Vec<PendingStep>,
     /// Whether the checkpoint of this step is without the step's evaluations.
     saved_unevaluated: bool,
     /// The latest training line, which a survivor writes if rank 0 did not.
@@ -150,7 +154,7 @@ impl Trainer<'_> {
     fn end_step(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let reports = self.evaluate(observer)?;
         let improved = self.update_best(&reports);
-        self.end_of_epoch(reports, observer);
+        self.end_of_epoch(reports, observer)?;
         self.due = improved || self.checkpoint_is_due();
         Ok(())
     }
@@ -243,42 +247,44 @@ impl Trainer<'_> {
         let settings = StepSettings {
             lr,
             loss_scale: self.loss_scale().unwrap_or(1.0),
+            // In f16 the next step's scale depends on this one.
+            may_run_ahead: self.loss_scale().is_none(),
         };
         let duplicate_captions = match &self.context.objective {
             Objective::Contrast(_) => duplicate_captions(&batch),
             Objective::Classify { .. } => 0.0,
         };
         let optimizer = &mut self.optimizer;
-        let (model, report) = step(model, optimizer, batch, &forward, settings, &self.context);
+        let (model, numbers) = step(model, optimizer, batch, &forward, settings, &self.context);
         self.model = Some(model);
-        let report = report.map_err(|lost| self.lost(lost))?;
+        let numbers = numbers.map_err(|lost| self.lost(lost))?;
         self.state.position = next;
         self.state.skipped_len = self.skipped_len;
-        self.state.loss_scale.update(report.updated);
-        if !report.updated {
-            self.overflowed(report, observer)?;
-            return Ok(false);
+        if let StepNumbers::Known(report) = numbers {
+            self.state.loss_scale.update(report.updated);
+            if !report.updated {
+                self.overflowed(report, observer)?;
+                return Ok(false);
+            }
         }
         if let (Some(ema), Some(model)) = (&mut self.ema, &self.model) {
             ema.update(model, self.state.step);
         }
         self.state.step += 1;
         self.state.samples_seen += self.run.sizes.batch_size;
-        self.state.epoch_loss += report.loss;
-        self.overfitting.observe_step(report.loss);
         self.window.steps += 1;
-        let line = self.train_line(report, lr);
-        let mut data_wait = None;
-        let is_last = self.is_finished();
-        if is_last || self.state.step.is_multiple_of(self.run.log_steps()) {
-            self.last_line = Some(line);
-            self.write_metrics(&line, observer)?;
-            data_wait = Some((line.data_wait, self.loading.since(&self.loading_before)));
-            self.loading_before = self.loading;
-            self.window = Window::new();
+        let is_logged = self.is_finished() || self.state.step.is_multiple_of(self.run.log_steps());
+        let is_known = matches!(numbers, StepNumbers::Known(_));
+        self.pending.push(PendingStep {
+            numbers,
+            logit_scale: self.model().logit_scale.val().inner(),
+            line: self.line_without_numbers(lr),
+            duplicate_captions,
+            is_logged,
+        });
+        if is_known || is_logged {
+            self.catch_up(observer)?;
         }
-        observer.event(Event::Step(&line));
-        self.diagnose(&line, duplicate_captions, data_wait, observer);
         Ok(true)
     }
 
@@ -308,12 +314,7 @@ impl Trainer<'_> {
                     last_good: self.last_good(),
                 });
             }
-            return Err(TrainError::NotFinite {
-                step,
-                loss: report.loss,
-                grad_norm: report.grad_norm,
-                last_good: self.last_good(),
-            });
+            return Err(self.not_finite(step, report));
         };
         let line = skipped_line(&self.line_head(), scale);
         self.write_metrics(&line, observer)?;
@@ -391,26 +392,6 @@ impl Trainer<'_> {
     fn last_good(&self) -> Option<String> {
         let path = |checkpoint: &Checkpoint| checkpoint.path.display().to_string();
         self.checkpoint.as_ref().map(path)
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-    fn train_line(&self, report: StepReport, lr: f64) -> TrainLine {
-        let seconds = self.window.start.elapsed().as_secs_f64();
-        let samples = self.window.steps * self.run.sizes.batch_size;
-        let logit_scale: f32 = self.model().logit_scale.val().exp().into_scalar();
-        TrainLine {
-            step: self.state.step,
-            epoch: self.epoch(),
-            samples_seen: self.state.samples_seen,
-            time: self.seconds(),
-            loss: report.loss,
-            lr,
-            logit_scale: f64::from(logit_scale),
-            grad_norm: report.grad_norm,
-            samples_per_second: samples as f64 / seconds.max(1e-9),
-            data_wait: self.window.waited / seconds.max(1e-9),
-            loss_scale: self.loss_scale(),
-        }
     }
 
     fn checkpoint_is_due(&self) -> bool {

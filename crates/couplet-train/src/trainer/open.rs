@@ -85,6 +85,7 @@ impl<'a> Trainer<'a> {
             due: false,
             held: None,
             run_id: String::from_utf8_lossy(&run_id).into_owned(),
+            pending: Vec::new(),
             saved_unevaluated: state.unevaluated,
             last_line: None,
             unreported: Vec::new(),

@@ -13,6 +13,7 @@ use crate::ranks::other_rank;
 impl Trainer<'_> {
     /// Saves a checkpoint of the current step, unless there is one. Rank 0 writes it; the others wait.
     pub(super) fn save(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        self.catch_up(observer)?;
         let comm = &self.context.comm;
         let difference = first_difference(self.model(), comm);
         if let Some((rank, name)) = difference.map_err(|lost| self.lost(lost))? {

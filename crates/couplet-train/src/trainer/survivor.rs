@@ -122,6 +122,7 @@ impl Trainer<'_> {
         if self.state.step == 0 {
             return Ok(());
         }
+        self.catch_up(observer)?;
         // Closes the files.
         self.books = None;
         let mut books = self.cut_books(folder)?;

@@ -41,7 +41,7 @@ fn micro_batches_give_the_gradients_of_the_whole_classification_batch() {
     let of = |context: &StepContext| {
         let (model, host) = classifier();
         let batch = gradients(&model, host, &PASS, 8.0, context).unwrap();
-        (batch.loss, named(&model, &batch))
+        (batch.loss(), named(&model, &batch))
     };
     let (loss, whole) = of(&classify(12));
     assert!(whole.contains_key("head.weight") && whole.contains_key("head.bias"));
@@ -117,9 +117,9 @@ fn several_ranks_give_the_gradients_of_one_classification_batch() {
             ..PASS
         };
         let batch = gradients(&model, host, &pass, 8.0, &context).unwrap();
-        (batch.loss, named(&model, &batch))
+        (batch.loss(), named(&model, &batch))
     }) {
-        assert!((loss - whole.loss).abs() < 1e-6, "{loss}");
+        assert!((loss - whole.loss()).abs() < 1e-6, "{loss}");
         assert_same(&grads, &named(&model, &whole));
     }
 }

@@ -101,7 +101,7 @@ fn sixteen_micro_batches_give_the_gradients_of_one_batch() {
             .unwrap()
         };
         let (whole, parts) = (of(64), of(4));
-        assert!((whole.loss - parts.loss).abs() < 1e-5 * whole.loss.abs());
+        assert!((whole.loss() - parts.loss()).abs() < 1e-5 * whole.loss().abs());
         let whole = named(&model, &whole);
         // The softmax loss does not read the bias, whose gradient is 0.
         let bias = whole["logit_bias"].values[0];
@@ -177,7 +177,7 @@ fn an_own_loss_has_the_same_gradients_in_micro_batches_and_on_ranks() {
     let of =
         |micro| gradients(&model, pairs(0..24), &PASS, 1.0, &own(micro, Comm::alone())).unwrap();
     let (whole, parts) = (of(24), of(3));
-    assert!((whole.loss - parts.loss).abs() < 1e-5 * whole.loss.abs());
+    assert!((whole.loss() - parts.loss()).abs() < 1e-5 * whole.loss().abs());
     assert_same(&named(&model, &parts), &named(&model, &whole));
     let ranks = on_ranks(3, |comm| {
         let rank = comm.rank();
@@ -190,10 +190,10 @@ fn an_own_loss_has_the_same_gradients_in_micro_batches_and_on_ranks() {
             &context,
         );
         let batch = batch.unwrap();
-        (batch.loss, named(&model, &batch))
+        (batch.loss(), named(&model, &batch))
     });
     for (loss, grads) in ranks {
-        assert!((loss - whole.loss).abs() < 1e-5 * whole.loss.abs());
+        assert!((loss - whole.loss()).abs() < 1e-5 * whole.loss().abs());
         assert_same(&grads, &named(&model, &whole));
     }
 }
@@ -225,10 +225,10 @@ fn several_ranks_give_the_gradients_of_one() {
             let context = context(&loss, 4, comm);
             let batch = pairs(8 * rank..8 * (rank + 1));
             let batch = gradients(&model, batch, &pass_of(rank), 1.0, &context).unwrap();
-            (batch.loss, named(&model, &batch))
+            (batch.loss(), named(&model, &batch))
         });
         for (loss, grads) in &ranks {
-            assert!((loss - whole.loss).abs() < 1e-5 * whole.loss.abs());
+            assert!((loss - whole.loss()).abs() < 1e-5 * whole.loss().abs());
             assert_same(grads, &named(&model, &whole));
             // Bit-identical, so that ranks never diverge.
             assert_eq!(grads, &ranks[0].1);
@@ -327,7 +327,7 @@ fn gradients_are_multiplied_by_the_loss_scale() {
     let context = context(&LOSSES[0], 4, Comm::alone());
     let of = |scale| gradients(&model, pairs(0..8), &PASS, scale, &context).unwrap();
     let (plain, scaled) = (of(1.0), of(8.0));
-    assert_eq!(plain.loss, scaled.loss);
+    assert_eq!(plain.loss(), scaled.loss());
     let ratio = global_norm(&model, &scaled.params) / global_norm(&model, &plain.params);
     assert!((ratio - 8.0).abs() < 1e-4, "{ratio}");
 }
@@ -372,7 +372,7 @@ fn lanes_give_the_gradients_of_the_whole_batch() {
             ..context(&Loss::default(), micro, Comm::alone())
         };
         let batch = gradients(&model, pairs(0..24), &PASS, 1.0, &context).unwrap();
-        (batch.loss, named(&model, &batch))
+        (batch.loss(), named(&model, &batch))
     };
     let (loss, whole) = of(24, 1, false);
     for (micro, cores, recompute) in [

@@ -1,0 +1,113 @@
+//! Steps that a GPU has yet to end: it is asked for their numbers when a line is logged, so that it never waits for
+//! the host.
+
+use burn::tensor::Tensor;
+
+use super::{TrainError, Trainer, Window};
+use crate::log::TrainLine;
+use crate::observer::{Event, Observer};
+use crate::step::{StepNumbers, StepReport};
+
+pub(super) struct PendingStep {
+    pub numbers: StepNumbers,
+    /// After the step, without a graph.
+    pub logit_scale: Tensor<1>,
+    /// Without what is not known yet.
+    pub line: TrainLine,
+    pub duplicate_captions: f64,
+    /// Whether the step has a line in the log.
+    pub is_logged: bool,
+}
+
+impl Trainer<'_> {
+    /// Waits for the steps that are done, and reports them.
+    ///
+    /// # Errors
+    /// If a loss or gradient was not finite, or the log cannot be written.
+    pub(super) fn catch_up(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let pending = std::mem::take(&mut self.pending);
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let scales = pending.iter().map(|step| step.logit_scale.clone().exp());
+        let scales = Tensor::cat(scales.collect(), 0)
+            .into_data()
+            .convert::<f64>();
+        let scales = scales.try_to_vec::<f64>().expect("they were converted");
+        let numbers = pending.iter().map(|step| step.numbers.clone()).collect();
+        let reports = StepNumbers::read(numbers);
+        for ((step, report), logit_scale) in pending.into_iter().zip(reports).zip(scales) {
+            if !report.updated {
+                return Err(self.not_finite(step.line.step, report));
+            }
+            self.state.epoch_loss += report.loss;
+            self.overfitting.observe_step(report.loss);
+            self.report_step(step, report, logit_scale, observer)?;
+        }
+        Ok(())
+    }
+
+    fn report_step(
+        &mut self,
+        step: PendingStep,
+        report: StepReport,
+        logit_scale: f64,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        let mut line = TrainLine {
+            loss: report.loss,
+            grad_norm: report.grad_norm,
+            logit_scale,
+            ..step.line
+        };
+        let mut data_wait = None;
+        if step.is_logged {
+            // All steps since the last line have ended by now.
+            (line.samples_per_second, line.data_wait) = self.speed();
+            line.time = self.seconds();
+            self.last_line = Some(line);
+            self.write_metrics(&line, observer)?;
+            data_wait = Some((line.data_wait, self.loading.since(&self.loading_before)));
+            self.loading_before = self.loading;
+            self.window = Window::new();
+        }
+        observer.event(Event::Step(&line));
+        self.diagnose(&line, step.duplicate_captions, data_wait, observer);
+        Ok(())
+    }
+
+    /// The line of the step that was just started.
+    pub(super) fn line_without_numbers(&self, lr: f64) -> TrainLine {
+        let (samples_per_second, data_wait) = self.speed();
+        TrainLine {
+            step: self.state.step,
+            epoch: self.epoch(),
+            samples_seen: self.state.samples_seen,
+            time: self.seconds(),
+            loss: f64::NAN,
+            lr,
+            logit_scale: f64::NAN,
+            grad_norm: f64::NAN,
+            samples_per_second,
+            data_wait,
+            loss_scale: self.loss_scale(),
+        }
+    }
+
+    /// Samples per second, and the share of the time that was spent waiting for data, since the last line.
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+    fn speed(&self) -> (f64, f64) {
+        let seconds = self.window.start.elapsed().as_secs_f64().max(1e-9);
+        let samples = self.window.steps * self.run.sizes.batch_size;
+        (samples as f64 / seconds, self.window.waited / seconds)
+    }
+
+    pub(super) fn not_finite(&self, step: u64, report: StepReport) -> TrainError {
+        TrainError::NotFinite {
+            step,
+            loss: report.loss,
+            grad_norm: report.grad_norm,
+            last_good: self.last_good(),
+        }
+    }
+}
