@@ -20,14 +20,20 @@ pub fn images(
     assert_eq!(pixels.len() % image_len, 0, "a whole number of images");
     let shape = [pixels.len() / image_len, image_size, image_size, 3];
     // Bytes are transferred where the device supports them; WGSL has no 8-bit integers.
+    // In one dimension, because a GPU is given rows apart: three bytes in each 16 of its memory.
+    let flat = [pixels.len()];
     let images = if device.supports_dtype(DType::U8) {
-        let bytes = TensorData::new(pixels, shape);
-        Tensor::<4, Int>::from_data(bytes, (device, DType::U8)).float()
+        let bytes = TensorData::new(pixels, flat);
+        Tensor::<1, Int>::from_data(bytes, (device, DType::U8)).float()
     } else {
         let floats: Vec<f32> = pixels.into_iter().map(f32::from).collect();
-        Tensor::from_data(TensorData::new(floats, shape), device)
+        Tensor::<1>::from_data(TensorData::new(floats, flat), device)
     };
-    let per_channel = |values: [f32; 3]| Tensor::<4>::from_data([[[values]]], device);
+    let images: Tensor<4> = images.reshape(shape);
+    let per_channel = |values: [f32; 3]| {
+        let values = Tensor::<1>::from_data(values, device);
+        values.reshape([1, 1, 1, 3])
+    };
     let scaled = images * per_channel(std.map(|s| 1.0 / (255.0 * s)));
     let shift = [0, 1, 2].map(|c| mean[c] / std[c]);
     (scaled - per_channel(shift)).permute([0, 3, 1, 2])
@@ -41,8 +47,9 @@ pub fn images(
 /// If `ids` does not hold a whole number of rows.
 pub fn tokens(ids: Vec<i32>, length: usize, device: &Device) -> Tensor<2, Int> {
     assert_eq!(ids.len() % length, 0, "a whole number of rows");
-    let rows = ids.len() / length;
-    Tensor::from_data(TensorData::new(ids, [rows, length]), device)
+    let (rows, flat) = (ids.len() / length, [ids.len()]);
+    let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, flat), device);
+    ids.reshape([rows, length])
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! Initial values. Each parameter's draw is a pure function of the seed and its name.
 
 use burn::module::{Param, ParamId};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
+
+use crate::tensors::dense;
 
 /// Makes parameters on one device. Draws are made on the host, so that every backend
 /// starts from the same weights.
@@ -77,14 +79,11 @@ impl Initializer<'_> {
         values: impl FnOnce() -> Vec<f32> + Send + Sync + 'static,
     ) -> Param<Tensor<D>> {
         if self.seed.is_some() {
-            return Param::from_data(TensorData::new(values(), shape), self.device);
+            return Param::from_tensor(dense(values(), shape, self.device));
         }
         Param::uninitialized(
             ParamId::new(),
-            move |device, is_trained| {
-                Tensor::from_data(TensorData::new(values(), shape), device)
-                    .set_require_grad(is_trained)
-            },
+            move |device, is_trained| dense(values(), shape, device).set_require_grad(is_trained),
             self.device.clone(),
             true,
             shape.into(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 /// Tensors by name: a weights file in the host's memory.
 pub type NamedTensors = BTreeMap<String, HostTensor>;
@@ -42,10 +42,31 @@ impl HostTensor {
         })
     }
 
+    /// The tensor on a device, one row directly after the other.
+    ///
+    /// # Panics
+    /// If the tensor is not of rank `D`.
+    pub fn into_tensor<const D: usize>(self, device: &Device) -> Tensor<D> {
+        let shape: [usize; D] = self.shape.try_into().expect("the rank is known");
+        dense(self.values, shape, device)
+    }
+
     /// The tensor as Burn takes it.
     pub fn into_data(self) -> TensorData {
         TensorData::new(self.values, self.shape)
     }
+}
+
+/// A tensor of values, one row directly after the other: GPUs are given gaps between rows that come from the host,
+/// which kernels would have to close again.
+pub(crate) fn dense<const D: usize>(
+    values: Vec<f32>,
+    shape: [usize; D],
+    device: &Device,
+) -> Tensor<D> {
+    let flat = [values.len()];
+    let values = Tensor::<1>::from_data(TensorData::new(values, flat), device);
+    values.reshape(shape)
 }
 
 /// How a layout of weights stores one of open_clip's tensors.

@@ -3,13 +3,14 @@
 //! Source: open_clip `ResidualAttentionBlock` and `Transformer`.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 
 use crate::attention::Attention;
 use crate::init::{Initializer, inverse_sqrt};
 use crate::layers::{LayerNorm, Linear};
 use crate::precision::{Precision, widen};
 use crate::spec::{Activation, TextTowerSpec, VitSpec};
+use crate::tensors::dense;
 use crate::token::Token;
 
 /// A stack of residual attention blocks.
@@ -275,7 +276,7 @@ pub(crate) fn causal_mask(tokens: usize, device: &Device) -> Tensor<4> {
             }
         })
         .collect();
-    Tensor::from_data(TensorData::new(values, [1, 1, tokens, tokens]), device)
+    dense(values, [1, 1, tokens, tokens], device)
 }
 
 impl Mlp {

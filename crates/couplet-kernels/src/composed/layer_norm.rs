@@ -164,9 +164,10 @@ fn gradients_on_cube<const D: usize>(
     let gradient = cube::on_cube(gradient).expect("a gradient is where its output is");
     let (of_x, of_others) =
         cube::layer_norm_gradients(&x, [&mean, &inverse], &gain, &gradient, wanted);
-    let [of_gain, of_bias] = match of_others {
-        Some(sums) => sums.map(|sum| Some(cube::tensor(sum))),
-        None => [None, None],
+    let width = gain.meta.num_elements();
+    let row = |at: usize| -> Option<Tensor<1>> {
+        let both: Tensor<2> = cube::tensor(of_others.clone()?);
+        Some(both.reshape([2, width]).narrow(0, at, 1).squeeze_dim(0))
     };
-    (of_x.map(cube::tensor), [of_gain, of_bias])
+    (of_x.map(cube::tensor), [row(0), row(1)])
 }

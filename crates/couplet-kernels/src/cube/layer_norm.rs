@@ -151,7 +151,7 @@ pub(crate) fn layer_norm(
     }
 }
 
-/// The gradients of x, in its dtype, of gain and of bias, in f32.
+/// The gradients of x, in its dtype, and of gain and bias, in f32 and one below the other: `[2, width]`.
 /// - gradient: of the output, contiguous.
 pub(crate) fn layer_norm_gradients(
     x: &CubeTensor,
@@ -159,7 +159,7 @@ pub(crate) fn layer_norm_gradients(
     gain: &CubeTensor,
     gradient: &CubeTensor,
     [wants_x, wants_gain]: [bool; 2],
-) -> (Option<CubeTensor>, Option<[CubeTensor; 2]>) {
+) -> (Option<CubeTensor>, Option<CubeTensor>) {
     let shape = x.meta.shape().clone();
     let width = *shape.last().expect("a row");
     let rows = shape.iter().product::<usize>() / width;

@@ -5,16 +5,45 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 use cubecl::zspace::metadata::Metadata;
 
-use super::{Rows, elem, empty, max_of_lanes, sum_of_lanes};
+use super::{Rows, elem, empty, max_of_lanes, sum_of_lanes, sum_of_vector, vector_size};
 
 /// Below every score but minus infinity, from which it may be subtracted.
 const LEAST: f32 = -3.0e38;
 
-#[cube(launch)]
-fn forward<S: Float, M: Float, O: Float>(
-    scores: &[S],
+/// Scores plus mask; [`LEAST`] beyond the row's end.
+#[cube]
+fn masked<S: Float, M: Float, N: Size>(
+    scores: Vector<S, N>,
+    first: usize,
     mask: &[M],
-    weights: &mut [O],
+    of_mask: usize,
+    #[comptime] tokens: usize,
+    #[comptime] is_ragged: bool,
+    #[comptime] is_masked: bool,
+) -> Vector<f32, N> {
+    let mut scores = Vector::<f32, N>::cast_from(scores);
+    if comptime!(is_masked) || comptime!(is_ragged) {
+        #[unroll]
+        for at in 0..N::value() {
+            let token = first + at;
+            let mut score = f32::new(LEAST);
+            if token < tokens {
+                score = scores.extract(at);
+                if comptime!(is_masked) {
+                    score += f32::cast_from(mask[of_mask + token]);
+                }
+            }
+            scores.insert(at, score);
+        }
+    }
+    scores
+}
+
+#[cube(launch)]
+fn forward<S: Float, M: Float, O: Float, N: Size>(
+    scores: &[Vector<S, N>],
+    mask: &[M],
+    weights: &mut [Vector<O, N>],
     rows: usize,
     pitch: usize,
     queries: usize,
@@ -22,6 +51,8 @@ fn forward<S: Float, M: Float, O: Float>(
     mask_of_sequence: usize,
     mask_of_query: usize,
     #[comptime] tokens: usize,
+    #[comptime] is_ragged: bool,
+    #[comptime] vectors: usize,
     #[comptime] is_masked: bool,
     #[comptime] lanes: u32,
     #[comptime] are_planes: bool,
@@ -36,42 +67,85 @@ fn forward<S: Float, M: Float, O: Float>(
     let of_mask = row / rows_of_sequence * mask_of_sequence + row % queries * mask_of_query;
 
     let mut most = f32::new(LEAST);
-    for at in range_stepped(lane, tokens, lanes as usize) {
-        let mut score = f32::cast_from(scores[start + at]);
-        if comptime!(is_masked) {
-            score += f32::cast_from(mask[of_mask + at]);
+    for at in range_stepped(lane, vectors, lanes as usize) {
+        let first = at * N::value();
+        let score = masked(
+            scores[start + at],
+            first,
+            mask,
+            of_mask,
+            tokens,
+            is_ragged,
+            is_masked,
+        );
+        #[unroll]
+        for part in 0..N::value() {
+            most = max(most, score.extract(part));
         }
-        most = max(most, score);
     }
     let most = max_of_lanes(most, &mut shared, lanes, are_planes);
-    let mut sum = 0.0f32;
-    for at in range_stepped(lane, tokens, lanes as usize) {
-        let mut score = f32::cast_from(scores[start + at]);
-        if comptime!(is_masked) {
-            score += f32::cast_from(mask[of_mask + at]);
-        }
-        sum += f32::exp(score - most);
+    let mut sum = Vector::<f32, N>::new(0.0f32);
+    for at in range_stepped(lane, vectors, lanes as usize) {
+        let first = at * N::value();
+        let score = masked(
+            scores[start + at],
+            first,
+            mask,
+            of_mask,
+            tokens,
+            is_ragged,
+            is_masked,
+        );
+        sum += Vector::exp(score - Vector::new(most));
     }
-    let share = 1.0f32 / sum_of_lanes(sum, &mut shared, lanes, are_planes);
+    let sum = sum_of_lanes(sum_of_vector(sum), &mut shared, lanes, are_planes);
+    let share = Vector::<f32, N>::new(1.0f32 / sum);
     if own < rows {
-        for at in range_stepped(lane, tokens, lanes as usize) {
-            let mut score = f32::cast_from(scores[start + at]);
-            if comptime!(is_masked) {
-                score += f32::cast_from(mask[of_mask + at]);
-            }
-            weights[start + at] = O::cast_from(f32::exp(score - most) * share);
+        for at in range_stepped(lane, vectors, lanes as usize) {
+            let first = at * N::value();
+            let score = masked(
+                scores[start + at],
+                first,
+                mask,
+                of_mask,
+                tokens,
+                is_ragged,
+                is_masked,
+            );
+            weights[start + at] = Vector::cast_from(Vector::exp(score - Vector::new(most)) * share);
         }
     }
 }
 
+/// A row's values; 0 beyond its end.
+#[cube]
+fn within<F: Float, N: Size>(
+    values: Vector<F, N>,
+    first: usize,
+    #[comptime] tokens: usize,
+    #[comptime] is_ragged: bool,
+) -> Vector<f32, N> {
+    let mut values = Vector::<f32, N>::cast_from(values);
+    if comptime!(is_ragged) {
+        #[unroll]
+        for at in 0..N::value() {
+            let value = select(first + at < tokens, values.extract(at), 0.0f32);
+            values.insert(at, value);
+        }
+    }
+    values
+}
+
 #[cube(launch)]
-fn backward<W: Float, G: Float>(
-    weights: &[W],
-    gradient: &[G],
-    of_scores: &mut [W],
+fn backward<W: Float, G: Float, N: Size>(
+    weights: &[Vector<W, N>],
+    gradient: &[Vector<G, N>],
+    of_scores: &mut [Vector<W, N>],
     rows: usize,
     pitch: usize,
     #[comptime] tokens: usize,
+    #[comptime] is_ragged: bool,
+    #[comptime] vectors: usize,
     #[comptime] lanes: u32,
     #[comptime] are_planes: bool,
     #[comptime] shared: usize,
@@ -81,16 +155,19 @@ fn backward<W: Float, G: Float>(
     let own = CUBE_POS as usize * CUBE_DIM_Y as usize + UNIT_POS_Y as usize;
     let row = select(own < rows, own, rows - 1);
     let (lane, start) = (UNIT_POS_X as usize, row * pitch);
-    let mut along = 0.0f32;
-    for at in range_stepped(lane, tokens, lanes as usize) {
-        along += f32::cast_from(weights[start + at]) * f32::cast_from(gradient[start + at]);
+    let mut along = Vector::<f32, N>::new(0.0f32);
+    for at in range_stepped(lane, vectors, lanes as usize) {
+        let first = at * N::value();
+        let weight = within(weights[start + at], first, tokens, is_ragged);
+        along += weight * within(gradient[start + at], first, tokens, is_ragged);
     }
-    let along = sum_of_lanes(along, &mut shared, lanes, are_planes);
+    let along = sum_of_lanes(sum_of_vector(along), &mut shared, lanes, are_planes);
     if own < rows {
-        for at in range_stepped(lane, tokens, lanes as usize) {
-            let weight = f32::cast_from(weights[start + at]);
-            let rest = f32::cast_from(gradient[start + at]) - along;
-            of_scores[start + at] = W::cast_from(weight * rest);
+        for at in range_stepped(lane, vectors, lanes as usize) {
+            let first = at * N::value();
+            let weight = within(weights[start + at], first, tokens, is_ragged);
+            let rest = within(gradient[start + at], first, tokens, is_ragged) - Vector::new(along);
+            of_scores[start + at] = Vector::cast_from(weight * rest);
         }
     }
 }
@@ -130,21 +207,24 @@ pub(crate) fn softmax(scores: &CubeTensor, mask: Option<&CubeTensor>, dtype: DTy
             mask_of_sequence = mask[2] * tokens;
         }
     }
-    let given = mask.unwrap_or(scores);
+    let (given, size) = (mask.unwrap_or(scores), vector_size(pitch));
     forward::launch(
         &scores.client,
         plan.grid(rows),
         plan.cube(),
+        size,
         scores.clone().into_buffer_arg(),
         given.clone().into_buffer_arg(),
         weights.clone().into_buffer_arg(),
         rows,
-        pitch,
+        pitch / size,
         queries,
         heads * queries,
         mask_of_sequence,
         mask_of_query,
         tokens,
+        !tokens.is_multiple_of(size),
+        tokens.div_ceil(size),
         mask.is_some(),
         plan.lanes,
         plan.are_planes,
@@ -162,16 +242,20 @@ pub(crate) fn softmax_gradient(weights: &CubeTensor, gradient: &CubeTensor) -> C
     let rows = shape.iter().product::<usize>() / tokens;
     let plan = Rows::new(&weights.client);
     let (pitch, of_scores) = (pitch(weights), empty_like(weights, weights.dtype));
+    let size = vector_size(pitch);
     backward::launch(
         &weights.client,
         plan.grid(rows),
         plan.cube(),
+        size,
         weights.clone().into_buffer_arg(),
         gradient.clone().into_buffer_arg(),
         of_scores.clone().into_buffer_arg(),
         rows,
-        pitch,
+        pitch / size,
         tokens,
+        !tokens.is_multiple_of(size),
+        tokens.div_ceil(size),
         plan.lanes,
         plan.are_planes,
         plan.shared(),

@@ -73,8 +73,7 @@ fn scaled_columns<G: Float, X: Float, N: Size>(
     x: &[Vector<X, N>],
     mean: &[f32],
     inverse: &[f32],
-    scaled: &mut [Vector<f32, N>],
-    plain: &mut [Vector<f32, N>],
+    output: &mut [Vector<f32, N>],
     rows: usize,
     rows_of_slice: usize,
     #[comptime] vectors: usize,
@@ -99,8 +98,8 @@ fn scaled_columns<G: Float, X: Float, N: Size>(
     let along = sum_of_depth(along, &mut shared);
     let sum = sum_of_depth(sum, &mut shared);
     if column < vectors && UNIT_POS_Y == 0 {
-        scaled[slice * vectors + column] = along;
-        plain[slice * vectors + column] = sum;
+        output[2 * slice * vectors + column] = along;
+        output[(2 * slice + 1) * vectors + column] = sum;
     }
 }
 
@@ -183,11 +182,10 @@ fn flat(sum: CubeTensor) -> CubeTensor {
     CubeTensor::new_contiguous(sum.client, sum.device, [len].into(), sum.handle, sum.dtype)
 }
 
-/// The sums over rows of `values` times the normalised rows, and of `values`, in f32.
-pub(super) fn sums_of_scaled(values: &CubeTensor, width: usize, norm: Scaled) -> [CubeTensor; 2] {
+/// The sums over rows of `values` times the normalised rows, and of `values`, in f32: `[2, width]`.
+pub(super) fn sums_of_scaled(values: &CubeTensor, width: usize, norm: Scaled) -> CubeTensor {
     let plan = Plan::new(values.meta.num_elements(), width);
-    let parts = [(); 2].map(|()| empty(values, [plan.slices, width], DType::F32));
-    let [scaled, plain] = &parts;
+    let parts = empty(values, [plan.slices, 2 * width], DType::F32);
     scaled_columns::launch(
         &values.client,
         plan.grid(),
@@ -197,15 +195,14 @@ pub(super) fn sums_of_scaled(values: &CubeTensor, width: usize, norm: Scaled) ->
         norm.x.clone().into_buffer_arg(),
         norm.mean.clone().into_buffer_arg(),
         norm.inverse.clone().into_buffer_arg(),
-        scaled.clone().into_buffer_arg(),
-        plain.clone().into_buffer_arg(),
+        parts.clone().into_buffer_arg(),
         plan.rows,
         plan.rows_of_slice(),
         plan.vectors,
         [elem(values.dtype), elem(norm.x.dtype)],
     );
-    parts.map(|part| match plan.slices {
-        1 => flat(part),
-        _ => flat(whole(part, width, DType::F32)),
-    })
+    match plan.slices {
+        1 => parts,
+        _ => whole(parts, 2 * width, DType::F32),
+    }
 }

@@ -327,7 +327,7 @@ impl ParameterMapper for Replace {
         }
         // Keeps device and gradient requirement without making the values that are replaced.
         let (id, device) = (param.id, param.lazy_device());
-        param.transform_for_load(Tensor::from_data(tensor.into_data(), &device), id)
+        param.transform_for_load(tensor.into_tensor(&device), id)
     }
 }
 

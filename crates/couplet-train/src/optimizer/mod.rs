@@ -294,7 +294,7 @@ impl ParameterVisitor for Load<'_> {
         let device = self.device.clone().without_autodiff();
         let mut take = |part: &str| -> Option<Tensor<D>> {
             let host = self.tensors.remove(&format!("{name}.{part}"))?;
-            (host.shape == param.dims()).then(|| Tensor::from_data(host.into_data(), &device))
+            (host.shape == param.dims()).then(|| host.into_tensor(&device))
         };
         let (first, second) = (take(FIRST_MOMENT), take(SECOND_MOMENT));
         match first {
