@@ -37,6 +37,7 @@ mod layer_norm;
 mod linear;
 mod math;
 mod matmul;
+mod narrow_weights;
 mod product;
 mod update;
 mod update_on_device;
@@ -53,6 +54,7 @@ pub use heads::{merge_heads, split_heads};
 pub use layer_norm::{layer_norm, layer_norm_as};
 pub use linear::{linear, linear_as};
 pub use matmul::matmul;
+pub use narrow_weights::NarrowWeights;
 pub use update::{AdamW, AdamWState, SumOfSquares, add};
 pub use update_on_device::{AdamWQueue, Clipped, Updated};
 

@@ -12,7 +12,7 @@ use crate::conv::conv2d;
 use crate::embedding::{TokenRuns, embedding};
 use crate::graph::{BURN_ALONE, is_supported};
 use crate::layer_norm::layer_norm;
-use crate::linear::linear;
+use crate::linear::{linear, linear_as};
 use crate::matmul::matmul;
 use crate::update::{AdamW, AdamWState, SumOfSquares, add};
 #[cfg(feature = "_cube")]
@@ -141,6 +141,37 @@ fn layer_norms() {
             let x = i[0].clone().reshape([3, 15, width]).add_scalar(5.0);
             layer_norm(x, i[1].clone(), i[2].clone(), 1e-5).flatten(0, 2)
         });
+    }
+}
+
+/// Of weights that are copied before, once and together.
+#[cfg(feature = "_cube")]
+#[test]
+fn copies_of_weights_are_taken_as_long_as_they_live() {
+    let dtype = burn::tensor::DType::F16;
+    for device in gpus() {
+        if !device.supports_dtype(dtype) {
+            continue;
+        }
+        let on = |seed: usize, shape: [usize; 2]| {
+            let len = shape[0] * shape[1];
+            let values = Tensor::<1>::from_data(TensorData::new(values(seed, len), [len]), &device);
+            values.reshape(shape)
+        };
+        let weights: Vec<Tensor<2>> = (0..40).map(|at| on(at, [at + 1, 33])).collect();
+        let x = on(77, [5, 33]);
+        let run = |weight: &Tensor<2>| {
+            to_f64(linear_as(x.clone(), weight.clone(), None, dtype).flatten::<1>(0, 1))
+        };
+        let wanted: Vec<_> = weights.iter().map(run).collect();
+        let mut copies = crate::NarrowWeights::new(dtype);
+        for weight in &weights {
+            copies.add(weight);
+        }
+        copies.copy();
+        assert_eq!(weights.iter().map(run).collect::<Vec<_>>(), wanted);
+        drop(copies);
+        assert_eq!(weights.iter().map(run).collect::<Vec<_>>(), wanted);
     }
 }
 

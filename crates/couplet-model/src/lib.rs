@@ -68,7 +68,9 @@ pub use layers::is_buffer;
 pub use load::{Loaded, describe, inspect, inspect_as, load, load_as};
 pub use manifest::{Difference, MANIFEST_FILE, Manifest, ManifestError};
 pub use memory::PassMemory;
-pub use names::{ParameterMapper, ParameterVisitor, map_parameters, visit_parameters};
+pub use names::{
+    ParameterMapper, ParameterVisitor, map_parameters, narrow_weights, visit_parameters,
+};
 pub use parts::TowerParts;
 pub use precision::Precision;
 pub use resnet::ModifiedResNet;

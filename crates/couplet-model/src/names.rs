@@ -3,6 +3,7 @@
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
+use couplet_kernels::NarrowWeights;
 
 use crate::clip::Clip;
 use crate::spec::ModelSpec;
@@ -50,6 +51,33 @@ pub fn visit_parameters(model: &Clip, visitor: &mut impl ParameterVisitor) {
         path: Vec::new(),
         inner: visitor,
     });
+}
+
+/// Copies of the weights of linear layers in the dtype of the model's products, for all passes until the next update;
+/// `None` in f32. Only a GPU needs them.
+pub fn narrow_weights(model: &Clip) -> Option<NarrowWeights> {
+    struct Add(NarrowWeights);
+    impl ParameterVisitor for Add {
+        fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
+            // What is added or normalised with is not narrow.
+            let is_wide = [
+                "embedding",
+                ".ln_",
+                ".bn",
+                "logit_scale",
+                "logit_bias",
+                "gamma",
+            ];
+            let is_product = D <= 2 || name == "visual.conv1.weight";
+            if is_product && !is_wide.iter().any(|part| name.contains(part)) {
+                self.0.add(&param.val());
+            }
+        }
+    }
+    let mut add = Add(NarrowWeights::new(model.precision().dtype()?));
+    visit_parameters(model, &mut add);
+    add.0.copy();
+    Some(add.0)
 }
 
 /// Maps every parameter in a fixed order.

@@ -1,7 +1,7 @@
 use burn::backend::DispatchTensor;
 use burn::tensor::{DType, Tensor};
 
-use super::{multiply, multiply_add, narrow, rows, sum_of_rows};
+use super::{multiply, multiply_add, narrow, narrow_weight, rows, sum_of_rows};
 use crate::graph::Composed;
 
 /// `y = x Wᵀ` of `x` of rank `D`. All rows are one product: Burn multiplies a batch of matrices, which are small
@@ -38,7 +38,7 @@ impl<const D: usize> Saved<D> {
             shape: x.dims(),
             dtypes: [x.dtype(), weight.dtype()],
             x: narrow(rows(x), dtype),
-            weight: narrow(weight, dtype),
+            weight: narrow_weight(weight, dtype),
         }
     }
 
@@ -46,7 +46,7 @@ impl<const D: usize> Saved<D> {
         let (x, weight) = (self.x.clone(), self.weight.clone());
         let dtype = x.dtype();
         let product = match bias {
-            Some(bias) => multiply_add(x, weight.transpose(), narrow(bias, dtype)),
+            Some(bias) => multiply_add(x, weight.transpose(), narrow_weight(bias, dtype)),
             None => multiply(x, weight.transpose(), dtype),
         };
         let mut shape = self.shape;

@@ -34,6 +34,15 @@ fn narrow<const D: usize>(x: Tensor<D>, dtype: DType) -> Tensor<D> {
     if x.dtype() == dtype { x } else { x.cast(dtype) }
 }
 
+/// A weight in the dtype of a product: the step's copy, where there is one.
+fn narrow_weight<const D: usize>(weight: Tensor<D>, dtype: DType) -> Tensor<D> {
+    #[cfg(feature = "_cube")]
+    if let Some(copy) = cube::plain(&weight).and_then(|wide| cube::narrowed(&wide, dtype)) {
+        return cube::tensor(copy);
+    }
+    narrow(weight, dtype)
+}
+
 /// `lhs rhs`, in `dtype`.
 /// - lhs, rhs: of one dtype, with the same dimensions before the last two.
 fn multiply<const D: usize>(lhs: Tensor<D>, rhs: Tensor<D>, dtype: DType) -> Tensor<D> {

@@ -9,7 +9,9 @@ mod gelu;
 mod layer_norm;
 #[cfg(feature = "cuda")]
 mod layout;
+mod narrowed;
 mod product;
+mod shares;
 mod softmax;
 mod sums;
 mod update;
@@ -31,6 +33,7 @@ pub(crate) use add::add;
 pub(crate) use attention::{Saved as SavedAttention, self_attention, self_attention_gradient};
 pub(crate) use gelu::{gelu, gelu_gradient};
 pub(crate) use layer_norm::{layer_norm, layer_norm_gradients};
+pub(crate) use narrowed::{forget, narrow_all, narrowed};
 pub(crate) use product::multiply;
 pub(crate) use softmax::{softmax, softmax_gradient};
 pub(crate) use sums::sum_of_rows;

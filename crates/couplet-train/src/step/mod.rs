@@ -31,7 +31,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use couplet_data::loader::HostBatch;
 use couplet_loss::{FeatureGradients, Features, PairLoss};
-use couplet_model::{Clip, ForwardContext, ParameterVisitor, visit_parameters};
+use couplet_model::{Clip, ForwardContext, ParameterVisitor, narrow_weights, visit_parameters};
 use couplet_ranks::Lost;
 
 use self::gradients::{GradientsOfRanks, finish};
@@ -123,6 +123,8 @@ pub(crate) fn gradients(
     loss_scale: f64,
     context: &StepContext,
 ) -> Result<BatchGradients, Lost> {
+    // Until the parameters are updated.
+    let _narrow = narrow_weights(model);
     let mut lanes = StepLanes::new(model, forward, batch.len(), context);
     let comm = &context.comm;
     match &context.objective {
