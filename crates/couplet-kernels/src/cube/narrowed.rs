@@ -43,16 +43,18 @@ struct Copied {
     narrow: CubeTensor,
 }
 
-/// By the weight's memory and the copy's dtype.
-type Copies = HashMap<(usize, DType), Copied>;
+/// A weight's memory, the bytes before and after it there, and the copy's dtype.
+type Key = (usize, [u64; 2], DType);
+
+type Copies = HashMap<Key, Copied>;
 
 static COPIES: LazyLock<Mutex<Copies>> = LazyLock::new(Mutex::default);
 
-fn key(wide: &CubeTensor, dtype: DType) -> Option<(usize, DType)> {
+fn key(wide: &CubeTensor, dtype: DType) -> Option<Key> {
     let handle = &wide.handle;
-    let is_whole = handle.offset_start.is_none() && handle.offset_end.is_none();
     let id = handle.memory.clone().binding().id().value;
-    (is_whole && wide.dtype == DType::F32 && wide.is_contiguous()).then_some((id, dtype))
+    let around = [handle.offset_start, handle.offset_end].map(Option::unwrap_or_default);
+    (wide.dtype == DType::F32 && wide.is_contiguous()).then_some((id, around, dtype))
 }
 
 /// The copy of a weight, if there is one.
