@@ -6,7 +6,11 @@ use burn::tensor::{Tensor, module};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
+#[cfg(feature = "_cube")]
+use crate::composed;
 use crate::graph::{Kernel, apply, is_supported};
+#[cfg(feature = "_cube")]
+use crate::graph::{compose, is_on_cpu};
 use crate::linear::add_to;
 use crate::product::{Before, Matrix, product};
 use crate::values::{Dense, tensor};
@@ -22,11 +26,40 @@ const TILE: usize = 1024;
 pub fn conv2d(x: Tensor<4>, weight: Tensor<4>, stride: usize, padding: usize) -> Tensor<4> {
     let [_, _, height, width] = weight.dims();
     if !is_supported(&x) || !is_supported(&weight) || height != width {
+        #[cfg(feature = "_cube")]
+        if let Some(output) = conv_on_cube(&x, &weight, Conv { stride, padding }) {
+            return output;
+        }
         let options = ConvOptions::new([stride; 2], [padding; 2], [1; 2], 1);
         return module::conv2d(x, weight, None, options);
     }
     let kernel = Conv { stride, padding };
     apply(kernel, [x.into_dispatch(), weight.into_dispatch()]).0
+}
+
+#[cfg(feature = "_cube")]
+fn conv_on_cube(x: &Tensor<4>, weight: &Tensor<4>, conv: Conv) -> Option<Tensor<4>> {
+    let (of_x, of_weight) = (x.dims(), weight.dims());
+    let fits = of_weight[2] == of_weight[3]
+        && x.dtype() == weight.dtype()
+        && of_x.iter().all(|size| *size > 0);
+    // With Burn's fusion there is no kernel.
+    if !fits || is_on_cpu(x) || crate::cube::plain(&x.clone().inner()).is_none() {
+        return None;
+    }
+    let sizes = Sizes::new(conv, &of_x, &of_weight);
+    let sizes = crate::cube::ConvSizes {
+        batch: sizes.batch,
+        inputs: sizes.inputs,
+        outputs: sizes.outputs,
+        kernel: sizes.kernel,
+        stride: sizes.stride,
+        padding: sizes.padding,
+        from: sizes.from,
+        to: sizes.to,
+    };
+    let operands = [x.clone().into_dispatch(), weight.clone().into_dispatch()];
+    compose(composed::Conv { sizes }, operands.each_ref())
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -5,6 +5,8 @@
 mod activation;
 mod attention;
 mod branch;
+#[cfg(feature = "_cube")]
+mod conv;
 mod layer_norm;
 mod linear;
 mod product;
@@ -17,6 +19,8 @@ use crate::cube;
 pub(crate) use self::activation::{Gelu, QuickGelu};
 pub(crate) use self::attention::{Attention, SelfAttention};
 pub(crate) use self::branch::AddBranch;
+#[cfg(feature = "_cube")]
+pub(crate) use self::conv::Conv;
 pub(crate) use self::layer_norm::LayerNorm;
 pub(crate) use self::linear::{BiasedLinear, Linear};
 pub(crate) use self::product::Product;

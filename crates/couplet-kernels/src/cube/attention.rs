@@ -122,6 +122,20 @@ fn turned(tensor: &CubeTensor) -> CubeTensor {
     with_layout(tensor, exchange(&shape[..]), exchange(&strides[..]))
 }
 
+/// A matrix with rows and columns exchanged.
+pub(super) fn turned_matrix(matrix: &CubeTensor) -> CubeTensor {
+    let (shape, strides) = (matrix.meta.shape(), matrix.meta.strides());
+    let meta = Metadata::new([shape[1], shape[0]], [strides[1], strides[0]]);
+    let matrix = matrix.clone();
+    CubeTensor::new(
+        matrix.client,
+        matrix.handle,
+        meta,
+        matrix.device,
+        matrix.dtype,
+    )
+}
+
 /// Heads apart: parts of `[batch, heads, tokens, head_width]` in one buffer.
 #[derive(Debug, Clone)]
 struct Parts {

@@ -3,6 +3,7 @@
 
 mod add;
 mod attention;
+mod conv;
 #[cfg(feature = "cuda")]
 mod cublas;
 mod gelu;
@@ -31,6 +32,7 @@ use crate::graph::{from_primitive, into_primitive, is_autodiff};
 
 pub(crate) use add::add;
 pub(crate) use attention::{Saved as SavedAttention, self_attention, self_attention_gradient};
+pub(crate) use conv::{Sizes as ConvSizes, conv, conv_gradients};
 pub(crate) use gelu::{gelu, gelu_gradient};
 pub(crate) use layer_norm::{layer_norm, layer_norm_gradients};
 pub(crate) use narrowed::{forget, narrow_all, narrowed};

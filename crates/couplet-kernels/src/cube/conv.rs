@@ -1,0 +1,256 @@
+//! Convolutions as single matrix products over all output pixels. CubeCL's own run without tensor cores unless they are
+//! tuned for minutes.
+
+use burn::tensor::DType;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+use super::attention::turned_matrix;
+use super::product::multiply;
+use super::{UNITS, elem, empty, grid};
+
+/// All sizes of one convolution.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sizes {
+    pub batch: usize,
+    pub inputs: usize,
+    pub outputs: usize,
+    pub kernel: usize,
+    pub stride: usize,
+    pub padding: usize,
+    /// Of the input: height and width.
+    pub from: [usize; 2],
+    /// Of the output.
+    pub to: [usize; 2],
+}
+
+/// The input pixels that each output pixel reads: `[inputs * kernel * kernel, batch * pixels]`.
+#[cube(launch)]
+fn gather<F: Float>(
+    x: &[F],
+    columns: &mut [F],
+    count: usize,
+    inputs: usize,
+    height: usize,
+    width: usize,
+    out_height: usize,
+    out_width: usize,
+    batch: usize,
+    #[comptime] kernel: usize,
+    #[comptime] stride: usize,
+    #[comptime] padding: usize,
+    #[define(F)] _dtype: ElemType,
+) {
+    let at = ABSOLUTE_POS as usize;
+    if at < count {
+        let column = at % out_width;
+        let rest = at / out_width;
+        let row = rest % out_height;
+        let rest = rest / out_height;
+        let image = rest % batch;
+        let rest = rest / batch;
+        let x_of_kernel = rest % kernel;
+        let rest = rest / kernel;
+        let y_of_kernel = rest % kernel;
+        let channel = rest / kernel;
+        // With the padding, so that nothing is negative.
+        let y = row * stride + y_of_kernel;
+        let x_at = column * stride + x_of_kernel;
+        let is_inside =
+            y >= padding && x_at >= padding && y < height + padding && x_at < width + padding;
+        let mut value = F::from_int(0);
+        if is_inside {
+            let line = (image * inputs + channel) * height + (y - padding);
+            value = x[line * width + (x_at - padding)];
+        }
+        columns[at] = value;
+    }
+}
+
+/// The inverse of [`gather`], adding up what it copied.
+#[cube(launch)]
+fn scatter<F: Float>(
+    columns: &[F],
+    x: &mut [F],
+    count: usize,
+    inputs: usize,
+    height: usize,
+    width: usize,
+    out_height: usize,
+    out_width: usize,
+    batch: usize,
+    #[comptime] kernel: usize,
+    #[comptime] stride: usize,
+    #[comptime] padding: usize,
+    #[define(F)] _dtype: ElemType,
+) {
+    let at = ABSOLUTE_POS as usize;
+    if at < count {
+        let x_at = at % width + padding;
+        let rest = at / width;
+        let y = rest % height + padding;
+        let rest = rest / height;
+        let channel = rest % inputs;
+        let image = rest / inputs;
+        let mut sum = 0.0f32;
+        for y_of_kernel in 0..kernel {
+            for x_of_kernel in 0..kernel {
+                if y >= y_of_kernel && x_at >= x_of_kernel {
+                    let (down, right) = (y - y_of_kernel, x_at - x_of_kernel);
+                    let (row, column) = (down / stride, right / stride);
+                    let is_read = down % stride == 0
+                        && right % stride == 0
+                        && row < out_height
+                        && column < out_width;
+                    if is_read {
+                        let line = (channel * kernel + y_of_kernel) * kernel + x_of_kernel;
+                        let line = (line * batch + image) * out_height + row;
+                        sum += f32::cast_from(columns[line * out_width + column]);
+                    }
+                }
+            }
+        }
+        x[at] = F::cast_from(sum);
+    }
+}
+
+/// `[first, second, pixels]` as `[second, first, pixels]`.
+#[cube(launch)]
+fn exchange<F: Float>(
+    from: &[F],
+    to: &mut [F],
+    count: usize,
+    first: usize,
+    second: usize,
+    pixels: usize,
+    #[define(F)] _dtype: ElemType,
+) {
+    let at = ABSOLUTE_POS as usize;
+    if at < count {
+        let pixel = at % pixels;
+        let rest = at / pixels;
+        to[at] = from[(rest % first * second + rest / first) * pixels + pixel];
+    }
+}
+
+fn cubes(count: usize) -> (CubeCount, CubeDim) {
+    (grid(count.div_ceil(UNITS as usize)), CubeDim::new_1d(UNITS))
+}
+
+impl Sizes {
+    fn pixels(&self) -> usize {
+        self.to[0] * self.to[1]
+    }
+
+    fn patch(&self) -> usize {
+        self.inputs * self.kernel * self.kernel
+    }
+
+    fn columns(&self, x: &CubeTensor) -> CubeTensor {
+        let columns = empty(x, [self.patch(), self.batch * self.pixels()], x.dtype);
+        let count = columns.meta.num_elements();
+        let (grid, cube) = cubes(count);
+        gather::launch(
+            &x.client,
+            grid,
+            cube,
+            x.clone().into_buffer_arg(),
+            columns.clone().into_buffer_arg(),
+            count,
+            self.inputs,
+            self.from[0],
+            self.from[1],
+            self.to[0],
+            self.to[1],
+            self.batch,
+            self.kernel,
+            self.stride,
+            self.padding,
+            elem(x.dtype),
+        );
+        columns
+    }
+
+    /// `[first, second, pixels]` as `[second, first * pixels]` or the like.
+    fn exchanged(&self, x: &CubeTensor, first: usize, shape: Vec<usize>) -> CubeTensor {
+        let (to, count) = (empty(x, shape, x.dtype), x.meta.num_elements());
+        let (grid, cube) = cubes(count);
+        exchange::launch(
+            &x.client,
+            grid,
+            cube,
+            x.clone().into_buffer_arg(),
+            to.clone().into_buffer_arg(),
+            count,
+            first,
+            count / (first * self.pixels()),
+            self.pixels(),
+            elem(x.dtype),
+        );
+        to
+    }
+}
+
+/// - x: `[batch, inputs, height, width]`; weight: `[outputs, inputs, kernel, kernel]`; both contiguous.
+/// - returns `[batch, outputs, height, width]` of the output.
+pub(crate) fn conv(x: &CubeTensor, weight: &CubeTensor, sizes: Sizes) -> CubeTensor {
+    let weight = matrix(weight, sizes);
+    let product = multiply(&weight, &sizes.columns(x), None, x.dtype);
+    let shape = vec![sizes.batch, sizes.outputs, sizes.to[0], sizes.to[1]];
+    sizes.exchanged(&product, sizes.outputs, shape)
+}
+
+/// The weight as a matrix.
+fn matrix(weight: &CubeTensor, sizes: Sizes) -> CubeTensor {
+    let weight = weight.clone();
+    let shape = [sizes.outputs, sizes.patch()].into();
+    let (client, device) = (weight.client, weight.device);
+    CubeTensor::new_contiguous(client, device, shape, weight.handle, weight.dtype)
+}
+
+/// The gradients of x, in its dtype, and of the weight, in `dtype`.
+/// - gradient: of the output, contiguous.
+pub(crate) fn conv_gradients(
+    x: &CubeTensor,
+    weight: &CubeTensor,
+    gradient: &CubeTensor,
+    sizes: Sizes,
+    dtype: DType,
+    [wants_x, wants_weight]: [bool; 2],
+) -> [Option<CubeTensor>; 2] {
+    let shape = vec![sizes.outputs, sizes.batch * sizes.pixels()];
+    let gradient = sizes.exchanged(gradient, sizes.batch, shape);
+    let of_weight = wants_weight.then(|| {
+        let columns = sizes.columns(x);
+        let sum = multiply(&gradient, &turned_matrix(&columns), None, dtype);
+        let shape = weight.meta.shape().clone();
+        CubeTensor::new_contiguous(sum.client, sum.device, shape, sum.handle, dtype)
+    });
+    let of_x = wants_x.then(|| {
+        let weight = turned_matrix(&matrix(weight, sizes));
+        let columns = multiply(&weight, &gradient, None, x.dtype);
+        let of_x = empty(x, x.meta.shape().clone(), x.dtype);
+        let count = of_x.meta.num_elements();
+        let (grid, cube) = cubes(count);
+        scatter::launch(
+            &x.client,
+            grid,
+            cube,
+            columns.into_buffer_arg(),
+            of_x.clone().into_buffer_arg(),
+            count,
+            sizes.inputs,
+            sizes.from[0],
+            sizes.from[1],
+            sizes.to[0],
+            sizes.to[1],
+            sizes.batch,
+            sizes.kernel,
+            sizes.stride,
+            sizes.padding,
+            elem(x.dtype),
+        );
+        of_x
+    });
+    [of_x, of_weight]
+}
