@@ -45,11 +45,8 @@ impl Saved {
             sequences(&q) == sequences(&k) && k.dims() == v.dims(),
             "queries, keys and values of the same sequences and heads"
         );
-        // Scaled before the product, which may be in f16.
-        let scaled = q.clone().mul_scalar(scale(&q));
-        let dtype = q.dtype();
-        let scores = multiply(scaled, k.clone().swap_dims(2, 3), dtype);
-        let weights = softmax(scores, mask);
+        let (scale, dtype) = (scale(&q), q.dtype());
+        let weights = attention_weights(&q, &k, scale, mask);
         let output = multiply(weights.clone(), v.clone(), dtype);
         (Self { q, k, v, weights }, output)
     }
@@ -60,14 +57,9 @@ impl Saved {
         let dtype = gradient.dtype();
         let of_v = multiply(weights.clone().swap_dims(2, 3), gradient.clone(), dtype);
         let of_weights = multiply(gradient, v.swap_dims(2, 3), dtype);
-        let of_scores = softmax_gradient(weights, of_weights);
-        let scale = scale(&q);
-        let of_k = multiply(
-            of_scores.clone().swap_dims(2, 3),
-            q.mul_scalar(scale),
-            dtype,
-        );
-        let of_q = multiply(of_scores, k, dtype).mul_scalar(scale);
+        let of_scores = softmax_gradient(weights, of_weights, scale(&q));
+        let of_k = multiply(of_scores.clone().swap_dims(2, 3), q, dtype);
+        let of_q = multiply(of_scores, k, dtype);
         [of_q, of_k, of_v]
     }
 }
@@ -75,33 +67,43 @@ impl Saved {
 #[cfg(feature = "_cube")]
 const MASK_IS_THERE: &str = "a mask is where the scores are";
 
-/// Of scores plus mask, in their dtype.
-fn softmax(scores: Tensor<4>, mask: Option<&Tensor<4>>) -> Tensor<4> {
+/// The softmax of `scale q kᵀ + mask`, in the dtype of both.
+fn attention_weights(
+    q: &Tensor<4>,
+    k: &Tensor<4>,
+    scale: f32,
+    mask: Option<&Tensor<4>>,
+) -> Tensor<4> {
+    let (dtype, turned) = (q.dtype(), k.clone().swap_dims(2, 3));
     #[cfg(feature = "_cube")]
-    if let Some(dense) = cube::on_cube(&scores) {
+    if cube::plain(q).is_some() {
+        let scores = cube::on_cube(&multiply(q.clone(), turned, dtype));
+        let scores = scores.expect("a product is where its operands are");
         let mask = mask.map(|mask| cube::on_cube(mask).expect(MASK_IS_THERE));
-        let weights = cube::softmax(&dense, mask.as_ref(), scores.dtype());
-        return cube::tensor(weights);
+        return cube::tensor(cube::softmax(&scores, mask.as_ref(), scale, dtype));
     }
-    let dtype = scores.dtype();
-    let mut scores = widen(scores);
-    if let Some(mask) = mask {
-        let mask = narrow(mask.clone(), scores.dtype());
-        scores = scores + mask;
-    }
+    // Scaled before the product, which may be in f16.
+    let scores = widen(q.clone().mul_scalar(scale).matmul(turned));
+    let scores = match mask {
+        Some(mask) => {
+            let mask = narrow(mask.clone(), scores.dtype());
+            scores + mask
+        }
+        None => scores,
+    };
     narrow(activation::softmax(scores, 3), dtype)
 }
 
-/// The gradient of the scores.
+/// The gradient of the scores before their scale.
 /// - gradient: of the weights.
-fn softmax_gradient(weights: Tensor<4>, gradient: Tensor<4>) -> Tensor<4> {
+fn softmax_gradient(weights: Tensor<4>, gradient: Tensor<4>, scale: f32) -> Tensor<4> {
     #[cfg(feature = "_cube")]
     if let (Some(weights), Some(gradient)) = (cube::on_cube(&weights), cube::on_cube(&gradient)) {
-        return cube::tensor(cube::softmax_gradient(&weights, &gradient));
+        return cube::tensor(cube::softmax_gradient(&weights, &gradient, scale));
     }
     let (dtype, weights, gradient) = (weights.dtype(), widen(weights), widen(gradient));
     let along = (gradient.clone() * weights.clone()).sum_dim(3);
-    narrow((gradient - along) * weights, dtype)
+    narrow(((gradient - along) * weights).mul_scalar(scale), dtype)
 }
 
 impl Composed<3> for Attention {

@@ -240,8 +240,8 @@ pub(crate) fn self_attention(
     let sizes = qkv.sizes;
     let [q, k, v] = [0, 1, 2].map(|at| qkv.part(at));
     let scores = sizes.scores(&q);
-    multiply_into(&q, &turned(&k), sizes.scale(), &scores);
-    let weights = softmax(&scores, mask, scores.dtype);
+    let scale = multiply_into(&q, &turned(&k), sizes.scale(), &scores);
+    let weights = softmax(&scores, mask, scale, scores.dtype);
     let attended = Parts::empty(&q, 1, sizes);
     multiply_into(&weights, &v, 1.0, &attended.part(0));
     (attended.packed(), Saved { qkv, weights })
@@ -258,8 +258,8 @@ pub(crate) fn self_attention_gradient(saved: &Saved, gradient: &CubeTensor) -> C
     multiply_into(&turned(weights), &gradient, 1.0, &of_qkv.part(2));
     let of_weights = sizes.scores(&q);
     multiply_into(&gradient, &turned(&v), 1.0, &of_weights);
-    let of_scores = softmax_gradient(weights, &of_weights);
-    multiply_into(&of_scores, &k, sizes.scale(), &of_qkv.part(0));
-    multiply_into(&turned(&of_scores), &q, sizes.scale(), &of_qkv.part(1));
+    let of_scores = softmax_gradient(weights, &of_weights, sizes.scale());
+    multiply_into(&of_scores, &k, 1.0, &of_qkv.part(0));
+    multiply_into(&turned(&of_scores), &q, 1.0, &of_qkv.part(1));
     of_qkv.packed()
 }

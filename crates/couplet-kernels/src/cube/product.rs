@@ -4,9 +4,8 @@ use burn::tensor::DType;
 use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 use burn_cubecl::ops::numeric;
 use burn_cubecl::tensor::CubeTensor;
-use cubecl::prelude::InputScalar;
 
-use super::{elem, empty};
+use super::empty;
 
 /// `lhs rhs + bias`.
 /// - lhs, rhs: of one dtype, with the same dimensions before the last two.
@@ -27,7 +26,7 @@ pub(crate) fn multiply(
     if queue(lhs, rhs, 1.0, bias, &output) {
         return output;
     }
-    multiply_by_cubecl(lhs, rhs, 1.0, &output);
+    multiply_by_cubecl(lhs, rhs, &output);
     let Some(bias) = bias.cloned() else {
         return output;
     };
@@ -36,24 +35,26 @@ pub(crate) fn multiply(
     numeric::add(output, bias)
 }
 
-/// `scale * lhs rhs` of each pair of matrices.
+/// `scale * lhs rhs` of each pair of matrices, but for a factor that is returned.
 /// - lhs, rhs: of one dtype, with the same dimensions before the last two.
 /// - output: where it is written; its rows may have gaps.
-pub(super) fn multiply_into(lhs: &CubeTensor, rhs: &CubeTensor, scale: f32, output: &CubeTensor) {
+pub(super) fn multiply_into(
+    lhs: &CubeTensor,
+    rhs: &CubeTensor,
+    scale: f32,
+    output: &CubeTensor,
+) -> f32 {
     #[cfg(feature = "cuda")]
     if queue(lhs, rhs, scale, None, output) {
-        return;
+        return 1.0;
     }
-    multiply_by_cubecl(lhs, rhs, scale, output);
+    multiply_by_cubecl(lhs, rhs, output);
+    scale
 }
 
-fn multiply_by_cubecl(lhs: &CubeTensor, rhs: &CubeTensor, scale: f32, output: &CubeTensor) {
-    let scaled = match scale {
-        1.0 => lhs.clone(),
-        _ => numeric::mul_scalar(lhs.clone(), InputScalar::new(scale, elem(lhs.dtype))),
-    };
-    let (rhs, out) = (rhs.clone(), Some(output.clone()));
-    matmul(scaled, rhs, out, MatmulStrategy::default(), output.dtype)
+fn multiply_by_cubecl(lhs: &CubeTensor, rhs: &CubeTensor, output: &CubeTensor) {
+    let (lhs, rhs, out) = (lhs.clone(), rhs.clone(), Some(output.clone()));
+    matmul(lhs, rhs, out, MatmulStrategy::default(), output.dtype)
         .expect("matrices of any size can be multiplied");
 }
 

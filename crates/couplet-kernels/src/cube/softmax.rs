@@ -10,18 +10,19 @@ use super::{Rows, elem, empty, max_of_lanes, sum_of_lanes, sum_of_vector, vector
 /// Below every score but minus infinity, from which it may be subtracted.
 const LEAST: f32 = -3.0e38;
 
-/// Scores plus mask; [`LEAST`] beyond the row's end.
+/// Scores, scaled, plus mask; [`LEAST`] beyond the row's end.
 #[cube]
 fn masked<S: Float, M: Float, N: Size>(
     scores: Vector<S, N>,
     first: usize,
     mask: &[M],
     of_mask: usize,
+    scale: f32,
     #[comptime] tokens: usize,
     #[comptime] is_ragged: bool,
     #[comptime] is_masked: bool,
 ) -> Vector<f32, N> {
-    let mut scores = Vector::<f32, N>::cast_from(scores);
+    let mut scores = Vector::<f32, N>::cast_from(scores) * Vector::new(scale);
     if comptime!(is_masked) || comptime!(is_ragged) {
         #[unroll]
         for at in 0..N::value() {
@@ -50,6 +51,7 @@ fn forward<S: Float, M: Float, O: Float, N: Size>(
     rows_of_sequence: usize,
     mask_of_sequence: usize,
     mask_of_query: usize,
+    scale: f32,
     #[comptime] tokens: usize,
     #[comptime] is_ragged: bool,
     #[comptime] vectors: usize,
@@ -74,6 +76,7 @@ fn forward<S: Float, M: Float, O: Float, N: Size>(
             first,
             mask,
             of_mask,
+            scale,
             tokens,
             is_ragged,
             is_masked,
@@ -92,6 +95,7 @@ fn forward<S: Float, M: Float, O: Float, N: Size>(
             first,
             mask,
             of_mask,
+            scale,
             tokens,
             is_ragged,
             is_masked,
@@ -108,6 +112,7 @@ fn forward<S: Float, M: Float, O: Float, N: Size>(
                 first,
                 mask,
                 of_mask,
+                scale,
                 tokens,
                 is_ragged,
                 is_masked,
@@ -143,6 +148,7 @@ fn backward<W: Float, G: Float, N: Size>(
     of_scores: &mut [Vector<W, N>],
     rows: usize,
     pitch: usize,
+    scale: f32,
     #[comptime] tokens: usize,
     #[comptime] is_ragged: bool,
     #[comptime] vectors: usize,
@@ -167,7 +173,7 @@ fn backward<W: Float, G: Float, N: Size>(
             let first = at * N::value();
             let weight = within(weights[start + at], first, tokens, is_ragged);
             let rest = within(gradient[start + at], first, tokens, is_ragged) - Vector::new(along);
-            of_scores[start + at] = Vector::cast_from(weight * rest);
+            of_scores[start + at] = Vector::cast_from(weight * rest * Vector::new(scale));
         }
     }
 }
@@ -186,10 +192,15 @@ fn empty_like(rows: &CubeTensor, dtype: DType) -> CubeTensor {
     CubeTensor::new(memory.client, memory.handle, meta, memory.device, dtype)
 }
 
-/// The softmax of `scores + mask`.
+/// The softmax of `scale * scores + mask`.
 /// - scores: `[batch, heads, queries, tokens]`; rows may have gaps, which are not read and stay in the output.
 /// - mask: `[1 or batch, 1, 1 or queries, tokens]`, contiguous.
-pub(crate) fn softmax(scores: &CubeTensor, mask: Option<&CubeTensor>, dtype: DType) -> CubeTensor {
+pub(crate) fn softmax(
+    scores: &CubeTensor,
+    mask: Option<&CubeTensor>,
+    scale: f32,
+    dtype: DType,
+) -> CubeTensor {
     let shape = scores.meta.shape().clone();
     let [batch, heads, queries, tokens] = shape[..] else {
         unreachable!("scores of heads");
@@ -222,6 +233,7 @@ pub(crate) fn softmax(scores: &CubeTensor, mask: Option<&CubeTensor>, dtype: DTy
         heads * queries,
         mask_of_sequence,
         mask_of_query,
+        scale,
         tokens,
         !tokens.is_multiple_of(size),
         tokens.div_ceil(size),
@@ -234,9 +246,13 @@ pub(crate) fn softmax(scores: &CubeTensor, mask: Option<&CubeTensor>, dtype: DTy
     weights
 }
 
-/// The gradient of softmax's input (before the scale), in the dtype of `weights`.
+/// The gradient of softmax's input before its scale, in the dtype of `weights`.
 /// - weights: softmax's output; gradient: of it, laid out as it is.
-pub(crate) fn softmax_gradient(weights: &CubeTensor, gradient: &CubeTensor) -> CubeTensor {
+pub(crate) fn softmax_gradient(
+    weights: &CubeTensor,
+    gradient: &CubeTensor,
+    scale: f32,
+) -> CubeTensor {
     let shape = weights.meta.shape().clone();
     let tokens = *shape.last().expect("a row");
     let rows = shape.iter().product::<usize>() / tokens;
@@ -253,6 +269,7 @@ pub(crate) fn softmax_gradient(weights: &CubeTensor, gradient: &CubeTensor) -> C
         of_scores.clone().into_buffer_arg(),
         rows,
         pitch / size,
+        scale,
         tokens,
         !tokens.is_multiple_of(size),
         tokens.div_ceil(size),

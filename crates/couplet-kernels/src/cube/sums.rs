@@ -9,6 +9,8 @@ use super::{elem, empty, vector_size};
 /// Units of a cube: side by side, and rows that they read at once.
 const LANES: u32 = 32;
 const DEPTH: u32 = 8;
+/// Rows that one stage adds.
+const FEW: usize = 1024;
 /// About how many cubes keep a large GPU busy.
 const CUBES: usize = 512;
 
@@ -116,7 +118,12 @@ impl Plan {
         let (rows, vector) = (len / width, vector_size(width));
         let vectors = width / vector;
         let wide = vectors.div_ceil(LANES as usize);
-        let most = rows.div_ceil(4 * DEPTH as usize).max(1);
+        // Few rows are added sooner than a second stage begins.
+        let most = if rows <= FEW {
+            1
+        } else {
+            rows.div_ceil(4 * DEPTH as usize)
+        };
         let slices = (CUBES / wide).clamp(1, most);
         Self {
             rows,
