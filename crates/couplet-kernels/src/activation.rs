@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::composed;
 use crate::graph::{Kernel, apply, compose, is_on_cpu, is_supported};
-use crate::math::{normal, sigmoid, tanh, wide};
+use crate::math::{QUICK, normal, sigmoid, tanh, wide};
 use crate::values::{CHUNK, Dense, tensor};
 
 /// `x Φ(x)` with the exact Φ of the normal distribution; returns the shape of `x`.
@@ -35,8 +35,6 @@ pub fn quick_gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
         composed.flatten().unwrap_or_else(burn)
     })
 }
-
-pub(crate) const QUICK: f32 = 1.702;
 
 fn run<const D: usize>(
     kernel: Activation,

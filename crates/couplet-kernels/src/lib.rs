@@ -23,6 +23,7 @@
 //! of cores alone, so results repeat bit for bit.
 
 mod activation;
+mod adamw_numbers;
 mod attention;
 mod batch_norm;
 mod branch;

@@ -2,6 +2,9 @@
 
 use std::f32::consts::LOG2_E;
 
+/// The factor of `x σ(1.702 x)`.
+pub(crate) const QUICK: f32 = 1.702;
+
 /// Runs `work`, which must be inlined, with the widest vectors of this machine.
 ///
 /// Loops in it are `for` loops: the standard library's `for_each` and `fold` are functions of their own, and

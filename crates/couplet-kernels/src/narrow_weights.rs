@@ -1,4 +1,8 @@
 //! Half-precision copies of weights, made once for all passes of a step.
+#![cfg_attr(
+    not(feature = "_cube"),
+    allow(unused_variables, reason = "a build that knows no GPU does nothing")
+)]
 
 use burn::tensor::{DType, Tensor};
 #[cfg(feature = "_cube")]
@@ -27,14 +31,6 @@ impl NarrowWeights {
     }
 
     /// Adds a weight or bias.
-    #[cfg_attr(
-        not(feature = "_cube"),
-        expect(
-            unused_variables,
-            clippy::unused_self,
-            reason = "this build knows no GPU"
-        )
-    )]
     pub fn add<const D: usize>(&mut self, weight: &Tensor<D>) {
         #[cfg(feature = "_cube")]
         self.weights.extend(cube::plain(&weight.clone().inner()));

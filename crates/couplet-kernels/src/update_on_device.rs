@@ -1,4 +1,13 @@
 //! The end of a training step on a GPU, without a number that the host waits for.
+#![cfg_attr(
+    not(feature = "_cube"),
+    allow(
+        unused_variables,
+        clippy::needless_pass_by_value,
+        clippy::unused_self,
+        reason = "a build that knows no GPU does nothing"
+    )
+)]
 
 #[cfg(feature = "_cube")]
 use burn::tensor::DType;
@@ -24,10 +33,9 @@ impl Clipped {
     /// - loss_scale: of the gradients.
     /// - returns `None` if they are not all on one GPU.
     #[cfg_attr(
-        not(feature = "_cube"),
-        expect(unused_variables, reason = "this build knows no GPU")
+        feature = "_cube",
+        expect(clippy::cast_possible_truncation, reason = "kernels compute in f32")
     )]
-    #[expect(clippy::cast_possible_truncation, reason = "kernels compute in f32")]
     pub fn new(
         squares: &SumOfSquares,
         loss: &Tensor<1>,
@@ -65,10 +73,6 @@ pub struct Updated {
 
 impl AdamWQueue {
     /// Whether the queue takes a parameter like this one.
-    #[cfg_attr(
-        not(feature = "_cube"),
-        expect(unused_variables, reason = "this build knows no GPU")
-    )]
     pub fn takes<const D: usize>(parameter: &Tensor<D>) -> bool {
         #[cfg(feature = "_cube")]
         {
@@ -84,16 +88,17 @@ impl AdamWQueue {
     ///
     /// # Panics
     /// If [`Self::takes`] is false for one of the tensors, or shapes differ.
-    #[cfg_attr(
-        not(feature = "_cube"),
-        expect(unused_variables, reason = "this build knows no GPU")
-    )]
-    pub fn push<const D: usize>(&mut self, step: AdamW, state: AdamWState<D>, gradient: Tensor<D>) {
+    pub fn push<const D: usize>(
+        &mut self,
+        step: AdamW,
+        state: AdamWState<D>,
+        gradient: &Tensor<D>,
+    ) {
         #[cfg(feature = "_cube")]
         {
             assert!(step.grad_scale == 1.0, "the device has the factor");
             let shape = state.parameter.dims();
-            for part in [&state.first, &state.second, &gradient] {
+            for part in [&state.first, &state.second, gradient] {
                 assert_eq!(part.dims(), shape, "an update's tensors have one shape");
             }
             let known = "the queue takes tensors of its GPU";
@@ -101,7 +106,7 @@ impl AdamWQueue {
                 parameter: cube::owned(state.parameter).expect(known),
                 first: cube::owned(state.first).expect(known),
                 second: cube::owned(state.second).expect(known),
-                gradient: cube::on_cube(&gradient).expect(known),
+                gradient: cube::on_cube(gradient).expect(known),
             };
             self.entries.push((step, state));
         }
@@ -110,10 +115,6 @@ impl AdamWQueue {
     }
 
     /// Updates all that was added.
-    #[cfg_attr(
-        not(feature = "_cube"),
-        expect(unused_variables, reason = "this build knows no GPU")
-    )]
     pub fn run(self, clipped: &Clipped) -> Updated {
         #[cfg(feature = "_cube")]
         {
@@ -150,7 +151,7 @@ impl Updated {
     ///
     /// # Panics
     /// If there is none.
-    pub fn next<const D: usize>(&mut self) -> AdamWState<D> {
+    pub fn take_next<const D: usize>(&mut self) -> AdamWState<D> {
         #[cfg(feature = "_cube")]
         {
             let state = self.states.next().expect("as many as were added");

@@ -72,3 +72,48 @@ fn twenty_steps_match_the_cpu() {
         }
     }
 }
+
+/// What is started on a GPU in one step of a model with as many layers as ViT-B-32, by CubeCL's log.
+#[cfg(feature = "wgpu")]
+#[test]
+fn a_step_starts_few_kernels_on_a_gpu() {
+    const MOST: usize = 1500;
+    let folder = tempfile::tempdir().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let started = |steps: usize| {
+        let place = folder.path().join(steps.to_string());
+        std::fs::create_dir(&place).unwrap();
+        let log = place.join("launches");
+        let settings = format!("[profiling]\nlogger = {{ level = \"minimal\", file = {log:?} }}\n");
+        std::fs::write(place.join("cubecl.toml"), settings).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_couplet"));
+        command.current_dir(&place).arg("train");
+        command.arg(root.join("configs/shapes.toml"));
+        command.arg("--run-dir").arg(place.join("run"));
+        for setting in [
+            "device=wgpu",
+            "model.preset=ViT-Ti-16-64",
+            "model.image.layers=12",
+            "model.text.layers=12",
+            "data.train.samples_per_epoch=320",
+            "batch.global=4",
+            &format!("schedule.length={steps} steps"),
+            "schedule.warmup=1 steps",
+            "log.every=50 steps",
+            "log.tensorboard=false",
+            "eval=[]",
+            "checkpoint.best=",
+        ] {
+            command.args(["--set", setting]);
+        }
+        let output = command.output().expect("the binary runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{stderr}");
+        let log = std::fs::read_to_string(log).expect("CubeCL wrote its log");
+        log.lines()
+            .filter(|line| line.starts_with("Executing "))
+            .count()
+    };
+    let step = started(3) - started(2);
+    assert!(step > 500 && step <= MOST, "{step} launches");
+}

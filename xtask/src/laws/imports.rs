@@ -8,9 +8,12 @@ pub(super) const MAY_IMPORT: [(&str, &[&str]); 9] = [
     ("couplet-data", &[]),
     ("couplet-kernels", &[]),
     ("couplet-model", &["couplet-kernels"]),
-    ("couplet-loss", &[]),
+    ("couplet-loss", &["couplet-kernels"]),
     ("couplet-ranks", &[]),
-    ("couplet-eval", &["couplet-data", "couplet-model"]),
+    (
+        "couplet-eval",
+        &["couplet-data", "couplet-kernels", "couplet-model"],
+    ),
     (
         "couplet-train",
         &[

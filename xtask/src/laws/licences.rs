@@ -26,7 +26,10 @@ pub(super) fn check() -> Result<Vec<String>, String> {
 
 /// `tree` has a line for each package: name, version, `|` and the licence.
 fn check_tree(policy: &str, root: &Path, tree: &str) -> Result<Vec<String>, String> {
-    let allowed = allowed(policy)?;
+    let policy: toml::Table = policy
+        .parse()
+        .map_err(|error| format!("deny.toml: {error}"))?;
+    let allowed = allowed(&policy)?;
     let own = format!("({}", root.display());
     let packages: BTreeSet<_> = tree
         .lines()
@@ -37,15 +40,25 @@ fn check_tree(policy: &str, root: &Path, tree: &str) -> Result<Vec<String>, Stri
         return Err("cargo tree: no packages".to_owned());
     }
     let broken = packages.into_iter().filter_map(|(package, licence)| {
+        let clarified = clarified(&policy, package).filter(|_| licence.is_empty());
+        let licence = clarified.unwrap_or(licence);
         problem(licence, &allowed).map(|problem| format!("{package}: {problem}"))
     });
     Ok(broken.collect())
 }
 
-fn allowed(policy: &str) -> Result<Vec<Licensee>, String> {
-    let policy: toml::Table = policy
-        .parse()
-        .map_err(|error| format!("deny.toml: {error}"))?;
+/// The licence that the policy states for a package whose manifest states none.
+/// - package: name and version.
+fn clarified<'a>(policy: &'a toml::Table, package: &str) -> Option<&'a str> {
+    let name = package.split(' ').next()?;
+    let all = policy.get("licenses")?.get("clarify")?.as_array()?;
+    let own = all
+        .iter()
+        .find(|own| own.get("crate").and_then(toml::Value::as_str) == Some(name))?;
+    own.get("expression")?.as_str()
+}
+
+fn allowed(policy: &toml::Table) -> Result<Vec<Licensee>, String> {
     let allowed = policy
         .get("licenses")
         .and_then(|licences| licences.get("allow"))
@@ -97,6 +110,15 @@ mod tests {
         assert_eq!(broken("MIT AND Zlib"), 1);
         assert_eq!(broken("my own"), 1);
         assert_eq!(broken(""), 1);
+    }
+
+    #[test]
+    fn a_licence_that_no_manifest_states_may_be_clarified() {
+        let policy = format!("{POLICY}[[licenses.clarify]]\ncrate = \"x\"\nexpression = \"MIT\"\n");
+        let broken = |tree: &str| check_tree(&policy, Path::new("/root"), tree).unwrap();
+        assert!(broken("x v1.0.0|").is_empty());
+        assert_eq!(broken("y v1.0.0|").len(), 1);
+        assert_eq!(broken("x v1.0.0|GPL-3.0-only").len(), 1);
     }
 
     #[test]

@@ -4,10 +4,10 @@ use burn::backend::DispatchTensor;
 use burn::tensor::{Tensor, activation};
 
 use super::{narrow, widen};
-use crate::activation::QUICK;
 #[cfg(feature = "_cube")]
 use crate::cube;
 use crate::graph::Composed;
+use crate::math::QUICK;
 
 /// The exact GELU of `x` of rank `D`, for GPUs: there Burn's backward pass is that of the tanh approximation, and its
 /// steps round half precision one by one. On the CPU Burn has a single exact pass.

@@ -127,6 +127,10 @@ impl Composed<3> for Attention {
 }
 
 #[derive(Debug, Clone)]
+#[cfg_attr(
+    feature = "_cube",
+    expect(clippy::large_enum_variant, reason = "there is one for each block")
+)]
 pub(crate) enum SavedBySelf {
     Tensors(Saved),
     /// For the kernels.
@@ -161,18 +165,18 @@ impl Composed<1> for SelfAttention {
         gradient: DispatchTensor,
         _: [bool; 1],
     ) -> [Option<DispatchTensor>; 1] {
-        let saved = match saved {
-            SavedBySelf::Tensors(saved) => saved,
+        let gradient: Tensor<3> = Tensor::from_dispatch(gradient);
+        let of_qkv: Tensor<3> = match saved {
+            SavedBySelf::Tensors(saved) => {
+                let parts = saved.gradients(split_heads(gradient, self.heads));
+                Tensor::cat(parts.map(merge_heads).to_vec(), 2)
+            }
             #[cfg(feature = "_cube")]
             SavedBySelf::OnCube(saved) => {
-                let gradient: Tensor<3> = Tensor::from_dispatch(gradient);
                 let gradient = cube::on_cube(&gradient).expect("it is where the output is");
-                let of_qkv = cube::self_attention_gradient(&saved, &gradient);
-                return [Some(cube::tensor::<3>(of_qkv).into_dispatch())];
+                cube::tensor(cube::self_attention_gradient(&saved, &gradient))
             }
         };
-        let gradient = split_heads(Tensor::from_dispatch(gradient), self.heads);
-        let parts = saved.gradients(gradient).map(merge_heads);
-        [Some(Tensor::cat(parts.to_vec(), 2).into_dispatch())]
+        [Some(of_qkv.into_dispatch())]
     }
 }

@@ -23,6 +23,10 @@ pub(crate) struct Saved<const D: usize> {
 }
 
 #[derive(Debug, Clone)]
+#[cfg_attr(
+    feature = "_cube",
+    expect(clippy::large_enum_variant, reason = "there is one for each norm")
+)]
 enum SavedRows<const D: usize> {
     Normalized {
         normalized: Tensor<D>,
@@ -137,7 +141,7 @@ impl<const D: usize> LayerNorm<D> {
         }
         let [gain, bias] = [cube::on_cube(gain)?, cube::on_cube(bias)?];
         let dense = cube::on_cube(x)?;
-        let found = cube::layer_norm(dense.clone(), gain, bias, self.eps, self.dtype);
+        let found = cube::layer_norm(&dense, &gain, bias, self.eps, self.dtype);
         let rows = SavedRows::Given {
             x: cube::tensor(dense),
             mean: cube::tensor(found.mean),

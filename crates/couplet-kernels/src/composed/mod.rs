@@ -74,7 +74,7 @@ fn sum_of_rows(x: Tensor<2>, dtype: DType) -> Tensor<1> {
     let [rows, width] = x.dims();
     #[cfg(feature = "_cube")]
     if let Some(dense) = cube::on_cube(&x) {
-        return cube::tensor(cube::sum_of_rows(dense, width, dtype));
+        return cube::tensor(cube::sum_of_rows(&dense, width, dtype));
     }
     let stages = rows / STAGE;
     if stages < 2 {

@@ -85,8 +85,6 @@ impl Sizes {
     fn len(self) -> usize {
         self.part().iter().product()
     }
-
-    #[expect(clippy::cast_precision_loss, reason = "heads are far below 2^24")]
     fn scale(self) -> f32 {
         (self.head_width as f32).powf(-0.5)
     }

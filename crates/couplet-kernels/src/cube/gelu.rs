@@ -6,7 +6,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::{UNITS, elem, empty, grid, vector_size};
-use crate::activation::QUICK;
+use crate::math::QUICK;
 
 /// Φ(x), the standard normal distribution.
 #[cube]

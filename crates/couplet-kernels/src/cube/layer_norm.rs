@@ -112,8 +112,8 @@ fn backward<X: Float, P: Float, G: Float, N: Size>(
 /// - x: contiguous rows; gain and bias: of one dtype.
 /// - dtype: of the output.
 pub(crate) fn layer_norm(
-    x: CubeTensor,
-    gain: CubeTensor,
+    x: &CubeTensor,
+    gain: &CubeTensor,
     bias: CubeTensor,
     eps: f64,
     dtype: DType,
@@ -122,11 +122,10 @@ pub(crate) fn layer_norm(
     let width = *shape.last().expect("a row");
     let rows = shape.iter().product::<usize>() / width;
     let (plan, size) = (Rows::new(&x.client), vector_size(width));
-    let output = empty(&x, shape, dtype);
-    let [mean, inverse] = [(); 2].map(|()| empty(&x, [rows], DType::F32));
-    #[expect(clippy::cast_possible_truncation, reason = "kernels compute in f32")]
+    let output = empty(x, shape, dtype);
+    let [mean, inverse] = [(); 2].map(|()| empty(x, [rows], DType::F32));
     forward::launch(
-        &x.client.clone(),
+        &x.client,
         plan.grid(rows),
         plan.cube(),
         size,

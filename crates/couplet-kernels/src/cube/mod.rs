@@ -1,5 +1,14 @@
 //! Kernels for GPUs, where operations composed of Burn's read and write too much or start too many kernels. Each is
 //! written once for all of CubeCL's backends, and computes in f32.
+#![allow(
+    clippy::used_underscore_binding,
+    clippy::unnecessary_cast,
+    clippy::too_many_arguments,
+    clippy::ignored_unit_patterns,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "of kernels, which CubeCL's macro reads"
+)]
 
 mod add;
 mod attention;

@@ -150,10 +150,10 @@ impl Plan {
     }
 }
 
-fn stage(values: CubeTensor, plan: &Plan, dtype: DType) -> CubeTensor {
-    let output = empty(&values, [plan.slices, plan.vectors * plan.vector], dtype);
+fn stage(values: &CubeTensor, plan: &Plan, dtype: DType) -> CubeTensor {
+    let output = empty(values, [plan.slices, plan.vectors * plan.vector], dtype);
     columns::launch(
-        &values.client.clone(),
+        &values.client,
         plan.grid(),
         Plan::cube(),
         plan.vector,
@@ -169,17 +169,17 @@ fn stage(values: CubeTensor, plan: &Plan, dtype: DType) -> CubeTensor {
 
 /// The sum of all rows of `width` values, `[width]`, in `dtype`.
 /// - values: contiguous.
-pub(crate) fn sum_of_rows(values: CubeTensor, width: usize, dtype: DType) -> CubeTensor {
+pub(crate) fn sum_of_rows(values: &CubeTensor, width: usize, dtype: DType) -> CubeTensor {
     let plan = Plan::new(values.meta.num_elements(), width);
     let sum = match plan.slices {
         1 => stage(values, &plan, dtype),
-        _ => whole(stage(values, &plan, DType::F32), width, dtype),
+        _ => whole(&stage(values, &plan, DType::F32), width, dtype),
     };
     flat(sum)
 }
 
 /// The second stage.
-fn whole(partial: CubeTensor, width: usize, dtype: DType) -> CubeTensor {
+fn whole(partial: &CubeTensor, width: usize, dtype: DType) -> CubeTensor {
     let plan = Plan::new(partial.meta.num_elements(), width);
     stage(partial, &Plan { slices: 1, ..plan }, dtype)
 }
@@ -210,6 +210,6 @@ pub(super) fn sums_of_scaled(values: &CubeTensor, width: usize, norm: Scaled) ->
     );
     match plan.slices {
         1 => parts,
-        _ => whole(parts, 2 * width, DType::F32),
+        _ => whole(&parts, 2 * width, DType::F32),
     }
 }

@@ -6,7 +6,7 @@ use cubecl::prelude::*;
 
 use super::shares::{Shares, VECTORS, cubes, most_tensors};
 use super::{UNITS, empty, grid, sum_of_vector, vector_size};
-use crate::update::Numbers;
+use crate::adamw_numbers::Numbers;
 
 /// Adds up what the units of a cube hold.
 #[cube]
@@ -126,7 +126,7 @@ pub(crate) fn clip(
     [numbers, factor]
 }
 
-/// As [`crate::update::Numbers`], which must not differ.
+/// As [`Numbers`], which must not differ.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
 struct Constants {
     beta_1: f32,

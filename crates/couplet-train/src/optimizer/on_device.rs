@@ -98,7 +98,7 @@ impl ParameterMapper for Take<'_> {
             let place = Tensor::empty([1; D], &tensor.device());
             let (adamw, state) = settings.begin(step, tensor, moments);
             taken.push((name.to_string(), adamw.step));
-            queue.push(adamw, state, grad);
+            queue.push(adamw, state, &grad);
             Tensor::from_inner(place).require_grad()
         })
     }
@@ -115,7 +115,7 @@ impl ParameterMapper for Put<'_> {
         let Some((_, time)) = self.taken.next_if(|(taken, _)| taken == name) else {
             return param;
         };
-        let state = self.updated.next::<D>();
+        let state = self.updated.take_next::<D>();
         let moments = Moments::two(time, state.first, state.second);
         (self.optimizer.moments).insert(name.to_string(), Box::new(moments));
         let updated = clamped(name, state.parameter);

@@ -109,6 +109,7 @@ pub(crate) struct StepReport {
 
 /// The numbers of a step, which a GPU may not have computed yet.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one in a step")]
 pub(crate) enum StepNumbers {
     Known(StepReport),
     /// The loss and the norm: `[2]`. The device has updated the parameters if both are finite.

@@ -211,9 +211,13 @@ pub(super) fn finish(
 
 /// The statistics of all ranks' passes, in the order of ranks, which is that of the rows.
 fn gather_statistics(own: Vec<BatchStatistics>, comm: &Comm) -> Result<Vec<BatchStatistics>, Lost> {
+    // Without ranks, they stay where they are.
+    if comm.is_alone() {
+        return Ok(own);
+    }
     let values_of_own: Vec<Vec<f32>> = own.iter().map(BatchStatistics::to_values).collect();
     let len: usize = values_of_own.iter().map(Vec::len).sum();
-    if comm.is_alone() || len == 0 {
+    if len == 0 {
         return Ok(own);
     }
     let all = comm.gather_numbers("the batch norms' statistics", values_of_own.concat())?;

@@ -64,15 +64,21 @@ pub(crate) fn step(
             Ok(gradients) => gradients,
             Err(lost) => return (model, Err(lost)),
         };
-        if settings.may_run_ahead && context.comm.is_alone() {
-            let clipped = optimizer.clip_on_device(&model, &gradients, settings.loss_scale);
-            if let Some(clipped) = clipped {
-                let numbers = StepNumbers::OnDevice(clipped.numbers.clone());
-                let model = update(model, gradients, |model, params| {
-                    optimizer.step_on_device(model, params, settings.lr, &clipped)
-                });
-                return (model, Ok(numbers));
+        let clipped = (context.comm.is_alone())
+            .then(|| optimizer.clip_on_device(&model, &gradients, settings.loss_scale));
+        if let Some(clipped) = clipped.flatten() {
+            let mut numbers = StepNumbers::OnDevice(clipped.numbers.clone());
+            if !settings.may_run_ahead {
+                let report = StepNumbers::read(vec![numbers])[0];
+                numbers = StepNumbers::Known(report);
+                if !report.updated {
+                    return (model, Ok(numbers));
+                }
             }
+            let model = update(model, gradients, |model, params| {
+                optimizer.step_on_device(model, params, settings.lr, &clipped)
+            });
+            return (model, Ok(numbers));
         }
         let report = match report(&model, &gradients, settings, context) {
             Ok(report) => report,

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use burn::module::Module;
+use burn::tensor::Tensor;
 use couplet_data::loader::{HostBatch, Loader, LoaderState};
 use couplet_data::{Skipped, StageTimes};
 use couplet_model::{Clip, ForwardContext, ModelSpec, Precision, PreprocessSpec};
@@ -20,7 +21,6 @@ use crate::observer::{BestMetric, Event, Observer, Outcome, RunSizes, StopReason
 use crate::optimizer::ModelOptimizer;
 use crate::overfitting::Overfitting;
 use crate::step::{Objective, StepContext, StepNumbers, StepReport, StepSettings, step};
-use pending::PendingStep;
 
 mod agreement;
 mod begin;
@@ -61,6 +61,18 @@ impl Window {
             waited: 0.0,
         }
     }
+}
+
+/// A step whose numbers may not be known yet.
+struct PendingStep {
+    numbers: StepNumbers,
+    /// After the step, without a graph.
+    logit_scale: Tensor<1>,
+    /// Without what is not known yet.
+    line: TrainLine,
+    duplicate_captions: f64,
+    /// Whether the step has a line in the log.
+    is_logged: bool,
 }
 
 struct Trainer<'a> {

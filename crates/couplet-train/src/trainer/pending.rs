@@ -3,21 +3,10 @@
 
 use burn::tensor::Tensor;
 
-use super::{TrainError, Trainer, Window};
+use super::{PendingStep, TrainError, Trainer, Window};
 use crate::log::TrainLine;
 use crate::observer::{Event, Observer};
 use crate::step::{StepNumbers, StepReport};
-
-pub(super) struct PendingStep {
-    pub numbers: StepNumbers,
-    /// After the step, without a graph.
-    pub logit_scale: Tensor<1>,
-    /// Without what is not known yet.
-    pub line: TrainLine,
-    pub duplicate_captions: f64,
-    /// Whether the step has a line in the log.
-    pub is_logged: bool,
-}
 
 impl Trainer<'_> {
     /// Waits for the steps that are done, and reports them.
@@ -42,14 +31,14 @@ impl Trainer<'_> {
             }
             self.state.epoch_loss += report.loss;
             self.overfitting.observe_step(report.loss);
-            self.report_step(step, report, logit_scale, observer)?;
+            self.report_step(&step, report, logit_scale, observer)?;
         }
         Ok(())
     }
 
     fn report_step(
         &mut self,
-        step: PendingStep,
+        step: &PendingStep,
         report: StepReport,
         logit_scale: f64,
         observer: &mut dyn Observer,

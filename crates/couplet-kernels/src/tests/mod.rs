@@ -2,6 +2,10 @@
 //! backward pass, in other dtypes and on other backends, and by Burn's operations, in f64. Compared are outputs, and the
 //! gradients of a sum that weights every output differently.
 
+#[cfg(feature = "_cube")]
+mod gpu;
+mod update;
+
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData, module};
 
 use crate::activation::{gelu, gelu_tanh, quick_gelu};
@@ -10,13 +14,11 @@ use crate::batch_norm::{add_relu, batch_norm};
 use crate::branch::add_branch;
 use crate::conv::conv2d;
 use crate::embedding::{TokenRuns, embedding};
-use crate::graph::{BURN_ALONE, is_supported};
+use crate::graph::BURN_ALONE;
 use crate::layer_norm::layer_norm;
 use crate::linear::{linear, linear_as};
 use crate::matmul::matmul;
-use crate::update::{AdamW, AdamWState, SumOfSquares, add};
-#[cfg(feature = "_cube")]
-use crate::update_on_device::{AdamWQueue, Clipped};
+use crate::update::add;
 
 /// Outputs and the gradient of each input.
 type Results = Vec<Vec<f64>>;
@@ -135,43 +137,43 @@ fn linear_layers_with_and_without_bias() {
 }
 
 #[test]
+fn products_in_half_precision_give_gradients_as_wide_as_their_inputs() {
+    let device = Device::flex().autodiff();
+    let leaf = |seed: usize, len: usize| {
+        let values = TensorData::new(values(seed, len), [len]);
+        Tensor::<1>::from_data(values, &device).require_grad()
+    };
+    let (x, weight, bias) = (leaf(0, 15 * 24), leaf(1, 40 * 24), leaf(2, 40));
+    let dtype = FloatDType::BF16;
+    let run = |x: Tensor<1>, weight: Tensor<1>, bias: Tensor<1>| {
+        let (x, weight) = (x.reshape([15, 24]), weight.reshape([40, 24]));
+        linear_as(x, weight, Some(bias), dtype.into())
+    };
+    let output = run(x.clone(), weight.clone(), bias.clone());
+    assert_eq!(output.dtype(), dtype.into());
+    let narrow = |x: &Tensor<1>| x.clone().inner().cast(dtype);
+    let wanted = run(narrow(&x), narrow(&weight), narrow(&bias));
+    assert_eq!(
+        to_f64(output.clone().inner().flatten::<1>(0, 1)),
+        to_f64(wanted.flatten::<1>(0, 1))
+    );
+    let gradients = output.cast(FloatDType::F32).sum().backward();
+    for input in [&x, &weight, &bias] {
+        let gradient = input.grad(&gradients).unwrap();
+        assert_eq!(gradient.dtype(), FloatDType::F32.into());
+        assert!(to_f64(gradient).iter().any(|value| *value != 0.0));
+    }
+    let of_bias = bias.grad(&gradients).unwrap();
+    assert_eq!(to_f64(of_bias), vec![15.0; 40]);
+}
+
+#[test]
 fn layer_norms() {
     for width in [8, 70, 192] {
         check(&[45 * width, width, width], |i| {
             let x = i[0].clone().reshape([3, 15, width]).add_scalar(5.0);
             layer_norm(x, i[1].clone(), i[2].clone(), 1e-5).flatten(0, 2)
         });
-    }
-}
-
-/// Of weights that are copied before, once and together.
-#[cfg(feature = "_cube")]
-#[test]
-fn copies_of_weights_are_taken_as_long_as_they_live() {
-    let dtype = burn::tensor::DType::F16;
-    for device in gpus() {
-        if !device.supports_dtype(dtype) {
-            continue;
-        }
-        let on = |seed: usize, shape: [usize; 2]| {
-            let len = shape[0] * shape[1];
-            let values = Tensor::<1>::from_data(TensorData::new(values(seed, len), [len]), &device);
-            values.reshape(shape)
-        };
-        let weights: Vec<Tensor<2>> = (0..40).map(|at| on(at, [at + 1, 33])).collect();
-        let x = on(77, [5, 33]);
-        let run = |weight: &Tensor<2>| {
-            to_f64(linear_as(x.clone(), weight.clone(), None, dtype).flatten::<1>(0, 1))
-        };
-        let wanted: Vec<_> = weights.iter().map(run).collect();
-        let mut copies = crate::NarrowWeights::new(dtype);
-        for weight in &weights {
-            copies.add(weight);
-        }
-        copies.copy();
-        assert_eq!(weights.iter().map(run).collect::<Vec<_>>(), wanted);
-        drop(copies);
-        assert_eq!(weights.iter().map(run).collect::<Vec<_>>(), wanted);
     }
 }
 
@@ -342,196 +344,8 @@ fn an_input_that_needs_no_gradient_gets_none() {
     );
 }
 
-#[test]
-fn a_step_of_adamw_by_hand() {
-    let tensor = |values: [f32; 2]| Tensor::<1>::from_floats(values, &Device::flex());
-    let settings = AdamW {
-        lr: 0.1,
-        betas: [0.9, 0.99],
-        eps: 0.0,
-        weight_decay: 0.5,
-        step: 1,
-        grad_scale: 0.5,
-    };
-    let state = AdamWState {
-        parameter: tensor([1.0, -2.0]),
-        first: tensor([0.0; 2]),
-        second: tensor([0.0; 2]),
-    };
-    let state = settings.step(state, tensor([4.0, -8.0]));
-    let values = |x: Tensor<1>| x.into_data().try_to_vec::<f32>().unwrap();
-    // The first step is as long as the learning rate, whatever the gradient.
-    let parameter = values(state.parameter);
-    assert!((parameter[0] - (0.95 - 0.1)).abs() < 1e-6, "{parameter:?}");
-    assert!((parameter[1] - (-1.9 + 0.1)).abs() < 1e-6, "{parameter:?}");
-    let (first, second) = (values(state.first), values(state.second));
-    assert!((first[0] - 0.2).abs() < 1e-6 && (second[1] - 0.16).abs() < 1e-6);
-}
-
-/// Values, a gradient and moments after two steps, by one path.
-fn two_steps_of_adamw(device: &Device, dtype: FloatDType) -> [Vec<f64>; 3] {
-    let tensor = |seed: usize| {
-        let data = TensorData::new(values(seed, 20_000), [100, 200]);
-        Tensor::<2>::from_data(data, device).cast(dtype)
-    };
-    let zeros = || tensor(0).zeros_like();
-    let mut state = AdamWState {
-        parameter: tensor(0),
-        first: zeros(),
-        second: zeros(),
-    };
-    for step in 1..=2 {
-        let adamw = AdamW {
-            lr: 0.01,
-            betas: [0.9, 0.98],
-            eps: 1e-6,
-            weight_decay: 0.2,
-            step,
-            grad_scale: 0.5,
-        };
-        state = adamw.step(state, tensor(step));
-    }
-    [state.parameter, state.first, state.second].map(to_f64)
-}
-
 fn to_f64<const D: usize>(x: Tensor<D>) -> Vec<f64> {
     x.into_data().convert::<f64>().try_to_vec().unwrap()
-}
-
-#[test]
-fn adamw_without_a_kernel_has_the_same_steps() {
-    let kernel = two_steps_of_adamw(&Device::flex(), FloatDType::F32);
-    let in_f64 = two_steps_of_adamw(&Device::flex(), FloatDType::F64);
-    // No kernel takes a tensor that has a graph.
-    let in_graph = two_steps_of_adamw(&Device::flex().autodiff(), FloatDType::F32);
-    for other in [in_f64, in_graph] {
-        for (ours, theirs) in kernel.iter().flatten().zip(other.iter().flatten()) {
-            assert!((ours - theirs).abs() < 2e-6, "{ours} instead of {theirs}");
-        }
-    }
-}
-
-/// GPUs that this build and machine can test.
-#[cfg(feature = "_cube")]
-fn gpus() -> Vec<Device> {
-    let mut gpus = Vec::new();
-    #[cfg(feature = "wgpu")]
-    gpus.push(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice));
-    #[cfg(feature = "cuda")]
-    if std::env::var_os("COUPLET_TEST_CUDA").is_some() {
-        gpus.push(Device::cuda(0));
-    }
-    gpus
-}
-
-#[cfg(feature = "_cube")]
-#[test]
-fn a_gpu_clips_and_updates_many_parameters_at_once() {
-    // More than one launch takes, of lengths that no vector divides, and longer than a cube.
-    let lens: Vec<usize> = (0..23)
-        .map(|at| [64, 7, 1, 5000, 4098][at % 5] + at)
-        .collect();
-    let step = |at: usize, grad_scale: f64| AdamW {
-        lr: 1e-2,
-        betas: [0.9, 0.98],
-        eps: 1e-6,
-        weight_decay: [0.0, 0.2][at % 2],
-        step: 3,
-        grad_scale,
-    };
-    for device in gpus() {
-        // A gradient that is clipped, one that is not, and one that is not finite.
-        for (most, poison) in [(Some(0.5), false), (None, false), (Some(0.5), true)] {
-            let on = |device: &Device, seed: usize, len: usize| {
-                Tensor::<1>::from_data(TensorData::new(values(seed, len), [len]), device)
-            };
-            let state = |device: &Device, at: usize| {
-                let part = |kind: usize| on(device, 100 * kind + at, lens[at]);
-                let state = AdamWState {
-                    parameter: part(0),
-                    first: part(1),
-                    second: part(2).square(),
-                };
-                let gradient = part(3);
-                (
-                    state,
-                    if poison && at == 5 {
-                        gradient.log()
-                    } else {
-                        gradient
-                    },
-                )
-            };
-            let squares = |device: &Device| {
-                let mut squares = SumOfSquares::default();
-                for at in 0..lens.len() {
-                    squares.add(&state(device, at).1);
-                }
-                squares
-            };
-            let loss = Tensor::<1>::from_floats([1.5], &device);
-            let clipped = Clipped::new(&squares(&device), &loss, most, 4.0).unwrap();
-            let mut queue = AdamWQueue::default();
-            for at in 0..lens.len() {
-                let (state, gradient) = state(&device, at);
-                assert!(AdamWQueue::takes(&state.parameter));
-                queue.push(step(at, 1.0), state, gradient);
-            }
-            let mut updated = queue.run(&clipped);
-            let numbers = to_f64(clipped.numbers);
-            assert_eq!(numbers[0], 1.5);
-            let norm = squares(&Device::flex()).total().sqrt() / 4.0;
-            assert_eq!(norm.is_finite(), !poison);
-            let factor = match most {
-                Some(most) => most / (norm + 1e-6) / 4.0,
-                None => 0.25,
-            };
-            if !poison {
-                assert!(
-                    (numbers[1] - norm).abs() < 1e-5 * norm,
-                    "{numbers:?}, {norm}"
-                );
-            }
-            for at in 0..lens.len() {
-                let ours: AdamWState<1> = updated.next();
-                let (before, gradient) = state(&Device::flex(), at);
-                let wanted = match poison {
-                    true => before,
-                    false => step(at, factor).step(before, gradient),
-                };
-                let parts = |state: AdamWState<1>| [state.parameter, state.first, state.second];
-                for (ours, wanted) in parts(ours).into_iter().zip(parts(wanted)) {
-                    for (ours, wanted) in to_f64(ours).into_iter().zip(to_f64(wanted)) {
-                        assert!((ours - wanted).abs() < 2e-6, "{ours} instead of {wanted}");
-                    }
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn sums_of_many_values() {
-    let sum_of_squares = |tensors: &[Tensor<1>]| {
-        let mut sum = SumOfSquares::default();
-        for tensor in tensors {
-            sum.add(tensor);
-        }
-        sum.total()
-    };
-    let x = Tensor::<1>::ones([100_000], &Device::flex());
-    assert_eq!(sum_of_squares(std::slice::from_ref(&x)), 100_000.0);
-    let sum = add(x.clone(), x.clone().mul_scalar(2.0));
-    assert_eq!(sum_of_squares(std::slice::from_ref(&sum)), 900_000.0);
-    // By Burn's operations, of two dtypes and of a tensor with a graph.
-    let wide = x.clone().cast(FloatDType::F64);
-    let in_graph = Tensor::<1>::ones([100_000], &Device::flex().autodiff());
-    assert!(!is_supported(&wide) && is_supported(&in_graph));
-    let sum = add(wide.clone(), wide.clone().mul_scalar(2.0));
-    assert_eq!(sum_of_squares(&[sum, in_graph.clone(), x]), 1_100_000.0);
-    let leaf = in_graph.require_grad();
-    let gradients = add(leaf.clone(), leaf.clone()).sum().backward();
-    assert_eq!(to_f64(leaf.grad(&gradients).unwrap()), vec![2.0; 100_000]);
 }
 
 #[test]
