@@ -31,6 +31,8 @@ mod composed;
 mod conv;
 #[cfg(feature = "_cube")]
 mod cube;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod embedding;
 mod graph;
 mod heads;
@@ -49,6 +51,8 @@ pub use attention::{attention, self_attention};
 pub use batch_norm::{BatchNormOutput, add_relu, batch_norm};
 pub use branch::add_branch;
 pub use conv::conv2d;
+#[cfg(feature = "cuda")]
+pub use cuda::{cublas_problem, cuda_problem};
 pub use embedding::{TokenRuns, embedding};
 pub use graph::is_supported;
 pub use heads::{merge_heads, split_heads};

@@ -115,10 +115,23 @@ impl DeviceSetting {
             return Ok(device);
         }
         let found = Self::found();
-        if found.contains(&setting) {
-            Ok(device)
-        } else {
-            Err(DeviceError::NotThere { setting, found })
+        if !found.contains(&setting) {
+            return Err(DeviceError::NotThere { setting, found });
+        }
+        #[cfg(feature = "cuda")]
+        if let (Self::Cuda(_), Some(problem)) = (setting, couplet_kernels::cuda_problem()) {
+            let problem = problem.to_string();
+            return Err(DeviceError::NotUsable { setting, problem });
+        }
+        Ok(device)
+    }
+
+    /// Why the device is slower than it could be, and what to do.
+    pub fn slow_because(self) -> Option<&'static str> {
+        match self.resolved() {
+            #[cfg(feature = "cuda")]
+            Self::Cuda(_) => couplet_kernels::cublas_problem(),
+            _ => None,
         }
     }
 
@@ -201,6 +214,11 @@ pub enum DeviceError {
         setting.feature()
     )]
     NotBuilt { setting: DeviceSetting },
+    #[error("{setting} cannot be used: {problem}")]
+    NotUsable {
+        setting: DeviceSetting,
+        problem: String,
+    },
     #[error("this machine has no {setting}; available: {}", list(found))]
     NotThere {
         setting: DeviceSetting,

@@ -28,7 +28,7 @@ type Server = <CudaRuntime as Runtime>::Server;
 const WORKSPACE: usize = 32 << 20;
 
 /// Whether the library is there. `COUPLET_CUBLAS=0` in the environment leaves products to CubeCL.
-fn is_there() -> bool {
+pub(crate) fn is_there() -> bool {
     static IS_THERE: LazyLock<bool> = LazyLock::new(|| {
         // SAFETY: NVIDIA's library has no requirements on whoever loads it.
         std::env::var_os("COUPLET_CUBLAS").is_none_or(|value| value != "0")

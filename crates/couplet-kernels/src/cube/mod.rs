@@ -42,6 +42,8 @@ use crate::graph::{from_primitive, into_primitive, is_autodiff};
 pub(crate) use add::add;
 pub(crate) use attention::{Saved as SavedAttention, self_attention, self_attention_gradient};
 pub(crate) use conv::{Sizes as ConvSizes, conv, conv_gradients};
+#[cfg(feature = "cuda")]
+pub(crate) use cublas::is_there as has_cublas;
 pub(crate) use gelu::{gelu, gelu_gradient};
 pub(crate) use layer_norm::{layer_norm, layer_norm_gradients};
 pub(crate) use narrowed::{forget, narrow_all, narrowed};

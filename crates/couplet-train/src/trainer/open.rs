@@ -46,6 +46,8 @@ impl<'a> Trainer<'a> {
         let comm = &comm;
         let mut opened = agree(comm, begin(run, place, comm))?;
         opened.notes.extend(exchanges);
+        let slow = run.config.device.slow_because();
+        opened.notes.extend(slow.map(str::to_string));
         let books = place.folder().map(|folder| opened.books(run, folder));
         let books = agree(comm, books.transpose())?;
         let opened = share(opened, comm)?;
