@@ -25,7 +25,7 @@ pub(crate) struct Saved<const D: usize> {
 #[derive(Debug, Clone)]
 #[cfg_attr(
     feature = "_cube",
-    expect(clippy::large_enum_variant, reason = "there is one for each norm")
+    allow(clippy::large_enum_variant, reason = "there is one for each norm")
 )]
 enum SavedRows<const D: usize> {
     Normalized {

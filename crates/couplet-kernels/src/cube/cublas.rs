@@ -13,6 +13,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::cuda::CudaRuntime;
 use cubecl::server::{BufferBinding, ServerError};
 use cubecl_common::device_handle::DeviceHandle;
+use cubecl_environment::backtrace::BackTrace;
 use cubecl_environment::stream::StreamId;
 use cubecl_server::runtime::Runtime;
 use cubecl_server::server::ServerStorage;
@@ -95,7 +96,7 @@ fn data_type(dtype: DType) -> sys::cudaDataType {
 
 /// Sets an attribute of a description.
 /// - set: cuBLASLt's function that takes the value's address and size.
-fn with<T>(
+fn with<T: Copy>(
     value: T,
     set: impl FnOnce(*const c_void, usize) -> Result<(), CublasError>,
 ) -> Result<(), CublasError> {
@@ -311,7 +312,8 @@ impl Product {
                 Ok(addresses) => addresses,
                 Err(error) => return failed_writing(server, stream, written, error),
             };
-            let body = |server: &mut Server| run(server, key, scale, &addresses, &bindings, &bias);
+            let body =
+                |server: &mut Server| run(server, key, scale, &addresses, &bindings, bias.as_ref());
             // What comes of it is told to whoever reads the output.
             let _ = ExecuteScope::over(server, stream, written).execute(body);
         });
@@ -357,7 +359,7 @@ fn run(
     scale: f32,
     addresses: &Addresses,
     bindings: &[BufferBinding; 4],
-    bias: &Option<BufferBinding>,
+    bias: Option<&BufferBinding>,
 ) -> Result<(), ServerError> {
     let stream = bindings[3].stream;
     key.alignment = addresses.operands.iter().fold(256, |least, address| {
@@ -369,7 +371,7 @@ fn run(
     let mut plans = PLANS.lock().unwrap_or_else(PoisonError::into_inner);
     let describe = |key: &Key, error: CublasError| ServerError::Generic {
         reason: format!("cuBLASLt: {error} for {key:?}; COUPLET_CUBLAS=0 does without it"),
-        backtrace: Default::default(),
+        backtrace: BackTrace::default(),
     };
     let plan = match plans.entry(key) {
         Entry::Occupied(found) => found.into_mut(),
@@ -381,6 +383,6 @@ fn run(
     let done = plan.run(scale, addresses.operands, addresses.bias, queue);
     done.map_err(|error| ServerError::Generic {
         reason: format!("cuBLASLt: {error}; COUPLET_CUBLAS=0 does without it"),
-        backtrace: Default::default(),
+        backtrace: BackTrace::default(),
     })
 }
