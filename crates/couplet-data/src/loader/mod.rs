@@ -97,6 +97,14 @@ impl Loader {
         self.clock.times()
     }
 
+    /// The next batch, if it is ready.
+    ///
+    /// # Errors
+    /// As [`Self::next_batch`].
+    pub fn ready_batch(&self) -> Option<Result<HostBatch, LoaderError>> {
+        self.batches.try_recv().ok()
+    }
+
     /// The next batch; blocks until it is ready.
     ///
     /// # Errors

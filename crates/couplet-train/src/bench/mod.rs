@@ -60,7 +60,7 @@ pub struct StepBench {
 pub fn bench_step(settings: &StepBenchSettings) -> Result<StepBench, StepBenchError> {
     let device = check(settings)?;
     let StepBenchSettings { spec, batch, .. } = settings;
-    let (model, steps) = timed_steps(settings, &device, &Comm::alone())?;
+    let (model, steps) = timed_steps(settings, &device, &Comm::alone(), true)?;
     let steps = seconds(&steps);
     #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^53")]
     let pairs = *batch as f64;
@@ -81,7 +81,7 @@ pub fn bench_step(settings: &StepBenchSettings) -> Result<StepBench, StepBenchEr
 /// # Errors
 /// As [`bench_step`].
 pub(crate) fn step_seconds(settings: &StepBenchSettings) -> Result<f64, StepBenchError> {
-    let (_, steps) = timed_steps(settings, &check(settings)?, &Comm::alone())?;
+    let (_, steps) = timed_steps(settings, &check(settings)?, &Comm::alone(), true)?;
     Ok(median(seconds(&steps)))
 }
 
@@ -100,11 +100,13 @@ fn median(mut seconds: Vec<f64>) -> f64 {
 
 /// Runs the steps.
 /// - comm: ranks that share the loss and sum their gradients; each has a batch of the settings' size.
+/// - may_run_ahead: whether a GPU is given the next step before it has ended one; each is then as long as the mean.
 /// - returns the model after them, and the times of each timed step.
 fn timed_steps(
     settings: &StepBenchSettings,
     plain: &Device,
     comm: &Comm,
+    may_run_ahead: bool,
 ) -> Result<(Clip, Vec<Timed>), StepBenchError> {
     let device = plain.clone().autodiff();
     let StepBenchSettings {
@@ -148,7 +150,7 @@ fn timed_steps(
     let step_settings = StepSettings {
         lr: LEARNING_RATE,
         loss_scale: 1.0,
-        may_run_ahead: true,
+        may_run_ahead,
     };
     let mut steps = Vec::new();
     let (mut begun, mut runs_ahead) = (Instant::now(), false);
@@ -172,7 +174,8 @@ fn timed_steps(
             message: "the ranks cannot go on".to_string(),
             source: Some(lost.into()),
         })?;
-        if at + 1 == settings.warm_up {
+        // The first step compiles a GPU's kernels.
+        if at + 1 == settings.warm_up.max(1) {
             wait_for(plain);
             begun = Instant::now();
         }
@@ -187,7 +190,8 @@ fn timed_steps(
     }
     wait_for(plain);
     if runs_ahead {
-        let each = begun.elapsed() / u32::try_from(settings.steps).unwrap_or(u32::MAX).max(1);
+        let timed = settings.steps + settings.warm_up.min(1) - 1;
+        let each = begun.elapsed() / u32::try_from(timed).unwrap_or(u32::MAX).max(1);
         steps = (0..settings.steps).map(|_| (begun, begun + each)).collect();
     }
     Ok((model, steps))

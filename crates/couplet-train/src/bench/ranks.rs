@@ -36,7 +36,7 @@ pub fn bench_ranks(
 ) -> Result<RanksReport, RanksBenchError> {
     let comm = &ranks.0;
     let device = ranks.agree(check(settings))?;
-    let run = |comm: &Comm| timed_steps(settings, &device, comm).map(|(_, steps)| steps);
+    let run = |comm: &Comm| timed_steps(settings, &device, comm, false).map(|(_, steps)| steps);
     let links = match comm.team() {
         Some(team) => measure_links(team, MOST_BYTES)?,
         None => Vec::new(),
@@ -225,7 +225,7 @@ mod tests {
             let journal = Journal::default();
             let device = check(&settings).unwrap();
             let with = comm.with_journal(journal.clone());
-            let (_, steps) = timed_steps(&settings, &device, &with).unwrap();
+            let (_, steps) = timed_steps(&settings, &device, &with, false).unwrap();
             (
                 step_seconds(&steps, &journal.take()),
                 median(seconds(&steps)),

@@ -142,7 +142,7 @@ impl Trainer<'_> {
             self.end_step(observer)?;
         }
         loop {
-            let fetched = self.fetch(loader, stop);
+            let fetched = self.fetch(loader, stop, observer);
             let agreed = self.agree(fetched, stop.is_set())?;
             if (agreed.stop || agreed.due) && self.state.step > 0 {
                 self.save(observer)?;
@@ -193,22 +193,6 @@ impl Trainer<'_> {
     /// Seconds of training so far, over all resumes.
     fn seconds(&self) -> f64 {
         self.time_before + self.started.elapsed().as_secs_f64()
-    }
-
-    /// This rank's next pairs; `None` if the run ends here.
-    fn fetch(
-        &mut self,
-        loader: &Loader,
-        stop: &StopSignal,
-    ) -> Result<Option<HostBatch>, TrainError> {
-        if self.is_finished() || stop.is_set() {
-            return Ok(None);
-        }
-        let waiting = Instant::now();
-        let batch = loader.next_batch();
-        self.waited = waiting.elapsed().as_secs_f64();
-        self.loading = loader.stage_times();
-        Ok(Some(batch?))
     }
 
     /// Records and reports samples that were skipped for the next batch.
@@ -273,7 +257,9 @@ impl Trainer<'_> {
         self.state.position = next;
         self.state.skipped_len = self.skipped_len;
         if let StepNumbers::Known(report) = numbers {
-            self.state.loss_scale.update(report.updated);
+            if self.loss_scale().is_some() {
+                self.state.loss_scale.update(report.updated);
+            }
             if !report.updated {
                 self.overflowed(report, observer)?;
                 return Ok(false);
@@ -294,7 +280,7 @@ impl Trainer<'_> {
             duplicate_captions,
             is_logged,
         });
-        if is_known || is_logged {
+        if is_known || is_logged || self.lags() {
             self.catch_up(observer)?;
         }
         Ok(true)

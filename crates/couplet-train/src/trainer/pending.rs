@@ -1,14 +1,46 @@
 //! Steps that a GPU has yet to end: it is asked for their numbers when a line is logged, so that it never waits for
 //! the host.
 
+use std::time::Instant;
+
 use burn::tensor::Tensor;
+use couplet_data::loader::{HostBatch, Loader};
 
 use super::{PendingStep, TrainError, Trainer, Window};
 use crate::log::TrainLine;
-use crate::observer::{Event, Observer};
+use crate::observer::{Event, Observer, StopSignal};
 use crate::step::{StepNumbers, StepReport};
 
 impl Trainer<'_> {
+    /// This rank's next pairs; `None` if the run ends here.
+    pub(super) fn fetch(
+        &mut self,
+        loader: &Loader,
+        stop: &StopSignal,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<HostBatch>, TrainError> {
+        if self.is_finished() || stop.is_set() {
+            return Ok(None);
+        }
+        self.waited = 0.0;
+        let batch = if let Some(batch) = loader.ready_batch() {
+            batch
+        } else {
+            // As long as a GPU works on, nothing waits for data.
+            self.catch_up(observer)?;
+            let waiting = Instant::now();
+            let batch = loader.next_batch();
+            self.waited = waiting.elapsed().as_secs_f64();
+            batch
+        };
+        self.loading = loader.stage_times();
+        if batch.is_err() {
+            // A loss that was not finite comes first.
+            self.catch_up(observer)?;
+        }
+        Ok(Some(batch?))
+    }
+
     /// Waits for the steps that are done, and reports them.
     ///
     /// # Errors
@@ -27,6 +59,8 @@ impl Trainer<'_> {
         let reports = StepNumbers::read(numbers);
         for ((step, report), logit_scale) in pending.into_iter().zip(reports).zip(scales) {
             if !report.updated {
+                // The later ones count for nothing.
+                self.state.step = step.line.step - 1;
                 return Err(self.not_finite(step.line.step, report));
             }
             self.state.epoch_loss += report.loss;
@@ -43,17 +77,19 @@ impl Trainer<'_> {
         logit_scale: f64,
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
-        let mut line = TrainLine {
+        // All steps since the last line have ended by now.
+        let (samples_per_second, waited) = self.speed();
+        let line = TrainLine {
             loss: report.loss,
             grad_norm: report.grad_norm,
             logit_scale,
+            time: self.seconds(),
+            samples_per_second,
+            data_wait: waited,
             ..step.line
         };
         let mut data_wait = None;
         if step.is_logged {
-            // All steps since the last line have ended by now.
-            (line.samples_per_second, line.data_wait) = self.speed();
-            line.time = self.seconds();
             self.last_line = Some(line);
             self.write_metrics(&line, observer)?;
             data_wait = Some((line.data_wait, self.loading.since(&self.loading_before)));
@@ -65,9 +101,17 @@ impl Trainer<'_> {
         Ok(())
     }
 
+    /// Whether observers have not heard of steps for long.
+    pub(super) fn lags(&self) -> bool {
+        const MOST: usize = 10;
+        const SECONDS: f64 = 1.0;
+        let since = |first: &PendingStep| self.seconds() - first.line.time;
+        let age = self.pending.first().map_or(0.0, since);
+        self.pending.len() >= MOST || age > SECONDS
+    }
+
     /// The line of the step that was just started.
     pub(super) fn line_without_numbers(&self, lr: f64) -> TrainLine {
-        let (samples_per_second, data_wait) = self.speed();
         TrainLine {
             step: self.state.step,
             epoch: self.epoch(),
@@ -77,8 +121,8 @@ impl Trainer<'_> {
             lr,
             logit_scale: f64::NAN,
             grad_norm: f64::NAN,
-            samples_per_second,
-            data_wait,
+            samples_per_second: f64::NAN,
+            data_wait: f64::NAN,
             loss_scale: self.loss_scale(),
         }
     }

@@ -26,11 +26,12 @@ pub(crate) fn repeat(
     let loader = loader.map_err(TrainError::Threads)?;
     let stop = StopSignal::default();
     while trainer.state.step < last && !trainer.is_finished() {
-        let fetched = trainer.fetch(&loader, &stop);
+        let fetched = trainer.fetch(&loader, &stop, observer);
         let agreed = trainer.agree(fetched, false)?;
         trainer.report_skipped(&agreed.skipped, observer)?;
         let batch = agreed.batch.expect("the run goes on");
         trainer.step(batch, agreed.next, observer)?;
     }
+    trainer.catch_up(observer)?;
     Ok(sizes.device)
 }
