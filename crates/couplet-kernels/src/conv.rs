@@ -43,10 +43,11 @@ fn conv_on_cube(x: &Tensor<4>, weight: &Tensor<4>, conv: Conv) -> Option<Tensor<
     let fits = of_weight[2] == of_weight[3]
         && x.dtype() == weight.dtype()
         && of_x.iter().all(|size| *size > 0);
-    // With Burn's fusion there is no kernel.
-    if !fits || is_on_cpu(x) || crate::cube::plain(&x.clone().inner()).is_none() {
+    if !fits || is_on_cpu(x) {
         return None;
     }
+    // With Burn's fusion there is no kernel.
+    let plain = crate::cube::plain(&x.clone().inner())?;
     let sizes = Sizes::new(conv, &of_x, &of_weight);
     let sizes = crate::cube::ConvSizes {
         batch: sizes.batch,
@@ -58,6 +59,9 @@ fn conv_on_cube(x: &Tensor<4>, weight: &Tensor<4>, conv: Conv) -> Option<Tensor<
         from: sizes.from,
         to: sizes.to,
     };
+    if !crate::cube::conv_fits(&plain, sizes) {
+        return None;
+    }
     let operands = [x.clone().into_dispatch(), weight.clone().into_dispatch()];
     compose(composed::Conv { sizes }, operands.each_ref())
 }

@@ -161,6 +161,8 @@ impl AdamW {
 pub struct SumOfSquares {
     /// Of the tensors that the kernel takes.
     sum: f64,
+    #[cfg(feature = "_cube")]
+    has_sum: bool,
     /// Those of a GPU, which are added together.
     #[cfg(feature = "_cube")]
     on_cube: Vec<burn_cubecl::tensor::CubeTensor>,
@@ -180,6 +182,10 @@ impl SumOfSquares {
         }
         if is_plain(x) {
             self.sum += sum_of_squares(&dense(x.clone()));
+            #[cfg(feature = "_cube")]
+            {
+                self.has_sum = true;
+            }
         } else {
             // Rows first, then the vector: on the CPU, Burn's plain sum of a large tensor adds
             // in an order that depends on scheduling.
@@ -191,7 +197,7 @@ impl SumOfSquares {
     /// All tensors, if each is on a GPU.
     #[cfg(feature = "_cube")]
     pub(crate) fn all_on_cube(&self) -> Option<&[burn_cubecl::tensor::CubeTensor]> {
-        let is_all = self.sum == 0.0 && self.on_device.is_empty() && !self.on_cube.is_empty();
+        let is_all = !self.has_sum && self.on_device.is_empty() && !self.on_cube.is_empty();
         is_all.then_some(&self.on_cube)
     }
 

@@ -100,6 +100,7 @@ impl AdamWQueue {
             let shape = state.parameter.dims();
             for part in [&state.first, &state.second, gradient] {
                 assert_eq!(part.dims(), shape, "an update's tensors have one shape");
+                assert_eq!(part.dtype(), DType::F32, "an update's tensors are f32");
             }
             let known = "the queue takes tensors of its GPU";
             let state = cube::State {

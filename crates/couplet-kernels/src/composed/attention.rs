@@ -1,4 +1,6 @@
 use burn::backend::DispatchTensor;
+#[cfg(feature = "_cube")]
+use burn::tensor::DType;
 use burn::tensor::{Tensor, activation};
 
 use super::{multiply, narrow, widen};
@@ -77,7 +79,12 @@ fn attention_weights(
     let (dtype, turned) = (q.dtype(), k.clone().swap_dims(2, 3));
     #[cfg(feature = "_cube")]
     if cube::plain(q).is_some() {
-        let scores = cube::on_cube(&multiply(q.clone(), turned, dtype));
+        // As below.
+        let (q, scale) = match dtype {
+            DType::F16 => (q.clone().mul_scalar(scale), 1.0),
+            _ => (q.clone(), scale),
+        };
+        let scores = cube::on_cube(&multiply(q, turned, dtype));
         let scores = scores.expect("a product is where its operands are");
         let mask = mask.map(|mask| cube::on_cube(mask).expect(MASK_IS_THERE));
         return cube::tensor(cube::softmax(&scores, mask.as_ref(), scale, dtype));

@@ -3,7 +3,7 @@
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::{UNITS, elem, empty, grid, vector_size};
+use super::{UNITS, assert_countable, elem, empty, grid, vector_size};
 
 #[cube(launch)]
 fn sum<X: Float, Y: Float, N: Size>(
@@ -22,11 +22,17 @@ fn sum<X: Float, Y: Float, N: Size>(
 /// `x + y`, in the dtype of x.
 /// - x, y: contiguous and of one shape.
 pub(crate) fn add(x: &CubeTensor, y: &CubeTensor) -> CubeTensor {
+    assert_eq!(
+        x.meta.shape(),
+        y.meta.shape(),
+        "a branch has the shape of what it is added to"
+    );
     let (output, len) = (
         empty(x, x.meta.shape().clone(), x.dtype),
         x.meta.num_elements(),
     );
     let size = vector_size(len);
+    assert_countable(len / size);
     sum::launch(
         &x.client,
         grid((len / size).div_ceil(UNITS as usize)),

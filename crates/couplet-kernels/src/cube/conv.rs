@@ -191,6 +191,13 @@ impl Sizes {
     }
 }
 
+/// Whether the device holds the pixels of all output pixels at once.
+pub(crate) fn fits(x: &CubeTensor, sizes: Sizes) -> bool {
+    let count = sizes.patch() * sizes.batch * sizes.pixels();
+    let bytes = (count * x.dtype.size()) as u64;
+    u32::try_from(count).is_ok() && bytes <= x.client.properties().memory.max_page_size
+}
+
 /// - x: `[batch, inputs, height, width]`; weight: `[outputs, inputs, kernel, kernel]`; both contiguous.
 /// - returns `[batch, outputs, height, width]` of the output.
 pub(crate) fn conv(x: &CubeTensor, weight: &CubeTensor, sizes: Sizes) -> CubeTensor {

@@ -367,7 +367,9 @@ fn run(
     });
     let streams = server.write_streams();
     let all = bindings.iter().chain(bias);
-    let queue = streams.resolve(stream, all)?.current().sys.cast();
+    // Held until the product is queued, as it keeps memory of other streams.
+    let mut resolved = streams.resolve(stream, all)?;
+    let queue = resolved.current().sys.cast();
     let mut plans = PLANS.lock().unwrap_or_else(PoisonError::into_inner);
     let describe = |key: &Key, error: CublasError| ServerError::Generic {
         reason: format!("cuBLASLt: {error} for {key:?}; COUPLET_CUBLAS=0 does without it"),
@@ -381,6 +383,7 @@ fn run(
         }
     };
     let done = plan.run(scale, addresses.operands, addresses.bias, queue);
+    drop(resolved);
     done.map_err(|error| ServerError::Generic {
         reason: format!("cuBLASLt: {error}; COUPLET_CUBLAS=0 does without it"),
         backtrace: BackTrace::default(),

@@ -5,7 +5,7 @@ use std::f32::consts::{FRAC_1_SQRT_2, TAU};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::{UNITS, elem, empty, grid, vector_size};
+use super::{UNITS, assert_countable, elem, empty, grid, vector_size};
 use crate::math::QUICK;
 
 /// Φ(x), the standard normal distribution.
@@ -70,6 +70,7 @@ pub(crate) fn gelu(x: &CubeTensor, is_quick: bool) -> CubeTensor {
         x.meta.num_elements(),
     );
     let size = vector_size(len);
+    assert_countable(len / size);
     forward::launch(
         &x.client,
         grid((len / size).div_ceil(UNITS as usize)),
@@ -91,6 +92,7 @@ pub(crate) fn gelu_gradient(x: &CubeTensor, gradient: &CubeTensor, is_quick: boo
         x.meta.num_elements(),
     );
     let size = vector_size(len);
+    assert_countable(len / size);
     backward::launch(
         &x.client,
         grid((len / size).div_ceil(UNITS as usize)),

@@ -126,7 +126,7 @@ pub(crate) fn layer_norm(
     let [mean, inverse] = [(); 2].map(|()| empty(x, [rows], DType::F32));
     forward::launch(
         &x.client,
-        plan.grid(rows),
+        plan.grid(rows, width / size),
         plan.cube(),
         size,
         x.clone().into_buffer_arg(),
@@ -167,7 +167,7 @@ pub(crate) fn layer_norm_gradients(
         let of_x = empty(x, shape, x.dtype);
         backward::launch(
             &x.client,
-            plan.grid(rows),
+            plan.grid(rows, width / size),
             plan.cube(),
             size,
             x.clone().into_buffer_arg(),

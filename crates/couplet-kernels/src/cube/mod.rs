@@ -41,7 +41,7 @@ use crate::graph::{from_primitive, into_primitive, is_autodiff};
 
 pub(crate) use add::add;
 pub(crate) use attention::{Saved as SavedAttention, self_attention, self_attention_gradient};
-pub(crate) use conv::{Sizes as ConvSizes, conv, conv_gradients};
+pub(crate) use conv::{Sizes as ConvSizes, conv, conv_gradients, fits as conv_fits};
 #[cfg(feature = "cuda")]
 pub(crate) use cublas::is_there as has_cublas;
 pub(crate) use gelu::{gelu, gelu_gradient};
@@ -80,7 +80,11 @@ pub(crate) fn owned<const D: usize>(tensor: Tensor<D>) -> Option<CubeTensor> {
     let found = plain(&tensor)?;
     drop(tensor);
     let dense = into_contiguous(found);
-    Some(if dense.can_mut() { dense } else { dense.copy() })
+    if dense.can_mut() {
+        return Some(dense);
+    }
+    // A copy may have gaps between rows.
+    Some(into_contiguous(dense.copy()))
 }
 
 /// The inverse of [`plain`].
@@ -106,6 +110,15 @@ fn vector_size(width: usize) -> usize {
         .into_iter()
         .find(|size| width.is_multiple_of(*size))
         .unwrap_or(1)
+}
+
+/// Kernels count vectors in 32 bits.
+fn assert_countable(vectors: usize) {
+    let is_countable = u32::try_from(vectors).is_ok();
+    assert!(
+        is_countable,
+        "a tensor of {vectors} vectors is too large for a kernel; take smaller micro-batches"
+    );
 }
 
 /// A grid of at least `count` cubes.
@@ -145,7 +158,9 @@ impl Rows {
         CubeDim::new_2d(self.lanes, self.in_cube)
     }
 
-    fn grid(self, rows: usize) -> CubeCount {
+    /// - vectors: of each row.
+    fn grid(self, rows: usize, vectors: usize) -> CubeCount {
+        assert_countable(rows * vectors);
         grid(rows.div_ceil(self.in_cube as usize))
     }
 

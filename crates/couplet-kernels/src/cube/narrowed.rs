@@ -81,6 +81,10 @@ pub(crate) fn narrow_all(weights: &[CubeTensor], dtype: DType) {
         (weight.meta.num_elements() * dtype.size()).next_multiple_of(alignment)
     };
     let total: usize = weights.iter().map(|weight| bytes(weight)).sum();
+    if total as u64 > like.client.properties().memory.max_page_size {
+        // No device has that in one piece; each layer casts its own.
+        return;
+    }
     let memory = empty(like, [total / dtype.size()], dtype);
     let mut offset = 0;
     let copies: Vec<Copied> = (weights.iter())

@@ -4,8 +4,9 @@ use burn::tensor::DType;
 use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 use burn_cubecl::ops::numeric;
 use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::InputScalar;
 
-use super::empty;
+use super::{elem, empty};
 
 /// `lhs rhs + bias`.
 /// - lhs, rhs: of one dtype, with the same dimensions before the last two.
@@ -17,6 +18,7 @@ pub(crate) fn multiply(
     bias: Option<&CubeTensor>,
     dtype: DType,
 ) -> CubeTensor {
+    assert_fit(lhs, rhs);
     let mut shape = lhs.meta.shape().clone();
     let last = shape.len() - 1;
     let columns = rhs.meta.shape()[last];
@@ -44,12 +46,31 @@ pub(super) fn multiply_into(
     scale: f32,
     output: &CubeTensor,
 ) -> f32 {
+    assert_fit(lhs, rhs);
     #[cfg(feature = "cuda")]
     if queue(lhs, rhs, scale, None, output) {
         return 1.0;
     }
+    // Before the product, whose output may be above f16's largest number.
+    if lhs.dtype == DType::F16 && scale != 1.0 {
+        let scale = InputScalar::new(scale, elem(lhs.dtype));
+        multiply_by_cubecl(&numeric::mul_scalar(lhs.clone(), scale), rhs, output);
+        return 1.0;
+    }
     multiply_by_cubecl(lhs, rhs, output);
     scale
+}
+
+fn assert_fit(lhs: &CubeTensor, rhs: &CubeTensor) {
+    let (of_lhs, of_rhs) = (lhs.meta.shape(), rhs.meta.shape());
+    let last = of_lhs.len() - 1;
+    let fit = of_rhs.len() == last + 1
+        && of_lhs[..last - 1] == of_rhs[..last - 1]
+        && of_lhs[last] == of_rhs[last - 1];
+    assert!(
+        fit,
+        "matrices of {of_lhs:?} and {of_rhs:?} cannot be multiplied"
+    );
 }
 
 fn multiply_by_cubecl(lhs: &CubeTensor, rhs: &CubeTensor, output: &CubeTensor) {
@@ -71,7 +92,9 @@ fn queue(
     use super::layout::Matrices;
     let sizes = lhs.meta.shape().iter().chain(rhs.meta.shape().iter());
     let is_empty = sizes.into_iter().any(|size| *size == 0);
-    if is_empty || !takes(lhs) {
+    // As cuBLASLt's tables say for sums in f32.
+    let has_type = lhs.dtype == output.dtype || output.dtype == DType::F32;
+    if is_empty || !has_type || !takes(lhs) {
         return false;
     }
     let product = Product {

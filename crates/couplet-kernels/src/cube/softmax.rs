@@ -8,7 +8,7 @@ use cubecl::zspace::metadata::Metadata;
 use super::{Rows, elem, empty, max_of_lanes, sum_of_lanes, sum_of_vector, vector_size};
 
 /// Below every score but minus infinity, from which it may be subtracted.
-const LEAST: f32 = -3.0e38;
+const LEAST: f32 = f32::MIN;
 
 /// Scores, scaled, plus mask; [`LEAST`] beyond the row's end.
 #[cube]
@@ -100,7 +100,8 @@ fn forward<S: Float, M: Float, O: Float, N: Size>(
             is_ragged,
             is_masked,
         );
-        sum += Vector::exp(score - Vector::new(most));
+        let share = Vector::exp(score - Vector::new(most));
+        sum += within(share, first, tokens, is_ragged);
     }
     let sum = sum_of_lanes(sum_of_vector(sum), &mut shared, lanes, are_planes);
     let share = Vector::<f32, N>::new(1.0f32 / sum);
@@ -211,6 +212,16 @@ pub(crate) fn softmax(
     let [mut mask_of_sequence, mut mask_of_query] = [0; 2];
     if let Some(mask) = mask {
         let mask = mask.meta.shape();
+        let fits = mask.len() == 4
+            && (mask[0] == 1 || mask[0] == batch)
+            && mask[1] == 1
+            && (mask[2] == 1 || mask[2] == queries)
+            && mask[3] == tokens;
+        assert!(
+            fits,
+            "a mask of {mask:?} for scores of {:?}",
+            scores.meta.shape()
+        );
         if mask[2] > 1 {
             mask_of_query = tokens;
         }
@@ -221,7 +232,7 @@ pub(crate) fn softmax(
     let (given, size) = (mask.unwrap_or(scores), vector_size(pitch));
     forward::launch(
         &scores.client,
-        plan.grid(rows),
+        plan.grid(rows, pitch / size),
         plan.cube(),
         size,
         scores.clone().into_buffer_arg(),
@@ -261,7 +272,7 @@ pub(crate) fn softmax_gradient(
     let size = vector_size(pitch);
     backward::launch(
         &weights.client,
-        plan.grid(rows),
+        plan.grid(rows, pitch / size),
         plan.cube(),
         size,
         weights.clone().into_buffer_arg(),

@@ -136,3 +136,47 @@ fn copies_of_weights_are_taken_as_long_as_they_live() {
         assert_eq!(weights.iter().map(run).collect::<Vec<_>>(), wanted);
     }
 }
+
+#[test]
+fn a_parameter_that_others_read_is_copied_before_its_update() {
+    for device in gpus() {
+        let on = |seed: usize| {
+            let data = TensorData::new(values(seed, 8 * 33), [8 * 33]);
+            Tensor::<1>::from_data(data, &device).reshape([8, 33])
+        };
+        let step = AdamW {
+            lr: 1e-2,
+            betas: [0.9, 0.98],
+            eps: 1e-6,
+            weight_decay: 0.1,
+            step: 1,
+            grad_scale: 1.0,
+        };
+        let state = || AdamWState::<2> {
+            parameter: on(0),
+            first: on(1),
+            second: on(2).square(),
+        };
+        let mut squares = SumOfSquares::default();
+        squares.add(&on(3));
+        let loss = Tensor::<1>::from_floats([1.0], &device);
+        let clipped = Clipped::new(&squares, &loss, None, 1.0).unwrap();
+        let updated = |state: AdamWState<2>| {
+            let mut queue = AdamWQueue::default();
+            queue.push(step, state, &on(3));
+            to_f64(queue.run(&clipped).take_next::<2>().parameter)
+        };
+        let kept = state();
+        assert_eq!(updated(kept.clone()), updated(state()));
+        assert_eq!(to_f64(kept.parameter), to_f64(on(0)));
+    }
+}
+
+#[test]
+#[should_panic(expected = "cannot be multiplied")]
+fn matrices_that_do_not_fit_are_refused() {
+    let device = gpus().pop();
+    let device = device.expect("without a GPU, matrices cannot be multiplied there");
+    let lhs = Tensor::<2>::ones([2, 3], &device);
+    crate::matmul(lhs, Tensor::ones([4, 5], &device));
+}
