@@ -179,7 +179,7 @@ bench() {
         -v rate="$(number samples_per_second "$work/step.json")" -v flops="$(number flops_per_second "$work/step.json")" \
         -v share="$(number share_of_matmul_peak "$work/step.json")" -v memory="$most" 'BEGIN {
             printf "%.4f s, %.0f samples/s, %.1f TFLOP/s, %.0f%% of the products, %s MiB", s, rate, flops / 1e12,
-                        100 * share, memory > 0 ? memory : "-" }')"
+                        100 * share, (memory > 0 ? memory : "-") }')"
 }
 for case in $models $large; do bench "$case" 90 10; done
 
