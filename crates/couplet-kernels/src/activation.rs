@@ -15,8 +15,12 @@ use crate::values::{CHUNK, Dense, tensor};
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     run(Activation::Gelu, x, |x| {
         // Tests run it on the CPU too.
-        let composed = (cfg!(test) || !is_on_cpu(&x))
-            .then(|| compose(composed::Gelu::<D>, [&x.clone().into_dispatch()]));
+        let composed = (cfg!(test) || !is_on_cpu(&x)).then(|| {
+            compose(
+                composed::Gelu::<D> { is_quick: false },
+                [&x.clone().into_dispatch()],
+            )
+        });
         composed.flatten().unwrap_or_else(|| activation::gelu(x))
     })
 }
@@ -29,8 +33,12 @@ pub fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// `x σ(1.702 x)`; returns the shape of `x`. Source: Radford et al. 2021, the released code.
 pub fn quick_gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     run(Activation::QuickGelu, x, |x| {
-        let composed = (cfg!(test) || !is_on_cpu(&x))
-            .then(|| compose(composed::QuickGelu::<D>, [&x.clone().into_dispatch()]));
+        let composed = (cfg!(test) || !is_on_cpu(&x)).then(|| {
+            compose(
+                composed::Gelu::<D> { is_quick: true },
+                [&x.clone().into_dispatch()],
+            )
+        });
         let burn = || x.clone() * activation::sigmoid(x.clone().mul_scalar(QUICK));
         composed.flatten().unwrap_or_else(burn)
     })

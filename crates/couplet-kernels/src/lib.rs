@@ -15,8 +15,9 @@
 //!
 //! Every public function takes any tensors, whatever their backend and dtype. It runs its kernel
 //! where [`is_supported`] holds for all of them (f32 on the CPU backend). Elsewhere linear layers, layer
-//! norms, the exact GELU, attention and embeddings are composed of Burn's operations with hand-written backward
-//! passes (`composed/`), and the rest is Burn's own. All compute the same to rounding, so callers never
+//! norms, GELU, attention, residual branches and embeddings are compositions with hand-written backward passes
+//! (`composed/`): of GPU kernels (`cube/`, convolutions too) for f32 and half precision there, else of Burn's
+//! operations; and the rest is Burn's own. All compute the same to rounding, so callers never
 //! ask which one ran. `COUPLET_KERNELS=0` in the environment leaves Burn's own operations alone.
 //!
 //! Shapes that Burn would reject panic here too. Sums add in an order that depends on the number

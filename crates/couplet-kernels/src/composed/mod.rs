@@ -16,7 +16,7 @@ use burn::tensor::{DType, FloatDType, Tensor};
 #[cfg(feature = "_cube")]
 use crate::cube;
 
-pub(crate) use self::activation::{Gelu, QuickGelu};
+pub(crate) use self::activation::Gelu;
 pub(crate) use self::attention::{Attention, SelfAttention};
 pub(crate) use self::branch::AddBranch;
 #[cfg(feature = "_cube")]

@@ -72,7 +72,7 @@ struct Key {
 }
 
 struct Plan {
-    library: sys::cublasLtHandle_t,
+    handle: sys::cublasLtHandle_t,
     operation: sys::cublasLtMatmulDesc_t,
     lhs: sys::cublasLtMatrixLayout_t,
     rhs: sys::cublasLtMatrixLayout_t,
@@ -214,7 +214,7 @@ impl Plan {
             found?
         };
         Ok(Self {
-            library,
+            handle: library,
             operation,
             lhs,
             rhs,
@@ -244,7 +244,7 @@ impl Plan {
         // has ended, because CubeCL gives their memory away in the order of that stream.
         unsafe {
             result::matmul(
-                self.library,
+                self.handle,
                 self.operation,
                 (&raw const scale).cast(),
                 (&raw const before).cast(),

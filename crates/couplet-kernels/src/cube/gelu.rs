@@ -65,16 +65,11 @@ fn backward<F: Float, N: Size>(
 /// - x: contiguous.
 /// - is_quick: `x * sigmoid(1.702 x)` instead of the exact GELU.
 pub(crate) fn gelu(x: &CubeTensor, is_quick: bool) -> CubeTensor {
-    let (output, len) = (
-        empty(x, x.meta.shape().clone(), x.dtype),
-        x.meta.num_elements(),
-    );
-    let size = vector_size(len);
-    assert_countable(len / size);
+    let (output, grid, cube, size) = plan(x);
     forward::launch(
         &x.client,
-        grid((len / size).div_ceil(UNITS as usize)),
-        CubeDim::new_1d(UNITS),
+        grid,
+        cube,
         size,
         x.clone().into_buffer_arg(),
         output.clone().into_buffer_arg(),
@@ -87,16 +82,11 @@ pub(crate) fn gelu(x: &CubeTensor, is_quick: bool) -> CubeTensor {
 /// The gradient of x.
 /// - gradient: of the output; both contiguous and of one dtype.
 pub(crate) fn gelu_gradient(x: &CubeTensor, gradient: &CubeTensor, is_quick: bool) -> CubeTensor {
-    let (output, len) = (
-        empty(x, x.meta.shape().clone(), x.dtype),
-        x.meta.num_elements(),
-    );
-    let size = vector_size(len);
-    assert_countable(len / size);
+    let (output, grid, cube, size) = plan(x);
     backward::launch(
         &x.client,
-        grid((len / size).div_ceil(UNITS as usize)),
-        CubeDim::new_1d(UNITS),
+        grid,
+        cube,
         size,
         x.clone().into_buffer_arg(),
         gradient.clone().into_buffer_arg(),
@@ -105,4 +95,13 @@ pub(crate) fn gelu_gradient(x: &CubeTensor, gradient: &CubeTensor, is_quick: boo
         elem(x.dtype),
     );
     output
+}
+
+/// Memory like that of x, a unit for each of its vectors, and their size.
+fn plan(x: &CubeTensor) -> (CubeTensor, CubeCount, CubeDim, usize) {
+    let (shape, len) = (x.meta.shape().clone(), x.meta.num_elements());
+    let size = vector_size(len);
+    assert_countable(len / size);
+    let grid = grid((len / size).div_ceil(UNITS as usize));
+    (empty(x, shape, x.dtype), grid, CubeDim::new_1d(UNITS), size)
 }

@@ -5,26 +5,8 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::shares::{Shares, VECTORS, cubes, most_tensors};
-use super::{UNITS, empty, grid, sum_of_vector, vector_size};
+use super::{UNITS, empty, grid, sum_of_lanes, sum_of_vector, vector_size};
 use crate::adamw_numbers::Numbers;
-
-/// Adds up what the units of a cube hold.
-#[cube]
-fn sum_of_cube(own: f32, shared: &mut Shared<[f32]>) -> f32 {
-    sync_cube();
-    shared[UNIT_POS as usize] = own;
-    let mut half = CUBE_DIM / 2;
-    while half > 0 {
-        sync_cube();
-        if UNIT_POS < half {
-            let other = shared[(UNIT_POS + half) as usize];
-            shared[UNIT_POS as usize] += other;
-        }
-        half /= 2;
-    }
-    sync_cube();
-    shared[0]
-}
 
 #[cube(launch)]
 fn squares<N: Size>(
@@ -52,7 +34,7 @@ fn squares<N: Size>(
         }
         begin = end;
     }
-    let sum = sum_of_cube(sum_of_vector(sum), &mut shared);
+    let sum = sum_of_lanes(sum_of_vector(sum), &mut shared, UNITS, false);
     if UNIT_POS == 0 && cube < begin {
         sums[(first_sum + cube) as usize] = sum;
     }
@@ -65,7 +47,7 @@ fn total(sums: &[f32], output: &mut [f32]) {
     for at in range_stepped(UNIT_POS as usize, sums.len(), CUBE_DIM as usize) {
         sum += sums[at];
     }
-    let sum = sum_of_cube(sum, &mut shared);
+    let sum = sum_of_lanes(sum, &mut shared, UNITS, false);
     if UNIT_POS == 0 {
         output[0] = sum;
     }
