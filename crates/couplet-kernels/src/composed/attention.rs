@@ -80,14 +80,16 @@ fn attention_weights(
     #[cfg(feature = "_cube")]
     if cube::plain(q).is_some() {
         // As below.
-        let (q, scale) = match dtype {
+        let (scaled, scale) = match dtype {
             DType::F16 => (q.clone().mul_scalar(scale), 1.0),
             _ => (q.clone(), scale),
         };
-        let scores = cube::on_cube(&multiply(q, turned, dtype));
+        let scores = cube::on_cube(&multiply(scaled, turned, dtype));
         let scores = scores.expect("a product is where its operands are");
         let mask = mask.map(|mask| cube::on_cube(mask).expect(MASK_IS_THERE));
-        return cube::tensor(cube::softmax(&scores, mask.as_ref(), scale, dtype));
+        let extent = [q.dims()[2], k.dims()[2]];
+        let weights = cube::softmax(&scores, extent, mask.as_ref(), scale, dtype);
+        return cube::tensor(weights);
     }
     // Scaled before the product, which may be in f16.
     let scores = widen(q.clone().mul_scalar(scale).matmul(turned));
@@ -106,7 +108,9 @@ fn attention_weights(
 fn softmax_gradient(weights: Tensor<4>, gradient: Tensor<4>, scale: f32) -> Tensor<4> {
     #[cfg(feature = "_cube")]
     if let (Some(weights), Some(gradient)) = (cube::on_cube(&weights), cube::on_cube(&gradient)) {
-        return cube::tensor(cube::softmax_gradient(&weights, &gradient, scale));
+        let tokens = *weights.meta.shape().last().expect("a row");
+        let of_scores = cube::softmax_gradient(&weights, &gradient, tokens, scale);
+        return cube::tensor(of_scores);
     }
     let (dtype, weights, gradient) = (weights.dtype(), widen(weights), widen(gradient));
     let along = (gradient.clone() * weights.clone()).sum_dim(3);

@@ -9,10 +9,11 @@ use super::product::multiply_into;
 use super::softmax::{softmax, softmax_gradient};
 use super::{UNITS, elem, empty, grid, vector_size};
 
-/// Rows of scores begin at multiples of this many bytes, which tensor cores read at once.
+/// Sequences end at multiples of this many bytes: cuBLASLt's fast products need rows and columns that do.
 const ROW: usize = 16;
 
-/// Moves vectors between `[batch, tokens, parts, heads, head_width]` and parts of `[batch, heads, tokens, head_width]`.
+/// Moves vectors between `[batch, tokens, parts, heads, head_width]` and parts of `[batch, heads, padded tokens,
+/// head_width]`, where padding becomes zeros.
 #[cube(launch)]
 fn move_heads<F: Float, N: Size>(
     from: &[Vector<F, N>],
@@ -20,6 +21,7 @@ fn move_heads<F: Float, N: Size>(
     count: usize,
     batch: usize,
     tokens: usize,
+    padded: usize,
     heads: usize,
     stride: usize,
     #[comptime] parts: usize,
@@ -31,19 +33,22 @@ fn move_heads<F: Float, N: Size>(
     if at < count {
         let vector = at % vectors;
         let rest = at / vectors;
-        let token = rest % tokens;
-        let rest = rest / tokens;
+        let length = if comptime!(packs) { tokens } else { padded };
+        let token = rest % length;
+        let rest = rest / length;
         let head = rest % heads;
         let rest = rest / heads;
         let sequence = rest % batch;
         let part = rest / batch;
-        let apart = part * stride + ((sequence * heads + head) * tokens + token) * vectors + vector;
+        let apart = part * stride + ((sequence * heads + head) * padded + token) * vectors + vector;
         let packed =
             (((sequence * tokens + token) * parts + part) * heads + head) * vectors + vector;
         if comptime!(packs) {
             to[packed] = from[apart];
-        } else {
+        } else if token < tokens {
             to[apart] = from[packed];
+        } else {
+            to[apart] = Vector::new(F::new(0.0));
         }
     }
 }
@@ -53,6 +58,8 @@ fn move_heads<F: Float, N: Size>(
 struct Sizes {
     batch: usize,
     tokens: usize,
+    /// The tokens of a sequence with those that are zeros at its end.
+    padded: usize,
     heads: usize,
     head_width: usize,
 }
@@ -67,42 +74,36 @@ impl Sizes {
         Self {
             batch,
             tokens,
+            padded: tokens.next_multiple_of(ROW / packed.dtype.size()),
             heads,
             head_width,
         }
     }
 
     fn part(self) -> [usize; 4] {
-        let Self {
-            batch,
-            tokens,
-            heads,
-            head_width,
-        } = self;
-        [batch, heads, tokens, head_width]
+        [self.batch, self.heads, self.padded, self.head_width]
     }
 
     fn len(self) -> usize {
         self.part().iter().product()
     }
+
     fn scale(self) -> f32 {
         (self.head_width as f32).powf(-0.5)
     }
 
-    /// Memory for scores, whose rows begin at multiples of [`ROW`].
+    /// Memory for scores.
     fn scores(self, like: &CubeTensor) -> CubeTensor {
-        let (tokens, dtype) = (self.tokens, like.dtype);
-        let pitch = tokens.next_multiple_of(ROW / dtype.size());
-        let rows = self.batch * self.heads * tokens;
-        let memory = empty(like, [rows, pitch], dtype);
-        let shape = [self.batch, self.heads, tokens, tokens];
-        let strides = [self.heads * tokens * pitch, tokens * pitch, pitch, 1];
-        with_layout(&memory, shape, strides)
+        let shape = [self.batch, self.heads, self.padded, self.padded];
+        empty(like, shape, like.dtype)
     }
 }
 
-fn with_layout(tensor: &CubeTensor, shape: [usize; 4], strides: [usize; 4]) -> CubeTensor {
-    let meta = Metadata::new(Shape::from(shape), strides);
+/// The same with the last two dimensions exchanged.
+fn turned(tensor: &CubeTensor) -> CubeTensor {
+    let (shape, strides) = (tensor.meta.shape(), tensor.meta.strides());
+    let exchange = |of: &[usize]| [of[0], of[1], of[3], of[2]];
+    let meta = Metadata::new(exchange(&shape[..]), exchange(&strides[..]));
     let tensor = tensor.clone();
     CubeTensor::new(
         tensor.client,
@@ -111,13 +112,6 @@ fn with_layout(tensor: &CubeTensor, shape: [usize; 4], strides: [usize; 4]) -> C
         tensor.device,
         tensor.dtype,
     )
-}
-
-/// The same with the last two dimensions exchanged.
-fn turned(tensor: &CubeTensor) -> CubeTensor {
-    let (shape, strides) = (tensor.meta.shape(), tensor.meta.strides());
-    let exchange = |of: &[usize]| [of[0], of[1], of[3], of[2]];
-    with_layout(tensor, exchange(&shape[..]), exchange(&strides[..]))
 }
 
 /// A matrix with rows and columns exchanged.
@@ -134,7 +128,7 @@ pub(super) fn turned_matrix(matrix: &CubeTensor) -> CubeTensor {
     )
 }
 
-/// Heads apart: parts of `[batch, heads, tokens, head_width]` in one buffer.
+/// Heads apart: parts of `[batch, heads, padded tokens, head_width]` in one buffer.
 #[derive(Debug, Clone)]
 struct Parts {
     memory: CubeTensor,
@@ -174,6 +168,7 @@ impl Parts {
             tokens,
             heads,
             head_width,
+            ..
         } = self.sizes;
         let shape = [batch, tokens, self.count * heads * head_width];
         let packed = empty(&self.memory, shape, self.memory.dtype);
@@ -184,7 +179,8 @@ impl Parts {
     fn copy(&self, from: &CubeTensor, to: &CubeTensor, packs: bool) {
         let sizes = self.sizes;
         let size = vector_size(sizes.head_width);
-        let count = self.count * sizes.len() / size;
+        let length = if packs { sizes.tokens } else { sizes.padded };
+        let count = self.count * sizes.len() / sizes.padded * length / size;
         move_heads::launch(
             &from.client,
             grid(count.div_ceil(UNITS as usize)),
@@ -195,6 +191,7 @@ impl Parts {
             count,
             sizes.batch,
             sizes.tokens,
+            sizes.padded,
             sizes.heads,
             Self::stride(from, sizes) / size,
             self.count,
@@ -239,7 +236,8 @@ pub(crate) fn self_attention(
     let [q, k, v] = [0, 1, 2].map(|at| qkv.part(at));
     let scores = sizes.scores(&q);
     let scale = multiply_into(&q, &turned(&k), sizes.scale(), &scores);
-    let weights = softmax(&scores, mask, scale, scores.dtype);
+    let extent = [sizes.tokens; 2];
+    let weights = softmax(&scores, extent, mask, scale, scores.dtype);
     let attended = Parts::empty(&q, 1, sizes);
     multiply_into(&weights, &v, 1.0, &attended.part(0));
     (attended.packed(), Saved { qkv, weights })
@@ -256,7 +254,7 @@ pub(crate) fn self_attention_gradient(saved: &Saved, gradient: &CubeTensor) -> C
     multiply_into(&turned(weights), &gradient, 1.0, &of_qkv.part(2));
     let of_weights = sizes.scores(&q);
     multiply_into(&gradient, &turned(&v), 1.0, &of_weights);
-    let of_scores = softmax_gradient(weights, &of_weights, sizes.scale());
+    let of_scores = softmax_gradient(weights, &of_weights, sizes.tokens, sizes.scale());
     multiply_into(&of_scores, &k, 1.0, &of_qkv.part(0));
     multiply_into(&turned(&of_scores), &q, 1.0, &of_qkv.part(1));
     of_qkv.packed()

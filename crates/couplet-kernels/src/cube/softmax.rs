@@ -3,7 +3,6 @@
 use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
-use cubecl::zspace::metadata::Metadata;
 
 use super::{Rows, elem, empty, max_of_lanes, sum_of_lanes, sum_of_vector, vector_size};
 
@@ -46,9 +45,9 @@ fn forward<S: Float, M: Float, O: Float, N: Size>(
     mask: &[M],
     weights: &mut [Vector<O, N>],
     rows: usize,
-    pitch: usize,
-    queries: usize,
     rows_of_sequence: usize,
+    rows_of_head: usize,
+    queries: usize,
     mask_of_sequence: usize,
     mask_of_query: usize,
     scale: f32,
@@ -65,52 +64,23 @@ fn forward<S: Float, M: Float, O: Float, N: Size>(
     let own = CUBE_POS as usize * CUBE_DIM_Y as usize + UNIT_POS_Y as usize;
     // All units reach every barrier.
     let row = select(own < rows, own, rows - 1);
-    let (lane, start) = (UNIT_POS_X as usize, row * pitch);
-    let of_mask = row / rows_of_sequence * mask_of_sequence + row % queries * mask_of_query;
+    let (lane, start) = (UNIT_POS_X as usize, row * vectors);
+    // Padding takes the last query's mask.
+    let query = min(row % rows_of_head, queries - 1);
+    let of_mask = row / rows_of_sequence * mask_of_sequence + query * mask_of_query;
 
+    // A lane's part of the row stays in its registers.
+    let steps = comptime!(vectors.div_ceil(lanes as usize));
+    let mut kept = Array::<Vector<f32, N>>::new(steps);
     let mut most = f32::new(LEAST);
-    for at in range_stepped(lane, vectors, lanes as usize) {
-        let first = at * N::value();
-        let score = masked(
-            scores[start + at],
-            first,
-            mask,
-            of_mask,
-            scale,
-            tokens,
-            is_ragged,
-            is_masked,
-        );
-        #[unroll]
-        for part in 0..N::value() {
-            most = max(most, score.extract(part));
-        }
-    }
-    let most = max_of_lanes(most, &mut shared, lanes, are_planes);
-    let mut sum = Vector::<f32, N>::new(0.0f32);
-    for at in range_stepped(lane, vectors, lanes as usize) {
-        let first = at * N::value();
-        let score = masked(
-            scores[start + at],
-            first,
-            mask,
-            of_mask,
-            scale,
-            tokens,
-            is_ragged,
-            is_masked,
-        );
-        let share = Vector::exp(score - Vector::new(most));
-        sum += within(share, first, tokens, is_ragged);
-    }
-    let sum = sum_of_lanes(sum_of_vector(sum), &mut shared, lanes, are_planes);
-    let share = Vector::<f32, N>::new(1.0f32 / sum);
-    if own < rows {
-        for at in range_stepped(lane, vectors, lanes as usize) {
-            let first = at * N::value();
-            let score = masked(
+    #[unroll]
+    for step in 0..steps {
+        let at = lane + step * lanes as usize;
+        let mut score = Vector::<f32, N>::new(f32::new(LEAST));
+        if at < vectors {
+            score = masked(
                 scores[start + at],
-                first,
+                at * N::value(),
                 mask,
                 of_mask,
                 scale,
@@ -118,7 +88,32 @@ fn forward<S: Float, M: Float, O: Float, N: Size>(
                 is_ragged,
                 is_masked,
             );
-            weights[start + at] = Vector::cast_from(Vector::exp(score - Vector::new(most)) * share);
+        }
+        #[unroll]
+        for part in 0..N::value() {
+            most = max(most, score.extract(part));
+        }
+        kept[step] = score;
+    }
+    let most = max_of_lanes(most, &mut shared, lanes, are_planes);
+    let mut sum = Vector::<f32, N>::new(0.0f32);
+    #[unroll]
+    for step in 0..steps {
+        let at = lane + step * lanes as usize;
+        let share = Vector::exp(kept[step] - Vector::new(most));
+        let share = within(share, at * N::value(), tokens, true);
+        kept[step] = share;
+        sum += share;
+    }
+    let sum = sum_of_lanes(sum_of_vector(sum), &mut shared, lanes, are_planes);
+    let share = Vector::<f32, N>::new(1.0f32 / sum);
+    if own < rows {
+        #[unroll]
+        for step in 0..steps {
+            let at = lane + step * lanes as usize;
+            if at < vectors {
+                weights[start + at] = Vector::cast_from(kept[step] * share);
+            }
         }
     }
 }
@@ -148,7 +143,6 @@ fn backward<W: Float, G: Float, N: Size>(
     gradient: &[Vector<G, N>],
     of_scores: &mut [Vector<W, N>],
     rows: usize,
-    pitch: usize,
     scale: f32,
     #[comptime] tokens: usize,
     #[comptime] is_ragged: bool,
@@ -161,7 +155,7 @@ fn backward<W: Float, G: Float, N: Size>(
     let mut shared = Shared::<[f32]>::new_slice(shared);
     let own = CUBE_POS as usize * CUBE_DIM_Y as usize + UNIT_POS_Y as usize;
     let row = select(own < rows, own, rows - 1);
-    let (lane, start) = (UNIT_POS_X as usize, row * pitch);
+    let (lane, start) = (UNIT_POS_X as usize, row * vectors);
     let mut along = Vector::<f32, N>::new(0.0f32);
     for at in range_stepped(lane, vectors, lanes as usize) {
         let first = at * N::value();
@@ -179,36 +173,24 @@ fn backward<W: Float, G: Float, N: Size>(
     }
 }
 
-/// From a row to the next.
-fn pitch(rows: &CubeTensor) -> usize {
-    let strides = rows.meta.strides();
-    strides[strides.len() - 2]
-}
-
-/// Memory for values that are laid out in the same way.
-fn empty_like(rows: &CubeTensor, dtype: DType) -> CubeTensor {
-    let (shape, strides) = (rows.meta.shape().clone(), rows.meta.strides().clone());
-    let memory = empty(rows, [shape[0] * strides[0]], dtype);
-    let meta = Metadata::new(shape, strides);
-    CubeTensor::new(memory.client, memory.handle, meta, memory.device, dtype)
-}
-
 /// The softmax of `scale * scores + mask`.
-/// - scores: `[batch, heads, queries, tokens]`; rows may have gaps, which are not read and stay in the output.
-/// - mask: `[1 or batch, 1, 1 or queries, tokens]`, contiguous.
+/// - scores: `[batch, heads, queries, tokens]`, contiguous.
+/// - extent: how many queries and tokens there are; what follows them is padding, which gets no weight.
+/// - mask: `[1 or batch, 1, 1 or queries, tokens]` without padding, contiguous.
 pub(crate) fn softmax(
     scores: &CubeTensor,
+    [queries, tokens]: [usize; 2],
     mask: Option<&CubeTensor>,
     scale: f32,
     dtype: DType,
 ) -> CubeTensor {
     let shape = scores.meta.shape().clone();
-    let [batch, heads, queries, tokens] = shape[..] else {
+    let [batch, heads, rows_of_head, width] = shape[..] else {
         unreachable!("scores of heads");
     };
-    let rows = batch * heads * queries;
+    let rows = batch * heads * rows_of_head;
     let plan = Rows::new(&scores.client);
-    let (pitch, weights) = (pitch(scores), empty_like(scores, dtype));
+    let weights = empty(scores, shape, dtype);
     let [mut mask_of_sequence, mut mask_of_query] = [0; 2];
     if let Some(mask) = mask {
         let mask = mask.meta.shape();
@@ -219,8 +201,7 @@ pub(crate) fn softmax(
             && mask[3] == tokens;
         assert!(
             fits,
-            "a mask of {mask:?} for scores of {:?}",
-            scores.meta.shape()
+            "a mask of {mask:?} for {batch} sequences of {queries} queries and {tokens} tokens"
         );
         if mask[2] > 1 {
             mask_of_query = tokens;
@@ -229,25 +210,25 @@ pub(crate) fn softmax(
             mask_of_sequence = mask[2] * tokens;
         }
     }
-    let (given, size) = (mask.unwrap_or(scores), vector_size(pitch));
+    let (given, size) = (mask.unwrap_or(scores), vector_size(width));
     forward::launch(
         &scores.client,
-        plan.grid(rows, pitch / size),
+        plan.grid(rows, width / size),
         plan.cube(),
         size,
         scores.clone().into_buffer_arg(),
         given.clone().into_buffer_arg(),
         weights.clone().into_buffer_arg(),
         rows,
-        pitch / size,
+        heads * rows_of_head,
+        rows_of_head,
         queries,
-        heads * queries,
         mask_of_sequence,
         mask_of_query,
         scale,
         tokens,
-        !tokens.is_multiple_of(size),
-        tokens.div_ceil(size),
+        tokens != width,
+        width / size,
         mask.is_some(),
         plan.lanes,
         plan.are_planes,
@@ -258,32 +239,32 @@ pub(crate) fn softmax(
 }
 
 /// The gradient of softmax's input before its scale, in the dtype of `weights`.
-/// - weights: softmax's output; gradient: of it, laid out as it is.
+/// - weights: softmax's output, contiguous; gradient: of it, likewise; tokens: those before the padding.
 pub(crate) fn softmax_gradient(
     weights: &CubeTensor,
     gradient: &CubeTensor,
+    tokens: usize,
     scale: f32,
 ) -> CubeTensor {
     let shape = weights.meta.shape().clone();
-    let tokens = *shape.last().expect("a row");
-    let rows = shape.iter().product::<usize>() / tokens;
+    let width = *shape.last().expect("a row");
+    let rows = shape.iter().product::<usize>() / width;
     let plan = Rows::new(&weights.client);
-    let (pitch, of_scores) = (pitch(weights), empty_like(weights, weights.dtype));
-    let size = vector_size(pitch);
+    let of_scores = empty(weights, shape, weights.dtype);
+    let size = vector_size(width);
     backward::launch(
         &weights.client,
-        plan.grid(rows, pitch / size),
+        plan.grid(rows, width / size),
         plan.cube(),
         size,
         weights.clone().into_buffer_arg(),
         gradient.clone().into_buffer_arg(),
         of_scores.clone().into_buffer_arg(),
         rows,
-        pitch / size,
         scale,
         tokens,
-        !tokens.is_multiple_of(size),
-        tokens.div_ceil(size),
+        tokens != width,
+        width / size,
         plan.lanes,
         plan.are_planes,
         plan.shared(),
