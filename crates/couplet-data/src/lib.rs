@@ -52,7 +52,7 @@ pub use listing::{DataListing, ListedFile, ListingChange};
 pub use pack::{PackError, PackFormat, PackOptions, Packed, pack};
 pub use resample::Interpolation;
 pub use sample::{ImageData, Sample, SampleError, SkipCause, Skipped};
-pub use stages::{Stage, StageTimes};
+pub use stages::{Stage, StageClock, StageTimes};
 pub use survey::DatasetStats;
 pub use tokenizer::{
     Clean, EncodeError, FileOptions, Tokenizer, TokenizerError, TrainOptions,

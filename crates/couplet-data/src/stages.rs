@@ -63,11 +63,11 @@ impl StageTimes {
 
 /// Sums the time that all threads spend.
 #[derive(Debug, Default)]
-pub(crate) struct StageClock([AtomicU64; 4]);
+pub struct StageClock([AtomicU64; 4]);
 
 impl StageClock {
     /// Runs and times one stage of one sample.
-    pub fn run<T>(&self, stage: Stage, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn run<T>(&self, stage: Stage, work: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let outcome = work();
         let nanoseconds = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -75,6 +75,7 @@ impl StageClock {
         outcome
     }
 
+    /// The time of each stage so far.
     pub fn times(&self) -> StageTimes {
         let read = |at: usize| Duration::from_nanos(self.0[at].load(Ordering::Relaxed));
         StageTimes([0, 1, 2, 3].map(read))

@@ -1,9 +1,11 @@
 //! What an NVIDIA GPU needs besides its driver.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use cubecl::cuda::install;
+use cubecl_environment::persistence::CacheConfig;
 use cudarc::nvrtc::safe::{CompileError, CompileOptions, compile_ptx_with_opts};
 
 /// Has what every kernel of half precision includes.
@@ -22,6 +24,30 @@ pub fn cublas_problem() -> Option<&'static str> {
          (`pip install nvidia-cublas`, or the package libcublas of NVIDIA's repositories) and add its folder to \
          LD_LIBRARY_PATH",
     )
+}
+
+/// Lets CubeCL keep compiled kernels for later processes, unless one of its own files of settings is in the current
+/// folder or above it. To be called before a device is used.
+/// - returns where they are kept, if they are.
+pub fn kernel_cache() -> Option<&'static Path> {
+    static FOLDER: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+        let has_settings = std::env::current_dir().is_ok_and(|folder| {
+            let files = CubeClRuntimeConfig::file_names().iter();
+            let sections = CubeClRuntimeConfig::section_file_names().iter();
+            let mut names = files.chain(sections.map(|(file, _)| file));
+            names.any(|name| folder.ancestors().any(|above| above.join(name).exists()))
+        });
+        if !has_settings {
+            let mut config = CubeClRuntimeConfig::default().override_from_env();
+            config.compilation.cache = true;
+            config.environment.path = CacheConfig::Global;
+            // Another part of the program may have chosen already.
+            let _ = CubeClRuntimeConfig::try_set(config);
+        }
+        let config = CubeClRuntimeConfig::get();
+        (config.compilation.cache).then(|| config.environment.path.root())
+    });
+    FOLDER.as_deref()
 }
 
 #[expect(unsafe_code, reason = "NVIDIA's compiler is a C library")]

@@ -43,6 +43,7 @@ mod math;
 mod matmul;
 mod narrow_weights;
 mod product;
+mod residence;
 mod update;
 mod update_on_device;
 mod values;
@@ -53,7 +54,7 @@ pub use batch_norm::{BatchNormOutput, add_relu, batch_norm};
 pub use branch::add_branch;
 pub use conv::conv2d;
 #[cfg(feature = "cuda")]
-pub use cuda::{cublas_problem, cuda_problem};
+pub use cuda::{cublas_problem, cuda_problem, kernel_cache};
 pub use embedding::{TokenRuns, embedding};
 pub use graph::is_supported;
 pub use heads::{merge_heads, split_heads};
@@ -61,6 +62,7 @@ pub use layer_norm::{layer_norm, layer_norm_as};
 pub use linear::{linear, linear_as};
 pub use matmul::matmul;
 pub use narrow_weights::NarrowWeights;
+pub use residence::settled;
 pub use update::{AdamW, AdamWState, SumOfSquares, add};
 pub use update_on_device::{AdamWQueue, Clipped, Updated};
 

@@ -5,10 +5,15 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::OnceLock;
 
-use burn::tensor::Device;
+use burn::module::Param;
 #[cfg(any(feature = "metal", feature = "vulkan", feature = "wgpu"))]
 use burn::tensor::DeviceKind;
+use burn::tensor::{Device, Tensor};
+#[cfg(feature = "cuda")]
+use couplet_data::printable_path;
+use couplet_kernels::settled;
 use couplet_loss::default_chunk;
+use couplet_model::{Clip, ParameterMapper, map_parameters};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -58,6 +63,9 @@ impl DeviceSetting {
     #[allow(unused_mut, reason = "where no other backend is built in")]
     fn gpus() -> Vec<(Self, bool)> {
         let mut gpus = Vec::new();
+        // Before the first device is asked for.
+        #[cfg(feature = "cuda")]
+        let _ = couplet_kernels::kernel_cache();
         #[cfg(feature = "cuda")]
         gpus.extend(
             (0..listed(burn::tensor::DeviceType::Cuda).len()).map(|at| (Self::Cuda(at), true)),
@@ -131,6 +139,16 @@ impl DeviceSetting {
         match self.resolved() {
             #[cfg(feature = "cuda")]
             Self::Cuda(_) => couplet_kernels::cublas_problem(),
+            _ => None,
+        }
+    }
+
+    /// Where compiled kernels are kept for later runs, as a line for a run's head.
+    pub fn kernel_cache_note(self) -> Option<String> {
+        match self.resolved() {
+            #[cfg(feature = "cuda")]
+            Self::Cuda(_) => couplet_kernels::kernel_cache()
+                .map(|folder| format!("kernels    kept in {}", printable_path(folder))),
             _ => None,
         }
     }
@@ -245,6 +263,25 @@ pub(crate) fn default_logit_rows(device: DeviceSetting, batch: usize) -> usize {
         DeviceSetting::Flex => rows,
         _ => (LOGITS / batch.max(1)).max(rows),
     }
+}
+
+/// The model with its parameters where they are to stay, for a run of many steps.
+/// - model: whose parameters nothing else holds.
+pub(crate) fn settle(model: Clip) -> Clip {
+    struct Settle;
+    impl ParameterMapper for Settle {
+        fn map<const D: usize>(
+            &mut self,
+            _name: &str,
+            param: Param<Tensor<D>>,
+        ) -> Param<Tensor<D>> {
+            param.map(|tensor| {
+                let is_trained = tensor.is_require_grad();
+                Tensor::from_inner(settled(tensor.inner())).set_require_grad(is_trained)
+            })
+        }
+    }
+    map_parameters(model, &mut Settle)
 }
 
 /// Why processes on such a device cannot exchange tensors by NCCL, if they cannot: what is known before the

@@ -19,6 +19,7 @@ mod device;
 mod diagnosis;
 mod duration;
 mod ema;
+mod feed;
 pub mod import;
 mod init;
 mod log;

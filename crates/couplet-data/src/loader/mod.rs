@@ -5,8 +5,9 @@
 //! positions of all parts after a batch are all that resuming needs.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
+use std::time::Duration;
 
 use rayon::ThreadPoolBuilder;
 
@@ -97,6 +98,11 @@ impl Loader {
         self.clock.times()
     }
 
+    /// What [`Self::stage_times`] reads, for whoever gives the loader away.
+    pub fn clock(&self) -> Arc<StageClock> {
+        self.clock.clone()
+    }
+
     /// The next batch, if it is ready.
     ///
     /// # Errors
@@ -114,6 +120,21 @@ impl Loader {
         let batch = self.batches.recv().unwrap_or(Err(LoaderError::Died));
         self.room.set_awaited(false);
         batch
+    }
+
+    /// The next batch, if it is ready within some time.
+    ///
+    /// # Errors
+    /// As [`Self::next_batch`].
+    pub fn batch_within(&self, time: Duration) -> Option<Result<HostBatch, LoaderError>> {
+        self.room.set_awaited(true);
+        let batch = self.batches.recv_timeout(time);
+        self.room.set_awaited(false);
+        match batch {
+            Ok(batch) => Some(batch),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Err(LoaderError::Died)),
+        }
     }
 }
 

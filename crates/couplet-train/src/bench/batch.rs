@@ -1,11 +1,63 @@
 //! A batch of random pixels and captions.
 
-use couplet_data::loader::TOKEN_MULTIPLE;
+use std::convert::Infallible;
+
+use burn::tensor::Device;
+use couplet_data::loader::{HostBatch, TOKEN_MULTIPLE};
 use couplet_model::ModelSpec;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::settings::StepBenchSettings;
+use crate::device::DeviceSetting;
+use crate::feed::FedBatches;
+use crate::step::StepBatch;
+
+/// The same batch for every step, on a GPU fed as in training.
+pub(super) enum Batches {
+    Host(Box<dyn Fn() -> HostBatch>),
+    Gpu(FedBatches<Infallible>),
+}
+
+impl Batches {
+    /// - device: without autodiff; first_pair: number of the batch's first pair among those of all ranks.
+    ///
+    /// # Errors
+    /// If the system cannot start a thread.
+    pub fn start(
+        settings: &StepBenchSettings,
+        device: &Device,
+        first_pair: u64,
+    ) -> std::io::Result<Self> {
+        let (batch, length) = (settings.batch, settings.tokens());
+        let (pixels, tokens) = (pixels(settings), captions(settings, first_pair));
+        let has_labels = settings.classes.is_some();
+        let host = move || {
+            let row = tokens.len() / batch;
+            let mut host = HostBatch::from_host(&pixels, tokens.clone(), row, vec![length; batch]);
+            if has_labels {
+                host.labels = vec![0; batch];
+            }
+            host
+        };
+        if settings.device.resolved() == DeviceSetting::Flex {
+            return Ok(Self::Host(Box::new(host)));
+        }
+        let side = settings.spec.image.image_size();
+        let fed = FedBatches::start(device.clone(), side, move |_| Some(Ok(host())))?;
+        Ok(Self::Gpu(fed))
+    }
+
+    pub fn next_batch(&self) -> StepBatch {
+        match self {
+            Self::Host(host) => host().into(),
+            Self::Gpu(fed) => {
+                let Ok(batch) = fed.batches().recv().expect("the thread goes on");
+                batch
+            }
+        }
+    }
+}
 
 /// Pseudo-random pixels, `[batch, height, width, 3]`.
 pub(super) fn pixels(settings: &StepBenchSettings) -> Vec<u8> {

@@ -13,11 +13,10 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use couplet_data::loader::HostBatch;
 use couplet_model::{ClassifierHead, Clip, ForwardContext, PreprocessSpec};
 
 pub(crate) use self::batch::padded;
-use self::batch::{captions, pixels};
+use self::batch::{Batches, pixels};
 use self::matmul::matmul_flops;
 pub use self::ranks::{RanksBenchError, bench_ranks};
 pub use self::ranks_report::{LinkMeasurement, RankMeasurement, RanksReport, StepSeconds};
@@ -25,7 +24,7 @@ use self::settings::{LEARNING_RATE, check};
 pub use self::settings::{StepBenchError, StepBenchSettings};
 use self::wait::wait_for;
 use crate::comm::Comm;
-use crate::device::DeviceSetting;
+use crate::device::{DeviceSetting, settle};
 use crate::memory;
 use crate::optimizer::ModelOptimizer;
 use crate::step::{Objective, StepContext, StepNumbers, StepOptions, StepSettings, step};
@@ -133,11 +132,7 @@ fn timed_steps(
         logit_rows: settings.logit_rows,
         comm: comm.clone(),
     });
-    let context = context.map_err(|error| StepBenchError {
-        argument: "--device",
-        message: "cannot start its threads".to_string(),
-        source: Some(error.into()),
-    })?;
+    let context = context.map_err(no_threads)?;
     let mut optimizer = ModelOptimizer::new(&settings.optimizer, spec);
     let mut model =
         (Clip::init(spec, 0, &device).freeze(settings.freeze, spec)).with_precision(*precision);
@@ -145,8 +140,9 @@ fn timed_steps(
         let head = ClassifierHead::new(Tensor::zeros([classes, spec.embed_dim], &device));
         model = model.with_head(head).freeze_all_but_classifier();
     }
+    model = settle(model);
     let first_pair = (comm.rank() * batch) as u64;
-    let (pixels, tokens) = (pixels(settings), captions(settings, first_pair));
+    let batches = Batches::start(settings, plain, first_pair).map_err(no_threads)?;
     let step_settings = StepSettings {
         lr: LEARNING_RATE,
         loss_scale: 1.0,
@@ -155,12 +151,7 @@ fn timed_steps(
     let mut steps = Vec::new();
     let (mut begun, mut runs_ahead) = (Instant::now(), false);
     for at in 0..settings.warm_up + settings.steps {
-        let lengths = vec![settings.tokens(); *batch];
-        let row = tokens.len() / batch;
-        let mut host = HostBatch::from_host(&pixels, tokens.clone(), row, lengths);
-        if settings.classes.is_some() {
-            host.labels = vec![0; *batch];
-        }
+        let host = batches.next_batch();
         let pass = ForwardContext {
             seed: 0,
             step: at as u64,
@@ -195,6 +186,14 @@ fn timed_steps(
         steps = (0..settings.steps).map(|_| (begun, begun + each)).collect();
     }
     Ok((model, steps))
+}
+
+fn no_threads(error: std::io::Error) -> StepBenchError {
+    StepBenchError {
+        argument: "--device",
+        message: "cannot start its threads".to_string(),
+        source: Some(error.into()),
+    }
 }
 
 /// Seconds of each timed forward pass of the image tower.

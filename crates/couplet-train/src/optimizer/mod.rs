@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use burn::module::Param;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
-use couplet_kernels::SumOfSquares;
+use couplet_kernels::{SumOfSquares, settled};
 use couplet_model::weights::{HostTensor, NamedTensors};
 use couplet_model::{
     BlockCount, Clip, MAX_LOGIT_SCALE, ModelSpec, ParameterMapper, ParameterVisitor,
@@ -294,7 +294,7 @@ impl ParameterVisitor for Load<'_> {
         let device = self.device.clone().without_autodiff();
         let mut take = |part: &str| -> Option<Tensor<D>> {
             let host = self.tensors.remove(&format!("{name}.{part}"))?;
-            (host.shape == param.dims()).then(|| host.into_tensor(&device))
+            (host.shape == param.dims()).then(|| settled(host.into_tensor(&device)))
         };
         let (first, second) = (take(FIRST_MOMENT), take(SECOND_MOMENT));
         match first {

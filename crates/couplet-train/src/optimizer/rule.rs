@@ -2,7 +2,7 @@
 
 use burn::optim::{Lamb, LambConfig, LambState, Lion, LionConfig, LionState, Optimizer};
 use burn::tensor::Tensor;
-use couplet_kernels::{AdamW, AdamWState};
+use couplet_kernels::{AdamW, AdamWState, settled};
 
 use super::table::{DEFAULT_EPS, OptimizerConfig};
 
@@ -178,7 +178,11 @@ impl AdamWSettings {
     ) -> (AdamW, AdamWState<D>) {
         let (time, first, second) = match moments {
             Some(m) => (m.time, m.first, m.second.expect("AdamW keeps two moments")),
-            None => (0, tensor.zeros_like(), tensor.zeros_like()),
+            None => (
+                0,
+                settled(tensor.zeros_like()),
+                settled(tensor.zeros_like()),
+            ),
         };
         let adamw = AdamW {
             lr: step.lr,

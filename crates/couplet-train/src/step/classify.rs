@@ -2,11 +2,11 @@
 //! micro-batch needs one forward and one backward pass.
 
 use burn::tensor::{Tensor, TensorData};
-use couplet_data::loader::HostBatch;
 use couplet_loss::class_cross_entropy;
 use couplet_model::Clip;
 use couplet_ranks::Lost;
 
+use super::batch::StepBatch;
 use super::context::StepContext;
 use super::gradients::{BatchGradients, GradientsOfRanks, finish};
 use super::lanes::StepLanes;
@@ -31,7 +31,7 @@ pub(super) struct ClassLoss {
 pub(super) fn gradients(
     mut lanes: StepLanes,
     model: &Clip,
-    mut batch: HostBatch,
+    mut batch: StepBatch,
     loss: ClassLoss,
     context: &StepContext,
 ) -> Result<BatchGradients, Lost> {

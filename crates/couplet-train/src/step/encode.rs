@@ -5,13 +5,13 @@ use std::ops::Range;
 use burn::module::Module;
 use burn::tensor::{Device, Gradients, Tensor};
 use couplet_data::batch;
-use couplet_data::loader::HostBatch;
 use couplet_kernels::TokenRuns;
 use couplet_model::{
     BatchStatistics, Clip, ForwardContext, Freeze, FreezeConfig, PreprocessSpec, Tokens,
     TowerParts, l2_normalize,
 };
 
+use super::batch::StepBatch;
 use super::gradients::GradientSum;
 
 /// Settings of the forward and backward passes.
@@ -90,34 +90,34 @@ impl Passes {
     }
 
     /// Normalised features of some images, `[rows, embed_dim]`, without a graph.
-    pub fn image_features(&self, host: &HostBatch, rows: &Range<usize>) -> Tensor<2> {
-        let images = self.images(host, rows, &self.encoding.device_without_graph());
+    pub fn image_features(&self, host: &StepBatch, rows: &Range<usize>) -> Tensor<2> {
+        let images = self.images(host, rows);
         let forward = self.forward_context(rows);
         let (features, _) = self.without_graph.encode_image_train(images, &forward);
         l2_normalize(features)
     }
 
     /// Normalised features of some captions, `[rows, embed_dim]`, without a graph.
-    pub fn text_features(&self, host: &HostBatch, rows: &Range<usize>) -> Tensor<2> {
+    pub fn text_features(&self, host: &StepBatch, rows: &Range<usize>) -> Tensor<2> {
         let tokens = tokens(host, rows, &self.encoding.device_without_graph(), None);
         l2_normalize(self.without_graph.encode_text(tokens))
     }
 
     /// Encodes some images for a backward pass.
-    pub fn encode_images(&self, host: &HostBatch, rows: &Range<usize>) -> Encoded {
+    pub fn encode_images(&self, host: &StepBatch, rows: &Range<usize>) -> Encoded {
         let forward = self.forward_context(rows);
         if self.encoding.recompute_blocks {
-            let images = self.images(host, rows, &self.encoding.device_without_graph());
+            let images = self.images(host, rows);
             let freeze = self.encoding.freeze.image;
             return self.encode_blocks(TowerInput::Images(Some(images), forward), freeze);
         }
-        let images = self.images(host, rows, &self.encoding.device);
+        let images = Tensor::from_inner(self.images(host, rows));
         let (features, statistics) = self.model.encode_image_train(images, &forward);
         Encoded::from_graph(l2_normalize(features), statistics)
     }
 
     /// Encodes some captions for a backward pass.
-    pub fn encode_texts(&self, host: &HostBatch, rows: &Range<usize>) -> Encoded {
+    pub fn encode_texts(&self, host: &StepBatch, rows: &Range<usize>) -> Encoded {
         let vocabulary = self.model.trained_vocabulary();
         let vocabulary = vocabulary.filter(|_| self.encoding.sorts_tokens);
         if self.encoding.recompute_blocks {
@@ -177,16 +177,21 @@ impl Passes {
         }
     }
 
-    fn images(&self, host: &HostBatch, rows: &Range<usize>, device: &Device) -> Tensor<4> {
-        let PreprocessSpec { mean, std, .. } = self.encoding.preprocess;
-        let pixels = host.pixels(rows.clone());
-        batch::images(pixels, self.encoding.image_size, mean, std, device)
+    /// Without a graph.
+    fn images(&self, host: &StepBatch, rows: &Range<usize>) -> Tensor<4> {
+        let Encoding {
+            image_size,
+            preprocess,
+            ..
+        } = &self.encoding;
+        let device = self.encoding.device_without_graph();
+        host.images(rows.clone(), *image_size, preprocess, &device)
     }
 }
 
 /// - vocabulary: rows of the token embedding, if tokens are sorted for their gradients.
 fn tokens(
-    host: &HostBatch,
+    host: &StepBatch,
     rows: &Range<usize>,
     device: &Device,
     vocabulary: Option<usize>,

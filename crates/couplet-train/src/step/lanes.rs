@@ -6,11 +6,11 @@ use std::ops::Range;
 use burn::module::Param;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
-use couplet_data::loader::HostBatch;
 use couplet_loss::FeatureGradients;
 use couplet_model::{BatchStatistics, Clip, ForwardContext, ParameterMapper, map_parameters};
 use rayon::ThreadPool;
 
+use super::batch::StepBatch;
 use super::context::StepContext;
 use super::encode::{Encoded, Passes};
 use super::gradients::{GradientSum, add};
@@ -34,7 +34,7 @@ pub(super) struct Lane {
 
 impl Lane {
     /// Features of images and of texts, `[rows, embed_dim]`, normalised, without a graph.
-    fn encode(&mut self, batch: &HostBatch, rows: &Range<usize>) -> (Tensor<2>, Tensor<2>) {
+    fn encode(&mut self, batch: &StepBatch, rows: &Range<usize>) -> (Tensor<2>, Tensor<2>) {
         if !self.keeps_graph {
             let images = self.passes.image_features(batch, rows);
             return (images, self.passes.text_features(batch, rows));
@@ -51,7 +51,7 @@ impl Lane {
     /// - returns the batch norms' statistics if the image tower is trained.
     fn backward_images(
         &mut self,
-        batch: &HostBatch,
+        batch: &StepBatch,
         rows: &Range<usize>,
         gradients: &FeatureGradients,
     ) -> Option<BatchStatistics> {
@@ -69,7 +69,7 @@ impl Lane {
     /// - gradients: of the features of this rank's whole batch.
     fn backward_texts(
         &mut self,
-        batch: &HostBatch,
+        batch: &StepBatch,
         rows: &Range<usize>,
         gradients: &FeatureGradients,
     ) {
@@ -134,7 +134,7 @@ impl<'a> StepLanes<'a> {
     /// The features of a micro-batch, lane by lane in row order.
     pub fn encode(
         &mut self,
-        batch: &mut HostBatch,
+        batch: &mut StepBatch,
         rows: &Range<usize>,
     ) -> Vec<(Tensor<2>, Tensor<2>)> {
         let features = self.run(rows, |lane, rows| lane.encode(batch, &rows));
@@ -149,7 +149,7 @@ impl<'a> StepLanes<'a> {
     /// - returns the batch norms' statistics if the image tower is trained.
     pub fn backward(
         &mut self,
-        batch: &mut HostBatch,
+        batch: &mut StepBatch,
         rows: &Range<usize>,
         gradients: &FeatureGradients,
     ) -> impl Iterator<Item = BatchStatistics> + use<> {
@@ -165,7 +165,7 @@ impl<'a> StepLanes<'a> {
     /// The image tower's part of [`Self::backward`].
     pub fn backward_images(
         &mut self,
-        batch: &HostBatch,
+        batch: &StepBatch,
         rows: &Range<usize>,
         gradients: &FeatureGradients,
     ) -> impl Iterator<Item = BatchStatistics> + use<> {
@@ -178,7 +178,7 @@ impl<'a> StepLanes<'a> {
     /// The text tower's part of [`Self::backward`].
     pub fn backward_texts(
         &mut self,
-        batch: &HostBatch,
+        batch: &StepBatch,
         rows: &Range<usize>,
         gradients: &FeatureGradients,
     ) {

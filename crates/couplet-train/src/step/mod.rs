@@ -14,6 +14,7 @@
 //! Source: Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory
 //! Limited Setup" (gradient caching).
 
+mod batch;
 mod classify;
 mod context;
 mod encode;
@@ -29,7 +30,6 @@ use std::ops::Range;
 use burn::module::Param;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
-use couplet_data::loader::HostBatch;
 use couplet_loss::{FeatureGradients, Features, PairLoss};
 use couplet_model::{Clip, ForwardContext, ParameterVisitor, narrow_weights, visit_parameters};
 use couplet_ranks::Lost;
@@ -40,6 +40,7 @@ use self::token_rows::PendingTokenRows;
 use crate::comm::Comm;
 use crate::optimizer::{ModelOptimizer, OptimizerStep, global_norm};
 
+pub(crate) use self::batch::StepBatch;
 pub(crate) use self::context::{
     Objective, StepContext, StepNumbers, StepOptions, StepReport, StepSettings,
 };
@@ -53,11 +54,12 @@ pub(crate) use self::pools::lane_count;
 pub(crate) fn step(
     model: Clip,
     optimizer: &mut ModelOptimizer,
-    batch: HostBatch,
+    batch: impl Into<StepBatch>,
     forward: &ForwardContext,
     settings: StepSettings,
     context: &StepContext,
 ) -> (Clip, Result<StepNumbers, Lost>) {
+    let batch = batch.into();
     context.pools.run(|| {
         let gradients = gradients(&model, batch, forward, settings.loss_scale, context);
         let gradients = match gradients {
@@ -124,11 +126,12 @@ fn report(
 /// If a rank is lost.
 pub(crate) fn gradients(
     model: &Clip,
-    mut batch: HostBatch,
+    batch: impl Into<StepBatch>,
     forward: &ForwardContext,
     loss_scale: f64,
     context: &StepContext,
 ) -> Result<BatchGradients, Lost> {
+    let mut batch = batch.into();
     // Until the parameters are updated.
     let _narrow = narrow_weights(model);
     let mut lanes = StepLanes::new(model, forward, batch.len(), context);
@@ -153,7 +156,7 @@ pub(crate) fn gradients(
 
 /// Features of this rank's images and of its texts, `[rows, embed_dim]`, normalised, without a
 /// graph.
-fn encode(lanes: &mut StepLanes, batch: &mut HostBatch) -> (Tensor<2>, Tensor<2>) {
+fn encode(lanes: &mut StepLanes, batch: &mut StepBatch) -> (Tensor<2>, Tensor<2>) {
     let mut features = Vec::new();
     for rows in lanes.micro_batches() {
         features.extend(lanes.encode(batch, &rows));
@@ -238,7 +241,7 @@ fn summed_gradients(
 fn backward(
     mut lanes: StepLanes,
     model: &Clip,
-    mut batch: HostBatch,
+    mut batch: StepBatch,
     of_features: FeatureGradients,
     rows: Option<PendingTokenRows>,
     comm: &Comm,

@@ -3,7 +3,7 @@
 //! Between two agreements a rank runs a fixed sequence of exchanges. What can fail on one rank alone (reading
 //! data, writing files) is told at the next agreement, and all ranks leave together.
 
-use couplet_data::loader::{HostBatch, LoaderError, LoaderState, check_skipped};
+use couplet_data::loader::{LoaderError, LoaderState, check_skipped};
 use couplet_data::{Skipped, with_causes};
 use couplet_ranks::Lost;
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{TrainError, Trainer};
 use crate::comm::Comm;
 use crate::ranks::{OtherRank, other_rank, settle, settle_saved};
+use crate::step::StepBatch;
 
 /// What one rank says.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -35,7 +36,7 @@ struct Word {
 /// What all ranks do next.
 pub(super) struct Agreed {
     /// This rank's pairs; `None` at the end.
-    pub batch: Option<HostBatch>,
+    pub batch: Option<StepBatch>,
     pub stop: bool,
     pub due: bool,
     /// Of all ranks, in their order.
@@ -52,7 +53,7 @@ impl Trainer<'_> {
     /// If any rank failed or is lost; then every rank gets an error.
     pub(super) fn agree(
         &mut self,
-        fetched: Result<Option<HostBatch>, TrainError>,
+        fetched: Result<Option<StepBatch>, TrainError>,
         stop: bool,
     ) -> Result<Agreed, TrainError> {
         let held = self.held.take().map_or(Ok(()), Err);

@@ -83,19 +83,19 @@ impl Trainer<'_> {
         let comm = &self.context.comm;
         let each = run.data.parts(position) / comm.ranks();
         let own = comm.rank() * each..(comm.rank() + 1) * each;
-        let loader = run.data.start_loader_of(position, own);
-        let loader = loader.map_err(TrainError::Threads);
+        let feed = (run.data.start_loader_of(position, own)).and_then(|loader| self.feed(loader));
+        let feed = feed.map_err(TrainError::Threads);
         let begun = self.begin(observer);
-        let (loader, failed) = match loader {
-            Ok(loader) => (Some(loader), begun),
+        let (feed, failed) = match feed {
+            Ok(feed) => (Some(feed), begun),
             Err(error) => (None, Err(error)),
         };
         self.settle(failed)?;
-        let loader = loader.expect("all ranks have started loading");
+        let feed = feed.expect("all ranks have started loading");
         if self.has_ended() {
             return Ok(self.outcome(StopReason::AlreadyFinished));
         }
-        let outcome = self.run(&loader, stop, observer);
+        let outcome = self.run(&feed, stop, observer);
         outcome.map_err(|error| match error {
             TrainError::Log(source) => TrainError::NotLogged {
                 source,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use couplet_data::loader::{HostBatch, Loader, LoaderState};
+use couplet_data::loader::LoaderState;
 use couplet_data::{Skipped, StageTimes};
 use couplet_model::{Clip, ForwardContext, ModelSpec, Precision, PreprocessSpec};
 use serde::Serialize;
@@ -16,11 +16,12 @@ use crate::config::{Classes, ResolvedRun};
 use crate::diagnosis::{Diagnosis, StepStats, duplicate_captions};
 use crate::duration::{Duration, Unit};
 use crate::ema::Ema;
+use crate::feed::Feed;
 use crate::log::{LineHead, TrainLine, lines_len, skipped_line};
 use crate::observer::{BestMetric, Event, Observer, Outcome, RunSizes, StopReason, StopSignal};
 use crate::optimizer::ModelOptimizer;
 use crate::overfitting::Overfitting;
-use crate::step::{Objective, StepContext, StepNumbers, StepReport, StepSettings, step};
+use crate::step::{Objective, StepBatch, StepContext, StepNumbers, StepReport, StepSettings, step};
 
 mod agreement;
 mod begin;
@@ -134,7 +135,7 @@ impl Trainer<'_> {
     /// The training loop: steps until the schedule ends or `stop` is set.
     fn run(
         &mut self,
-        loader: &Loader,
+        feed: &Feed,
         stop: &StopSignal,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainError> {
@@ -142,7 +143,7 @@ impl Trainer<'_> {
             self.end_step(observer)?;
         }
         loop {
-            let fetched = self.fetch(loader, stop, observer);
+            let fetched = self.fetch(feed, stop, observer);
             let agreed = self.agree(fetched, stop.is_set())?;
             if (agreed.stop || agreed.due) && self.state.step > 0 {
                 self.save(observer)?;
@@ -229,7 +230,7 @@ impl Trainer<'_> {
     /// - returns whether the parameters were updated: false if f16 overflowed.
     fn step(
         &mut self,
-        batch: HostBatch,
+        batch: StepBatch,
         next: LoaderState,
         observer: &mut dyn Observer,
     ) -> Result<bool, TrainError> {

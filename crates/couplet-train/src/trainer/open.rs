@@ -22,7 +22,7 @@ use super::{TrainError, Trainer, Window, data_plane};
 use crate::checkpoint::{Checkpoint, RunFolder, TrainerState};
 use crate::comm::Comm;
 use crate::config::{Classes, HeadStart, ResolvedRun};
-use crate::device::DeviceSetting;
+use crate::device::{DeviceSetting, settle};
 use crate::diagnosis::Diagnosis;
 use crate::ema::Ema;
 use crate::optimizer::ModelOptimizer;
@@ -48,6 +48,7 @@ impl<'a> Trainer<'a> {
         opened.notes.extend(exchanges);
         let slow = run.config.device.slow_because();
         opened.notes.extend(slow.map(str::to_string));
+        opened.notes.extend(run.config.device.kernel_cache_note());
         let books = place.folder().map(|folder| opened.books(run, folder));
         let books = agree(comm, books.transpose())?;
         let opened = share(opened, comm)?;
@@ -75,7 +76,7 @@ impl<'a> Trainer<'a> {
             place,
             spec: run.config.model.spec(),
             preprocess: run.data.preprocess.clone(),
-            model: Some(model),
+            model: Some(settle(model)),
             optimizer,
             ema,
             diagnosis: Diagnosis::default(),

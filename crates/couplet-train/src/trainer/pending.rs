@@ -4,36 +4,47 @@
 use std::time::Instant;
 
 use burn::tensor::Tensor;
-use couplet_data::loader::{HostBatch, Loader};
+use couplet_data::loader::Loader;
 
 use super::{PendingStep, TrainError, Trainer, Window};
+use crate::feed::Feed;
 use crate::log::TrainLine;
 use crate::observer::{Event, Observer, StopSignal};
-use crate::step::{StepNumbers, StepReport};
+use crate::step::{StepBatch, StepNumbers, StepReport};
 
 impl Trainer<'_> {
+    /// Where a loader's batches come from.
+    ///
+    /// # Errors
+    /// If the system cannot start a thread.
+    pub(super) fn feed(&self, loader: Loader) -> std::io::Result<Feed> {
+        let encoding = &self.context.encoding;
+        let (device, image_size) = (encoding.device_without_graph(), encoding.image_size);
+        Feed::new(loader, self.run.config.device, device, image_size)
+    }
+
     /// This rank's next pairs; `None` if the run ends here.
     pub(super) fn fetch(
         &mut self,
-        loader: &Loader,
+        feed: &Feed,
         stop: &StopSignal,
         observer: &mut dyn Observer,
-    ) -> Result<Option<HostBatch>, TrainError> {
+    ) -> Result<Option<StepBatch>, TrainError> {
         if self.is_finished() || stop.is_set() {
             return Ok(None);
         }
         self.waited = 0.0;
-        let batch = if let Some(batch) = loader.ready_batch() {
+        let batch = if let Some(batch) = feed.ready_batch() {
             batch
         } else {
             // As long as a GPU works on, nothing waits for data.
             self.catch_up(observer)?;
             let waiting = Instant::now();
-            let batch = loader.next_batch();
+            let batch = feed.next_batch();
             self.waited = waiting.elapsed().as_secs_f64();
             batch
         };
-        self.loading = loader.stage_times();
+        self.loading = feed.stage_times();
         if batch.is_err() {
             // A loss that was not finite comes first.
             self.catch_up(observer)?;

@@ -23,10 +23,11 @@ pub(crate) fn repeat(
     observer.event(Event::Started(&sizes));
     let last = trainer.state.step + steps;
     let loader = run.data.start_loader(&trainer.state.position);
-    let loader = loader.map_err(TrainError::Threads)?;
+    let feed = loader.and_then(|loader| trainer.feed(loader));
+    let feed = feed.map_err(TrainError::Threads)?;
     let stop = StopSignal::default();
     while trainer.state.step < last && !trainer.is_finished() {
-        let fetched = trainer.fetch(&loader, &stop, observer);
+        let fetched = trainer.fetch(&feed, &stop, observer);
         let agreed = trainer.agree(fetched, false)?;
         trainer.report_skipped(&agreed.skipped, observer)?;
         let batch = agreed.batch.expect("the run goes on");
