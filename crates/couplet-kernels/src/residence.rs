@@ -1,6 +1,6 @@
 //! Where tensors of a GPU are kept.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 #[cfg(feature = "_cube")]
 use crate::cube;
@@ -17,4 +17,28 @@ pub fn settled<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
         return cube::tensor(copy);
     }
     tensor
+}
+
+/// Bytes that this process can still take of a GPU's memory, if the device tells.
+#[cfg_attr(
+    not(feature = "_cube"),
+    expect(unused_variables, reason = "a build that knows no GPU")
+)]
+pub fn device_memory(device: &Device) -> Option<u64> {
+    #[cfg(feature = "_cube")]
+    {
+        let there = Tensor::<1>::empty([1], &device.clone().without_autodiff());
+        let client = cube::plain(&there)?.client;
+        let reserved = device
+            .memory_pool_usage()
+            .map_or([0; 2], |usage| [usage.bytes_reserved, usage.bytes_in_use]);
+        #[cfg(feature = "cuda")]
+        if let Some(free) = cube::free_memory(&client) {
+            return Some(free + (reserved[0] - reserved[1].min(reserved[0])));
+        }
+        let all = client.properties().memory.max_memory()?;
+        Some(all.saturating_sub(reserved[1]))
+    }
+    #[cfg(not(feature = "_cube"))]
+    None
 }

@@ -3,7 +3,7 @@
 use crate::depth::BlockCount;
 use crate::freeze::{Freeze, FreezeConfig};
 use crate::precision::Precision;
-use crate::spec::{ImageTowerSpec, ModelSpec, ResNetSpec};
+use crate::spec::{ImageTowerSpec, ModelSpec, ResNetSpec, VitSpec};
 
 /// What the size of a pass's activations depends on, in addition to the model.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -11,8 +11,8 @@ pub struct PassMemory {
     /// Tokens of the longest caption, start and end included.
     pub tokens: usize,
     pub precision: Precision,
-    /// Whether the device runs the fused operations of `couplet-kernels`, which matters to ResNets: the CPU does.
-    pub has_kernels: bool,
+    /// Whether the device is a GPU: there ReLUs of ResNets keep their own outputs, and attention pads sequences.
+    pub on_gpu: bool,
     /// Whether only the input of each block is kept, and the rest computed again.
     pub recompute_blocks: bool,
     pub freeze: FreezeConfig,
@@ -31,7 +31,18 @@ impl PassMemory {
     }
 
     fn is_fused(&self) -> bool {
-        self.has_kernels && self.precision == Precision::F32
+        !self.on_gpu && self.precision == Precision::F32
+    }
+
+    /// Tokens of a sequence in attention.
+    fn padded(&self, tokens: f64) -> f64 {
+        /// Bytes to whose multiples a GPU pads.
+        const ROW: f64 = 16.0;
+        if !self.on_gpu {
+            return tokens;
+        }
+        let multiple = ROW / self.narrow();
+        (tokens / multiple).ceil() * multiple
     }
 }
 
@@ -44,13 +55,7 @@ impl ModelSpec {
         let image = match &self.image {
             ImageTowerSpec::Vit(vit) => {
                 let all = count(vit.patches());
-                let tower = Transformer {
-                    tokens: count(1 + vit.trained_patches()),
-                    width: count(vit.width),
-                    mlp_width: count(vit.mlp_width()),
-                    heads: count(vit.heads),
-                    scaled: scaled(vit.layer_scale),
-                };
+                let tower = Transformer::of_images(vit);
                 let pixels = count(3 * vit.image_size * vit.image_size);
                 let patches = all * count(3 * vit.patch_size * vit.patch_size);
                 // The first layer's backward pass reads them.
@@ -66,15 +71,21 @@ impl ModelSpec {
                 share * resnet_bytes(resnet, pass)
             }
         };
-        let text = &self.text;
-        let tower = Transformer {
-            tokens: count(pass.tokens.min(text.context_length)),
-            width: count(text.width),
-            mlp_width: count(text.mlp_width()),
-            heads: count(text.heads),
-            scaled: scaled(text.layer_scale),
-        };
+        let tower = Transformer::of_texts(self, pass);
         [image, tower.bytes(pass.freeze.text, blocks.text(), pass)]
+    }
+}
+
+impl ModelSpec {
+    /// About how many bytes of gradients each pair of a micro-batch needs at once in a backward pass, in addition to
+    /// what is kept for it: those of one block of the larger tower. Nothing for a ResNet, whose first layers keep more
+    /// than any other needs.
+    pub fn gradient_bytes(&self, pass: &PassMemory) -> f64 {
+        let image = match &self.image {
+            ImageTowerSpec::Vit(vit) => Transformer::of_images(vit).gradients(pass),
+            ImageTowerSpec::ResNet(_) => 0.0,
+        };
+        image.max(Transformer::of_texts(self, pass).gradients(pass))
     }
 }
 
@@ -105,6 +116,27 @@ struct Transformer {
 }
 
 impl Transformer {
+    fn of_images(vit: &VitSpec) -> Self {
+        Self {
+            tokens: count(1 + vit.trained_patches()),
+            width: count(vit.width),
+            mlp_width: count(vit.mlp_width()),
+            heads: count(vit.heads),
+            scaled: scaled(vit.layer_scale),
+        }
+    }
+
+    fn of_texts(spec: &ModelSpec, pass: &PassMemory) -> Self {
+        let text = &spec.text;
+        Self {
+            tokens: count(pass.tokens.min(text.context_length)),
+            width: count(text.width),
+            mlp_width: count(text.mlp_width()),
+            heads: count(text.heads),
+            scaled: scaled(text.layer_scale),
+        }
+    }
+
     fn bytes(&self, freeze: Freeze, blocks: usize, pass: &PassMemory) -> f64 {
         let layers = trained(freeze, blocks);
         if !pass.recompute_blocks || freeze == Freeze::All {
@@ -119,10 +151,23 @@ impl Transformer {
     /// activation read the output of the product before them, and attention its weights.
     fn block(&self, pass: &PassMemory) -> f64 {
         let narrow = pass.narrow();
+        let padded = pass.padded(self.tokens);
         let stream = (2.0 + self.scaled) * WIDE * self.width;
-        let products = narrow * (6.0 * self.width + 2.0 * self.mlp_width);
-        let weights = narrow * self.heads * self.tokens;
-        self.tokens * (stream + products + weights)
+        let products = narrow * (3.0 * self.width + 2.0 * self.mlp_width);
+        let attention = narrow * (3.0 * self.width + self.heads * padded);
+        self.tokens * (stream + products) + padded * attention
+    }
+
+    /// The residual stream's gradient, those of the MLP's hidden values before and after its activation, or those of
+    /// queries, keys and values, apart and together, and of the scores before and after softmax.
+    fn gradients(&self, pass: &PassMemory) -> f64 {
+        let narrow = pass.narrow();
+        let padded = pass.padded(self.tokens);
+        let stream = (WIDE + narrow) * self.width;
+        let hidden = 2.0 * narrow * self.mlp_width * self.tokens;
+        let apart = narrow * padded * (4.0 * self.width + 2.0 * self.heads * padded);
+        let attention = apart + narrow * 3.0 * self.width * self.tokens;
+        stream * self.tokens + hidden.max(attention)
     }
 }
 
@@ -174,7 +219,7 @@ mod tests {
         PassMemory {
             tokens: 16,
             precision: Precision::F32,
-            has_kernels: true,
+            on_gpu: false,
             recompute_blocks: false,
             freeze: FreezeConfig::default(),
         }
@@ -230,9 +275,29 @@ mod tests {
     }
 
     #[test]
+    fn a_gpu_pads_sequences_and_holds_a_blocks_gradients() {
+        let spec = presets::find("ViT-B-32").unwrap();
+        let gpu = PassMemory {
+            on_gpu: true,
+            precision: Precision::Bf16,
+            ..pass()
+        };
+        let [image, _] = spec.activation_bytes(&gpu);
+        // 50 tokens are 56 in attention, whose 3 * 768 values and 12 * 56 weights are of 2 bytes.
+        let rest = 50.0 * (2.0 * 4.0 * 768.0 + 2.0 * (3.0 * 768.0 + 2.0 * 3072.0));
+        let block = rest + 56.0 * 2.0 * (3.0 * 768.0 + 12.0 * 56.0);
+        let expected = 12.0 * block + 4.0 * 3.0 * 224.0 * 224.0 * 2.0;
+        assert!((image / expected - 1.0).abs() < 1e-6, "{image} {expected}");
+        let attention = 2.0 * (56.0 * (4.0 * 768.0 + 24.0 * 56.0) + 50.0 * 3.0 * 768.0);
+        let expected = 50.0 * 6.0 * 768.0 + f64::max(attention, 50.0 * 4.0 * 3072.0);
+        let found = spec.gradient_bytes(&gpu);
+        assert!((found / expected - 1.0).abs() < 1e-6, "{found} {expected}");
+    }
+
+    #[test]
     fn half_precision_keeps_less_than_f32_elsewhere() {
         let elsewhere = PassMemory {
-            has_kernels: false,
+            on_gpu: true,
             ..pass()
         };
         let half = PassMemory {

@@ -11,12 +11,13 @@ use burn::tensor::DeviceKind;
 use burn::tensor::{Device, Tensor};
 #[cfg(feature = "cuda")]
 use couplet_data::printable_path;
-use couplet_kernels::settled;
+use couplet_kernels::{device_memory, settled};
 use couplet_loss::default_chunk;
 use couplet_model::{Clip, ParameterMapper, map_parameters};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::memory;
 use crate::nearest::nearest;
 
 /// A device's name in a config.
@@ -140,6 +141,14 @@ impl DeviceSetting {
             #[cfg(feature = "cuda")]
             Self::Cuda(_) => couplet_kernels::cublas_problem(),
             _ => None,
+        }
+    }
+
+    /// Bytes of the device's memory that this process can still take, if the device tells.
+    pub(crate) fn free_memory(self) -> Option<u64> {
+        match self.resolved() {
+            Self::Flex => memory::free(),
+            gpu => device_memory(&gpu.open().ok()?),
         }
     }
 

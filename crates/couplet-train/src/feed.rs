@@ -158,7 +158,7 @@ mod tests {
             Some(Ok::<_, LoaderError>(host(at)))
         });
         let fed = fed.unwrap();
-        for wanted in 1..4 {
+        for wanted in 1..4_u8 {
             let batch = fed.batches().recv().unwrap().unwrap();
             let preprocess = couplet_model::PreprocessSpec {
                 mean: [0.0; 3],

@@ -67,7 +67,7 @@ pub use observer::{
     StopSignal,
 };
 pub use optimizer::{OptimizerConfig, OptimizerSettings, ParamGroupConfig};
-pub use plan::{MemoryPart, RanksError, RanksOptions, RanksPlan, RunPlan};
+pub use plan::{FitError, MemoryPart, RanksError, RanksOptions, RanksPlan, RunPlan};
 pub use ranks::{Disagreement, OtherRank, Ranks};
 pub use ranks_model::{
     BUCKET_BYTES, Interconnect, Link, ParseBandwidthError, Prediction, RankWork, STEP_SPREAD,

@@ -126,7 +126,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ScheduleConfig::constant("8 steps".parse()?),
     );
     // The features of both halves are the loss's leaves: the gradients are those of one pass of 32.
-    config.batch.micro = Some(16);
+    config.batch.micro = Some(16.into());
     config.data.max_skipped = 0.1;
     let run = RunBuilder::new(config)
         .dataset(Squares::new(64))

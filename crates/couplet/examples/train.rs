@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         OptimizerConfig::adamw(1e-3),
         ScheduleConfig::cosine("2 epochs".parse()?).with_warmup("25 %".parse()?),
     );
-    config.batch.micro = Some(32);
+    config.batch.micro = Some(32.into());
     config.data.val = Some(ValDataConfig::new(SourceConfig::Shapes(ShapesConfig {
         samples: 64,
     })));

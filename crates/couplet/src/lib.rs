@@ -70,7 +70,7 @@
 //!     OptimizerConfig::adamw(1e-3),
 //!     ScheduleConfig::cosine("2 steps".parse()?),
 //! );
-//! config.batch.micro = Some(4); // same gradients, half the memory
+//! config.batch.micro = Some(4.into()); // same gradients, half the memory
 //! # config.device = couplet::DeviceSetting::Flex;
 //! let run = RunBuilder::new(config).open()?;
 //! // Starts the run, or continues it.
@@ -263,14 +263,14 @@ pub mod train {
     #[doc(inline)]
     pub use couplet_train::config::{
         BatchConfig, CheckpointConfig, ClassifyConfig, DataConfig, DataPlane, DatasetEvalConfig,
-        EvalConfig, EvalWeights, HeadStart, Lengths, LogConfig, ModelConfig, RanksConfig,
-        RunEvalConfig, TrainDataConfig, ValDataConfig,
+        EvalConfig, EvalWeights, HeadStart, Lengths, LogConfig, MicroBatch, ModelConfig,
+        RanksConfig, RunEvalConfig, TrainDataConfig, ValDataConfig,
     };
     #[doc(inline)]
     pub use couplet_train::{
         AllowedChanges, BestMetric, Checkpoint, CheckpointError, ConfigError, ConfigIssue,
         ConstantConfig, ConstantCooldownConfig, CosineConfig, DeviceCheck, DeviceError,
-        DeviceSetting, Duration, EmaConfig, EpochSummary, Event, NoopObserver, Observer,
+        DeviceSetting, Duration, EmaConfig, EpochSummary, Event, FitError, NoopObserver, Observer,
         OptimizerConfig, OptimizerSettings, Outcome, ParamGroupConfig, ResolvedData, ResolvedRun,
         RsqrtConfig, RunBuilder, RunConfig, RunFolder, RunPlan, RunSizes, ScheduleConfig,
         StopReason, StopSignal, TrainError, TrainLine, Unit, UnknownPreset, train, verify,

@@ -109,7 +109,7 @@ fn config(micro: Option<usize>) -> RunConfig {
     );
     config.device = DeviceSetting::Flex;
     config.data.max_skipped = 0.1;
-    config.batch.micro = micro;
+    config.batch.micro = micro.map(Into::into);
     config
 }
 

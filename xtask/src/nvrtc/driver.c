@@ -1,6 +1,6 @@
 // A stand-in for NVIDIA's driver that runs no kernel: the device's memory is the host's, and what is asked of the device
-// is counted. STAND_IN_ARCH is its compute capability (90), STAND_IN_LOG the file of the counts, STAND_IN_MODULES a
-// folder for the code of all kernels. Declared as in cuda.h, as far as callers see.
+// is counted. STAND_IN_ARCH is its compute capability (90), STAND_IN_MEMORY its memory in MiB (80 GiB), STAND_IN_LOG the
+// file of the counts, STAND_IN_MODULES a folder for the code of all kernels. Declared as in cuda.h, as far as callers see.
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -20,7 +20,7 @@ struct kernel {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct kernel *kernels;
-static unsigned long launches, waits, uploads, uploaded, downloads, allocations, modules;
+static unsigned long launches, waits, uploads, uploaded, downloads, allocations, modules, peak;
 
 static void count(unsigned long *counter, unsigned long by) { __atomic_add_fetch(counter, by, __ATOMIC_RELAXED); }
 
@@ -28,8 +28,9 @@ __attribute__((destructor)) static void report(void) {
     const char *path = getenv("STAND_IN_LOG");
     FILE *file = path ? fopen(path, "w") : NULL;
     if (!file) return;
-    fprintf(file, "launches %lu\nwaits %lu\nuploads %lu\nbytes %lu\ndownloads %lu\nallocations %lu\nmodules %lu\n",
-            launches, waits, uploads, uploaded, downloads, allocations, modules);
+    fprintf(file, "launches %lu\nwaits %lu\nuploads %lu\nbytes %lu\ndownloads %lu\nallocations %lu\nmodules %lu\n"
+                  "peak %lu\n",
+            launches, waits, uploads, uploaded, downloads, allocations, modules, peak);
     for (struct kernel *kernel = kernels; kernel; kernel = kernel->next)
         if (kernel->launches) fprintf(file, "kernel:%s %lu\n", kernel->name, kernel->launches);
     fclose(file);
@@ -52,8 +53,17 @@ Result cuDeviceGet(int *device, int index) { *device = index; return index == 0 
 Result cuDeviceGetName(char *name, int len, int device) { (void)device; snprintf(name, len, "stand-in"); return OK; }
 Result cuDeviceGetUuid_v2(char *uuid, int device) { (void)device; memset(uuid, 7, 16); return OK; }
 Result cuDeviceGetPCIBusId(char *id, int len, int device) { (void)device; snprintf(id, len, "0000:00:00.0"); return OK; }
-Result cuDeviceTotalMem_v2(size_t *bytes, int device) { (void)device; *bytes = 80ul << 30; return OK; }
-Result cuMemGetInfo_v2(size_t *available, size_t *all) { *available = *all = 80ul << 30; return OK; }
+static size_t memory(void) {
+    const char *mib = getenv("STAND_IN_MEMORY");
+    return mib ? strtoul(mib, NULL, 10) << 20 : 80ul << 30;
+}
+static size_t taken;
+Result cuDeviceTotalMem_v2(size_t *bytes, int device) { (void)device; *bytes = memory(); return OK; }
+Result cuMemGetInfo_v2(size_t *available, size_t *all) {
+    *all = memory();
+    *available = *all - __atomic_load_n(&taken, __ATOMIC_RELAXED);
+    return OK;
+}
 Result cuDeviceGetAttribute(int *value, int attribute, int device) {
     const char *given = getenv("STAND_IN_ARCH");
     int arch = given ? atoi(given) : 90;
@@ -102,6 +112,13 @@ Result cuEventElapsedTime_v2(float *ms, Handle begin, Handle end) { (void)begin,
 static Result take(uint64_t *address, size_t bytes) {
     size_t whole = (bytes + 4095) / 4096 * 4096 + 4096;
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    size_t now = __atomic_add_fetch(&taken, whole, __ATOMIC_RELAXED);
+    if (now > memory()) {
+        __atomic_sub_fetch(&taken, whole, __ATOMIC_RELAXED);
+        return OUT_OF_MEMORY;
+    }
+    for (unsigned long most = peak; most < now;)
+        if (__atomic_compare_exchange_n(&peak, &most, now, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) break;
     char *at = mmap(NULL, whole, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (at == MAP_FAILED) return OUT_OF_MEMORY;
     count(&allocations, 1);
@@ -111,7 +128,9 @@ static Result take(uint64_t *address, size_t bytes) {
 }
 static Result give(uint64_t address) {
     char *at = (char *)address - 4096;
-    if (address) munmap(at, *(size_t *)at);
+    if (!address) return OK;
+    __atomic_sub_fetch(&taken, *(size_t *)at, __ATOMIC_RELAXED);
+    munmap(at, *(size_t *)at);
     return OK;
 }
 Result cuMemAlloc_v2(uint64_t *address, size_t bytes) { return take(address, bytes); }

@@ -10,6 +10,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
+use cubecl::client::Client;
 use cubecl::cuda::CudaRuntime;
 use cubecl::server::{BufferBinding, ServerError};
 use cubecl_common::device_handle::DeviceHandle;
@@ -42,6 +43,18 @@ pub(crate) fn is_there() -> bool {
 pub(super) fn takes(tensor: &CubeTensor) -> bool {
     let service = tensor.client.service_id().service;
     service == std::any::TypeId::of::<Server>() && is_there()
+}
+
+/// Bytes of an NVIDIA GPU's memory that no process has taken.
+pub(crate) fn free_memory(client: &Client) -> Option<u64> {
+    let id = client.service_id();
+    if id.service != std::any::TypeId::of::<Server>() {
+        return None;
+    }
+    // The driver answers for the device of the thread that asks.
+    let asked = |_: &mut Server| cudarc::driver::result::mem_get_info();
+    let found = DeviceHandle::<Server>::new(id.device).submit_blocking(asked);
+    found.ok()?.ok().map(|(free, _)| free as u64)
 }
 
 /// `scale * lhs rhs + bias` of each pair of matrices.

@@ -43,7 +43,7 @@ pub(crate) use add::add;
 pub(crate) use attention::{Saved as SavedAttention, self_attention, self_attention_gradient};
 pub(crate) use conv::{Sizes as ConvSizes, conv, conv_gradients, fits as conv_fits};
 #[cfg(feature = "cuda")]
-pub(crate) use cublas::is_there as has_cublas;
+pub(crate) use cublas::{free_memory, is_there as has_cublas};
 pub(crate) use gelu::{gelu, gelu_gradient};
 pub(crate) use layer_norm::{layer_norm, layer_norm_gradients};
 pub(crate) use narrowed::{forget, narrow_all, narrowed};

@@ -84,6 +84,23 @@ pub(crate) fn step_seconds(settings: &StepBenchSettings) -> Result<f64, StepBenc
     Ok(median(seconds(&steps)))
 }
 
+/// Whether the device's memory is enough for the steps.
+///
+/// # Errors
+/// As [`bench_step`].
+pub(crate) fn fits(settings: &StepBenchSettings) -> Result<bool, StepBenchError> {
+    let device = check(settings)?;
+    let tried = timed_steps(settings, &device, &Comm::alone(), true);
+    let tried = tried.map(|_| ());
+    // The run needs the room that was taken.
+    device.memory_cleanup();
+    match tried {
+        Ok(()) => Ok(true),
+        Err(error) if error.argument == MEMORY => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// When a step began and ended.
 type Timed = (Instant, Instant);
 
@@ -149,7 +166,7 @@ fn timed_steps(
         may_run_ahead,
     };
     let mut steps = Vec::new();
-    let (mut begun, mut runs_ahead) = (Instant::now(), false);
+    let (mut begun, mut runs_ahead, mut last) = (Instant::now(), false, None);
     for at in 0..settings.warm_up + settings.steps {
         let host = batches.next_batch();
         let pass = ForwardContext {
@@ -172,12 +189,21 @@ fn timed_steps(
         }
         // As in training, a GPU is given the next step before it has ended this one.
         runs_ahead = !matches!(numbers, StepNumbers::Known(_));
+        last = Some(numbers);
         if !runs_ahead {
             wait_for(plain);
         }
         if at >= settings.warm_up {
             steps.push((start, Instant::now()));
         }
+    }
+    if let Some(StepNumbers::OnDevice(numbers)) = last {
+        // Here a GPU tells what has failed since the beginning.
+        numbers.try_into_data().map_err(|error| StepBenchError {
+            argument: MEMORY,
+            message: "the device failed, which is mostly for want of memory".to_string(),
+            source: Some(error.to_string().into()),
+        })?;
     }
     wait_for(plain);
     if runs_ahead {
@@ -187,6 +213,9 @@ fn timed_steps(
     }
     Ok((model, steps))
 }
+
+/// The argument that decides how much memory a step needs.
+const MEMORY: &str = "--micro";
 
 fn no_threads(error: std::io::Error) -> StepBenchError {
     StepBenchError {

@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn all_mistakes_of_a_config_in_code_are_reported_with_their_keys() {
         let mut config = config(shapes());
-        config.batch.micro = Some(7);
+        config.batch.micro = Some(7.into());
         config.checkpoint.best = Some("eval/val/lost".into());
         let found = problems(RunBuilder::new(config).set("optimizer.lr", 0));
         let keys: Vec<&str> = found.iter().map(|(key, _)| key.as_str()).collect();

@@ -14,6 +14,7 @@ use toml::Table;
 
 use super::classify::ClassifyConfig;
 use super::evals::{EvalConfig, RunEvalConfig, one_epoch};
+use super::micro::MicroBatch;
 use super::output::{CheckpointConfig, LogConfig};
 use super::path_keys::make_absolute;
 use super::ranks::RanksConfig;
@@ -220,10 +221,11 @@ pub struct BatchConfig {
     pub global: usize,
     /// Number of pairs in one forward and backward pass; must divide `global`. By default the
     /// whole batch. Smaller micro-batches need less memory and give the same gradients for one
-    /// more forward pass.
+    /// more forward pass. `"auto"` takes the fewest passes that fit into the device's memory, tried
+    /// out before the first step; not for a ResNet, whose batch norms see one micro-batch at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1), extend("x-may-change" = true))]
-    pub micro: Option<usize>,
+    #[schemars(extend("x-may-change" = true))]
+    pub micro: Option<MicroBatch>,
     /// Number of equal parts of a batch, each with its own order of samples; must divide `global`, and
     /// the number of ranks must divide it. By default the largest power of two up to 64 that divides
     /// `global` and that a stream has shards for. A resumed run keeps the number that it began with.

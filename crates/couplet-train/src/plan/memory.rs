@@ -5,7 +5,6 @@ use couplet_model::{Clip, ModelSpec, PassMemory, Precision};
 use super::sizes::{MemoryPart, RunPlan};
 use crate::config::ResolvedRun;
 use crate::device::{DeviceSetting, default_logit_rows};
-use crate::memory;
 use crate::optimizer::OptimizerConfig;
 use crate::step::lane_count;
 
@@ -56,6 +55,9 @@ impl ResolvedRun {
             Precision::F32 => 0.0,
             Precision::Bf16 | Precision::F16 => trained / 2.0,
         };
+        let on_gpu = plan.device != DeviceSetting::Flex;
+        let [activations, temporary] = self.activations(spec, plan);
+        let micro = plan.micro_batch as f64;
         let part = |name, values: f64| MemoryPart {
             name,
             bytes: F32_BYTES * values,
@@ -67,20 +69,25 @@ impl ResolvedRun {
             part("gradients", trained * lanes * passes),
             part(MOMENTS, trained * moments),
             part(AVERAGE, average),
-            part(
-                "activations",
-                plan.micro_batch as f64 * self.activations(spec, plan) / F32_BYTES,
-            ),
+            part("activations", micro * activations / F32_BYTES),
+            part("gradients of activations", micro * temporary / F32_BYTES),
             part("features and logits", LOSS_COPIES * loss_values as f64),
             part("features of all ranks", gathered as f64),
         ];
+        if on_gpu {
+            memory.push(MemoryPart {
+                name: "pixels of two batches",
+                bytes: 2.0 * batch * 3.0 * side * side,
+                on_host: false,
+            });
+        }
         memory.push(MemoryPart {
             name: "pixels of a batch",
             bytes: batch * 3.0 * side * side,
             on_host: true,
         });
         // Copies of what a GPU has; on a CPU they are the gradients themselves.
-        let is_copied = ranks > 1 && plan.device != DeviceSetting::Flex;
+        let is_copied = ranks > 1 && on_gpu;
         memory.push(MemoryPart {
             name: "gradients on their way to other ranks",
             bytes: if is_copied { F32_BYTES * trained } else { 0.0 },
@@ -90,34 +97,37 @@ impl ResolvedRun {
         plan.memory = memory;
     }
 
-    /// Bytes of activations per pair of a micro-batch.
-    fn activations(&self, spec: &ModelSpec, plan: &RunPlan) -> f64 {
+    /// Bytes per pair of a micro-batch: of activations, and of a GPU's gradients of them.
+    fn activations(&self, spec: &ModelSpec, plan: &RunPlan) -> [f64; 2] {
         let config = &self.config;
         let pass = PassMemory {
             tokens: plan.tokens,
             precision: config.precision,
-            has_kernels: plan.device == DeviceSetting::Flex,
+            on_gpu: plan.device != DeviceSetting::Flex,
             recompute_blocks: config.batch.recompute_blocks,
             freeze: config.freeze,
         };
         let [image, text] = spec.activation_bytes(&pass);
-        if config.classify.is_some() {
+        let temporary = if pass.on_gpu {
+            spec.gradient_bytes(&pass)
+        } else {
+            0.0
+        };
+        let activations = if config.classify.is_some() {
             image
         } else if plan.micro_batch < plan.batch {
             // One tower's graph at a time.
             image.max(text)
         } else {
             image + text
-        }
+        };
+        [activations, temporary]
     }
 
-    /// Warns that the run may not fit into memory and says what helps; on the CPU only, where the
-    /// system kills a process without an explanation.
+    /// Warns that the run may not fit into memory and says what helps.
     /// - model: the run's, already in memory, with its moments and average if it is `resumed`.
     pub(crate) fn memory_warning(&self, model: &Clip, resumed: bool) -> Option<String> {
-        if self.config.device.resolved() != DeviceSetting::Flex {
-            return None;
-        }
+        let device = self.config.device.resolved();
         let spec = self.config.model.spec();
         let plan = self.plan_of(spec.cost_of(model), spec.trained_of(model), None, 1);
         let is_loaded = |part: &&MemoryPart| {
@@ -129,13 +139,16 @@ impl ResolvedRun {
             .filter(is_loaded)
             .map(|part| part.bytes)
             .sum();
-        let needed = plan.bytes(false) + plan.bytes(true) - loaded;
+        let needed = match device {
+            DeviceSetting::Flex => plan.bytes(false) + plan.bytes(true) - loaded,
+            _ => plan.bytes(false) - loaded,
+        };
         let help = if spec.image.has_blocks() {
-            "lower batch.micro or set batch.recompute_blocks = true"
+            "lower batch.micro (\"auto\" finds what fits) or set batch.recompute_blocks = true"
         } else {
             "lower batch.micro (a ResNet's batch norms then see fewer images)"
         };
-        memory_warning(needed, memory::free()?, plan.tokens, help)
+        memory_warning(needed, device.free_memory()?, plan.tokens, help)
     }
 }
 

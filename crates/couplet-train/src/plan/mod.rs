@@ -1,5 +1,6 @@
 //! Estimates of what a run needs: parameters, floating-point operations, memory and time.
 
+mod fit;
 mod flops;
 mod memory;
 mod ranks;
@@ -9,10 +10,11 @@ mod tests;
 
 use couplet_model::{ModelCost, TrainableParameters};
 
+pub use self::fit::FitError;
 pub use self::ranks::{RanksError, RanksOptions, RanksPlan};
 pub use self::sizes::{MemoryPart, RunPlan};
 use crate::bench::{StepBenchError, StepBenchSettings, padded, step_seconds};
-use crate::config::ResolvedRun;
+use crate::config::{MicroBatch, ResolvedRun};
 
 impl ResolvedRun {
     /// Estimates what the run needs.
@@ -54,11 +56,16 @@ impl ResolvedRun {
             step_flops: 0.0,
             late_backward_flops: 0.0,
             batch,
-            micro_batch: config.batch.micro.unwrap_or(batch).min(batch),
+            micro_batch: batch,
             samples_per_epoch: self.data.epoch_len,
             steps_per_epoch: self.sizes.steps_per_epoch,
             total_steps: self.schedule.total_steps,
             memory: Vec::new(),
+        };
+        plan.micro_batch = match config.batch.micro {
+            None => batch,
+            Some(MicroBatch::Pairs(pairs)) => pairs.min(batch),
+            Some(MicroBatch::Auto) => self.expected_micro_batch(&plan, ranks),
         };
         self.count_flops(&spec, trained, &mut plan);
         self.count_memory(&spec, ranks, &mut plan);
@@ -76,12 +83,26 @@ impl ResolvedRun {
     /// If the device fails.
     #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^53")]
     pub fn measure_speed(&self, plan: &RunPlan) -> Result<f64, StepBenchError> {
+        let settings = self.step_to_try(plan);
+        let seconds = step_seconds(&settings).map_err(|error| StepBenchError {
+            argument: match error.argument {
+                "--device" => "device",
+                "--precision" => "precision",
+                other => other,
+            },
+            ..error
+        })?;
+        Ok(settings.batch as f64 / seconds)
+    }
+
+    /// A step of the run, of at most two micro-batches.
+    fn step_to_try(&self, plan: &RunPlan) -> StepBenchSettings {
         let passes = (plan.batch / plan.micro_batch).min(2);
         // A rank may have a single pair of a contrastive batch.
         let least = if self.data.classes.is_some() { 1 } else { 2 };
         let batch = (passes * plan.micro_batch).max(least);
         let config = &self.config;
-        let seconds = step_seconds(&StepBenchSettings {
+        StepBenchSettings {
             device: plan.device,
             micro: Some(plan.micro_batch),
             precision: plan.precision,
@@ -93,15 +114,6 @@ impl ResolvedRun {
             logit_rows: config.batch.logit_rows,
             caption_tokens: Some(plan.tokens),
             ..StepBenchSettings::new(config.model.spec(), batch)
-        })
-        .map_err(|error| StepBenchError {
-            argument: match error.argument {
-                "--device" => "device",
-                "--precision" => "precision",
-                other => other,
-            },
-            ..error
-        })?;
-        Ok(batch as f64 / seconds)
+        }
     }
 }

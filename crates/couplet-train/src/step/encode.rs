@@ -321,7 +321,7 @@ mod tests {
             sorts_tokens: false,
         };
         let passes = Passes::new(model.freeze(freeze, &spec()), &PASS, &encoding);
-        match passes.encode_images(&pairs(0..2), &(0..2)).plan {
+        match passes.encode_images(&pairs(0..2).into(), &(0..2)).plan {
             BackwardPlan::Recompute(kept) => Some((
                 matches!(kept.tower, TowerInput::Images(Some(_), _)),
                 kept.blocks.len(),

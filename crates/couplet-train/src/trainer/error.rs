@@ -9,6 +9,7 @@ use couplet_ranks::Lost;
 use crate::checkpoint::CheckpointError;
 use crate::device::DeviceError;
 use crate::log::LogError;
+use crate::plan::FitError;
 use crate::ranks::OtherRank;
 
 /// Why a run failed.
@@ -25,6 +26,8 @@ pub enum TrainError {
     HeldOutNotFinite { loss: f64 },
     #[error(transparent)]
     Division(#[from] DivisionError),
+    #[error(transparent)]
+    Fit(#[from] FitError),
     #[error("cannot start the threads of the data loader")]
     Threads(#[source] std::io::Error),
     #[error(transparent)]

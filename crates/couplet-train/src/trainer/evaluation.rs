@@ -16,7 +16,7 @@ use couplet_model::ClassifierHead;
 use couplet_ranks::Team;
 
 use crate::checkpoint::BestState;
-use crate::config::{EvalTarget, EvalWeights, ResolvedEval};
+use crate::config::{EvalTarget, EvalWeights, MicroBatch, ResolvedEval};
 use crate::log::eval_line;
 use crate::observer::{EpochSummary, Event, Observer};
 use crate::trainer::held_out::held_out;
@@ -124,7 +124,12 @@ impl Trainer<'_> {
             EvalTarget::HeldOut(data) => {
                 // As one rank would encode them.
                 let batch = &self.run.config.batch;
-                let loss = (self.run.loss.as_ref(), batch.micro.unwrap_or(batch.global));
+                let micro = match batch.micro {
+                    Some(MicroBatch::Pairs(pairs)) => pairs,
+                    Some(MicroBatch::Auto) => self.context.micro_batch,
+                    None => batch.global,
+                };
+                let loss = (self.run.loss.as_ref(), micro);
                 Ok(held_out(encoder, data, loss, options.division, progress)?)
             }
         }

@@ -21,7 +21,7 @@ use super::share::{share_model, share_moments};
 use super::{TrainError, Trainer, Window, data_plane};
 use crate::checkpoint::{Checkpoint, RunFolder, TrainerState};
 use crate::comm::Comm;
-use crate::config::{Classes, HeadStart, ResolvedRun};
+use crate::config::{Classes, HeadStart, MicroBatch, ResolvedRun};
 use crate::device::{DeviceSetting, settle};
 use crate::diagnosis::Diagnosis;
 use crate::ema::Ema;
@@ -172,11 +172,17 @@ fn begin(run: &ResolvedRun, place: RunPlace, comm: &Comm) -> Result<Opened, Trai
     let config = &run.config;
     let spec = config.model.spec();
     check_norms(run, &spec, comm.ranks())?;
+    // While nothing else of the run is on the device.
+    let mut notes = Vec::new();
+    let micro_batch = run.fit_micro_batch(comm.ranks(), &mut notes)?;
     let device = config.device.open()?.autodiff();
     let mut optimizer = ModelOptimizer::new(&config.optimizer, &spec);
     let folder = place.folder();
     let checkpoint = folder.and_then(RunFolder::latest);
-    let mut notes = folder.map_or_else(Vec::new, |folder| folder.notes().to_vec());
+    notes.splice(
+        0..0,
+        folder.map_or_else(Vec::new, |folder| folder.notes().to_vec()),
+    );
     let model = match folder {
         Some(_) => open_model(run, checkpoint.as_ref(), &device, &mut notes)?,
         None => model_to_fill(run, &device),
@@ -217,7 +223,7 @@ fn begin(run: &ResolvedRun, place: RunPlace, comm: &Comm) -> Result<Opened, Trai
         recompute_blocks: config.batch.recompute_blocks,
         objective: objective(run),
         batch: config.batch.global,
-        micro_batch: config.batch.micro,
+        micro_batch,
         logit_rows: config.batch.logit_rows,
         comm: comm.clone(),
     });
@@ -316,7 +322,9 @@ fn check_norms(run: &ResolvedRun, spec: &ModelSpec, ranks: usize) -> Result<(), 
     let own = config.batch.global / ranks;
     let trains_norms = spec.image.has_batch_norm() && config.freeze.image != Freeze::All;
     match config.batch.micro {
-        Some(micro) if trains_norms && ranks > 1 && !own.is_multiple_of(micro) => {
+        Some(MicroBatch::Pairs(micro))
+            if trains_norms && ranks > 1 && !own.is_multiple_of(micro) =>
+        {
             Err(TrainError::UnevenNorms { micro, own, ranks })
         }
         _ => Ok(()),

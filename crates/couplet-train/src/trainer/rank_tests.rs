@@ -66,7 +66,7 @@ fn open(steps: usize, change: impl Fn(&mut RunConfig)) -> ResolvedRun {
     config.device = DeviceSetting::Flex;
     config.data.max_skipped = 0.2;
     config.data.threads = 1;
-    config.batch.micro = Some(2);
+    config.batch.micro = Some(2.into());
     config.log.every = "1 step".parse().unwrap();
     change(&mut config);
     let mut builder = RunBuilder::new(config.clone()).dataset(Colors);

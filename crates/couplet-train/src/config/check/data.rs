@@ -5,9 +5,11 @@ use std::sync::Arc;
 use couplet_data::shapes::MIN_IMAGE_SIZE;
 use couplet_data::source::{MapDataset, PairDataset, SourceConfig};
 use couplet_data::with_causes;
+use couplet_model::Freeze;
 
 use super::super::classify::ClassifyConfig;
 use super::super::collect::is_within;
+use super::super::micro::MicroBatch;
 use super::super::resolved::Classes;
 use super::super::schema::common_train_keys;
 use super::super::tables::{DataConfig, ModelConfig, RunConfig};
@@ -171,7 +173,7 @@ impl Check<'_> {
             };
             self.fail("batch.global", message);
         }
-        if let Some(micro) = config.batch.micro
+        if let Some(MicroBatch::Pairs(micro)) = config.batch.micro
             && !self.is_broken("batch.global")
             && (micro == 0 || !global.is_multiple_of(micro))
         {
@@ -186,6 +188,14 @@ impl Check<'_> {
             self.fail(
                 "batch.recompute_blocks",
                 "a ResNet's batch norms would see each batch twice: set batch.micro instead",
+            );
+        }
+        let trains_norms =
+            config.model.image.has_batch_norm() && config.freeze.image != Freeze::All;
+        if config.batch.micro == Some(MicroBatch::Auto) && trains_norms {
+            self.fail(
+                "batch.micro",
+                "a ResNet's batch norms see one micro-batch at a time, so its size is part of the model: give a number",
             );
         }
         if config.batch.logit_rows == Some(0) {
