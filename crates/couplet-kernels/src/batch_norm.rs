@@ -6,13 +6,17 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use crate::graph::{Kernel, apply, is_supported};
+#[cfg(feature = "_cube")]
+use crate::graph::{compose, compose_saved, is_on_cpu};
 use crate::math::{dot_from, squares, sum, wide};
 use crate::values::{CHUNK, Dense, tensor};
+#[cfg(feature = "_cube")]
+use crate::{composed, cube};
 
 /// The result of [`batch_norm`].
 #[derive(Debug, Clone)]
 pub struct BatchNormOutput {
-    /// The shape of its input.
+    /// The shape and dtype of its input.
     pub output: Tensor<4>,
     /// The batch's mean, `[channels]`, without a graph.
     pub mean: Tensor<1>,
@@ -20,8 +24,8 @@ pub struct BatchNormOutput {
     pub variance: Tensor<1>,
 }
 
-/// Normalises each channel by the batch's own mean and variance.
-/// - x: `[batch, channels, height, width]`; gain, bias: `[channels]`.
+/// Normalises each channel by the batch's own mean and variance, which are f32 at least.
+/// - x: `[batch, channels, height, width]`; gain, bias: `[channels]`, which may be wider than x.
 /// - eps: added to the variance.
 /// - rectify: whether a ReLU follows.
 pub fn batch_norm(
@@ -31,6 +35,20 @@ pub fn batch_norm(
     eps: f64,
     rectify: bool,
 ) -> BatchNormOutput {
+    let kernel = BatchNorm { eps, rectify };
+    #[cfg(feature = "_cube")]
+    if let Some(found) = on_cube(&x, &gain, &bias, kernel) {
+        return found;
+    }
+    let dtype = x.dtype();
+    if dtype != gain.dtype() {
+        let as_gain = gain.dtype();
+        let normed = batch_norm(x.cast(as_gain), gain, bias, eps, rectify);
+        return BatchNormOutput {
+            output: normed.output.cast(dtype),
+            ..normed
+        };
+    }
     if !is_supported(&x) || !is_supported(&gain) || !is_supported(&bias) {
         let normed = module::batch_norm_train(x, gain, bias, eps);
         return BatchNormOutput {
@@ -43,7 +61,6 @@ pub fn batch_norm(
             variance: without_graph(normed.variance),
         };
     }
-    let kernel = BatchNorm { eps, rectify };
     let inputs = [
         x.into_dispatch(),
         gain.into_dispatch(),
@@ -63,7 +80,44 @@ pub fn batch_norm(
     }
 }
 
-fn without_graph(x: Tensor<1>) -> Tensor<1> {
+/// The same by kernels for a GPU.
+#[cfg(feature = "_cube")]
+fn on_cube(
+    x: &Tensor<4>,
+    gain: &Tensor<1>,
+    bias: &Tensor<1>,
+    BatchNorm { eps, rectify }: BatchNorm,
+) -> Option<BatchNormOutput> {
+    let is_there = gain.dtype() == bias.dtype()
+        && x.dims().iter().all(|size| *size > 0)
+        && !is_on_cpu(x)
+        // With Burn's fusion there is no kernel.
+        && cube::plain(&without_graph(x.clone())).is_some();
+    if !is_there {
+        return None;
+    }
+    let channels = [x.dims()[1]];
+    assert!(
+        gain.dims() == channels && bias.dims() == channels,
+        "a norm's channels"
+    );
+    let inputs = [
+        x.clone().into_dispatch(),
+        gain.clone().into_dispatch(),
+        bias.clone().into_dispatch(),
+    ];
+    let operation = composed::BatchNorm { eps, rectify };
+    let (output, saved) = compose_saved(operation, inputs.each_ref())?;
+    let (sums, inverse_count) = saved.sums();
+    let [mean, variance] = sums.map(|sum| cube::tensor::<1>(sum).mul_scalar(inverse_count));
+    Some(BatchNormOutput {
+        output,
+        mean,
+        variance,
+    })
+}
+
+fn without_graph<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     if x.device().is_autodiff() {
         x.inner()
     } else {
@@ -74,10 +128,19 @@ fn without_graph(x: Tensor<1>) -> Tensor<1> {
 /// `max(a + b, 0)`, elementwise.
 pub fn add_relu(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
     if is_supported(&a) && is_supported(&b) && a.dims() == b.dims() {
-        apply(AddRelu, [a.into_dispatch(), b.into_dispatch()]).0
-    } else {
-        activation::relu(a + b)
+        return apply(AddRelu, [a.into_dispatch(), b.into_dispatch()]).0;
     }
+    #[cfg(feature = "_cube")]
+    if a.dims() == b.dims()
+        && !is_on_cpu(&a)
+        && [&a, &b].map(|side| cube::plain(&without_graph(side.clone())).is_some()) == [true; 2]
+    {
+        let sides = [a.clone().into_dispatch(), b.clone().into_dispatch()];
+        if let Some(sum) = compose(composed::AddRelu, sides.each_ref()) {
+            return sum;
+        }
+    }
+    activation::relu(a + b)
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -150,6 +150,14 @@ pub(crate) fn compose<C: Composed<N>, const N: usize, const D: usize>(
     operation: C,
     inputs: [&DispatchTensor; N],
 ) -> Option<Tensor<D>> {
+    compose_saved(operation, inputs).map(|(output, _)| output)
+}
+
+/// As [`compose`], with what the operation saved.
+pub(crate) fn compose_saved<C: Composed<N>, const N: usize, const D: usize>(
+    operation: C,
+    inputs: [&DispatchTensor; N],
+) -> Option<(Tensor<D>, C::Saved)> {
     #[cfg(test)]
     if BURN_ALONE.get() {
         return None;
@@ -164,11 +172,11 @@ pub(crate) fn compose<C: Composed<N>, const N: usize, const D: usize>(
     }
     let (kernel, copies) = (OnBackend(operation), || inputs.map(Clone::clone));
     if inputs.iter().all(|input| is_flex(&input.kind)) {
-        return Some(apply::<Flex, _, N, D>(kernel, copies()).0);
+        return Some(apply::<Flex, _, N, D>(kernel, copies()));
     }
     #[cfg(feature = "_cube")]
     if inputs.iter().all(|input| is_cube(&input.kind)) {
-        return Some(apply::<burn::backend::Cube, _, N, D>(kernel, copies()).0);
+        return Some(apply::<burn::backend::Cube, _, N, D>(kernel, copies()));
     }
     None
 }

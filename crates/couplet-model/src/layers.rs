@@ -198,11 +198,11 @@ impl BatchNorm {
         let (gain, bias) = (self.weight.val(), self.bias.val());
         let dtype = x.dtype();
         let [batch, _, height, width] = x.dims();
-        let x = widen(x);
         let output = match seen.filter(|_| !self.frozen) {
             None => {
                 let (mean, variance) = (self.running_mean.val(), self.running_var.val());
-                let output = module::batch_norm(x, gain, bias, mean, variance, BATCH_NORM_EPS);
+                let output =
+                    module::batch_norm(widen(x), gain, bias, mean, variance, BATCH_NORM_EPS);
                 if rectify {
                     activation::relu(output)
                 } else {

@@ -20,7 +20,7 @@ impl<const D: usize> Composed<2> for AddBranch<D> {
         let dtype = branch.dtype();
         #[cfg(feature = "_cube")]
         if let (Some(x), Some(branch)) = (cube::on_cube(&x), cube::on_cube(&branch)) {
-            let sum: Tensor<D> = cube::tensor(cube::add(&x, &branch));
+            let sum: Tensor<D> = cube::tensor(cube::add(&x, &branch, false));
             return (sum.into_dispatch(), dtype);
         }
         let sum = x.clone() + narrow(widen(branch), x.dtype());

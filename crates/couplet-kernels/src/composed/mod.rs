@@ -4,6 +4,8 @@
 
 mod activation;
 mod attention;
+#[cfg(feature = "_cube")]
+mod batch_norm;
 mod branch;
 #[cfg(feature = "_cube")]
 mod conv;
@@ -18,6 +20,8 @@ use crate::cube;
 
 pub(crate) use self::activation::Gelu;
 pub(crate) use self::attention::{Attention, SelfAttention};
+#[cfg(feature = "_cube")]
+pub(crate) use self::batch_norm::{AddRelu, BatchNorm};
 pub(crate) use self::branch::AddBranch;
 #[cfg(feature = "_cube")]
 pub(crate) use self::conv::Conv;

@@ -1,9 +1,10 @@
 //! Convolutions as single matrix products over all output pixels. CubeCL's own run without tensor cores unless they are
 //! tuned for minutes.
 
-use burn::tensor::DType;
+use burn::tensor::{DType, Shape};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
+use cubecl::zspace::metadata::Metadata;
 
 use super::attention::turned_matrix;
 use super::product::multiply;
@@ -146,6 +147,21 @@ impl Sizes {
         self.inputs * self.kernel * self.kernel
     }
 
+    /// Whether each image is one product with the weight, as it is in memory. Tensor cores read rows of multiples of
+    /// 16 bytes.
+    fn are_products(&self) -> bool {
+        let is_pointwise = self.kernel == 1 && self.stride == 1 && self.padding == 0;
+        is_pointwise && self.pixels().is_multiple_of(8)
+    }
+
+    /// - matrix: `[to, from]`; x: images of `from` channels.
+    /// - returns images of `to` channels.
+    fn product(&self, matrix: &CubeTensor, x: &CubeTensor, from: usize, to: usize) -> CubeTensor {
+        let x = reshaped(x, &[self.batch, from, self.pixels()]);
+        let product = multiply(&repeated(matrix, self.batch), &x, None, x.dtype);
+        reshaped(&product, &[self.batch, to, self.to[0], self.to[1]])
+    }
+
     fn columns(&self, x: &CubeTensor) -> CubeTensor {
         let columns = empty(x, [self.patch(), self.batch * self.pixels()], x.dtype);
         let count = columns.meta.num_elements();
@@ -198,9 +214,32 @@ pub(crate) fn fits(x: &CubeTensor, sizes: Sizes) -> bool {
     u32::try_from(count).is_ok() && bytes <= x.client.properties().memory.max_page_size
 }
 
+/// The same memory in another shape, which has as many values.
+fn reshaped(x: &CubeTensor, shape: &[usize]) -> CubeTensor {
+    let (x, shape) = (x.clone(), Shape::from(shape.to_vec()));
+    CubeTensor::new_contiguous(x.client, x.device, shape, x.handle, x.dtype)
+}
+
+/// A matrix once for each image: `[batch, rows, columns]`.
+fn repeated(matrix: &CubeTensor, batch: usize) -> CubeTensor {
+    let (shape, strides) = (matrix.meta.shape(), matrix.meta.strides());
+    let meta = Metadata::new([batch, shape[0], shape[1]], [0, strides[0], strides[1]]);
+    let matrix = matrix.clone();
+    CubeTensor::new(
+        matrix.client,
+        matrix.handle,
+        meta,
+        matrix.device,
+        matrix.dtype,
+    )
+}
+
 /// - x: `[batch, inputs, height, width]`; weight: `[outputs, inputs, kernel, kernel]`; both contiguous.
 /// - returns `[batch, outputs, height, width]` of the output.
 pub(crate) fn conv(x: &CubeTensor, weight: &CubeTensor, sizes: Sizes) -> CubeTensor {
+    if sizes.are_products() {
+        return sizes.product(&matrix(weight, sizes), x, sizes.inputs, sizes.outputs);
+    }
     let weight = matrix(weight, sizes);
     let product = multiply(&weight, &sizes.columns(x), None, x.dtype);
     let shape = vec![sizes.batch, sizes.outputs, sizes.to[0], sizes.to[1]];
@@ -225,17 +264,23 @@ pub(crate) fn conv_gradients(
     dtype: DType,
     [wants_x, wants_weight]: [bool; 2],
 ) -> [Option<CubeTensor>; 2] {
+    let apart = gradient;
     let shape = vec![sizes.outputs, sizes.batch * sizes.pixels()];
-    let gradient = sizes.exchanged(gradient, sizes.batch, shape);
+    let gradient =
+        (wants_weight || !sizes.are_products()).then(|| sizes.exchanged(apart, sizes.batch, shape));
+    let together = || gradient.as_ref().expect("it is there if it is read");
     let of_weight = wants_weight.then(|| {
         let columns = sizes.columns(x);
-        let sum = multiply(&gradient, &turned_matrix(&columns), None, dtype);
+        let sum = multiply(together(), &turned_matrix(&columns), None, dtype);
         let shape = weight.meta.shape().clone();
         CubeTensor::new_contiguous(sum.client, sum.device, shape, sum.handle, dtype)
     });
     let of_x = wants_x.then(|| {
         let weight = turned_matrix(&matrix(weight, sizes));
-        let columns = multiply(&weight, &gradient, None, x.dtype);
+        if sizes.are_products() {
+            return sizes.product(&weight, apart, sizes.outputs, sizes.inputs);
+        }
+        let columns = multiply(&weight, together(), None, x.dtype);
         let of_x = empty(x, x.meta.shape().clone(), x.dtype);
         let count = of_x.meta.num_elements();
         let (grid, cube) = cubes(count);
