@@ -8,7 +8,7 @@ use cubecl::zspace::metadata::Metadata;
 
 use super::attention::turned_matrix;
 use super::product::multiply;
-use super::{UNITS, elem, empty, grid};
+use super::{elem, empty, grid, vector_size};
 
 /// All sizes of one convolution.
 #[derive(Debug, Clone, Copy)]
@@ -25,58 +25,61 @@ pub(crate) struct Sizes {
     pub to: [usize; 2],
 }
 
-/// The input pixels that each output pixel reads: `[inputs * kernel * kernel, batch * pixels]`.
+/// Units side by side along a line of pixels, and lines of a cube.
+const LANES: u32 = 32;
+const LINES: u32 = 8;
+
+/// The input pixels that each output pixel reads: `[inputs * kernel * kernel, batch * pixels]`, whose lines are
+/// those of one image each.
 #[cube(launch)]
 fn gather<F: Float>(
     x: &[F],
     columns: &mut [F],
-    count: usize,
+    lines: usize,
     inputs: usize,
     height: usize,
     width: usize,
-    out_height: usize,
     out_width: usize,
+    pixels: usize,
     batch: usize,
     #[comptime] kernel: usize,
     #[comptime] stride: usize,
     #[comptime] padding: usize,
     #[define(F)] _dtype: ElemType,
 ) {
-    let at = ABSOLUTE_POS as usize;
-    if at < count {
-        let column = at % out_width;
-        let rest = at / out_width;
-        let row = rest % out_height;
-        let rest = rest / out_height;
-        let image = rest % batch;
-        let rest = rest / batch;
-        let x_of_kernel = rest % kernel;
-        let rest = rest / kernel;
-        let y_of_kernel = rest % kernel;
-        let channel = rest / kernel;
-        // With the padding, so that nothing is negative.
-        let y = row * stride + y_of_kernel;
-        let x_at = column * stride + x_of_kernel;
-        let is_inside =
-            y >= padding && x_at >= padding && y < height + padding && x_at < width + padding;
-        let mut value = F::from_int(0);
-        if is_inside {
-            let line = (image * inputs + channel) * height + (y - padding);
-            value = x[line * width + (x_at - padding)];
+    let line = CUBE_POS as usize * CUBE_DIM_Y as usize + UNIT_POS_Y as usize;
+    if line < lines {
+        let (image, tap) = (line % batch, line / batch);
+        let (x_of_kernel, rest) = (tap % kernel, tap / kernel);
+        let (y_of_kernel, channel) = (rest % kernel, rest / kernel);
+        let from = (image * inputs + channel) * height * width;
+        let to = line * pixels;
+        for pixel in range_stepped(UNIT_POS_X as usize, pixels, CUBE_DIM_X as usize) {
+            let row = pixel / out_width;
+            let column = pixel - row * out_width;
+            // With the padding, so that nothing is negative.
+            let y = row * stride + y_of_kernel;
+            let x_at = column * stride + x_of_kernel;
+            let is_inside =
+                y >= padding && x_at >= padding && y < height + padding && x_at < width + padding;
+            let mut value = F::from_int(0);
+            if is_inside {
+                value = x[from + (y - padding) * width + (x_at - padding)];
+            }
+            columns[to + pixel] = value;
         }
-        columns[at] = value;
     }
 }
 
-/// The inverse of [`gather`], adding up what it copied.
+/// The inverse of [`gather`], adding up what it copied. Lines are those of one channel of an image.
 #[cube(launch)]
 fn scatter<F: Float>(
     columns: &[F],
     x: &mut [F],
-    count: usize,
+    lines: usize,
     inputs: usize,
-    height: usize,
     width: usize,
+    pixels: usize,
     out_height: usize,
     out_width: usize,
     batch: usize,
@@ -85,57 +88,61 @@ fn scatter<F: Float>(
     #[comptime] padding: usize,
     #[define(F)] _dtype: ElemType,
 ) {
-    let at = ABSOLUTE_POS as usize;
-    if at < count {
-        let x_at = at % width + padding;
-        let rest = at / width;
-        let y = rest % height + padding;
-        let rest = rest / height;
-        let channel = rest % inputs;
-        let image = rest / inputs;
-        let mut sum = 0.0f32;
-        for y_of_kernel in 0..kernel {
-            for x_of_kernel in 0..kernel {
-                if y >= y_of_kernel && x_at >= x_of_kernel {
-                    let (down, right) = (y - y_of_kernel, x_at - x_of_kernel);
-                    let (row, column) = (down / stride, right / stride);
-                    let is_read = down % stride == 0
-                        && right % stride == 0
-                        && row < out_height
-                        && column < out_width;
-                    if is_read {
-                        let line = (channel * kernel + y_of_kernel) * kernel + x_of_kernel;
-                        let line = (line * batch + image) * out_height + row;
-                        sum += f32::cast_from(columns[line * out_width + column]);
+    let line = CUBE_POS as usize * CUBE_DIM_Y as usize + UNIT_POS_Y as usize;
+    if line < lines {
+        let (image, channel) = (line / inputs, line % inputs);
+        let first_tap = channel * comptime!(kernel * kernel);
+        for pixel in range_stepped(UNIT_POS_X as usize, pixels, CUBE_DIM_X as usize) {
+            let above = pixel / width;
+            let y = above + padding;
+            let x_at = pixel - above * width + padding;
+            let mut sum = 0.0f32;
+            for y_of_kernel in 0..kernel {
+                for x_of_kernel in 0..kernel {
+                    if y >= y_of_kernel && x_at >= x_of_kernel {
+                        let (down, right) = (y - y_of_kernel, x_at - x_of_kernel);
+                        let (row, column) = (down / stride, right / stride);
+                        let is_read = down % stride == 0
+                            && right % stride == 0
+                            && row < out_height
+                            && column < out_width;
+                        if is_read {
+                            let tap = first_tap + y_of_kernel * kernel + x_of_kernel;
+                            let from = ((tap * batch + image) * out_height + row) * out_width;
+                            sum += f32::cast_from(columns[from + column]);
+                        }
                     }
                 }
             }
+            x[line * pixels + pixel] = F::cast_from(sum);
         }
-        x[at] = F::cast_from(sum);
     }
 }
 
 /// `[first, second, pixels]` as `[second, first, pixels]`.
 #[cube(launch)]
-fn exchange<F: Float>(
-    from: &[F],
-    to: &mut [F],
-    count: usize,
+fn exchange<F: Float, N: Size>(
+    from: &[Vector<F, N>],
+    to: &mut [Vector<F, N>],
+    lines: usize,
     first: usize,
     second: usize,
-    pixels: usize,
+    vectors: usize,
     #[define(F)] _dtype: ElemType,
 ) {
-    let at = ABSOLUTE_POS as usize;
-    if at < count {
-        let pixel = at % pixels;
-        let rest = at / pixels;
-        to[at] = from[(rest % first * second + rest / first) * pixels + pixel];
+    let line = CUBE_POS as usize * CUBE_DIM_Y as usize + UNIT_POS_Y as usize;
+    if line < lines {
+        let start = (line % first * second + line / first) * vectors;
+        for at in range_stepped(UNIT_POS_X as usize, vectors, CUBE_DIM_X as usize) {
+            to[line * vectors + at] = from[start + at];
+        }
     }
 }
 
-fn cubes(count: usize) -> (CubeCount, CubeDim) {
-    (grid(count.div_ceil(UNITS as usize)), CubeDim::new_1d(UNITS))
+/// Cubes for so many lines.
+fn cubes(lines: usize) -> (CubeCount, CubeDim) {
+    let cube = CubeDim::new_2d(LANES, LINES);
+    (grid(lines.div_ceil(LINES as usize)), cube)
 }
 
 impl Sizes {
@@ -164,20 +171,20 @@ impl Sizes {
 
     fn columns(&self, x: &CubeTensor) -> CubeTensor {
         let columns = empty(x, [self.patch(), self.batch * self.pixels()], x.dtype);
-        let count = columns.meta.num_elements();
-        let (grid, cube) = cubes(count);
+        let lines = self.patch() * self.batch;
+        let (grid, cube) = cubes(lines);
         gather::launch(
             &x.client,
             grid,
             cube,
             x.clone().into_buffer_arg(),
             columns.clone().into_buffer_arg(),
-            count,
+            lines,
             self.inputs,
             self.from[0],
             self.from[1],
-            self.to[0],
             self.to[1],
+            self.pixels(),
             self.batch,
             self.kernel,
             self.stride,
@@ -189,18 +196,21 @@ impl Sizes {
 
     /// `[first, second, pixels]` as `[second, first * pixels]` or the like.
     fn exchanged(&self, x: &CubeTensor, first: usize, shape: Vec<usize>) -> CubeTensor {
-        let (to, count) = (empty(x, shape, x.dtype), x.meta.num_elements());
-        let (grid, cube) = cubes(count);
+        let to = empty(x, shape, x.dtype);
+        let lines = x.meta.num_elements() / self.pixels();
+        let (grid, cube) = cubes(lines);
+        let vector = vector_size(self.pixels());
         exchange::launch(
             &x.client,
             grid,
             cube,
+            vector,
             x.clone().into_buffer_arg(),
             to.clone().into_buffer_arg(),
-            count,
+            lines,
             first,
-            count / (first * self.pixels()),
-            self.pixels(),
+            lines / first,
+            self.pixels() / vector,
             elem(x.dtype),
         );
         to
@@ -282,18 +292,18 @@ pub(crate) fn conv_gradients(
         }
         let columns = multiply(&weight, together(), None, x.dtype);
         let of_x = empty(x, x.meta.shape().clone(), x.dtype);
-        let count = of_x.meta.num_elements();
-        let (grid, cube) = cubes(count);
+        let lines = sizes.batch * sizes.inputs;
+        let (grid, cube) = cubes(lines);
         scatter::launch(
             &x.client,
             grid,
             cube,
             columns.into_buffer_arg(),
             of_x.clone().into_buffer_arg(),
-            count,
+            lines,
             sizes.inputs,
-            sizes.from[0],
             sizes.from[1],
+            sizes.from[0] * sizes.from[1],
             sizes.to[0],
             sizes.to[1],
             sizes.batch,
