@@ -52,7 +52,7 @@ fn forward<S: Float, M: Float, O: Float, N: Size>(
     mask_of_query: usize,
     scale: f32,
     #[comptime] tokens: usize,
-    #[comptime] is_ragged: bool,
+    #[comptime] size: usize,
     #[comptime] vectors: usize,
     #[comptime] is_masked: bool,
     #[comptime] lanes: u32,
@@ -85,7 +85,7 @@ fn forward<S: Float, M: Float, O: Float, N: Size>(
                 of_mask,
                 scale,
                 tokens,
-                is_ragged,
+                comptime!((step + 1) * lanes as usize * size > tokens),
                 is_masked,
             );
         }
@@ -101,7 +101,8 @@ fn forward<S: Float, M: Float, O: Float, N: Size>(
     for step in 0..steps {
         let at = lane + step * lanes as usize;
         let share = Vector::exp(kept[step] - Vector::new(most));
-        let share = within(share, at * N::value(), tokens, true);
+        let is_ragged = comptime!((step + 1) * lanes as usize * size > tokens);
+        let share = within(share, at * N::value(), tokens, is_ragged);
         kept[step] = share;
         sum += share;
     }
@@ -227,7 +228,7 @@ pub(crate) fn softmax(
         mask_of_query,
         scale,
         tokens,
-        tokens != width,
+        size,
         width / size,
         mask.is_some(),
         plan.lanes,
