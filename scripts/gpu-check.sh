@@ -9,7 +9,7 @@
 # Each check has a time limit of its own and a row of the report, in this order: whether anything runs; gradients tensor
 # by tensor and the losses of 20 steps, compared with the CPU's; the kernels of a step by time; steps of each MODEL:BATCH
 # and of a large batch; single operations (PROGRAM, `cargo build --release --example operations`, and PyTorch's); PyTorch's
-# steps, where open_clip is installed; memory over 200 steps. TESTS, the test binary of couplet-train with the feature
+# steps, where open_clip is installed; memory over 200 steps; batch.micro = "auto". TESTS, the test binary of couplet-train with the feature
 # nccl, exchanges tensors by NCCL, which needs libnccl.so.2: one rank with any NCCL 2, two on one GPU since 2.30. FILE
 # becomes CubeCL's cache of compiled kernels. Ends with 1 if a check of values fails.
 set -uo pipefail
@@ -199,6 +199,14 @@ if python3 -c 'import torch, open_clip' 2>/dev/null && [ "$device" = cuda ]; the
     done
 fi
 bench "${first}" 120 200
+
+# More pairs than fit at once.
+if train auto "$device" "$precision" 1 model.preset=ViT-L-14 batch.global=2048 'batch.micro="auto"' \
+    data.train.samples_per_epoch=2048 "schedule.warmup=0 steps"; then
+    row "a batch of 2048 of ViT-L-14" "$(sed -n 's/^micro *//p' "$work/said"), $(grep -o '[0-9]* samples/s' "$work/said" | tail -1)"
+else
+    row "a batch of 2048 of ViT-L-14" "$(last)"
+fi
 
 if [ -n "$cache" ]; then
     tar -C "$HOME" -czf "$cache" .cache/cubecl 2>/dev/null && row "the cache of compiled kernels" "$(du -h "$cache" | cut -f1)"

@@ -11,7 +11,7 @@ pub struct PassMemory {
     /// Tokens of the longest caption, start and end included.
     pub tokens: usize,
     pub precision: Precision,
-    /// Whether the device is a GPU: there ReLUs of ResNets keep their own outputs, and attention pads sequences.
+    /// Whether the device is a GPU: there norms of ResNets read half precision, and attention pads sequences.
     pub on_gpu: bool,
     /// Whether only the input of each block is kept, and the rest computed again.
     pub recompute_blocks: bool,
@@ -30,8 +30,9 @@ impl PassMemory {
         }
     }
 
+    /// Whether norms have kernels, which the ReLUs after them are part of.
     fn is_fused(&self) -> bool {
-        !self.on_gpu && self.precision == Precision::F32
+        self.on_gpu || self.precision == Precision::F32
     }
 
     /// Tokens of a sequence in attention.
@@ -78,12 +79,16 @@ impl ModelSpec {
 
 impl ModelSpec {
     /// About how many bytes of gradients each pair of a micro-batch needs at once in a backward pass, in addition to
-    /// what is kept for it: those of one block of the larger tower. Nothing for a ResNet, whose first layers keep more
-    /// than any other needs.
+    /// what is kept for it: those of one block of the larger tower, or of a ResNet's stem.
     pub fn gradient_bytes(&self, pass: &PassMemory) -> f64 {
         let image = match &self.image {
             ImageTowerSpec::Vit(vit) => Transformer::of_images(vit).gradients(pass),
-            ImageTowerSpec::ResNet(_) => 0.0,
+            ImageTowerSpec::ResNet(resnet) => {
+                // The patches that the last convolution reads, and their gradients, which are as many.
+                let side = resnet.image_size / 2;
+                let patches = count(9 * resnet.width / 2 * side * side);
+                2.0 * pass.narrow() * patches
+            }
         };
         image.max(Transformer::of_texts(self, pass).gradients(pass))
     }
@@ -173,12 +178,11 @@ impl Transformer {
 
 /// Each norm reads its convolution's output, each convolution the output of the norm before it.
 fn resnet_bytes(spec: &ResNetSpec, pass: &PassMemory) -> f64 {
-    // Norms compute in f32; unfused ReLUs read their own output.
-    let into_norm = WIDE;
-    let into_conv = if pass.is_fused() {
-        WIDE
+    let (into_norm, into_conv) = if pass.is_fused() {
+        (pass.narrow(), pass.narrow())
     } else {
-        pass.narrow() + WIDE
+        // Norms read f32, and ReLUs their own output.
+        (WIDE, pass.narrow() + WIDE)
     };
     let plane = |channels: usize, side: usize| count(channels * side * side);
     let (w, mut side) = (spec.width, spec.image_size / 2);

@@ -9,15 +9,10 @@ use burn::module::Param;
 #[cfg(any(feature = "metal", feature = "vulkan", feature = "wgpu"))]
 use burn::tensor::DeviceKind;
 use burn::tensor::{Device, Tensor};
-#[cfg(feature = "cuda")]
-use couplet_data::printable_path;
-use couplet_kernels::{device_memory, settled};
 use couplet_loss::default_chunk;
-use couplet_model::{Clip, ParameterMapper, map_parameters};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::memory;
 use crate::nearest::nearest;
 
 /// A device's name in a config.
@@ -144,24 +139,6 @@ impl DeviceSetting {
         }
     }
 
-    /// Bytes of the device's memory that this process can still take, if the device tells.
-    pub(crate) fn free_memory(self) -> Option<u64> {
-        match self.resolved() {
-            Self::Flex => memory::free(),
-            gpu => device_memory(&gpu.open().ok()?),
-        }
-    }
-
-    /// Where compiled kernels are kept for later runs, as a line for a run's head.
-    pub fn kernel_cache_note(self) -> Option<String> {
-        match self.resolved() {
-            #[cfg(feature = "cuda")]
-            Self::Cuda(_) => couplet_kernels::kernel_cache()
-                .map(|folder| format!("kernels    kept in {}", printable_path(folder))),
-            _ => None,
-        }
-    }
-
     /// The device of one of several processes on this machine: the first of its kind in `self` becomes the one
     /// with this process's number. Where there are fewer devices, processes share them; a launcher may also let
     /// each process see only its own. Any other stays as it is, and so does that of the first process.
@@ -272,25 +249,6 @@ pub(crate) fn default_logit_rows(device: DeviceSetting, batch: usize) -> usize {
         DeviceSetting::Flex => rows,
         _ => (LOGITS / batch.max(1)).max(rows),
     }
-}
-
-/// The model with its parameters where they are to stay, for a run of many steps.
-/// - model: whose parameters nothing else holds.
-pub(crate) fn settle(model: Clip) -> Clip {
-    struct Settle;
-    impl ParameterMapper for Settle {
-        fn map<const D: usize>(
-            &mut self,
-            _name: &str,
-            param: Param<Tensor<D>>,
-        ) -> Param<Tensor<D>> {
-            param.map(|tensor| {
-                let is_trained = tensor.is_require_grad();
-                Tensor::from_inner(settled(tensor.inner())).set_require_grad(is_trained)
-            })
-        }
-    }
-    map_parameters(model, &mut Settle)
 }
 
 /// Why processes on such a device cannot exchange tensors by NCCL, if they cannot: what is known before the

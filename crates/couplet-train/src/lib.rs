@@ -16,6 +16,7 @@ mod comm;
 pub mod config;
 mod cores;
 mod device;
+mod device_memory;
 mod diagnosis;
 mod duration;
 mod ema;
