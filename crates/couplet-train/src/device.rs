@@ -5,10 +5,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::OnceLock;
 
-use burn::module::Param;
+use burn::tensor::Device;
 #[cfg(any(feature = "metal", feature = "vulkan", feature = "wgpu"))]
 use burn::tensor::DeviceKind;
-use burn::tensor::{Device, Tensor};
 use couplet_loss::default_chunk;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
