@@ -1,5 +1,5 @@
 //! Batches on their way from the loader to the training loop. For a GPU, a thread of its own puts the pixels of the
-//! next batch there while a step computes, so that at most two batches are in its memory.
+//! next batch there while a step computes, so that mostly two batches are in its memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +14,33 @@ use couplet_data::{StageClock, StageTimes};
 use crate::device::DeviceSetting;
 use crate::step::StepBatch;
 
+/// More pixels of a batch stay on the host: each micro-batch takes its own to the GPU.
+const MOST: usize = 512 << 20;
+/// The same of pixels that are floats on the GPU, whose buffers are small where they must be.
+const MOST_FLOATS: usize = 64 << 20;
+
+/// Bytes of images on a device.
+pub(crate) fn pixel_bytes(device: DeviceSetting, images: usize, image_size: usize) -> usize {
+    let values = images * 3 * image_size * image_size;
+    values
+        * if has_bytes(device) {
+            1
+        } else {
+            size_of::<f32>()
+        }
+}
+
+/// Whether 8-bit integers are sure to be known there.
+fn has_bytes(device: DeviceSetting) -> bool {
+    matches!(device, DeviceSetting::Cuda(_) | DeviceSetting::Rocm(_))
+}
+
+/// Whether a device is fed with whole batches of so many bytes.
+pub(crate) fn is_fed(device: DeviceSetting, bytes: usize) -> bool {
+    let most = if has_bytes(device) { MOST } else { MOST_FLOATS };
+    device != DeviceSetting::Flex && bytes <= most
+}
+
 /// Where the training loop gets its batches.
 #[derive(Debug)]
 pub(crate) enum Feed {
@@ -27,6 +54,7 @@ pub(crate) enum Feed {
 
 impl Feed {
     /// - device: without autodiff; setting: what it is.
+    /// - pairs: of a batch, at most.
     ///
     /// # Errors
     /// If the system cannot start a thread.
@@ -34,9 +62,11 @@ impl Feed {
         loader: Loader,
         setting: DeviceSetting,
         device: Device,
+        pairs: usize,
         image_size: usize,
     ) -> std::io::Result<Self> {
-        if setting.resolved() == DeviceSetting::Flex {
+        let setting = setting.resolved();
+        if !is_fed(setting, pixel_bytes(setting, pairs, image_size)) {
             return Ok(Self::Host(loader));
         }
         let clock = loader.clock();

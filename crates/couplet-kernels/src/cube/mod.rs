@@ -102,6 +102,21 @@ fn empty(like: &CubeTensor, shape: impl Into<Shape>, dtype: DType) -> CubeTensor
     empty_device_contiguous_dtype(client, device, shape.into(), dtype)
 }
 
+/// A contiguous copy in memory that is for such copies only.
+pub(crate) fn settled(found: CubeTensor) -> CubeTensor {
+    let shape = found.meta.shape().clone();
+    let flat = |tensor: CubeTensor, shape: Shape| {
+        let (client, device, dtype) = (tensor.client, tensor.device, tensor.dtype);
+        CubeTensor::new_contiguous(client, device, shape, tensor.handle, dtype)
+    };
+    // In one dimension, because a copy may have gaps between rows.
+    let line = Shape::from([found.meta.num_elements()]);
+    let line = flat(into_contiguous(found), line);
+    let client = line.client.clone();
+    let copy = client.memory_persistent_allocation(line, |line| line.copy());
+    flat(copy, shape)
+}
+
 fn elem(dtype: DType) -> cubecl::ir::ElemType {
     burn::backend::cubecl::dtype_to_storage_type(dtype)
 }

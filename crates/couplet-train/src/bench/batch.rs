@@ -9,8 +9,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::settings::StepBenchSettings;
-use crate::device::DeviceSetting;
-use crate::feed::FedBatches;
+use crate::feed::{FedBatches, is_fed, pixel_bytes};
 use crate::step::StepBatch;
 
 /// The same batch for every step, on a GPU fed as in training.
@@ -40,10 +39,11 @@ impl Batches {
             }
             host
         };
-        if settings.device.resolved() == DeviceSetting::Flex {
+        let side = settings.spec.image.image_size();
+        let kind = settings.device.resolved();
+        if !is_fed(kind, pixel_bytes(kind, batch, side)) {
             return Ok(Self::Host(Box::new(host)));
         }
-        let side = settings.spec.image.image_size();
         let fed = FedBatches::start(device.clone(), side, move |_| Some(Ok(host())))?;
         Ok(Self::Gpu(fed))
     }

@@ -85,19 +85,44 @@ pub(crate) fn step_seconds(settings: &StepBenchSettings) -> Result<f64, StepBenc
     Ok(median(seconds(&steps)))
 }
 
-/// Whether the device's memory is enough for the steps.
+/// Whether the device can take the steps, beside `reserve` bytes of other things; returns what it said if it cannot.
 ///
 /// # Errors
 /// As [`bench_step`].
-pub(crate) fn fits(settings: &StepBenchSettings) -> Result<bool, StepBenchError> {
+pub(crate) fn fits(
+    settings: &StepBenchSettings,
+    reserve: f64,
+) -> Result<Option<String>, StepBenchError> {
+    /// Larger pieces would change how CubeCL divides the memory.
+    const PIECE: f64 = 256.0 * 1024.0 * 1024.0;
     let device = check(settings)?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "pieces of memory"
+    )]
+    let pieces = (reserve / PIECE).ceil() as usize;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "values of a piece"
+    )]
+    let values = (PIECE / 4.0) as usize;
+    let held: Vec<_> = (0..pieces)
+        .map(|_| Tensor::<1>::zeros([values], &device))
+        .collect();
     let tried = timed_steps(settings, &device, &Comm::alone(), true);
     let tried = tried.map(|_| ());
+    drop(held);
     // The run needs the room that was taken.
     device.memory_cleanup();
     match tried {
-        Ok(()) => Ok(true),
-        Err(error) if error.argument == MEMORY => Ok(false),
+        Ok(()) => Ok(None),
+        Err(error) if error.argument == MEMORY => Ok(Some(
+            error
+                .source
+                .map_or(error.message, |cause| cause.to_string()),
+        )),
         Err(error) => Err(error),
     }
 }

@@ -36,6 +36,13 @@ impl Checkpoint {
         Ok(ClassifierHead::load(&self.path.join(name), device)?.0)
     }
 
+    /// The micro-batch that the run found to fit, if it looked for one. What is wrong with the file is said when the whole
+    /// state is read.
+    pub(crate) fn micro_batch(&self) -> Option<usize> {
+        let state = TrainerState::read(&self.path.join(TRAINER_STATE_FILE));
+        state.ok()?.micro_batch
+    }
+
     /// Reads the trainer's state and the optimiser's moments.
     pub(crate) fn load_state(
         &self,

@@ -39,6 +39,9 @@ pub(crate) struct TrainerState {
     /// Whether the evaluations that are due after this step were not done.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unevaluated: bool,
+    /// The micro-batch that was found to fit, where `batch.micro` is `"auto"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micro_batch: Option<usize>,
     /// What the steps are counted by; runs of earlier versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted: Option<Counted>,

@@ -3,8 +3,9 @@
 use couplet_model::{Clip, ModelSpec, PassMemory, Precision};
 
 use super::sizes::{MemoryPart, RunPlan};
-use crate::config::ResolvedRun;
+use crate::config::{MicroBatch, ResolvedRun};
 use crate::device::{DeviceSetting, default_logit_rows};
+use crate::feed::{is_fed, pixel_bytes};
 use crate::optimizer::OptimizerConfig;
 use crate::step::lane_count;
 
@@ -12,7 +13,7 @@ use crate::step::lane_count;
 const F32_BYTES: f64 = 4.0;
 const WEIGHTS: &str = "weights";
 const MOMENTS: &str = "moments";
-const AVERAGE: &str = "average of the weights";
+pub(super) const AVERAGE: &str = "average of the weights";
 /// Copies of the features and of a chunk of logits that the loss and its backward pass hold.
 const LOSS_COPIES: f64 = 6.0;
 
@@ -74,10 +75,11 @@ impl ResolvedRun {
             part("features and logits", LOSS_COPIES * loss_values as f64),
             part("features of all ranks", gathered as f64),
         ];
-        if on_gpu {
+        let pixels = pixel_bytes(plan.device, plan.batch, spec.image.image_size());
+        if is_fed(plan.device, pixels) {
             memory.push(MemoryPart {
                 name: "pixels of two batches",
-                bytes: 2.0 * batch * 3.0 * side * side,
+                bytes: 2.0 * pixels as f64,
                 on_host: false,
             });
         }
@@ -124,9 +126,12 @@ impl ResolvedRun {
         [activations, temporary]
     }
 
-    /// Warns that the run may not fit into memory and says what helps.
+    /// Warns that the run may not fit into memory and says what helps. Where `batch.micro` is `"auto"`, it was tried.
     /// - model: the run's, already in memory, with its moments and average if it is `resumed`.
     pub(crate) fn memory_warning(&self, model: &Clip, resumed: bool) -> Option<String> {
+        if self.config.batch.micro == Some(MicroBatch::Auto) {
+            return None;
+        }
         let device = self.config.device.resolved();
         let spec = self.config.model.spec();
         let plan = self.plan_of(spec.cost_of(model), spec.trained_of(model), None, 1);
@@ -158,7 +163,7 @@ pub(super) fn memory_warning(needed: f64, free: u64, tokens: usize, help: &str) 
     (needed > free as f64).then(|| {
         format!(
             "with captions of {tokens} tokens the run needs about {:.0} MiB more, but only {:.0} MiB are \
-             free; if it is killed, {help}; `couplet plan` prints the memory of each part",
+             free; if it ends for want of memory, {help}; `couplet plan` prints the memory of each part",
             mib(needed),
             mib(free as f64)
         )

@@ -88,6 +88,7 @@ impl ResolvedRun {
             argument: match error.argument {
                 "--device" => "device",
                 "--precision" => "precision",
+                "--micro" => "batch.micro",
                 other => other,
             },
             ..error
@@ -97,7 +98,7 @@ impl ResolvedRun {
 
     /// A step of the run, of at most two micro-batches.
     fn step_to_try(&self, plan: &RunPlan) -> StepBenchSettings {
-        let passes = (plan.batch / plan.micro_batch).min(2);
+        let passes = plan.batch.div_ceil(plan.micro_batch).min(2);
         // A rank may have a single pair of a contrastive batch.
         let least = if self.data.classes.is_some() { 1 } else { 2 };
         let batch = (passes * plan.micro_batch).max(least);

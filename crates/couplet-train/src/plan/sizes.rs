@@ -37,6 +37,12 @@ impl RunPlan {
         self.total_steps * self.batch as u64
     }
 
+    /// Bytes of one part.
+    pub(super) fn part(&self, name: &str) -> f64 {
+        let parts = self.memory.iter().filter(|part| part.name == name);
+        parts.map(|part| part.bytes).sum()
+    }
+
     /// Bytes on the host, or on the device.
     pub fn bytes(&self, on_host: bool) -> f64 {
         let parts = self.memory.iter().filter(|part| part.on_host == on_host);

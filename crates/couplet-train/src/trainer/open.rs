@@ -50,6 +50,9 @@ impl<'a> Trainer<'a> {
         let slow = run.config.device.slow_because();
         opened.notes.extend(slow.map(str::to_string));
         opened.notes.extend(run.config.device.kernel_cache_note());
+        if run.config.batch.micro == Some(MicroBatch::Auto) {
+            opened.agree_on_micro_batch(comm)?;
+        }
         let books = place.folder().map(|folder| opened.books(run, folder));
         let books = agree(comm, books.transpose())?;
         let opened = share(opened, comm)?;
@@ -123,6 +126,26 @@ struct Opened {
     notes: Vec<String>,
 }
 
+impl Opened {
+    /// Takes the smallest micro-batch of all ranks, by which they divide evaluations too, and keeps it for when the run goes
+    /// on.
+    fn agree_on_micro_batch(&mut self, comm: &Comm) -> Result<(), TrainError> {
+        let own = (self.context.micro_batch as u64).to_le_bytes().to_vec();
+        let all = comm.gather("the ranks to agree on batch.micro", own);
+        let number = |bytes: Vec<u8>| <[u8; 8]>::try_from(bytes).ok().map(u64::from_le_bytes);
+        let least = all
+            .map_err(lost_at_start)?
+            .into_iter()
+            .filter_map(number)
+            .min();
+        let least = least.and_then(|least| usize::try_from(least).ok());
+        let own = &mut self.context.micro_batch;
+        *own = least.unwrap_or(*own).min(*own);
+        self.state.micro_batch = Some(*own);
+        Ok(())
+    }
+}
+
 /// This rank's value, if every rank has one.
 fn agree<T>(comm: &Comm, own: Result<T, TrainError>) -> Result<T, TrainError> {
     let agreed = Ranks(comm.clone()).agree(own);
@@ -173,17 +196,14 @@ fn begin(run: &ResolvedRun, place: RunPlace, comm: &Comm) -> Result<Opened, Trai
     let config = &run.config;
     let spec = config.model.spec();
     check_norms(run, &spec, comm.ranks())?;
-    // While nothing else of the run is on the device.
-    let mut notes = Vec::new();
-    let micro_batch = run.fit_micro_batch(comm.ranks(), &mut notes)?;
-    let device = config.device.open()?.autodiff();
-    let mut optimizer = ModelOptimizer::new(&config.optimizer, &spec);
     let folder = place.folder();
     let checkpoint = folder.and_then(RunFolder::latest);
-    notes.splice(
-        0..0,
-        folder.map_or_else(Vec::new, |folder| folder.notes().to_vec()),
-    );
+    let mut notes = folder.map_or_else(Vec::new, |folder| folder.notes().to_vec());
+    // While nothing else of the run is on the device.
+    let before = checkpoint.as_ref().and_then(Checkpoint::micro_batch);
+    let micro_batch = run.fit_micro_batch(comm.ranks(), before, &mut notes)?;
+    let device = config.device.open()?.autodiff();
+    let mut optimizer = ModelOptimizer::new(&config.optimizer, &spec);
     let model = match folder {
         Some(_) => open_model(run, checkpoint.as_ref(), &device, &mut notes)?,
         None => model_to_fill(run, &device),

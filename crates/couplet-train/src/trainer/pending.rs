@@ -20,7 +20,8 @@ impl Trainer<'_> {
     pub(super) fn feed(&self, loader: Loader) -> std::io::Result<Feed> {
         let encoding = &self.context.encoding;
         let (device, image_size) = (encoding.device_without_graph(), encoding.image_size);
-        Feed::new(loader, self.run.config.device, device, image_size)
+        let pairs = self.run.config.batch.global / self.context.comm.ranks();
+        Feed::new(loader, self.run.config.device, device, pairs, image_size)
     }
 
     /// This rank's next pairs; `None` if the run ends here.

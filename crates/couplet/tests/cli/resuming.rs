@@ -145,6 +145,29 @@ fn a_resumed_run_prints_config_changes_and_rejects_incompatible_ones() {
 }
 
 #[test]
+fn a_micro_batch_that_was_found_is_kept() {
+    let workspace = tiny();
+    let start = ["--set", "schedule.length=5 steps"];
+    succeed(train(&workspace, "whole", &start));
+    let auto = [&start[..], &["--set", "batch.micro=\"auto\""]].concat();
+    let printed = succeed(train(&workspace, "run", &auto));
+    assert!(
+        printed.contains("pairs in a pass, all of the batch"),
+        "{printed}"
+    );
+    assert_eq!(workspace.metrics("run"), workspace.metrics("whole"));
+    let longer = [
+        "--set",
+        "schedule.length=8 steps",
+        "--set",
+        "batch.micro=\"auto\"",
+        "--resume",
+    ];
+    let printed = succeed(train(&workspace, "run", &longer));
+    assert!(printed.contains("pairs in a pass, as before"), "{printed}");
+}
+
+#[test]
 fn verify_repeats_steps_and_reports_the_first_that_differs() {
     let (workspace, _) = two_runs();
     let before = contents(&workspace.path("whole"));
