@@ -17,6 +17,19 @@ pub fn settled<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
     tensor
 }
 
+/// Memory of a device that nothing else gets until the tensor is dropped, and that counts for nothing after: for trials of
+/// what fits beside it. Its values are undefined.
+pub fn held(values: usize, device: &Device) -> Tensor<1> {
+    let device = device.clone().without_autodiff();
+    #[cfg(feature = "_cube")]
+    if let Some(there) = cube::plain(&Tensor::<1>::empty([1], &device)) {
+        let client = there.client.clone();
+        let empty = |()| Tensor::empty([values], &device);
+        return client.memory_dedicated_allocation((), empty);
+    }
+    Tensor::empty([values], &device)
+}
+
 /// Bytes that this process can still take of a GPU's memory, if the device tells.
 #[cfg_attr(
     not(feature = "_cube"),

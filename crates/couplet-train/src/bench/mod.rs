@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use couplet_kernels::held;
 use couplet_model::{ClassifierHead, Clip, ForwardContext, PreprocessSpec};
 
 pub(crate) use self::batch::padded;
@@ -93,8 +94,8 @@ pub(crate) fn fits(
     settings: &StepBenchSettings,
     reserve: f64,
 ) -> Result<Option<String>, StepBenchError> {
-    /// Larger pieces would change how CubeCL divides the memory.
-    const PIECE: f64 = 256.0 * 1024.0 * 1024.0;
+    /// Devices have limits for a piece.
+    const PIECE: f64 = 64.0 * 1024.0 * 1024.0;
     let device = check(settings)?;
     #[expect(
         clippy::cast_possible_truncation,
@@ -108,9 +109,7 @@ pub(crate) fn fits(
         reason = "values of a piece"
     )]
     let values = (PIECE / 4.0) as usize;
-    let held: Vec<_> = (0..pieces)
-        .map(|_| Tensor::<1>::zeros([values], &device))
-        .collect();
+    let held: Vec<_> = (0..pieces).map(|_| held(values, &device)).collect();
     let tried = timed_steps(settings, &device, &Comm::alone(), true);
     let tried = tried.map(|_| ());
     drop(held);
