@@ -1,5 +1,6 @@
 //! What an NVIDIA GPU needs besides its driver.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -39,8 +40,9 @@ pub fn kernel_cache() -> Option<&'static Path> {
         });
         if !has_settings {
             let mut config = CubeClRuntimeConfig::default().override_from_env();
-            config.compilation.cache = true;
             config.environment.path = CacheConfig::Global;
+            // CubeCL warns of each kernel that it cannot keep.
+            config.compilation.cache = is_writable(&config.environment.path.root());
             // Another part of the program may have chosen already.
             let _ = CubeClRuntimeConfig::try_set(config);
         }
@@ -48,6 +50,13 @@ pub fn kernel_cache() -> Option<&'static Path> {
         (config.compilation.cache).then(|| config.environment.path.root())
     });
     FOLDER.as_deref()
+}
+
+fn is_writable(folder: &Path) -> bool {
+    let trial = folder.join(format!(".couplet-{}", std::process::id()));
+    fs::create_dir_all(folder).is_ok()
+        && fs::write(&trial, []).is_ok()
+        && fs::remove_file(&trial).is_ok()
 }
 
 #[expect(unsafe_code, reason = "NVIDIA's compiler is a C library")]
