@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use cubecl::cuda::install;
 use cubecl_environment::persistence::CacheConfig;
+use cubecl_environment::records::RecordLevel;
 use cudarc::nvrtc::safe::{CompileError, CompileOptions, compile_ptx_with_opts};
 
 /// Has what every kernel of half precision includes.
@@ -41,6 +42,8 @@ pub fn kernel_cache() -> Option<&'static Path> {
         if !has_settings {
             let mut config = CubeClRuntimeConfig::default().override_from_env();
             config.environment.path = CacheConfig::Global;
+            // Of how kernels were built, which nobody reads.
+            config.environment.records.level = RecordLevel::Off;
             // CubeCL warns of each kernel that it cannot keep.
             config.compilation.cache = is_writable(&config.environment.path.root());
             // Another part of the program may have chosen already.
