@@ -9,9 +9,9 @@
 # Each check has a time limit of its own and a row of the report, in this order: whether anything runs; gradients tensor
 # by tensor and the losses of 20 steps, compared with the CPU's; the kernels of a step by time; steps of each MODEL:BATCH
 # and of a large batch; single operations (PROGRAM, `cargo build --release --example operations`, and PyTorch's); PyTorch's
-# steps, where open_clip is installed; memory over 200 steps; batch.micro = "auto". TESTS, the test binary of couplet-train with the feature
-# nccl, exchanges tensors by NCCL, which needs libnccl.so.2: one rank with any NCCL 2, two on one GPU since 2.30. FILE
-# becomes CubeCL's cache of compiled kernels. Ends with 1 if a check of values fails.
+# steps, where open_clip is installed; memory over 200 steps; batch.micro = "auto". TESTS, the test binary of couplet-train
+# with the feature nccl, exchanges tensors by NCCL, which needs libnccl.so.2: one rank with any NCCL 2, two on one GPU since
+# 2.30. FILE becomes CubeCL's cache of compiled kernels. Ends with 1 if a check of values fails.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 device="" binary="$root/target/release/couplet" out="" precision=bf16 nccl="" operations="" cache=""

@@ -24,7 +24,7 @@ pub struct BatchNormOutput {
     pub variance: Tensor<1>,
 }
 
-/// Normalises each channel by the batch's own mean and variance, which are f32 at least.
+/// Normalises each channel by the batch's own mean and variance, in the dtype of gain and bias, on a GPU in f32.
 /// - x: `[batch, channels, height, width]`; gain, bias: `[channels]`, which may be wider than x.
 /// - eps: added to the variance.
 /// - rectify: whether a ReLU follows.

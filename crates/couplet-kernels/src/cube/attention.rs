@@ -3,11 +3,10 @@
 use burn::tensor::Shape;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
-use cubecl::zspace::metadata::Metadata;
 
 use super::product::multiply_into;
 use super::softmax::{softmax, softmax_gradient};
-use super::{UNITS, elem, empty, grid, vector_size};
+use super::{UNITS, elem, empty, grid, laid_out, vector_size};
 
 /// Sequences end at multiples of this many bytes: cuBLASLt's fast products need rows and columns that do.
 const ROW: usize = 16;
@@ -103,29 +102,7 @@ impl Sizes {
 fn turned(tensor: &CubeTensor) -> CubeTensor {
     let (shape, strides) = (tensor.meta.shape(), tensor.meta.strides());
     let exchange = |of: &[usize]| [of[0], of[1], of[3], of[2]];
-    let meta = Metadata::new(exchange(&shape[..]), exchange(&strides[..]));
-    let tensor = tensor.clone();
-    CubeTensor::new(
-        tensor.client,
-        tensor.handle,
-        meta,
-        tensor.device,
-        tensor.dtype,
-    )
-}
-
-/// A matrix with rows and columns exchanged.
-pub(super) fn turned_matrix(matrix: &CubeTensor) -> CubeTensor {
-    let (shape, strides) = (matrix.meta.shape(), matrix.meta.strides());
-    let meta = Metadata::new([shape[1], shape[0]], [strides[1], strides[0]]);
-    let matrix = matrix.clone();
-    CubeTensor::new(
-        matrix.client,
-        matrix.handle,
-        meta,
-        matrix.device,
-        matrix.dtype,
-    )
+    laid_out(tensor, exchange(&shape[..]), exchange(&strides[..]))
 }
 
 /// Heads apart: parts of `[batch, heads, padded tokens, head_width]` in one buffer.

@@ -1,14 +1,12 @@
 //! Convolutions as single matrix products over all output pixels. CubeCL's own run without tensor cores unless they are
 //! tuned for minutes.
 
-use burn::tensor::{DType, Shape};
+use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
-use cubecl::zspace::metadata::Metadata;
 
-use super::attention::turned_matrix;
 use super::product::multiply;
-use super::{elem, empty, grid, vector_size};
+use super::{elem, empty, grid, laid_out, reshaped, vector_size};
 
 /// All sizes of one convolution.
 #[derive(Debug, Clone, Copy)]
@@ -164,9 +162,9 @@ impl Sizes {
     /// - matrix: `[to, from]`; x: images of `from` channels.
     /// - returns images of `to` channels.
     fn product(&self, matrix: &CubeTensor, x: &CubeTensor, from: usize, to: usize) -> CubeTensor {
-        let x = reshaped(x, &[self.batch, from, self.pixels()]);
+        let x = reshaped(x, [self.batch, from, self.pixels()]);
         let product = multiply(&repeated(matrix, self.batch), &x, None, x.dtype);
-        reshaped(&product, &[self.batch, to, self.to[0], self.to[1]])
+        reshaped(&product, [self.batch, to, self.to[0], self.to[1]])
     }
 
     fn columns(&self, x: &CubeTensor) -> CubeTensor {
@@ -224,24 +222,17 @@ pub(crate) fn fits(x: &CubeTensor, sizes: Sizes) -> bool {
     u32::try_from(count).is_ok() && bytes <= x.client.properties().memory.max_page_size
 }
 
-/// The same memory in another shape, which has as many values.
-fn reshaped(x: &CubeTensor, shape: &[usize]) -> CubeTensor {
-    let (x, shape) = (x.clone(), Shape::from(shape.to_vec()));
-    CubeTensor::new_contiguous(x.client, x.device, shape, x.handle, x.dtype)
+/// A matrix with rows and columns exchanged.
+fn turned(matrix: &CubeTensor) -> CubeTensor {
+    let (shape, strides) = (matrix.meta.shape(), matrix.meta.strides());
+    laid_out(matrix, [shape[1], shape[0]], [strides[1], strides[0]])
 }
 
 /// A matrix once for each image: `[batch, rows, columns]`.
 fn repeated(matrix: &CubeTensor, batch: usize) -> CubeTensor {
     let (shape, strides) = (matrix.meta.shape(), matrix.meta.strides());
-    let meta = Metadata::new([batch, shape[0], shape[1]], [0, strides[0], strides[1]]);
-    let matrix = matrix.clone();
-    CubeTensor::new(
-        matrix.client,
-        matrix.handle,
-        meta,
-        matrix.device,
-        matrix.dtype,
-    )
+    let shape = [batch, shape[0], shape[1]];
+    laid_out(matrix, shape, [0, strides[0], strides[1]])
 }
 
 /// - x: `[batch, inputs, height, width]`; weight: `[outputs, inputs, kernel, kernel]`; both contiguous.
@@ -258,10 +249,7 @@ pub(crate) fn conv(x: &CubeTensor, weight: &CubeTensor, sizes: Sizes) -> CubeTen
 
 /// The weight as a matrix.
 fn matrix(weight: &CubeTensor, sizes: Sizes) -> CubeTensor {
-    let weight = weight.clone();
-    let shape = [sizes.outputs, sizes.patch()].into();
-    let (client, device) = (weight.client, weight.device);
-    CubeTensor::new_contiguous(client, device, shape, weight.handle, weight.dtype)
+    reshaped(weight, [sizes.outputs, sizes.patch()])
 }
 
 /// The gradients of x, in its dtype, and of the weight, in `dtype`.
@@ -281,12 +269,11 @@ pub(crate) fn conv_gradients(
     let together = || gradient.as_ref().expect("it is there if it is read");
     let of_weight = wants_weight.then(|| {
         let columns = sizes.columns(x);
-        let sum = multiply(together(), &turned_matrix(&columns), None, dtype);
-        let shape = weight.meta.shape().clone();
-        CubeTensor::new_contiguous(sum.client, sum.device, shape, sum.handle, dtype)
+        let sum = multiply(together(), &turned(&columns), None, dtype);
+        reshaped(&sum, weight.meta.shape().clone())
     });
     let of_x = wants_x.then(|| {
-        let weight = turned_matrix(&matrix(weight, sizes));
+        let weight = turned(&matrix(weight, sizes));
         if sizes.are_products() {
             return sizes.product(&weight, apart, sizes.outputs, sizes.inputs);
         }

@@ -37,6 +37,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::client::Client;
 use cubecl::ir::features::Plane;
 use cubecl::prelude::*;
+use cubecl::zspace::metadata::Metadata;
 
 use crate::graph::{from_primitive, into_primitive, is_autodiff};
 
@@ -102,19 +103,44 @@ fn empty(like: &CubeTensor, shape: impl Into<Shape>, dtype: DType) -> CubeTensor
     empty_device_contiguous_dtype(client, device, shape.into(), dtype)
 }
 
+/// The same memory with another shape and other strides.
+fn laid_out<const D: usize>(
+    tensor: &CubeTensor,
+    shape: [usize; D],
+    strides: [usize; D],
+) -> CubeTensor {
+    let meta = Metadata::new(shape, strides);
+    let tensor = tensor.clone();
+    CubeTensor::new(
+        tensor.client,
+        tensor.handle,
+        meta,
+        tensor.device,
+        tensor.dtype,
+    )
+}
+
+/// The same memory, which is contiguous, in another shape.
+fn reshaped(tensor: &CubeTensor, shape: impl Into<Shape>) -> CubeTensor {
+    let (tensor, shape) = (tensor.clone(), shape.into());
+    CubeTensor::new_contiguous(
+        tensor.client,
+        tensor.device,
+        shape,
+        tensor.handle,
+        tensor.dtype,
+    )
+}
+
 /// A contiguous copy in memory that is for such copies only.
 pub(crate) fn settled(found: CubeTensor) -> CubeTensor {
     let shape = found.meta.shape().clone();
-    let flat = |tensor: CubeTensor, shape: Shape| {
-        let (client, device, dtype) = (tensor.client, tensor.device, tensor.dtype);
-        CubeTensor::new_contiguous(client, device, shape, tensor.handle, dtype)
-    };
     // In one dimension, because a copy may have gaps between rows.
-    let line = Shape::from([found.meta.num_elements()]);
-    let line = flat(into_contiguous(found), line);
+    let line = [found.meta.num_elements()];
+    let line = reshaped(&into_contiguous(found), line);
     let client = line.client.clone();
     let copy = client.memory_persistent_allocation(line, |line| line.copy());
-    flat(copy, shape)
+    reshaped(&copy, shape)
 }
 
 fn elem(dtype: DType) -> cubecl::ir::ElemType {

@@ -8,7 +8,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::shares::{Shares, VECTORS, most_tensors};
-use super::{UNITS, elem, empty, grid, vector_size};
+use super::{UNITS, elem, empty, grid, reshaped, vector_size};
 
 #[cube(launch)]
 fn narrow<F: Float, N: Size>(
@@ -61,11 +61,8 @@ fn key(wide: &CubeTensor, dtype: DType) -> Option<Key> {
 pub(crate) fn narrowed(wide: &CubeTensor, dtype: DType) -> Option<CubeTensor> {
     let key = key(wide, dtype)?;
     let copies = COPIES.lock().unwrap_or_else(PoisonError::into_inner);
-    let narrow = copies.get(&key)?.narrow.clone();
-    let (client, device) = (narrow.client, narrow.device);
-    let shape = wide.meta.shape().clone();
-    let copy = CubeTensor::new_contiguous(client, device, shape, narrow.handle, dtype);
-    Some(copy)
+    let narrow = &copies.get(&key)?.narrow;
+    Some(reshaped(narrow, wide.meta.shape().clone()))
 }
 
 /// Copies weights of one device; those that are not f32 and contiguous are left out.

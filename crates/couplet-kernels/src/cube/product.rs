@@ -6,7 +6,7 @@ use burn_cubecl::ops::numeric;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::InputScalar;
 
-use super::{elem, empty};
+use super::{elem, empty, reshaped};
 
 /// `lhs rhs + bias`.
 /// - lhs, rhs: of one dtype, with the same dimensions before the last two.
@@ -29,12 +29,10 @@ pub(crate) fn multiply(
         return output;
     }
     multiply_by_cubecl(lhs, rhs, &output);
-    let Some(bias) = bias.cloned() else {
+    let Some(bias) = bias else {
         return output;
     };
-    let shape = [1, columns].into();
-    let bias = CubeTensor::new_contiguous(bias.client, bias.device, shape, bias.handle, dtype);
-    numeric::add(output, bias)
+    numeric::add(output, reshaped(bias, [1, columns]))
 }
 
 /// `scale * lhs rhs` of each pair of matrices, but for a factor that is returned.

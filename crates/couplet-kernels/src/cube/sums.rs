@@ -4,7 +4,7 @@ use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::{elem, empty, vector_size};
+use super::{elem, empty, reshaped, vector_size};
 
 /// Units of a cube: side by side, and rows that they read at once.
 const LANES: u32 = 32;
@@ -175,18 +175,13 @@ pub(crate) fn sum_of_rows(values: &CubeTensor, width: usize, dtype: DType) -> Cu
         1 => stage(values, &plan, dtype),
         _ => whole(&stage(values, &plan, DType::F32), width, dtype),
     };
-    flat(sum)
+    reshaped(&sum, [width])
 }
 
 /// The second stage.
 fn whole(partial: &CubeTensor, width: usize, dtype: DType) -> CubeTensor {
     let plan = Plan::new(partial.meta.num_elements(), width);
     stage(partial, &Plan { slices: 1, ..plan }, dtype)
-}
-
-fn flat(sum: CubeTensor) -> CubeTensor {
-    let len = sum.meta.num_elements();
-    CubeTensor::new_contiguous(sum.client, sum.device, [len].into(), sum.handle, sum.dtype)
 }
 
 /// The sums over rows of `values` times the normalised rows, and of `values`, in f32: `[2, width]`.

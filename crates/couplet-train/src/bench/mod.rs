@@ -94,22 +94,16 @@ pub(crate) fn fits(
     settings: &StepBenchSettings,
     reserve: f64,
 ) -> Result<Option<String>, StepBenchError> {
-    /// Devices have limits for a piece.
-    const PIECE: f64 = 64.0 * 1024.0 * 1024.0;
+    /// Values of a piece, for which devices have limits.
+    const PIECE: usize = 16 << 20;
     let device = check(settings)?;
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "pieces of memory"
+        reason = "bytes of a memory"
     )]
-    let pieces = (reserve / PIECE).ceil() as usize;
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "values of a piece"
-    )]
-    let values = (PIECE / 4.0) as usize;
-    let held: Vec<_> = (0..pieces).map(|_| held(values, &device)).collect();
+    let pieces = (reserve as usize).div_ceil(PIECE * size_of::<f32>());
+    let held: Vec<_> = (0..pieces).map(|_| held(PIECE, &device)).collect();
     let tried = timed_steps(settings, &device, &Comm::alone(), true);
     let tried = tried.map(|_| ());
     drop(held);

@@ -93,7 +93,7 @@ impl ResolvedRun {
     pub(crate) fn fit_micro_batch(
         &self,
         ranks: usize,
-        before: Option<usize>,
+        before: impl FnOnce() -> Option<usize>,
         notes: &mut Vec<String>,
     ) -> Result<Option<usize>, FitError> {
         match self.config.batch.micro {
@@ -108,7 +108,7 @@ impl ResolvedRun {
         let cost = self.config.model.spec().cost();
         let plan = self.plan_of(cost, self.trained_parameters(), None, ranks);
         let expected = plan.micro_batch;
-        if let Some(before) = before.filter(|before| (1..=expected).contains(before)) {
+        if let Some(before) = before().filter(|before| (1..=expected).contains(before)) {
             notes.push(format!("micro      {before} pairs in a pass, as before"));
             return Ok(Some(before));
         }

@@ -200,7 +200,7 @@ fn begin(run: &ResolvedRun, place: RunPlace, comm: &Comm) -> Result<Opened, Trai
     let checkpoint = folder.and_then(RunFolder::latest);
     let mut notes = folder.map_or_else(Vec::new, |folder| folder.notes().to_vec());
     // While nothing else of the run is on the device.
-    let before = checkpoint.as_ref().and_then(Checkpoint::micro_batch);
+    let before = || checkpoint.as_ref().and_then(Checkpoint::micro_batch);
     let micro_batch = run.fit_micro_batch(comm.ranks(), before, &mut notes)?;
     let device = config.device.open()?.autodiff();
     let mut optimizer = ModelOptimizer::new(&config.optimizer, &spec);
