@@ -1,14 +1,16 @@
 //! Activations.
 
+use std::marker::PhantomData;
+
 use burn::backend::Flex;
-use burn::tensor::{Tensor, activation};
+use burn::tensor::{DType, Tensor, activation, bf16};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use crate::composed;
-use crate::graph::{Kernel, apply, compose, is_on_cpu, is_supported};
+use crate::graph::{Kernel, apply, compose, is_on_cpu, is_on_kernels};
 use crate::math::{QUICK, normal, sigmoid, tanh, wide};
-use crate::values::{CHUNK, Dense, tensor};
+use crate::values::{CHUNK, Dense, Value, tensor};
 
 /// `x Φ(x)` with the exact Φ of the normal distribution; returns the shape of `x`.
 /// Source: Hendrycks and Gimpel 2016, "Gaussian Error Linear Units".
@@ -49,10 +51,13 @@ fn run<const D: usize>(
     x: Tensor<D>,
     fallback: impl FnOnce(Tensor<D>) -> Tensor<D>,
 ) -> Tensor<D> {
-    if is_supported(&x) {
-        apply(kernel, [x.into_dispatch()]).0
-    } else {
-        fallback(x)
+    if !is_on_kernels(&x) {
+        return fallback(x);
+    }
+    match x.dtype() {
+        DType::F32 => apply(Map::<f32>::new(kernel), [x.into_dispatch()]).0,
+        DType::BF16 => apply(Map::<bf16>::new(kernel), [x.into_dispatch()]).0,
+        _ => fallback(x),
     }
 }
 
@@ -64,24 +69,27 @@ enum Activation {
 }
 
 impl Activation {
-    fn map(self, x: &[f32], out: &mut [f32]) {
+    fn map<E: Value>(self, x: &[E], out: &mut [E]) {
         let pairs = out.iter_mut().zip(x);
         wide(
             #[inline(always)]
             || match self {
                 Self::Gelu => {
                     for (out, x) in pairs {
-                        *out = x * normal(*x).0;
+                        let x = x.wide();
+                        *out = E::narrow(x * normal(x).0);
                     }
                 }
                 Self::GeluTanh => {
                     for (out, x) in pairs {
-                        *out = x * 0.5 * (1.0 + tanh(inner(*x)));
+                        let x = x.wide();
+                        *out = E::narrow(x * 0.5 * (1.0 + tanh(inner(x))));
                     }
                 }
                 Self::QuickGelu => {
                     for (out, x) in pairs {
-                        *out = x * sigmoid(QUICK * x);
+                        let x = x.wide();
+                        *out = E::narrow(x * sigmoid(QUICK * x));
                     }
                 }
             },
@@ -89,28 +97,33 @@ impl Activation {
     }
 
     /// - gradient: of the output on entry, of `x` on return.
-    fn map_gradient(self, x: &[f32], gradient: &mut [f32]) {
+    fn map_gradient<E: Value>(self, x: &[E], gradient: &mut [E]) {
         let pairs = gradient.iter_mut().zip(x);
         wide(
             #[inline(always)]
             || match self {
                 Self::Gelu => {
                     for (gradient, x) in pairs {
-                        let (below, density) = normal(*x);
-                        *gradient *= below + x * density;
+                        let x = x.wide();
+                        let (below, density) = normal(x);
+                        *gradient = E::narrow(gradient.wide() * (below + x * density));
                     }
                 }
                 Self::GeluTanh => {
                     for (gradient, x) in pairs {
-                        let tanh = tanh(inner(*x));
+                        let x = x.wide();
+                        let tanh = tanh(inner(x));
                         let slope = TANH_SCALE * (1.0 + 3.0 * TANH_CUBE * x * x);
-                        *gradient *= 0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * slope;
+                        let slope = 0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * slope;
+                        *gradient = E::narrow(gradient.wide() * slope);
                     }
                 }
                 Self::QuickGelu => {
                     for (gradient, x) in pairs {
+                        let x = x.wide();
                         let gate = sigmoid(QUICK * x);
-                        *gradient *= gate + QUICK * x * gate * (1.0 - gate);
+                        let slope = gate + QUICK * x * gate * (1.0 - gate);
+                        *gradient = E::narrow(gradient.wide() * slope);
                     }
                 }
             },
@@ -127,22 +140,38 @@ fn inner(x: f32) -> f32 {
     TANH_SCALE * (x + TANH_CUBE * x * x * x)
 }
 
-impl Kernel<Flex, 1> for Activation {
-    type Saved = Dense;
+/// An activation of values of dtype `E`.
+#[derive(Debug, Clone, Copy)]
+struct Map<E> {
+    activation: Activation,
+    values: PhantomData<E>,
+}
 
-    fn forward(&self, [x]: [FlexTensor; 1]) -> (FlexTensor, Dense) {
+impl<E> Map<E> {
+    fn new(activation: Activation) -> Self {
+        Self {
+            activation,
+            values: PhantomData,
+        }
+    }
+}
+
+impl<E: Value> Kernel<Flex, 1> for Map<E> {
+    type Saved = Dense<E>;
+
+    fn forward(&self, [x]: [FlexTensor; 1]) -> (FlexTensor, Dense<E>) {
         let x = Dense::new(x);
-        let mut out = vec![0.0; x.values().len()];
+        let mut out = vec![E::default(); x.values().len()];
         let chunks = out.par_chunks_mut(CHUNK).zip(x.values().par_chunks(CHUNK));
-        chunks.for_each(|(out, x)| self.map(x, out));
+        chunks.for_each(|(out, x)| self.activation.map(x, out));
         (tensor(out, x.shape()), x)
     }
 
-    fn backward(&self, x: Dense, gradient: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
-        let mut gradient = Dense::new(gradient).into_values();
+    fn backward(&self, x: Dense<E>, gradient: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
+        let mut gradient = Dense::<E>::new(gradient).into_values();
         let chunks = gradient.par_chunks_mut(CHUNK);
         let chunks = chunks.zip(x.values().par_chunks(CHUNK));
-        chunks.for_each(|(gradient, x)| self.map_gradient(x, gradient));
+        chunks.for_each(|(gradient, x)| self.activation.map_gradient(x, gradient));
         [Some(tensor(gradient, x.shape()))]
     }
 }

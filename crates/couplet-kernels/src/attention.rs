@@ -1,16 +1,18 @@
 //! Self-attention.
 
+use std::marker::PhantomData;
+
 use burn::backend::Flex;
-use burn::tensor::{DType, FloatDType, Tensor, activation};
+use burn::tensor::{DType, FloatDType, Tensor, activation, bf16};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use crate::composed;
-use crate::graph::{Kernel, apply, compose, is_supported};
+use crate::graph::{Kernel, apply, compose, is_on_kernels};
 use crate::heads::{merge_heads, split_heads};
 use crate::math::{dot, exp, max, sum, wide};
 use crate::product::{Before, Matrix, product};
-use crate::values::{Dense, tensor};
+use crate::values::{Dense, Value, tensor};
 
 /// Scaled dot-product attention of every token to all tokens of its sequence, with the softmax
 /// in f32 at least.
@@ -25,7 +27,10 @@ pub fn self_attention(qkv: Tensor<3>, heads: usize, mask: Option<&Tensor<4>>) ->
     let [_, tokens, packed] = qkv.dims();
     assert!(packed.is_multiple_of(3 * heads), "heads divide the width");
     let is_shared = |mask: &Tensor<4>| mask.dims() == [1, 1, tokens, tokens];
-    if !is_supported(&qkv) || mask.is_some_and(|mask| !is_supported(mask) || !is_shared(mask)) {
+    let fits = is_on_kernels(&qkv)
+        && [DType::F32, DType::BF16].contains(&qkv.dtype())
+        && mask.is_none_or(|mask| is_on_kernels(mask) && is_shared(mask));
+    if !fits {
         let operation = composed::SelfAttention {
             heads,
             mask: mask.map(|mask| mask.clone().inner()),
@@ -37,9 +42,17 @@ pub fn self_attention(qkv: Tensor<3>, heads: usize, mask: Option<&Tensor<4>>) ->
             merge_heads(attention(part(0), part(1), part(2), mask))
         });
     }
-    let mask = mask.map(|mask| mask.to_data().try_to_vec().expect("the mask is f32"));
-    let kernel = SelfAttention { heads, mask };
-    apply(kernel, [qkv.into_dispatch()]).0
+    let mask = mask.map(|mask| {
+        let mask = mask.to_data().convert::<f32>().try_to_vec();
+        mask.expect("the mask was converted")
+    });
+    if qkv.dtype() == DType::F32 {
+        let kernel = SelfAttention::<f32>::new(heads, mask);
+        apply(kernel, [qkv.into_dispatch()]).0
+    } else {
+        let kernel = SelfAttention::<bf16>::new(heads, mask);
+        apply(kernel, [qkv.into_dispatch()]).0
+    }
 }
 
 /// Scaled dot-product attention of any queries to any keys, with the softmax in f32 at least.
@@ -71,17 +84,19 @@ fn burn_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: Option<&Tensor
     weights_bhqk.matmul(v)
 }
 
+/// - E: the dtype of queries, keys and values, of the saved weights and of the output.
 #[derive(Debug, Clone)]
-struct SelfAttention {
+struct SelfAttention<E> {
     heads: usize,
     mask: Option<Vec<f32>>,
+    values: PhantomData<E>,
 }
 
 #[derive(Debug, Clone)]
-struct Saved {
-    qkv: Dense,
+struct Saved<E> {
+    qkv: Dense<E>,
     /// After softmax, `[batch, heads, tokens, tokens]`.
-    weights: Dense,
+    weights: Dense<E>,
 }
 
 /// Where one head's parts are in a sequence's `[tokens, 3 * width]`.
@@ -99,14 +114,22 @@ impl HeadPlace {
     }
 
     /// Queries (0), keys (1) or values (2).
-    fn part(self, qkv: &[f32], part: usize) -> Matrix<'_> {
+    fn part<E: Value>(self, qkv: &[E], part: usize) -> Matrix<'_> {
         let from = &qkv[self.start(part)..];
         Matrix::strided(from, self.tokens, self.head_width, 3 * self.width)
     }
 }
 
-impl SelfAttention {
-    fn first_head(&self, qkv: &Dense) -> HeadPlace {
+impl<E: Value> SelfAttention<E> {
+    fn new(heads: usize, mask: Option<Vec<f32>>) -> Self {
+        Self {
+            heads,
+            mask,
+            values: PhantomData,
+        }
+    }
+
+    fn first_head(&self, qkv: &Dense<E>) -> HeadPlace {
         let [_, tokens, packed] = *qkv.shape() else {
             unreachable!("queries, keys and values are of rank 3");
         };
@@ -125,33 +148,36 @@ fn scale(head_width: usize) -> f32 {
     (head_width as f32).sqrt().recip()
 }
 
-impl Kernel<Flex, 1> for SelfAttention {
-    type Saved = Saved;
+impl<E: Value> Kernel<Flex, 1> for SelfAttention<E> {
+    type Saved = Saved<E>;
 
-    fn forward(&self, [qkv]: [FlexTensor; 1]) -> (FlexTensor, Saved) {
+    fn forward(&self, [qkv]: [FlexTensor; 1]) -> (FlexTensor, Saved<E>) {
         let qkv = Dense::new(qkv);
         let first = self.first_head(&qkv);
         let (tokens, width) = (first.tokens, first.width);
         let batch = qkv.shape()[0];
         let sequence = tokens * width;
         let scale = scale(first.head_width);
-        let mut out = vec![0.0; batch * sequence];
-        let mut weights = vec![0.0; batch * self.heads * tokens * tokens];
+        let mut out = vec![E::default(); batch * sequence];
+        let mut weights = vec![E::default(); batch * self.heads * tokens * tokens];
         let sequences = (out.par_chunks_mut(sequence))
             .zip(weights.par_chunks_mut(self.heads * tokens * tokens))
             .zip(qkv.values().par_chunks(3 * sequence));
         sequences.for_each(|((out, weights), qkv)| {
+            let mut scores = vec![0.0; tokens * tokens];
             for (at, weights) in weights.chunks_exact_mut(tokens * tokens).enumerate() {
                 let head = HeadPlace { at, ..first };
                 let (queries, keys) = (head.part(qkv, 0), head.part(qkv, 1).transposed());
-                product(weights, tokens, Before::Overwrite, queries, keys);
+                product(&mut scores, tokens, Before::Overwrite, queries, keys);
                 wide(
                     #[inline(always)]
                     || {
-                        for (row, scores) in weights.chunks_exact_mut(tokens).enumerate() {
+                        let rows = scores.chunks_exact_mut(tokens);
+                        let rows = rows.zip(weights.chunks_exact_mut(tokens));
+                        for (row, (scores, weights)) in rows.enumerate() {
                             let mask =
                                 (self.mask.as_ref()).map(|mask| &mask[row * tokens..][..tokens]);
-                            softmax(scores, scale, mask);
+                            softmax(scores, scale, mask, weights);
                         }
                     },
                 );
@@ -170,22 +196,22 @@ impl Kernel<Flex, 1> for SelfAttention {
 
     fn backward(
         &self,
-        Saved { qkv, weights }: Saved,
+        Saved { qkv, weights }: Saved<E>,
         gradient: FlexTensor,
         _: [bool; 1],
     ) -> [Option<FlexTensor>; 1] {
-        let gradient = Dense::new(gradient);
+        let gradient = Dense::<E>::new(gradient);
         let first = self.first_head(&qkv);
         let (tokens, width) = (first.tokens, first.width);
         let sequence = tokens * width;
         let scale = scale(first.head_width);
-        let mut of_qkv = vec![0.0; qkv.values().len()];
+        let mut of_qkv = vec![E::default(); qkv.values().len()];
         let sequences = (of_qkv.par_chunks_mut(3 * sequence))
             .zip(qkv.values().par_chunks(3 * sequence))
             .zip(weights.values().par_chunks(self.heads * tokens * tokens))
             .zip(gradient.values().par_chunks(sequence));
         sequences.for_each(|(((of_qkv, qkv), weights), gradient)| {
-            let mut of_scores = vec![0.0; tokens * tokens];
+            let (mut of_scores, mut spare) = (vec![0.0; tokens * tokens], Vec::new());
             for (at, weights) in weights.chunks_exact(tokens * tokens).enumerate() {
                 let head = HeadPlace { at, ..first };
                 let values = head.part(qkv, 2).transposed();
@@ -199,12 +225,13 @@ impl Kernel<Flex, 1> for SelfAttention {
                         for (of_scores, weights) in rows.zip(weights.chunks_exact(tokens)) {
                             let along = dot(of_scores, weights);
                             for (of_score, weight) in of_scores.iter_mut().zip(weights) {
-                                *of_score = weight * (*of_score - along) * scale;
+                                *of_score = weight.wide() * (*of_score - along) * scale;
                             }
                         }
                     },
                 );
-                let of_scores = Matrix::new(&of_scores, tokens, tokens);
+                let of_scores = E::narrowed(&of_scores, &mut spare);
+                let of_scores = Matrix::new(of_scores, tokens, tokens);
                 let weights = Matrix::new(weights, tokens, tokens);
                 let mut part = |part: usize, left: Matrix, right: Matrix| {
                     let of_part = &mut of_qkv[head.start(part)..];
@@ -219,9 +246,10 @@ impl Kernel<Flex, 1> for SelfAttention {
     }
 }
 
+/// - scores: of one row; what they are after it is left open.
 /// - mask: added to the scaled scores.
 #[inline(always)]
-fn softmax(scores: &mut [f32], scale: f32, mask: Option<&[f32]>) {
+fn softmax<E: Value>(scores: &mut [f32], scale: f32, mask: Option<&[f32]>, weights: &mut [E]) {
     match mask {
         None => {
             for score in scores.iter_mut() {
@@ -239,7 +267,7 @@ fn softmax(scores: &mut [f32], scale: f32, mask: Option<&[f32]>) {
         *score = exp(*score - largest);
     }
     let inverse = sum(scores).recip();
-    for score in scores {
-        *score *= inverse;
+    for (weight, score) in weights.iter_mut().zip(scores) {
+        *weight = E::narrow(*score * inverse);
     }
 }

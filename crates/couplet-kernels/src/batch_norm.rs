@@ -1,15 +1,17 @@
 //! Batch normalisation, and the ReLUs of residual networks.
 
+use std::marker::PhantomData;
+
 use burn::backend::Flex;
-use burn::tensor::{Tensor, activation, module};
+use burn::tensor::{DType, Tensor, activation, bf16, module};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use crate::graph::{Kernel, apply, is_supported};
+use crate::graph::{Kernel, apply, is_on_kernels, is_supported};
 #[cfg(feature = "_cube")]
 use crate::graph::{compose, compose_saved, is_on_cpu};
 use crate::math::{dot_from, squares, sum, wide};
-use crate::values::{CHUNK, Dense, tensor};
+use crate::values::{CHUNK, Dense, Value, tensor};
 #[cfg(feature = "_cube")]
 use crate::{composed, cube};
 
@@ -41,7 +43,11 @@ pub fn batch_norm(
         return found;
     }
     let dtype = x.dtype();
-    if dtype != gain.dtype() {
+    let fits = is_on_kernels(&x)
+        && [DType::F32, DType::BF16].contains(&dtype)
+        && is_supported(&gain)
+        && is_supported(&bias);
+    if !fits && dtype != gain.dtype() {
         let as_gain = gain.dtype();
         let normed = batch_norm(x.cast(as_gain), gain, bias, eps, rectify);
         return BatchNormOutput {
@@ -49,7 +55,7 @@ pub fn batch_norm(
             ..normed
         };
     }
-    if !is_supported(&x) || !is_supported(&gain) || !is_supported(&bias) {
+    if !fits {
         let normed = module::batch_norm_train(x, gain, bias, eps);
         return BatchNormOutput {
             output: if rectify {
@@ -66,11 +72,17 @@ pub fn batch_norm(
         gain.into_dispatch(),
         bias.into_dispatch(),
     ];
-    let (output, saved) = apply(kernel, inputs);
-    let channels = saved.channels.len();
+    let (output, seen) = if dtype == DType::F32 {
+        let (output, saved) = apply(Normalize::<f32>::new(kernel), inputs);
+        (output, saved.channels)
+    } else {
+        let (output, saved) = apply(Normalize::<bf16>::new(kernel), inputs);
+        (output, saved.channels)
+    };
+    let channels = seen.len();
     let of_channels = |of: fn(&Channel) -> f64| {
         #[expect(clippy::cast_possible_truncation, reason = "as wide as the values")]
-        let values = saved.channels.iter().map(|channel| of(channel) as f32);
+        let values = seen.iter().map(|channel| of(channel) as f32);
         Tensor::from_primitive::<burn::backend::Flex>(tensor(values.collect(), &[channels]))
     };
     BatchNormOutput {
@@ -127,8 +139,13 @@ fn without_graph<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 
 /// `max(a + b, 0)`, elementwise.
 pub fn add_relu(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
-    if is_supported(&a) && is_supported(&b) && a.dims() == b.dims() {
-        return apply(AddRelu, [a.into_dispatch(), b.into_dispatch()]).0;
+    if is_on_kernels(&a) && is_on_kernels(&b) && a.dims() == b.dims() {
+        let sides = [a.clone().into_dispatch(), b.clone().into_dispatch()];
+        match [a.dtype(), b.dtype()] {
+            [DType::F32, DType::F32] => return apply(AddRelu::<f32>(PhantomData), sides).0,
+            [DType::BF16, DType::BF16] => return apply(AddRelu::<bf16>(PhantomData), sides).0,
+            _ => {}
+        }
     }
     #[cfg(feature = "_cube")]
     if a.dims() == b.dims()
@@ -149,9 +166,25 @@ struct BatchNorm {
     rectify: bool,
 }
 
+/// A norm of values of dtype `E`.
+#[derive(Debug, Clone, Copy)]
+struct Normalize<E> {
+    norm: BatchNorm,
+    values: PhantomData<E>,
+}
+
+impl<E> Normalize<E> {
+    fn new(norm: BatchNorm) -> Self {
+        Self {
+            norm,
+            values: PhantomData,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
-struct Saved {
-    x: Dense,
+struct Saved<E> {
+    x: Dense<E>,
     gain: Dense,
     bias: Dense,
     channels: Vec<Channel>,
@@ -167,7 +200,7 @@ impl Channel {
     /// - images: this channel of every image.
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     #[expect(clippy::cast_possible_truncation, reason = "as wide as the values")]
-    fn from_images(images: &[&[f32]]) -> Self {
+    fn from_images<E: Value>(images: &[&[E]]) -> Self {
         let count = images.iter().map(|image| image.len()).sum::<usize>() as f64;
         wide(
             #[inline(always)]
@@ -195,7 +228,7 @@ impl Channel {
 }
 
 /// The pixels of every image, by channel.
-fn by_channel(values: &[f32], channels: usize, pixels: usize) -> Vec<Vec<&[f32]>> {
+fn by_channel<E>(values: &[E], channels: usize, pixels: usize) -> Vec<Vec<&[E]>> {
     let mut parts = vec![Vec::new(); channels];
     for (at, part) in values.chunks_exact(pixels).enumerate() {
         parts[at % channels].push(part);
@@ -203,26 +236,31 @@ fn by_channel(values: &[f32], channels: usize, pixels: usize) -> Vec<Vec<&[f32]>
     parts
 }
 
-fn by_channel_mut(values: &mut [f32], channels: usize, pixels: usize) -> Vec<Vec<&mut [f32]>> {
-    let mut parts: Vec<Vec<&mut [f32]>> = (0..channels).map(|_| Vec::new()).collect();
+fn by_channel_mut<E>(values: &mut [E], channels: usize, pixels: usize) -> Vec<Vec<&mut [E]>> {
+    let mut parts: Vec<Vec<&mut [E]>> = (0..channels).map(|_| Vec::new()).collect();
     for (at, part) in values.chunks_exact_mut(pixels).enumerate() {
         parts[at % channels].push(part);
     }
     parts
 }
 
-impl Kernel<Flex, 3> for BatchNorm {
-    type Saved = Saved;
+impl<E: Value> Kernel<Flex, 3> for Normalize<E> {
+    type Saved = Saved<E>;
 
-    fn forward(&self, [x, gain, bias]: [FlexTensor; 3]) -> (FlexTensor, Saved) {
-        let (x, gain, bias) = (Dense::new(x), Dense::new(gain), Dense::new(bias));
+    fn forward(&self, [x, gain, bias]: [FlexTensor; 3]) -> (FlexTensor, Saved<E>) {
+        let BatchNorm { eps, rectify } = self.norm;
+        let (x, gain, bias) = (
+            Dense::<E>::new(x),
+            Dense::<f32>::new(gain),
+            Dense::<f32>::new(bias),
+        );
         let [_, channels, height, width] = *x.shape() else {
             unreachable!("images are of rank 4");
         };
         let pixels = height * width;
         let is_sound = gain.values().len() == channels && bias.values().len() == channels;
         assert!(is_sound, "a norm's channels");
-        let mut out = vec![0.0; x.values().len()];
+        let mut out = vec![E::default(); x.values().len()];
         let images = by_channel(x.values(), channels, pixels);
         let outs = by_channel_mut(&mut out, channels, pixels);
         let tasks = images
@@ -232,15 +270,15 @@ impl Kernel<Flex, 3> for BatchNorm {
             .zip(bias.values());
         let seen = tasks.map(|(((images, outs), gain), bias)| {
             let channel = Channel::from_images(&images);
-            let (mean, slope) = channel.line(self.eps, *gain);
-            let lowest = if self.rectify { 0.0 } else { f32::NEG_INFINITY };
+            let (mean, slope) = channel.line(eps, *gain);
+            let lowest = if rectify { 0.0 } else { f32::NEG_INFINITY };
             for (out, image) in outs.into_iter().zip(images) {
                 wide(
                     #[inline(always)]
                     || {
                         for (out, x) in out.iter_mut().zip(image) {
-                            let y = (x - mean) * slope + bias;
-                            *out = if y < lowest { lowest } else { y };
+                            let y = (x.wide() - mean) * slope + bias;
+                            *out = E::narrow(if y < lowest { lowest } else { y });
                         }
                     },
                 );
@@ -267,24 +305,25 @@ impl Kernel<Flex, 3> for BatchNorm {
             gain,
             bias,
             channels: seen,
-        }: Saved,
+        }: Saved<E>,
         gradient: FlexTensor,
         [wants_x, wants_gain, wants_bias]: [bool; 3],
     ) -> [Option<FlexTensor>; 3] {
+        let BatchNorm { eps, rectify } = self.norm;
         let shape = x.shape().to_vec();
         let [batch, channels, height, width] = shape[..] else {
             unreachable!("images are of rank 4");
         };
         let pixels = height * width;
-        let mut of_x = Dense::new(gradient).into_values();
+        let mut of_x = Dense::<E>::new(gradient).into_values();
         let images = by_channel(x.values(), channels, pixels);
         let gradients = by_channel_mut(&mut of_x, channels, pixels);
         let tasks = (images.into_par_iter().zip(gradients))
             .zip(gain.values().par_iter().zip(bias.values()))
             .zip(seen);
         let of_line = tasks.map(|(((images, gradients), (gain, bias)), seen)| {
-            let (mean, slope) = seen.line(self.eps, *gain);
-            let inverse = (seen.variance + self.eps).sqrt().recip();
+            let (mean, slope) = seen.line(eps, *gain);
+            let inverse = (seen.variance + eps).sqrt().recip();
             let mut gradients = gradients;
             // Sums of the gradient, and of the gradient times the distance from the mean.
             let (mut total, mut along) = (0.0f64, 0.0f64);
@@ -292,10 +331,10 @@ impl Kernel<Flex, 3> for BatchNorm {
                 wide(
                     #[inline(always)]
                     || {
-                        if self.rectify {
+                        if rectify {
                             for (gradient, x) in gradient.iter_mut().zip(*x) {
-                                let is_kept = (x - mean) * slope + bias > 0.0;
-                                *gradient = if is_kept { *gradient } else { 0.0 };
+                                let is_kept = (x.wide() - mean) * slope + bias > 0.0;
+                                *gradient = if is_kept { *gradient } else { E::default() };
                             }
                         }
                         total += f64::from(sum(gradient));
@@ -315,7 +354,8 @@ impl Kernel<Flex, 3> for BatchNorm {
                         #[inline(always)]
                         || {
                             for (gradient, x) in gradient.iter_mut().zip(*x) {
-                                *gradient = *gradient * slope + (x - mean) * of_distance + constant;
+                                let along = (x.wide() - mean) * of_distance + constant;
+                                *gradient = E::narrow(gradient.wide() * slope + along);
                             }
                         },
                     );
@@ -332,18 +372,19 @@ impl Kernel<Flex, 3> for BatchNorm {
     }
 }
 
+/// - E: the dtype of both sides.
 #[derive(Debug, Clone, Copy)]
-struct AddRelu;
+struct AddRelu<E>(PhantomData<E>);
 
-impl Kernel<Flex, 2> for AddRelu {
+impl<E: Value> Kernel<Flex, 2> for AddRelu<E> {
     /// The output.
-    type Saved = Dense;
+    type Saved = Dense<E>;
 
-    fn forward(&self, [a, b]: [FlexTensor; 2]) -> (FlexTensor, Dense) {
-        let (a, b) = (Dense::new(a), Dense::new(b));
+    fn forward(&self, [a, b]: [FlexTensor; 2]) -> (FlexTensor, Dense<E>) {
+        let [a, b] = [a, b].map(Dense::<E>::new);
         let shape = a.shape().to_vec();
         assert_eq!(shape, b.shape(), "sides of a sum");
-        let mut out = vec![0.0; a.values().len()];
+        let mut out = vec![E::default(); a.values().len()];
         let tasks = (out.par_chunks_mut(CHUNK))
             .zip(a.values().par_chunks(CHUNK))
             .zip(b.values().par_chunks(CHUNK));
@@ -352,8 +393,8 @@ impl Kernel<Flex, 2> for AddRelu {
                 #[inline(always)]
                 || {
                     for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
-                        let sum = a + b;
-                        *out = if sum < 0.0 { 0.0 } else { sum };
+                        let sum = a.wide() + b.wide();
+                        *out = E::narrow(if sum < 0.0 { 0.0 } else { sum });
                     }
                 },
             );
@@ -362,8 +403,13 @@ impl Kernel<Flex, 2> for AddRelu {
         (out.clone(), Dense::new(out))
     }
 
-    fn backward(&self, out: Dense, gradient: FlexTensor, _: [bool; 2]) -> [Option<FlexTensor>; 2] {
-        let mut gradient = Dense::new(gradient).into_values();
+    fn backward(
+        &self,
+        out: Dense<E>,
+        gradient: FlexTensor,
+        _: [bool; 2],
+    ) -> [Option<FlexTensor>; 2] {
+        let mut gradient = Dense::<E>::new(gradient).into_values();
         let tasks = gradient
             .par_chunks_mut(CHUNK)
             .zip(out.values().par_chunks(CHUNK));
@@ -372,7 +418,8 @@ impl Kernel<Flex, 2> for AddRelu {
                 #[inline(always)]
                 || {
                     for (gradient, out) in gradient.iter_mut().zip(out) {
-                        *gradient = if *out > 0.0 { *gradient } else { 0.0 };
+                        let is_kept = out.wide() > 0.0;
+                        *gradient = if is_kept { *gradient } else { E::default() };
                     }
                 },
             );

@@ -1,19 +1,91 @@
 //! Residual branches.
 
-use burn::tensor::Tensor;
+use std::marker::PhantomData;
+
+use burn::backend::Flex;
+use burn::tensor::{DType, Tensor, bf16};
+use burn_flex::FlexTensor;
+use rayon::prelude::*;
 
 use crate::composed;
-use crate::graph::{compose, is_supported};
+use crate::graph::{Kernel, apply, compose, is_on_kernels, is_supported};
+use crate::math::wide;
+use crate::values::{CHUNK, Dense, Value, tensor};
 
 /// `x + branch`, in the dtype of `x`, which is at least as wide.
 /// - x, branch: of one shape, which is returned.
 pub fn add_branch<const D: usize>(x: Tensor<D>, branch: Tensor<D>) -> Tensor<D> {
     let dtype = x.dtype();
-    let is_plain = branch.dtype() == dtype;
-    if is_plain && is_supported(&x) {
-        return x + branch;
-    }
     let inputs = [x.clone().into_dispatch(), branch.clone().into_dispatch()];
+    if is_supported(&x) && is_on_kernels(&branch) && x.dims() == branch.dims() {
+        match branch.dtype() {
+            DType::F32 => return apply(AddBranch::<f32>(PhantomData), inputs).0,
+            DType::BF16 => return apply(AddBranch::<bf16>(PhantomData), inputs).0,
+            _ => {}
+        }
+    }
     let composed = compose(composed::AddBranch::<D>, inputs.each_ref());
-    composed.unwrap_or_else(|| x + if is_plain { branch } else { branch.cast(dtype) })
+    composed.unwrap_or_else(|| {
+        if branch.dtype() == dtype {
+            x + branch
+        } else {
+            x + branch.cast(dtype)
+        }
+    })
+}
+
+/// - E: the dtype of the branch.
+#[derive(Debug, Clone, Copy)]
+struct AddBranch<E>(PhantomData<E>);
+
+impl<E: Value> Kernel<Flex, 2> for AddBranch<E> {
+    type Saved = ();
+
+    fn forward(&self, [x, branch]: [FlexTensor; 2]) -> (FlexTensor, ()) {
+        let (x, branch) = (Dense::<f32>::new(x), Dense::<E>::new(branch));
+        let mut sum = vec![0.0; x.values().len()];
+        let tasks = (sum.par_chunks_mut(CHUNK))
+            .zip(x.values().par_chunks(CHUNK))
+            .zip(branch.values().par_chunks(CHUNK));
+        tasks.for_each(|((sum, x), branch)| {
+            wide(
+                #[inline(always)]
+                || {
+                    for ((sum, x), branch) in sum.iter_mut().zip(x).zip(branch) {
+                        *sum = x + branch.wide();
+                    }
+                },
+            );
+        });
+        (tensor(sum, x.shape()), ())
+    }
+
+    fn backward(
+        &self,
+        (): (),
+        gradient: FlexTensor,
+        [_, wants_branch]: [bool; 2],
+    ) -> [Option<FlexTensor>; 2] {
+        let of_branch = wants_branch.then(|| {
+            if E::DTYPE == DType::F32 {
+                return gradient.clone();
+            }
+            let wide_gradient = Dense::<f32>::new(gradient.clone());
+            let mut of_branch = vec![E::default(); wide_gradient.values().len()];
+            let tasks = of_branch.par_chunks_mut(CHUNK);
+            let tasks = tasks.zip(wide_gradient.values().par_chunks(CHUNK));
+            tasks.for_each(|(of_branch, gradient)| {
+                wide(
+                    #[inline(always)]
+                    || {
+                        for (of_branch, gradient) in of_branch.iter_mut().zip(gradient) {
+                            *of_branch = E::narrow(*gradient);
+                        }
+                    },
+                );
+            });
+            tensor(of_branch, wide_gradient.shape())
+        });
+        [Some(gradient), of_branch]
+    }
 }

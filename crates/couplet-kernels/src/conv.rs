@@ -1,40 +1,57 @@
 //! Convolutions of images.
 
+use std::marker::PhantomData;
+
 use burn::backend::Flex;
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Tensor, module};
+use burn::tensor::{DType, Tensor, bf16, module};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 #[cfg(feature = "_cube")]
 use crate::composed;
-use crate::graph::{Kernel, apply, is_supported};
+use crate::graph::{Kernel, apply, is_on_kernels};
 #[cfg(feature = "_cube")]
 use crate::graph::{compose, is_on_cpu};
 use crate::linear::add_to;
 use crate::product::{Before, Matrix, product};
-use crate::values::{Dense, tensor};
+use crate::values::{Dense, Value, tensor};
 
 /// About how many output pixels one matrix product computes: enough to run at full speed, few
 /// enough for its columns to stay in the cache.
 const TILE: usize = 1024;
 
-/// A convolution without bias.
-/// - x: `[batch, in, height, width]`; weight: `[out, in, kernel, kernel]`.
+/// A convolution without bias, in the dtype of `x`.
+/// - x: `[batch, in, height, width]`; weight: `[out, in, kernel, kernel]`, which may be wider.
 /// - padding: zeros on each side, in pixels.
 /// - returns `[batch, out, (height + 2 padding - kernel) / stride + 1, …]`.
 pub fn conv2d(x: Tensor<4>, weight: Tensor<4>, stride: usize, padding: usize) -> Tensor<4> {
     let [_, _, height, width] = weight.dims();
-    if !is_supported(&x) || !is_supported(&weight) || height != width {
-        #[cfg(feature = "_cube")]
-        if let Some(output) = conv_on_cube(&x, &weight, Conv { stride, padding }) {
-            return output;
+    let conv = Conv { stride, padding };
+    if is_on_kernels(&x) && is_on_kernels(&weight) && height == width {
+        let inputs = [x.clone().into_dispatch(), weight.clone().into_dispatch()];
+        match [x.dtype(), weight.dtype()] {
+            [DType::F32, DType::F32] => return apply(Convolve::<f32, f32>::new(conv), inputs).0,
+            [DType::BF16, DType::F32] => return apply(Convolve::<bf16, f32>::new(conv), inputs).0,
+            [DType::BF16, DType::BF16] => {
+                return apply(Convolve::<bf16, bf16>::new(conv), inputs).0;
+            }
+            _ => {}
         }
-        let options = ConvOptions::new([stride; 2], [padding; 2], [1; 2], 1);
-        return module::conv2d(x, weight, None, options);
     }
-    let kernel = Conv { stride, padding };
-    apply(kernel, [x.into_dispatch(), weight.into_dispatch()]).0
+    let weight = if weight.dtype() == x.dtype() {
+        weight
+    } else {
+        weight.cast(x.dtype())
+    };
+    #[cfg(feature = "_cube")]
+    if height == width
+        && let Some(output) = conv_on_cube(&x, &weight, conv)
+    {
+        return output;
+    }
+    let options = ConvOptions::new([stride; 2], [padding; 2], [1; 2], 1);
+    module::conv2d(x, weight, None, options)
 }
 
 #[cfg(feature = "_cube")]
@@ -174,7 +191,7 @@ impl Sizes {
 
     /// im2col: the patches of a tile's pixels, one in each column, `[patch, columns]`.
     /// - x: the images that `tile.image` counts from.
-    fn gather(&self, x: &[f32], tile: &Tile, columns: &mut [f32]) {
+    fn gather<E: Value>(&self, x: &[E], tile: &Tile, columns: &mut [E]) {
         let count = self.columns(tile);
         let planes = columns.chunks_exact_mut(self.kernel * self.kernel * count);
         for (channel, rows) in planes.enumerate() {
@@ -193,16 +210,16 @@ impl Sizes {
 
     /// One line of one tap.
     /// - y: counted from the top of the padding.
-    fn gather_line(&self, plane: &[f32], y: usize, right: usize, to: &mut [f32]) {
+    fn gather_line<E: Value>(&self, plane: &[E], y: usize, right: usize, to: &mut [E]) {
         let [height, width] = self.from;
         if y < self.padding || y >= height + self.padding {
-            to.fill(0.0);
+            to.fill(E::default());
             return;
         }
         let from = &plane[(y - self.padding) * width..][..width];
         let inside = self.inside(right, to.len());
-        to[..inside.start].fill(0.0);
-        to[inside.end..].fill(0.0);
+        to[..inside.start].fill(E::default());
+        to[inside.end..].fill(E::default());
         if inside.is_empty() {
             return;
         }
@@ -260,9 +277,9 @@ impl Sizes {
     }
 
     /// A tile's pixels in place, `[channels, columns]`, if they belong to one image.
-    fn view_one_image<'a>(
+    fn view_one_image<'a, E: Value>(
         &self,
-        values: &'a [f32],
+        values: &'a [E],
         channels: usize,
         tile: &Tile,
     ) -> Option<Matrix<'a>> {
@@ -273,7 +290,7 @@ impl Sizes {
     }
 
     /// Copies a tile's pixels of several images to `[channels, columns]`.
-    fn pack(&self, values: &[f32], channels: usize, tile: &Tile, to: &mut [f32]) {
+    fn pack<E: Value>(&self, values: &[E], channels: usize, tile: &Tile, to: &mut [E]) {
         let (pixels, count) = (self.output_pixels(), self.columns(tile));
         for (channel, row) in to.chunks_exact_mut(count).enumerate() {
             for (image, part) in row.chunks_exact_mut(pixels).enumerate() {
@@ -284,7 +301,7 @@ impl Sizes {
     }
 
     /// The inverse of [`Self::pack`].
-    fn unpack(&self, from: &[f32], channels: usize, tile: &Tile, values: &mut [f32]) {
+    fn unpack<E: Value>(&self, from: &[E], channels: usize, tile: &Tile, values: &mut [E]) {
         let (pixels, count) = (self.output_pixels(), self.columns(tile));
         for (channel, row) in from.chunks_exact(count).enumerate() {
             for (image, part) in row.chunks_exact(pixels).enumerate() {
@@ -296,41 +313,41 @@ impl Sizes {
 
     /// A tile's pixels as `[channels, columns]`, copied into `buffer` only if they belong to
     /// several images.
-    fn pixels<'a>(
+    fn pixels<'a, E: Value>(
         &self,
-        values: &'a [f32],
+        values: &'a [E],
         channels: usize,
         tile: &Tile,
-        buffer: &'a mut Vec<f32>,
+        buffer: &'a mut Vec<E>,
     ) -> Matrix<'a> {
         if let Some(matrix) = self.view_one_image(values, channels, tile) {
             return matrix;
         }
         let count = self.columns(tile);
-        buffer.resize(channels * count, 0.0);
+        buffer.resize(channels * count, E::default());
         self.pack(values, channels, tile, buffer);
         Matrix::new(buffer, channels, count)
     }
 
     /// [`Self::gather`], copied into `buffer` only if a patch is more than a pixel.
-    fn patches<'a>(&self, x: &'a [f32], tile: &Tile, buffer: &'a mut Vec<f32>) -> Matrix<'a> {
+    fn patches<'a, E: Value>(&self, x: &'a [E], tile: &Tile, buffer: &'a mut Vec<E>) -> Matrix<'a> {
         if self.is_pointwise() {
             return self.pixels(x, self.inputs, tile, buffer);
         }
         let count = self.columns(tile);
-        buffer.resize(self.patch() * count, 0.0);
+        buffer.resize(self.patch() * count, E::default());
         self.gather(x, tile, buffer);
         Matrix::new(buffer, self.patch(), count)
     }
 
     /// Writes `left right` to a tile's pixels in `values`.
-    fn put(
+    fn put<E: Value>(
         &self,
-        values: &mut [f32],
+        values: &mut [E],
         channels: usize,
         tile: &Tile,
         (left, right): (Matrix, Matrix),
-        buffer: &mut Vec<f32>,
+        buffer: &mut Vec<E>,
     ) {
         let (pixels, count) = (self.output_pixels(), self.columns(tile));
         if tile.images == 1 {
@@ -338,21 +355,89 @@ impl Sizes {
             product(&mut values[start..], pixels, Before::Overwrite, left, right);
             return;
         }
-        buffer.resize(channels * count, 0.0);
+        buffer.resize(channels * count, E::default());
         product(buffer, count, Before::Overwrite, left, right);
         self.unpack(buffer, channels, tile, values);
     }
 }
 
-impl Kernel<Flex, 2> for Conv {
+/// - E, W: dtypes of x and the output, and of the weight.
+#[derive(Debug, Clone, Copy)]
+struct Convolve<E, W> {
+    conv: Conv,
+    values: PhantomData<(E, W)>,
+}
+
+impl<E: Value, W: Value> Convolve<E, W> {
+    fn new(conv: Conv) -> Self {
+        Self {
+            conv,
+            values: PhantomData,
+        }
+    }
+
+    /// The gradients of some images and what they add to that of the weight.
+    /// - of_x: is zero before.
+    /// - of_weight: is added to.
+    fn gradients(
+        sizes: &Sizes,
+        kernels: Matrix,
+        (x, gradient): (&[E], &[E]),
+        mut of_x: Option<&mut [E]>,
+        mut of_weight: Option<&mut [f32]>,
+    ) {
+        let (image, from) = (
+            sizes.outputs * sizes.output_pixels(),
+            sizes.inputs * sizes.input_pixels(),
+        );
+        let [mut patches, mut buffer, mut out] = [const { Vec::new() }; 3];
+        // Sums of the pixels of one tile's images.
+        let (mut columns, mut sums) = (Vec::new(), Vec::new());
+        for tile in &sizes.tiles(gradient.len() / image) {
+            let pixels = sizes.pixels(gradient, sizes.outputs, tile, &mut out);
+            if let Some(of_weight) = of_weight.as_deref_mut() {
+                let patches = sizes.patches(x, tile, &mut patches).transposed();
+                let width = sizes.patch();
+                product(of_weight, width, Before::Add, pixels, patches);
+            }
+            let Some(of_x) = of_x.as_deref_mut() else {
+                continue;
+            };
+            if sizes.is_pointwise() {
+                sizes.put(of_x, sizes.inputs, tile, (kernels, pixels), &mut buffer);
+                continue;
+            }
+            let count = sizes.columns(tile);
+            columns.resize(sizes.patch() * count, 0.0);
+            product(&mut columns, count, Before::Overwrite, kernels, pixels);
+            let of_images = &mut of_x[tile.image * from..][..tile.images * from];
+            if let Some(of_x) = E::as_wide(of_images) {
+                sizes.scatter(&columns, tile, of_x);
+                continue;
+            }
+            if tile.row == 0 {
+                sums.clear();
+                sums.resize(of_images.len(), 0.0);
+            }
+            sizes.scatter(&columns, tile, &mut sums);
+            if tile.row + tile.rows == sizes.to[0] {
+                for (of_x, sum) in of_images.iter_mut().zip(&sums) {
+                    *of_x = E::narrow(*sum);
+                }
+            }
+        }
+    }
+}
+
+impl<E: Value, W: Value> Kernel<Flex, 2> for Convolve<E, W> {
     /// x and weight
-    type Saved = (Dense, Dense);
+    type Saved = (Dense<E>, Dense<W>);
 
     fn forward(&self, [x, weight]: [FlexTensor; 2]) -> (FlexTensor, Self::Saved) {
-        let (x, weight) = (Dense::new(x), Dense::new(weight));
-        let sizes = Sizes::new(*self, x.shape(), weight.shape());
+        let (x, weight) = (Dense::<E>::new(x), Dense::<W>::new(weight));
+        let sizes = Sizes::new(self.conv, x.shape(), weight.shape());
         let image = sizes.outputs * sizes.output_pixels();
-        let mut out = vec![0.0; sizes.batch * image];
+        let mut out = vec![E::default(); sizes.batch * image];
         let kernels = Matrix::new(weight.values(), sizes.outputs, sizes.patch());
         let tasks = (out.par_chunks_mut(sizes.share() * image))
             .zip((x.values()).par_chunks(sizes.share() * sizes.inputs * sizes.input_pixels()));
@@ -374,60 +459,39 @@ impl Kernel<Flex, 2> for Conv {
         gradient: FlexTensor,
         [wants_x, wants_weight]: [bool; 2],
     ) -> [Option<FlexTensor>; 2] {
-        let gradient = Dense::new(gradient);
-        let sizes = Sizes::new(*self, x.shape(), weight.shape());
+        let gradient = Dense::<E>::new(gradient);
+        let sizes = Sizes::new(self.conv, x.shape(), weight.shape());
         let (image, from) = (
             sizes.outputs * sizes.output_pixels(),
             sizes.inputs * sizes.input_pixels(),
         );
         let kernels = Matrix::new(weight.values(), sizes.outputs, sizes.patch()).transposed();
-        let mut of_x = vec![0.0; if wants_x { x.values().len() } else { 0 }];
+        let mut of_x = vec![E::default(); if wants_x { x.values().len() } else { 0 }];
         let mut parts: Vec<_> = of_x.chunks_mut(sizes.share() * from).map(Some).collect();
-        let tasks = (gradient.values().chunks(sizes.share() * image))
-            .zip(x.values().chunks(sizes.share() * from));
+        let tasks = (x.values().chunks(sizes.share() * from))
+            .zip(gradient.values().chunks(sizes.share() * image));
         parts.resize_with(tasks.len(), || None);
         let tasks: Vec<_> = tasks.zip(parts).collect();
-        let of_weight = tasks.into_par_iter().map(|((gradient, x), mut of_x)| {
-            let mut of_weight = vec![
-                0.0;
-                if wants_weight {
-                    weight.values().len()
-                } else {
-                    0
-                }
-            ];
-            let [mut columns, mut buffer, mut out] = [const { Vec::new() }; 3];
-            for tile in &sizes.tiles(gradient.len() / image) {
-                let pixels = sizes.pixels(gradient, sizes.outputs, tile, &mut out);
-                if wants_weight {
-                    let patches = sizes.patches(x, tile, &mut columns).transposed();
-                    let width = sizes.patch();
-                    product(&mut of_weight, width, Before::Add, pixels, patches);
-                }
-                let Some(of_x) = of_x.as_deref_mut() else {
-                    continue;
-                };
-                if sizes.is_pointwise() {
-                    sizes.put(of_x, sizes.inputs, tile, (kernels, pixels), &mut buffer);
-                } else {
-                    let count = sizes.columns(tile);
-                    columns.resize(sizes.patch() * count, 0.0);
-                    product(&mut columns, count, Before::Overwrite, kernels, pixels);
-                    sizes.scatter(&columns, tile, of_x);
-                }
-            }
+        let of_weight = tasks.into_par_iter().map(|(images, of_x)| {
+            let mut of_weight = wants_weight.then(|| vec![0.0; weight.values().len()]);
+            Self::gradients(&sizes, kernels, images, of_x, of_weight.as_deref_mut());
             of_weight
         });
-        let of_weights: Vec<Vec<f32>> = of_weight.collect();
-        let of_weight = of_weights.into_iter().reduce(|mut sum, part| {
+        let of_weights: Vec<Option<Vec<f32>>> = of_weight.collect();
+        let of_weight = of_weights.into_iter().flatten().reduce(|mut sum, part| {
             add_to(&mut sum, &part);
             sum
         });
         [
             wants_x.then(|| tensor(of_x, x.shape())),
-            of_weight
-                .filter(|_| wants_weight)
-                .map(|of_weight| tensor(of_weight, weight.shape())),
+            of_weight.map(|of_weight| {
+                let mut narrow = Vec::new();
+                W::narrowed(&of_weight, &mut narrow);
+                match W::DTYPE {
+                    DType::F32 => tensor(of_weight, weight.shape()),
+                    _ => tensor(narrow, weight.shape()),
+                }
+            }),
         ]
     }
 }

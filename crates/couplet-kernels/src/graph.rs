@@ -78,10 +78,15 @@ where
     }
 }
 
-/// Whether kernels take a tensor: f32 on the CPU backend, with or without a graph, unless
+/// Whether all kernels take a tensor: f32 on the CPU backend, with or without a graph, unless
 /// `COUPLET_KERNELS=0` is in the environment.
 pub fn is_supported<const D: usize>(tensor: &Tensor<D>) -> bool {
-    is_on() && tensor.dtype() == DType::F32 && is_on_cpu(tensor)
+    tensor.dtype() == DType::F32 && is_on_kernels(tensor)
+}
+
+/// Whether a kernel takes a tensor if it has one for its dtype.
+pub(crate) fn is_on_kernels<const D: usize>(tensor: &Tensor<D>) -> bool {
+    is_on() && is_on_cpu(tensor)
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! Layer normalisation.
 
+use std::marker::PhantomData;
+
 use burn::backend::Flex;
-use burn::tensor::{DType, Tensor, module};
+use burn::tensor::{DType, Tensor, bf16, module};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
@@ -9,7 +11,7 @@ use crate::composed;
 use crate::graph::{Kernel, apply, compose, is_supported};
 use crate::linear::add_to;
 use crate::math::{dot, squares, sum, wide};
-use crate::values::{Dense, tensor};
+use crate::values::{Dense, Value, tensor};
 
 /// Rows that one task normalises.
 const ROWS: usize = 16;
@@ -36,8 +38,11 @@ pub fn layer_norm_as<const D: usize>(
     eps: f64,
     dtype: DType,
 ) -> Tensor<D> {
-    let is_wide = dtype == DType::F32;
-    if !is_wide || !is_supported(&x) || !is_supported(&gain) || !is_supported(&bias) {
+    let fits = is_supported(&x)
+        && is_supported(&gain)
+        && is_supported(&bias)
+        && [DType::F32, DType::BF16].contains(&dtype);
+    if !fits {
         let [of_x, of_gain, of_bias] = [
             x.clone().into_dispatch(),
             gain.clone().into_dispatch(),
@@ -57,18 +62,33 @@ pub fn layer_norm_as<const D: usize>(
         });
     }
     #[expect(clippy::cast_possible_truncation, reason = "as wide as the values")]
-    let kernel = LayerNorm { eps: eps as f32 };
+    let eps = eps as f32;
     let inputs = [
         x.into_dispatch(),
         gain.into_dispatch(),
         bias.into_dispatch(),
     ];
-    apply(kernel, inputs).0
+    if dtype == DType::F32 {
+        apply(LayerNorm::<f32>::new(eps), inputs).0
+    } else {
+        apply(LayerNorm::<bf16>::new(eps), inputs).0
+    }
 }
 
+/// - O: the dtype of the output.
 #[derive(Debug, Clone, Copy)]
-struct LayerNorm {
+struct LayerNorm<O> {
     eps: f32,
+    output: PhantomData<O>,
+}
+
+impl<O> LayerNorm<O> {
+    fn new(eps: f32) -> Self {
+        Self {
+            eps,
+            output: PhantomData,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -79,19 +99,19 @@ struct Saved {
     rows: Vec<(f32, f32)>,
 }
 
-impl Kernel<Flex, 3> for LayerNorm {
+impl<O: Value> Kernel<Flex, 3> for LayerNorm<O> {
     type Saved = Saved;
 
     #[expect(clippy::cast_precision_loss, reason = "widths are far below 2^24")]
     fn forward(&self, [x, gain, bias]: [FlexTensor; 3]) -> (FlexTensor, Saved) {
-        let (x, gain, bias) = (Dense::new(x), Dense::new(gain), Dense::new(bias));
+        let [x, gain, bias] = [x, gain, bias].map(Dense::<f32>::new);
         let width = x.width();
         let (gains, biases) = (gain.values(), bias.values());
         assert!(
             gains.len() == width && biases.len() == width,
             "a norm's width"
         );
-        let mut out = vec![0.0; x.values().len()];
+        let mut out = vec![O::default(); x.values().len()];
         let mut rows = vec![(0.0, 0.0); out.len() / width];
         let tasks = (out.par_chunks_mut(ROWS * width))
             .zip(x.values().par_chunks(ROWS * width))
@@ -110,7 +130,7 @@ impl Kernel<Flex, 3> for LayerNorm {
                         *row = (mean, inverse);
                         for (((out, x), gain), bias) in out.iter_mut().zip(x).zip(gains).zip(biases)
                         {
-                            *out = (x - mean) * inverse * gain + bias;
+                            *out = O::narrow((x - mean) * inverse * gain + bias);
                         }
                     }
                 },
@@ -126,7 +146,7 @@ impl Kernel<Flex, 3> for LayerNorm {
         gradient: FlexTensor,
         [wants_x, wants_gain, wants_bias]: [bool; 3],
     ) -> [Option<FlexTensor>; 3] {
-        let gradient = Dense::new(gradient);
+        let gradient = Dense::<O>::new(gradient);
         let width = x.width();
         let gains = gain.values();
         let mut of_x = vec![0.0; x.values().len()];
@@ -147,9 +167,10 @@ impl Kernel<Flex, 3> for LayerNorm {
                     for (((of_x, x), gradient), (mean, inverse)) in rows {
                         for (at, normal) in normal.iter_mut().enumerate() {
                             *normal = (x[at] - mean) * inverse;
-                            of_gain[at] += gradient[at] * *normal;
-                            of_bias[at] += gradient[at];
-                            of_x[at] = gradient[at] * gains[at];
+                            let gradient = gradient[at].wide();
+                            of_gain[at] += gradient * *normal;
+                            of_bias[at] += gradient;
+                            of_x[at] = gradient * gains[at];
                         }
                         let mean = sum(of_x) / width as f32;
                         let along = dot(of_x, &normal) / width as f32;

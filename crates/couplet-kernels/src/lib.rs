@@ -62,6 +62,7 @@ pub use layer_norm::{layer_norm, layer_norm_as};
 pub use linear::{linear, linear_as};
 pub use matmul::matmul;
 pub use narrow_weights::NarrowWeights;
+pub use product::multiplies_bf16;
 pub use residence::{device_memory, held, settled};
 pub use update::{AdamW, AdamWState, SumOfSquares, add};
 pub use update_on_device::{AdamWQueue, Clipped, Updated};

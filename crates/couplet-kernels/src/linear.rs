@@ -1,17 +1,19 @@
 //! Linear layers.
 
+use std::marker::PhantomData;
+
 use burn::backend::Flex;
-use burn::tensor::{DType, Tensor, module};
+use burn::tensor::{DType, Tensor, bf16, module};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use crate::composed;
-use crate::graph::{Kernel, apply, compose, is_supported};
+use crate::graph::{Kernel, apply, compose, is_on_kernels};
 use crate::math::wide;
 use crate::product::{Before, Matrix, product};
-use crate::values::{Dense, tensor};
+use crate::values::{Dense, Value, tensor};
 
-/// Rows that one task sums or adds to.
+/// Rows that one task sums.
 const ROWS: usize = 64;
 
 /// `y = x Wᵀ + b`.
@@ -33,18 +35,36 @@ pub fn linear_as<const D: usize>(
     bias: Option<Tensor<1>>,
     dtype: DType,
 ) -> Tensor<D> {
-    let is_wide = dtype == DType::F32;
-    if !is_wide
-        || !is_supported(&x)
-        || !is_supported(&weight)
-        || !bias.as_ref().is_none_or(is_supported)
-    {
-        return composed_linear(x, weight, bias, dtype);
+    let widths = [x.dtype(), weight.dtype(), dtype];
+    let fits = is_on_kernels(&x)
+        && is_on_kernels(&weight)
+        && bias
+            .as_ref()
+            .is_none_or(|bias| is_on_kernels(bias) && bias.dtype() == DType::F32);
+    if fits {
+        const WIDE: DType = DType::F32;
+        const NARROW: DType = DType::BF16;
+        match widths {
+            [WIDE, WIDE, WIDE] => return run::<f32, f32, f32, D>(x, weight, bias),
+            [WIDE, WIDE, NARROW] => return run::<f32, f32, bf16, D>(x, weight, bias),
+            [NARROW, WIDE, NARROW] => return run::<bf16, f32, bf16, D>(x, weight, bias),
+            [NARROW, NARROW, NARROW] => return run::<bf16, bf16, bf16, D>(x, weight, bias),
+            _ => {}
+        }
     }
+    composed_linear(x, weight, bias, dtype)
+}
+
+fn run<X: Value, W: Value, O: Value, const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+) -> Tensor<D> {
+    let kernel = Linear::<X, W, O>(PhantomData);
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
     match bias {
-        Some(bias) => apply(Linear, [x, weight, bias.into_dispatch()]).0,
-        None => apply(Linear, [x, weight]).0,
+        Some(bias) => apply(kernel, [x, weight, bias.into_dispatch()]).0,
+        None => apply(kernel, [x, weight]).0,
     }
 }
 
@@ -70,41 +90,40 @@ fn composed_linear<const D: usize>(
     })
 }
 
+/// - X, W, O: dtypes of x, of the weight and of the output, in the narrowest of which all is multiplied.
 #[derive(Debug, Clone, Copy)]
-struct Linear;
+struct Linear<X, W, O>(PhantomData<(X, W, O)>);
 
-impl Linear {
-    fn product(x: &Dense, weight: &Dense) -> Vec<f32> {
-        let [outputs, inputs] = *weight.shape() else {
-            unreachable!("a weight is a matrix");
-        };
+impl<X: Value, W: Value, O: Value> Linear<X, W, O> {
+    fn output(x: &Dense<X>, weight: &Dense<W>, before: Before) -> FlexTensor {
+        let [outputs, inputs] = sizes(weight);
         let rows = x.values().len() / inputs;
-        let mut out = vec![0.0; rows * outputs];
+        let mut out = vec![O::default(); rows * outputs];
         let left = Matrix::new(x.values(), rows, inputs);
         let right = Matrix::new(weight.values(), outputs, inputs).transposed();
-        product(&mut out, outputs, Before::Overwrite, left, right);
-        out
+        product(&mut out, outputs, before, left, right);
+        let mut shape = x.shape().to_vec();
+        *shape.last_mut().expect("x has a last dimension") = outputs;
+        tensor(out, &shape)
     }
 
     fn gradients(
-        x: &Dense,
-        weight: &Dense,
-        gradient: &Dense,
+        x: &Dense<X>,
+        weight: &Dense<W>,
+        gradient: &Dense<O>,
         [wants_x, wants_weight]: [bool; 2],
     ) -> [Option<FlexTensor>; 2] {
-        let [outputs, inputs] = *weight.shape() else {
-            unreachable!("a weight is a matrix");
-        };
+        let [outputs, inputs] = sizes(weight);
         let rows = x.values().len() / inputs;
         let out = Matrix::new(gradient.values(), rows, outputs);
         let of_x = wants_x.then(|| {
-            let mut of_x = vec![0.0; rows * inputs];
+            let mut of_x = vec![X::default(); rows * inputs];
             let weight = Matrix::new(weight.values(), outputs, inputs);
             product(&mut of_x, inputs, Before::Overwrite, out, weight);
             tensor(of_x, x.shape())
         });
         let of_weight = wants_weight.then(|| {
-            let mut of_weight = vec![0.0; outputs * inputs];
+            let mut of_weight = vec![W::default(); outputs * inputs];
             let x = Matrix::new(x.values(), rows, inputs);
             let out = out.transposed();
             product(&mut of_weight, inputs, Before::Overwrite, out, x);
@@ -114,14 +133,18 @@ impl Linear {
     }
 }
 
-impl Kernel<Flex, 2> for Linear {
+fn sizes<W: Value>(weight: &Dense<W>) -> [usize; 2] {
+    <[usize; 2]>::try_from(weight.shape()).expect("a weight is a matrix")
+}
+
+impl<X: Value, W: Value, O: Value> Kernel<Flex, 2> for Linear<X, W, O> {
     /// x and weight
-    type Saved = (Dense, Dense);
+    type Saved = (Dense<X>, Dense<W>);
 
     fn forward(&self, [x, weight]: [FlexTensor; 2]) -> (FlexTensor, Self::Saved) {
         let (x, weight) = (Dense::new(x), Dense::new(weight));
-        let out = Self::product(&x, &weight);
-        (tensor(out, &shape(&x, &weight)), (x, weight))
+        let out = Self::output(&x, &weight, Before::Overwrite);
+        (out, (x, weight))
     }
 
     fn backward(
@@ -134,30 +157,14 @@ impl Kernel<Flex, 2> for Linear {
     }
 }
 
-impl Kernel<Flex, 3> for Linear {
+impl<X: Value, W: Value, O: Value> Kernel<Flex, 3> for Linear<X, W, O> {
     /// x and weight
-    type Saved = (Dense, Dense);
+    type Saved = (Dense<X>, Dense<W>);
 
     fn forward(&self, [x, weight, bias]: [FlexTensor; 3]) -> (FlexTensor, Self::Saved) {
-        let (x, weight, bias) = (Dense::new(x), Dense::new(weight), Dense::new(bias));
-        let mut out = Self::product(&x, &weight);
-        let bias = bias.values();
-        assert_eq!(
-            bias.len(),
-            weight.shape()[0],
-            "a bias is as long as the output"
-        );
-        out.par_chunks_mut(ROWS * bias.len()).for_each(|rows| {
-            wide(
-                #[inline(always)]
-                || {
-                    for row in rows.chunks_exact_mut(bias.len()) {
-                        add_to(row, bias);
-                    }
-                },
-            );
-        });
-        (tensor(out, &shape(&x, &weight)), (x, weight))
+        let (x, weight, bias) = (Dense::new(x), Dense::new(weight), Dense::<f32>::new(bias));
+        let out = Self::output(&x, &weight, Before::Bias(bias.values()));
+        (out, (x, weight))
     }
 
     fn backward(
@@ -176,15 +183,9 @@ impl Kernel<Flex, 3> for Linear {
     }
 }
 
-fn shape(x: &Dense, weight: &Dense) -> Vec<usize> {
-    let mut shape = x.shape().to_vec();
-    *shape.last_mut().expect("x has a last dimension") = weight.shape()[0];
-    shape
-}
-
 /// The sum of all rows; the order of additions does not depend on the number of cores.
 /// - values: rows of `width`.
-pub(crate) fn sum_of_rows(values: &[f32], width: usize) -> Vec<f32> {
+pub(crate) fn sum_of_rows<E: Value>(values: &[E], width: usize) -> Vec<f32> {
     let parts: Vec<Vec<f32>> = (values.par_chunks(ROWS * width))
         .map(|rows| {
             let mut sum = vec![0.0; width];
@@ -208,8 +209,8 @@ pub(crate) fn sum_of_rows(values: &[f32], width: usize) -> Vec<f32> {
 
 /// Adds `part` to `sum`, value by value.
 #[inline(always)]
-pub(crate) fn add_to(sum: &mut [f32], part: &[f32]) {
+pub(crate) fn add_to<E: Value>(sum: &mut [f32], part: &[E]) {
     for (sum, part) in sum.iter_mut().zip(part) {
-        *sum += part;
+        *sum += part.wide();
     }
 }

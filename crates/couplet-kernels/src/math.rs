@@ -2,6 +2,8 @@
 
 use std::f32::consts::LOG2_E;
 
+use crate::values::Value;
+
 /// The factor of `x σ(1.702 x)`.
 pub(crate) const QUICK: f32 = 1.702;
 
@@ -19,16 +21,16 @@ const LANES: usize = 64;
 
 /// The sum of `of(a, b)` over pairs, in a fixed order.
 #[inline(always)]
-fn sum_of(a: &[f32], b: &[f32], of: impl Fn(f32, f32) -> f32) -> f32 {
+fn sum_of<A: Value, B: Value>(a: &[A], b: &[B], of: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let mut rest = 0.0;
     for (a, b) in a_chunks.remainder().iter().zip(b_chunks.remainder()) {
-        rest += of(*a, *b);
+        rest += of(a.wide(), b.wide());
     }
     for (a, b) in a_chunks.zip(b_chunks) {
         for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += of(*a, *b);
+            *lane += of(a.wide(), b.wide());
         }
     }
     let mut width = LANES;
@@ -42,24 +44,24 @@ fn sum_of(a: &[f32], b: &[f32], of: impl Fn(f32, f32) -> f32) -> f32 {
 }
 
 #[inline(always)]
-pub(crate) fn sum(values: &[f32]) -> f32 {
+pub(crate) fn sum<E: Value>(values: &[E]) -> f32 {
     sum_of(values, values, |value, _| value)
 }
 
 /// The sum of squared distances to `from`.
 #[inline(always)]
-pub(crate) fn squares(values: &[f32], from: f32) -> f32 {
+pub(crate) fn squares<E: Value>(values: &[E], from: f32) -> f32 {
     sum_of(values, values, |value, _| (value - from) * (value - from))
 }
 
 #[inline(always)]
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn dot<A: Value, B: Value>(a: &[A], b: &[B]) -> f32 {
     sum_of(a, b, |a, b| a * b)
 }
 
 /// The sum of `a (b - from)`.
 #[inline(always)]
-pub(crate) fn dot_from(a: &[f32], b: &[f32], from: f32) -> f32 {
+pub(crate) fn dot_from<A: Value, B: Value>(a: &[A], b: &[B], from: f32) -> f32 {
     sum_of(a, b, |a, b| a * (b - from))
 }
 

@@ -108,8 +108,7 @@ impl Conv {
     ///   in the dtype of `precision`.
     pub fn forward(&self, x: Tensor<4>, precision: Precision) -> Tensor<4> {
         let padding = self.weight.dims()[2] / 2;
-        let weight = precision.narrow(self.weight.val());
-        couplet_kernels::conv2d(precision.narrow(x), weight, self.stride, padding)
+        couplet_kernels::conv2d(precision.narrow(x), self.weight.val(), self.stride, padding)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::branch::add_branch;
 use crate::conv::conv2d;
 use crate::embedding::{TokenRuns, embedding};
 use crate::graph::BURN_ALONE;
-use crate::layer_norm::layer_norm;
+use crate::layer_norm::{layer_norm, layer_norm_as};
 use crate::linear::{linear, linear_as};
 use crate::matmul::matmul;
 use crate::update::add;
@@ -42,21 +42,33 @@ fn results(
     sizes: &[usize],
     run: &impl Fn(&[Tensor<1>]) -> Tensor<1>,
 ) -> Results {
+    mixed_results(device, &vec![dtype; sizes.len()], sizes, run)
+}
+
+/// - dtypes: of the inputs.
+fn mixed_results(
+    device: Device,
+    dtypes: &[FloatDType],
+    sizes: &[usize],
+    run: &impl Fn(&[Tensor<1>]) -> Tensor<1>,
+) -> Results {
     let device = device.autodiff();
-    let leaf = |seed: usize, len: usize| {
+    let leaf = |seed: usize, len: usize, dtype: FloatDType| {
         let data = TensorData::new(values(seed, len), [len]);
         Tensor::<1>::from_data(data, &device).cast(dtype)
     };
-    let inputs: Vec<Tensor<1>> = (sizes.iter().enumerate())
-        .map(|(seed, len)| leaf(seed, *len).inner())
+    let inputs: Vec<Tensor<1>> = (sizes.iter().zip(dtypes).enumerate())
+        .map(|(seed, (len, dtype))| leaf(seed, *len, *dtype).inner())
         .map(|input| Tensor::from_inner(input).require_grad())
         .collect();
     let output = run(&inputs);
-    let weights = leaf(99, output.dims()[0]);
+    let weights = leaf(99, output.dims()[0], output.dtype().into());
     let gradients = (output.clone() * weights).sum().backward();
-    let of_inputs = inputs
-        .iter()
-        .map(|input| input.grad(&gradients).expect("every input is read"));
+    let of_inputs = inputs.iter().map(|input| {
+        let gradient = input.grad(&gradients).expect("every input is read");
+        assert_eq!(gradient.dtype(), input.dtype(), "a gradient's dtype");
+        gradient
+    });
     std::iter::once(output.inner())
         .chain(of_inputs)
         .map(to_f64)
@@ -88,6 +100,84 @@ fn check(sizes: &[usize], run: impl Fn(&[Tensor<1>]) -> Tensor<1>) {
         assert_near("cuda", 2e-5, &f32, &reference);
         let bf16 = results(device(), FloatDType::BF16, sizes, &run);
         assert_near("cuda in bf16", 3e-2, &bf16, &reference);
+    }
+}
+
+/// As [`check`], of operations that take and give f32 and bf16 side by side.
+/// - is_narrow: for each input, whether it is in bf16.
+fn check_mixed(
+    sizes: &[usize],
+    is_narrow: &[bool],
+    output: FloatDType,
+    run: impl Fn(&[Tensor<1>], FloatDType) -> Tensor<1>,
+) {
+    BURN_ALONE.set(true);
+    let wide = |i: &[Tensor<1>]| run(i, FloatDType::F64);
+    let reference = results(Device::flex(), FloatDType::F64, sizes, &wide);
+    BURN_ALONE.set(false);
+    let dtypes: Vec<_> = (is_narrow.iter())
+        .map(|is_narrow| {
+            if *is_narrow {
+                FloatDType::BF16
+            } else {
+                FloatDType::F32
+            }
+        })
+        .collect();
+    let mixed = |i: &[Tensor<1>]| {
+        let found = run(i, output);
+        assert_eq!(found.dtype(), output.into(), "the dtype of the output");
+        found
+    };
+    let ours = mixed_results(Device::flex(), &dtypes, sizes, &mixed);
+    assert_near("mixed", 2e-2, &ours, &reference);
+}
+
+#[test]
+fn kernels_take_f32_and_bf16_side_by_side() {
+    let bf16 = FloatDType::BF16;
+    for x_is_narrow in [false, true] {
+        let is_narrow = [x_is_narrow, false, false];
+        check_mixed(&[150 * 24, 40 * 24, 40], &is_narrow, bf16, |i, dtype| {
+            let x = i[0].clone().reshape([3, 50, 24]);
+            let weight = i[1].clone().reshape([40, 24]);
+            linear_as(x, weight, Some(i[2].clone()), dtype.into()).flatten(0, 2)
+        });
+        check_mixed(
+            &[300 * 160, 150 * 160],
+            &is_narrow[..2],
+            bf16,
+            |i, dtype| {
+                let x = i[0].clone().reshape([300, 160]);
+                let weight = i[1].clone().reshape([150, 160]);
+                linear_as(x, weight, None, dtype.into()).flatten(0, 1)
+            },
+        );
+    }
+    check_mixed(&[45 * 70, 70, 70], &[false; 3], bf16, |i, dtype| {
+        let x = i[0].clone().reshape([3, 15, 70]).add_scalar(5.0);
+        layer_norm_as(x, i[1].clone(), i[2].clone(), 1e-5, dtype.into()).flatten(0, 2)
+    });
+    check_mixed(&[7000, 7000], &[false, true], FloatDType::F32, |i, _| {
+        add_branch(i[0].clone(), i[1].clone())
+    });
+    let sizes = [2 * 4 * 45 * 40, 3 * 4 * 9];
+    for (stride, kernel) in [(1, 3), (2, 3), (1, 1)] {
+        let sizes = [sizes[0], 3 * 4 * kernel * kernel];
+        check_mixed(&sizes, &[true, false], bf16, |i, _| {
+            let x = i[0].clone().reshape([2, 4, 45, 40]);
+            let weight = i[1].clone().reshape([3, 4, kernel, kernel]);
+            conv2d(x, weight, stride, kernel / 2).flatten(0, 3)
+        });
+    }
+    for shape in [[4, 6, 5, 7], [9, 3, 4, 4]] {
+        let sizes = [shape.iter().product(), shape[1], shape[1]];
+        check_mixed(&sizes, &[true, false, false], bf16, |i, _| {
+            let x = i[0].clone().reshape(shape);
+            batch_norm(x, i[1].clone(), i[2].clone(), 1e-5, false)
+                .output
+                .flatten(0, 3)
+        });
     }
 }
 
@@ -152,7 +242,7 @@ fn products_in_half_precision_give_gradients_as_wide_as_their_inputs() {
     let output = run(x.clone(), weight.clone(), bias.clone());
     assert_eq!(output.dtype(), dtype.into());
     let narrow = |x: &Tensor<1>| x.clone().inner().cast(dtype);
-    let wanted = run(narrow(&x), narrow(&weight), narrow(&bias));
+    let wanted = run(narrow(&x), narrow(&weight), bias.clone().inner());
     assert_eq!(
         to_f64(output.clone().inner().flatten::<1>(0, 1)),
         to_f64(wanted.flatten::<1>(0, 1))

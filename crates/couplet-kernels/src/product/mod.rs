@@ -1,0 +1,168 @@
+//! Matrix products into slices: of f32 by the crate `gemm`, which burn-flex uses too; of bf16 by tiles, where the
+//! processor has instructions for them.
+
+mod matrix;
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod tiled;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
+
+use rayon::prelude::*;
+
+pub(crate) use self::matrix::{Before, Matrix};
+use crate::values::{Value, Values};
+
+/// Products of fewer multiplications run on one core: dividing them costs more than it saves.
+const WORTH_DIVIDING: usize = 192 * 192 * 192;
+/// Rows that one task begins.
+const ROWS: usize = 64;
+
+/// Whether this processor multiplies bf16 faster than f32.
+pub fn multiplies_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return tiles::Instructions::detect().is_some();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// `out = before + left right`. If any of the three is in bf16, the operands are rounded to it. Sums
+/// are in f32.
+/// - out: `[left.rows, right.columns]`, rows `out_stride` values after one another.
+///
+/// # Panics
+/// If a matrix is larger than its slice, or the sides do not match.
+pub(crate) fn product<O: Value>(
+    out: &mut [O],
+    out_stride: usize,
+    before: Before,
+    left: Matrix,
+    right: Matrix,
+) {
+    let (m, k, n) = (left.rows, left.columns, right.columns);
+    assert_eq!(k, right.rows, "sides of a product");
+    assert!(out_stride >= n, "rows of a product overlap");
+    if m == 0 || n == 0 {
+        return;
+    }
+    if let Before::Bias(bias) = before {
+        assert_eq!(bias.len(), n, "a bias is as long as a row");
+    }
+    if k == 0 {
+        begin(out, out_stride, before, [m, n]);
+        return;
+    }
+    assert!((m - 1) * out_stride + n - 1 < out.len(), "out of a product");
+    assert!(left.last() < left.values.len(), "left of a product");
+    assert!(right.last() < right.values.len(), "right of a product");
+    let is_divided = m * n * k >= WORTH_DIVIDING && rayon::current_num_threads() > 1;
+    if let (Values::Wide(left_values), Values::Wide(right_values)) = (left.values, right.values)
+        && let Some(out) = O::as_wide(out)
+    {
+        let sides = [(left, left_values), (right, right_values)];
+        wide_product(out, out_stride, before, sides, is_divided);
+        return;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if let Some(instructions) = tiles::Instructions::detect() {
+        let sides = [left, right];
+        tiled::product(instructions, out, out_stride, before, sides, is_divided);
+        return;
+    }
+    rounded_product(out, out_stride, before, [left, right], is_divided);
+}
+
+/// Writes what a product is added to.
+fn begin<O: Value>(out: &mut [O], out_stride: usize, before: Before, [rows, columns]: [usize; 2]) {
+    let all = &mut out[..(rows - 1) * out_stride + columns];
+    all.par_chunks_mut(ROWS * out_stride).for_each(|rows| {
+        for row in rows.chunks_mut(out_stride) {
+            let row = &mut row[..columns];
+            match before {
+                Before::Overwrite => row.fill(O::default()),
+                Before::Add => {}
+                Before::Bias(bias) => {
+                    for (out, bias) in row.iter_mut().zip(bias) {
+                        *out = O::narrow(*bias);
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// The product of operands rounded to bf16, where the processor multiplies f32 alone.
+fn rounded_product<O: Value>(
+    out: &mut [O],
+    out_stride: usize,
+    before: Before,
+    sides: [Matrix; 2],
+    is_divided: bool,
+) {
+    let values = sides.map(|side| side.values.rounded());
+    let [left, right] = &values;
+    let wide = [(sides[0], &left[..]), (sides[1], &right[..])];
+    if let Some(out) = O::as_wide(out) {
+        wide_product(out, out_stride, before, wide, is_divided);
+        return;
+    }
+    let [rows, columns] = [sides[0].rows, sides[1].columns];
+    let mut sums = vec![0.0; rows * columns];
+    wide_product(&mut sums, columns, Before::Overwrite, wide, is_divided);
+    for (out, sums) in out.chunks_mut(out_stride).zip(sums.chunks_exact(columns)) {
+        for (at, (out, sum)) in out.iter_mut().zip(sums).enumerate() {
+            let before = match before {
+                Before::Overwrite => 0.0,
+                Before::Add => out.wide(),
+                Before::Bias(bias) => bias[at],
+            };
+            *out = O::narrow(before + sum);
+        }
+    }
+}
+
+/// - sides: each with its values in f32. They were checked, as was `out`.
+fn wide_product(
+    out: &mut [f32],
+    out_stride: usize,
+    before: Before,
+    [(left, left_values), (right, right_values)]: [(Matrix, &[f32]); 2],
+    is_divided: bool,
+) {
+    if matches!(before, Before::Bias(_)) {
+        begin(out, out_stride, before, [left.rows, right.columns]);
+    }
+    let parallelism = if is_divided {
+        gemm::Parallelism::Rayon(0)
+    } else {
+        gemm::Parallelism::None
+    };
+    let stride = |stride: usize| isize::try_from(stride).expect("slices are shorter");
+    #[expect(unsafe_code, reason = "gemm takes pointers")]
+    // SAFETY: the caller's assertions keep the last value of each matrix in its slice, strides
+    // are not negative, and rows of `out` do not overlap.
+    unsafe {
+        gemm::gemm(
+            left.rows,
+            right.columns,
+            left.columns,
+            out.as_mut_ptr(),
+            1,
+            stride(out_stride),
+            !matches!(before, Before::Overwrite),
+            left_values.as_ptr(),
+            stride(left.column_stride),
+            stride(left.row_stride),
+            right_values.as_ptr(),
+            stride(right.column_stride),
+            stride(right.row_stride),
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
