@@ -411,15 +411,16 @@ impl<E: Value, W: Value> Convolve<E, W> {
             columns.resize(sizes.patch() * count, 0.0);
             product(&mut columns, count, Before::Overwrite, kernels, pixels);
             let of_images = &mut of_x[tile.image * from..][..tile.images * from];
+            let within = &Tile { image: 0, ..*tile };
             if let Some(of_x) = E::as_wide(of_images) {
-                sizes.scatter(&columns, tile, of_x);
+                sizes.scatter(&columns, within, of_x);
                 continue;
             }
             if tile.row == 0 {
                 sums.clear();
                 sums.resize(of_images.len(), 0.0);
             }
-            sizes.scatter(&columns, tile, &mut sums);
+            sizes.scatter(&columns, within, &mut sums);
             if tile.row + tile.rows == sizes.to[0] {
                 for (of_x, sum) in of_images.iter_mut().zip(&sums) {
                     *of_x = E::narrow(*sum);

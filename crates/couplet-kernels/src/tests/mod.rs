@@ -161,12 +161,11 @@ fn kernels_take_f32_and_bf16_side_by_side() {
     check_mixed(&[7000, 7000], &[false, true], FloatDType::F32, |i, _| {
         add_branch(i[0].clone(), i[1].clone())
     });
-    let sizes = [2 * 4 * 45 * 40, 3 * 4 * 9];
     for (stride, kernel) in [(1, 3), (2, 3), (1, 1)] {
-        let sizes = [sizes[0], 3 * 4 * kernel * kernel];
+        let sizes = [7 * 2 * 35 * 33, 3 * 2 * kernel * kernel];
         check_mixed(&sizes, &[true, false], bf16, |i, _| {
-            let x = i[0].clone().reshape([2, 4, 45, 40]);
-            let weight = i[1].clone().reshape([3, 4, kernel, kernel]);
+            let x = i[0].clone().reshape([7, 2, 35, 33]);
+            let weight = i[1].clone().reshape([3, 2, kernel, kernel]);
             conv2d(x, weight, stride, kernel / 2).flatten(0, 3)
         });
     }
@@ -358,6 +357,8 @@ fn convolutions_of_every_tiling() {
         // Some rows of one image at a time.
         [2, 2, 3, 3, 1, 1, 45, 40],
         [2, 4, 3, 1, 1, 0, 45, 40],
+        // So many that a core has several.
+        [7, 1, 2, 3, 1, 1, 35, 33],
         [2, 2, 3, 3, 2, 1, 90, 80],
         [1, 2, 3, 5, 1, 2, 12, 2000],
         [2, 3, 4, 4, 4, 0, 8, 12],
