@@ -8,6 +8,7 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use crate::composed;
+use crate::fresh::fresh;
 use crate::graph::{Kernel, apply, compose, is_on_cpu, is_on_kernels};
 use crate::math::{QUICK, normal, sigmoid, tanh, wide};
 use crate::values::{CHUNK, Dense, Value, tensor};
@@ -61,14 +62,39 @@ fn run<const D: usize>(
     }
 }
 
+/// What stands between the two linear layers of a block.
 #[derive(Debug, Clone, Copy)]
-enum Activation {
+pub enum Activation {
+    /// [`gelu`]
     Gelu,
+    /// [`gelu_tanh`]
     GeluTanh,
+    /// [`quick_gelu`]
     QuickGelu,
 }
 
 impl Activation {
+    /// Of every value of `x`; returns its shape.
+    pub fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::Gelu => gelu(x),
+            Self::GeluTanh => gelu_tanh(x),
+            Self::QuickGelu => quick_gelu(x),
+        }
+    }
+
+    /// Of all values.
+    pub(crate) fn of<E: Value>(self, x: &[E]) -> Vec<E> {
+        let map = |at: usize, out: &mut [E]| self.map(&x[at * CHUNK..][..out.len()], out);
+        fresh(x.len(), CHUNK, map).0
+    }
+
+    /// - gradient: of the output on entry, of `x` on return.
+    pub(crate) fn slope<E: Value>(self, x: &[E], gradient: &mut [E]) {
+        let chunks = gradient.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK));
+        chunks.for_each(|(gradient, x)| self.map_gradient(x, gradient));
+    }
+
     fn map<E: Value>(self, x: &[E], out: &mut [E]) {
         let pairs = out.iter_mut().zip(x);
         wide(
@@ -161,17 +187,13 @@ impl<E: Value> Kernel<Flex, 1> for Map<E> {
 
     fn forward(&self, [x]: [FlexTensor; 1]) -> (FlexTensor, Dense<E>) {
         let x = Dense::new(x);
-        let mut out = vec![E::default(); x.values().len()];
-        let chunks = out.par_chunks_mut(CHUNK).zip(x.values().par_chunks(CHUNK));
-        chunks.for_each(|(out, x)| self.activation.map(x, out));
+        let out = self.activation.of(x.values());
         (tensor(out, x.shape()), x)
     }
 
     fn backward(&self, x: Dense<E>, gradient: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
         let mut gradient = Dense::<E>::new(gradient).into_values();
-        let chunks = gradient.par_chunks_mut(CHUNK);
-        let chunks = chunks.zip(x.values().par_chunks(CHUNK));
-        chunks.for_each(|(gradient, x)| self.activation.map_gradient(x, gradient));
+        self.activation.slope(x.values(), &mut gradient);
         [Some(tensor(gradient, x.shape()))]
     }
 }

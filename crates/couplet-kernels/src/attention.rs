@@ -5,9 +5,9 @@ use std::marker::PhantomData;
 use burn::backend::Flex;
 use burn::tensor::{DType, FloatDType, Tensor, activation, bf16};
 use burn_flex::FlexTensor;
-use rayon::prelude::*;
 
 use crate::composed;
+use crate::fresh::{fresh, fresh_pair};
 use crate::graph::{Kernel, apply, compose, is_on_kernels};
 use crate::heads::{merge_heads, split_heads};
 use crate::math::{dot, exp, max, sum, wide};
@@ -158,12 +158,11 @@ impl<E: Value> Kernel<Flex, 1> for SelfAttention<E> {
         let batch = qkv.shape()[0];
         let sequence = tokens * width;
         let scale = scale(first.head_width);
-        let mut out = vec![E::default(); batch * sequence];
-        let mut weights = vec![E::default(); batch * self.heads * tokens * tokens];
-        let sequences = (out.par_chunks_mut(sequence))
-            .zip(weights.par_chunks_mut(self.heads * tokens * tokens))
-            .zip(qkv.values().par_chunks(3 * sequence));
-        sequences.for_each(|((out, weights), qkv)| {
+        let of_weights = self.heads * tokens * tokens;
+        let sizes = [sequence, of_weights].map(|size| [batch * size, size]);
+        let values = qkv.values();
+        let [out, weights] = fresh_pair(sizes, |at, [out, weights]: [&mut [E]; 2]| {
+            let qkv = &values[at * 3 * sequence..][..3 * sequence];
             let mut scores = vec![0.0; tokens * tokens];
             for (at, weights) in weights.chunks_exact_mut(tokens * tokens).enumerate() {
                 let head = HeadPlace { at, ..first };
@@ -205,12 +204,12 @@ impl<E: Value> Kernel<Flex, 1> for SelfAttention<E> {
         let (tokens, width) = (first.tokens, first.width);
         let sequence = tokens * width;
         let scale = scale(first.head_width);
-        let mut of_qkv = vec![E::default(); qkv.values().len()];
-        let sequences = (of_qkv.par_chunks_mut(3 * sequence))
-            .zip(qkv.values().par_chunks(3 * sequence))
-            .zip(weights.values().par_chunks(self.heads * tokens * tokens))
-            .zip(gradient.values().par_chunks(sequence));
-        sequences.for_each(|(((of_qkv, qkv), weights), gradient)| {
+        let len = qkv.values().len();
+        let (of_qkv, _) = fresh(len, 3 * sequence, |at, of_qkv: &mut [E]| {
+            let (count, squares) = (self.heads, tokens * tokens);
+            let qkv = &qkv.values()[at * 3 * sequence..][..3 * sequence];
+            let weights = &weights.values()[at * count * squares..][..count * squares];
+            let gradient = &gradient.values()[at * sequence..][..sequence];
             let (mut of_scores, mut spare) = (vec![0.0; tokens * tokens], Vec::new());
             for (at, weights) in weights.chunks_exact(tokens * tokens).enumerate() {
                 let head = HeadPlace { at, ..first };

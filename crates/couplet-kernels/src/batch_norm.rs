@@ -7,6 +7,7 @@ use burn::tensor::{DType, Tensor, activation, bf16, module};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
+use crate::fresh::fresh;
 use crate::graph::{Kernel, apply, is_on_kernels, is_supported};
 #[cfg(feature = "_cube")]
 use crate::graph::{compose, compose_saved, is_on_cpu};
@@ -384,11 +385,9 @@ impl<E: Value> Kernel<Flex, 2> for AddRelu<E> {
         let [a, b] = [a, b].map(Dense::<E>::new);
         let shape = a.shape().to_vec();
         assert_eq!(shape, b.shape(), "sides of a sum");
-        let mut out = vec![E::default(); a.values().len()];
-        let tasks = (out.par_chunks_mut(CHUNK))
-            .zip(a.values().par_chunks(CHUNK))
-            .zip(b.values().par_chunks(CHUNK));
-        tasks.for_each(|((out, a), b)| {
+        let sides = (a.values(), b.values());
+        let add = |at: usize, out: &mut [E]| {
+            let (a, b) = (&sides.0[at * CHUNK..], &sides.1[at * CHUNK..]);
             wide(
                 #[inline(always)]
                 || {
@@ -398,7 +397,8 @@ impl<E: Value> Kernel<Flex, 2> for AddRelu<E> {
                     }
                 },
             );
-        });
+        };
+        let (out, _) = fresh(sides.0.len(), CHUNK, add);
         let out = tensor(out, &shape);
         (out.clone(), Dense::new(out))
     }

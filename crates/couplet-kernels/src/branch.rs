@@ -5,9 +5,9 @@ use std::marker::PhantomData;
 use burn::backend::Flex;
 use burn::tensor::{DType, Tensor, bf16};
 use burn_flex::FlexTensor;
-use rayon::prelude::*;
 
 use crate::composed;
+use crate::fresh::fresh;
 use crate::graph::{Kernel, apply, compose, is_on_kernels, is_supported};
 use crate::math::wide;
 use crate::values::{CHUNK, Dense, Value, tensor};
@@ -43,20 +43,20 @@ impl<E: Value> Kernel<Flex, 2> for AddBranch<E> {
 
     fn forward(&self, [x, branch]: [FlexTensor; 2]) -> (FlexTensor, ()) {
         let (x, branch) = (Dense::<f32>::new(x), Dense::<E>::new(branch));
-        let mut sum = vec![0.0; x.values().len()];
-        let tasks = (sum.par_chunks_mut(CHUNK))
-            .zip(x.values().par_chunks(CHUNK))
-            .zip(branch.values().par_chunks(CHUNK));
-        tasks.for_each(|((sum, x), branch)| {
+        let (terms, branches) = (x.values(), branch.values());
+        let add = |at: usize, sum: &mut [f32]| {
+            let from = at * CHUNK;
+            let pairs = terms[from..].iter().zip(&branches[from..]);
             wide(
                 #[inline(always)]
                 || {
-                    for ((sum, x), branch) in sum.iter_mut().zip(x).zip(branch) {
+                    for (sum, (x, branch)) in sum.iter_mut().zip(pairs) {
                         *sum = x + branch.wide();
                     }
                 },
             );
-        });
+        };
+        let (sum, _) = fresh(terms.len(), CHUNK, add);
         (tensor(sum, x.shape()), ())
     }
 
@@ -70,21 +70,21 @@ impl<E: Value> Kernel<Flex, 2> for AddBranch<E> {
             if E::DTYPE == DType::F32 {
                 return gradient.clone();
             }
-            let wide_gradient = Dense::<f32>::new(gradient.clone());
-            let mut of_branch = vec![E::default(); wide_gradient.values().len()];
-            let tasks = of_branch.par_chunks_mut(CHUNK);
-            let tasks = tasks.zip(wide_gradient.values().par_chunks(CHUNK));
-            tasks.for_each(|(of_branch, gradient)| {
+            let gradient = Dense::<f32>::new(gradient.clone());
+            let values = gradient.values();
+            let narrow = |at: usize, of_branch: &mut [E]| {
+                let values = &values[at * CHUNK..];
                 wide(
                     #[inline(always)]
                     || {
-                        for (of_branch, gradient) in of_branch.iter_mut().zip(gradient) {
+                        for (of_branch, gradient) in of_branch.iter_mut().zip(values) {
                             *of_branch = E::narrow(*gradient);
                         }
                     },
                 );
-            });
-            tensor(of_branch, wide_gradient.shape())
+            };
+            let (of_branch, _) = fresh(values.len(), CHUNK, narrow);
+            tensor(of_branch, gradient.shape())
         });
         [Some(gradient), of_branch]
     }

@@ -5,9 +5,9 @@ use std::marker::PhantomData;
 use burn::backend::Flex;
 use burn::tensor::{DType, Tensor, bf16, module};
 use burn_flex::FlexTensor;
-use rayon::prelude::*;
 
 use crate::composed;
+use crate::fresh::fresh;
 use crate::graph::{Kernel, apply, compose, is_supported};
 use crate::linear::add_to;
 use crate::math::{dot, squares, sum, wide};
@@ -111,19 +111,16 @@ impl<O: Value> Kernel<Flex, 3> for LayerNorm<O> {
             gains.len() == width && biases.len() == width,
             "a norm's width"
         );
-        let mut out = vec![O::default(); x.values().len()];
-        let mut rows = vec![(0.0, 0.0); out.len() / width];
-        let tasks = (out.par_chunks_mut(ROWS * width))
-            .zip(x.values().par_chunks(ROWS * width))
-            .zip(rows.par_chunks_mut(ROWS));
-        tasks.for_each(|((out, x), rows)| {
+        let values = x.values();
+        let normalize = |at: usize, out: &mut [O]| {
+            let mut seen = [(0.0, 0.0); ROWS];
             wide(
                 #[inline(always)]
                 || {
                     let rows = out
                         .chunks_exact_mut(width)
-                        .zip(x.chunks_exact(width))
-                        .zip(rows);
+                        .zip(values[at * ROWS * width..].chunks_exact(width))
+                        .zip(&mut seen);
                     for ((out, x), row) in rows {
                         let mean = sum(x) / width as f32;
                         let inverse = (squares(x, mean) / width as f32 + self.eps).sqrt().recip();
@@ -135,7 +132,10 @@ impl<O: Value> Kernel<Flex, 3> for LayerNorm<O> {
                     }
                 },
             );
-        });
+            seen
+        };
+        let (out, seen) = fresh(values.len(), ROWS * width, normalize);
+        let rows = seen.into_iter().flatten().collect();
         (tensor(out, x.shape()), Saved { x, gain, rows })
     }
 
@@ -149,13 +149,11 @@ impl<O: Value> Kernel<Flex, 3> for LayerNorm<O> {
         let gradient = Dense::<O>::new(gradient);
         let width = x.width();
         let gains = gain.values();
-        let mut of_x = vec![0.0; x.values().len()];
-        let tasks = (of_x.par_chunks_mut(ROWS * width))
-            .zip(x.values().par_chunks(ROWS * width))
-            .zip(gradient.values().par_chunks(ROWS * width))
-            .zip(rows.par_chunks(ROWS));
+        let (values, gradients) = (x.values(), gradient.values());
         // What each task adds to the gradients of gain and bias.
-        let parts = tasks.map(|(((of_x, x), gradient), rows)| {
+        let part = |at: usize, of_x: &mut [f32]| {
+            let from = at * ROWS * width;
+            let (x, gradient, rows) = (&values[from..], &gradients[from..], &rows[at * ROWS..]);
             let (mut of_gain, mut of_bias) = (vec![0.0; width], vec![0.0; width]);
             let mut normal = vec![0.0; width];
             wide(
@@ -181,8 +179,8 @@ impl<O: Value> Kernel<Flex, 3> for LayerNorm<O> {
                 },
             );
             (of_gain, of_bias)
-        });
-        let parts: Vec<_> = parts.collect();
+        };
+        let (of_x, parts) = fresh(values.len(), ROWS * width, part);
         let (mut of_gain, mut of_bias) = (vec![0.0; width], vec![0.0; width]);
         for (gain, bias) in &parts {
             add_to(&mut of_gain, gain);

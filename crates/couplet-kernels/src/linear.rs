@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use crate::composed;
 use crate::graph::{Kernel, apply, compose, is_on_kernels};
 use crate::math::wide;
-use crate::product::{Before, Matrix, product};
+use crate::product::{Before, Matrix, new_product};
 use crate::values::{Dense, Value, tensor};
 
 /// Rows that one task sums.
@@ -92,22 +92,21 @@ fn composed_linear<const D: usize>(
 
 /// - X, W, O: dtypes of x, of the weight and of the output, in the narrowest of which all is multiplied.
 #[derive(Debug, Clone, Copy)]
-struct Linear<X, W, O>(PhantomData<(X, W, O)>);
+pub(crate) struct Linear<X, W, O>(PhantomData<(X, W, O)>);
 
 impl<X: Value, W: Value, O: Value> Linear<X, W, O> {
-    fn output(x: &Dense<X>, weight: &Dense<W>, before: Before) -> FlexTensor {
+    pub fn output(x: &Dense<X>, weight: &Dense<W>, before: Before) -> FlexTensor {
         let [outputs, inputs] = sizes(weight);
         let rows = x.values().len() / inputs;
-        let mut out = vec![O::default(); rows * outputs];
         let left = Matrix::new(x.values(), rows, inputs);
         let right = Matrix::new(weight.values(), outputs, inputs).transposed();
-        product(&mut out, outputs, before, left, right);
+        let out = new_product::<O>(before, left, right);
         let mut shape = x.shape().to_vec();
         *shape.last_mut().expect("x has a last dimension") = outputs;
         tensor(out, &shape)
     }
 
-    fn gradients(
+    pub fn gradients(
         x: &Dense<X>,
         weight: &Dense<W>,
         gradient: &Dense<O>,
@@ -117,20 +116,23 @@ impl<X: Value, W: Value, O: Value> Linear<X, W, O> {
         let rows = x.values().len() / inputs;
         let out = Matrix::new(gradient.values(), rows, outputs);
         let of_x = wants_x.then(|| {
-            let mut of_x = vec![X::default(); rows * inputs];
             let weight = Matrix::new(weight.values(), outputs, inputs);
-            product(&mut of_x, inputs, Before::Overwrite, out, weight);
+            let of_x = new_product::<X>(Before::Overwrite, out, weight);
             tensor(of_x, x.shape())
         });
         let of_weight = wants_weight.then(|| {
-            let mut of_weight = vec![W::default(); outputs * inputs];
             let x = Matrix::new(x.values(), rows, inputs);
-            let out = out.transposed();
-            product(&mut of_weight, inputs, Before::Overwrite, out, x);
+            let of_weight = new_product::<W>(Before::Overwrite, out.transposed(), x);
             tensor(of_weight, weight.shape())
         });
         [of_x, of_weight]
     }
+}
+
+/// The gradient of a bias.
+pub(crate) fn of_bias<O: Value>(gradient: &Dense<O>) -> FlexTensor {
+    let outputs = gradient.width();
+    tensor(sum_of_rows(gradient.values(), outputs), &[outputs])
 }
 
 fn sizes<W: Value>(weight: &Dense<W>) -> [usize; 2] {
@@ -175,11 +177,7 @@ impl<X: Value, W: Value, O: Value> Kernel<Flex, 3> for Linear<X, W, O> {
     ) -> [Option<FlexTensor>; 3] {
         let gradient = Dense::new(gradient);
         let [of_x, of_weight] = Self::gradients(&x, &weight, &gradient, [wants_x, wants_weight]);
-        let of_bias = wants_bias.then(|| {
-            let outputs = gradient.width();
-            tensor(sum_of_rows(gradient.values(), outputs), &[outputs])
-        });
-        [of_x, of_weight, of_bias]
+        [of_x, of_weight, wants_bias.then(|| of_bias(&gradient))]
     }
 }
 

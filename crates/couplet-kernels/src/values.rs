@@ -1,6 +1,7 @@
 //! Tensors of the CPU backend as slices.
 
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 
 use burn::tensor::{Bytes, DType, Element, Shape, bf16};
 use burn_flex::{FlexTensor, Layout};
@@ -21,6 +22,9 @@ pub(crate) trait Value: Element + bytemuck::Pod + Default {
 
     /// The values themselves, if they are f32.
     fn as_wide(values: &mut [Self]) -> Option<&mut [f32]>;
+
+    /// Memory for values, if they are f32.
+    fn as_wide_memory(memory: &mut [MaybeUninit<Self>]) -> Option<&mut [MaybeUninit<f32>]>;
 
     /// Rounded values.
     /// - spare: where they may be.
@@ -46,6 +50,10 @@ impl Value for f32 {
 
     fn as_wide(values: &mut [f32]) -> Option<&mut [f32]> {
         Some(values)
+    }
+
+    fn as_wide_memory(memory: &mut [MaybeUninit<f32>]) -> Option<&mut [MaybeUninit<f32>]> {
+        Some(memory)
     }
 
     fn narrowed<'a>(values: &'a [f32], _: &'a mut Vec<f32>) -> &'a [f32] {
@@ -80,6 +88,10 @@ impl Value for bf16 {
     }
 
     fn as_wide(_: &mut [bf16]) -> Option<&mut [f32]> {
+        None
+    }
+
+    fn as_wide_memory(_: &mut [MaybeUninit<bf16>]) -> Option<&mut [MaybeUninit<f32>]> {
         None
     }
 

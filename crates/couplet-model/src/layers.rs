@@ -66,12 +66,11 @@ impl LayerNorm {
 }
 
 impl Activation {
-    /// Elementwise; returns the same shape.
-    pub(crate) fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+    pub(crate) fn kernel(self) -> couplet_kernels::Activation {
         match self {
-            Self::Gelu => couplet_kernels::gelu(x),
-            Self::GeluTanh => couplet_kernels::gelu_tanh(x),
-            Self::QuickGelu => couplet_kernels::quick_gelu(x),
+            Self::Gelu => couplet_kernels::Activation::Gelu,
+            Self::GeluTanh => couplet_kernels::Activation::GeluTanh,
+            Self::QuickGelu => couplet_kernels::Activation::QuickGelu,
         }
     }
 }

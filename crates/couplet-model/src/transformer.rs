@@ -281,7 +281,12 @@ pub(crate) fn causal_mask(tokens: usize, device: &Device) -> Tensor<4> {
 
 impl Mlp {
     fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
-        let hidden = self.activation.forward(self.c_fc.forward(x, precision));
-        self.c_proj.forward(hidden, precision)
+        let layer = |linear: &Linear| couplet_kernels::Layer {
+            weight: linear.weight.val(),
+            bias: linear.bias.val(),
+        };
+        let layers = [layer(&self.c_fc), layer(&self.c_proj)];
+        let dtype = precision.of_products(&x);
+        couplet_kernels::mlp(x, layers, self.activation.kernel(), dtype)
     }
 }

@@ -9,6 +9,8 @@ mod tiled;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 pub(crate) use self::matrix::{Before, Matrix};
@@ -40,14 +42,58 @@ pub(crate) fn product<O: Value>(
     left: Matrix,
     right: Matrix,
 ) {
+    write_product(as_missing(out), out_stride, before, left, right);
+}
+
+/// Values as memory that may hold none. Only values are written to it.
+fn as_missing<O>(out: &mut [O]) -> &mut [MaybeUninit<O>] {
+    #[expect(unsafe_code, reason = "the same memory")]
+    // SAFETY: the types have one layout, and nothing here takes a value away.
+    unsafe {
+        &mut *(std::ptr::from_mut(out) as *mut [MaybeUninit<O>])
+    }
+}
+
+/// As [`product`], as new values, one row after the other. Nothing clears them before.
+/// - before: not [`Before::Add`].
+///
+/// # Panics
+/// As [`product`].
+pub(crate) fn new_product<O: Value>(before: Before, left: Matrix, right: Matrix) -> Vec<O> {
+    assert!(!matches!(before, Before::Add), "there is nothing to add to");
+    let (len, columns) = (left.rows * right.columns, right.columns);
+    let mut out = Vec::with_capacity(len);
+    write_product(
+        &mut out.spare_capacity_mut()[..len],
+        columns,
+        before,
+        left,
+        right,
+    );
+    #[expect(unsafe_code, reason = "a product writes all of its output")]
+    // SAFETY: it did.
+    unsafe {
+        out.set_len(len);
+    }
+    out
+}
+
+/// - out: its values are read only for [`Before::Add`].
+fn write_product<O: Value>(
+    out: &mut [MaybeUninit<O>],
+    out_stride: usize,
+    before: Before,
+    left: Matrix,
+    right: Matrix,
+) {
     let (m, k, n) = (left.rows, left.columns, right.columns);
     assert_eq!(k, right.rows, "sides of a product");
     assert!(out_stride >= n, "rows of a product overlap");
-    if m == 0 || n == 0 {
-        return;
-    }
     if let Before::Bias(bias) = before {
         assert_eq!(bias.len(), n, "a bias is as long as a row");
+    }
+    if m == 0 || n == 0 {
+        return;
     }
     if k == 0 {
         begin(out, out_stride, before, [m, n]);
@@ -58,7 +104,7 @@ pub(crate) fn product<O: Value>(
     assert!(right.last() < right.values.len(), "right of a product");
     let is_divided = m * n * k >= WORTH_DIVIDING && rayon::current_num_threads() > 1;
     if let (Values::Wide(left_values), Values::Wide(right_values)) = (left.values, right.values)
-        && let Some(out) = O::as_wide(out)
+        && let Some(out) = O::as_wide_memory(out)
     {
         let sides = [(left, left_values), (right, right_values)];
         wide_product(out, out_stride, before, sides, is_divided);
@@ -74,17 +120,22 @@ pub(crate) fn product<O: Value>(
 }
 
 /// Writes what a product is added to.
-fn begin<O: Value>(out: &mut [O], out_stride: usize, before: Before, [rows, columns]: [usize; 2]) {
+fn begin<O: Value>(
+    out: &mut [MaybeUninit<O>],
+    out_stride: usize,
+    before: Before,
+    [rows, columns]: [usize; 2],
+) {
     let all = &mut out[..(rows - 1) * out_stride + columns];
     all.par_chunks_mut(ROWS * out_stride).for_each(|rows| {
         for row in rows.chunks_mut(out_stride) {
             let row = &mut row[..columns];
             match before {
-                Before::Overwrite => row.fill(O::default()),
+                Before::Overwrite => row.fill(MaybeUninit::new(O::default())),
                 Before::Add => {}
                 Before::Bias(bias) => {
                     for (out, bias) in row.iter_mut().zip(bias) {
-                        *out = O::narrow(*bias);
+                        out.write(O::narrow(*bias));
                     }
                 }
             }
@@ -94,7 +145,7 @@ fn begin<O: Value>(out: &mut [O], out_stride: usize, before: Before, [rows, colu
 
 /// The product of operands rounded to bf16, where the processor multiplies f32 alone.
 fn rounded_product<O: Value>(
-    out: &mut [O],
+    out: &mut [MaybeUninit<O>],
     out_stride: usize,
     before: Before,
     sides: [Matrix; 2],
@@ -103,28 +154,31 @@ fn rounded_product<O: Value>(
     let values = sides.map(|side| side.values.rounded());
     let [left, right] = &values;
     let wide = [(sides[0], &left[..]), (sides[1], &right[..])];
-    if let Some(out) = O::as_wide(out) {
+    if let Some(out) = O::as_wide_memory(out) {
         wide_product(out, out_stride, before, wide, is_divided);
         return;
     }
     let [rows, columns] = [sides[0].rows, sides[1].columns];
     let mut sums = vec![0.0; rows * columns];
-    wide_product(&mut sums, columns, Before::Overwrite, wide, is_divided);
+    let place = as_missing(&mut sums);
+    wide_product(place, columns, Before::Overwrite, wide, is_divided);
     for (out, sums) in out.chunks_mut(out_stride).zip(sums.chunks_exact(columns)) {
         for (at, (out, sum)) in out.iter_mut().zip(sums).enumerate() {
             let before = match before {
                 Before::Overwrite => 0.0,
-                Before::Add => out.wide(),
+                #[expect(unsafe_code, reason = "there are values to add to")]
+                // SAFETY: the caller of `product` had values.
+                Before::Add => unsafe { out.assume_init().wide() },
                 Before::Bias(bias) => bias[at],
             };
-            *out = O::narrow(before + sum);
+            out.write(O::narrow(before + sum));
         }
     }
 }
 
 /// - sides: each with its values in f32. They were checked, as was `out`.
 fn wide_product(
-    out: &mut [f32],
+    out: &mut [MaybeUninit<f32>],
     out_stride: usize,
     before: Before,
     [(left, left_values), (right, right_values)]: [(Matrix, &[f32]); 2],
@@ -139,7 +193,10 @@ fn wide_product(
         gemm::Parallelism::None
     };
     let stride = |stride: usize| isize::try_from(stride).expect("slices are shorter");
-    #[expect(unsafe_code, reason = "gemm takes pointers")]
+    #[expect(
+        unsafe_code,
+        reason = "gemm takes pointers, and reads `out` only to add to it"
+    )]
     // SAFETY: the caller's assertions keep the last value of each matrix in its slice, strides
     // are not negative, and rows of `out` do not overlap.
     unsafe {
@@ -147,7 +204,7 @@ fn wide_product(
             left.rows,
             right.columns,
             left.columns,
-            out.as_mut_ptr(),
+            out.as_mut_ptr().cast::<f32>(),
             1,
             stride(out_stride),
             !matches!(before, Before::Overwrite),

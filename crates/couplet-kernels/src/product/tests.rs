@@ -5,7 +5,7 @@ use burn::tensor::{DType, bf16};
 use super::matrix::{Before, Matrix};
 #[cfg(target_arch = "x86_64")]
 use super::tiles::Instructions;
-use super::{product, rounded_product};
+use super::{as_missing, new_product, product, rounded_product};
 use crate::values::Value;
 
 fn values(seed: u32, len: usize) -> Vec<f32> {
@@ -136,10 +136,10 @@ fn check_all(sizes: [usize; 3], orders: [Order; 2]) {
         for is_narrow in [[true, true], [true, false], [false, true], [false, false]] {
             let sides = [&left, &right];
             check::<f32>(sides, is_narrow, before, &|out, stride, before, sides| {
-                rounded_product(out, stride, before, sides, false);
+                rounded_product(as_missing(out), stride, before, sides, false);
             });
             check::<bf16>(sides, is_narrow, before, &|out, stride, before, sides| {
-                rounded_product(out, stride, before, sides, false);
+                rounded_product(as_missing(out), stride, before, sides, false);
             });
             check::<bf16>(
                 sides,
@@ -153,10 +153,24 @@ fn check_all(sizes: [usize; 3], orders: [Order; 2]) {
             for instructions in Instructions::all() {
                 for is_divided in [false, true] {
                     check::<f32>(sides, is_narrow, before, &|out, stride, before, sides| {
-                        super::tiled::product(instructions, out, stride, before, sides, is_divided);
+                        super::tiled::product(
+                            instructions,
+                            as_missing(out),
+                            stride,
+                            before,
+                            sides,
+                            is_divided,
+                        );
                     });
                     check::<bf16>(sides, is_narrow, before, &|out, stride, before, sides| {
-                        super::tiled::product(instructions, out, stride, before, sides, is_divided);
+                        super::tiled::product(
+                            instructions,
+                            as_missing(out),
+                            stride,
+                            before,
+                            sides,
+                            is_divided,
+                        );
                     });
                 }
             }
@@ -200,6 +214,25 @@ fn rows_may_have_gaps_and_matrices_may_be_transposed() {
     assert_eq!(out, [38.0, 44.0, 1.0, 86.0, 100.0, 1.0]);
     product(&mut out, 3, Before::Bias(&[1.0, 2.0]), left, right);
     assert_eq!(out, [20.0, 24.0, 1.0, 44.0, 52.0, 1.0]);
+}
+
+#[test]
+fn new_values_are_all_written() {
+    let left = Operand::new(3, [40, 50], Order::Rows);
+    let right = Operand::new(4, [50, 30], Order::Columns);
+    let bias = values(5, 30);
+    for before in [Before::Overwrite, Before::Bias(&bias)] {
+        for is_narrow in [false, true] {
+            let (left, right) = (left.matrix(is_narrow), right.matrix(is_narrow));
+            let new: Vec<f32> = new_product(before, left, right);
+            let mut old = vec![f32::NAN; 40 * 30];
+            product(&mut old, 30, before, left, right);
+            assert_eq!(new, old);
+        }
+    }
+    let empty: [f32; 0] = [];
+    let (left, right) = (Matrix::new(&empty, 2, 0), Matrix::new(&empty, 0, 3));
+    assert_eq!(new_product::<f32>(Before::Overwrite, left, right), [0.0; 6]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Products of bf16 by tiles.
 
 use std::cell::Cell;
+use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
@@ -25,7 +26,7 @@ thread_local! {
 /// - sides: checked and not empty, as is `out`.
 pub(super) fn product<O: Value>(
     instructions: Instructions,
-    out: &mut [O],
+    out: &mut [MaybeUninit<O>],
     out_stride: usize,
     before: Before,
     [left, right]: [Matrix; 2],

@@ -8,7 +8,7 @@ mod update;
 
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData, module};
 
-use crate::activation::{gelu, gelu_tanh, quick_gelu};
+use crate::activation::{Activation, gelu, gelu_tanh, quick_gelu};
 use crate::attention::{attention, self_attention};
 use crate::batch_norm::{add_relu, batch_norm};
 use crate::branch::add_branch;
@@ -18,6 +18,7 @@ use crate::graph::BURN_ALONE;
 use crate::layer_norm::{layer_norm, layer_norm_as};
 use crate::linear::{linear, linear_as};
 use crate::matmul::matmul;
+use crate::mlp::{Layer, mlp};
 use crate::update::add;
 
 /// Outputs and the gradient of each input.
@@ -254,6 +255,55 @@ fn products_in_half_precision_give_gradients_as_wide_as_their_inputs() {
     }
     let of_bias = bias.grad(&gradients).unwrap();
     assert_eq!(to_f64(of_bias), vec![15.0; 40]);
+}
+
+#[test]
+fn the_two_layers_of_a_block() {
+    let sizes = [3 * 15 * 12, 40 * 12, 40, 12 * 40, 12];
+    for activation in [
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::QuickGelu,
+    ] {
+        let layers = |i: &[Tensor<1>]| {
+            let layer = |at: usize, sizes: [usize; 2]| Layer {
+                weight: i[at].clone().reshape(sizes),
+                bias: i[at + 1].clone(),
+            };
+            [layer(1, [40, 12]), layer(3, [12, 40])]
+        };
+        let x = |i: &[Tensor<1>]| i[0].clone().reshape([3, 15, 12]);
+        check(&sizes, |i| {
+            let dtype = i[0].dtype();
+            mlp(x(i), layers(i), activation, dtype).flatten(0, 2)
+        });
+        for is_narrow in [false, true] {
+            let is_narrow = [is_narrow, false, false, false, false];
+            check_mixed(&sizes, &is_narrow, FloatDType::BF16, |i, dtype| {
+                mlp(x(i), layers(i), activation, dtype.into()).flatten(0, 2)
+            });
+        }
+    }
+    // Those that are not trained get no gradient, whichever they are.
+    let device = Device::flex().autodiff();
+    for trained in 0..5 {
+        let input = |at: usize| {
+            let data = TensorData::new(values(at, sizes[at]), [sizes[at]]);
+            let input = Tensor::<1>::from_data(data, &device);
+            input.set_require_grad(at == trained)
+        };
+        let inputs: Vec<_> = (0..5).map(input).collect();
+        let [first, second] = [(1, [40, 12]), (3, [12, 40])].map(|(at, sizes)| Layer {
+            weight: inputs[at].clone().reshape(sizes),
+            bias: inputs[at + 1].clone(),
+        });
+        let x = inputs[0].clone().reshape([3, 15, 12]);
+        let output = mlp(x, [first, second], Activation::Gelu, FloatDType::F32.into());
+        let gradients = output.sum().backward();
+        for (at, input) in inputs.iter().enumerate() {
+            assert_eq!(input.grad(&gradients).is_some(), at == trained);
+        }
+    }
 }
 
 #[test]

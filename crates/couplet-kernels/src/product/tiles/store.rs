@@ -7,6 +7,7 @@ use std::arch::x86_64::{
     _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_slli_epi32,
 };
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 
 use burn::tensor::DType;
 
@@ -32,14 +33,18 @@ unsafe impl<O: Send> Send for Target<'_, O> {}
 impl<'a, O> Target<'a, O> {
     /// # Panics
     /// If the matrix is larger than its slice, or rows overlap.
-    pub fn new(values: &'a mut [O], [rows, columns]: [usize; 2], stride: usize) -> Self {
+    pub fn new(
+        values: &'a mut [MaybeUninit<O>],
+        [rows, columns]: [usize; 2],
+        stride: usize,
+    ) -> Self {
         assert!(stride >= columns, "rows of a product overlap");
         assert!(
             (rows - 1) * stride + columns <= values.len(),
             "out of a product"
         );
         Self {
-            start: values.as_mut_ptr(),
+            start: values.as_mut_ptr().cast(),
             rows,
             columns,
             stride,
