@@ -42,10 +42,7 @@ pub fn self_attention(qkv: Tensor<3>, heads: usize, mask: Option<&Tensor<4>>) ->
             merge_heads(attention(part(0), part(1), part(2), mask))
         });
     }
-    let mask = mask.map(|mask| {
-        let mask = mask.to_data().convert::<f32>().try_to_vec();
-        mask.expect("the mask was converted")
-    });
+    let mask = mask.map(mask_values);
     if qkv.dtype() == DType::F32 {
         let kernel = SelfAttention::<f32>::new(heads, mask);
         apply(kernel, [qkv.into_dispatch()]).0
@@ -53,6 +50,11 @@ pub fn self_attention(qkv: Tensor<3>, heads: usize, mask: Option<&Tensor<4>>) ->
         let kernel = SelfAttention::<bf16>::new(heads, mask);
         apply(kernel, [qkv.into_dispatch()]).0
     }
+}
+
+pub(crate) fn mask_values(mask: &Tensor<4>) -> Vec<f32> {
+    let mask = mask.to_data().convert::<f32>().try_to_vec();
+    mask.expect("the mask was converted")
 }
 
 /// Scaled dot-product attention of any queries to any keys, with the softmax in f32 at least.
@@ -96,7 +98,7 @@ struct SelfAttention<E> {
 struct Saved<E> {
     qkv: Dense<E>,
     /// After softmax, `[batch, heads, tokens, tokens]`.
-    weights: Dense<E>,
+    weights: Vec<E>,
 }
 
 /// Where one head's parts are in a sequence's `[tokens, 3 * width]`.
@@ -129,16 +131,15 @@ impl<E: Value> SelfAttention<E> {
         }
     }
 
-    fn first_head(&self, qkv: &Dense<E>) -> HeadPlace {
+    fn heads_of(&self, qkv: &Dense<E>) -> Heads<'_> {
         let [_, tokens, packed] = *qkv.shape() else {
             unreachable!("queries, keys and values are of rank 3");
         };
-        let width = packed / 3;
-        HeadPlace {
-            at: 0,
+        Heads {
+            count: self.heads,
+            mask: self.mask.as_deref(),
             tokens,
-            width,
-            head_width: width / self.heads,
+            width: packed / 3,
         }
     }
 }
@@ -148,24 +149,41 @@ fn scale(head_width: usize) -> f32 {
     (head_width as f32).sqrt().recip()
 }
 
-impl<E: Value> Kernel<Flex, 1> for SelfAttention<E> {
-    type Saved = Saved<E>;
+/// The attention of sequences.
+#[derive(Clone, Copy)]
+pub(crate) struct Heads<'a> {
+    pub count: usize,
+    /// Added to the scores, `[tokens, tokens]`.
+    pub mask: Option<&'a [f32]>,
+    /// Of a sequence.
+    pub tokens: usize,
+    /// Of all heads.
+    pub width: usize,
+}
 
-    fn forward(&self, [qkv]: [FlexTensor; 1]) -> (FlexTensor, Saved<E>) {
-        let qkv = Dense::new(qkv);
-        let first = self.first_head(&qkv);
-        let (tokens, width) = (first.tokens, first.width);
-        let batch = qkv.shape()[0];
+impl Heads<'_> {
+    fn place(self, at: usize) -> HeadPlace {
+        HeadPlace {
+            at,
+            tokens: self.tokens,
+            width: self.width,
+            head_width: self.width / self.count,
+        }
+    }
+
+    /// - qkv: `[batch, tokens, 3 * width]`.
+    /// - returns the output, `[batch, tokens, width]`, and the weights after softmax, `[batch, heads, tokens, tokens]`.
+    pub fn attend<E: Value>(self, qkv: &[E]) -> [Vec<E>; 2] {
+        let (tokens, width) = (self.tokens, self.width);
         let sequence = tokens * width;
-        let scale = scale(first.head_width);
-        let of_weights = self.heads * tokens * tokens;
-        let sizes = [sequence, of_weights].map(|size| [batch * size, size]);
-        let values = qkv.values();
-        let [out, weights] = fresh_pair(sizes, |at, [out, weights]: [&mut [E]; 2]| {
-            let qkv = &values[at * 3 * sequence..][..3 * sequence];
+        let scale = scale(width / self.count);
+        let batch = qkv.len() / (3 * sequence);
+        let sizes = [sequence, self.count * tokens * tokens].map(|size| [batch * size, size]);
+        fresh_pair(sizes, |at, [out, weights]: [&mut [E]; 2]| {
+            let qkv = &qkv[at * 3 * sequence..][..3 * sequence];
             let mut scores = vec![0.0; tokens * tokens];
             for (at, weights) in weights.chunks_exact_mut(tokens * tokens).enumerate() {
-                let head = HeadPlace { at, ..first };
+                let head = self.place(at);
                 let (queries, keys) = (head.part(qkv, 0), head.part(qkv, 1).transposed());
                 product(&mut scores, tokens, Before::Overwrite, queries, keys);
                 wide(
@@ -174,8 +192,7 @@ impl<E: Value> Kernel<Flex, 1> for SelfAttention<E> {
                         let rows = scores.chunks_exact_mut(tokens);
                         let rows = rows.zip(weights.chunks_exact_mut(tokens));
                         for (row, (scores, weights)) in rows.enumerate() {
-                            let mask =
-                                (self.mask.as_ref()).map(|mask| &mask[row * tokens..][..tokens]);
+                            let mask = self.mask.map(|mask| &mask[row * tokens..][..tokens]);
                             softmax(scores, scale, mask, weights);
                         }
                     },
@@ -184,35 +201,22 @@ impl<E: Value> Kernel<Flex, 1> for SelfAttention<E> {
                 let out = &mut out[head.start(0)..];
                 product(out, width, Before::Overwrite, weights, head.part(qkv, 2));
             }
-        });
-        let weights = tensor(weights, &[batch, self.heads, tokens, tokens]);
-        let saved = Saved {
-            qkv,
-            weights: Dense::new(weights),
-        };
-        (tensor(out, &[batch, tokens, width]), saved)
+        })
     }
 
-    fn backward(
-        &self,
-        Saved { qkv, weights }: Saved<E>,
-        gradient: FlexTensor,
-        _: [bool; 1],
-    ) -> [Option<FlexTensor>; 1] {
-        let gradient = Dense::<E>::new(gradient);
-        let first = self.first_head(&qkv);
-        let (tokens, width) = (first.tokens, first.width);
-        let sequence = tokens * width;
-        let scale = scale(first.head_width);
-        let len = qkv.values().len();
-        let (of_qkv, _) = fresh(len, 3 * sequence, |at, of_qkv: &mut [E]| {
-            let (count, squares) = (self.heads, tokens * tokens);
-            let qkv = &qkv.values()[at * 3 * sequence..][..3 * sequence];
-            let weights = &weights.values()[at * count * squares..][..count * squares];
-            let gradient = &gradient.values()[at * sequence..][..sequence];
+    /// - qkv, weights: as [`Self::attend`] takes and returns them; gradient: of its output.
+    /// - returns the gradient of qkv.
+    pub fn gradient<E: Value>(self, qkv: &[E], weights: &[E], gradient: &[E]) -> Vec<E> {
+        let (tokens, width) = (self.tokens, self.width);
+        let (sequence, squares) = (tokens * width, self.count * tokens * tokens);
+        let scale = scale(width / self.count);
+        let of_sequence = |at: usize, of_qkv: &mut [E]| {
+            let qkv = &qkv[at * 3 * sequence..][..3 * sequence];
+            let weights = &weights[at * squares..][..squares];
+            let gradient = &gradient[at * sequence..][..sequence];
             let (mut of_scores, mut spare) = (vec![0.0; tokens * tokens], Vec::new());
             for (at, weights) in weights.chunks_exact(tokens * tokens).enumerate() {
-                let head = HeadPlace { at, ..first };
+                let head = self.place(at);
                 let values = head.part(qkv, 2).transposed();
                 let out = &gradient[head.start(0)..];
                 let out = Matrix::strided(out, tokens, head.head_width, width);
@@ -240,7 +244,31 @@ impl<E: Value> Kernel<Flex, 1> for SelfAttention<E> {
                 part(1, of_scores.transposed(), head.part(qkv, 0));
                 part(2, weights.transposed(), out);
             }
-        });
+        };
+        fresh(qkv.len(), 3 * sequence, of_sequence).0
+    }
+}
+
+impl<E: Value> Kernel<Flex, 1> for SelfAttention<E> {
+    type Saved = Saved<E>;
+
+    fn forward(&self, [qkv]: [FlexTensor; 1]) -> (FlexTensor, Saved<E>) {
+        let qkv = Dense::<E>::new(qkv);
+        let heads = self.heads_of(&qkv);
+        let [out, weights] = heads.attend(qkv.values());
+        let shape = [qkv.shape()[0], heads.tokens, heads.width];
+        (tensor(out, &shape), Saved { qkv, weights })
+    }
+
+    fn backward(
+        &self,
+        Saved { qkv, weights }: Saved<E>,
+        gradient: FlexTensor,
+        _: [bool; 1],
+    ) -> [Option<FlexTensor>; 1] {
+        let gradient = Dense::<E>::new(gradient);
+        let heads = self.heads_of(&qkv);
+        let of_qkv = heads.gradient(qkv.values(), &weights, gradient.values());
         [Some(tensor(of_qkv, qkv.shape()))]
     }
 }

@@ -71,21 +71,25 @@ impl<E: Value> Kernel<Flex, 2> for AddBranch<E> {
                 return gradient.clone();
             }
             let gradient = Dense::<f32>::new(gradient.clone());
-            let values = gradient.values();
-            let narrow = |at: usize, of_branch: &mut [E]| {
-                let values = &values[at * CHUNK..];
-                wide(
-                    #[inline(always)]
-                    || {
-                        for (of_branch, gradient) in of_branch.iter_mut().zip(values) {
-                            *of_branch = E::narrow(*gradient);
-                        }
-                    },
-                );
-            };
-            let (of_branch, _) = fresh(values.len(), CHUNK, narrow);
+            let of_branch: Vec<E> = narrow_all(gradient.values());
             tensor(of_branch, gradient.shape())
         });
         [Some(gradient), of_branch]
     }
+}
+
+/// Rounded values.
+pub(crate) fn narrow_all<E: Value>(values: &[f32]) -> Vec<E> {
+    let narrow = |at: usize, out: &mut [E]| {
+        let values = &values[at * CHUNK..];
+        wide(
+            #[inline(always)]
+            || {
+                for (out, value) in out.iter_mut().zip(values) {
+                    *out = E::narrow(*value);
+                }
+            },
+        );
+    };
+    fresh(values.len(), CHUNK, narrow).0
 }

@@ -61,8 +61,6 @@ pub fn layer_norm_as<const D: usize>(
             }
         });
     }
-    #[expect(clippy::cast_possible_truncation, reason = "as wide as the values")]
-    let eps = eps as f32;
     let inputs = [
         x.into_dispatch(),
         gain.into_dispatch(),
@@ -78,12 +76,12 @@ pub fn layer_norm_as<const D: usize>(
 /// - O: the dtype of the output.
 #[derive(Debug, Clone, Copy)]
 struct LayerNorm<O> {
-    eps: f32,
+    eps: f64,
     output: PhantomData<O>,
 }
 
 impl<O> LayerNorm<O> {
-    fn new(eps: f32) -> Self {
+    fn new(eps: f64) -> Self {
         Self {
             eps,
             output: PhantomData,
@@ -91,78 +89,121 @@ impl<O> LayerNorm<O> {
     }
 }
 
+/// The parameters of a norm.
 #[derive(Debug, Clone)]
-struct Saved {
-    x: Dense,
+pub(crate) struct Norm {
     gain: Dense,
-    /// Mean and inverse standard deviation of each row.
-    rows: Vec<(f32, f32)>,
+    bias: Dense,
+    eps: f32,
 }
 
-impl<O: Value> Kernel<Flex, 3> for LayerNorm<O> {
-    type Saved = Saved;
+/// Mean and inverse standard deviation of each row.
+#[derive(Debug, Clone)]
+pub(crate) struct Moments(Vec<(f32, f32)>);
 
+/// Gradients of x, gain and bias.
+pub(crate) struct NormGradients {
+    pub of_x: Vec<f32>,
+    pub of_gain: Vec<f32>,
+    pub of_bias: Vec<f32>,
+}
+
+impl Norm {
+    #[expect(clippy::cast_possible_truncation, reason = "as wide as the values")]
+    pub fn new(gain: FlexTensor, bias: FlexTensor, eps: f64) -> Self {
+        let [gain, bias] = [gain, bias].map(Dense::new);
+        assert_eq!(gain.shape(), bias.shape(), "a norm's width");
+        Self {
+            gain,
+            bias,
+            eps: eps as f32,
+        }
+    }
+
+    fn width(&self) -> usize {
+        self.gain.values().len()
+    }
+
+    /// - x: rows; returns them normalised.
     #[expect(clippy::cast_precision_loss, reason = "widths are far below 2^24")]
-    fn forward(&self, [x, gain, bias]: [FlexTensor; 3]) -> (FlexTensor, Saved) {
-        let [x, gain, bias] = [x, gain, bias].map(Dense::<f32>::new);
-        let width = x.width();
-        let (gains, biases) = (gain.values(), bias.values());
-        assert!(
-            gains.len() == width && biases.len() == width,
-            "a norm's width"
-        );
-        let values = x.values();
+    pub fn forward<O: Value>(&self, x: &[f32]) -> (Vec<O>, Moments) {
+        let width = self.width();
         let normalize = |at: usize, out: &mut [O]| {
-            let mut seen = [(0.0, 0.0); ROWS];
+            let mut moments = [(0.0, 0.0); ROWS];
             wide(
                 #[inline(always)]
                 || {
                     let rows = out
                         .chunks_exact_mut(width)
-                        .zip(values[at * ROWS * width..].chunks_exact(width))
-                        .zip(&mut seen);
-                    for ((out, x), row) in rows {
+                        .zip(x[at * ROWS * width..].chunks_exact(width))
+                        .zip(&mut moments);
+                    for ((out, x), moments) in rows {
                         let mean = sum(x) / width as f32;
                         let inverse = (squares(x, mean) / width as f32 + self.eps).sqrt().recip();
-                        *row = (mean, inverse);
-                        for (((out, x), gain), bias) in out.iter_mut().zip(x).zip(gains).zip(biases)
-                        {
-                            *out = O::narrow((x - mean) * inverse * gain + bias);
-                        }
+                        *moments = (mean, inverse);
+                        self.normalize(x, *moments, out);
                     }
                 },
             );
-            seen
+            moments
         };
-        let (out, seen) = fresh(values.len(), ROWS * width, normalize);
-        let rows = seen.into_iter().flatten().collect();
-        (tensor(out, x.shape()), Saved { x, gain, rows })
+        let (out, moments) = fresh(x.len(), ROWS * width, normalize);
+        (out, Moments(moments.into_iter().flatten().collect()))
     }
 
+    /// The output of [`Self::forward`] once more.
+    pub fn again<O: Value>(&self, x: &[f32], Moments(moments): &Moments) -> Vec<O> {
+        let width = self.width();
+        let normalize = |at: usize, out: &mut [O]| {
+            wide(
+                #[inline(always)]
+                || {
+                    let rows = out
+                        .chunks_exact_mut(width)
+                        .zip(x[at * ROWS * width..].chunks_exact(width))
+                        .zip(&moments[at * ROWS..]);
+                    for ((out, x), moments) in rows {
+                        self.normalize(x, *moments, out);
+                    }
+                },
+            );
+        };
+        fresh(x.len(), ROWS * width, normalize).0
+    }
+
+    #[inline(always)]
+    fn normalize<O: Value>(&self, x: &[f32], (mean, inverse): (f32, f32), out: &mut [O]) {
+        let lines = self.gain.values().iter().zip(self.bias.values());
+        for ((out, x), (gain, bias)) in out.iter_mut().zip(x).zip(lines) {
+            *out = O::narrow((x - mean) * inverse * gain + bias);
+        }
+    }
+
+    /// - gradient: of the output.
+    /// - plus: is added to the gradient of x.
     #[expect(clippy::cast_precision_loss, reason = "widths are far below 2^24")]
-    fn backward(
+    pub fn gradients<O: Value>(
         &self,
-        Saved { x, gain, rows }: Saved,
-        gradient: FlexTensor,
-        [wants_x, wants_gain, wants_bias]: [bool; 3],
-    ) -> [Option<FlexTensor>; 3] {
-        let gradient = Dense::<O>::new(gradient);
-        let width = x.width();
-        let gains = gain.values();
-        let (values, gradients) = (x.values(), gradient.values());
+        values: &[f32],
+        Moments(moments): &Moments,
+        gradients: &[O],
+        plus: Option<&[f32]>,
+    ) -> NormGradients {
+        let width = self.width();
+        let gains = self.gain.values();
         // What each task adds to the gradients of gain and bias.
         let part = |at: usize, of_x: &mut [f32]| {
             let from = at * ROWS * width;
-            let (x, gradient, rows) = (&values[from..], &gradients[from..], &rows[at * ROWS..]);
             let (mut of_gain, mut of_bias) = (vec![0.0; width], vec![0.0; width]);
             let mut normal = vec![0.0; width];
             wide(
                 #[inline(always)]
                 || {
-                    let rows = (of_x.chunks_exact_mut(width).zip(x.chunks_exact(width)))
-                        .zip(gradient.chunks_exact(width))
-                        .zip(rows);
-                    for (((of_x, x), gradient), (mean, inverse)) in rows {
+                    let rows = (of_x.chunks_exact_mut(width))
+                        .zip(values[from..].chunks_exact(width))
+                        .zip(gradients[from..].chunks_exact(width))
+                        .zip(&moments[at * ROWS..]);
+                    for (row, (((of_x, x), gradient), (mean, inverse))) in rows.enumerate() {
                         for (at, normal) in normal.iter_mut().enumerate() {
                             *normal = (x[at] - mean) * inverse;
                             let gradient = gradient[at].wide();
@@ -175,6 +216,9 @@ impl<O: Value> Kernel<Flex, 3> for LayerNorm<O> {
                         for (of_x, normal) in of_x.iter_mut().zip(&normal) {
                             *of_x = (*of_x - mean - normal * along) * inverse;
                         }
+                        if let Some(plus) = plus {
+                            add_to(of_x, &plus[from + row * width..][..width]);
+                        }
                     }
                 },
             );
@@ -186,10 +230,44 @@ impl<O: Value> Kernel<Flex, 3> for LayerNorm<O> {
             add_to(&mut of_gain, gain);
             add_to(&mut of_bias, bias);
         }
+        NormGradients {
+            of_x,
+            of_gain,
+            of_bias,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Saved {
+    x: Dense,
+    norm: Norm,
+    moments: Moments,
+}
+
+impl<O: Value> Kernel<Flex, 3> for LayerNorm<O> {
+    type Saved = Saved;
+
+    fn forward(&self, [x, gain, bias]: [FlexTensor; 3]) -> (FlexTensor, Saved) {
+        let (x, norm) = (Dense::new(x), Norm::new(gain, bias, self.eps));
+        assert_eq!(x.width(), norm.width(), "a norm's width");
+        let (out, moments) = norm.forward::<O>(x.values());
+        (tensor(out, x.shape()), Saved { x, norm, moments })
+    }
+
+    fn backward(
+        &self,
+        Saved { x, norm, moments }: Saved,
+        gradient: FlexTensor,
+        [wants_x, wants_gain, wants_bias]: [bool; 3],
+    ) -> [Option<FlexTensor>; 3] {
+        let gradient = Dense::<O>::new(gradient);
+        let found = norm.gradients(x.values(), &moments, gradient.values(), None);
+        let width = [norm.width()];
         [
-            wants_x.then(|| tensor(of_x, x.shape())),
-            wants_gain.then(|| tensor(of_gain, &[width])),
-            wants_bias.then(|| tensor(of_bias, &[width])),
+            wants_x.then(|| tensor(found.of_x, x.shape())),
+            wants_gain.then(|| tensor(found.of_gain, &width)),
+            wants_bias.then(|| tensor(found.of_bias, &width)),
         ]
     }
 }

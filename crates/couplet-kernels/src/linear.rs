@@ -92,47 +92,63 @@ fn composed_linear<const D: usize>(
 
 /// - X, W, O: dtypes of x, of the weight and of the output, in the narrowest of which all is multiplied.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Linear<X, W, O>(PhantomData<(X, W, O)>);
+struct Linear<X, W, O>(PhantomData<(X, W, O)>);
 
-impl<X: Value, W: Value, O: Value> Linear<X, W, O> {
-    pub fn output(x: &Dense<X>, weight: &Dense<W>, before: Before) -> FlexTensor {
-        let [outputs, inputs] = sizes(weight);
-        let rows = x.values().len() / inputs;
-        let left = Matrix::new(x.values(), rows, inputs);
-        let right = Matrix::new(weight.values(), outputs, inputs).transposed();
-        let out = new_product::<O>(before, left, right);
-        let mut shape = x.shape().to_vec();
-        *shape.last_mut().expect("x has a last dimension") = outputs;
-        tensor(out, &shape)
-    }
+/// `before + x weightᵀ` of rows.
+pub(crate) fn output<X: Value, W: Value, O: Value>(
+    x: &[X],
+    weight: &Dense<W>,
+    before: Before,
+) -> Vec<O> {
+    let [outputs, inputs] = sizes(weight);
+    let x = Matrix::new(x, x.len() / inputs, inputs);
+    let weight = Matrix::new(weight.values(), outputs, inputs);
+    new_product(before, x, weight.transposed())
+}
 
-    pub fn gradients(
-        x: &Dense<X>,
-        weight: &Dense<W>,
-        gradient: &Dense<O>,
-        [wants_x, wants_weight]: [bool; 2],
-    ) -> [Option<FlexTensor>; 2] {
-        let [outputs, inputs] = sizes(weight);
-        let rows = x.values().len() / inputs;
-        let out = Matrix::new(gradient.values(), rows, outputs);
-        let of_x = wants_x.then(|| {
-            let weight = Matrix::new(weight.values(), outputs, inputs);
-            let of_x = new_product::<X>(Before::Overwrite, out, weight);
-            tensor(of_x, x.shape())
-        });
-        let of_weight = wants_weight.then(|| {
-            let x = Matrix::new(x.values(), rows, inputs);
-            let of_weight = new_product::<W>(Before::Overwrite, out.transposed(), x);
-            tensor(of_weight, weight.shape())
-        });
-        [of_x, of_weight]
-    }
+/// - gradient: rows of the output's.
+pub(crate) fn of_x<X: Value, W: Value, O: Value>(gradient: &[O], weight: &Dense<W>) -> Vec<X> {
+    let [outputs, inputs] = sizes(weight);
+    let gradient = Matrix::new(gradient, gradient.len() / outputs, outputs);
+    let weight = Matrix::new(weight.values(), outputs, inputs);
+    new_product(Before::Overwrite, gradient, weight)
+}
+
+/// - gradient: rows of the output's.
+pub(crate) fn of_weight<X: Value, W: Value, O: Value>(
+    gradient: &[O],
+    x: &[X],
+    weight: &Dense<W>,
+) -> FlexTensor {
+    let [outputs, inputs] = sizes(weight);
+    let gradient = Matrix::new(gradient, gradient.len() / outputs, outputs);
+    let x = Matrix::new(x, x.len() / inputs, inputs);
+    let of_weight: Vec<W> = new_product(Before::Overwrite, gradient.transposed(), x);
+    tensor(of_weight, weight.shape())
+}
+
+fn output_shape<X: Value, W: Value>(x: &Dense<X>, weight: &Dense<W>) -> Vec<usize> {
+    let mut shape = x.shape().to_vec();
+    *shape.last_mut().expect("x has a last dimension") = sizes(weight)[0];
+    shape
 }
 
 /// The gradient of a bias.
-pub(crate) fn of_bias<O: Value>(gradient: &Dense<O>) -> FlexTensor {
-    let outputs = gradient.width();
-    tensor(sum_of_rows(gradient.values(), outputs), &[outputs])
+pub(crate) fn of_bias<O: Value>(gradient: &[O], outputs: usize) -> FlexTensor {
+    tensor(sum_of_rows(gradient, outputs), &[outputs])
+}
+
+fn gradients<X: Value, W: Value, O: Value>(
+    x: &Dense<X>,
+    weight: &Dense<W>,
+    gradient: &Dense<O>,
+    [wants_x, wants_weight]: [bool; 2],
+) -> [Option<FlexTensor>; 2] {
+    let gradient = gradient.values();
+    [
+        wants_x.then(|| tensor(of_x::<X, W, O>(gradient, weight), x.shape())),
+        wants_weight.then(|| of_weight(gradient, x.values(), weight)),
+    ]
 }
 
 fn sizes<W: Value>(weight: &Dense<W>) -> [usize; 2] {
@@ -145,8 +161,8 @@ impl<X: Value, W: Value, O: Value> Kernel<Flex, 2> for Linear<X, W, O> {
 
     fn forward(&self, [x, weight]: [FlexTensor; 2]) -> (FlexTensor, Self::Saved) {
         let (x, weight) = (Dense::new(x), Dense::new(weight));
-        let out = Self::output(&x, &weight, Before::Overwrite);
-        (out, (x, weight))
+        let out: Vec<O> = output(x.values(), &weight, Before::Overwrite);
+        (tensor(out, &output_shape(&x, &weight)), (x, weight))
     }
 
     fn backward(
@@ -155,7 +171,7 @@ impl<X: Value, W: Value, O: Value> Kernel<Flex, 2> for Linear<X, W, O> {
         gradient: FlexTensor,
         wanted: [bool; 2],
     ) -> [Option<FlexTensor>; 2] {
-        Self::gradients(&x, &weight, &Dense::new(gradient), wanted)
+        gradients(&x, &weight, &Dense::<O>::new(gradient), wanted)
     }
 }
 
@@ -165,8 +181,8 @@ impl<X: Value, W: Value, O: Value> Kernel<Flex, 3> for Linear<X, W, O> {
 
     fn forward(&self, [x, weight, bias]: [FlexTensor; 3]) -> (FlexTensor, Self::Saved) {
         let (x, weight, bias) = (Dense::new(x), Dense::new(weight), Dense::<f32>::new(bias));
-        let out = Self::output(&x, &weight, Before::Bias(bias.values()));
-        (out, (x, weight))
+        let out: Vec<O> = output(x.values(), &weight, Before::Bias(bias.values()));
+        (tensor(out, &output_shape(&x, &weight)), (x, weight))
     }
 
     fn backward(
@@ -175,9 +191,10 @@ impl<X: Value, W: Value, O: Value> Kernel<Flex, 3> for Linear<X, W, O> {
         gradient: FlexTensor,
         [wants_x, wants_weight, wants_bias]: [bool; 3],
     ) -> [Option<FlexTensor>; 3] {
-        let gradient = Dense::new(gradient);
-        let [of_x, of_weight] = Self::gradients(&x, &weight, &gradient, [wants_x, wants_weight]);
-        [of_x, of_weight, wants_bias.then(|| of_bias(&gradient))]
+        let gradient = Dense::<O>::new(gradient);
+        let [of_x, of_weight] = gradients(&x, &weight, &gradient, [wants_x, wants_weight]);
+        let of_bias = wants_bias.then(|| of_bias(gradient.values(), gradient.width()));
+        [of_x, of_weight, of_bias]
     }
 }
 

@@ -26,6 +26,9 @@ pub(crate) trait Value: Element + bytemuck::Pod + Default {
     /// Memory for values, if they are f32.
     fn as_wide_memory(memory: &mut [MaybeUninit<Self>]) -> Option<&mut [MaybeUninit<f32>]>;
 
+    /// The values themselves, if this is f32.
+    fn same(values: &[f32]) -> Option<&[Self]>;
+
     /// Rounded values.
     /// - spare: where they may be.
     fn narrowed<'a>(values: &'a [f32], spare: &'a mut Vec<Self>) -> &'a [Self];
@@ -54,6 +57,10 @@ impl Value for f32 {
 
     fn as_wide_memory(memory: &mut [MaybeUninit<f32>]) -> Option<&mut [MaybeUninit<f32>]> {
         Some(memory)
+    }
+
+    fn same(values: &[f32]) -> Option<&[f32]> {
+        Some(values)
     }
 
     fn narrowed<'a>(values: &'a [f32], _: &'a mut Vec<f32>) -> &'a [f32] {
@@ -92,6 +99,10 @@ impl Value for bf16 {
     }
 
     fn as_wide_memory(_: &mut [MaybeUninit<bf16>]) -> Option<&mut [MaybeUninit<f32>]> {
+        None
+    }
+
+    fn same(_: &[f32]) -> Option<&[bf16]> {
         None
     }
 

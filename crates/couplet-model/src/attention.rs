@@ -1,8 +1,8 @@
 //! The towers' attention modules.
 
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
-use couplet_kernels::{attention, merge_heads, self_attention, split_heads};
+use burn::tensor::{DType, Tensor};
+use couplet_kernels::{Half, LinearLayer, attention, merge_heads, self_attention, split_heads};
 
 use crate::init::{Initializer, inverse_sqrt};
 use crate::layers::{LayerNorm, Linear, linear};
@@ -32,6 +32,19 @@ impl Attention {
         let qkv = linear(x, weight, Some(bias), precision);
         let attended = self_attention(qkv, self.heads, mask);
         self.out_proj.forward(attended, precision)
+    }
+
+    /// - norm: before it; dtype: in which is multiplied.
+    pub fn half(&self, norm: &LayerNorm, dtype: DType) -> Half {
+        let input = LinearLayer {
+            weight: self.in_proj_weight.val(),
+            bias: self.in_proj_bias.val(),
+        };
+        Half {
+            norm: norm.kernel(),
+            layers: [input, self.out_proj.kernel()],
+            dtype,
+        }
     }
 
     /// The attention's output for one token of each sequence.

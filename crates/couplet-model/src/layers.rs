@@ -3,6 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::activation;
 use burn::tensor::{Tensor, module};
+use couplet_kernels::{LinearLayer, NormLayer};
 
 use crate::init::{Initializer, inverse_sqrt};
 use crate::precision::{Precision, widen};
@@ -20,6 +21,13 @@ impl Linear {
     /// - x: `[…, in]`; returns `[…, out]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>, precision: Precision) -> Tensor<D> {
         linear(x, self.weight.val(), Some(self.bias.val()), precision)
+    }
+
+    pub fn kernel(&self) -> LinearLayer {
+        LinearLayer {
+            weight: self.weight.val(),
+            bias: self.bias.val(),
+        }
     }
 }
 
@@ -62,6 +70,14 @@ impl LayerNorm {
     pub fn forward_narrow<const D: usize>(&self, x: Tensor<D>, precision: Precision) -> Tensor<D> {
         let dtype = precision.of_products(&x);
         couplet_kernels::layer_norm_as(x, self.weight.val(), self.bias.val(), self.eps, dtype)
+    }
+
+    pub fn kernel(&self) -> NormLayer {
+        NormLayer {
+            gain: self.weight.val(),
+            bias: self.bias.val(),
+            eps: self.eps,
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 //! Source: open_clip `ResidualAttentionBlock` and `Transformer`.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
+use couplet_kernels::{Half, residual_attention, residual_mlp};
 
 use crate::attention::Attention;
 use crate::init::{Initializer, inverse_sqrt};
@@ -230,6 +231,11 @@ impl ResidualAttentionBlock {
     }
 
     fn forward(&self, x: Tensor<3>, mask: Option<&Tensor<4>>, precision: Precision) -> Tensor<3> {
+        if self.ls_1.is_none() {
+            let half = self.attn.half(&self.ln_1, precision.of_products(&x));
+            let x = residual_attention(x, half, self.attn.heads, mask);
+            return self.add_mlp(x, precision);
+        }
         let normed = self.ln_1.forward_narrow(x.clone(), precision);
         let attended = self.attn.forward(normed, mask, precision);
         self.add_branches(x, attended, precision)
@@ -251,6 +257,18 @@ impl ResidualAttentionBlock {
 
     fn add_branches(&self, x: Tensor<3>, attended: Tensor<3>, precision: Precision) -> Tensor<3> {
         let x = add_branch(x, attended, self.ls_1.as_ref());
+        self.add_mlp(x, precision)
+    }
+
+    fn add_mlp(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
+        let dtype = precision.of_products(&x);
+        if self.ls_2.is_none() {
+            return residual_mlp(
+                x,
+                self.mlp.half(&self.ln_2, dtype),
+                self.mlp.activation.kernel(),
+            );
+        }
         let normed = self.ln_2.forward_narrow(x.clone(), precision);
         let hidden = self.mlp.forward(normed, precision);
         add_branch(x, hidden, self.ls_2.as_ref())
@@ -281,12 +299,17 @@ pub(crate) fn causal_mask(tokens: usize, device: &Device) -> Tensor<4> {
 
 impl Mlp {
     fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
-        let layer = |linear: &Linear| couplet_kernels::Layer {
-            weight: linear.weight.val(),
-            bias: linear.bias.val(),
-        };
-        let layers = [layer(&self.c_fc), layer(&self.c_proj)];
-        let dtype = precision.of_products(&x);
-        couplet_kernels::mlp(x, layers, self.activation.kernel(), dtype)
+        let hidden = self.c_fc.forward(x, precision);
+        let activated = self.activation.kernel().forward(hidden);
+        self.c_proj.forward(activated, precision)
+    }
+
+    /// - norm: before it; dtype: in which is multiplied.
+    fn half(&self, norm: &LayerNorm, dtype: DType) -> Half {
+        Half {
+            norm: norm.kernel(),
+            layers: [self.c_fc.kernel(), self.c_proj.kernel()],
+            dtype,
+        }
     }
 }

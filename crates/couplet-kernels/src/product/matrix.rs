@@ -57,4 +57,9 @@ pub(crate) enum Before<'a> {
     Add,
     /// Every row begins as this one, which is as long.
     Bias(&'a [f32]),
+    /// Rows of their own, one after the other, and one that is added to each.
+    Rows {
+        rows: &'a [f32],
+        bias: &'a [f32],
+    },
 }

@@ -89,8 +89,11 @@ fn write_product<O: Value>(
     let (m, k, n) = (left.rows, left.columns, right.columns);
     assert_eq!(k, right.rows, "sides of a product");
     assert!(out_stride >= n, "rows of a product overlap");
-    if let Before::Bias(bias) = before {
+    if let Before::Bias(bias) | Before::Rows { bias, .. } = before {
         assert_eq!(bias.len(), n, "a bias is as long as a row");
+    }
+    if let Before::Rows { rows, .. } = before {
+        assert_eq!(rows.len(), m * n, "rows to add to");
     }
     if m == 0 || n == 0 {
         return;
@@ -127,10 +130,17 @@ fn begin<O: Value>(
     [rows, columns]: [usize; 2],
 ) {
     let all = &mut out[..(rows - 1) * out_stride + columns];
-    all.par_chunks_mut(ROWS * out_stride).for_each(|rows| {
-        for row in rows.chunks_mut(out_stride) {
+    let tasks = all.par_chunks_mut(ROWS * out_stride).enumerate();
+    tasks.for_each(|(task, part)| {
+        for (at, row) in part.chunks_mut(out_stride).enumerate() {
             let row = &mut row[..columns];
             match before {
+                Before::Rows { rows, bias } => {
+                    let start = &rows[(task * ROWS + at) * columns..];
+                    for ((out, start), bias) in row.iter_mut().zip(start).zip(bias) {
+                        out.write(O::narrow(start + bias));
+                    }
+                }
                 Before::Overwrite => row.fill(MaybeUninit::new(O::default())),
                 Before::Add => {}
                 Before::Bias(bias) => {
@@ -162,7 +172,8 @@ fn rounded_product<O: Value>(
     let mut sums = vec![0.0; rows * columns];
     let place = as_missing(&mut sums);
     wide_product(place, columns, Before::Overwrite, wide, is_divided);
-    for (out, sums) in out.chunks_mut(out_stride).zip(sums.chunks_exact(columns)) {
+    let lines = out.chunks_mut(out_stride).zip(sums.chunks_exact(columns));
+    for (row, (out, sums)) in lines.enumerate() {
         for (at, (out, sum)) in out.iter_mut().zip(sums).enumerate() {
             let before = match before {
                 Before::Overwrite => 0.0,
@@ -170,6 +181,7 @@ fn rounded_product<O: Value>(
                 // SAFETY: the caller of `product` had values.
                 Before::Add => unsafe { out.assume_init().wide() },
                 Before::Bias(bias) => bias[at],
+                Before::Rows { rows, bias } => rows[row * columns + at] + bias[at],
             };
             out.write(O::narrow(before + sum));
         }
@@ -184,7 +196,7 @@ fn wide_product(
     [(left, left_values), (right, right_values)]: [(Matrix, &[f32]); 2],
     is_divided: bool,
 ) {
-    if matches!(before, Before::Bias(_)) {
+    if matches!(before, Before::Bias(_) | Before::Rows { .. }) {
         begin(out, out_stride, before, [left.rows, right.columns]);
     }
     let parallelism = if is_divided {

@@ -107,6 +107,9 @@ fn check<O: Value>(
             Before::Overwrite => 0.0,
             Before::Add => f64::from(start.wide()),
             Before::Bias(bias) => f64::from(bias[column]),
+            Before::Rows { rows, bias } => {
+                f64::from(rows[row * columns + column]) + f64::from(bias[column])
+            }
         };
         let terms = (0..inner).map(|inner| left.at(row, inner) * right.at(inner, column));
         let expected = begin + terms.sum::<f64>();
@@ -132,7 +135,12 @@ fn check_all(sizes: [usize; 3], orders: [Order; 2]) {
     let left = Operand::new(0, [rows, inner], orders[0]);
     let right = Operand::new(1, [inner, columns], orders[1]);
     let bias = values(2, columns);
-    for before in [Before::Overwrite, Before::Add, Before::Bias(&bias)] {
+    let lines = values(3, rows * columns);
+    let rows = Before::Rows {
+        rows: &lines,
+        bias: &bias,
+    };
+    for before in [Before::Overwrite, Before::Add, Before::Bias(&bias), rows] {
         for is_narrow in [[true, true], [true, false], [false, true], [false, false]] {
             let sides = [&left, &right];
             check::<f32>(sides, is_narrow, before, &|out, stride, before, sides| {
@@ -221,7 +229,12 @@ fn new_values_are_all_written() {
     let left = Operand::new(3, [40, 50], Order::Rows);
     let right = Operand::new(4, [50, 30], Order::Columns);
     let bias = values(5, 30);
-    for before in [Before::Overwrite, Before::Bias(&bias)] {
+    let lines = values(6, 40 * 30);
+    let rows = Before::Rows {
+        rows: &lines,
+        bias: &bias,
+    };
+    for before in [Before::Overwrite, Before::Bias(&bias), rows] {
         for is_narrow in [false, true] {
             let (left, right) = (left.matrix(is_narrow), right.matrix(is_narrow));
             let new: Vec<f32> = new_product(before, left, right);

@@ -6,11 +6,12 @@
 mod gpu;
 mod update;
 
-use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData, module};
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData, module};
 
 use crate::activation::{Activation, gelu, gelu_tanh, quick_gelu};
 use crate::attention::{attention, self_attention};
 use crate::batch_norm::{add_relu, batch_norm};
+use crate::block::{Half, LinearLayer, NormLayer, residual_attention, residual_mlp};
 use crate::branch::add_branch;
 use crate::conv::conv2d;
 use crate::embedding::{TokenRuns, embedding};
@@ -18,7 +19,6 @@ use crate::graph::BURN_ALONE;
 use crate::layer_norm::{layer_norm, layer_norm_as};
 use crate::linear::{linear, linear_as};
 use crate::matmul::matmul;
-use crate::mlp::{Layer, mlp};
 use crate::update::add;
 
 /// Outputs and the gradient of each input.
@@ -257,49 +257,85 @@ fn products_in_half_precision_give_gradients_as_wide_as_their_inputs() {
     assert_eq!(to_f64(of_bias), vec![15.0; 40]);
 }
 
+/// A half of a block of width 12 whose inner width is `inner`, from inputs after x.
+/// - second: the input width of the second layer.
+fn half(i: &[Tensor<1>], [inner, second]: [usize; 2], dtype: DType) -> Half {
+    let layer = |at: usize, sizes: [usize; 2]| LinearLayer {
+        weight: i[at].clone().reshape(sizes),
+        bias: i[at + 1].clone(),
+    };
+    Half {
+        norm: NormLayer {
+            gain: i[1].clone(),
+            bias: i[2].clone(),
+            eps: 1e-5,
+        },
+        layers: [layer(3, [inner, 12]), layer(5, [12, second])],
+        dtype,
+    }
+}
+
 #[test]
-fn the_two_layers_of_a_block() {
-    let sizes = [3 * 15 * 12, 40 * 12, 40, 12 * 40, 12];
+fn halves_of_a_block() {
+    let x = |i: &[Tensor<1>]| i[0].clone().reshape([3, 15, 12]);
+    let sizes = [3 * 15 * 12, 12, 12, 40 * 12, 40, 12 * 40, 12];
     for activation in [
         Activation::Gelu,
         Activation::GeluTanh,
         Activation::QuickGelu,
     ] {
-        let layers = |i: &[Tensor<1>]| {
-            let layer = |at: usize, sizes: [usize; 2]| Layer {
-                weight: i[at].clone().reshape(sizes),
-                bias: i[at + 1].clone(),
-            };
-            [layer(1, [40, 12]), layer(3, [12, 40])]
+        let run = |i: &[Tensor<1>], dtype| {
+            residual_mlp(x(i), half(i, [40, 40], dtype), activation).flatten(0, 2)
         };
-        let x = |i: &[Tensor<1>]| i[0].clone().reshape([3, 15, 12]);
-        check(&sizes, |i| {
-            let dtype = i[0].dtype();
-            mlp(x(i), layers(i), activation, dtype).flatten(0, 2)
-        });
-        for is_narrow in [false, true] {
-            let is_narrow = [is_narrow, false, false, false, false];
-            check_mixed(&sizes, &is_narrow, FloatDType::BF16, |i, dtype| {
-                mlp(x(i), layers(i), activation, dtype.into()).flatten(0, 2)
-            });
-        }
+        check(&sizes, |i| run(i, i[0].dtype()));
+        check_narrow_inside(&sizes, run);
     }
-    // Those that are not trained get no gradient, whichever they are.
+    let sizes = [3 * 15 * 12, 12, 12, 36 * 12, 36, 12 * 12, 12];
+    for is_causal in [false, true] {
+        let run = |i: &[Tensor<1>], dtype| {
+            let x = x(i);
+            let mask = is_causal.then(|| {
+                let ahead = |at: usize| at % 15 > at / 15;
+                let mask: Vec<f32> = (0..15 * 15)
+                    .map(|at| if ahead(at) { f32::NEG_INFINITY } else { 0.0 })
+                    .collect();
+                let mask = TensorData::new(mask, [1, 1, 15, 15]);
+                let as_x: FloatDType = x.dtype().into();
+                Tensor::<4>::from_data(mask, &x.device()).cast(as_x)
+            });
+            residual_attention(x, half(i, [36, 12], dtype), 3, mask.as_ref()).flatten(0, 2)
+        };
+        check(&sizes, |i| run(i, i[0].dtype()));
+        check_narrow_inside(&sizes, run);
+    }
+}
+
+/// Products in bf16 between inputs and an output in f32.
+fn check_narrow_inside(sizes: &[usize], run: impl Fn(&[Tensor<1>], DType) -> Tensor<1>) {
+    let is_narrow = vec![false; sizes.len()];
+    check_mixed(sizes, &is_narrow, FloatDType::F32, |i, _| {
+        let inside = match i[0].dtype() {
+            DType::F64 => DType::F64,
+            _ => DType::BF16,
+        };
+        run(i, inside)
+    });
+}
+
+#[test]
+fn inputs_of_a_half_that_are_not_trained_get_no_gradient() {
+    let sizes = [3 * 15 * 12, 12, 12, 40 * 12, 40, 12 * 40, 12];
     let device = Device::flex().autodiff();
-    for trained in 0..5 {
+    for trained in 0..sizes.len() {
         let input = |at: usize| {
             let data = TensorData::new(values(at, sizes[at]), [sizes[at]]);
             let input = Tensor::<1>::from_data(data, &device);
             input.set_require_grad(at == trained)
         };
-        let inputs: Vec<_> = (0..5).map(input).collect();
-        let [first, second] = [(1, [40, 12]), (3, [12, 40])].map(|(at, sizes)| Layer {
-            weight: inputs[at].clone().reshape(sizes),
-            bias: inputs[at + 1].clone(),
-        });
+        let inputs: Vec<_> = (0..sizes.len()).map(input).collect();
         let x = inputs[0].clone().reshape([3, 15, 12]);
-        let output = mlp(x, [first, second], Activation::Gelu, FloatDType::F32.into());
-        let gradients = output.sum().backward();
+        let half = half(&inputs, [40, 40], DType::F32);
+        let gradients = residual_mlp(x, half, Activation::Gelu).sum().backward();
         for (at, input) in inputs.iter().enumerate() {
             assert_eq!(input.grad(&gradients).is_some(), at == trained);
         }

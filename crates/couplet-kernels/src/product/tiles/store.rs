@@ -135,12 +135,17 @@ unsafe fn store_all<O: Value>(target: &Target<O>, sums: &[Sums], before: Before)
                 let sums = &sums[row / LINES * panels + panel].0[row % LINES * LINES..][..LINES];
                 let mut values = _mm512_loadu_ps(sums.as_ptr());
                 let to = target.start.add(row * target.stride + column);
+                let part = |row: &[f32], count: usize| {
+                    let row = &row[target.column + column..][..count.min(LINES)];
+                    read(row.as_ptr(), count)
+                };
                 let before = match before {
                     Before::Overwrite => None,
                     Before::Add => Some(read(to, count)),
-                    Before::Bias(bias) => {
-                        let bias = &bias[target.column + column..][..count.min(LINES)];
-                        Some(read(bias.as_ptr(), count))
+                    Before::Bias(bias) => Some(part(bias, count)),
+                    Before::Rows { rows, bias } => {
+                        let row = (target.row + row) * bias.len();
+                        Some(_mm512_add_ps(part(&rows[row..], count), part(bias, count)))
                     }
                 };
                 if let Some(before) = before {
