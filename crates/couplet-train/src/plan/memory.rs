@@ -52,11 +52,13 @@ impl ResolvedRun {
         } else {
             0.0
         };
+        let on_gpu = plan.device != DeviceSetting::Flex;
         let narrow = match config.precision {
             Precision::F32 => 0.0,
+            // The CPU rounds a weight for one product at a time.
+            Precision::Bf16 if !on_gpu => 0.0,
             Precision::Bf16 | Precision::F16 => trained / 2.0,
         };
-        let on_gpu = plan.device != DeviceSetting::Flex;
         let [activations, temporary] = self.activations(spec, plan);
         let micro = plan.micro_batch as f64;
         let part = |name, values: f64| MemoryPart {

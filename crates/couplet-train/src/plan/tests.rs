@@ -57,7 +57,7 @@ fn micro_batches_cost_another_forward_pass_and_less_memory() {
     assert_eq!(bytes(&parts, "gradients"), 2.0 * bytes(&whole, "gradients"));
     let again = plan(&["batch.recompute_blocks=true"]);
     assert!((again.step_flops / again.forward_flops - 4.0).abs() < 1e-9);
-    assert!(bytes(&again, "activations") < bytes(&plan(&[]), "activations") / 2.0);
+    assert!(bytes(&again, "activations") < bytes(&plan(&[]), "activations") / 1.5);
     // Frozen blocks are not recomputed: only one of four is.
     let last = "freeze.image=all but last 1 block";
     let frozen = plan(&["batch.recompute_blocks=true", last]);

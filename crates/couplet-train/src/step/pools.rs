@@ -9,6 +9,8 @@ use crate::device::DeviceSetting;
 
 /// Limits memory: each lane has its own gradients of all parameters.
 const MAX_LANES: usize = 4;
+/// Floating-point operations of a pair's forward pass that make more than one lane worthwhile.
+const MOST_FLOPS: f64 = 2e9;
 /// The fewest rows that make a lane worthwhile.
 const MIN_ROWS: usize = 4;
 
@@ -88,8 +90,10 @@ pub(crate) fn lane_count(device: DeviceSetting, spec: &ModelSpec, rows: usize) -
 }
 
 fn count(spec: &ModelSpec, rows: usize, cores: usize) -> usize {
-    // Batch norms need the whole micro-batch.
-    if spec.image.has_batch_norm() {
+    // Batch norms need the whole micro-batch. And the operations of larger models are worth dividing
+    // themselves, which needs the memory of one lane's gradients.
+    let pair = spec.forward_flops(spec.text.context_length);
+    if spec.image.has_batch_norm() || pair > MOST_FLOPS {
         return 1;
     }
     MAX_LANES.min(cores).min(rows / MIN_ROWS).max(1)
