@@ -1,5 +1,6 @@
 //! `cargo xtask check`: everything that must hold before a change lands, tests aside.
 
+mod bench;
 mod check;
 mod laws;
 mod nvrtc;
@@ -14,11 +15,15 @@ fn main() -> ExitCode {
         Some("check") => check::run(),
         Some("laws") => check::laws(),
         Some("nvrtc") => nvrtc(),
+        Some("bench") => bench(),
         _ => {
             eprintln!("cargo xtask check   format, laws, licences, clippy and rustdoc");
             eprintln!("cargo xtask laws    licences and the laws of ARCHITECTURE.md alone");
             eprintln!(
                 "cargo xtask nvrtc TOOLKIT BINARY   kernels, launches and waits on an NVIDIA GPU, without one"
+            );
+            eprintln!(
+                "cargo xtask bench OLD [ROUNDS]   the release build's speed compared with an older binary's"
             );
             return ExitCode::from(2);
         }
@@ -27,6 +32,31 @@ fn main() -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+/// The arguments are an older binary's path and a number of rounds.
+fn bench() -> bool {
+    const ROUNDS: usize = 3;
+    let arguments: Vec<_> = env::args().skip(2).collect();
+    let (old, rounds) = match &arguments[..] {
+        [old] => (old, Some(ROUNDS)),
+        [old, rounds] => (old, rounds.parse().ok().filter(|rounds| *rounds > 0)),
+        _ => {
+            eprintln!("cargo xtask bench OLD [ROUNDS] (CONTRIBUTING.md)");
+            return false;
+        }
+    };
+    let Some(rounds) = rounds else {
+        eprintln!("xtask: {}: not a number of rounds", arguments[1]);
+        return false;
+    };
+    match bench::run(old.as_ref(), &bench::built(), rounds) {
+        Ok(()) => true,
+        Err(problem) => {
+            eprintln!("xtask: {problem}");
+            false
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::activation::Activation;
 use crate::attention::{Heads, mask_values, self_attention};
 use crate::branch::{add_branch, narrow_all};
 use crate::graph::{Kernel, apply, is_on_kernels, is_supported};
-use crate::layer_norm::{Moments, Norm, NormGradients, layer_norm_as};
+use crate::layer_norm::{Moments, Norm, layer_norm_as};
 use crate::linear::{linear_as, of_bias, of_weight, of_x, output};
 use crate::product::Before;
 use crate::values::{Dense, Value, tensor};
@@ -214,14 +214,10 @@ impl Ends {
         });
         let [of_x, of_gain, of_bias] = match of_norm {
             None => [None, None, None],
-            Some(NormGradients {
-                of_x,
-                of_gain,
-                of_bias,
-            }) => [
-                wants_x.then(|| tensor(of_x, x.shape())),
-                wants_gain.then(|| tensor(of_gain, &[x.width()])),
-                wants_bias.then(|| tensor(of_bias, &[x.width()])),
+            Some(found) => [
+                wants_x.then(|| tensor(found.x, x.shape())),
+                wants_gain.then(|| tensor(found.gain, &[x.width()])),
+                wants_bias.then(|| tensor(found.bias, &[x.width()])),
             ],
         };
         [

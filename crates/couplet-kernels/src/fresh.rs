@@ -55,6 +55,6 @@ fn cleared<E: Value>(part: &mut [MaybeUninit<E>]) -> &mut [E] {
     // SAFETY: it was just written.
     #[expect(unsafe_code, reason = "memory is cleared by its tasks")]
     unsafe {
-        part.assume_init_mut()
+        &mut *(std::ptr::from_mut(part) as *mut [E])
     }
 }

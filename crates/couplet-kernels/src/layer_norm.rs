@@ -103,9 +103,9 @@ pub(crate) struct Moments(Vec<(f32, f32)>);
 
 /// Gradients of x, gain and bias.
 pub(crate) struct NormGradients {
-    pub of_x: Vec<f32>,
-    pub of_gain: Vec<f32>,
-    pub of_bias: Vec<f32>,
+    pub x: Vec<f32>,
+    pub gain: Vec<f32>,
+    pub bias: Vec<f32>,
 }
 
 impl Norm {
@@ -231,9 +231,9 @@ impl Norm {
             add_to(&mut of_bias, bias);
         }
         NormGradients {
-            of_x,
-            of_gain,
-            of_bias,
+            x: of_x,
+            gain: of_gain,
+            bias: of_bias,
         }
     }
 }
@@ -265,9 +265,9 @@ impl<O: Value> Kernel<Flex, 3> for LayerNorm<O> {
         let found = norm.gradients(x.values(), &moments, gradient.values(), None);
         let width = [norm.width()];
         [
-            wants_x.then(|| tensor(found.of_x, x.shape())),
-            wants_gain.then(|| tensor(found.of_gain, &width)),
-            wants_bias.then(|| tensor(found.of_bias, &width)),
+            wants_x.then(|| tensor(found.x, x.shape())),
+            wants_gain.then(|| tensor(found.gain, &width)),
+            wants_bias.then(|| tensor(found.bias, &width)),
         ]
     }
 }

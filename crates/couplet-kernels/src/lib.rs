@@ -14,7 +14,9 @@
 //! # The contract
 //!
 //! Every public function takes any tensors, whatever their backend and dtype. It runs its kernel
-//! where [`is_supported`] holds for all of them (f32 on the CPU backend). Elsewhere linear layers, layer
+//! where [`is_supported`] holds for all of them (f32 on the CPU backend), and most also with bf16 there, whose sums are
+//! in f32: linear layers, layer norms, activations, attention, convolutions, batch norms and residual sums, with
+//! parameters in f32. Elsewhere linear layers, layer
 //! norms, GELU, attention, residual branches and embeddings are compositions with hand-written backward passes
 //! (`composed/`): of GPU kernels (`cube/`, convolutions too) for f32 and half precision there, else of Burn's
 //! operations; and the rest is Burn's own. All compute the same to rounding, so callers never
@@ -44,11 +46,13 @@ mod linear;
 mod math;
 mod matmul;
 mod narrow_weights;
+mod pool;
 mod product;
 mod residence;
 mod update;
 mod update_on_device;
 mod values;
+mod vectors;
 
 pub use activation::{Activation, gelu, gelu_tanh, quick_gelu};
 pub use attention::{attention, self_attention};
@@ -65,6 +69,7 @@ pub use layer_norm::{layer_norm, layer_norm_as};
 pub use linear::{linear, linear_as};
 pub use matmul::matmul;
 pub use narrow_weights::NarrowWeights;
+pub use pool::average_pool;
 pub use product::multiplies_bf16;
 pub use residence::{device_memory, held, settled};
 pub use update::{AdamW, AdamWState, SumOfSquares, add};

@@ -3,18 +3,10 @@
 use std::f32::consts::LOG2_E;
 
 use crate::values::Value;
+pub(crate) use crate::vectors::wide;
 
 /// The factor of `x σ(1.702 x)`.
 pub(crate) const QUICK: f32 = 1.702;
-
-/// Runs `work`, which must be inlined, with the widest vectors of this machine.
-///
-/// Loops in it are `for` loops: the standard library's `for_each` and `fold` are functions of their own, and
-/// where the compiler leaves them so, it compiles them for the oldest processor (GELU took 16% of a step).
-#[inline]
-pub(crate) fn wide<R>(work: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(work)
-}
 
 /// Partial sums at a time: enough for four of the widest vectors.
 const LANES: usize = 64;

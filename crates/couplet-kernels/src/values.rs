@@ -6,6 +6,8 @@ use std::mem::MaybeUninit;
 use burn::tensor::{Bytes, DType, Element, Shape, bf16};
 use burn_flex::{FlexTensor, Layout};
 
+use crate::vectors::wide;
+
 /// Values that one task of an elementwise operation computes.
 pub(crate) const CHUNK: usize = 1 << 14;
 
@@ -86,7 +88,6 @@ impl Value for bf16 {
         } else {
             rounded
         };
-        #[expect(clippy::cast_possible_truncation, reason = "16 bits are left")]
         bf16::from_bits((bits >> 16) as u16)
     }
 
@@ -108,7 +109,7 @@ impl Value for bf16 {
 
     fn narrowed<'a>(values: &'a [f32], spare: &'a mut Vec<bf16>) -> &'a [bf16] {
         spare.resize(values.len(), bf16::ZERO);
-        crate::math::wide(
+        wide(
             #[inline(always)]
             || {
                 for (to, from) in spare.iter_mut().zip(values) {
@@ -145,7 +146,7 @@ impl Values<'_> {
 
     /// Rounded to bf16, as f32.
     pub fn rounded(self) -> Vec<f32> {
-        crate::math::wide(
+        wide(
             #[inline(always)]
             || match self {
                 Self::Wide(values) => {

@@ -2,8 +2,7 @@
 //! `ModifiedResNet`.
 
 use burn::module::{Module, Param};
-use burn::tensor::ops::AvgPoolOptions;
-use burn::tensor::{Tensor, module};
+use burn::tensor::Tensor;
 use couplet_kernels::{attention, merge_heads, split_heads};
 
 use crate::init::{Initializer, inverse_sqrt};
@@ -211,7 +210,7 @@ fn average_pool(x: Tensor<4>, side: usize) -> Tensor<4> {
     if side == 1 {
         return x;
     }
-    module::avg_pool2d(x, AvgPoolOptions::new([side; 2]))
+    couplet_kernels::average_pool(x, side)
 }
 
 /// Attention of the cells' mean over itself and all cells: "QKV" pooling.

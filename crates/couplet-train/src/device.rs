@@ -129,15 +129,6 @@ impl DeviceSetting {
         Ok(device)
     }
 
-    /// Why the device is slower than it could be, and what to do.
-    pub fn slow_because(self) -> Option<&'static str> {
-        match self.resolved() {
-            #[cfg(feature = "cuda")]
-            Self::Cuda(_) => couplet_kernels::cublas_problem(),
-            _ => None,
-        }
-    }
-
     /// The device of one of several processes on this machine: the first of its kind in `self` becomes the one
     /// with this process's number. Where there are fewer devices, processes share them; a launcher may also let
     /// each process see only its own. Any other stays as it is, and so does that of the first process.

@@ -1,11 +1,11 @@
-//! What a run keeps on its device and beside it.
+//! What a run keeps on its device and beside it, and what its head says of it.
 
 use burn::module::Param;
 use burn::tensor::Tensor;
 #[cfg(feature = "cuda")]
 use couplet_data::printable_path;
 use couplet_kernels::{device_memory, settled};
-use couplet_model::{Clip, ParameterMapper, map_parameters};
+use couplet_model::{Clip, ParameterMapper, Precision, map_parameters};
 
 use crate::device::DeviceSetting;
 use crate::memory;
@@ -16,6 +16,23 @@ impl DeviceSetting {
         match self.resolved() {
             Self::Flex => memory::free(),
             gpu => device_memory(&gpu.open().ok()?),
+        }
+    }
+
+    /// Why the device is slower than it could be, or than `precision` promises, and what to do.
+    pub fn slow_because(self, precision: Precision) -> Option<&'static str> {
+        match self.resolved() {
+            #[cfg(feature = "cuda")]
+            Self::Cuda(_) => couplet_kernels::cublas_problem(),
+            Self::Flex if precision == Precision::F16 => Some(
+                "CPUs compute fp16 in software: fp32 is faster, and bf16 takes as little memory",
+            ),
+            Self::Flex if precision == Precision::Bf16 && !couplet_kernels::multiplies_bf16() => {
+                Some(
+                    "this processor has no instructions for bf16 (AVX512_BF16 or AMX): it saves memory here, but no time",
+                )
+            }
+            _ => None,
         }
     }
 
@@ -47,4 +64,18 @@ pub(crate) fn settle(model: Clip) -> Clip {
         }
     }
     map_parameters(model, &mut Settle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_precision_without_instructions_is_told() {
+        let why = |precision| DeviceSetting::Flex.slow_because(precision);
+        assert_eq!(why(Precision::F32), None);
+        assert!(why(Precision::F16).unwrap().contains("fp16"));
+        let has_bf16 = couplet_kernels::multiplies_bf16();
+        assert_eq!(why(Precision::Bf16).is_none(), has_bf16);
+    }
 }

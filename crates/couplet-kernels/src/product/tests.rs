@@ -142,15 +142,25 @@ fn check_all(sizes: [usize; 3], orders: [Order; 2]) {
     };
     for before in [Before::Overwrite, Before::Add, Before::Bias(&bias), rows] {
         for is_narrow in [[true, true], [true, false], [false, true], [false, false]] {
-            let sides = [&left, &right];
-            check::<f32>(sides, is_narrow, before, &|out, stride, before, sides| {
-                rounded_product(as_missing(out), stride, before, sides, false);
-            });
-            check::<bf16>(sides, is_narrow, before, &|out, stride, before, sides| {
-                rounded_product(as_missing(out), stride, before, sides, false);
-            });
+            let operands = [&left, &right];
+            check::<f32>(
+                operands,
+                is_narrow,
+                before,
+                &|out, stride, before, sides| {
+                    rounded_product(as_missing(out), stride, before, sides, false);
+                },
+            );
             check::<bf16>(
-                sides,
+                operands,
+                is_narrow,
+                before,
+                &|out, stride, before, sides| {
+                    rounded_product(as_missing(out), stride, before, sides, false);
+                },
+            );
+            check::<bf16>(
+                operands,
                 is_narrow,
                 before,
                 &|out, stride, before, [left, right]| {
@@ -160,26 +170,36 @@ fn check_all(sizes: [usize; 3], orders: [Order; 2]) {
             #[cfg(target_arch = "x86_64")]
             for instructions in Instructions::all() {
                 for is_divided in [false, true] {
-                    check::<f32>(sides, is_narrow, before, &|out, stride, before, sides| {
-                        super::tiled::product(
-                            instructions,
-                            as_missing(out),
-                            stride,
-                            before,
-                            sides,
-                            is_divided,
-                        );
-                    });
-                    check::<bf16>(sides, is_narrow, before, &|out, stride, before, sides| {
-                        super::tiled::product(
-                            instructions,
-                            as_missing(out),
-                            stride,
-                            before,
-                            sides,
-                            is_divided,
-                        );
-                    });
+                    check::<f32>(
+                        operands,
+                        is_narrow,
+                        before,
+                        &|out, stride, before, sides| {
+                            super::tiled::product(
+                                instructions,
+                                as_missing(out),
+                                stride,
+                                before,
+                                sides,
+                                is_divided,
+                            );
+                        },
+                    );
+                    check::<bf16>(
+                        operands,
+                        is_narrow,
+                        before,
+                        &|out, stride, before, sides| {
+                            super::tiled::product(
+                                instructions,
+                                as_missing(out),
+                                stride,
+                                before,
+                                sides,
+                                is_divided,
+                            );
+                        },
+                    );
                 }
             }
         }

@@ -2,21 +2,22 @@
 //! backward pass, in other dtypes and on other backends, and by Burn's operations, in f64. Compared are outputs, and the
 //! gradients of a sum that weights every output differently.
 
+mod blocks;
 #[cfg(feature = "_cube")]
 mod gpu;
+mod images;
 mod update;
 
-use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData, module};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
-use crate::activation::{Activation, gelu, gelu_tanh, quick_gelu};
+use crate::activation::{gelu, gelu_tanh, quick_gelu};
 use crate::attention::{attention, self_attention};
-use crate::batch_norm::{add_relu, batch_norm};
-use crate::block::{Half, LinearLayer, NormLayer, residual_attention, residual_mlp};
+use crate::batch_norm::add_relu;
 use crate::branch::add_branch;
 use crate::conv::conv2d;
 use crate::embedding::{TokenRuns, embedding};
 use crate::graph::BURN_ALONE;
-use crate::layer_norm::{layer_norm, layer_norm_as};
+use crate::layer_norm::layer_norm;
 use crate::linear::{linear, linear_as};
 use crate::matmul::matmul;
 use crate::update::add;
@@ -134,53 +135,6 @@ fn check_mixed(
     assert_near("mixed", 2e-2, &ours, &reference);
 }
 
-#[test]
-fn kernels_take_f32_and_bf16_side_by_side() {
-    let bf16 = FloatDType::BF16;
-    for x_is_narrow in [false, true] {
-        let is_narrow = [x_is_narrow, false, false];
-        check_mixed(&[150 * 24, 40 * 24, 40], &is_narrow, bf16, |i, dtype| {
-            let x = i[0].clone().reshape([3, 50, 24]);
-            let weight = i[1].clone().reshape([40, 24]);
-            linear_as(x, weight, Some(i[2].clone()), dtype.into()).flatten(0, 2)
-        });
-        check_mixed(
-            &[300 * 160, 150 * 160],
-            &is_narrow[..2],
-            bf16,
-            |i, dtype| {
-                let x = i[0].clone().reshape([300, 160]);
-                let weight = i[1].clone().reshape([150, 160]);
-                linear_as(x, weight, None, dtype.into()).flatten(0, 1)
-            },
-        );
-    }
-    check_mixed(&[45 * 70, 70, 70], &[false; 3], bf16, |i, dtype| {
-        let x = i[0].clone().reshape([3, 15, 70]).add_scalar(5.0);
-        layer_norm_as(x, i[1].clone(), i[2].clone(), 1e-5, dtype.into()).flatten(0, 2)
-    });
-    check_mixed(&[7000, 7000], &[false, true], FloatDType::F32, |i, _| {
-        add_branch(i[0].clone(), i[1].clone())
-    });
-    for (stride, kernel) in [(1, 3), (2, 3), (1, 1)] {
-        let sizes = [7 * 2 * 35 * 33, 3 * 2 * kernel * kernel];
-        check_mixed(&sizes, &[true, false], bf16, |i, _| {
-            let x = i[0].clone().reshape([7, 2, 35, 33]);
-            let weight = i[1].clone().reshape([3, 2, kernel, kernel]);
-            conv2d(x, weight, stride, kernel / 2).flatten(0, 3)
-        });
-    }
-    for shape in [[4, 6, 5, 7], [9, 3, 4, 4]] {
-        let sizes = [shape.iter().product(), shape[1], shape[1]];
-        check_mixed(&sizes, &[true, false, false], bf16, |i, _| {
-            let x = i[0].clone().reshape(shape);
-            batch_norm(x, i[1].clone(), i[2].clone(), 1e-5, false)
-                .output
-                .flatten(0, 3)
-        });
-    }
-}
-
 /// - tolerance: relative to the largest value of each tensor.
 fn assert_near(by: &str, tolerance: f64, ours: &Results, reference: &Results) {
     for (at, (ours, reference)) in ours.iter().zip(reference).enumerate() {
@@ -255,91 +209,6 @@ fn products_in_half_precision_give_gradients_as_wide_as_their_inputs() {
     }
     let of_bias = bias.grad(&gradients).unwrap();
     assert_eq!(to_f64(of_bias), vec![15.0; 40]);
-}
-
-/// A half of a block of width 12 whose inner width is `inner`, from inputs after x.
-/// - second: the input width of the second layer.
-fn half(i: &[Tensor<1>], [inner, second]: [usize; 2], dtype: DType) -> Half {
-    let layer = |at: usize, sizes: [usize; 2]| LinearLayer {
-        weight: i[at].clone().reshape(sizes),
-        bias: i[at + 1].clone(),
-    };
-    Half {
-        norm: NormLayer {
-            gain: i[1].clone(),
-            bias: i[2].clone(),
-            eps: 1e-5,
-        },
-        layers: [layer(3, [inner, 12]), layer(5, [12, second])],
-        dtype,
-    }
-}
-
-#[test]
-fn halves_of_a_block() {
-    let x = |i: &[Tensor<1>]| i[0].clone().reshape([3, 15, 12]);
-    let sizes = [3 * 15 * 12, 12, 12, 40 * 12, 40, 12 * 40, 12];
-    for activation in [
-        Activation::Gelu,
-        Activation::GeluTanh,
-        Activation::QuickGelu,
-    ] {
-        let run = |i: &[Tensor<1>], dtype| {
-            residual_mlp(x(i), half(i, [40, 40], dtype), activation).flatten(0, 2)
-        };
-        check(&sizes, |i| run(i, i[0].dtype()));
-        check_narrow_inside(&sizes, run);
-    }
-    let sizes = [3 * 15 * 12, 12, 12, 36 * 12, 36, 12 * 12, 12];
-    for is_causal in [false, true] {
-        let run = |i: &[Tensor<1>], dtype| {
-            let x = x(i);
-            let mask = is_causal.then(|| {
-                let ahead = |at: usize| at % 15 > at / 15;
-                let mask: Vec<f32> = (0..15 * 15)
-                    .map(|at| if ahead(at) { f32::NEG_INFINITY } else { 0.0 })
-                    .collect();
-                let mask = TensorData::new(mask, [1, 1, 15, 15]);
-                let as_x: FloatDType = x.dtype().into();
-                Tensor::<4>::from_data(mask, &x.device()).cast(as_x)
-            });
-            residual_attention(x, half(i, [36, 12], dtype), 3, mask.as_ref()).flatten(0, 2)
-        };
-        check(&sizes, |i| run(i, i[0].dtype()));
-        check_narrow_inside(&sizes, run);
-    }
-}
-
-/// Products in bf16 between inputs and an output in f32.
-fn check_narrow_inside(sizes: &[usize], run: impl Fn(&[Tensor<1>], DType) -> Tensor<1>) {
-    let is_narrow = vec![false; sizes.len()];
-    check_mixed(sizes, &is_narrow, FloatDType::F32, |i, _| {
-        let inside = match i[0].dtype() {
-            DType::F64 => DType::F64,
-            _ => DType::BF16,
-        };
-        run(i, inside)
-    });
-}
-
-#[test]
-fn inputs_of_a_half_that_are_not_trained_get_no_gradient() {
-    let sizes = [3 * 15 * 12, 12, 12, 40 * 12, 40, 12 * 40, 12];
-    let device = Device::flex().autodiff();
-    for trained in 0..sizes.len() {
-        let input = |at: usize| {
-            let data = TensorData::new(values(at, sizes[at]), [sizes[at]]);
-            let input = Tensor::<1>::from_data(data, &device);
-            input.set_require_grad(at == trained)
-        };
-        let inputs: Vec<_> = (0..sizes.len()).map(input).collect();
-        let x = inputs[0].clone().reshape([3, 15, 12]);
-        let half = half(&inputs, [40, 40], DType::F32);
-        let gradients = residual_mlp(x, half, Activation::Gelu).sum().backward();
-        for (at, input) in inputs.iter().enumerate() {
-            assert_eq!(input.grad(&gradients).is_some(), at == trained);
-        }
-    }
 }
 
 #[test]
@@ -427,93 +296,6 @@ fn attention_of_other_queries() {
         let dtype: FloatDType = q.dtype().into();
         let mask = Tensor::<4>::from_data(mask, &q.device()).cast(dtype);
         attention(q, k, v, Some(&mask)).flatten(0, 3)
-    });
-}
-
-#[test]
-fn convolutions_of_every_tiling() {
-    // [batch, in, out, kernel, stride, padding, height, width]
-    let cases = [
-        [3, 5, 7, 3, 1, 1, 9, 11],
-        [3, 5, 7, 3, 2, 1, 9, 11],
-        [2, 3, 4, 3, 2, 1, 8, 8],
-        [1, 3, 4, 3, 1, 1, 1, 1],
-        [5, 6, 8, 1, 1, 0, 7, 7],
-        [2, 6, 8, 1, 2, 0, 7, 7],
-        // Some rows of one image at a time.
-        [2, 2, 3, 3, 1, 1, 45, 40],
-        [2, 4, 3, 1, 1, 0, 45, 40],
-        // So many that a core has several.
-        [7, 1, 2, 3, 1, 1, 35, 33],
-        [2, 2, 3, 3, 2, 1, 90, 80],
-        [1, 2, 3, 5, 1, 2, 12, 2000],
-        [2, 3, 4, 4, 4, 0, 8, 12],
-    ];
-    for [
-        batch,
-        inputs,
-        outputs,
-        kernel,
-        stride,
-        padding,
-        height,
-        width,
-    ] in cases
-    {
-        let sizes = [
-            batch * inputs * height * width,
-            outputs * inputs * kernel * kernel,
-        ];
-        check(&sizes, |i| {
-            let x = i[0].clone().reshape([batch, inputs, height, width]);
-            let weight = i[1].clone().reshape([outputs, inputs, kernel, kernel]);
-            conv2d(x, weight, stride, padding).flatten(0, 3)
-        });
-    }
-}
-
-#[test]
-fn batch_norms_keep_exact_far_from_zero() {
-    for shape in [[4, 6, 5, 7], [9, 3, 4, 4], [16, 70, 2, 4]] {
-        let [_, channels, _, _] = shape;
-        for (rectify, shift) in [(false, 0.0), (true, 0.0), (false, 4.0)] {
-            // In bf16, some of so many values are rounded to the other side of zero.
-            if channels > 10 && (rectify || shift > 0.0) {
-                continue;
-            }
-            check(&[shape.iter().product(), channels, channels], |i| {
-                let x = i[0].clone().reshape(shape).add_scalar(shift);
-                batch_norm(x, i[1].clone(), i[2].clone(), 1e-5, rectify)
-                    .output
-                    .flatten(0, 3)
-            });
-        }
-    }
-    let x = Tensor::<1>::from_data(TensorData::new(values(0, 840), [840]), &Device::flex());
-    let (x, one) = (
-        x.reshape([4, 6, 5, 7]),
-        Tensor::<1>::ones([6], &Device::flex()),
-    );
-    let ours = batch_norm(x.clone(), one.clone(), one.clone(), 1e-5, false);
-    let theirs = module::batch_norm_train(x, one.clone(), one, 1e-5);
-    let near = burn::tensor::Tolerance::<f32>::absolute(1e-6);
-    ours.mean
-        .into_data()
-        .assert_approx_eq(&theirs.mean.into_data(), near);
-    ours.variance
-        .into_data()
-        .assert_approx_eq(&theirs.variance.into_data(), near);
-}
-
-#[test]
-fn rectified_sums() {
-    check(&[2 * 3 * 20, 2 * 3 * 20], |i| {
-        let [a, b] = [0, 1].map(|at: usize| i[at].clone().reshape([2, 3, 4, 5]));
-        add_relu(a, b).flatten(0, 3)
-    });
-    check(&[21, 21], |i| {
-        let [a, b] = [0, 1].map(|at: usize| i[at].clone().reshape([1, 3, 1, 7]));
-        add_relu(a, b).flatten(0, 3)
     });
 }
 

@@ -47,7 +47,7 @@ impl<'a> Trainer<'a> {
         let comm = &comm;
         let mut opened = agree(comm, begin(run, place, comm))?;
         opened.notes.extend(exchanges);
-        let slow = run.config.device.slow_because();
+        let slow = run.config.device.slow_because(run.config.precision);
         opened.notes.extend(slow.map(str::to_string));
         opened.notes.extend(run.config.device.kernel_cache_note());
         if run.config.batch.micro == Some(MicroBatch::Auto) {

@@ -4,7 +4,7 @@
 use std::arch::asm;
 use std::arch::x86_64::{
     __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32,
-    _mm512_setzero_ps, _mm512_storeu_ps,
+    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_ps,
 };
 
 use super::{INNER, Instructions, LINES, Panels, Sums, Tile};
@@ -197,7 +197,10 @@ unsafe fn four_tiles(
 /// Rows that [`strip`] takes at once, whose sums fit in registers.
 const STRIP: usize = 8;
 
+/// Its loops count: what an iterator or a closure does with vectors may be compiled as a function of its own, without
+/// the instructions.
 #[target_feature(enable = "avx512f,avx512bf16")]
+#[expect(clippy::needless_range_loop, reason = "as above")]
 unsafe fn strip<const COLUMNS: usize>(
     sums: [*mut f32; COLUMNS],
     left: *const u8,
@@ -209,29 +212,31 @@ unsafe fn strip<const COLUMNS: usize>(
     // SAFETY: the caller's.
     unsafe {
         if !is_first {
-            for (row, own) in own.iter_mut().enumerate() {
-                for (own, sums) in own.iter_mut().zip(sums) {
-                    *own = _mm512_loadu_ps(sums.add(row * LINES));
+            for row in 0..STRIP {
+                for column in 0..COLUMNS {
+                    own[row][column] = _mm512_loadu_ps(sums[column].add(row * LINES));
                 }
             }
         }
         for pair in 0..len * LINES {
             // Within a tile a pair is 4 bytes of each line on the left, a line of 64 bytes on the right.
             let left = left.add(pair / LINES * size_of::<Tile>() + pair % LINES * 4);
-            let as_pairs = |values| std::mem::transmute::<__m512i, __m512bh>(values);
-            let right =
-                right.map(|right| as_pairs(_mm512_loadu_si512(right.add(pair * 64).cast())));
-            for (row, own) in own.iter_mut().enumerate() {
-                let left = left.add(row * 64).cast::<i32>().read_unaligned();
-                let left = as_pairs(_mm512_set1_epi32(left));
-                for (own, right) in own.iter_mut().zip(right) {
-                    *own = _mm512_dpbf16_ps(*own, left, right);
+            let mut pairs = [_mm512_setzero_si512(); COLUMNS];
+            for column in 0..COLUMNS {
+                pairs[column] = _mm512_loadu_si512(right[column].add(pair * 64).cast());
+            }
+            for row in 0..STRIP {
+                let left = _mm512_set1_epi32(left.add(row * 64).cast::<i32>().read_unaligned());
+                for column in 0..COLUMNS {
+                    let left = std::mem::transmute::<__m512i, __m512bh>(left);
+                    let right = std::mem::transmute::<__m512i, __m512bh>(pairs[column]);
+                    own[row][column] = _mm512_dpbf16_ps(own[row][column], left, right);
                 }
             }
         }
-        for (row, own) in own.into_iter().enumerate() {
-            for (own, sums) in own.into_iter().zip(sums) {
-                _mm512_storeu_ps(sums.add(row * LINES), own);
+        for row in 0..STRIP {
+            for column in 0..COLUMNS {
+                _mm512_storeu_ps(sums[column].add(row * LINES), own[row][column]);
             }
         }
     }

@@ -74,9 +74,8 @@ impl Load for f32 {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
     unsafe fn pairs(from: [*const f32; 2], counts: [usize; 2]) -> __m512i {
         unsafe {
-            let [low, high] = [0, 1].map(|at: usize| (first_16(counts[at]), from[at]));
-            let low = _mm512_maskz_loadu_ps(low.0, low.1);
-            let high = _mm512_maskz_loadu_ps(high.0, high.1);
+            let low = _mm512_maskz_loadu_ps(first_16(counts[0]), from[0]);
+            let high = _mm512_maskz_loadu_ps(first_16(counts[1]), from[1]);
             interleave(std::mem::transmute::<__m512bh, __m512i>(
                 _mm512_cvtne2ps_pbh(high, low),
             ))
@@ -124,7 +123,9 @@ fn interleave(halves: __m512i) -> __m512i {
     _mm512_permutexvar_epi16(order, halves)
 }
 
+/// As with `strip`, loops count.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+#[expect(clippy::needless_range_loop, reason = "as above")]
 unsafe fn pack_from<E: Load>(from: *const E, tiles: &mut [Tile], lines: Lines, side: Side) {
     let Lines {
         count,
@@ -137,23 +138,20 @@ unsafe fn pack_from<E: Load>(from: *const E, tiles: &mut [Tile], lines: Lines, s
         let start = at * INNER;
         let mut parts = [_mm512_setzero_si512(); LINES];
         if inner_stride == 1 {
-            for (line, part) in parts.iter_mut().enumerate().take(count) {
+            for line in 0..count {
                 // SAFETY: the caller's; `line` reads no more than there is.
-                *part = unsafe { E::line(from.add(line * stride + start), inner - start) };
+                parts[line] = unsafe { E::line(from.add(line * stride + start), inner - start) };
             }
         } else if stride == 1 {
-            for (pair, part) in parts.iter_mut().enumerate() {
-                let place = |value: usize| {
-                    let at = start + 2 * pair + value;
-                    let is_there = at < inner;
-                    (
-                        from.wrapping_add(at * inner_stride),
-                        if is_there { count } else { 0 },
-                    )
-                };
-                let [(low, low_count), (high, high_count)] = [place(0), place(1)];
+            for pair in 0..LINES {
+                let low = start + 2 * pair;
+                let counts = [
+                    if low < inner { count } else { 0 },
+                    if low + 1 < inner { count } else { 0 },
+                ];
+                let low = from.wrapping_add(low * inner_stride);
                 // SAFETY: as above.
-                *part = unsafe { E::pairs([low, high], [low_count, high_count]) };
+                parts[pair] = unsafe { E::pairs([low, low.wrapping_add(inner_stride)], counts) };
             }
         } else {
             let mut values = Tile::ZERO;
@@ -164,18 +162,19 @@ unsafe fn pack_from<E: Load>(from: *const E, tiles: &mut [Tile], lines: Lines, s
                     values.0[line * INNER + value] = bf16::narrow(from.wide()).to_bits();
                 }
             }
-            for (part, line) in parts.iter_mut().zip(values.0.chunks_exact(INNER)) {
+            for line in 0..LINES {
                 // SAFETY: a line has 64 bytes.
-                *part = unsafe { _mm512_loadu_si512(line.as_ptr().cast()) };
+                parts[line] =
+                    unsafe { _mm512_loadu_si512(values.0[line * INNER..].as_ptr().cast()) };
             }
         }
         let is_by_pair = inner_stride != 1 && stride == 1;
         if is_by_pair != (side == Side::Right) {
-            parts = transposed(parts);
+            parts = transposed(&parts);
         }
-        for (line, part) in tile.0.chunks_exact_mut(INNER).zip(parts) {
+        for line in 0..LINES {
             // SAFETY: a line has 64 bytes.
-            unsafe { _mm512_storeu_si512(line.as_mut_ptr().cast(), part) };
+            unsafe { _mm512_storeu_si512(tile.0[line * INNER..].as_mut_ptr().cast(), parts[line]) };
         }
     }
 }
@@ -183,8 +182,8 @@ unsafe fn pack_from<E: Load>(from: *const E, tiles: &mut [Tile], lines: Lines, s
 /// 16 x 16 values of 32 bits.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transposed(rows: [__m512i; 16]) -> [__m512i; 16] {
-    let mut pairs = rows;
+fn transposed(rows: &[__m512i; 16]) -> [__m512i; 16] {
+    let mut pairs = *rows;
     for at in (0..16).step_by(2) {
         pairs[at] = _mm512_unpacklo_epi32(rows[at], rows[at + 1]);
         pairs[at + 1] = _mm512_unpackhi_epi32(rows[at], rows[at + 1]);

@@ -135,17 +135,16 @@ unsafe fn store_all<O: Value>(target: &Target<O>, sums: &[Sums], before: Before)
                 let sums = &sums[row / LINES * panels + panel].0[row % LINES * LINES..][..LINES];
                 let mut values = _mm512_loadu_ps(sums.as_ptr());
                 let to = target.start.add(row * target.stride + column);
-                let part = |row: &[f32], count: usize| {
-                    let row = &row[target.column + column..][..count.min(LINES)];
-                    read(row.as_ptr(), count)
-                };
+                let at = target.column + column;
+                let within = at..at + count.min(LINES);
                 let before = match before {
                     Before::Overwrite => None,
                     Before::Add => Some(read(to, count)),
-                    Before::Bias(bias) => Some(part(bias, count)),
+                    Before::Bias(bias) => Some(read(bias[within].as_ptr(), count)),
                     Before::Rows { rows, bias } => {
-                        let row = (target.row + row) * bias.len();
-                        Some(_mm512_add_ps(part(&rows[row..], count), part(bias, count)))
+                        let row = &rows[(target.row + row) * bias.len()..];
+                        let row = read(row[within.clone()].as_ptr(), count);
+                        Some(_mm512_add_ps(row, read(bias[within].as_ptr(), count)))
                     }
                 };
                 if let Some(before) = before {

@@ -53,6 +53,10 @@ enum PrecisionName {
 
 pub(super) fn run(arguments: &BenchStepArguments) -> anyhow::Result<u8> {
     arguments.json.begin()?;
+    let slow = (arguments.device).slow_because(arguments.precision.into());
+    if let Some(why) = slow {
+        printing::note(why);
+    }
     let bench = bench_step(&settings(arguments)?)?;
     print(arguments, &bench);
     arguments.json.write(&to_json(arguments, &bench))?;
