@@ -98,7 +98,7 @@ struct SelfAttention<E> {
 struct Saved<E> {
     qkv: Dense<E>,
     /// After softmax, `[batch, heads, tokens, tokens]`.
-    weights: Vec<E>,
+    weights: Dense<E>,
 }
 
 /// Where one head's parts are in a sequence's `[tokens, 3 * width]`.
@@ -257,6 +257,8 @@ impl<E: Value> Kernel<Flex, 1> for SelfAttention<E> {
         let heads = self.heads_of(&qkv);
         let [out, weights] = heads.attend(qkv.values());
         let shape = [qkv.shape()[0], heads.tokens, heads.width];
+        let len = weights.len();
+        let weights = Dense::new(tensor(weights, &[len]));
         (tensor(out, &shape), Saved { qkv, weights })
     }
 
@@ -268,7 +270,7 @@ impl<E: Value> Kernel<Flex, 1> for SelfAttention<E> {
     ) -> [Option<FlexTensor>; 1] {
         let gradient = Dense::<E>::new(gradient);
         let heads = self.heads_of(&qkv);
-        let of_qkv = heads.gradient(qkv.values(), &weights, gradient.values());
+        let of_qkv = heads.gradient(qkv.values(), weights.values(), gradient.values());
         [Some(tensor(of_qkv, qkv.shape()))]
     }
 }

@@ -104,7 +104,12 @@ pub fn residual_attention(
     heads: usize,
     mask: Option<&Tensor<4>>,
 ) -> Tensor<3> {
-    let [_, tokens, _] = x.dims();
+    let [_, tokens, width] = x.dims();
+    let packed = half.layers[0].weight.dims()[0];
+    assert!(
+        width.is_multiple_of(heads) && packed == 3 * width,
+        "heads divide the width, and queries, keys and values are as wide as it"
+    );
     let mask_fits =
         mask.is_none_or(|mask| is_on_kernels(mask) && mask.dims() == [1, 1, tokens, tokens]);
     if half.is_supported(&x) && mask_fits {
@@ -140,6 +145,7 @@ impl Ends {
         let (x, norm) = (Dense::new(x), Norm::new(gain, bias, eps));
         let [weight_1, bias_1, weight_2, bias_2] =
             [weight_1, bias_1, weight_2, bias_2].map(Dense::new);
+        assert_eq!(norm.width(), x.width(), "a norm's width");
         let (normed, moments) = norm.forward::<O>(x.values());
         let first = output(&normed, &weight_1, Before::Bias(bias_1.values()));
         let ends = Self {
@@ -252,12 +258,12 @@ impl<O> ResidualMlp<O> {
 
 impl<O: Value> Kernel<Flex, 7> for ResidualMlp<O> {
     /// With what the activation takes.
-    type Saved = (Ends, Vec<O>);
+    type Saved = (Ends, Dense<O>);
 
     fn forward(&self, inputs: [FlexTensor; 7]) -> (FlexTensor, Self::Saved) {
         let (ends, hidden, bias) = Ends::forward::<O>(inputs, self.eps);
         let out = ends.output(&self.activation.of(&hidden), &bias);
-        (out, (ends, hidden))
+        (out, (ends, shared(hidden)))
     }
 
     fn backward(
@@ -266,9 +272,9 @@ impl<O: Value> Kernel<Flex, 7> for ResidualMlp<O> {
         gradient: FlexTensor,
         wanted: [bool; 7],
     ) -> [Option<FlexTensor>; 7] {
-        let activated = self.activation.of(&hidden);
+        let activated = self.activation.of(hidden.values());
         let through = |mut of_activated: Vec<O>| {
-            self.activation.slope(&hidden, &mut of_activated);
+            self.activation.slope(hidden.values(), &mut of_activated);
             drop(hidden);
             of_activated
         };
@@ -288,10 +294,16 @@ struct ResidualAttention<O> {
 #[derive(Debug, Clone)]
 struct SavedAttention<O> {
     ends: Ends,
-    qkv: Vec<O>,
+    qkv: Dense<O>,
     /// After softmax, `[batch, heads, tokens, tokens]`.
-    weights: Vec<O>,
-    attended: Vec<O>,
+    weights: Dense<O>,
+    attended: Dense<O>,
+}
+
+/// Values that copies of what is saved share.
+fn shared<O: Value>(values: Vec<O>) -> Dense<O> {
+    let len = values.len();
+    Dense::new(tensor(values, &[len]))
 }
 
 impl<O> ResidualAttention<O> {
@@ -326,9 +338,9 @@ impl<O: Value> Kernel<Flex, 7> for ResidualAttention<O> {
         let out = ends.output(&attended, &bias);
         let saved = SavedAttention {
             ends,
-            qkv,
-            weights,
-            attended,
+            qkv: shared(qkv),
+            weights: shared(weights),
+            attended: shared(attended),
         };
         (out, saved)
     }
@@ -345,7 +357,13 @@ impl<O: Value> Kernel<Flex, 7> for ResidualAttention<O> {
         wanted: [bool; 7],
     ) -> [Option<FlexTensor>; 7] {
         let heads = self.heads_of(&ends.x);
-        let through = move |of_attended: Vec<O>| heads.gradient(&qkv, &weights, &of_attended);
-        ends.gradients(&Dense::new(gradient), attended, through, wanted)
+        let through =
+            move |of_attended: Vec<O>| heads.gradient(qkv.values(), weights.values(), &of_attended);
+        ends.gradients(
+            &Dense::new(gradient),
+            attended.into_values(),
+            through,
+            wanted,
+        )
     }
 }

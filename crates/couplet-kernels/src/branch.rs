@@ -24,6 +24,9 @@ pub fn add_branch<const D: usize>(x: Tensor<D>, branch: Tensor<D>) -> Tensor<D> 
             _ => {}
         }
     }
+    if branch.dtype() == dtype && is_supported(&x) {
+        return x + branch;
+    }
     let composed = compose(composed::AddBranch::<D>, inputs.each_ref());
     composed.unwrap_or_else(|| {
         if branch.dtype() == dtype {

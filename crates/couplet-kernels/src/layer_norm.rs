@@ -120,7 +120,7 @@ impl Norm {
         }
     }
 
-    fn width(&self) -> usize {
+    pub fn width(&self) -> usize {
         self.gain.values().len()
     }
 

@@ -137,34 +137,12 @@ impl Values<'_> {
     }
 
     /// Those from `start` on.
+    #[cfg(target_arch = "x86_64")]
     pub fn after(self, start: usize) -> Self {
         match self {
             Self::Wide(values) => Self::Wide(&values[start..]),
             Self::Narrow(values) => Self::Narrow(&values[start..]),
         }
-    }
-
-    /// Rounded to bf16, as f32.
-    pub fn rounded(self) -> Vec<f32> {
-        wide(
-            #[inline(always)]
-            || match self {
-                Self::Wide(values) => {
-                    let mut rounded = values.to_vec();
-                    for value in &mut rounded {
-                        *value = bf16::narrow(*value).wide();
-                    }
-                    rounded
-                }
-                Self::Narrow(values) => {
-                    let mut wide = vec![0.0; values.len()];
-                    for (wide, value) in wide.iter_mut().zip(values) {
-                        *wide = value.wide();
-                    }
-                    wide
-                }
-            },
-        )
     }
 }
 

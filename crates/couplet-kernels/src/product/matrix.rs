@@ -44,6 +44,22 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// - first, count: of the rows.
+    #[cfg(target_arch = "x86_64")]
+    pub fn of_rows(self, first: usize, count: usize) -> Self {
+        Self {
+            values: self.values.after(first * self.row_stride),
+            rows: count,
+            ..self
+        }
+    }
+
+    /// - first, count: of the columns.
+    #[cfg(target_arch = "x86_64")]
+    pub fn of_columns(self, first: usize, count: usize) -> Self {
+        self.transposed().of_rows(first, count).transposed()
+    }
+
     /// Where the last value is.
     pub fn last(&self) -> usize {
         (self.rows - 1) * self.row_stride + (self.columns - 1) * self.column_stride

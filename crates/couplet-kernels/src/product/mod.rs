@@ -11,10 +11,13 @@ mod tiles;
 
 use std::mem::MaybeUninit;
 
+use burn::tensor::bf16;
 use rayon::prelude::*;
 
 pub(crate) use self::matrix::{Before, Matrix};
-use crate::values::{Value, Values};
+use crate::fresh::fresh;
+use crate::values::{CHUNK, Value, Values};
+use crate::vectors::wide;
 
 /// Products of fewer multiplications run on one core: dividing them costs more than it saves.
 const WORTH_DIVIDING: usize = 192 * 192 * 192;
@@ -62,6 +65,12 @@ fn as_missing<O>(out: &mut [O]) -> &mut [MaybeUninit<O>] {
 pub(crate) fn new_product<O: Value>(before: Before, left: Matrix, right: Matrix) -> Vec<O> {
     assert!(!matches!(before, Before::Add), "there is nothing to add to");
     let (len, columns) = (left.rows * right.columns, right.columns);
+    if left.rows == 1 || columns == 1 {
+        // `gemm` takes vectors as slices.
+        let mut out = vec![O::default(); len];
+        product(&mut out, columns, before, left, right);
+        return out;
+    }
     let mut out = Vec::with_capacity(len);
     write_product(
         &mut out.spare_capacity_mut()[..len],
@@ -161,7 +170,7 @@ fn rounded_product<O: Value>(
     sides: [Matrix; 2],
     is_divided: bool,
 ) {
-    let values = sides.map(|side| side.values.rounded());
+    let values = sides.map(|side| rounded(side.values, side.last() + 1));
     let [left, right] = &values;
     let wide = [(sides[0], &left[..]), (sides[1], &right[..])];
     if let Some(out) = O::as_wide_memory(out) {
@@ -172,8 +181,9 @@ fn rounded_product<O: Value>(
     let mut sums = vec![0.0; rows * columns];
     let place = as_missing(&mut sums);
     wide_product(place, columns, Before::Overwrite, wide, is_divided);
-    let lines = out.chunks_mut(out_stride).zip(sums.chunks_exact(columns));
-    for (row, (out, sums)) in lines.enumerate() {
+    let all = &mut out[..(rows - 1) * out_stride + columns];
+    let lines = all.par_chunks_mut(out_stride).zip(sums.par_chunks(columns));
+    lines.enumerate().for_each(|(row, (out, sums))| {
         for (at, (out, sum)) in out.iter_mut().zip(sums).enumerate() {
             let before = match before {
                 Before::Overwrite => 0.0,
@@ -185,7 +195,30 @@ fn rounded_product<O: Value>(
             };
             out.write(O::narrow(before + sum));
         }
-    }
+    });
+}
+
+/// The first `len` values, rounded to bf16, as f32.
+fn rounded(values: Values, len: usize) -> Vec<f32> {
+    let round = |at: usize, out: &mut [f32]| {
+        let start = at * CHUNK;
+        wide(
+            #[inline(always)]
+            || match values {
+                Values::Wide(values) => {
+                    for (out, value) in out.iter_mut().zip(&values[start..]) {
+                        *out = bf16::narrow(*value).wide();
+                    }
+                }
+                Values::Narrow(values) => {
+                    for (out, value) in out.iter_mut().zip(&values[start..]) {
+                        *out = value.wide();
+                    }
+                }
+            },
+        );
+    };
+    fresh(len, CHUNK, round).0
 }
 
 /// - sides: each with its values in f32. They were checked, as was `out`.

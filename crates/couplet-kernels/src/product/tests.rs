@@ -226,6 +226,8 @@ fn products_of_bf16_of_every_size() {
     // More than one task, and more than the first cache takes of the inner dimension.
     check_all([150, 20, 270], [Order::Columns, Order::Rows]);
     check_all([40, 1100, 36], [Order::Columns, Order::Rows]);
+    // More of it than is packed at once.
+    check_all([3, 8200, 5], [Order::Columns, Order::Rows]);
 }
 
 #[test]
@@ -242,6 +244,24 @@ fn rows_may_have_gaps_and_matrices_may_be_transposed() {
     assert_eq!(out, [38.0, 44.0, 1.0, 86.0, 100.0, 1.0]);
     product(&mut out, 3, Before::Bias(&[1.0, 2.0]), left, right);
     assert_eq!(out, [20.0, 24.0, 1.0, 44.0, 52.0, 1.0]);
+}
+
+#[test]
+fn rows_are_packed_part_by_part() {
+    // So long that 220 of them are more than is packed at once.
+    let sizes = ([220, 40_000], [40_000, 2]);
+    let left = Operand::new(3, sizes.0, Order::Rows);
+    let right = Operand::new(4, sizes.1, Order::Columns);
+    let (left, right) = (left.matrix(true), right.matrix(true));
+    let mut ours = vec![bf16::ZERO; 440];
+    product(&mut ours, 2, Before::Overwrite, left, right);
+    let mut expected = vec![0.0f32; 440];
+    let place = as_missing(&mut expected);
+    rounded_product(place, 2, Before::Overwrite, [left, right], false);
+    for (ours, expected) in ours.iter().zip(expected) {
+        let error = (ours.to_f32() - expected).abs();
+        assert!(error <= 0.01 + expected.abs() / 256.0, "{ours} {expected}");
+    }
 }
 
 #[test]
