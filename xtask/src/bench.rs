@@ -1,96 +1,44 @@
 //! The speed of a binary compared with an older one's.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-/// A command that is timed.
-struct Case {
-    name: &'static str,
-    /// Of the program.
-    arguments: &'static [&'static str],
-    seconds: Seconds,
-}
-
-/// What is compared.
-#[derive(Clone, Copy)]
-enum Seconds {
-    /// The median step that `bench step --json` prints.
-    Step,
-    /// The whole process.
-    Process,
-}
-
-macro_rules! step {
-    ($name:literal, $model:literal, $batch:literal, $tokens:literal, $precision:literal, $steps:literal) => {
-        Case {
-            name: $name,
-            arguments: &[
-                "bench",
-                "step",
-                "--model",
-                $model,
-                "--batch",
-                $batch,
-                "--caption-tokens",
-                $tokens,
-                "--precision",
-                $precision,
-                "--steps",
-                $steps,
-                "--warm-up",
-                "2",
-                "--device",
-                "cpu",
-                "--json",
-            ],
-            seconds: Seconds::Step,
-        }
-    };
-}
-
-/// Small enough for a round to take about a minute on two cores.
-const CASES: [Case; 7] = [
-    step!(
-        "step, ViT-Ti-16-64, 64, f32",
-        "ViT-Ti-16-64",
-        "64",
-        "16",
-        "f32",
-        "30"
-    ),
-    step!(
-        "step, ViT-Ti-16-64, 64, bf16",
-        "ViT-Ti-16-64",
-        "64",
-        "16",
-        "bf16",
-        "30"
-    ),
-    step!(
-        "step, ViT-B-32, 4, 77 tokens, f32",
-        "ViT-B-32",
-        "4",
-        "77",
-        "f32",
-        "3"
-    ),
-    step!(
-        "step, ViT-B-32, 4, 77 tokens, bf16",
-        "ViT-B-32",
-        "4",
-        "77",
-        "bf16",
-        "3"
-    ),
-    step!("step, RN50, 2, f32", "RN50", "2", "16", "f32", "3"),
-    step!("step, RN50, 2, bf16", "RN50", "2", "16", "bf16", "3"),
-    Case {
-        name: "start of the program",
-        arguments: &["--version"],
-        seconds: Seconds::Process,
+/// What is timed.
+enum Case {
+    /// The median step of `bench step`.
+    Step {
+        model: &'static str,
+        batch: &'static str,
+        /// Of a caption.
+        tokens: &'static str,
+        steps: &'static str,
+        precision: &'static str,
     },
+    /// The program's start.
+    Start,
+}
+
+/// Model, batch, tokens of a caption and steps: few enough for a round to take about two minutes on two cores.
+const STEPS: [[&str; 4]; 3] = [
+    ["ViT-Ti-16-64", "64", "16", "30"],
+    ["ViT-B-32", "4", "77", "3"],
+    ["RN50", "2", "16", "3"],
 ];
+
+fn cases() -> impl Iterator<Item = Case> {
+    let steps = STEPS.into_iter().flat_map(|[model, batch, tokens, steps]| {
+        ["f32", "bf16"].map(|precision| Case::Step {
+            model,
+            batch,
+            tokens,
+            steps,
+            precision,
+        })
+    });
+    steps.chain([Case::Start])
+}
 
 /// Prints a table of both binaries' medians and their ratios; they run in turn.
 /// - old, new: programs.
@@ -100,7 +48,7 @@ const CASES: [Case; 7] = [
 pub(crate) fn run(old: &Path, new: &Path, rounds: usize) -> Result<(), String> {
     println!("| | old, ms | new, ms | speed ratio | of each round |");
     println!("|---|---|---|---|---|");
-    for case in &CASES {
+    for case in cases() {
         let mut seconds = [Vec::new(), Vec::new()];
         for _ in 0..rounds {
             for (binary, seconds) in [old, new].into_iter().zip(&mut seconds) {
@@ -110,14 +58,13 @@ pub(crate) fn run(old: &Path, new: &Path, rounds: usize) -> Result<(), String> {
         let [old, new] = seconds;
         if old.len() < rounds || new.len() < rounds {
             let which = if old.len() < rounds { "old" } else { "new" };
-            println!("| {} | | | the {which} binary fails | |", case.name);
+            println!("| {case} | | | the {which} binary fails | |");
             continue;
         }
         let ratios: Vec<f64> = old.iter().zip(&new).map(|(old, new)| old / new).collect();
         let each: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
         println!(
-            "| {} | {:.1} | {:.1} | {:.2} | {} |",
-            case.name,
+            "| {case} | {:.1} | {:.1} | {:.2} | {} |",
             1e3 * median(&old),
             1e3 * median(&new),
             median(&ratios),
@@ -128,11 +75,44 @@ pub(crate) fn run(old: &Path, new: &Path, rounds: usize) -> Result<(), String> {
 }
 
 impl Case {
+    fn arguments(&self) -> Vec<&'static str> {
+        match *self {
+            Self::Start => vec!["--version"],
+            Self::Step {
+                model,
+                batch,
+                tokens,
+                steps,
+                precision,
+            } => {
+                let mut all = vec![
+                    "bench",
+                    "step",
+                    "--device",
+                    "cpu",
+                    "--warm-up",
+                    "2",
+                    "--json",
+                ];
+                all.extend([
+                    "--model",
+                    model,
+                    "--batch",
+                    batch,
+                    "--caption-tokens",
+                    tokens,
+                ]);
+                all.extend(["--steps", steps, "--precision", precision]);
+                all
+            }
+        }
+    }
+
     /// - returns nothing if the command fails, as that of an older binary may.
     fn seconds(&self, binary: &Path) -> Result<Option<f64>, String> {
         let start = Instant::now();
         let output = Command::new(binary)
-            .args(self.arguments)
+            .args(self.arguments())
             .stderr(Stdio::null())
             .output()
             .map_err(|error| format!("{}: {error}", binary.display()))?;
@@ -140,10 +120,28 @@ impl Case {
         if !output.status.success() {
             return Ok(None);
         }
-        Ok(match self.seconds {
-            Seconds::Process => Some(whole),
-            Seconds::Step => step_seconds(&String::from_utf8_lossy(&output.stdout)),
+        Ok(match self {
+            Self::Start => Some(whole),
+            Self::Step { .. } => step_seconds(&String::from_utf8_lossy(&output.stdout)),
         })
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start => f.write_str("start of the program"),
+            Self::Step {
+                model,
+                batch,
+                tokens,
+                precision,
+                ..
+            } => write!(
+                f,
+                "step of {model}, {batch} pairs of {tokens} tokens, {precision}"
+            ),
+        }
     }
 }
 

@@ -27,9 +27,8 @@ pub fn self_attention(qkv: Tensor<3>, heads: usize, mask: Option<&Tensor<4>>) ->
     let [_, tokens, packed] = qkv.dims();
     assert!(packed.is_multiple_of(3 * heads), "heads divide the width");
     let is_shared = |mask: &Tensor<4>| mask.dims() == [1, 1, tokens, tokens];
-    let fits = is_on_kernels(&qkv)
-        && [DType::F32, DType::BF16].contains(&qkv.dtype())
-        && mask.is_none_or(|mask| is_on_kernels(mask) && is_shared(mask));
+    let fits =
+        is_on_kernels(&qkv) && mask.is_none_or(|mask| is_on_kernels(mask) && is_shared(mask));
     if !fits {
         let operation = composed::SelfAttention {
             heads,
@@ -257,8 +256,7 @@ impl<E: Value> Kernel<Flex, 1> for SelfAttention<E> {
         let heads = self.heads_of(&qkv);
         let [out, weights] = heads.attend(qkv.values());
         let shape = [qkv.shape()[0], heads.tokens, heads.width];
-        let len = weights.len();
-        let weights = Dense::new(tensor(weights, &[len]));
+        let weights = Dense::flat(weights);
         (tensor(out, &shape), Saved { qkv, weights })
     }
 

@@ -44,10 +44,7 @@ pub fn batch_norm(
         return found;
     }
     let dtype = x.dtype();
-    let fits = is_on_kernels(&x)
-        && [DType::F32, DType::BF16].contains(&dtype)
-        && is_supported(&gain)
-        && is_supported(&bias);
+    let fits = is_on_kernels(&x) && is_supported(&gain) && is_supported(&bias);
     if !fits && dtype != gain.dtype() {
         let as_gain = gain.dtype();
         let normed = batch_norm(x.cast(as_gain), gain, bias, eps, rectify);

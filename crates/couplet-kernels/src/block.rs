@@ -9,7 +9,8 @@ use burn_flex::FlexTensor;
 
 use crate::activation::Activation;
 use crate::attention::{Heads, mask_values, self_attention};
-use crate::branch::{add_branch, narrow_all};
+use crate::branch::add_branch;
+use crate::fresh::narrow_all;
 use crate::graph::{Kernel, apply, is_on_kernels, is_supported};
 use crate::layer_norm::{Moments, Norm, layer_norm_as};
 use crate::linear::{linear_as, of_bias, of_weight, of_x, output};
@@ -263,7 +264,7 @@ impl<O: Value> Kernel<Flex, 7> for ResidualMlp<O> {
     fn forward(&self, inputs: [FlexTensor; 7]) -> (FlexTensor, Self::Saved) {
         let (ends, hidden, bias) = Ends::forward::<O>(inputs, self.eps);
         let out = ends.output(&self.activation.of(&hidden), &bias);
-        (out, (ends, shared(hidden)))
+        (out, (ends, Dense::flat(hidden)))
     }
 
     fn backward(
@@ -300,12 +301,6 @@ struct SavedAttention<O> {
     attended: Dense<O>,
 }
 
-/// Values that copies of what is saved share.
-fn shared<O: Value>(values: Vec<O>) -> Dense<O> {
-    let len = values.len();
-    Dense::new(tensor(values, &[len]))
-}
-
 impl<O> ResidualAttention<O> {
     fn new(heads: usize, mask: Option<Vec<f32>>, eps: f64) -> Self {
         Self {
@@ -338,9 +333,9 @@ impl<O: Value> Kernel<Flex, 7> for ResidualAttention<O> {
         let out = ends.output(&attended, &bias);
         let saved = SavedAttention {
             ends,
-            qkv: shared(qkv),
-            weights: shared(weights),
-            attended: shared(attended),
+            qkv: Dense::flat(qkv),
+            weights: Dense::flat(weights),
+            attended: Dense::flat(attended),
         };
         (out, saved)
     }

@@ -7,7 +7,7 @@ use burn::tensor::{DType, Tensor, bf16};
 use burn_flex::FlexTensor;
 
 use crate::composed;
-use crate::fresh::fresh;
+use crate::fresh::{fresh, narrow_all};
 use crate::graph::{Kernel, apply, compose, is_on_kernels, is_supported};
 use crate::math::wide;
 use crate::values::{CHUNK, Dense, Value, tensor};
@@ -16,25 +16,20 @@ use crate::values::{CHUNK, Dense, Value, tensor};
 /// - x, branch: of one shape, which is returned.
 pub fn add_branch<const D: usize>(x: Tensor<D>, branch: Tensor<D>) -> Tensor<D> {
     let dtype = x.dtype();
+    let is_plain = branch.dtype() == dtype;
     let inputs = [x.clone().into_dispatch(), branch.clone().into_dispatch()];
     if is_supported(&x) && is_on_kernels(&branch) && x.dims() == branch.dims() {
-        match branch.dtype() {
-            DType::F32 => return apply(AddBranch::<f32>(PhantomData), inputs).0,
-            DType::BF16 => return apply(AddBranch::<bf16>(PhantomData), inputs).0,
-            _ => {}
-        }
-    }
-    if branch.dtype() == dtype && is_supported(&x) {
-        return x + branch;
-    }
-    let composed = compose(composed::AddBranch::<D>, inputs.each_ref());
-    composed.unwrap_or_else(|| {
-        if branch.dtype() == dtype {
-            x + branch
+        return if is_plain {
+            apply(AddBranch::<f32>(PhantomData), inputs).0
         } else {
-            x + branch.cast(dtype)
-        }
-    })
+            apply(AddBranch::<bf16>(PhantomData), inputs).0
+        };
+    }
+    let is_burns = is_plain && is_supported(&x);
+    let composed = (!is_burns).then(|| compose(composed::AddBranch::<D>, inputs.each_ref()));
+    composed
+        .flatten()
+        .unwrap_or_else(|| x + if is_plain { branch } else { branch.cast(dtype) })
 }
 
 /// - E: the dtype of the branch.
@@ -79,20 +74,4 @@ impl<E: Value> Kernel<Flex, 2> for AddBranch<E> {
         });
         [Some(gradient), of_branch]
     }
-}
-
-/// Rounded values.
-pub(crate) fn narrow_all<E: Value>(values: &[f32]) -> Vec<E> {
-    let narrow = |at: usize, out: &mut [E]| {
-        let values = &values[at * CHUNK..];
-        wide(
-            #[inline(always)]
-            || {
-                for (out, value) in out.iter_mut().zip(values) {
-                    *out = E::narrow(*value);
-                }
-            },
-        );
-    };
-    fresh(values.len(), CHUNK, narrow).0
 }

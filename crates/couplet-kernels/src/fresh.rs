@@ -5,7 +5,8 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use crate::values::Value;
+use crate::values::{CHUNK, Value};
+use crate::vectors::wide;
 
 /// Values that `work` writes in parallel; they are zero before.
 /// - chunk: of a task; the last may be shorter.
@@ -48,6 +49,22 @@ pub(crate) fn fresh_pair<E: Value>(
         two.set_len(second[0]);
     }
     [one, two]
+}
+
+/// Rounded values.
+pub(crate) fn narrow_all<E: Value>(values: &[f32]) -> Vec<E> {
+    let narrow = |at: usize, out: &mut [E]| {
+        let values = &values[at * CHUNK..];
+        wide(
+            #[inline(always)]
+            || {
+                for (out, value) in out.iter_mut().zip(values) {
+                    *out = E::narrow(*value);
+                }
+            },
+        );
+    };
+    fresh(values.len(), CHUNK, narrow).0
 }
 
 fn cleared<E: Value>(part: &mut [MaybeUninit<E>]) -> &mut [E] {

@@ -84,9 +84,9 @@ pub fn is_supported<const D: usize>(tensor: &Tensor<D>) -> bool {
     tensor.dtype() == DType::F32 && is_on_kernels(tensor)
 }
 
-/// Whether a kernel takes a tensor if it has one for its dtype.
+/// Whether kernels take a tensor that have one for its dtype: f32 or bf16 on the CPU backend.
 pub(crate) fn is_on_kernels<const D: usize>(tensor: &Tensor<D>) -> bool {
-    is_on() && is_on_cpu(tensor)
+    [DType::F32, DType::BF16].contains(&tensor.dtype()) && is_on() && is_on_cpu(tensor)
 }
 
 #[cfg(test)]

@@ -127,56 +127,60 @@ impl Norm {
     /// - x: rows; returns them normalised.
     #[expect(clippy::cast_precision_loss, reason = "widths are far below 2^24")]
     pub fn forward<O: Value>(&self, x: &[f32]) -> (Vec<O>, Moments) {
-        let width = self.width();
-        let normalize = |at: usize, out: &mut [O]| {
-            let mut moments = [(0.0, 0.0); ROWS];
-            wide(
-                #[inline(always)]
-                || {
-                    let rows = out
-                        .chunks_exact_mut(width)
-                        .zip(x[at * ROWS * width..].chunks_exact(width))
-                        .zip(&mut moments);
-                    for ((out, x), moments) in rows {
-                        let mean = sum(x) / width as f32;
-                        let inverse = (squares(x, mean) / width as f32 + self.eps).sqrt().recip();
-                        *moments = (mean, inverse);
-                        self.normalize(x, *moments, out);
-                    }
-                },
-            );
-            moments
-        };
-        let (out, moments) = fresh(x.len(), ROWS * width, normalize);
-        (out, Moments(moments.into_iter().flatten().collect()))
+        let width = self.width() as f32;
+        self.normalize(
+            x,
+            #[inline(always)]
+            |_, row| {
+                let mean = sum(row) / width;
+                let inverse = (squares(row, mean) / width + self.eps).sqrt().recip();
+                (mean, inverse)
+            },
+        )
     }
 
     /// The output of [`Self::forward`] once more.
     pub fn again<O: Value>(&self, x: &[f32], Moments(moments): &Moments) -> Vec<O> {
+        self.normalize(
+            x,
+            #[inline(always)]
+            |at, _| moments[at],
+        )
+        .0
+    }
+
+    /// - moments: takes the number of a row and the row.
+    #[inline(always)]
+    fn normalize<O: Value>(
+        &self,
+        x: &[f32],
+        moments: impl Fn(usize, &[f32]) -> (f32, f32) + Sync,
+    ) -> (Vec<O>, Moments) {
         let width = self.width();
-        let normalize = |at: usize, out: &mut [O]| {
+        let (gains, biases) = (self.gain.values(), self.bias.values());
+        let task = |at: usize, out: &mut [O]| {
+            let mut seen = [(0.0, 0.0); ROWS];
             wide(
                 #[inline(always)]
                 || {
                     let rows = out
                         .chunks_exact_mut(width)
                         .zip(x[at * ROWS * width..].chunks_exact(width))
-                        .zip(&moments[at * ROWS..]);
-                    for ((out, x), moments) in rows {
-                        self.normalize(x, *moments, out);
+                        .zip(&mut seen);
+                    for (row, ((out, x), seen)) in rows.enumerate() {
+                        let (mean, inverse) = moments(at * ROWS + row, x);
+                        *seen = (mean, inverse);
+                        let lines = gains.iter().zip(biases);
+                        for ((out, x), (gain, bias)) in out.iter_mut().zip(x).zip(lines) {
+                            *out = O::narrow((x - mean) * inverse * gain + bias);
+                        }
                     }
                 },
             );
+            seen
         };
-        fresh(x.len(), ROWS * width, normalize).0
-    }
-
-    #[inline(always)]
-    fn normalize<O: Value>(&self, x: &[f32], (mean, inverse): (f32, f32), out: &mut [O]) {
-        let lines = self.gain.values().iter().zip(self.bias.values());
-        for ((out, x), (gain, bias)) in out.iter_mut().zip(x).zip(lines) {
-            *out = O::narrow((x - mean) * inverse * gain + bias);
-        }
+        let (out, seen) = fresh(x.len(), ROWS * width, task);
+        (out, Moments(seen.into_iter().flatten().collect()))
     }
 
     /// - gradient: of the output.

@@ -175,6 +175,12 @@ impl<E: Value> Dense<E> {
         }
     }
 
+    /// In one dimension.
+    pub fn flat(values: Vec<E>) -> Self {
+        let len = values.len();
+        Self::new(tensor(values, &[len]))
+    }
+
     pub fn values(&self) -> &[E] {
         &self.tensor.storage()[self.start..self.start + self.len]
     }

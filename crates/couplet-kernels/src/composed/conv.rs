@@ -1,6 +1,7 @@
 use burn::backend::DispatchTensor;
 use burn::tensor::{DType, Tensor};
 
+use crate::conv::sizes::Sizes;
 use crate::cube;
 use crate::graph::Composed;
 
@@ -8,7 +9,7 @@ use crate::graph::Composed;
 /// tensors that [`cube::on_cube`] takes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Conv {
-    pub sizes: cube::ConvSizes,
+    pub sizes: Sizes,
 }
 
 const KNOWN: &str = "a convolution's tensors are on one GPU";

@@ -1,6 +1,7 @@
 //! Convolutions of images.
 
-mod sizes;
+pub(crate) mod sizes;
+mod tiles;
 
 use std::marker::PhantomData;
 
@@ -10,10 +11,11 @@ use burn::tensor::{DType, Tensor, bf16, module};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use self::sizes::{Conv, Sizes, Tile};
+use self::sizes::{Conv, Sizes};
+use self::tiles::Tile;
 #[cfg(feature = "_cube")]
 use crate::composed;
-use crate::fresh::fresh;
+use crate::fresh::{fresh, narrow_all};
 use crate::graph::{Kernel, apply, is_on_kernels};
 #[cfg(feature = "_cube")]
 use crate::graph::{compose, is_on_cpu};
@@ -66,16 +68,6 @@ fn conv_on_cube(x: &Tensor<4>, weight: &Tensor<4>, conv: Conv) -> Option<Tensor<
     // With Burn's fusion there is no kernel.
     let plain = crate::cube::plain(&x.clone().inner())?;
     let sizes = Sizes::new(conv, &of_x, &of_weight);
-    let sizes = crate::cube::ConvSizes {
-        batch: sizes.batch,
-        inputs: sizes.inputs,
-        outputs: sizes.outputs,
-        kernel: sizes.kernel,
-        stride: sizes.stride,
-        padding: sizes.padding,
-        from: sizes.from,
-        to: sizes.to,
-    };
     if !crate::cube::conv_fits(&plain, sizes) {
         return None;
     }
@@ -219,11 +211,10 @@ impl<E: Value, W: Value> Kernel<Flex, 2> for Convolve<E, W> {
         [
             wants_x.then(|| tensor(of_x, x.shape())),
             of_weight.map(|of_weight| {
-                let mut narrow = Vec::new();
-                W::narrowed(&of_weight, &mut narrow);
-                match W::DTYPE {
-                    DType::F32 => tensor(of_weight, weight.shape()),
-                    _ => tensor(narrow, weight.shape()),
+                if W::DTYPE == DType::F32 {
+                    tensor(of_weight, weight.shape())
+                } else {
+                    tensor(narrow_all::<W>(&of_weight), weight.shape())
                 }
             }),
         ]

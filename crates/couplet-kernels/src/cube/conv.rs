@@ -7,21 +7,7 @@ use cubecl::prelude::*;
 
 use super::product::multiply;
 use super::{elem, empty, grid, laid_out, reshaped, vector_size};
-
-/// All sizes of one convolution.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Sizes {
-    pub batch: usize,
-    pub inputs: usize,
-    pub outputs: usize,
-    pub kernel: usize,
-    pub stride: usize,
-    pub padding: usize,
-    /// Of the input: height and width.
-    pub from: [usize; 2],
-    /// Of the output.
-    pub to: [usize; 2],
-}
+use crate::conv::sizes::Sizes;
 
 /// Units side by side along a line of pixels, and lines of a cube.
 const LANES: u32 = 32;

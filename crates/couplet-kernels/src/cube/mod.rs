@@ -44,7 +44,7 @@ use crate::graph::{from_primitive, into_primitive, is_autodiff};
 pub(crate) use add::{add, rectified_gradient};
 pub(crate) use attention::{Saved as SavedAttention, self_attention, self_attention_gradient};
 pub(crate) use batch_norm::{Saved as SavedBatchNorm, batch_norm};
-pub(crate) use conv::{Sizes as ConvSizes, conv, conv_gradients, fits as conv_fits};
+pub(crate) use conv::{conv, conv_gradients, fits as conv_fits};
 #[cfg(feature = "cuda")]
 pub(crate) use cublas::{free_memory, is_there as has_cublas};
 pub(crate) use gelu::{gelu, gelu_gradient};

@@ -26,7 +26,7 @@ use crate::update::add;
 type Results = Vec<Vec<f64>>;
 
 /// Values between -1 and 1 without a pattern.
-fn values(seed: usize, len: usize) -> Vec<f32> {
+pub(crate) fn values(seed: usize, len: usize) -> Vec<f32> {
     let mut state = 0x9e37_79b9_u32.wrapping_mul(u32::try_from(seed).unwrap() + 1);
     (0..len)
         .map(|_| {
