@@ -130,31 +130,26 @@ fn cubes(lines: usize) -> (CubeCount, CubeDim) {
 }
 
 impl Sizes {
-    fn pixels(&self) -> usize {
-        self.to[0] * self.to[1]
-    }
-
-    fn patch(&self) -> usize {
-        self.inputs * self.kernel * self.kernel
-    }
-
     /// Whether each image is one product with the weight, as it is in memory. Tensor cores read rows of multiples of
     /// 16 bytes.
     fn are_products(&self) -> bool {
-        let is_pointwise = self.kernel == 1 && self.stride == 1 && self.padding == 0;
-        is_pointwise && self.pixels().is_multiple_of(8)
+        self.is_pointwise() && self.output_pixels().is_multiple_of(8)
     }
 
     /// - matrix: `[to, from]`; x: images of `from` channels.
     /// - returns images of `to` channels.
     fn product(&self, matrix: &CubeTensor, x: &CubeTensor, from: usize, to: usize) -> CubeTensor {
-        let x = reshaped(x, [self.batch, from, self.pixels()]);
+        let x = reshaped(x, [self.batch, from, self.output_pixels()]);
         let product = multiply(&repeated(matrix, self.batch), &x, None, x.dtype);
         reshaped(&product, [self.batch, to, self.to[0], self.to[1]])
     }
 
-    fn columns(&self, x: &CubeTensor) -> CubeTensor {
-        let columns = empty(x, [self.patch(), self.batch * self.pixels()], x.dtype);
+    fn gathered(&self, x: &CubeTensor) -> CubeTensor {
+        let columns = empty(
+            x,
+            [self.patch(), self.batch * self.output_pixels()],
+            x.dtype,
+        );
         let lines = self.patch() * self.batch;
         let (grid, cube) = cubes(lines);
         gather::launch(
@@ -168,7 +163,7 @@ impl Sizes {
             self.from[0],
             self.from[1],
             self.to[1],
-            self.pixels(),
+            self.output_pixels(),
             self.batch,
             self.kernel,
             self.stride,
@@ -181,9 +176,9 @@ impl Sizes {
     /// `[first, second, pixels]` as `[second, first * pixels]` or the like.
     fn exchanged(&self, x: &CubeTensor, first: usize, shape: Vec<usize>) -> CubeTensor {
         let to = empty(x, shape, x.dtype);
-        let lines = x.meta.num_elements() / self.pixels();
+        let lines = x.meta.num_elements() / self.output_pixels();
         let (grid, cube) = cubes(lines);
-        let vector = vector_size(self.pixels());
+        let vector = vector_size(self.output_pixels());
         exchange::launch(
             &x.client,
             grid,
@@ -194,7 +189,7 @@ impl Sizes {
             lines,
             first,
             lines / first,
-            self.pixels() / vector,
+            self.output_pixels() / vector,
             elem(x.dtype),
         );
         to
@@ -203,7 +198,7 @@ impl Sizes {
 
 /// Whether the device holds the pixels of all output pixels at once.
 pub(crate) fn fits(x: &CubeTensor, sizes: Sizes) -> bool {
-    let count = sizes.patch() * sizes.batch * sizes.pixels();
+    let count = sizes.patch() * sizes.batch * sizes.output_pixels();
     let bytes = (count * x.dtype.size()) as u64;
     u32::try_from(count).is_ok() && bytes <= x.client.properties().memory.max_page_size
 }
@@ -228,7 +223,7 @@ pub(crate) fn conv(x: &CubeTensor, weight: &CubeTensor, sizes: Sizes) -> CubeTen
         return sizes.product(&matrix(weight, sizes), x, sizes.inputs, sizes.outputs);
     }
     let weight = matrix(weight, sizes);
-    let product = multiply(&weight, &sizes.columns(x), None, x.dtype);
+    let product = multiply(&weight, &sizes.gathered(x), None, x.dtype);
     let shape = vec![sizes.batch, sizes.outputs, sizes.to[0], sizes.to[1]];
     sizes.exchanged(&product, sizes.outputs, shape)
 }
@@ -249,12 +244,12 @@ pub(crate) fn conv_gradients(
     [wants_x, wants_weight]: [bool; 2],
 ) -> [Option<CubeTensor>; 2] {
     let apart = gradient;
-    let shape = vec![sizes.outputs, sizes.batch * sizes.pixels()];
+    let shape = vec![sizes.outputs, sizes.batch * sizes.output_pixels()];
     let gradient =
         (wants_weight || !sizes.are_products()).then(|| sizes.exchanged(apart, sizes.batch, shape));
     let together = || gradient.as_ref().expect("it is there if it is read");
     let of_weight = wants_weight.then(|| {
-        let columns = sizes.columns(x);
+        let columns = sizes.gathered(x);
         let sum = multiply(together(), &turned(&columns), None, dtype);
         reshaped(&sum, weight.meta.shape().clone())
     });
