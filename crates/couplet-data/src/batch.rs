@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use rayon::prelude::*;
 
 /// 8-bit RGB images on a device, not yet normalized.
 #[derive(Debug, Clone)]
@@ -103,8 +104,37 @@ pub fn images(
     std: [f32; 3],
     device: &Device,
 ) -> Tensor<4> {
+    let image_len = image_size * image_size * 3;
+    if device.clone().without_autodiff() == Device::flex() && pixels.len().is_multiple_of(image_len)
+    {
+        let shape = [pixels.len() / image_len, 3, image_size, image_size];
+        let values = normalized(&pixels, image_len, mean, std);
+        return Tensor::from_data(TensorData::new(values, shape), device);
+    }
     let pixels = Pixels::new(pixels, image_size, device);
     pixels.images(0..pixels.images, mean, std)
+}
+
+/// The values of [`Pixels::images`], in one pass over the pixels instead of Burn's four on one core.
+/// - pixels: of whole images; image_len: of one of them.
+fn normalized(pixels: &[u8], image_len: usize, mean: [f32; 3], std: [f32; 3]) -> Vec<f32> {
+    let tables = [0, 1, 2].map(|c| {
+        let value = |level: u8| f32::from(level) * (1.0 / (255.0 * std[c])) - mean[c] / std[c];
+        (0..=u8::MAX).map(value).collect::<Vec<f32>>()
+    });
+    let mut values = vec![0.0; pixels.len()];
+    let images = values.par_chunks_mut(image_len);
+    images
+        .zip(pixels.par_chunks(image_len))
+        .for_each(|(planes, image)| {
+            for (c, plane) in planes.chunks_exact_mut(image_len / 3).enumerate() {
+                let table = &tables[c];
+                for (value, color) in plane.iter_mut().zip(image.chunks_exact(3)) {
+                    *value = table[usize::from(color[c])];
+                }
+            }
+        });
+    values
 }
 
 /// Puts token ids on `device`.
@@ -146,6 +176,7 @@ mod tests {
         let there = Pixels::feed(pixels, 2, &device);
         for rows in [0..3, 1..3, 0..1] {
             let some = there.images(rows.clone(), mean, std);
+            // Bit for bit, whether the CPU's own pass or Burn's operations normalize them.
             some.into_data()
                 .assert_eq(&all.clone().slice([rows]).into_data(), true);
         }

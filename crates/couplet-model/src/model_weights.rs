@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use rayon::prelude::*;
+
 use crate::files::FolderError;
 use crate::hugging_face;
 use crate::positions::is_grid;
@@ -75,7 +77,7 @@ fn can_resize(from: &[usize], to: &[usize], is_image: bool) -> bool {
     }
 }
 
-/// Reads all tensors of the architecture under open_clip's names.
+/// Reads all tensors of the architecture under open_clip's names, by all threads.
 ///
 /// # Errors
 /// As [`check_shapes`]; if a tensor cannot be read; if a value is not finite.
@@ -96,11 +98,14 @@ pub(crate) fn read(
             source,
         })
     };
-    let mut tensors = NamedTensors::new();
-    for (name, _) in spec.parameter_shapes() {
+    let parameters = spec.parameter_shapes().into_par_iter();
+    let all_read = parameters.map(|(name, _)| {
         let tensor = stored_as(stored.naming, &name).join(read)?;
-        tensors.insert(name, tensor);
-    }
+        Ok((name, tensor))
+    });
+    // The first error in the order of names, whichever thread was faster.
+    let all_read: Vec<Result<_, WeightsError>> = all_read.collect();
+    let tensors = all_read.into_iter().collect::<Result<NamedTensors, _>>()?;
     let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
     check_finite(&stored.path, named)?;
     Ok(tensors)

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use couplet_data::{EncodeError, SampleError, TokenizerError};
-use couplet_model::{FolderError, PreprocessError};
+use couplet_model::{FolderError, Precision, PreprocessError};
 
 /// The model's tokenizer is not on disk, so the model can only encode images.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -61,6 +61,8 @@ pub enum OpenError {
     Preprocess(#[from] PreprocessError),
     #[error("`preprocess.{key}` {message}")]
     UnsoundPreprocess { key: &'static str, message: String },
+    #[error("the device does not support {precision}; use fp32")]
+    Precision { precision: Precision },
     #[error(
         "the tokenizer has {tokenizer} tokens, but the text tower's vocabulary has {vocab_size}; \
          the tokenizer must be the one that the model was trained with"

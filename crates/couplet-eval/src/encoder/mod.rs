@@ -14,8 +14,8 @@ use couplet_data::formats::read_image;
 use couplet_data::loader::TokenOptions;
 use couplet_data::{DEFAULT_MAX_IMAGE_PIXELS, ImageData, Tokenizer, Transform, batch, labelled};
 use couplet_model::{
-    Clip, CropRounding, Interpolation, ModelSource, ModelSpec, PreprocessSpec, ResizeMode,
-    l2_normalize,
+    Clip, CropRounding, Interpolation, ModelSource, ModelSpec, Precision, PreprocessSpec,
+    ResizeMode, l2_normalize,
 };
 use rayon::prelude::*;
 
@@ -54,6 +54,8 @@ pub struct OpenOptions {
     pub arch: Option<String>,
     /// Keys and values that override those of the model's preprocessing.
     pub preprocess: Vec<(String, String)>,
+    /// The dtype of the towers' matrix products. Features are f32 in any case.
+    pub precision: Precision,
 }
 
 impl Encoder {
@@ -113,6 +115,12 @@ impl Encoder {
         device: &Device,
     ) -> Result<Self, OpenError> {
         let ChosenModel { path, checkpoint } = choose_model(path)?;
+        if let Some(dtype) = options.precision.dtype()
+            && !device.supports_dtype(dtype)
+        {
+            let precision = options.precision;
+            return Err(OpenError::Precision { precision });
+        }
         let loaded = couplet_model::load(&path, options.arch.as_deref(), device)?;
         let ModelSource {
             spec,
@@ -134,7 +142,7 @@ impl Encoder {
         };
         Ok(Self {
             transform: eval_transform(&spec, &preprocess),
-            model: loaded.model,
+            model: loaded.model.with_precision(options.precision),
             spec,
             preprocess,
             tokens,

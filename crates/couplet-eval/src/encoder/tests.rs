@@ -85,3 +85,30 @@ fn texts_that_the_tokenizer_cannot_encode_are_marked() {
     let (features, is_usable) = encoder.encode_usable_texts_raw(&["a horse"]).unwrap();
     assert!(features.is_none() && is_usable == [false]);
 }
+
+#[test]
+fn features_in_bf16_are_f32_and_close_to_those_in_f32() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = Device::flex();
+    let spec = presets::find("ViT-Ti-8-32").unwrap();
+    let preprocess = PreprocessSpec::default();
+    let tokenizer = open_clip::TokenizerCfg::default();
+    let model = Clip::init(&spec, 1, &device);
+    open_clip::save(folder.path(), &model, &spec, &preprocess, &tokenizer).unwrap();
+    let features = |precision| {
+        let options = OpenOptions {
+            precision,
+            ..OpenOptions::default()
+        };
+        let encoder = Encoder::open_with(folder.path(), &options, &device).unwrap();
+        let pixels = (0..=250).cycle().take(32 * 32 * 3).collect();
+        let texts = encoder.encode_texts(&["a word"]).unwrap();
+        [texts, encoder.encode_pixels(pixels)]
+            .map(|features| features.into_data().try_to_vec::<f32>().unwrap())
+    };
+    let (wide, narrow) = (features(Precision::F32), features(Precision::Bf16));
+    for (wide, narrow) in wide.iter().zip(&narrow) {
+        let cosine: f32 = wide.iter().zip(narrow).map(|(a, b)| a * b).sum();
+        assert!(cosine > 0.999 && wide != narrow, "{cosine}");
+    }
+}

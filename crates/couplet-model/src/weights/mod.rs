@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Param;
 use burn::tensor::Tensor;
+use rayon::prelude::*;
 
 use crate::clip::Clip;
 use crate::names::{ParameterMapper, ParameterVisitor, map_parameters, visit_parameters};
@@ -31,6 +32,7 @@ pub(crate) use mismatches::Mismatches;
 pub use safetensors_file::{metadata, save, save_with};
 pub(crate) use script_code::ScriptCode;
 pub(crate) use search::Naming;
+use stored::PIECE;
 pub(crate) use stored::{StoredTensor, StoredTensors};
 
 /// open_clip keeps these as scalars; here they are `[1]`.
@@ -215,17 +217,15 @@ pub(crate) fn check_finite<'a>(
     path: &Path,
     tensors: impl IntoIterator<Item = (&'a str, &'a HostTensor)>,
 ) -> Result<(), WeightsError> {
+    let bad_of = |values: &[f32]| values.iter().filter(|value| !value.is_finite()).count() as u64;
     let mut first = None;
-    let mut count = 0u64;
+    let mut count = 0;
     for (name, tensor) in tensors {
-        let bad = tensor
-            .values
-            .iter()
-            .filter(|value| !value.is_finite())
-            .count();
+        let pieces = tensor.values.par_chunks(PIECE);
+        let bad: u64 = pieces.map(bad_of).sum();
         if bad > 0 {
             first.get_or_insert(name);
-            count += bad as u64;
+            count += bad;
         }
     }
     match first {

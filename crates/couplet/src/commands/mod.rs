@@ -18,6 +18,7 @@ mod model_arguments;
 mod numbers;
 pub(crate) mod output_file;
 pub(crate) mod plan;
+mod precision_name;
 pub(crate) mod sweep;
 pub(crate) mod tokenize;
 pub(crate) mod tokenizer;

@@ -8,6 +8,7 @@ use couplet_data::printable_path;
 use couplet_eval::{Encoder, OpenOptions};
 use couplet_train::DeviceSetting;
 
+use super::precision_name::PrecisionName;
 use crate::printing;
 
 /// Keys that `--set` accepts where there is a model but no config.
@@ -47,6 +48,14 @@ pub(crate) struct ModelOptions {
     /// Device to run on: auto, cpu, cuda:N, rocm:N, metal, vulkan or wgpu
     #[arg(long, default_value = "auto")]
     pub device: DeviceSetting,
+    /// Precision of matrix products and convolutions: fp32, bf16 or fp16
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "fp32",
+        hide_possible_values = true
+    )]
+    pub precision: PrecisionName,
 }
 
 impl ModelArguments {
@@ -83,10 +92,15 @@ impl ModelOptions {
     /// Opens the model at `path` with these options.
     pub fn open(&self, path: &Path) -> anyhow::Result<Encoder> {
         let device = self.device.open().context("--device cannot be used")?;
+        let precision = self.precision.into();
+        if let Some(why) = self.device.slow_because(precision) {
+            printing::note(why);
+        }
         let preprocess = self.set.iter().map(|entry| preprocess_value(entry));
         let options = OpenOptions {
             arch: self.arch.clone(),
             preprocess: preprocess.collect::<anyhow::Result<_>>()?,
+            precision,
         };
         Ok(Encoder::open_with(path, &options, &device)?)
     }

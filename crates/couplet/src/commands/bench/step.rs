@@ -1,10 +1,11 @@
 //! `couplet bench step`.
 
 use anyhow::anyhow;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use couplet_model::{Precision, presets};
 use couplet_train::{DeviceSetting, StepBench, StepBenchSettings, bench_step};
 
+use crate::commands::precision_name::PrecisionName;
 use crate::exit_code;
 use crate::json_output::JsonArguments;
 use crate::printing;
@@ -41,16 +42,6 @@ pub(crate) struct BenchStepArguments {
     pub(super) json: JsonArguments,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum PrecisionName {
-    #[value(name = "fp32", alias = "f32")]
-    F32,
-    #[value(name = "bf16", alias = "amp_bf16")]
-    Bf16,
-    #[value(name = "fp16", aliases = ["f16", "amp"])]
-    F16,
-}
-
 pub(super) fn run(arguments: &BenchStepArguments) -> anyhow::Result<u8> {
     arguments.json.begin()?;
     let slow = (arguments.device).slow_because(arguments.precision.into());
@@ -81,16 +72,6 @@ pub(super) fn settings(arguments: &BenchStepArguments) -> anyhow::Result<StepBen
         warm_up: arguments.warm_up,
         ..StepBenchSettings::new(spec, arguments.batch)
     })
-}
-
-impl From<PrecisionName> for Precision {
-    fn from(name: PrecisionName) -> Self {
-        match name {
-            PrecisionName::F32 => Self::F32,
-            PrecisionName::Bf16 => Self::Bf16,
-            PrecisionName::F16 => Self::F16,
-        }
-    }
 }
 
 /// The median, the minimum and the maximum.
