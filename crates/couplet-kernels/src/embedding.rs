@@ -2,19 +2,35 @@
 
 use std::sync::Arc;
 
-use burn::backend::DispatchTensor;
+use burn::backend::{DispatchTensor, Flex};
 use burn::tensor::{Int, Tensor, TensorData, module};
+use burn_flex::FlexTensor;
 
-use crate::graph::{Composed, compose};
+use crate::fresh::fresh;
+use crate::graph::{Composed, Kernel, apply, compose, is_supported};
+use crate::values::{CHUNK, Dense, tensor};
 
 /// Rows that are summed at once.
 const GROUP: usize = 8;
 
 /// The rows of `weight` that `ids` name.
 /// - weight: `[vocabulary, width]`; ids: `[batch, tokens]`; returns `[batch, tokens, width]`.
-/// - runs: of the same ids, made on the host. With them, the backward pass gathers and sums in parallel and in a fixed
-///   order. Without, it is Burn's, which on a GPU adds one token after the other.
+/// - runs: of the same ids, made on the host, for a GPU. With them, the backward pass gathers and sums in parallel and in
+///   a fixed order, as it does on the CPU. Without, it is Burn's, which on a GPU adds one token after the other.
+///
+/// # Panics
+/// If an id is not below `vocabulary`.
 pub fn embedding(weight: Tensor<2>, ids: Tensor<2, Int>, runs: Option<&TokenRuns>) -> Tensor<3> {
+    if is_supported(&weight) {
+        let shape = ids.dims();
+        let ids = ids.into_data().convert::<i64>();
+        let ids = ids.try_to_vec::<i64>().expect("converted");
+        let lookup = Lookup {
+            ids: ids.into_iter().map(row_of).collect(),
+            shape,
+        };
+        return apply(lookup, [weight.into_dispatch()]).0;
+    }
     let composed = runs.and_then(|runs| {
         let operation = Embedding {
             ids: ids.clone().inner(),
@@ -23,6 +39,73 @@ pub fn embedding(weight: Tensor<2>, ids: Tensor<2, Int>, runs: Option<&TokenRuns
         compose(operation, [&weight.clone().into_dispatch()])
     });
     composed.unwrap_or_else(|| module::embedding(weight, ids))
+}
+
+fn row_of(id: i64) -> usize {
+    usize::try_from(id).expect("ids are not negative")
+}
+
+/// On the CPU: copies rows, and sums their gradients, by all threads.
+#[derive(Debug, Clone)]
+struct Lookup {
+    ids: Arc<[usize]>,
+    /// `[batch, tokens]`
+    shape: [usize; 2],
+}
+
+/// Rows that one task writes.
+fn rows_per_task(width: usize) -> usize {
+    (CHUNK / width.max(1)).max(1)
+}
+
+impl Kernel<Flex, 1> for Lookup {
+    /// The shape of the table.
+    type Saved = [usize; 2];
+
+    fn forward(&self, [weight]: [FlexTensor; 1]) -> (FlexTensor, [usize; 2]) {
+        let weight = Dense::<f32>::new(weight);
+        let table = <[usize; 2]>::try_from(weight.shape()).expect("tables are of rank 2");
+        let (width, values) = (table[1], weight.values());
+        let rows = rows_per_task(width);
+        let copy = |at: usize, out: &mut [f32]| {
+            for (id, out) in self.ids[at * rows..]
+                .iter()
+                .zip(out.chunks_exact_mut(width))
+            {
+                out.copy_from_slice(&values[id * width..][..width]);
+            }
+        };
+        let (out, _) = fresh(self.ids.len() * width, rows * width, copy);
+        let [batch, tokens] = self.shape;
+        (tensor(out, &[batch, tokens, width]), table)
+    }
+
+    fn backward(
+        &self,
+        [vocabulary, width]: [usize; 2],
+        gradient: FlexTensor,
+        _: [bool; 1],
+    ) -> [Option<FlexTensor>; 1] {
+        let gradient = Dense::<f32>::new(gradient);
+        let values = gradient.values();
+        // Each token's places one after the other, in their own order.
+        let mut places: Vec<usize> = (0..self.ids.len()).collect();
+        places.sort_by_key(|place| self.ids[*place]);
+        let rows = rows_per_task(width);
+        let sum = |at: usize, out: &mut [f32]| {
+            let [first, end] = [at * rows, at * rows + out.len() / width];
+            let start = places.partition_point(|place| self.ids[*place] < first);
+            let here = places[start..].iter();
+            for place in here.take_while(|place| self.ids[**place] < end) {
+                let out = &mut out[(self.ids[*place] - first) * width..][..width];
+                for (sum, value) in out.iter_mut().zip(&values[place * width..][..width]) {
+                    *sum += value;
+                }
+            }
+        };
+        let (sums, _) = fresh(vocabulary * width, rows * width, sum);
+        [Some(tensor(sums, &[vocabulary, width]))]
+    }
 }
 
 /// Where each token of a batch is, for the sums of [`embedding`]'s gradient.
