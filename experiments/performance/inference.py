@@ -7,7 +7,8 @@ A model of random weights encodes the same JPEGs (480x360 noise over gradients) 
 256 texts. Every side reads, decodes and transforms the files itself; open_clip by its own transform, in this process
 and in worker processes, of which the faster one counts; ONNX Runtime in this process. What one run takes longer for many inputs
 than for few is counted, which leaves out the start. "cold" is one image with two labels, from the start of the
-process to its end. Needs open_clip_torch==3.3.0, torch, onnx and onnxruntime, but no network.
+process to its end. The cosines are with open_clip's features of the same precision. Needs
+open_clip_torch==3.3.0, torch, onnx and onnxruntime, but no network.
 """
 import argparse
 import json
@@ -23,9 +24,9 @@ COUPLET = pathlib.Path(__file__).parents[2] / "target/release/couplet"
 FEW, MANY, FEW_TEXTS, MANY_TEXTS = 32, 256, 256, 2304
 BATCH, TEXT_BATCH = 32, 256
 WORDS = "a an the photo picture of dog cat red house by sea two people on old street with blue car in winter light".split()
-# Sets up the model, times what it prints, and tells that it is ready for each.
+# Encodes the first inputs and saves their features.
 SIDE = """
-import sys, time, pathlib, torch, open_clip
+import sys, pathlib, torch, open_clip
 from PIL import Image
 kind, precision, workers, what, folder, count = sys.argv[1:7]
 count, workers, folder = int(count), int(workers), pathlib.Path(folder)

@@ -19,7 +19,7 @@ const GROUP: usize = 8;
 ///   a fixed order, as it does on the CPU. Without, it is Burn's, which on a GPU adds one token after the other.
 ///
 /// # Panics
-/// If an id is not below `vocabulary`.
+/// On the CPU, if an id is not below `vocabulary`.
 pub fn embedding(weight: Tensor<2>, ids: Tensor<2, Int>, runs: Option<&TokenRuns>) -> Tensor<3> {
     if is_supported(&weight) {
         let shape = ids.dims();

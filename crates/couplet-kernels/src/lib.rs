@@ -16,7 +16,7 @@
 //! Every public function takes any tensors, whatever their backend and dtype. It runs its kernel
 //! where [`is_supported`] holds for all of them (f32 on the CPU backend), and most also with bf16 there, whose sums are
 //! in f32: linear layers, layer norms, activations, attention, convolutions, batch norms and residual sums, with
-//! parameters in f32. Elsewhere linear layers, layer
+//! parameters in f32. Embeddings have a kernel in f32. Elsewhere linear layers, layer
 //! norms, GELU, attention, residual branches and embeddings are compositions with hand-written backward passes
 //! (`composed/`): of GPU kernels (`cube/`, convolutions too) for f32 and half precision there, else of Burn's
 //! operations; and the rest is Burn's own. All compute the same to rounding, so callers never

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use rayon::prelude::*;
-
 use crate::files::FolderError;
 use crate::hugging_face;
 use crate::positions::is_grid;
@@ -77,7 +75,7 @@ fn can_resize(from: &[usize], to: &[usize], is_image: bool) -> bool {
     }
 }
 
-/// Reads all tensors of the architecture under open_clip's names, by all threads.
+/// Reads all tensors of the architecture under open_clip's names.
 ///
 /// # Errors
 /// As [`check_shapes`]; if a tensor cannot be read; if a value is not finite.
@@ -98,14 +96,12 @@ pub(crate) fn read(
             source,
         })
     };
-    let parameters = spec.parameter_shapes().into_par_iter();
-    let all_read = parameters.map(|(name, _)| {
+    // One after the other, so that what a tensor needs besides its values is in memory once: its pieces are read in parallel.
+    let tensors = spec.parameter_shapes().into_iter().map(|(name, _)| {
         let tensor = stored_as(stored.naming, &name).join(read)?;
         Ok((name, tensor))
     });
-    // The first error in the order of names, whichever thread was faster.
-    let all_read: Vec<Result<_, WeightsError>> = all_read.collect();
-    let tensors = all_read.into_iter().collect::<Result<NamedTensors, _>>()?;
+    let tensors = tensors.collect::<Result<NamedTensors, WeightsError>>()?;
     let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
     check_finite(&stored.path, named)?;
     Ok(tensors)

@@ -19,7 +19,7 @@ static ALLOCATOR: couplet_alloc::Allocator = couplet_alloc::Allocator;
 const SHAPE: [usize; 3] = [16, 50, 768];
 const HEADS: usize = 12;
 const ROUNDS: usize = 5;
-/// Two stages of an RN50, `[batch, channels, height, width]`.
+/// As large as the maps of an RN50, `[batch, channels, height, width]`.
 const MAPS: [usize; 4] = [4, 256, 28, 28];
 
 fn main() {

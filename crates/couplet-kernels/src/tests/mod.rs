@@ -257,6 +257,27 @@ fn embeddings_sum_the_gradients_of_each_token() {
 }
 
 #[test]
+fn embeddings_are_divided_into_tasks() {
+    // A task has 21 rows of this width, the last fewer; tokens 20, 21 and 63 are at the ends of tasks.
+    const WIDTH: usize = 768;
+    let ids: Vec<i32> = (0..50).map(|at| [63, 20, 5, 21, 42, 20][at % 6]).collect();
+    check(&[64 * WIDTH], |i| {
+        let data = TensorData::new(ids.clone(), [2, 25]);
+        let tokens = Tensor::<2, Int>::from_data(data, &i[0].device());
+        let weight = i[0].clone().reshape([64, WIDTH]);
+        embedding(weight, tokens, None).flatten(0, 2)
+    });
+}
+
+#[test]
+#[should_panic(expected = "out of range")]
+fn an_id_beyond_the_table_is_no_other_row() {
+    let device = Device::flex();
+    let tokens = Tensor::<2, Int>::from_data(TensorData::new(vec![4_i32], [1, 1]), &device);
+    embedding(Tensor::zeros([4, 8], &device), tokens, None);
+}
+
+#[test]
 fn attention_with_and_without_mask() {
     for (tokens, heads, width) in [(1, 2, 8), (17, 3, 24), (50, 3, 48), (77, 2, 128)] {
         for is_causal in [false, true] {

@@ -12,7 +12,6 @@ use couplet_model::{
 use couplet_train::DeviceSetting;
 
 use super::model_arguments::ModelOptions;
-use super::precision_name::PrecisionName;
 use crate::exit_code;
 use crate::json_output::JsonArguments;
 use crate::printing;
@@ -277,7 +276,7 @@ fn convert(arguments: &ConvertArguments) -> anyhow::Result<u8> {
         arch: arguments.arch.clone(),
         set: Vec::new(),
         device: DeviceSetting::Flex,
-        precision: PrecisionName::F32,
+        precision: None,
     };
     let (model, out) = match (&arguments.model, &arguments.paths[..]) {
         (Some(model), [out]) | (None, [model, out]) => (model, out),

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use couplet_data::printable_path;
 use couplet_eval::{Encoder, OpenOptions};
+use couplet_model::Precision;
 use couplet_train::DeviceSetting;
 
 use super::precision_name::PrecisionName;
@@ -48,14 +49,9 @@ pub(crate) struct ModelOptions {
     /// Device to run on: auto, cpu, cuda:N, rocm:N, metal, vulkan or wgpu
     #[arg(long, default_value = "auto")]
     pub device: DeviceSetting,
-    /// Precision of matrix products and convolutions: fp32, bf16 or fp16
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "fp32",
-        hide_possible_values = true
-    )]
-    pub precision: PrecisionName,
+    /// Precision of matrix products and convolutions: fp32, bf16 or fp16 [default: fp32]
+    #[arg(long, value_name = "NAME", hide_possible_values = true)]
+    pub precision: Option<PrecisionName>,
 }
 
 impl ModelArguments {
@@ -81,6 +77,11 @@ impl OptionalModel {
 
     /// Opens the device alone.
     pub fn open_device(&self) -> anyhow::Result<burn::tensor::Device> {
+        if self.options.precision.is_some() {
+            bail!(
+                "--precision: features that are given have the precision of the model that made them"
+            );
+        }
         self.options
             .device
             .open()
@@ -92,7 +93,13 @@ impl ModelOptions {
     /// Opens the model at `path` with these options.
     pub fn open(&self, path: &Path) -> anyhow::Result<Encoder> {
         let device = self.device.open().context("--device cannot be used")?;
-        let precision = self.precision.into();
+        let precision = self.precision.map_or(Precision::F32, Precision::from);
+        if let Some(dtype) = precision.dtype()
+            && !device.supports_dtype(dtype)
+        {
+            let device = self.device.resolved();
+            bail!("--precision: {device} does not support {precision}");
+        }
         if let Some(why) = self.device.slow_because(precision) {
             printing::note(why);
         }

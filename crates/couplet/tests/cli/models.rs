@@ -228,3 +228,36 @@ fn a_folder_with_both_configs_opens_as_its_weights_are() {
     let printed = succeed(couplet(&workspace, "model describe hf"));
     assert!(printed.contains("open_clip's layout"), "{printed}");
 }
+
+#[test]
+fn embeddings_have_the_precision_that_is_asked_for() {
+    let workspace = scene("ViT-Ti-8-32");
+    let features = |precision: &str| {
+        let out = format!("{precision}.safetensors");
+        let inputs = "--images image.png --texts texts.txt";
+        let command = format!("embed --model model {inputs} --precision {precision} --out {out}");
+        succeed(couplet(&workspace, &command));
+        weights::read(&workspace.path(&out)).unwrap().tensors
+    };
+    let wide = features("fp32");
+    for narrow in [features("bf16"), features("fp16")] {
+        for (name, wide) in &wide {
+            let products = wide.values.iter().zip(&narrow[name].values);
+            let rows = f32::from(u8::try_from(wide.shape[0]).unwrap());
+            let cosine = products.map(|(a, b)| a * b).sum::<f32>() / rows;
+            assert!(cosine > 0.999, "{name}: {cosine}");
+        }
+        assert_ne!(wide, narrow);
+    }
+    let fails = |arguments: &str, code| fail(couplet(&workspace, arguments), code);
+    let unknown = fails(
+        "embed --model model --images image.png --precision half --out o.npy",
+        2,
+    );
+    assert!(unknown.contains("--precision"), "{unknown}");
+    let given = fails(
+        "eval retrieval --features fp32.safetensors --precision bf16",
+        1,
+    );
+    assert!(given.contains("--precision: features"), "{given}");
+}

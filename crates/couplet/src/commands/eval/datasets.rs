@@ -8,6 +8,7 @@ use couplet_data::{DEFAULT_MAX_IMAGE_PIXELS, printable, printable_path};
 use couplet_eval::{
     ChosenCheckpoint, Dataset, DatasetConfig, Encoder, EvalOptions, FeatureCache, Report,
 };
+use couplet_model::Precision;
 use serde_json::Value;
 
 use crate::commands::config_arguments::DataArguments;
@@ -43,7 +44,12 @@ pub(super) fn print_subjects(encoder: &Encoder, datasets: &[Dataset]) {
     if let Some(weights) = encoder.weights() {
         let why = encoder.checkpoint();
         let why = why.map_or(String::new(), |chosen| format!(" ({chosen})"));
-        printing::note(&format!("evaluating {}{why}", printable_path(weights)));
+        let precision = match encoder.model().precision() {
+            Precision::F32 => String::new(),
+            narrow => format!(" in {narrow}"),
+        };
+        let weights = printable_path(weights);
+        printing::note(&format!("evaluating {weights}{why}{precision}"));
     }
     for dataset in datasets {
         let (images, path) = (dataset.images.len(), place(dataset));
@@ -67,6 +73,7 @@ pub(super) fn to_json(
         let mut sets = datasets.iter();
         let set = sets.find(|set| set.name == report.dataset);
         value["model"] = weights.into();
+        value["precision"] = encoder.model().precision().to_string().into();
         value["checkpoint"] = encoder.checkpoint().map(checkpoint_json).into();
         value["dataset_path"] = set.map(place).into();
         Ok(value)
