@@ -1,6 +1,6 @@
 //! The dtype of the towers' matrix products.
 
-use burn::tensor::{DType, FloatDType, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,12 @@ impl Precision {
             Self::Bf16 => Some(DType::BF16),
             Self::F16 => Some(DType::F16),
         }
+    }
+
+    /// Whether `device` has the dtype.
+    pub fn is_supported(self, device: &Device) -> bool {
+        self.dtype()
+            .is_none_or(|dtype| device.supports_dtype(dtype))
     }
 
     /// The dtype in which `x` is multiplied.

@@ -115,10 +115,8 @@ impl Encoder {
         device: &Device,
     ) -> Result<Self, OpenError> {
         let ChosenModel { path, checkpoint } = choose_model(path)?;
-        if let Some(dtype) = options.precision.dtype()
-            && !device.supports_dtype(dtype)
-        {
-            let precision = options.precision;
+        let precision = options.precision;
+        if !precision.is_supported(device) {
             return Err(OpenError::Precision { precision });
         }
         let loaded = couplet_model::load(&path, options.arch.as_deref(), device)?;
@@ -142,7 +140,7 @@ impl Encoder {
         };
         Ok(Self {
             transform: eval_transform(&spec, &preprocess),
-            model: loaded.model.with_precision(options.precision),
+            model: loaded.model.with_precision(precision),
             spec,
             preprocess,
             tokens,

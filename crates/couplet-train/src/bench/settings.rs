@@ -93,9 +93,7 @@ pub(super) fn check(settings: &StepBenchSettings) -> Result<Device, StepBenchErr
             });
         }
     };
-    if let Some(dtype) = settings.precision.dtype()
-        && !device.supports_dtype(dtype)
-    {
+    if !settings.precision.is_supported(&device) {
         let name = settings.device.resolved();
         let precision = settings.precision;
         return fail(

@@ -94,9 +94,7 @@ impl ModelOptions {
     pub fn open(&self, path: &Path) -> anyhow::Result<Encoder> {
         let device = self.device.open().context("--device cannot be used")?;
         let precision = self.precision.map_or(Precision::F32, Precision::from);
-        if let Some(dtype) = precision.dtype()
-            && !device.supports_dtype(dtype)
-        {
+        if !precision.is_supported(&device) {
             let device = self.device.resolved();
             bail!("--precision: {device} does not support {precision}");
         }

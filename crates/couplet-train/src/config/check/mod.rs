@@ -104,9 +104,7 @@ impl Check<'_> {
         if self.is_broken("device") {
             return;
         }
-        if let Some(dtype) = config.precision.dtype()
-            && !device.supports_dtype(dtype)
-        {
+        if !config.precision.is_supported(&device) {
             let device = config.device.resolved();
             let message = format!("{device} does not support {}", config.precision);
             self.fail("precision", message);
