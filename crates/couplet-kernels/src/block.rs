@@ -3,15 +3,16 @@
 use std::borrow::Cow;
 use std::marker::PhantomData;
 
-use burn::backend::Flex;
+use burn::backend::{DispatchTensor, Flex};
 use burn::tensor::{DType, Tensor, bf16};
 use burn_flex::FlexTensor;
 
 use crate::activation::Activation;
 use crate::attention::{Heads, mask_values, self_attention};
 use crate::branch::add_branch;
+use crate::composed;
 use crate::fresh::narrow_all;
-use crate::graph::{Kernel, apply, is_on_kernels, is_supported};
+use crate::graph::{Composed, Kernel, apply, compose, is_on_cpu, is_on_kernels, is_supported};
 use crate::layer_norm::{Moments, Norm, layer_norm_as};
 use crate::linear::{linear_as, of_bias, of_weight, of_x, output};
 use crate::product::Before;
@@ -60,9 +61,9 @@ impl Half {
         (layer_norm_as(x, gain, bias, eps, self.dtype), self.layers)
     }
 
-    fn run<K: Kernel<Flex, 7>>(self, x: Tensor<3>, kernel: K) -> Tensor<3> {
+    fn inputs(self, x: Tensor<3>) -> [DispatchTensor; 7] {
         let [first, second] = self.layers;
-        let inputs = [
+        [
             x.into_dispatch(),
             self.norm.gain.into_dispatch(),
             self.norm.bias.into_dispatch(),
@@ -70,8 +71,24 @@ impl Half {
             first.bias.into_dispatch(),
             second.weight.into_dispatch(),
             second.bias.into_dispatch(),
-        ];
-        apply(kernel, inputs).0
+        ]
+    }
+
+    fn run<K: Kernel<Flex, 7>>(self, x: Tensor<3>, kernel: K) -> Tensor<3> {
+        apply(kernel, self.inputs(x)).0
+    }
+
+    /// As one operation, where such can be composed; on the CPU, what no kernel takes whole has kernels for its parts.
+    fn composed<M: Composed<1>>(&self, x: &Tensor<3>, middle: M) -> Option<Tensor<3>> {
+        if is_on_cpu(x) && !cfg!(test) {
+            return None;
+        }
+        let operation = composed::Half {
+            middle,
+            eps: self.norm.eps,
+            dtype: self.dtype,
+        };
+        compose(operation, self.clone().inputs(x.clone()).each_ref())
     }
 }
 
@@ -85,6 +102,14 @@ pub fn residual_mlp(x: Tensor<3>, half: Half, activation: Activation) -> Tensor<
             DType::F32 => half.run(x, ResidualMlp::<f32>::new(activation, eps)),
             _ => half.run(x, ResidualMlp::<bf16>::new(activation, eps)),
         };
+    }
+    let middle = match activation {
+        Activation::Gelu => Some(composed::Gelu::<3> { is_quick: false }),
+        Activation::QuickGelu => Some(composed::Gelu::<3> { is_quick: true }),
+        Activation::GeluTanh => None,
+    };
+    if let Some(sum) = middle.and_then(|middle| half.composed(&x, middle)) {
+        return sum;
     }
     let dtype = half.dtype;
     let (normed, [first, second]) = half.normed(x.clone());
@@ -119,6 +144,13 @@ pub fn residual_attention(
             DType::F32 => half.run(x, ResidualAttention::<f32>::new(heads, mask, eps)),
             _ => half.run(x, ResidualAttention::<bf16>::new(heads, mask, eps)),
         };
+    }
+    let middle = composed::SelfAttention {
+        heads,
+        mask: mask.map(|mask| mask.clone().inner()),
+    };
+    if let Some(sum) = half.composed(&x, middle) {
+        return sum;
     }
     let dtype = half.dtype;
     let (normed, [first, second]) = half.normed(x.clone());

@@ -84,48 +84,65 @@ impl<const D: usize> Composed<3> for LayerNorm<D> {
         &self,
         saved: Saved<D>,
         gradient: DispatchTensor,
-        [wants_x, wants_gain, wants_bias]: [bool; 3],
+        wanted: [bool; 3],
     ) -> [Option<DispatchTensor>; 3] {
-        let Saved {
-            rows: saved,
-            gain,
-            dtype,
-            bias_dtype,
-        } = saved;
-        let (gradient, gain_dtype): (Tensor<D>, _) =
-            (Tensor::from_dispatch(gradient), gain.dtype());
-        let (normalized, inverse) = match saved {
-            SavedRows::Normalized {
-                normalized,
-                inverse,
-            } => (normalized, inverse),
-            #[cfg(feature = "_cube")]
-            SavedRows::Given { x, mean, inverse } => {
-                let wanted = [wants_x, wants_gain || wants_bias];
-                let found = gradients_on_cube(&x, [&mean, &inverse], &gain, &gradient, wanted);
-                let (of_x, [of_gain, of_bias]) = found;
-                return [
-                    of_x.map(Tensor::into_dispatch),
-                    of_gain.map(|of_gain| narrow(of_gain, gain_dtype).into_dispatch()),
-                    of_bias.map(|of_bias| narrow(of_bias, bias_dtype).into_dispatch()),
-                ];
-            }
-        };
-        let gradient = widen(gradient);
-        let of_x = wants_x.then(|| {
-            let scaled = gradient.clone() * widen(gain).unsqueeze();
-            let mean = scaled.clone().mean_dim(D - 1);
-            let along = (scaled.clone() * normalized.clone()).mean_dim(D - 1);
-            let of_x = (scaled - mean - normalized.clone() * along) * inverse;
-            narrow(of_x, dtype).into_dispatch()
-        });
-        let sum = |x: Tensor<D>, dtype| sum_of_rows(rows(x), dtype).into_dispatch();
-        [
-            of_x,
-            wants_gain.then(|| sum(gradient.clone() * normalized, gain_dtype)),
-            wants_bias.then(|| sum(gradient, bias_dtype)),
-        ]
+        gradients(saved, gradient, None, wanted)
     }
+}
+
+/// The gradients of x, gain and bias.
+/// - gradient: of the output.
+/// - onto: what else reaches x, in its dtype: its gradient is the sum of both.
+pub(super) fn gradients<const D: usize>(
+    saved: Saved<D>,
+    gradient: DispatchTensor,
+    onto: Option<Tensor<D>>,
+    [wants_x, wants_gain, wants_bias]: [bool; 3],
+) -> [Option<DispatchTensor>; 3] {
+    let Saved {
+        rows: saved,
+        gain,
+        dtype,
+        bias_dtype,
+    } = saved;
+    let (gradient, gain_dtype): (Tensor<D>, _) = (Tensor::from_dispatch(gradient), gain.dtype());
+    let (normalized, inverse) = match saved {
+        SavedRows::Normalized {
+            normalized,
+            inverse,
+        } => (normalized, inverse),
+        #[cfg(feature = "_cube")]
+        SavedRows::Given { x, mean, inverse } => {
+            let wanted = [wants_x, wants_gain || wants_bias];
+            let found = gradients_on_cube(&x, [&mean, &inverse], &gain, &gradient, onto, wanted);
+            let (of_x, [of_gain, of_bias]) = found;
+            return [
+                of_x.map(Tensor::into_dispatch),
+                of_gain.map(|of_gain| narrow(of_gain, gain_dtype).into_dispatch()),
+                of_bias.map(|of_bias| narrow(of_bias, bias_dtype).into_dispatch()),
+            ];
+        }
+    };
+    let gradient = widen(gradient);
+    let of_x = wants_x.then(|| {
+        let scaled = gradient.clone() * widen(gain).unsqueeze();
+        let mean = scaled.clone().mean_dim(D - 1);
+        let along = (scaled.clone() * normalized.clone()).mean_dim(D - 1);
+        let of_x = narrow(
+            (scaled - mean - normalized.clone() * along) * inverse,
+            dtype,
+        );
+        match onto {
+            Some(onto) => (of_x + onto).into_dispatch(),
+            None => of_x.into_dispatch(),
+        }
+    });
+    let sum = |x: Tensor<D>, dtype| sum_of_rows(rows(x), dtype).into_dispatch();
+    [
+        of_x,
+        wants_gain.then(|| sum(gradient.clone() * normalized, gain_dtype)),
+        wants_bias.then(|| sum(gradient, bias_dtype)),
+    ]
 }
 
 #[cfg(feature = "_cube")]
@@ -159,15 +176,24 @@ fn gradients_on_cube<const D: usize>(
     rows: [&Tensor<1>; 2],
     gain: &Tensor<1>,
     gradient: &Tensor<D>,
+    onto: Option<Tensor<D>>,
     wanted: [bool; 2],
 ) -> (Option<Tensor<D>>, [Option<Tensor<1>>; 2]) {
     let known = "what the forward pass saved is there";
     let [mean, inverse] = rows.map(|row| cube::on_cube(row).expect(known));
     let x = cube::on_cube(x).expect(known);
     let gain = cube::on_cube(gain).expect(known);
-    let gradient = cube::on_cube(gradient).expect("a gradient is where its output is");
-    let (of_x, of_others) =
-        cube::layer_norm_gradients(&x, [&mean, &inverse], &gain, &gradient, wanted);
+    let there = "a gradient is where its output is";
+    let gradient = cube::on_cube(gradient).expect(there);
+    let onto = onto.map(|onto| cube::on_cube(&onto).expect(there));
+    let (of_x, of_others) = cube::layer_norm_gradients(
+        &x,
+        [&mean, &inverse],
+        &gain,
+        &gradient,
+        onto.as_ref(),
+        wanted,
+    );
     let width = gain.meta.num_elements();
     let row = |at: usize| -> Option<Tensor<1>> {
         let both: Tensor<2> = cube::tensor(of_others.clone()?);

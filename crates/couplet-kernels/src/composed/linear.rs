@@ -94,22 +94,47 @@ impl<const D: usize> Composed<2> for Linear<D> {
     }
 }
 
-impl<const D: usize> Composed<3> for BiasedLinear<D> {
-    /// With the bias's dtype.
-    type Saved = (Saved<D>, DType);
+#[derive(Debug, Clone)]
+pub(crate) struct SavedBiased<const D: usize> {
+    saved: Saved<D>,
+    bias_dtype: DType,
+}
 
-    fn forward(&self, [x, weight, bias]: [DispatchTensor; 3]) -> (DispatchTensor, Self::Saved) {
-        let saved = Saved::new(x, weight, self.dtype);
-        let bias: Tensor<1> = Tensor::from_dispatch(bias);
+impl<const D: usize> SavedBiased<D> {
+    /// - dtype: as [`Linear::dtype`].
+    pub fn new(x: DispatchTensor, weight: DispatchTensor, bias: &Tensor<1>, dtype: DType) -> Self {
+        let saved = Saved::new(x, weight, dtype);
         let outputs = saved.weight.dims()[0];
         assert_eq!(bias.dims(), [outputs], "a bias is as long as the output");
-        let dtype = bias.dtype();
-        (saved.output(Some(bias)), (saved, dtype))
+        Self {
+            saved,
+            bias_dtype: bias.dtype(),
+        }
+    }
+
+    pub fn output(&self, bias: Tensor<1>) -> DispatchTensor {
+        self.saved.output(Some(bias))
+    }
+
+    /// `[rows, in]` and the weight, turned: `[in, out]`.
+    #[cfg(feature = "_cube")]
+    pub fn operands(&self) -> [Tensor<2>; 2] {
+        [self.saved.x.clone(), self.saved.weight.clone().transpose()]
+    }
+}
+
+impl<const D: usize> Composed<3> for BiasedLinear<D> {
+    type Saved = SavedBiased<D>;
+
+    fn forward(&self, [x, weight, bias]: [DispatchTensor; 3]) -> (DispatchTensor, Self::Saved) {
+        let bias = Tensor::from_dispatch(bias);
+        let saved = SavedBiased::new(x, weight, &bias, self.dtype);
+        (saved.output(bias), saved)
     }
 
     fn backward(
         &self,
-        (saved, bias_dtype): Self::Saved,
+        SavedBiased { saved, bias_dtype }: Self::Saved,
         gradient: DispatchTensor,
         [wants_x, wants_weight, wants_bias]: [bool; 3],
     ) -> [Option<DispatchTensor>; 3] {

@@ -9,6 +9,7 @@ mod batch_norm;
 mod branch;
 #[cfg(feature = "_cube")]
 mod conv;
+mod half;
 mod layer_norm;
 mod linear;
 mod product;
@@ -25,6 +26,7 @@ pub(crate) use self::batch_norm::{AddRelu, BatchNorm};
 pub(crate) use self::branch::AddBranch;
 #[cfg(feature = "_cube")]
 pub(crate) use self::conv::Conv;
+pub(crate) use self::half::Half;
 pub(crate) use self::layer_norm::LayerNorm;
 pub(crate) use self::linear::{BiasedLinear, Linear};
 pub(crate) use self::product::Product;

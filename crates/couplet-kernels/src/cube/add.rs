@@ -49,7 +49,8 @@ fn kept<S: Float, G: Float, N: Size>(
 pub(crate) fn rectified_gradient(sum: &CubeTensor, gradient: &CubeTensor) -> CubeTensor {
     let (shape, len) = (gradient.meta.shape().clone(), gradient.meta.num_elements());
     assert_eq!(*sum.meta.shape(), shape, "a gradient has its sum's shape");
-    let (output, size) = (empty(gradient, shape, gradient.dtype), vector_size(len));
+    let output = empty(gradient, shape, gradient.dtype);
+    let size = vector_size(&sum.client, &[sum.dtype, gradient.dtype], len);
     assert_countable(len / size);
     kept::launch(
         &sum.client,
@@ -76,7 +77,7 @@ pub(crate) fn add(x: &CubeTensor, y: &CubeTensor, rectify: bool) -> CubeTensor {
         empty(x, x.meta.shape().clone(), x.dtype),
         x.meta.num_elements(),
     );
-    let size = vector_size(len);
+    let size = vector_size(&x.client, &[x.dtype, y.dtype], len);
     assert_countable(len / size);
     sum::launch(
         &x.client,

@@ -155,7 +155,7 @@ impl Parts {
 
     fn copy(&self, from: &CubeTensor, to: &CubeTensor, packs: bool) {
         let sizes = self.sizes;
-        let size = vector_size(sizes.head_width);
+        let size = vector_size(&from.client, &[from.dtype], sizes.head_width);
         let length = if packs { sizes.tokens } else { sizes.padded };
         let count = self.count * sizes.len() / sizes.padded * length / size;
         move_heads::launch(

@@ -240,7 +240,7 @@ impl Plan {
             unreachable!("images are of rank 4");
         };
         let pixels = height * width;
-        let vector = vector_size(pixels);
+        let vector = vector_size(&x.client, &[x.dtype], pixels);
         assert_countable(images * channels * pixels / vector);
         Self {
             images,

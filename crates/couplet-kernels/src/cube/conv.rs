@@ -178,7 +178,7 @@ impl Sizes {
         let to = empty(x, shape, x.dtype);
         let lines = x.meta.num_elements() / self.output_pixels();
         let (grid, cube) = cubes(lines);
-        let vector = vector_size(self.output_pixels());
+        let vector = vector_size(&x.client, &[x.dtype], self.output_pixels());
         exchange::launch(
             &x.client,
             grid,

@@ -57,7 +57,7 @@ pub(crate) fn free_memory(client: &Client) -> Option<u64> {
     found.ok()?.ok().map(|(free, _)| free as u64)
 }
 
-/// `scale * lhs rhs + bias` of each pair of matrices.
+/// `scale * lhs rhs + bias + onto` of each pair of matrices.
 pub(super) struct Product {
     pub lhs: Matrices,
     pub rhs: Matrices,
@@ -66,6 +66,8 @@ pub(super) struct Product {
     pub scale: f32,
     /// Of the output's columns, in its dtype.
     pub bias: Option<CubeTensor>,
+    /// Laid out as the output, in its dtype.
+    pub onto: Option<CubeTensor>,
 }
 
 /// What an algorithm is chosen for.
@@ -236,22 +238,25 @@ impl Plan {
         })
     }
 
-    /// - addresses: of lhs, rhs, the output, the workspace, and the bias, if there is one.
     fn run(
         &self,
         scale: f32,
-        [lhs, rhs, output, workspace]: [u64; 4],
-        bias: Option<u64>,
+        addresses: &Addresses,
         stream: sys::cudaStream_t,
     ) -> Result<(), CublasError> {
         use sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER as BIAS;
-        if let Some(bias) = bias {
+        let [lhs, rhs, output, workspace] = addresses.operands;
+        if let Some(bias) = addresses.bias {
             with(bias, |value, size| {
                 // SAFETY: the description is the plan's own.
                 unsafe { result::set_matmul_desc_attribute(self.operation, BIAS, value, size) }
             })?;
         }
-        let before = 0.0_f32;
+        let of_onto = if addresses.onto.is_some() {
+            1.0_f32
+        } else {
+            0.0
+        };
         let at = |address: u64| address as usize as *mut c_void;
         // SAFETY: the tensors are as long as the layouts say, and live until the work on the stream that uses them
         // has ended, because CubeCL gives their memory away in the order of that stream.
@@ -260,12 +265,12 @@ impl Plan {
                 self.handle,
                 self.operation,
                 (&raw const scale).cast(),
-                (&raw const before).cast(),
+                (&raw const of_onto).cast(),
                 at(rhs),
                 self.rhs,
                 at(lhs),
                 self.lhs,
-                at(output),
+                at(addresses.onto.unwrap_or(output)),
                 self.output,
                 at(output),
                 self.output,
@@ -300,6 +305,7 @@ impl Product {
             output,
             scale,
             bias,
+            onto,
         } = self;
         assert!(!output.is_turned, "an output is written row after row");
         let device = output.tensor.client.service_id().device;
@@ -317,53 +323,64 @@ impl Product {
         };
         let bindings =
             [lhs.tensor, rhs.tensor, output.tensor, workspace].map(|part| part.handle.binding());
-        let bias = bias.map(|bias| bias.handle.binding());
+        let [bias, onto] = [bias, onto].map(|given| given.map(|given| given.handle.binding()));
         DeviceHandle::<Server>::new(device).submit(move |server| {
             let written = vec![bindings[2].clone()];
             // Before the output is claimed: what is claimed has no address.
-            let addresses = match addresses(server, stream, &bindings, bias.as_ref()) {
+            let given = Given {
+                operands: bindings,
+                bias,
+                onto,
+            };
+            let addresses = match given.addresses(server, stream) {
                 Ok(addresses) => addresses,
                 Err(error) => return failed_writing(server, stream, written, error),
             };
-            let body =
-                |server: &mut Server| run(server, key, scale, &addresses, &bindings, bias.as_ref());
+            let body = |server: &mut Server| run(server, key, scale, &addresses, &given);
             // What comes of it is told to whoever reads the output.
             let _ = ExecuteScope::over(server, stream, written).execute(body);
         });
     }
 }
 
-/// Where operands are, for as long as this lives.
+/// What a product reads and writes.
+struct Given {
+    /// lhs, rhs, the output and the workspace.
+    operands: [BufferBinding; 4],
+    bias: Option<BufferBinding>,
+    onto: Option<BufferBinding>,
+}
+
+/// Where that is, for as long as this lives.
 struct Addresses {
-    /// Of lhs, rhs, the output and the workspace.
     operands: [u64; 4],
     bias: Option<u64>,
+    onto: Option<u64>,
     _held: Vec<Box<dyn Any>>,
 }
 
-fn addresses(
-    server: &mut Server,
-    stream: StreamId,
-    bindings: &[BufferBinding; 4],
-    bias: Option<&BufferBinding>,
-) -> Result<Addresses, ServerError> {
-    let mut held: Vec<Box<dyn Any>> = Vec::new();
-    let mut address = |binding: &BufferBinding| {
-        let found = server.get_resource(binding.clone(), stream)?;
-        let address = found.resource().ptr;
-        held.push(Box::new(found));
-        Ok::<_, ServerError>(address)
-    };
-    let mut operands = [0; 4];
-    for (operand, binding) in operands.iter_mut().zip(bindings) {
-        *operand = address(binding)?;
+impl Given {
+    fn addresses(&self, server: &mut Server, stream: StreamId) -> Result<Addresses, ServerError> {
+        let mut held: Vec<Box<dyn Any>> = Vec::new();
+        let mut address = |binding: &BufferBinding| {
+            let found = server.get_resource(binding.clone(), stream)?;
+            let address = found.resource().ptr;
+            held.push(Box::new(found));
+            Ok::<_, ServerError>(address)
+        };
+        let mut operands = [0; 4];
+        for (operand, binding) in operands.iter_mut().zip(&self.operands) {
+            *operand = address(binding)?;
+        }
+        let bias = self.bias.as_ref().map(&mut address).transpose()?;
+        let onto = self.onto.as_ref().map(&mut address).transpose()?;
+        Ok(Addresses {
+            operands,
+            bias,
+            onto,
+            _held: held,
+        })
     }
-    let bias = bias.map(&mut address).transpose()?;
-    Ok(Addresses {
-        operands,
-        bias,
-        _held: held,
-    })
 }
 
 fn run(
@@ -371,15 +388,17 @@ fn run(
     mut key: Key,
     scale: f32,
     addresses: &Addresses,
-    bindings: &[BufferBinding; 4],
-    bias: Option<&BufferBinding>,
+    given: &Given,
 ) -> Result<(), ServerError> {
-    let stream = bindings[3].stream;
-    key.alignment = addresses.operands.iter().fold(256, |least, address| {
+    let stream = given.operands[3].stream;
+    let of_matrices = addresses.operands.iter().chain(&addresses.onto);
+    key.alignment = of_matrices.fold(256, |least, address| {
         least.min(1 << address.trailing_zeros().min(8))
     });
     let streams = server.write_streams();
-    let all = bindings.iter().chain(bias);
+    let all = (given.operands.iter())
+        .chain(&given.bias)
+        .chain(&given.onto);
     // Held until the product is queued, as it keeps memory of other streams.
     let mut resolved = streams.resolve(stream, all)?;
     let queue = resolved.current().sys.cast();
@@ -395,7 +414,7 @@ fn run(
             place.insert(plan)
         }
     };
-    let done = plan.run(scale, addresses.operands, addresses.bias, queue);
+    let done = plan.run(scale, addresses, queue);
     drop(resolved);
     done.map_err(|error| ServerError::Generic {
         reason: format!("cuBLASLt: {error}; COUPLET_CUBLAS=0 does without it"),

@@ -100,7 +100,7 @@ pub(crate) fn gelu_gradient(x: &CubeTensor, gradient: &CubeTensor, is_quick: boo
 /// Memory like that of x, a unit for each of its vectors, and their size.
 fn plan(x: &CubeTensor) -> (CubeTensor, CubeCount, CubeDim, usize) {
     let (shape, len) = (x.meta.shape().clone(), x.meta.num_elements());
-    let size = vector_size(len);
+    let size = vector_size(&x.client, &[x.dtype], len);
     assert_countable(len / size);
     let grid = grid((len / size).div_ceil(UNITS as usize));
     (empty(x, shape, x.dtype), grid, CubeDim::new_1d(UNITS), size)

@@ -69,8 +69,10 @@ fn backward<X: Float, P: Float, G: Float, N: Size>(
     inverse: &[f32],
     gain: &[Vector<P, N>],
     gradient: &[Vector<G, N>],
+    onto: &[Vector<X, N>],
     of_x: &mut [Vector<X, N>],
     rows: usize,
+    #[comptime] is_onto: bool,
     #[comptime] vectors: usize,
     #[comptime] lanes: u32,
     #[comptime] are_planes: bool,
@@ -103,8 +105,11 @@ fn backward<X: Float, P: Float, G: Float, N: Size>(
             let scaled =
                 Vector::<f32, N>::cast_from(gradient[start + at]) * Vector::cast_from(gain[at]);
             let normalized = (Vector::<f32, N>::cast_from(x[start + at]) - center) * scale;
-            let own = scaled - Vector::new(sum) - normalized * Vector::new(along);
-            of_x[start + at] = Vector::cast_from(own * scale);
+            let mut own = (scaled - Vector::new(sum) - normalized * Vector::new(along)) * scale;
+            if comptime!(is_onto) {
+                own += Vector::cast_from(onto[start + at]);
+            }
+            of_x[start + at] = Vector::cast_from(own);
         }
     }
 }
@@ -121,7 +126,8 @@ pub(crate) fn layer_norm(
     let shape = x.meta.shape().clone();
     let width = *shape.last().expect("a row");
     let rows = shape.iter().product::<usize>() / width;
-    let (plan, size) = (Rows::new(&x.client), vector_size(width));
+    let size = vector_size(&x.client, &[x.dtype, dtype], width);
+    let plan = Rows::new(&x.client);
     let output = empty(x, shape, dtype);
     let [mean, inverse] = [(); 2].map(|()| empty(x, [rows], DType::F32));
     forward::launch(
@@ -151,18 +157,25 @@ pub(crate) fn layer_norm(
 }
 
 /// The gradients of x, in its dtype, and of gain and bias, in f32 and one below the other: `[2, width]`.
-/// - gradient: of the output, contiguous.
+/// - gradient: of the output, contiguous; onto: added to that of x, likewise, in its dtype.
 pub(crate) fn layer_norm_gradients(
     x: &CubeTensor,
     [mean, inverse]: [&CubeTensor; 2],
     gain: &CubeTensor,
     gradient: &CubeTensor,
+    onto: Option<&CubeTensor>,
     [wants_x, wants_gain]: [bool; 2],
 ) -> (Option<CubeTensor>, Option<CubeTensor>) {
     let shape = x.meta.shape().clone();
     let width = *shape.last().expect("a row");
     let rows = shape.iter().product::<usize>() / width;
-    let (plan, size) = (Rows::new(&x.client), vector_size(width));
+    let size = vector_size(&x.client, &[x.dtype, gradient.dtype], width);
+    let plan = Rows::new(&x.client);
+    let alike = |onto: &CubeTensor| onto.dtype == x.dtype && onto.meta.shape() == x.meta.shape();
+    assert!(
+        onto.is_none_or(alike),
+        "what is added to a gradient is like it"
+    );
     let of_x = wants_x.then(|| {
         let of_x = empty(x, shape, x.dtype);
         backward::launch(
@@ -175,8 +188,10 @@ pub(crate) fn layer_norm_gradients(
             inverse.clone().into_buffer_arg(),
             gain.clone().into_buffer_arg(),
             gradient.clone().into_buffer_arg(),
+            onto.unwrap_or(x).clone().into_buffer_arg(),
             of_x.clone().into_buffer_arg(),
             rows,
+            onto.is_some(),
             width / size,
             plan.lanes,
             plan.are_planes,

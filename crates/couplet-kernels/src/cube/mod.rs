@@ -50,7 +50,7 @@ pub(crate) use cublas::{free_memory, is_there as has_cublas};
 pub(crate) use gelu::{gelu, gelu_gradient};
 pub(crate) use layer_norm::{layer_norm, layer_norm_gradients};
 pub(crate) use narrowed::{forget, narrow_all, narrowed};
-pub(crate) use product::multiply;
+pub(crate) use product::{multiply, multiply_onto};
 pub(crate) use softmax::{softmax, softmax_gradient};
 pub(crate) use sums::sum_of_rows;
 pub(crate) use update::{State, adamw, clip, sum_of_squares};
@@ -147,10 +147,12 @@ fn elem(dtype: DType) -> cubecl::ir::ElemType {
     burn::backend::cubecl::dtype_to_storage_type(dtype)
 }
 
-/// How many values a unit reads at once, of rows of `width` values.
-fn vector_size(width: usize) -> usize {
-    [4, 2]
-        .into_iter()
+/// How many values a unit reads at once, of rows of `width` values in the narrowest of `dtypes`: 16 bytes, where the
+/// device has vectors of so many values.
+fn vector_size(client: &Client, dtypes: &[DType], width: usize) -> usize {
+    let narrowest = dtypes.iter().map(DType::size).min();
+    client
+        .io_optimized_vector_sizes(narrowest.expect("a kernel has a dtype"))
         .find(|size| width.is_multiple_of(*size))
         .unwrap_or(1)
 }
@@ -176,19 +178,32 @@ fn grid(count: usize) -> CubeCount {
 struct Rows {
     lanes: u32,
     in_cube: u32,
-    /// Whether the lanes of a row are a plane, whose units add up without shared memory.
+    /// Whether the lanes of a row are in one plane, whose units add up without shared memory.
     are_planes: bool,
 }
 
 impl Rows {
     fn new(client: &Client) -> Self {
+        Self::of_lanes(client, u32::MAX)
+    }
+
+    /// For rows that lanes keep, and of which short ones would leave most of a plane idle.
+    fn kept(client: &Client, width: usize) -> Self {
+        // For about this many values a lane has registers.
+        const KEPT: usize = 48;
+        let lanes = width.div_ceil(KEPT).next_power_of_two().max(8);
+        Self::of_lanes(client, u32::try_from(lanes).unwrap_or(u32::MAX))
+    }
+
+    /// - most: the most lanes of a row, a power of two, or all that a plane has.
+    fn of_lanes(client: &Client, most: u32) -> Self {
         let properties = client.properties();
         let hardware = &properties.hardware;
-        let (least, most) = (hardware.plane_size_min, hardware.plane_size_max);
-        let are_planes = least == most
+        let (least, largest) = (hardware.plane_size_min, hardware.plane_size_max);
+        let are_planes = least == largest
             && (8..=64).contains(&least)
             && properties.features.plane.contains(Plane::Ops);
-        let lanes = if are_planes { least } else { 32 };
+        let lanes = if are_planes { least } else { 32 }.min(most);
         let units = UNITS.min(hardware.max_units_per_cube).max(lanes);
         Self {
             lanes,
@@ -226,7 +241,12 @@ fn sum_of_lanes(
     #[comptime] are_planes: bool,
 ) -> f32 {
     if comptime!(are_planes) {
-        plane_sum(value)
+        let mut sum = value;
+        #[unroll]
+        for at in 0..comptime!(lanes.ilog2()) {
+            sum += plane_shuffle_xor(sum, comptime!(1u32 << at));
+        }
+        sum
     } else {
         sync_cube();
         shared[UNIT_POS as usize] = value;
@@ -253,7 +273,12 @@ fn max_of_lanes(
     #[comptime] are_planes: bool,
 ) -> f32 {
     if comptime!(are_planes) {
-        plane_max(value)
+        let mut most = value;
+        #[unroll]
+        for at in 0..comptime!(lanes.ilog2()) {
+            most = max(most, plane_shuffle_xor(most, comptime!(1u32 << at)));
+        }
+        most
     } else {
         sync_cube();
         shared[UNIT_POS as usize] = value;

@@ -99,7 +99,10 @@ pub(crate) fn narrow_all(weights: &[CubeTensor], dtype: DType) {
             }
         })
         .collect();
-    let vector = |copied: &Copied| vector_size(copied.narrow.meta.num_elements());
+    let vector = |copied: &Copied| {
+        let len = copied.narrow.meta.num_elements();
+        vector_size(&like.client, &[dtype], len)
+    };
     for alike in copies.chunk_by(|a, b| vector(a) == vector(b)) {
         for part in alike.chunks(most_tensors(&like.client, 2)) {
             let size = vector(&part[0]);

@@ -1,12 +1,13 @@
 //! Matrix products: cuBLASLt's where it is there, else CubeCL's.
 
 use burn::tensor::DType;
+use burn_cubecl::kernel::cast;
 use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 use burn_cubecl::ops::numeric;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::InputScalar;
 
-use super::{elem, empty, reshaped};
+use super::{add, elem, empty, reshaped};
 
 /// `lhs rhs + bias`.
 /// - lhs, rhs: of one dtype, with the same dimensions before the last two.
@@ -25,7 +26,7 @@ pub(crate) fn multiply(
     shape[last] = columns;
     let output = empty(lhs, shape, dtype);
     #[cfg(feature = "cuda")]
-    if queue(lhs, rhs, 1.0, bias, &output) {
+    if queue(lhs, rhs, 1.0, Ends { bias, onto: None }, &output) {
         return output;
     }
     multiply_by_cubecl(lhs, rhs, &output);
@@ -33,6 +34,42 @@ pub(crate) fn multiply(
         return output;
     };
     numeric::add(output, reshaped(bias, [1, columns]))
+}
+
+/// `onto + lhs rhs + bias` of two matrices, in the dtype of `onto`.
+/// - lhs, rhs: of one dtype; onto: `[rows, columns]`; bias: `[columns]`, in its dtype; both contiguous.
+pub(crate) fn multiply_onto(
+    onto: &CubeTensor,
+    lhs: &CubeTensor,
+    rhs: &CubeTensor,
+    bias: &CubeTensor,
+) -> CubeTensor {
+    assert_fit(lhs, rhs);
+    let columns = rhs.meta.shape()[1];
+    assert_eq!(
+        onto.meta.shape()[..],
+        [lhs.meta.shape()[0], columns],
+        "a branch has the shape of what it is added to"
+    );
+    assert_eq!(
+        bias.dtype, onto.dtype,
+        "a bias is in the dtype of what it is added to"
+    );
+    #[cfg(feature = "cuda")]
+    {
+        let output = empty(onto, onto.meta.shape().clone(), onto.dtype);
+        let ends = Ends {
+            bias: Some(bias),
+            onto: Some(onto),
+        };
+        if queue(lhs, rhs, 1.0, ends, &output) {
+            return output;
+        }
+    }
+    let product = empty(onto, onto.meta.shape().clone(), lhs.dtype);
+    multiply_by_cubecl(lhs, rhs, &product);
+    let bias = cast(reshaped(bias, [1, columns]), lhs.dtype);
+    add(onto, &numeric::add(product, bias), false)
 }
 
 /// `scale * lhs rhs` of each pair of matrices, but for a factor that is returned.
@@ -46,7 +83,7 @@ pub(super) fn multiply_into(
 ) -> f32 {
     assert_fit(lhs, rhs);
     #[cfg(feature = "cuda")]
-    if queue(lhs, rhs, scale, None, output) {
+    if queue(lhs, rhs, scale, Ends::default(), output) {
         return 1.0;
     }
     // Before the product, whose output may be above f16's largest number.
@@ -77,15 +114,19 @@ fn multiply_by_cubecl(lhs: &CubeTensor, rhs: &CubeTensor, output: &CubeTensor) {
         .expect("matrices of any size can be multiplied");
 }
 
+/// What is added to a product, contiguous and in its output's dtype.
+#[cfg(feature = "cuda")]
+#[derive(Default, Clone, Copy)]
+struct Ends<'a> {
+    /// Of the columns.
+    bias: Option<&'a CubeTensor>,
+    /// As large as the output.
+    onto: Option<&'a CubeTensor>,
+}
+
 /// Whether cuBLASLt takes the product.
 #[cfg(feature = "cuda")]
-fn queue(
-    lhs: &CubeTensor,
-    rhs: &CubeTensor,
-    scale: f32,
-    bias: Option<&CubeTensor>,
-    output: &CubeTensor,
-) -> bool {
+fn queue(lhs: &CubeTensor, rhs: &CubeTensor, scale: f32, ends: Ends, output: &CubeTensor) -> bool {
     use super::cublas::{Product, takes};
     use super::layout::Matrices;
     let sizes = lhs.meta.shape().iter().chain(rhs.meta.shape().iter());
@@ -100,7 +141,8 @@ fn queue(
         rhs: Matrices::new(rhs.clone()),
         output: Matrices::new(output.clone()),
         scale,
-        bias: bias.cloned(),
+        bias: ends.bias.cloned(),
+        onto: ends.onto.cloned(),
     };
     product.queue();
     true

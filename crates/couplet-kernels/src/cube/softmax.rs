@@ -146,7 +146,7 @@ fn backward<W: Float, G: Float, N: Size>(
     rows: usize,
     scale: f32,
     #[comptime] tokens: usize,
-    #[comptime] is_ragged: bool,
+    #[comptime] size: usize,
     #[comptime] vectors: usize,
     #[comptime] lanes: u32,
     #[comptime] are_planes: bool,
@@ -157,19 +157,38 @@ fn backward<W: Float, G: Float, N: Size>(
     let own = CUBE_POS as usize * CUBE_DIM_Y as usize + UNIT_POS_Y as usize;
     let row = select(own < rows, own, rows - 1);
     let (lane, start) = (UNIT_POS_X as usize, row * vectors);
+    // As above, weights and gradient, in their dtypes.
+    let steps = comptime!(vectors.div_ceil(lanes as usize));
+    let mut kept = Array::<Vector<W, N>>::new(steps);
+    let mut rest = Array::<Vector<G, N>>::new(steps);
     let mut along = Vector::<f32, N>::new(0.0f32);
-    for at in range_stepped(lane, vectors, lanes as usize) {
-        let first = at * N::value();
-        let weight = within(weights[start + at], first, tokens, is_ragged);
-        along += weight * within(gradient[start + at], first, tokens, is_ragged);
+    #[unroll]
+    for step in 0..steps {
+        let at = lane + step * lanes as usize;
+        let is_ragged = comptime!((step + 1) * lanes as usize * size > tokens);
+        let mut weight = Vector::<W, N>::new(W::new(0.0));
+        let mut own = Vector::<G, N>::new(G::new(0.0));
+        if at < vectors {
+            weight = weights[start + at];
+            own = gradient[start + at];
+        }
+        along += within(weight, at * N::value(), tokens, is_ragged)
+            * within(own, at * N::value(), tokens, is_ragged);
+        kept[step] = weight;
+        rest[step] = own;
     }
     let along = sum_of_lanes(sum_of_vector(along), &mut shared, lanes, are_planes);
     if own < rows {
-        for at in range_stepped(lane, vectors, lanes as usize) {
-            let first = at * N::value();
-            let weight = within(weights[start + at], first, tokens, is_ragged);
-            let rest = within(gradient[start + at], first, tokens, is_ragged) - Vector::new(along);
-            of_scores[start + at] = Vector::cast_from(weight * rest * Vector::new(scale));
+        #[unroll]
+        for step in 0..steps {
+            let at = lane + step * lanes as usize;
+            let is_ragged = comptime!((step + 1) * lanes as usize * size > tokens);
+            if at < vectors {
+                let weight = within(kept[step], at * N::value(), tokens, is_ragged);
+                let own = within(rest[step], at * N::value(), tokens, is_ragged);
+                let scaled = weight * (own - Vector::new(along)) * Vector::new(scale);
+                of_scores[start + at] = Vector::cast_from(scaled);
+            }
         }
     }
 }
@@ -190,7 +209,8 @@ pub(crate) fn softmax(
         unreachable!("scores of heads");
     };
     let rows = batch * heads * rows_of_head;
-    let plan = Rows::new(&scores.client);
+    let size = vector_size(&scores.client, &[scores.dtype, dtype], width);
+    let plan = Rows::kept(&scores.client, width);
     let weights = empty(scores, shape, dtype);
     let [mut mask_of_sequence, mut mask_of_query] = [0; 2];
     if let Some(mask) = mask {
@@ -211,7 +231,7 @@ pub(crate) fn softmax(
             mask_of_sequence = mask[2] * tokens;
         }
     }
-    let (given, size) = (mask.unwrap_or(scores), vector_size(width));
+    let given = mask.unwrap_or(scores);
     forward::launch(
         &scores.client,
         plan.grid(rows, width / size),
@@ -250,9 +270,9 @@ pub(crate) fn softmax_gradient(
     let shape = weights.meta.shape().clone();
     let width = *shape.last().expect("a row");
     let rows = shape.iter().product::<usize>() / width;
-    let plan = Rows::new(&weights.client);
+    let size = vector_size(&weights.client, &[weights.dtype, gradient.dtype], width);
+    let plan = Rows::kept(&weights.client, width);
     let of_scores = empty(weights, shape, weights.dtype);
-    let size = vector_size(width);
     backward::launch(
         &weights.client,
         plan.grid(rows, width / size),
@@ -264,7 +284,7 @@ pub(crate) fn softmax_gradient(
         rows,
         scale,
         tokens,
-        tokens != width,
+        size,
         width / size,
         plan.lanes,
         plan.are_planes,

@@ -114,8 +114,10 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(len: usize, width: usize) -> Self {
-        let (rows, vector) = (len / width, vector_size(width));
+    /// - values: rows of `width` values; dtypes: of what is read.
+    fn new(values: &CubeTensor, dtypes: &[DType], width: usize) -> Self {
+        let rows = values.meta.num_elements() / width;
+        let vector = vector_size(&values.client, dtypes, width);
         let vectors = width / vector;
         let wide = vectors.div_ceil(LANES as usize);
         // Few rows are added sooner than a second stage begins.
@@ -170,7 +172,7 @@ fn stage(values: &CubeTensor, plan: &Plan, dtype: DType) -> CubeTensor {
 /// The sum of all rows of `width` values, `[width]`, in `dtype`.
 /// - values: contiguous.
 pub(crate) fn sum_of_rows(values: &CubeTensor, width: usize, dtype: DType) -> CubeTensor {
-    let plan = Plan::new(values.meta.num_elements(), width);
+    let plan = Plan::new(values, &[values.dtype], width);
     let sum = match plan.slices {
         1 => stage(values, &plan, dtype),
         _ => whole(&stage(values, &plan, DType::F32), width, dtype),
@@ -180,13 +182,13 @@ pub(crate) fn sum_of_rows(values: &CubeTensor, width: usize, dtype: DType) -> Cu
 
 /// The second stage.
 fn whole(partial: &CubeTensor, width: usize, dtype: DType) -> CubeTensor {
-    let plan = Plan::new(partial.meta.num_elements(), width);
+    let plan = Plan::new(partial, &[partial.dtype], width);
     stage(partial, &Plan { slices: 1, ..plan }, dtype)
 }
 
 /// The sums over rows of `values` times the normalised rows, and of `values`, in f32: `[2, width]`.
 pub(super) fn sums_of_scaled(values: &CubeTensor, width: usize, norm: Scaled) -> CubeTensor {
-    let plan = Plan::new(values.meta.num_elements(), width);
+    let plan = Plan::new(values, &[values.dtype, norm.x.dtype], width);
     let parts = empty(values, [plan.slices, 2 * width], DType::F32);
     scaled_columns::launch(
         &values.client,

@@ -169,7 +169,10 @@ fn update<N: Size>(
 /// - tensors: at least one; f32, contiguous.
 pub(crate) fn sum_of_squares(tensors: &[CubeTensor]) -> CubeTensor {
     let like = &tensors[0];
-    let vector = |tensor: &CubeTensor| vector_size(tensor.meta.num_elements());
+    let vector = |tensor: &CubeTensor| {
+        let len = tensor.meta.num_elements();
+        vector_size(&like.client, &[DType::F32], len)
+    };
     let count: usize = tensors
         .iter()
         .map(|tensor| cubes(tensor, vector(tensor)))
@@ -224,9 +227,12 @@ pub(crate) struct State {
 /// - states: with the same numbers.
 /// - factor: on gradients, `[1]`; 0 leaves all as it is.
 pub(crate) fn adamw(states: &[State], factor: &CubeTensor, numbers: Numbers) {
-    let vector = |state: &State| vector_size(state.gradient.meta.num_elements());
+    let client = &factor.client;
+    let vector = |state: &State| {
+        let len = state.gradient.meta.num_elements();
+        vector_size(client, &[DType::F32], len)
+    };
     for alike in states.chunk_by(|a, b| vector(a) == vector(b)) {
-        let client = &factor.client;
         for part in alike.chunks(most_tensors(client, 4)) {
             let size = vector(&part[0]);
             let shares = Shares::new(part.iter().map(|state| &state.gradient), size);

@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
-use super::{check, check_mixed, values};
+use super::{check, check_mixed, to_f64, values};
 use crate::activation::Activation;
 use crate::batch_norm::batch_norm;
 use crate::block::{Half, LinearLayer, NormLayer, residual_attention, residual_mlp};
@@ -78,20 +78,40 @@ fn check_narrow_inside(sizes: &[usize], run: impl Fn(&[Tensor<1>], DType) -> Ten
 
 #[test]
 fn inputs_of_a_half_that_are_not_trained_get_no_gradient() {
-    let sizes = [3 * 15 * 12, 12, 12, 40 * 12, 40, 12 * 40, 12];
-    let device = Device::flex().autodiff();
-    for trained in 0..sizes.len() {
-        let input = |at: usize| {
-            let data = TensorData::new(values(at, sizes[at]), [sizes[at]]);
-            let input = Tensor::<1>::from_data(data, &device);
-            input.set_require_grad(at == trained)
-        };
-        let inputs: Vec<_> = (0..sizes.len()).map(input).collect();
-        let x = inputs[0].clone().reshape([3, 15, 12]);
-        let half = half(&inputs, [40, 40], DType::F32);
-        let gradients = residual_mlp(x, half, Activation::Gelu).sum().backward();
-        for (at, input) in inputs.iter().enumerate() {
-            assert_eq!(input.grad(&gradients).is_some(), at == trained);
+    // By the kernel, and composed.
+    for dtype in [FloatDType::F32, FloatDType::F64] {
+        for inner in [40, 36] {
+            let second = if inner == 36 { 12 } else { inner };
+            let sizes = [3 * 15 * 12, 12, 12, inner * 12, inner, 12 * second, 12];
+            let run = |i: &[Tensor<1>]| {
+                let x = i[0].clone().reshape([3, 15, 12]);
+                let half = half(i, [inner, second], dtype.into());
+                if inner == 36 {
+                    residual_attention(x, half, 3, None)
+                } else {
+                    residual_mlp(x, half, Activation::Gelu)
+                }
+            };
+            let gradients = |is_trained: &dyn Fn(usize) -> bool| -> Vec<Option<Vec<f64>>> {
+                let device = Device::flex().autodiff();
+                let input = |at: usize| {
+                    let data = TensorData::new(values(at, sizes[at]), [sizes[at]]);
+                    let input = Tensor::<1>::from_data(data, &device).cast(dtype).inner();
+                    Tensor::from_inner(input).set_require_grad(is_trained(at))
+                };
+                let inputs: Vec<Tensor<1>> = (0..sizes.len()).map(input).collect();
+                let gradients = run(&inputs).sum().backward();
+                let found = inputs.iter().map(|input| input.grad(&gradients));
+                found.map(|gradient| gradient.map(to_f64)).collect()
+            };
+            let all = gradients(&|_| true);
+            for trained in 0..sizes.len() {
+                let found = gradients(&|at| at == trained);
+                for at in 0..sizes.len() {
+                    let wanted = all[at].as_ref().filter(|_| at == trained);
+                    assert_eq!(found[at].as_ref(), wanted, "input {at} of {trained}");
+                }
+            }
         }
     }
 }
