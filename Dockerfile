@@ -14,9 +14,9 @@
 ARG BASE=debian:bookworm-slim
 
 FROM rust:1.95-slim-bookworm AS build
-# gcc is there; cmake and make build the TLS library of `object-store`.
+# gcc is there; cmake and make build the TLS library of `object-store`, NASM the JPEG decoder's vector instructions.
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends cmake make \
+    && apt-get install --yes --no-install-recommends cmake make nasm \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .

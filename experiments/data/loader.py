@@ -85,7 +85,8 @@ def main(folder, rounds=3, seconds=12):
         print(f"| {at + 1} | {ours:.0f} | {theirs:.0f} | {ours / theirs:.2f} | {stages} |", flush=True)
 
 
-if sys.argv[1] == "--open-clip":
-    open_clip_loader(pathlib.Path(sys.argv[2]), float(sys.argv[3]))
-else:
-    main(pathlib.Path(sys.argv[1]), *map(int, sys.argv[2:3]))
+if __name__ == "__main__":
+    if sys.argv[1] == "--open-clip":
+        open_clip_loader(pathlib.Path(sys.argv[2]), float(sys.argv[3]))
+    else:
+        main(pathlib.Path(sys.argv[1]), *map(int, sys.argv[2:3]))

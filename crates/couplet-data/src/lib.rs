@@ -58,4 +58,4 @@ pub use tokenizer::{
     Clean, EncodeError, FileOptions, Tokenizer, TokenizerError, TrainOptions,
     train as train_tokenizer,
 };
-pub use transform::{CropRounding, ResizeMode, Transform, TransformError};
+pub use transform::{CropRounding, ResizeMode, Transform};

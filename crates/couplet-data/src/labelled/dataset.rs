@@ -14,7 +14,7 @@ use crate::formats::class_names::class_name_of;
 use crate::formats::image_files::read_image;
 use crate::listing::{DataListing, ListedFile, fingerprint, folders};
 use crate::panics::catch_panic;
-use crate::sample::{ImageData, SampleError, SkipCause, Skipped};
+use crate::sample::{ImageData, SampleError, Skipped};
 use crate::transform::Transform;
 
 /// A split of a dataset.
@@ -296,9 +296,8 @@ fn prepare_into(
     let image = decode(image, max_pixels)?;
     // The evaluation transform makes no random draws.
     let mut unused = stream(0, Purpose::Augment, 0, 0);
-    transform
-        .apply(&image, &mut unused, out)
-        .map_err(|error| SampleError::new(SkipCause::CorruptImage, error))
+    transform.apply(&image, &mut unused, out);
+    Ok(())
 }
 
 /// What a table's column next to the images holds.

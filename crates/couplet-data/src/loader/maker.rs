@@ -15,7 +15,6 @@ use super::samples::EpochSamples;
 use super::state::LoaderState;
 use crate::decode::{decode, decode_reduced};
 use crate::draw::{Purpose, stream};
-use crate::error::with_causes;
 use crate::read_ahead::{PixelChunk, ReadAhead};
 use crate::sample::{SampleError, SkipCause, Skipped};
 use crate::source::{Item, PairDataset};
@@ -302,9 +301,7 @@ impl BatchMaker {
                 Ok((image, size))
             })?;
             let transform = || (options.transform).apply_reduced(&image, size, &mut rng, pixels);
-            clock
-                .run(Stage::Transform, transform)
-                .map_err(|error| SampleError::new(SkipCause::CorruptImage, with_causes(&error)))?;
+            clock.run(Stage::Transform, transform);
             let encode = || options.tokens.encode(&sample.caption);
             let tokens = clock.run(Stage::Tokenize, encode);
             Ok(Row {

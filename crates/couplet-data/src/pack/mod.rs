@@ -12,7 +12,7 @@ use image::codecs::jpeg::JpegEncoder;
 use image::{ImageFormat, RgbImage};
 
 use crate::decode::decode;
-use crate::resample::{Interpolation, Window, resize};
+use crate::resample::{Interpolation, Source, Window, resize};
 use crate::sample::{ImageData, SampleError, SkipCause, Skipped};
 use crate::source::{PairDataset, Read};
 use crate::transform::shorter_side_to;
@@ -131,7 +131,7 @@ fn shrunk(pixels: &RgbImage, side: u32) -> Option<(Vec<u8>, &'static str)> {
     let to = shorter_side_to(side, pixels.width(), pixels.height());
     let mut small = vec![0; to[0] as usize * to[1] as usize * 3];
     resize(
-        pixels,
+        Source::whole(pixels),
         to,
         Window::whole(to),
         Interpolation::Bicubic,

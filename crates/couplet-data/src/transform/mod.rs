@@ -1,15 +1,11 @@
 //! Transforms images of any size to the model's square input, as torchvision does with PIL images.
 
-use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
-use fast_image_resize::pixels::U8x3;
-use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use crate::augment::{Augment, RandomResizedCrop};
-use crate::error::LastCause;
-use crate::resample::{Interpolation, Window, resize};
+use crate::resample::{Interpolation, Source, Window, resize};
 
 /// A transform from images of any size to squares.
 #[derive(Debug, Clone)]
@@ -45,48 +41,26 @@ pub enum CropRounding {
     Down,
 }
 
-/// Why an image could not be transformed.
-#[derive(Debug, thiserror::Error)]
-pub enum TransformError {
-    #[error("cannot resize a {width}x{height} image")]
-    Resize {
-        width: u32,
-        height: u32,
-        source: LastCause<Box<dyn std::error::Error + Send + Sync>>,
-    },
-}
-
-/// A rectangle in whole pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Area {
-    left: u32,
-    top: u32,
-    width: u32,
-    height: u32,
-}
-
-impl Area {
-    /// The same part of the image after resizing it.
-    fn scaled(self, from: [u32; 2], to: [u32; 2]) -> Self {
-        if from == to {
-            return self;
-        }
-        let scale = |start: u32, length: u32, axis: usize| {
-            let at = |edge: u32| {
-                let scaled = u64::from(edge) * u64::from(to[axis]) / u64::from(from[axis]);
-                u32::try_from(scaled).unwrap_or(u32::MAX)
-            };
-            let start_at = at(start).min(to[axis] - 1);
-            (start_at, (at(start + length)).max(start_at + 1) - start_at)
+/// The same part of an image of another size, at least a pixel of it.
+fn scaled(area: Window, from: [u32; 2], to: [u32; 2]) -> Window {
+    if from == to {
+        return area;
+    }
+    let scale = |start: u32, length: u32, axis: usize| {
+        let at = |edge: u32| {
+            let scaled = u64::from(edge) * u64::from(to[axis]) / u64::from(from[axis]);
+            u32::try_from(scaled).unwrap_or(u32::MAX)
         };
-        let (left, width) = scale(self.left, self.width, 0);
-        let (top, height) = scale(self.top, self.height, 1);
-        Self {
-            left,
-            top,
-            width,
-            height,
-        }
+        let start_at = at(start).min(to[axis] - 1);
+        (start_at, (at(start + length)).max(start_at + 1) - start_at)
+    };
+    let (left, width) = scale(area.left, area.width, 0);
+    let (top, height) = scale(area.top, area.height, 1);
+    Window {
+        left,
+        top,
+        width,
+        height,
     }
 }
 
@@ -140,18 +114,10 @@ impl Transform {
 
     /// Writes the transformed image to `out`, `[image_size, image_size, 3]`, row-major.
     ///
-    /// # Errors
-    /// If the image cannot be resized.
-    ///
     /// # Panics
     /// If `out` is not [`Self::output_len`] bytes long.
-    pub fn apply(
-        &self,
-        image: &RgbImage,
-        rng: &mut ChaCha8Rng,
-        out: &mut [u8],
-    ) -> Result<(), TransformError> {
-        self.apply_reduced(image, image.dimensions().into(), rng, out)
+    pub fn apply(&self, image: &RgbImage, rng: &mut ChaCha8Rng, out: &mut [u8]) {
+        self.apply_reduced(image, image.dimensions().into(), rng, out);
     }
 
     /// As [`Self::apply`], for an image that may have been decoded at a reduced size.
@@ -162,17 +128,19 @@ impl Transform {
         size: [u32; 2],
         rng: &mut ChaCha8Rng,
         out: &mut [u8],
-    ) -> Result<(), TransformError> {
+    ) {
         assert_eq!(out.len(), self.output_len());
         let output = self.image_size;
         if let Some(crop) = &self.augment.random_resized_crop {
-            let area = random_area(crop, size, rng).scaled(size, image.dimensions().into());
-            resize_fast(image, area, output, out)?;
+            let area = random_area(crop, size, rng);
+            let source = Source::part(image, scaled(area, size, image.dimensions().into()));
+            // As open_clip's, whatever evaluation takes.
+            let filter = Interpolation::Bicubic;
+            resize(source, [output; 2], Window::whole([output; 2]), filter, out);
         } else {
             self.fit(image, rng, out);
         }
         self.augment.paint(out, output as usize, rng);
-        Ok(())
     }
 
     /// The factor by which an image may be reduced when it is decoded, and still have a pixel for each
@@ -203,7 +171,7 @@ impl Transform {
 
     /// Resizes, and crops or pads.
     fn fit(&self, image: &RgbImage, rng: &mut ChaCha8Rng, out: &mut [u8]) {
-        let side = self.image_size;
+        let (side, source) = (self.image_size, Source::whole(image));
         let (width, height) = (image.width(), image.height());
         match self.fit {
             ResizeMode::Shortest => {
@@ -211,14 +179,20 @@ impl Transform {
                 self.crop(image, resized_to, rng, out);
             }
             ResizeMode::Squash if self.resize_size == side => {
-                resize(image, [side; 2], Window::whole([side; 2]), self.filter, out);
+                resize(
+                    source,
+                    [side; 2],
+                    Window::whole([side; 2]),
+                    self.filter,
+                    out,
+                );
             }
             ResizeMode::Squash => self.crop(image, [self.resize_size; 2], rng, out),
             ResizeMode::Longest(grey) => {
                 let resized_to = longer_side_to(side, width, height);
                 let mut resized = vec![0; resized_to[0] as usize * resized_to[1] as usize * 3];
                 resize(
-                    image,
+                    source,
                     resized_to,
                     Window::whole(resized_to),
                     self.filter,
@@ -246,7 +220,7 @@ impl Transform {
             width: side,
             height: side,
         };
-        resize(image, resized_to, window, self.filter, out);
+        resize(Source::whole(image), resized_to, window, self.filter, out);
     }
 }
 
@@ -303,7 +277,11 @@ fn center(length: u32, side: u32, rounding: CropRounding) -> u32 {
     clippy::cast_sign_loss,
     reason = "sides are positive and bounded by the image's"
 )]
-fn random_area(crop: &RandomResizedCrop, [width, height]: [u32; 2], rng: &mut ChaCha8Rng) -> Area {
+fn random_area(
+    crop: &RandomResizedCrop,
+    [width, height]: [u32; 2],
+    rng: &mut ChaCha8Rng,
+) -> Window {
     let area = f64::from(width) * f64::from(height);
     let [low, high] = crop.ratio;
     for _ in 0..10 {
@@ -312,7 +290,7 @@ fn random_area(crop: &RandomResizedCrop, [width, height]: [u32; 2], rng: &mut Ch
         let w = (target * ratio).sqrt().round_ties_even() as u32;
         let h = (target / ratio).sqrt().round_ties_even() as u32;
         if (1..=width).contains(&w) && (1..=height).contains(&h) {
-            return Area {
+            return Window {
                 left: rng.random_range(0..=width - w),
                 top: rng.random_range(0..=height - h),
                 width: w,
@@ -329,44 +307,12 @@ fn random_area(crop: &RandomResizedCrop, [width, height]: [u32; 2], rng: &mut Ch
         (width, height)
     };
     let (w, h) = (w.clamp(1, width), h.clamp(1, height));
-    Area {
+    Window {
         left: (width - w) / 2,
         top: (height - h) / 2,
         width: w,
         height: h,
     }
-}
-
-/// Antialiased bicubic resize of an area to a square, horizontally first as in PIL. (The resizer by
-/// default starts vertically, which matters where an overshoot is clipped.) Nearly always within one
-/// level of [`resize`].
-fn resize_fast(
-    image: &RgbImage,
-    area: Area,
-    side: u32,
-    out: &mut [u8],
-) -> Result<(), TransformError> {
-    let failed = |error| TransformError::Resize {
-        width: image.width(),
-        height: image.height(),
-        source: LastCause(error),
-    };
-    // Typed views: untyped ones would compile the resizer for every pixel format.
-    let source = TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image.as_raw())
-        .map_err(|error| failed(error.into()))?;
-    let source = TypedCroppedImage::from_ref(&source, area.left, area.top, area.width, area.height)
-        .map_err(|error| failed(error.into()))?;
-    let mut columns = TypedImage::<U8x3>::new(side, area.height);
-    let mut target =
-        TypedImage::<U8x3>::from_buffer(side, side, out).map_err(|error| failed(error.into()))?;
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
-    let mut resizer = Resizer::new();
-    resizer
-        .resize_typed(&source, &mut columns, &options)
-        .map_err(|error| failed(error.into()))?;
-    resizer
-        .resize_typed(&columns, &mut target, &options)
-        .map_err(|error| failed(error.into()))
 }
 
 #[cfg(test)]

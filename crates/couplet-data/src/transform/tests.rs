@@ -37,9 +37,7 @@ fn the_evaluation_transform_matches_open_clips_bit_for_bit() {
         };
         let transform = Transform::eval(side, fit, filter);
         let mut out = vec![0; transform.output_len()];
-        transform
-            .apply(&test_image(width, height), &mut rng(), &mut out)
-            .unwrap();
+        transform.apply(&test_image(width, height), &mut rng(), &mut out);
         let differing = out.iter().zip(&expected).filter(|(a, b)| a != b).count();
         assert_eq!(
             differing, 0,
@@ -49,7 +47,7 @@ fn the_evaluation_transform_matches_open_clips_bit_for_bit() {
 }
 
 #[test]
-fn the_training_transform_is_within_one_level_of_that() {
+fn the_training_transform_is_the_same_of_its_crop() {
     let whole = RandomResizedCrop {
         scale: [1.0, 1.0],
         ratio: [1.0, 1.0],
@@ -64,17 +62,10 @@ fn the_training_transform_is_within_one_level_of_that() {
         let [exact, fast] = [exact, fast].map(|transform| {
             let mut out = vec![0; transform.output_len()];
             let image = test_image(64, 64);
-            transform.apply(&image, &mut rng(), &mut out).unwrap();
+            transform.apply(&image, &mut rng(), &mut out);
             out
         });
-        let gaps: Vec<u8> = exact
-            .iter()
-            .zip(&fast)
-            .map(|(a, b)| a.abs_diff(*b))
-            .collect();
-        assert!(gaps.iter().max() <= Some(&1), "{side}");
-        let differing = gaps.iter().filter(|gap| **gap > 0).count();
-        assert!(differing * 20 <= gaps.len(), "{side}: {differing}");
+        assert_eq!(exact, fast, "{side}");
     }
 }
 
@@ -83,7 +74,7 @@ fn a_very_oblong_image_needs_no_memory_for_its_cropped_parts() {
     let transform = Transform::eval(8, ResizeMode::Shortest, Interpolation::Bicubic);
     for image in [test_image(60_000, 1), test_image(1, 60_000)] {
         let mut out = vec![0; transform.output_len()];
-        transform.apply(&image, &mut rng(), &mut out).unwrap();
+        transform.apply(&image, &mut rng(), &mut out);
         assert!(out.iter().any(|byte| *byte > 0));
     }
 }
@@ -155,7 +146,7 @@ fn a_random_crop_is_a_square_of_the_resized_image() {
         .map(|sample| {
             let mut out = vec![0; transform.output_len()];
             let mut rng = stream(0, Purpose::Augment, 0, sample);
-            transform.apply(&wide, &mut rng, &mut out).unwrap();
+            transform.apply(&wide, &mut rng, &mut out);
             // Neighboring pixels are one resized column apart, wherever the square is.
             assert_eq!(out[3 * 4] - out[3 * 3], 8);
             out[0]
@@ -186,19 +177,19 @@ fn a_jpeg_is_decoded_no_smaller_than_its_crop_needs() {
 
 #[test]
 fn a_scaled_area_is_the_same_part_of_a_smaller_image() {
-    let area = Area {
+    let area = Window {
         left: 80,
         top: 8,
         width: 16,
         height: 40,
     };
-    let small = area.scaled([100, 50], [13, 7]);
-    let wanted = Area {
+    let small = scaled(area, [100, 50], [13, 7]);
+    let wanted = Window {
         left: 10,
         top: 1,
         width: 2,
         height: 5,
     };
     assert_eq!(small, wanted);
-    assert_eq!(area.scaled([100, 50], [100, 50]), area);
+    assert_eq!(scaled(area, [100, 50], [100, 50]), area);
 }
