@@ -55,6 +55,8 @@ use crate::commands::init::InitArguments;
 use crate::commands::man::ManArguments;
 use crate::commands::model::ModelCommand;
 use crate::commands::plan::PlanArguments;
+use crate::commands::report::ReportArguments;
+use crate::commands::runs::RunsArguments;
 use crate::commands::sweep::SweepArguments;
 use crate::commands::tokenize::TokenizeArguments;
 use crate::commands::tokenizer::TokenizerCommand;
@@ -62,7 +64,7 @@ use crate::commands::train::TrainArguments;
 use crate::commands::verify::VerifyArguments;
 use crate::commands::{
     bench, classify, completions, config, data, embed, eval, examples, import, init, man, model,
-    plan, sweep, tokenize, tokenizer, train, verify,
+    plan, report, runs, sweep, tokenize, tokenizer, train, verify,
 };
 use crate::terminal::Stream;
 
@@ -121,6 +123,10 @@ enum Command {
     Tokenizer(TokenizerCommand),
     /// Translate a training command of open_clip, or a run's params.txt, into a config
     Import(ImportArguments),
+    /// List runs: state, step, time left, best value
+    Runs(RunsArguments),
+    /// Write a page that shows runs: curves, evaluations, what happened and what differs
+    Report(ReportArguments),
     /// Check a run's checkpoints and logs for damage
     Verify(VerifyArguments),
     /// Print a script that completes commands in a shell
@@ -227,6 +233,8 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Tokenize(arguments) => tokenize::run(&arguments),
         Command::Tokenizer(command) => tokenizer::run(&command),
         Command::Import(arguments) => import::run(&arguments),
+        Command::Runs(arguments) => runs::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Completions(arguments) => Ok(completions::run(&arguments, command_line())),
         Command::Man(arguments) => man::run(&arguments, command_line()),

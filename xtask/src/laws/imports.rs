@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-pub(super) const MAY_IMPORT: [(&str, &[&str]); 9] = [
+pub(super) const MAY_IMPORT: [(&str, &[&str]); 10] = [
     ("couplet-alloc", &[]),
     ("couplet-data", &[]),
     ("couplet-kernels", &[]),
@@ -25,10 +25,12 @@ pub(super) const MAY_IMPORT: [(&str, &[&str]); 9] = [
             "couplet-ranks",
         ],
     ),
+    ("couplet-pages", &["couplet-eval", "couplet-train"]),
     (
         "couplet",
         &[
             "couplet-alloc",
+            "couplet-pages",
             "couplet-train",
             "couplet-eval",
             "couplet-data",

@@ -49,6 +49,8 @@ pub(super) struct Start<'a> {
     pub from_step: u64,
     /// Steps when it ended.
     pub to_step: Option<u64>,
+    /// Steps of the whole run.
+    pub total_steps: u64,
     /// The checkpoint that it continued from.
     pub resumed_from: Option<String>,
     pub program: &'a str,

@@ -46,6 +46,7 @@ impl RunFolder {
             outcome: None,
             from_step: sizes.done_steps,
             to_step: None,
+            total_steps: sizes.total_steps,
             resumed_from: self.latest().map(|found| checkpoint_name(found.step)),
             program: &program.name,
             commit: program.commit.as_deref(),

@@ -19,6 +19,8 @@ mod numbers;
 pub(crate) mod output_file;
 pub(crate) mod plan;
 mod precision_name;
+pub(crate) mod report;
+pub(crate) mod runs;
 pub(crate) mod sweep;
 pub(crate) mod tokenize;
 pub(crate) mod tokenizer;

@@ -278,6 +278,26 @@ pub(super) const ALL: &[Examples] = &[
         )],
     ),
     (
+        &["runs"],
+        &[
+            ("List the runs in runs/", "couplet runs"),
+            (
+                "Those of a sweep, as JSON",
+                "couplet runs runs/sweep --json",
+            ),
+        ],
+    ),
+    (
+        &["report"],
+        &[
+            ("Show a run", "couplet report runs/shapes --out shapes.html"),
+            (
+                "Compare runs",
+                "couplet report runs/a runs/b --out compared.html",
+            ),
+        ],
+    ),
+    (
         &["verify"],
         &[
             ("Check a run's files", "couplet verify runs/shapes"),

@@ -1,0 +1,384 @@
+"use strict";
+// Draws a report from the JSON in the page. Charts are uPlot's.
+const report = JSON.parse(document.getElementById("data").textContent);
+const runs = report.runs;
+const COLORS = ["#3b7dd8", "#e07b39", "#2e9e6b", "#c2418d", "#8a63d2", "#a08a1f", "#2a9fb5", "#d0463b"];
+const color = (run) => COLORS[runs.indexOf(run) % COLORS.length];
+const page = document.getElementById("page");
+
+// Elements. Texts of a run are always text, never markup.
+function element(tag, attributes, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes || {})) made.setAttribute(name, value);
+  made.append(...children.filter((child) => child !== null && child !== undefined));
+  return made;
+}
+const text = (tag, content, kind) => element(tag, kind ? { class: kind } : null, content);
+const swatch = (run) => element("span", { class: "swatch", style: `background:${color(run)}` });
+function section(title, ...children) {
+  page.append(element("section", null, text("h2", title), ...children));
+}
+function table(head, rows) {
+  const cell = (tag) => (content) => {
+    const [value, kind] = Array.isArray(content) ? content : [content, ""];
+    return element(tag, kind ? { class: kind } : null, value);
+  };
+  const line = (tag) => (cells) => element("tr", null, ...cells.map(cell(tag)));
+  const made = element("table", null, element("thead", null, line("th")(head)), element("tbody", null, ...rows.map(line("td"))));
+  return element("div", { class: "wide" }, made);
+}
+
+// Numbers.
+const grouped = (value) => Math.round(value).toLocaleString("en-US");
+function significant(value) {
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  return size >= 1e-3 && size < 1e5 ? String(Number(value.toPrecision(5))) : value.toExponential(3).replace(/\.?0+e/, "e");
+}
+function shown(metric, value) {
+  if (value === null || value === undefined) return "–";
+  const how = report.metrics[metric];
+  if (!how) return significant(value);
+  const scaled = value * how.factor;
+  const digits = how.decimals === null ? significant(scaled) : scaled.toFixed(how.decimals);
+  return how.unit === "%" ? digits + "%" : digits;
+}
+function duration(seconds) {
+  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+  const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor((seconds % 3600) / 60)];
+  return hours ? `${hours} h ${minutes} min` : `${minutes} min ${Math.floor(seconds % 60)} s`;
+}
+const name = (metric) => metric.replace(/^eval\//, "");
+
+// What the last line of a run says.
+function last(run) {
+  const places = [...run.places.slice(-1)];
+  for (const points of Object.values(run.evaluations)) places.push(...points.slice(-1));
+  return places.reduce((a, b) => (b.step >= (a ? a.step : -1) ? b : a), null);
+}
+// The best and the last value of an evaluation's metric; the last also where neither direction is better.
+function ends(run, metric) {
+  const points = (run.evaluations[metric] || []).filter((point) => point.value !== null);
+  if (!points.length) return null;
+  const better = (report.metrics[metric] || {}).better;
+  const final = points[points.length - 1];
+  const best = points.reduce((a, b) => {
+    if (better === "higher") return b.value > a.value ? b : a;
+    if (better === "lower") return b.value < a.value ? b : a;
+    return b;
+  });
+  return { best, last: final };
+}
+const evaluated = [...new Set(runs.flatMap((run) => Object.keys(run.evaluations)))].sort();
+
+function overview() {
+  const states = {
+    running: "running", finished: "finished", interrupted: "stopped; can be resumed", failed: "failed",
+    killed: "its process ended without a word", unknown: "its end is not recorded",
+  };
+  const cards = runs.map((run) => {
+    const start = run.starts[run.starts.length - 1] || {};
+    const first = run.starts[0] || {};
+    const end = last(run);
+    const facts = [];
+    const add = (term, value) => value && facts.push(text("dt", term), text("dd", value));
+    const total = start.total_steps && end && start.total_steps > end.step ? ` of ${grouped(start.total_steps)}` : "";
+    if (end) add("trained", `${grouped(end.step)}${total} steps, ${grouped(end.samples_seen)} samples in ${duration(end.time)}, epoch ${end.epoch}`);
+    if (start.data) {
+      const size = start.data.train === null ? "a stream" : `${grouped(start.data.train)} samples`;
+      add("on", `${size}, in batches of ${grouped(start.batch)}`);
+    }
+    if (start.parameters) add("model", `${run.model ? `${run.model}, ` : ""}${(start.parameters / 1e6).toFixed(2)} M parameters`);
+    const gpus = (start.gpus || []).map((gpu) => (typeof gpu === "string" ? gpu : gpu.name)).join(", ");
+    if (start.device) add("device", `${start.device}, ${start.precision}; ${gpus || `${start.cpu}, ${start.cores} cores`}`);
+    if (start.ranks) add("ranks", String(start.ranks.length));
+    if (first.started) add("began", `${first.started}${run.starts.length > 1 ? `; started ${run.starts.length} times` : ""}`);
+    if (start.program) add("program", `${start.program}${start.commit ? ` (${start.commit})` : ""}`);
+    if (run.best !== null) add("best", `the checkpoint of step ${grouped(run.best)}`);
+    if (run.latest !== null) add("latest", `the checkpoint of step ${grouped(run.latest)}`);
+    add("skipped", run.skipped.samples ? `${grouped(run.skipped.samples)} samples` : "no sample");
+    const head = element("h3", null, swatch(run), run.name, text("span", states[run.state], `state ${run.state}`));
+    const failure = run.state === "failed" ? text("p", start.outcome, "error") : null;
+    return element("div", { class: "card" }, head, failure, element("dl", null, ...facts));
+  });
+  page.append(element("div", { class: "cards" }, ...cards));
+}
+
+// Half of the 95% interval of a difference of two shares of images, in points, as if each run had been given images of its own.
+// The runs saw the same images, so the truth is narrower: a difference beyond this interval is one.
+function uncertainty(metric, run, end, other, base) {
+  if (!/\/(top1|top5|.*recall@\d+)$/.test(metric)) return null;
+  const dataset = name(metric).replace(/\/[^/]*$/, "");
+  const variance = [[run, end], [other, base]].map(([of, at]) => {
+    const [images] = of.images[dataset] || [0];
+    return images ? (at.best.value * (1 - at.best.value)) / images : NaN;
+  });
+  const half = 100 * 1.96 * Math.sqrt(variance[0] + variance[1]);
+  return Number.isFinite(half) ? half : null;
+}
+
+function results() {
+  if (!evaluated.length) {
+    section("Evaluations", text("p", "The runs have logged no evaluation.", "faint"));
+    return;
+  }
+  const several = runs.length > 1;
+  const head = ["dataset and metric", ...(several ? ["run"] : []),
+    ["best", "number"], ["at step", "number"], ["last", "number"], ["at step", "number"],
+    ...(several ? [["best, compared", "number"]] : [])];
+  const rows = [];
+  for (const metric of evaluated) {
+    const found = runs.map((run) => ends(run, metric));
+    const better = (report.metrics[metric] || {}).better;
+    const values = found.filter(Boolean).map((end) => end.best.value);
+    const top = better === "higher" ? Math.max(...values) : better === "lower" ? Math.min(...values) : null;
+    const is_tie = values.every((value) => value === values[0]);
+    runs.forEach((run, at) => {
+      const end = found[at];
+      if (!end) return;
+      const wins = several && !is_tie && end.best.value === top;
+      const against = at > 0 && found[0] ? end.best.value - found[0].best.value : null;
+      const sign = against > 0 ? "+" : against < 0 ? "−" : "";
+      const margin = against === null ? null : uncertainty(metric, run, end, runs[0], found[0]);
+      const compared = against === null ? ""
+        : sign + shown(metric, Math.abs(against)).replace("%", " points") + (margin === null ? "" : ` ± ${margin.toFixed(2)}`);
+      rows.push([
+        several && at > 0 && found.slice(0, at).some(Boolean) ? "" : name(metric),
+        ...(several ? [element("span", null, swatch(run), run.name)] : []),
+        [shown(metric, end.best.value), wins ? "number best" : "number"], [grouped(end.best.step), "number faint"],
+        [shown(metric, end.last.value), "number"], [grouped(end.last.step), "number faint"],
+        ...(several ? [[compared, "number"]] : []),
+      ]);
+    });
+  }
+  const images = runs.length === 1 ? Object.entries(runs[0].images) : [];
+  const note = images.map(([dataset, [count, skipped]]) =>
+    `${dataset}: ${grouped(count)} images${skipped ? `, ${grouped(skipped)} of them could not be read` : ""}`).join("; ");
+  const hint = several ? "±: half of the 95% interval of the difference, as if each run had been tested on images of its own; on the same images it is narrower." : note;
+  section("Evaluations", table(head, rows), hint ? text("p", hint, "faint") : null);
+}
+
+// Curves. All charts share the x axis, the cursor and the zoom.
+const AXES = {
+  step: ["steps", (place) => place.step, grouped],
+  samples: ["samples", (place) => place.samples_seen, grouped],
+  hours: ["hours of training", (place) => place.time / 3600, (value) => value.toPrecision(4)],
+};
+const LABELS = {
+  loss: "loss", lr: "learning rate", logit_scale: "logit scale (1 / temperature)", grad_norm: "gradient norm",
+  samples_per_second: "samples per second", data_wait: "time spent waiting for data", loss_scale: "loss scale (fp16)",
+};
+const view = { axis: "step", smoothing: 0, range: null, charts: [] };
+
+// An exponential mean without the pull of its first value, as TensorBoard's.
+function smoothed(values, weight) {
+  let [sum, mass] = [0, 0];
+  return values.map((value) => {
+    if (value === null) return null;
+    sum = sum * weight + value * (1 - weight);
+    mass = mass * weight + (1 - weight);
+    return sum / mass;
+  });
+}
+
+function columns(metric) {
+  const of = AXES[view.axis][1];
+  const found = [];
+  for (const run of runs) {
+    const points = run.evaluations[metric];
+    const [places, values] = points
+      ? [points, points.map((point) => point.value)]
+      : [run.places, run.training[metric]];
+    if (!values) continue;
+    const factor = (report.metrics[metric] || { factor: 1 }).factor;
+    found.push({ run, x: places.map(of), y: values.map((value) => (value === null ? null : value * factor)), is_eval: !!points });
+  }
+  return found;
+}
+
+function draw(place, metric) {
+  const styles = getComputedStyle(document.documentElement);
+  const [ink, grid] = [styles.getPropertyValue("--faint"), styles.getPropertyValue("--line")];
+  const found = columns(metric);
+  const factor = (report.metrics[metric] || { factor: 1 }).factor;
+  const series = [{ label: AXES[view.axis][0], value: (_, x) => (x === null || x === undefined ? "–" : AXES[view.axis][2](x)) }];
+  const data = [];
+  for (const { run, x, y, is_eval } of found) {
+    const value = (_, at) => (at === null || at === undefined ? "–" : shown(metric, at / factor));
+    const line = { label: runs.length > 1 ? run.name : "value", stroke: color(run), value, spanGaps: true };
+    const points = { show: is_eval || x.length < 40, size: 5, fill: color(run) };
+    const smooth = !is_eval && view.smoothing > 0;
+    if (smooth) {
+      series.push({ ...line, label: `${line.label}, smoothed`, width: 2, points: { show: false } });
+      data.push([x, smoothed(y, view.smoothing)]);
+    }
+    series.push({ ...line, width: smooth ? 1 : 1.6, alpha: smooth ? 0.35 : 1, points });
+    data.push([x, y]);
+  }
+  const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid }, font: "12px system-ui" };
+  const unit = (report.metrics[metric] || {}).unit;
+  const options = {
+    width: place.clientWidth, height: 230, series,
+    cursor: { sync: { key: "report" }, drag: { x: true, y: false } },
+    scales: { x: { time: false, range: (_, low, high) => view.range || (low === high ? [low - 1, high + 1] : [low, high]) } },
+    axes: [
+      { ...axis, values: (_, ticks) => ticks.map((tick) => (tick >= 1e6 ? `${tick / 1e6} M` : tick.toLocaleString("en-US"))) },
+      { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => significant(tick) + (unit === "%" ? "%" : "")) },
+    ],
+    hooks: {
+      setSelect: [(chart) => {
+        if (chart.select.width < 3) return;
+        view.range = [chart.posToVal(chart.select.left, "x"), chart.posToVal(chart.select.left + chart.select.width, "x")];
+        for (const other of view.charts) other.redraw_scales();
+      }],
+    },
+  };
+  const chart = new uPlot(options, uPlot.join(data.map(([x, y]) => [x, y])), place);
+  chart.over.addEventListener("dblclick", () => {
+    view.range = null;
+    for (const other of view.charts) other.redraw_scales();
+  });
+  return chart;
+}
+
+function curves() {
+  const training = Object.keys(LABELS).filter((metric) => runs.some((run) => run.training[metric]));
+  const others = [...new Set(runs.flatMap((run) => Object.keys(run.training)))].filter((metric) => !(metric in LABELS));
+  const metrics = [...training, ...others, ...evaluated];
+  if (!metrics.length) {
+    section("Curves", text("p", "Nothing is logged yet.", "faint"));
+    return;
+  }
+  const holders = metrics.map((metric) => {
+    const how = report.metrics[metric] || {};
+    const unit = how.unit && how.unit !== "%" && metric !== "samples_per_second" ? `, ${how.unit}` : "";
+    const holder = element("div");
+    return { metric, holder, card: element("div", { class: "card chart", "data-metric": metric }, text("h3", (LABELS[metric] || name(metric)) + unit), holder) };
+  });
+  const redraw = () => {
+    for (const { chart } of view.charts) chart.destroy();
+    view.charts = holders.map(({ metric, holder }) => {
+      const chart = draw(holder, metric);
+      return { chart, holder, redraw_scales: () => chart.setData(chart.data, true) };
+    });
+  };
+  const axis = element("select", { id: "axis" }, ...Object.entries(AXES).map(([key, [label]]) => element("option", { value: key }, label)));
+  axis.addEventListener("change", () => {
+    view.axis = axis.value;
+    view.range = null;
+    redraw();
+  });
+  const smoothing = element("input", { id: "smoothing", type: "range", min: "0", max: "0.99", step: "0.01", value: "0" });
+  const amount = text("span", "none", "faint");
+  smoothing.addEventListener("input", () => {
+    view.smoothing = Number(smoothing.value);
+    amount.textContent = view.smoothing ? view.smoothing.toFixed(2) : "none";
+    redraw();
+  });
+  const controls = element("div", { class: "controls" },
+    element("label", null, "x axis", axis), element("label", null, "smoothing", smoothing, amount),
+    text("span", "Drag to zoom, double-click to see all.", "faint"));
+  section("Curves", controls, element("div", { class: "charts" }, ...holders.map(({ card }) => card)));
+  redraw();
+  let width = page.clientWidth;
+  new ResizeObserver(() => {
+    if (page.clientWidth === width) return;
+    width = page.clientWidth;
+    for (const { chart, holder } of view.charts) chart.setSize({ width: holder.clientWidth, height: 230 });
+  }).observe(page);
+  return redraw;
+}
+
+function data_problems() {
+  const bad = runs.filter((run) => run.skipped.samples);
+  if (!bad.length) {
+    section("Samples that could not be used", text("p", "None: every sample was read.", "faint"));
+    return;
+  }
+  const parts = bad.flatMap((run) => {
+    const { causes, shards, more_shards, examples, samples, different } = run.skipped;
+    const bars = (counts, head) => table([head, ["samples", "number"], ""], counts.map((count) => [
+      [count.name, "text"], [grouped(count.samples), "number"],
+      element("span", { class: "bar", style: `width:${(120 * count.samples) / counts[0].samples}px` }),
+    ]));
+    const lines = examples.map((entry) => [
+      [entry.shard || "", "text"], [entry.key || "", "text"], entry.cause || "", [entry.detail || "", "text"]]);
+    return [
+      runs.length > 1 ? element("h3", null, swatch(run), run.name) : null,
+      text("p", `${grouped(samples)} samples were left out and replaced by others` +
+        (different < samples ? `; they are ${grouped(different)} places of the data, which each epoch meets again.` : ".")),
+      element("div", { class: "cards" }, bars(causes, "cause"), bars(shards, "shard or file")),
+      more_shards ? text("p", `and ${grouped(more_shards)} shards or files more`, "faint") : null,
+      element("details", null, text("summary", `${examples.length} of them, with details`),
+        table(["shard or file", "key", "cause", "detail"], lines)),
+    ];
+  });
+  section("Samples that could not be used", ...parts);
+}
+
+function history() {
+  const parts = runs.flatMap((run) => {
+    const events = [];
+    const add = (step, when, content, kind) => events.push({ step, when, content, kind, at: events.length });
+    run.starts.forEach((start, at) => {
+      const where = start.resumed_from ? `, from the checkpoint ${start.resumed_from}` : "";
+      add(start.from_step || 0, start.started, `${at ? "resumed" : "started"} on ${start.host || "?"}${where}: ${(start.command || []).join(" ")}`);
+      if (start.outcome) {
+        const kind = ["finished", "interrupted"].includes(start.outcome) ? "" : "error";
+        add(start.to_step ?? start.from_step ?? 0, start.ended, start.outcome, kind);
+      } else if (at < run.starts.length - 1 || run.state === "killed") {
+        add(start.to_step ?? start.from_step ?? 0, "", "the process ended without a word", "error");
+      }
+    });
+    for (const { step, changes } of run.changes) add(step, "", `went on with changes: ${[].concat(changes).join("; ")}`, "warning");
+    for (const warning of run.warnings) {
+      add(warning.step, warning.time, warning.text + (warning.times > 1 ? ` (${grouped(warning.times)} times)` : ""), "warning");
+    }
+    if (run.skipped_steps.length) {
+      add(run.skipped_steps[0], "", `fp16 overflowed in ${grouped(run.skipped_steps.length)} steps, which were repeated`, "warning");
+    }
+    if (run.damaged_lines) add(0, "", `${grouped(run.damaged_lines)} lines of metrics.jsonl are damaged and not shown`, "error");
+    events.sort((a, b) => (a.when && b.when && a.when !== b.when ? (a.when < b.when ? -1 : 1) : a.step - b.step || a.at - b.at));
+    const lines = events.map(({ step, when, content, kind }) => element("li", null,
+      element("span", { class: "faint", title: when || "" }, `step ${grouped(step)}`), text("span", content, kind)));
+    return [runs.length > 1 ? element("h3", null, swatch(run), run.name) : null, element("ul", { class: "events" }, ...lines)];
+  });
+  section("What happened", ...parts);
+}
+
+function configs() {
+  const parts = [];
+  if (runs.length > 1) {
+    const rows = report.differences.map(({ key, values }) => [key, ...values.map((value) => [value ?? "–", "text"])]);
+    parts.push(rows.length
+      ? table(["key", ...runs.map((run) => element("span", null, swatch(run), run.name))], rows)
+      : text("p", "The configs do not differ, or one of them cannot be read.", "faint"));
+  }
+  for (const run of runs.filter((run) => run.config)) {
+    parts.push(element("details", null, text("summary", `config.toml of ${run.name}`), text("pre", run.config)));
+  }
+  section(runs.length > 1 ? "Configs, and where they differ" : "Config", ...parts);
+}
+
+const title = runs.length === 1 ? runs[0].name : `${runs.map((run) => run.name).join(", ")}`;
+document.getElementById("title").textContent = title;
+
+const root = document.documentElement;
+const prefers_dark = matchMedia("(prefers-color-scheme: dark)");
+root.dataset.theme = prefers_dark.matches ? "dark" : "light";
+
+overview();
+results();
+const redraw = curves();
+data_problems();
+history();
+configs();
+const lines = runs.map((run) => `${run.name}: ${grouped(run.places.length)} of ${grouped(run.lines)} training lines are drawn`);
+page.append(text("footer", `Written by ${report.program} from ${runs.map((run) => run.folder).join(", ")}. ${lines.join("; ")}.`));
+
+function set_theme(theme) {
+  root.dataset.theme = theme;
+  if (redraw) redraw();
+}
+prefers_dark.addEventListener("change", (event) => set_theme(event.matches ? "dark" : "light"));
+document.getElementById("theme").addEventListener("click", () => set_theme(root.dataset.theme === "dark" ? "light" : "dark"));
