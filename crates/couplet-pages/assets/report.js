@@ -14,14 +14,16 @@ function element(tag, attributes, ...children) {
   return made;
 }
 const text = (tag, content, kind) => element(tag, kind ? { class: kind } : null, content);
-const swatch = (run) => element("span", { class: "swatch", style: `background:${color(run)}` });
+// After as many runs as there are colors, lines are dashed.
+const is_dashed = (run) => runs.indexOf(run) >= COLORS.length;
+const swatch = (run) => element("span", { class: is_dashed(run) ? "swatch dashed" : "swatch", style: `color:${color(run)}` });
 function section(title, ...children) {
   page.append(element("section", null, text("h2", title), ...children));
 }
 function table(head, rows) {
   const cell = (tag) => (content) => {
     const [value, kind] = Array.isArray(content) ? content : [content, ""];
-    return element(tag, kind ? { class: kind } : null, value);
+    return element(tag, { ...(kind ? { class: kind } : {}), ...(tag === "th" ? { scope: "col" } : {}) }, value);
   };
   const line = (tag) => (cells) => element("tr", null, ...cells.map(cell(tag)));
   const made = element("table", null, element("thead", null, line("th")(head)), element("tbody", null, ...rows.map(line("td"))));
@@ -33,6 +35,7 @@ const grouped = (value) => Math.round(value).toLocaleString("en-US");
 function significant(value) {
   if (value === 0) return "0";
   const size = Math.abs(value);
+  if (Number.isInteger(value) && size < 1e9) return grouped(value);
   return size >= 1e-3 && size < 1e5 ? String(Number(value.toPrecision(5))) : value.toExponential(3).replace(/\.?0+e/, "e");
 }
 function shown(metric, value) {
@@ -74,7 +77,7 @@ const evaluated = [...new Set(runs.flatMap((run) => Object.keys(run.evaluations)
 function overview() {
   const states = {
     running: "running", finished: "finished", interrupted: "stopped; can be resumed", failed: "failed",
-    killed: "its process ended without a word", unknown: "its end is not recorded",
+    killed: "nothing trains here, and no end is recorded", unknown: "its end is not recorded",
   };
   const cards = runs.map((run) => {
     const start = run.starts[run.starts.length - 1] || {};
@@ -89,14 +92,18 @@ function overview() {
       add("on", `${size}, in batches of ${grouped(start.batch)}`);
     }
     if (start.parameters) add("model", `${run.model ? `${run.model}, ` : ""}${(start.parameters / 1e6).toFixed(2)} M parameters`);
-    const gpus = (start.gpus || []).map((gpu) => (typeof gpu === "string" ? gpu : gpu.name)).join(", ");
-    if (start.device) add("device", `${start.device}, ${start.precision}; ${gpus || `${start.cpu}, ${start.cores} cores`}`);
+    // All cards of the machine are recorded, whether the run uses them or not.
+    const kinds = [...new Set(start.gpus || [])].map((kind) => `${start.gpus.filter((gpu) => gpu === kind).length} × ${kind}`);
+    const machine = start.device === "cpu" || !kinds.length
+      ? `${start.cpu || "a CPU"} with ${start.cores} cores`
+      : `a machine with ${kinds.join(", ")}`;
+    if (start.device) add("device", `${start.device}, ${start.precision}; ${machine}`);
     if (start.ranks) add("ranks", String(start.ranks.length));
     if (first.started) add("began", `${first.started}${run.starts.length > 1 ? `; started ${run.starts.length} times` : ""}`);
     if (start.program) add("program", `${start.program}${start.commit ? ` (${start.commit})` : ""}`);
-    if (run.best !== null) add("best", `the checkpoint of step ${grouped(run.best)}`);
+    if (run.best !== null) add("best", `the checkpoint of step ${grouped(run.best)}${run.best_metric ? `, by ${run.best_metric}` : ""}`);
     if (run.latest !== null) add("latest", `the checkpoint of step ${grouped(run.latest)}`);
-    add("skipped", run.skipped.samples ? `${grouped(run.skipped.samples)} samples` : "no sample");
+    add("skipped", run.skipped.samples ? `${grouped(run.skipped.samples)} samples` : "no sample so far");
     const head = element("h3", null, swatch(run), run.name, text("span", states[run.state], `state ${run.state}`));
     const failure = run.state === "failed" ? text("p", start.outcome, "error") : null;
     return element("div", { class: "card" }, head, failure, element("dl", null, ...facts));
@@ -104,14 +111,17 @@ function overview() {
   page.append(element("div", { class: "cards" }, ...cards));
 }
 
-// Half of the 95% interval of a difference of two shares of images, in points, as if each run had been given images of its own.
-// The runs saw the same images, so the truth is narrower: a difference beyond this interval is one.
+// Half of the 95% interval of a difference of two shares of images, in points, as if each run had been given images of its own
+// (Agresti and Caffo 2000, which holds near 0 and 1). The runs saw the same images, so the truth is usually narrower; but the best
+// of many evaluations is a little lucky.
 function uncertainty(metric, run, end, other, base) {
-  if (!/\/(top1|top5|.*recall@\d+)$/.test(metric)) return null;
+  // Recalls of images for texts are shares of the texts, whose number is not logged.
+  if (!/\/(top1|top5|image_to_text_recall@\d+)$/.test(metric)) return null;
   const dataset = name(metric).replace(/\/[^/]*$/, "");
   const variance = [[run, end], [other, base]].map(([of, at]) => {
     const [images] = of.images[dataset] || [0];
-    return images ? (at.best.value * (1 - at.best.value)) / images : NaN;
+    const share = (at.best.value * images + 1) / (images + 2);
+    return images ? (share * (1 - share)) / (images + 2) : NaN;
   });
   const half = 100 * 1.96 * Math.sqrt(variance[0] + variance[1]);
   return Number.isFinite(half) ? half : null;
@@ -137,7 +147,7 @@ function results() {
       const end = found[at];
       if (!end) return;
       const wins = several && !is_tie && end.best.value === top;
-      const against = at > 0 && found[0] ? end.best.value - found[0].best.value : null;
+      const against = better && at > 0 && found[0] ? end.best.value - found[0].best.value : null;
       const sign = against > 0 ? "+" : against < 0 ? "−" : "";
       const margin = against === null ? null : uncertainty(metric, run, end, runs[0], found[0]);
       const compared = against === null ? ""
@@ -145,7 +155,8 @@ function results() {
       rows.push([
         several && at > 0 && found.slice(0, at).some(Boolean) ? "" : name(metric),
         ...(several ? [element("span", null, swatch(run), run.name)] : []),
-        [shown(metric, end.best.value), wins ? "number best" : "number"], [grouped(end.best.step), "number faint"],
+        [better ? shown(metric, end.best.value) : "–", wins ? "number best" : "number"],
+        [better ? grouped(end.best.step) : "", "number faint"],
         [shown(metric, end.last.value), "number"], [grouped(end.last.step), "number faint"],
         ...(several ? [[compared, "number"]] : []),
       ]);
@@ -154,7 +165,7 @@ function results() {
   const images = runs.length === 1 ? Object.entries(runs[0].images) : [];
   const note = images.map(([dataset, [count, skipped]]) =>
     `${dataset}: ${grouped(count)} images${skipped ? `, ${grouped(skipped)} of them could not be read` : ""}`).join("; ");
-  const hint = several ? "±: half of the 95% interval of the difference, as if each run had been tested on images of its own; on the same images it is narrower." : note;
+  const hint = several ? "±: half of the 95% interval of the difference, as if each run had been tested on images of its own; on the same images it is usually narrower." : note;
   section("Evaluations", table(head, rows), hint ? text("p", hint, "faint") : null);
 }
 
@@ -168,7 +179,25 @@ const LABELS = {
   loss: "loss", lr: "learning rate", logit_scale: "logit scale (1 / temperature)", grad_norm: "gradient norm",
   samples_per_second: "samples per second", data_wait: "time spent waiting for data", loss_scale: "loss scale (fp16)",
 };
-const view = { axis: "step", smoothing: 0, range: null, charts: [] };
+// What a schedule or a rule sets has no noise to smooth.
+const AS_PLANNED = ["lr", "loss_scale"];
+const view = { axis: "step", smoothing: 0, range: null, full: [0, 1], charts: [] };
+
+// What the axis spans: all places of all runs.
+function full_range() {
+  const of = AXES[view.axis][1];
+  let [low, high] = [Infinity, -Infinity];
+  for (const run of runs) {
+    for (const places of [run.places, ...Object.values(run.evaluations)]) {
+      for (const place of places) {
+        low = Math.min(low, of(place));
+        high = Math.max(high, of(place));
+      }
+    }
+  }
+  const pad = high > low ? 0 : Math.max(Math.abs(high) / 2, 1);
+  return [low - pad, high + pad];
+}
 
 // An exponential mean without the pull of its first value, as TensorBoard's.
 function smoothed(values, weight) {
@@ -191,7 +220,10 @@ function columns(metric) {
       : [run.places, run.training[metric]];
     if (!values) continue;
     const factor = (report.metrics[metric] || { factor: 1 }).factor;
-    found.push({ run, x: places.map(of), y: values.map((value) => (value === null ? null : value * factor)), is_eval: !!points });
+    const scaled = (value) => (value === null ? null : value * factor);
+    // Of a long log, the means of the lines around each that is drawn.
+    const means = points ? null : run.means[metric] || values;
+    found.push({ run, x: places.map(of), y: values.map(scaled), means: means && means.map(scaled) });
   }
   return found;
 }
@@ -203,14 +235,15 @@ function draw(place, metric) {
   const factor = (report.metrics[metric] || { factor: 1 }).factor;
   const series = [{ label: AXES[view.axis][0], value: (_, x) => (x === null || x === undefined ? "–" : AXES[view.axis][2](x)) }];
   const data = [];
-  for (const { run, x, y, is_eval } of found) {
+  for (const { run, x, y, means } of found) {
     const value = (_, at) => (at === null || at === undefined ? "–" : shown(metric, at / factor));
-    const line = { label: runs.length > 1 ? run.name : "value", stroke: color(run), value, spanGaps: true };
-    const points = { show: is_eval || x.length < 40, size: 5, fill: color(run) };
-    const smooth = !is_eval && view.smoothing > 0;
+    // A gap is where a value was not finite.
+    const line = { label: runs.length > 1 ? run.name : "value", stroke: color(run), value, spanGaps: false, dash: is_dashed(run) ? [7, 4] : undefined };
+    const points = { show: !means || x.length < 40, size: 5, fill: color(run) };
+    const smooth = means && view.smoothing > 0 && !AS_PLANNED.includes(metric);
     if (smooth) {
       series.push({ ...line, label: `${line.label}, smoothed`, width: 2, points: { show: false } });
-      data.push([x, smoothed(y, view.smoothing)]);
+      data.push([x, smoothed(means, view.smoothing)]);
     }
     series.push({ ...line, width: smooth ? 1 : 1.6, alpha: smooth ? 0.35 : 1, points });
     data.push([x, y]);
@@ -219,26 +252,35 @@ function draw(place, metric) {
   const unit = (report.metrics[metric] || {}).unit;
   const options = {
     width: place.clientWidth, height: 230, series,
-    cursor: { sync: { key: "report" }, drag: { x: true, y: false } },
-    scales: { x: { time: false, range: (_, low, high) => view.range || (low === high ? [low - 1, high + 1] : [low, high]) } },
+    cursor: { sync: { key: "report" }, drag: { x: true, y: false, setScale: false } },
+    scales: { x: { time: false, range: () => view.range || view.full } },
     axes: [
-      { ...axis, values: (_, ticks) => ticks.map((tick) => (tick >= 1e6 ? `${tick / 1e6} M` : tick.toLocaleString("en-US"))) },
+      { ...axis, values: (_, ticks) => ticks.map((tick) => (tick >= 1e6 ? `${tick / 1e6} M` : significant(tick))) },
       { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => significant(tick) + (unit === "%" ? "%" : "")) },
     ],
     hooks: {
+      // Of the chart that is dragged in, which passes its cursor on to the others.
       setSelect: [(chart) => {
-        if (chart.select.width < 3) return;
-        view.range = [chart.posToVal(chart.select.left, "x"), chart.posToVal(chart.select.left + chart.select.width, "x")];
-        for (const other of view.charts) other.redraw_scales();
+        const { left, width } = chart.select;
+        if (chart !== view.dragged || width < 5) return;
+        view.dragged = null;
+        zoom([chart.posToVal(left, "x"), chart.posToVal(left + width, "x")]);
       }],
     },
   };
-  const chart = new uPlot(options, uPlot.join(data.map(([x, y]) => [x, y])), place);
-  chart.over.addEventListener("dblclick", () => {
-    view.range = null;
-    for (const other of view.charts) other.redraw_scales();
-  });
+  const chart = new uPlot(options, uPlot.join(data), place);
+  chart.over.addEventListener("mousedown", () => { view.dragged = chart; });
+  chart.over.addEventListener("dblclick", () => zoom(null));
   return chart;
+}
+
+// - range: of the axis; null for all.
+function zoom(range) {
+  view.range = range;
+  for (const { chart } of view.charts) {
+    chart.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+    chart.setData(chart.data, true);
+  }
 }
 
 function curves() {
@@ -252,14 +294,14 @@ function curves() {
   const holders = metrics.map((metric) => {
     const how = report.metrics[metric] || {};
     const unit = how.unit && how.unit !== "%" && metric !== "samples_per_second" ? `, ${how.unit}` : "";
-    const holder = element("div");
+    const holder = element("div", { class: "holder", role: "img", "aria-label": `curve of ${LABELS[metric] || name(metric)}` });
     return { metric, holder, card: element("div", { class: "card chart", "data-metric": metric }, text("h3", (LABELS[metric] || name(metric)) + unit), holder) };
   });
   const redraw = () => {
-    for (const { chart } of view.charts) chart.destroy();
-    view.charts = holders.map(({ metric, holder }) => {
-      const chart = draw(holder, metric);
-      return { chart, holder, redraw_scales: () => chart.setData(chart.data, true) };
+    view.full = full_range();
+    view.charts = holders.map(({ metric, holder }, at) => {
+      if (view.charts[at]) view.charts[at].chart.destroy();
+      return { chart: draw(holder, metric), holder };
     });
   };
   const axis = element("select", { id: "axis" }, ...Object.entries(AXES).map(([key, [label]]) => element("option", { value: key }, label)));
@@ -273,11 +315,12 @@ function curves() {
   smoothing.addEventListener("input", () => {
     view.smoothing = Number(smoothing.value);
     amount.textContent = view.smoothing ? view.smoothing.toFixed(2) : "none";
-    redraw();
+    cancelAnimationFrame(view.frame);
+    view.frame = requestAnimationFrame(redraw);
   });
   const controls = element("div", { class: "controls" },
     element("label", null, "x axis", axis), element("label", null, "smoothing", smoothing, amount),
-    text("span", "Drag to zoom, double-click to see all.", "faint"));
+    text("span", "Drag to zoom, double-click to see all.", "faint mouse"));
   section("Curves", controls, element("div", { class: "charts" }, ...holders.map(({ card }) => card)));
   redraw();
   let width = page.clientWidth;
@@ -292,11 +335,11 @@ function curves() {
 function data_problems() {
   const bad = runs.filter((run) => run.skipped.samples);
   if (!bad.length) {
-    section("Samples that could not be used", text("p", "None: every sample was read.", "faint"));
+    section("Samples that could not be used", text("p", "None so far.", "faint"));
     return;
   }
   const parts = bad.flatMap((run) => {
-    const { causes, shards, more_shards, examples, samples, different } = run.skipped;
+    const { causes, shards, more_shards, examples, samples, lines: met, places } = run.skipped;
     const bars = (counts, head) => table([head, ["samples", "number"], ""], counts.map((count) => [
       [count.name, "text"], [grouped(count.samples), "number"],
       element("span", { class: "bar", style: `width:${(120 * count.samples) / counts[0].samples}px` }),
@@ -306,7 +349,7 @@ function data_problems() {
     return [
       runs.length > 1 ? element("h3", null, swatch(run), run.name) : null,
       text("p", `${grouped(samples)} samples were left out and replaced by others` +
-        (different < samples ? `; they are ${grouped(different)} places of the data, which each epoch meets again.` : ".")),
+        (places < met ? `: ${grouped(places)} places of the data, some of them in several epochs.` : ".")),
       element("div", { class: "cards" }, bars(causes, "cause"), bars(shards, "shard or file")),
       more_shards ? text("p", `and ${grouped(more_shards)} shards or files more`, "faint") : null,
       element("details", null, text("summary", `${examples.length} of them, with details`),
@@ -318,32 +361,41 @@ function data_problems() {
 
 function history() {
   const parts = runs.flatMap((run) => {
+    // In the order of the starts; within one, by time and then by step.
     const events = [];
-    const add = (step, when, content, kind) => events.push({ step, when, content, kind, at: events.length });
+    const start_of = (when, step) => {
+      const before = run.starts.filter((start) => (when ? start.started <= when : (start.from_step || 0) <= step));
+      return Math.max(0, before.length - 1);
+    };
+    const add = (start, order, step, when, content, kind) => events.push({ start, order, step, when, content, kind });
     run.starts.forEach((start, at) => {
       const where = start.resumed_from ? `, from the checkpoint ${start.resumed_from}` : "";
-      add(start.from_step || 0, start.started, `${at ? "resumed" : "started"} on ${start.host || "?"}${where}: ${(start.command || []).join(" ")}`);
+      add(at, 0, start.from_step || 0, start.started, `${at ? "resumed" : "started"} on ${start.host || "?"}${where}: ${(start.command || []).join(" ")}`);
       if (start.outcome) {
         const kind = ["finished", "interrupted"].includes(start.outcome) ? "" : "error";
-        add(start.to_step ?? start.from_step ?? 0, start.ended, start.outcome, kind);
+        add(at, 3, start.to_step ?? null, start.ended, start.outcome, kind);
       } else if (at < run.starts.length - 1 || run.state === "killed") {
-        add(start.to_step ?? start.from_step ?? 0, "", "the process ended without a word", "error");
+        add(at, 3, null, "", "its end is not recorded: the process was killed, or the machine went down", "error");
       }
     });
-    for (const { step, changes } of run.changes) add(step, "", `went on with changes: ${[].concat(changes).join("; ")}`, "warning");
-    for (const warning of run.warnings) {
-      add(warning.step, warning.time, warning.text + (warning.times > 1 ? ` (${grouped(warning.times)} times)` : ""), "warning");
+    for (const { step, changes } of run.changes) add(start_of("", step), 1, step, "", `went on with changes: ${[].concat(changes).join("; ")}`, "warning");
+    for (const { step, time, text: said, times } of run.warnings) {
+      add(start_of(time, step), 2, step, time, said + (times > 1 ? ` (${grouped(times)} times)` : ""), "warning");
     }
-    if (run.skipped_steps.length) {
-      add(run.skipped_steps[0], "", `fp16 overflowed in ${grouped(run.skipped_steps.length)} steps, which were repeated`, "warning");
+    if (run.overflows) {
+      const times = run.overflows === 1 ? "once" : `${grouped(run.overflows)} times, first here`;
+      add(start_of("", run.first_overflow), 2, run.first_overflow, "", `fp16 overflowed ${times}; each time, the step was repeated with the next batch`, "warning");
     }
-    if (run.damaged_lines) add(0, "", `${grouped(run.damaged_lines)} lines of metrics.jsonl are damaged and not shown`, "error");
-    events.sort((a, b) => (a.when && b.when && a.when !== b.when ? (a.when < b.when ? -1 : 1) : a.step - b.step || a.at - b.at));
+    if (run.damaged_lines) {
+      const lines = run.damaged_lines === 1 ? "a line of metrics.jsonl is" : `${grouped(run.damaged_lines)} lines of metrics.jsonl are`;
+      add(Infinity, 4, null, "", `${lines} damaged and not shown`, "error");
+    }
+    events.sort((a, b) => a.start - b.start || a.order - b.order || (a.step ?? 0) - (b.step ?? 0));
     const lines = events.map(({ step, when, content, kind }) => element("li", null,
-      element("span", { class: "faint", title: when || "" }, `step ${grouped(step)}`), text("span", content, kind)));
+      element("span", { class: "faint", title: when || "" }, step === null ? "–" : `step ${grouped(step)}`), text("span", content, kind)));
     return [runs.length > 1 ? element("h3", null, swatch(run), run.name) : null, element("ul", { class: "events" }, ...lines)];
   });
-  section("What happened", ...parts);
+  if (runs.some((run) => run.starts.length || run.warnings.length || run.changes.length)) section("What happened", ...parts);
 }
 
 function configs() {
@@ -357,7 +409,7 @@ function configs() {
   for (const run of runs.filter((run) => run.config)) {
     parts.push(element("details", null, text("summary", `config.toml of ${run.name}`), text("pre", run.config)));
   }
-  section(runs.length > 1 ? "Configs, and where they differ" : "Config", ...parts);
+  if (parts.length) section(runs.length > 1 ? "Configs, and where they differ" : "Config", ...parts);
 }
 
 const title = runs.length === 1 ? runs[0].name : `${runs.map((run) => run.name).join(", ")}`;

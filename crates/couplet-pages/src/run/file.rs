@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Why a folder is not shown.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    #[error("{}: not a run's folder: it has no metrics.jsonl", .0.display())]
+    #[error("{}: not a run's folder: it has no metrics.jsonl; `couplet runs FOLDER` lists those in a folder", .0.display())]
     NotARun(PathBuf),
     #[error("{}: cannot be read", path.display())]
     File {

@@ -58,12 +58,15 @@ pub(super) struct Log {
     pub lines: usize,
     /// Of each training metric, a value for each place.
     pub training: BTreeMap<String, Vec<Option<f64>>>,
+    /// Where not all lines are shown: the means of the lines around each place, which a smoothed curve follows.
+    pub means: BTreeMap<String, Vec<Option<f64>>>,
     /// Of each metric of an evaluation, by `eval/DATASET/METRIC`.
     pub evaluations: BTreeMap<String, Vec<Point>>,
     /// Images of each evaluation, and those that could not be read, by dataset.
     pub images: BTreeMap<String, [u64; 2]>,
-    /// Steps that fp16 left out.
-    pub skipped_steps: Vec<u64>,
+    /// How often fp16 overflowed, and the steps before the first time.
+    pub overflows: u64,
+    pub first_overflow: Option<u64>,
     pub changes: Vec<Changes>,
     /// Lines that are no JSON or have no place.
     pub damaged_lines: usize,
@@ -73,46 +76,86 @@ impl Log {
     pub fn read(path: &Path) -> Result<Self, ReadError> {
         let text = text_of(path)?;
         let mut log = Self::default();
-        let mut training = Vec::new();
-        for line in text.lines().filter(|line| !line.trim().is_empty()) {
-            let Ok(Value::Object(line)) = serde_json::from_str(line) else {
-                log.damaged_lines += 1;
-                continue;
-            };
-            let Some(place) = Place::of(&line) else {
+        let (lines, rest) = text.split_at(text.rfind('\n').map_or(0, |end| end + 1));
+        // A run may be writing its last line.
+        let last = Some(rest).filter(|rest| serde_json::from_str::<Value>(rest).is_ok());
+        for line in lines
+            .lines()
+            .chain(last)
+            .filter(|line| !line.trim().is_empty())
+        {
+            let parsed = serde_json::from_str(line).ok();
+            let parsed = parsed.and_then(|line| Some((Place::of(&line)?, line)));
+            let Some((place, line)) = parsed else {
                 log.damaged_lines += 1;
                 continue;
             };
             if line.contains_key("skipped_step") {
-                log.skipped_steps.push(place.step);
+                log.overflows += 1;
+                log.first_overflow.get_or_insert(place.step);
             } else if let Some(changes) = line.get("changes") {
                 let changes = changes.clone();
                 log.changes.push(Changes { place, changes });
             } else if line.contains_key(LOSS.name) {
-                training.push((place, line));
+                log.training_line(place, line);
             } else {
                 log.evaluation(place, &line);
             }
         }
-        log.lines = training.len();
-        let kept = shown(&training);
-        for (place, mut line) in kept {
-            for of_place in ["step", "epoch", "samples_seen", "time"] {
-                line.remove(of_place);
-            }
-            let before = log.places.len();
-            for (name, value) in line {
-                let column = log.training.entry(name).or_default();
+        for column in log.training.values_mut() {
+            column.resize(log.places.len(), None);
+        }
+        log.lines = log.places.len();
+        log.thin();
+        Ok(log)
+    }
+
+    fn training_line(&mut self, place: Place, line: Map<String, Value>) {
+        let before = self.places.len();
+        for (name, value) in line {
+            if !["step", "epoch", "samples_seen", "time"].contains(&name.as_str()) {
+                let column = self.training.entry(name).or_default();
                 // A metric may begin later than the run.
                 column.resize(before, None);
                 column.push(value.as_f64());
             }
-            log.places.push(place);
         }
-        for column in log.training.values_mut() {
-            column.resize(log.places.len(), None);
+        self.places.push(place);
+    }
+
+    /// Keeps about [`MOST_LINES`] of more lines: of equally many neighbours the first, those with the least and the largest
+    /// loss, and the last line of all. So all numbers of a page are those of the log, and no spike of the loss is lost.
+    #[expect(clippy::cast_precision_loss, reason = "lines are far below 2^52")]
+    fn thin(&mut self) {
+        if self.lines <= MOST_LINES {
+            return;
         }
-        Ok(log)
+        let of_group = (3 * self.lines).div_ceil(MOST_LINES);
+        let loss = &self.training[LOSS.name];
+        // What is not finite is not a number in JSON.
+        let rank = |at: &usize| loss[*at].unwrap_or(f64::INFINITY);
+        let mut kept = Vec::new();
+        for first in (0..self.lines).step_by(of_group) {
+            let group = first..self.lines.min(first + of_group);
+            let least = group.clone().min_by(|a, b| rank(a).total_cmp(&rank(b)));
+            let largest = group.max_by(|a, b| rank(a).total_cmp(&rank(b)));
+            kept.extend([Some(first), least, largest].into_iter().flatten());
+        }
+        kept.push(self.lines - 1);
+        kept.sort_unstable();
+        kept.dedup();
+        for (name, column) in &mut self.training {
+            let mean = |at: &usize| {
+                let first = at / of_group * of_group;
+                let group = &column[first..column.len().min(first + of_group)];
+                let values: Vec<f64> = group.iter().copied().flatten().collect();
+                (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+            };
+            let means = kept.iter().map(mean).collect();
+            self.means.insert(name.clone(), means);
+            *column = kept.iter().map(|at| column[*at]).collect();
+        }
+        self.places = kept.iter().map(|at| self.places[*at]).collect();
     }
 
     fn evaluation(&mut self, place: Place, line: &Map<String, Value>) {
@@ -186,27 +229,4 @@ impl Log {
         let names = self.training.keys().chain(self.evaluations.keys());
         names.map(String::as_str)
     }
-}
-
-/// At most about [`MOST_LINES`] of the lines: of equally many neighbours the first, those with the least and the largest
-/// loss, and the last line of all. So all numbers of a page are those of the log, and no spike is lost.
-fn shown(lines: &[(Place, Map<String, Value>)]) -> Vec<(Place, Map<String, Value>)> {
-    if lines.len() <= MOST_LINES {
-        return lines.to_vec();
-    }
-    let loss = |at: &usize| lines[*at].1.get(LOSS.name).and_then(Value::as_f64);
-    let of_group = (3 * lines.len()).div_ceil(MOST_LINES);
-    let mut kept = Vec::new();
-    for first in (0..lines.len()).step_by(of_group) {
-        let group = first..lines.len().min(first + of_group);
-        // What is not finite, and so not a number in JSON, is shown before all.
-        let rank = |at: &usize| loss(at).unwrap_or(f64::INFINITY);
-        let least = group.clone().min_by(|a, b| rank(a).total_cmp(&rank(b)));
-        let largest = group.max_by(|a, b| rank(a).total_cmp(&rank(b)));
-        kept.extend([Some(first), least, largest].into_iter().flatten());
-    }
-    kept.push(lines.len() - 1);
-    kept.sort_unstable();
-    kept.dedup();
-    kept.into_iter().map(|at| lines[at].clone()).collect()
 }

@@ -1,5 +1,6 @@
 //! The warnings in `train.log`, and the steps at which they were printed.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use serde::Serialize;
@@ -7,6 +8,11 @@ use serde::Serialize;
 use super::file::{ReadError, text_of};
 
 const WARNING: &str = "warning: ";
+
+const OVERFLOW: &str = "fp16 overflowed: step";
+
+/// Different warnings that a page shows.
+const MOST: usize = 500;
 
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct Message {
@@ -23,6 +29,7 @@ pub(super) fn warnings(log: &Path) -> Result<Vec<Message>, ReadError> {
     let text = text_of(log)?;
     let mut step = 0;
     let mut found: Vec<Message> = Vec::new();
+    let mut places = HashMap::new();
     for line in text.lines() {
         let Some((time, text)) = line.split_once(' ') else {
             continue;
@@ -30,24 +37,32 @@ pub(super) fn warnings(log: &Path) -> Result<Vec<Message>, ReadError> {
         if let Some(printed) = step_of(text) {
             step = printed;
         }
-        let Some(text) = text.strip_prefix(WARNING) else {
+        let text = text.strip_prefix(WARNING);
+        // `metrics.jsonl` counts them.
+        let Some(text) = text.filter(|text| !text.starts_with(OVERFLOW)) else {
             continue;
         };
-        match found.iter_mut().find(|message| message.text == text) {
-            Some(message) => message.times += 1,
-            None => found.push(Message {
+        if let Some(at) = places.get(text) {
+            let message: &mut Message = &mut found[*at];
+            message.times += 1;
+        } else if found.len() < MOST {
+            places.insert(text.to_string(), found.len());
+            found.push(Message {
                 time: time.to_string(),
                 step,
                 text: text.to_string(),
                 times: 1,
-            }),
+            });
         }
     }
     Ok(found)
 }
 
-/// Of `step 12/240  epoch 1 …`.
+/// Of `step 12/240  epoch 1 …` or `continuing after step 12`.
 fn step_of(text: &str) -> Option<u64> {
+    if let Some(step) = text.strip_prefix("continuing after step ") {
+        return step.parse().ok();
+    }
     let (step, _) = text.strip_prefix("step ")?.split_once('/')?;
     step.parse().ok()
 }

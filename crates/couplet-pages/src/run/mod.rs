@@ -49,14 +49,7 @@ impl Run {
     /// # Errors
     /// If it is none, or a file cannot be read. Damaged lines are counted and left out.
     pub fn read(folder: &Path) -> Result<Self, ReadError> {
-        let metrics = folder.join("metrics.jsonl");
-        if !metrics.is_file() {
-            return Err(ReadError::NotARun(folder.to_path_buf()));
-        }
-        let name = folder
-            .canonicalize()
-            .unwrap_or_else(|_| folder.to_path_buf());
-        let name = name.file_name().unwrap_or(folder.as_os_str());
+        let log = log_of(folder)?;
         let starts = starts(folder);
         let config = fs::read_to_string(folder.join("config.toml")).ok();
         let Config { model, best_metric } = config.as_deref().map(Config::of).unwrap_or_default();
@@ -65,10 +58,10 @@ impl Run {
             _ => None,
         };
         Ok(Self {
-            name: name.to_string_lossy().into_owned(),
+            name: name_of(folder),
             folder: folder.display().to_string(),
             state: State::of(folder, &starts),
-            log: Log::read(&metrics)?,
+            log,
             skipped: Skips::read(&folder.join("skipped.jsonl"))?,
             warnings: messages::warnings(&folder.join("train.log"))?,
             config,
@@ -94,33 +87,55 @@ impl Run {
         self.log.metrics()
     }
 
-    /// What a line of a list says of it.
-    pub fn summary(&self) -> Summary {
-        let total_steps = self
-            .starts
-            .last()
-            .and_then(|start| start["total_steps"].as_u64());
-        let step = self.log.last().map_or(0, |place| place.step);
-        let left = total_steps.filter(|_| self.state == State::Running);
-        let left = left.map(|total| total.saturating_sub(step));
-        Summary {
-            run: self.name.clone(),
-            folder: self.folder.clone(),
-            state: self.state,
-            step,
-            total_steps,
-            seconds_left: left.and_then(|steps| self.log.seconds_of(steps)),
-            loss: self.log.loss(),
-            best: self
-                .best_metric
-                .as_deref()
-                .and_then(|metric| self.log.best(metric)),
-        }
-    }
-
     pub(crate) fn config(&self) -> Option<String> {
         self.config.clone()
     }
+}
+
+impl Summary {
+    /// Reads what a line of a list says of the run in a folder.
+    ///
+    /// # Errors
+    /// As [`Run::read`].
+    pub fn read(folder: &Path) -> Result<Self, ReadError> {
+        let log = log_of(folder)?;
+        let starts = starts(folder);
+        let config = fs::read_to_string(folder.join("config.toml")).unwrap_or_default();
+        let total_steps = starts
+            .last()
+            .and_then(|start| start["total_steps"].as_u64());
+        let state = State::of(folder, &starts);
+        let step = log.last().map_or(0, |place| place.step);
+        let left = total_steps.filter(|_| state == State::Running);
+        let left = left.map(|total| total.saturating_sub(step));
+        let best = Config::of(&config).best_metric;
+        Ok(Self {
+            run: name_of(folder),
+            folder: folder.display().to_string(),
+            state,
+            step,
+            total_steps,
+            seconds_left: left.and_then(|steps| log.seconds_of(steps)),
+            loss: log.loss(),
+            best: best.as_deref().and_then(|metric| log.best(metric)),
+        })
+    }
+}
+
+fn log_of(folder: &Path) -> Result<Log, ReadError> {
+    let metrics = folder.join("metrics.jsonl");
+    if !metrics.is_file() {
+        return Err(ReadError::NotARun(folder.to_path_buf()));
+    }
+    Log::read(&metrics)
+}
+
+fn name_of(folder: &Path) -> String {
+    let whole = folder
+        .canonicalize()
+        .unwrap_or_else(|_| folder.to_path_buf());
+    let name = whole.file_name().unwrap_or(folder.as_os_str());
+    name.to_string_lossy().into_owned()
 }
 
 fn starts(folder: &Path) -> Vec<Value> {

@@ -17,8 +17,9 @@ const MOST_SHARDS: usize = 100;
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Skips {
     pub samples: u64,
-    /// How many different ones these are: each epoch meets them again.
-    pub different: usize,
+    /// The lines, and at how many different places of the data they are: each epoch meets these again.
+    pub lines: usize,
+    pub places: usize,
     pub causes: Vec<Count>,
     /// Those with the most first.
     pub shards: Vec<Count>,
@@ -39,7 +40,7 @@ impl Skips {
         let text = text_of(path)?;
         let mut skips = Self::default();
         let (mut causes, mut shards) = (BTreeMap::new(), BTreeMap::new());
-        let mut different = BTreeSet::new();
+        let mut places = BTreeSet::new();
         let mut examples: BTreeMap<String, Vec<Value>> = BTreeMap::new();
         for line in text.lines() {
             let Ok(line) = serde_json::from_str::<Value>(line) else {
@@ -47,9 +48,10 @@ impl Skips {
             };
             let text = |key: &str| line[key].as_str().unwrap_or_default().to_string();
             let (cause, shard) = (text("cause"), text("shard"));
-            different.insert((shard.clone(), text("key")));
+            places.insert((shard.clone(), text("key")));
             let samples = line["samples"].as_u64().unwrap_or(1);
             skips.samples += samples;
+            skips.lines += 1;
             *causes.entry(cause.clone()).or_insert(0) += samples;
             *shards.entry(shard).or_insert(0) += samples;
             let of_cause = examples.entry(cause).or_default();
@@ -57,7 +59,7 @@ impl Skips {
                 of_cause.push(line);
             }
         }
-        skips.different = different.len();
+        skips.places = places.len();
         skips.causes = counts(causes);
         skips.shards = counts(shards);
         skips.more_shards = skips.shards.len().saturating_sub(MOST_SHARDS);

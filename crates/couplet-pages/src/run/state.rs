@@ -15,20 +15,22 @@ pub enum State {
     /// Stopped by a signal; can be resumed.
     Interrupted,
     Failed,
-    /// Its process ended without a word.
+    /// No process trains in the folder, and no end is recorded.
     Killed,
-    /// A run of an earlier version, without a record.
+    /// Without a record, as of an earlier version, or without the lock that would tell, as in a copy.
     Unknown,
 }
 
 impl State {
     /// - starts: of the run's record.
     pub(super) fn of(folder: &Path, starts: &[Value]) -> Self {
-        if RunFolder::is_held(folder) == Some(true) {
+        let is_held = RunFolder::is_held(folder);
+        if is_held == Some(true) {
             return Self::Running;
         }
         match starts.last().map(|start| start["outcome"].as_str()) {
             None => Self::Unknown,
+            Some(None) if is_held.is_none() => Self::Unknown,
             Some(None) => Self::Killed,
             Some(Some("finished")) => Self::Finished,
             Some(Some("interrupted")) => Self::Interrupted,

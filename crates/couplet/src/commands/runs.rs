@@ -3,19 +3,23 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Args;
-use couplet_pages::{BestValue, Run, Summary};
+use couplet_data::with_causes;
+use couplet_pages::{BestValue, Summary};
 
 use crate::json_output::JsonArguments;
 use crate::quantities::duration;
 use crate::table::Table;
 use crate::{exit_code, printing, terminal};
 
+/// Where runs are, unless a config or the command line says otherwise.
+const FOLDER: &str = "runs";
+
 #[derive(Debug, Args)]
 pub(crate) struct RunsArguments {
     /// Folders of runs, or folders that hold such
-    #[arg(value_name = "FOLDER", default_value = "runs")]
+    #[arg(value_name = "FOLDER", default_value = FOLDER)]
     folders: Vec<PathBuf>,
     #[command(flatten)]
     json: JsonArguments,
@@ -25,19 +29,31 @@ pub(crate) fn run(arguments: &RunsArguments) -> anyhow::Result<u8> {
     arguments.json.begin()?;
     let mut found = Vec::new();
     for folder in &arguments.folders {
-        find(folder, DEPTH, &mut found)?;
+        // Without a run yet, there is no such folder.
+        let is_new = !folder.exists() && folder == Path::new(FOLDER);
+        if !is_new {
+            let inside = find(folder, DEPTH)
+                .with_context(|| format!("{}: cannot be read", folder.display()))?;
+            found.extend(inside);
+        }
     }
-    if found.is_empty() {
+    let mut runs = Vec::new();
+    for run in &found {
+        // It may have been deleted meanwhile.
+        match Summary::read(run) {
+            Ok(summary) => runs.push(summary),
+            Err(error) => printing::warn(&with_causes(&error)),
+        }
+    }
+    if runs.is_empty() {
         let folders: Vec<String> = (arguments.folders.iter())
             .map(|folder| folder.display().to_string())
             .collect();
         bail!(
-            "no run is in {}; `couplet train` begins one",
+            "no run is in {}; `couplet train` begins one, or give the folder that holds yours",
             folders.join(", ")
         );
     }
-    let runs = found.iter().map(|run| Ok(Run::read(run)?.summary()));
-    let runs: Vec<Summary> = runs.collect::<anyhow::Result<_>>()?;
     printing::block(&table(&runs).render(terminal::table_columns()));
     if arguments.json.is_given() {
         arguments.json.write(&runs)?;
@@ -49,27 +65,29 @@ pub(crate) fn run(arguments: &RunsArguments) -> anyhow::Result<u8> {
 const DEPTH: usize = 2;
 
 /// The runs in a folder, by name; the folder itself, if it is one.
-fn find(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+///
+/// # Errors
+/// If the folder cannot be read; one in it is told and left out.
+fn find(folder: &Path, depth: usize) -> std::io::Result<Vec<PathBuf>> {
     if folder.join("metrics.jsonl").is_file() {
-        found.push(folder.to_path_buf());
-        return Ok(());
+        return Ok(vec![folder.to_path_buf()]);
     }
     if depth == 0 {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let inside = match fs::read_dir(folder) {
-        Ok(inside) => inside,
-        Err(error) => bail!("{}: cannot be read: {error}", folder.display()),
-    };
-    let mut inside: Vec<PathBuf> = (inside.filter_map(Result::ok))
+    let mut inside: Vec<PathBuf> = (fs::read_dir(folder)?.filter_map(Result::ok))
         .map(|entry| entry.path())
         .filter(|path| path.is_dir())
         .collect();
     inside.sort();
+    let mut found = Vec::new();
     for path in inside {
-        find(&path, depth - 1, found)?;
+        match find(&path, depth - 1) {
+            Ok(runs) => found.extend(runs),
+            Err(error) => printing::warn(&format!("{}: cannot be read: {error}", path.display())),
+        }
     }
-    Ok(())
+    Ok(found)
 }
 
 fn table(runs: &[Summary]) -> Table {

@@ -66,5 +66,7 @@ fn a_folder_that_is_no_run_is_named() {
     assert!(printed.contains("data: not a run's folder"), "{printed}");
     assert!(!workspace.path("report.html").exists());
     let output = workspace.couplet(&["runs", "."]).output().unwrap();
-    assert!(text(&output).contains("no run is in .; `couplet train` begins one"));
+    assert!(
+        text(&output).contains("no run is in .; `couplet train` begins one, or give the folder")
+    );
 }
