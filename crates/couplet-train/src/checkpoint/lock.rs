@@ -1,7 +1,8 @@
 //! The file that is locked while a process trains in a run's folder.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::Path;
+use std::time::Duration;
 
 use super::error::{CheckpointError, io_at};
 use super::identity::Identity;
@@ -29,9 +30,37 @@ pub(super) fn open_lock(path: &Path) -> Result<File, CheckpointError> {
     Ok(lock)
 }
 
+/// Locks the file. Who only looks whether it is locked (`RunFolder::is_held`) has it for an instant, so it is tried for a moment.
+pub(super) fn take_lock(lock: &File) -> Result<(), TryLockError> {
+    const TRIES: u32 = 10;
+    for _ in 1..TRIES {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
+            other => return other,
+        }
+    }
+    lock.try_lock()
+}
+
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_looks_for_an_instant_keeps_nobody_from_locking() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let looking = open_lock(&path).unwrap();
+        looking.lock_shared().unwrap();
+        let looked = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            drop(looking);
+        });
+        let (first, second) = (open_lock(&path).unwrap(), open_lock(&path).unwrap());
+        take_lock(&first).unwrap();
+        looked.join().unwrap();
+        assert!(matches!(take_lock(&second), Err(TryLockError::WouldBlock)));
+    }
 
     #[test]
     fn a_link_is_neither_followed_nor_replaced() {

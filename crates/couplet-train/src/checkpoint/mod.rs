@@ -40,7 +40,7 @@ pub use hold::hold_checkpoints;
 pub(crate) use identity::Identity;
 use identity::{new_id, read_id, run_file};
 use inputs::Inputs;
-use lock::open_lock;
+use lock::{open_lock, take_lock};
 use names::names_of;
 use names::{
     BEST, CACHE, CONFIG, FILES, LATEST, LOCK, RUN, TENSORBOARD, old, temporary, unfinished,
@@ -308,7 +308,7 @@ impl RunFolder {
         fs::create_dir_all(path).map_err(io_at(path))?;
         let lock_path = path.join(LOCK);
         let lock = open_lock(&lock_path)?;
-        match lock.try_lock() {
+        match take_lock(&lock) {
             Ok(()) => Ok(Self {
                 path: path.to_path_buf(),
                 identity: Identity::of_path(path).map_err(io_at(path))?,
