@@ -41,6 +41,8 @@ impl Job {
         let output = workspace.path(&format!("output-{ranks}"));
         let file = fs::File::create(&output).unwrap();
         let mut command = workspace.command(&mpirun(), &["-n", &ranks.to_string()]);
+        // Launchers that begin at the same time fail where they make and remove the same folder.
+        command.env("TMPDIR", workspace.path(""));
         command
             .args(["--oversubscribe", "--bind-to", "none"])
             .arg(env!("CARGO_BIN_EXE_couplet"))
