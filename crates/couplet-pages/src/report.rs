@@ -24,8 +24,6 @@ pub struct Report {
 /// How a metric's values are shown.
 #[derive(Debug, Serialize)]
 struct Shown {
-    /// Short, such as `top1`.
-    label: &'static str,
     unit: Option<&'static str>,
     /// What values are multiplied with.
     factor: f64,
@@ -94,7 +92,6 @@ impl Shown {
             Unit::Scale => None,
         };
         Self {
-            label: info.label,
             unit: info.unit.symbol(),
             factor: info.unit.shown(1.0),
             decimals,

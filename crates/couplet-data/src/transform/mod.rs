@@ -176,7 +176,7 @@ impl Transform {
         match self.fit {
             ResizeMode::Shortest => {
                 let resized_to = shorter_side_to(self.resize_size, width, height);
-                self.crop(image, resized_to, rng, out);
+                self.crop(source, resized_to, rng, out);
             }
             ResizeMode::Squash if self.resize_size == side => {
                 resize(
@@ -187,7 +187,7 @@ impl Transform {
                     out,
                 );
             }
-            ResizeMode::Squash => self.crop(image, [self.resize_size; 2], rng, out),
+            ResizeMode::Squash => self.crop(source, [self.resize_size; 2], rng, out),
             ResizeMode::Longest(grey) => {
                 let resized_to = longer_side_to(side, width, height);
                 let mut resized = vec![0; resized_to[0] as usize * resized_to[1] as usize * 3];
@@ -205,7 +205,7 @@ impl Transform {
     }
 
     /// Resizes, and crops the center or, if augmented so, a random square.
-    fn crop(&self, image: &RgbImage, resized_to: [u32; 2], rng: &mut ChaCha8Rng, out: &mut [u8]) {
+    fn crop(&self, source: Source, resized_to: [u32; 2], rng: &mut ChaCha8Rng, out: &mut [u8]) {
         let side = self.image_size;
         let [left, top] = resized_to.map(|length| {
             if self.augment.random_crop {
@@ -220,7 +220,7 @@ impl Transform {
             width: side,
             height: side,
         };
-        resize(Source::whole(image), resized_to, window, self.filter, out);
+        resize(source, resized_to, window, self.filter, out);
     }
 }
 
