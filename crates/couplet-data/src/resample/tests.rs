@@ -121,3 +121,48 @@ fn a_part_of_an_image_is_resized_as_if_it_were_one() {
         assert!(part == alone, "{area:?}");
     }
 }
+
+/// The image's size, its part, the output's size, the filter, and PIL's result.
+type Case = ([u32; 2], [u32; 4], [u32; 2], String, Vec<u8>);
+
+#[test]
+fn parts_are_resized_as_by_pil() {
+    let cases: Vec<Case> =
+        serde_json::from_str(include_str!("../../tests/fixtures/crops.json")).unwrap();
+    for (number, (size, part, to, filter, wanted)) in cases.into_iter().enumerate() {
+        let pixels = (0..size[0] as usize * size[1] as usize * 3).map(|at| {
+            let level = (7919 * number + 104_729 * at + at * at / 7) % 256;
+            let level = if at % 3 == 0 {
+                (at / 5 + number) % 2 * 255
+            } else {
+                level
+            };
+            u8::try_from(level).unwrap()
+        });
+        let image = RgbImage::from_raw(size[0], size[1], pixels.collect()).unwrap();
+        let [left, top, width, height] = part;
+        let area = Window {
+            left,
+            top,
+            width,
+            height,
+        };
+        let kind = match filter.as_str() {
+            "bicubic" => Interpolation::Bicubic,
+            "bilinear" => Interpolation::Bilinear,
+            "box" => Interpolation::Box,
+            "hamming" => Interpolation::Hamming,
+            "lanczos" => Interpolation::Lanczos,
+            _ => Interpolation::Nearest,
+        };
+        let mut out = vec![0; wanted.len()];
+        resize(
+            Source::part(&image, area),
+            to,
+            Window::whole(to),
+            kind,
+            &mut out,
+        );
+        assert!(out == wanted, "{size:?} {part:?} to {to:?}, {filter}");
+    }
+}
