@@ -26,6 +26,22 @@ const MAX_HEADER: u64 = 4096;
 /// Weights that are hashed at once.
 const HASHED: usize = 1 << 14;
 
+impl Encoder {
+    /// A hash of the weights.
+    pub fn weights_fingerprint(&self) -> u64 {
+        hash_weights(&weights::parameters(self.model()), |_| true)
+    }
+
+    /// A hash of what features depend on besides the weights: architecture, preprocessing and precision.
+    pub fn settings_fingerprint(&self) -> u64 {
+        let mut key = Fingerprint::new(KEY_FORMAT);
+        key.write_text(precision(self.model()));
+        key.write_text(&to_toml(self.spec()));
+        key.write_text(&to_toml(self.preprocess()));
+        key.finish()
+    }
+}
+
 /// A folder in which features are cached between evaluations.
 #[derive(Debug, Clone)]
 pub struct FeatureCache {

@@ -27,6 +27,7 @@ mod feature_cache;
 mod feature_error;
 mod feature_file;
 mod features;
+mod host_rows;
 mod inputs;
 mod knn;
 mod linear_probe;
@@ -50,10 +51,10 @@ pub use dataset::{
 pub use division::{Division, DivisionError};
 pub use encoder::{
     CHECKPOINTS_FOLDER, Choice, ChosenCheckpoint, ChosenModel, EMA_HEAD_FILE, EMA_WEIGHTS_FILE,
-    EVAL_WEIGHTS_FILE, Encoder, HEAD_FILE, Head, ImageError, MissingTokenizer, OpenError,
-    OpenOptions, Pointer, TRAINER_STATE_FILE, TextError, checkpoint_name, checkpoint_step,
-    checkpoints_of, choose_model, eval_transform, find_model, is_checkpoint, open_tokenizer,
-    read_pointer, token_options, token_warnings,
+    EVAL_WEIGHTS_FILE, Encoder, FINDINGS_FOLDER, HEAD_FILE, Head, ImageError, MissingTokenizer,
+    OpenError, OpenOptions, Pointer, TRAINER_STATE_FILE, TextError, checkpoint_name,
+    checkpoint_step, checkpoints_of, choose_model, eval_transform, find_model, is_checkpoint,
+    open_tokenizer, read_pointer, token_options, token_warnings,
 };
 pub use export::{ExportError, Format, tokenizer_cfg};
 pub use feature_cache::FeatureCache;

@@ -1,10 +1,12 @@
 "use strict";
-// Draws a report from the JSON in the page. Charts are uPlot's.
-const report = JSON.parse(document.getElementById("data").textContent);
-const runs = report.runs;
+// Draws a report from the JSON in the page, and again when a server sends another. Charts are uPlot's.
+let report = JSON.parse(document.getElementById("data").textContent);
+let runs = report.runs;
 const COLORS = ["#3b7dd8", "#e07b39", "#2e9e6b", "#c2418d", "#8a63d2", "#a08a1f", "#2a9fb5", "#d0463b"];
 const color = (run) => COLORS[runs.indexOf(run) % COLORS.length];
 const page = document.getElementById("page");
+// Where the part that is being drawn goes.
+let place_of_part = page;
 
 // Elements. Texts of a run are always text, never markup.
 function element(tag, attributes, ...children) {
@@ -18,7 +20,7 @@ const text = (tag, content, kind) => element(tag, kind ? { class: kind } : null,
 const is_dashed = (run) => runs.indexOf(run) >= COLORS.length;
 const swatch = (run) => element("span", { class: is_dashed(run) ? "swatch dashed" : "swatch", style: `color:${color(run)}` });
 function section(title, ...children) {
-  page.append(element("section", null, text("h2", title), ...children));
+  place_of_part.append(element("section", null, text("h2", title), ...children));
 }
 function table(head, rows) {
   const cell = (tag) => (content) => {
@@ -72,7 +74,8 @@ function ends(run, metric) {
   });
   return { best, last: final };
 }
-const evaluated = [...new Set(runs.flatMap((run) => Object.keys(run.evaluations)))].sort();
+const evaluated_of = () => [...new Set(runs.flatMap((run) => Object.keys(run.evaluations)))].sort();
+let evaluated = evaluated_of();
 
 function overview() {
   const states = {
@@ -108,7 +111,7 @@ function overview() {
     const failure = run.state === "failed" ? text("p", start.outcome, "error") : null;
     return element("div", { class: "card" }, head, failure, element("dl", null, ...facts));
   });
-  page.append(element("div", { class: "cards" }, ...cards));
+  place_of_part.append(element("div", { class: "cards" }, ...cards));
 }
 
 // Half of the 95% interval of a difference of two shares of images, in points, as if each run had been given images of its own
@@ -228,9 +231,8 @@ function columns(metric) {
   return found;
 }
 
-function draw(place, metric) {
-  const styles = getComputedStyle(document.documentElement);
-  const [ink, grid] = [styles.getPropertyValue("--faint"), styles.getPropertyValue("--line")];
+// The series of a chart, their values, and what tells whether the series are others than before.
+function prepare(metric) {
   const found = columns(metric);
   const factor = (report.metrics[metric] || { factor: 1 }).factor;
   const series = [{ label: AXES[view.axis][0], value: (_, x) => (x === null || x === undefined ? "–" : AXES[view.axis][2](x)) }];
@@ -248,6 +250,14 @@ function draw(place, metric) {
     series.push({ ...line, width: smooth ? 1 : 1.6, alpha: smooth ? 0.35 : 1, points });
     data.push([x, y]);
   }
+  const signature = JSON.stringify([view.axis, series.map((one) => [one.label, one.points && one.points.show])]);
+  return { series, data: uPlot.join(data), signature };
+}
+
+function draw(place, metric) {
+  const styles = getComputedStyle(document.documentElement);
+  const [ink, grid] = [styles.getPropertyValue("--faint"), styles.getPropertyValue("--line")];
+  const { series, data, signature } = prepare(metric);
   const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid }, font: "12px system-ui" };
   const unit = (report.metrics[metric] || {}).unit;
   const options = {
@@ -268,10 +278,10 @@ function draw(place, metric) {
       }],
     },
   };
-  const chart = new uPlot(options, uPlot.join(data), place);
+  const chart = new uPlot(options, data, place);
   chart.over.addEventListener("mousedown", () => { view.dragged = chart; });
   chart.over.addEventListener("dblclick", () => zoom(null));
-  return chart;
+  return { chart, signature };
 }
 
 // - range: of the axis; null for all.
@@ -283,13 +293,17 @@ function zoom(range) {
   }
 }
 
-function curves() {
+function curve_metrics() {
   const training = Object.keys(LABELS).filter((metric) => runs.some((run) => run.training[metric]));
   const others = [...new Set(runs.flatMap((run) => Object.keys(run.training)))].filter((metric) => !(metric in LABELS));
-  const metrics = [...training, ...others, ...evaluated];
+  return [...training, ...others, ...evaluated];
+}
+
+function curves() {
+  const metrics = curve_metrics();
   if (!metrics.length) {
     section("Curves", text("p", "Nothing is logged yet.", "faint"));
-    return;
+    return undefined;
   }
   const holders = metrics.map((metric) => {
     const how = report.metrics[metric] || {};
@@ -301,7 +315,20 @@ function curves() {
     view.full = full_range();
     view.charts = holders.map(({ metric, holder }, at) => {
       if (view.charts[at]) view.charts[at].chart.destroy();
-      return { chart: draw(holder, metric), holder };
+      return { ...draw(holder, metric), holder, metric };
+    });
+  };
+  // With more values than before, where the series are the same.
+  const update = () => {
+    view.full = full_range();
+    view.charts = view.charts.map((old) => {
+      const { data, signature } = prepare(old.metric);
+      if (signature === old.signature) {
+        old.chart.setData(data, true);
+        return old;
+      }
+      old.chart.destroy();
+      return { ...draw(old.holder, old.metric), holder: old.holder, metric: old.metric };
     });
   };
   const axis = element("select", { id: "axis" }, ...Object.entries(AXES).map(([key, [label]]) => element("option", { value: key }, label)));
@@ -322,14 +349,149 @@ function curves() {
     element("label", null, "x axis", axis), element("label", null, "smoothing", smoothing, amount),
     text("span", "Drag to zoom, double-click to see all.", "faint mouse"));
   section("Curves", controls, element("div", { class: "charts" }, ...holders.map(({ card }) => card)));
+  axis.value = view.axis;
+  smoothing.value = String(view.smoothing);
+  amount.textContent = view.smoothing ? view.smoothing.toFixed(2) : "none";
+  view.charts = [];
   redraw();
-  let width = page.clientWidth;
-  new ResizeObserver(() => {
-    if (page.clientWidth === width) return;
-    width = page.clientWidth;
-    for (const { chart, holder } of view.charts) chart.setSize({ width: holder.clientWidth, height: 230 });
-  }).observe(page);
-  return redraw;
+  return { metrics: metrics.join(), redraw, update };
+}
+
+// What the models get wrong, with pictures.
+function picture_of(entry, alt) {
+  const where = `${entry.file}: ${entry.key}`;
+  return entry.picture
+    ? element("img", { src: entry.picture, alt, title: where, loading: "lazy" })
+    : element("span", { class: "faint", title: where }, "the image cannot be read");
+}
+function percent(share, digits = 1) {
+  return `${(100 * share).toFixed(digits)}%`;
+}
+// Hues of a bar from what is wrong to what is right would say what the number says; length is enough.
+function share_bar(share) {
+  return element("span", { class: "share" }, element("span", { style: `width:${(100 * share).toFixed(1)}%` }));
+}
+
+function class_findings(found) {
+  const looked = found.images < found.of ? `${grouped(found.images)} of ${grouped(found.of)} images` : `${grouped(found.images)} images`;
+  const skipped = found.skipped ? `; ${grouped(found.skipped)} could not be read` : "";
+  const parts = [element("h3", null, `${found.dataset}, ${found.kind}`),
+    text("p", `${percent(found.top1, 2)} right of ${looked}${skipped}.`)];
+  const samples = found.samples.map((sample) => {
+    const right = sample.labels.length && sample.labels[0][0] === sample.class;
+    const rows = sample.labels.map(([label, share]) => element("li", { class: label === sample.class ? "right" : "" },
+      text("span", label, "label"), share_bar(share), text("span", percent(share), "number")));
+    return element("figure", { class: right ? "sample" : "sample wrong" }, picture_of(sample, sample.class),
+      element("figcaption", null, text("strong", sample.class), text("span", right ? " ✓" : " ✗", right ? "good" : "error"), element("ol", null, ...rows)));
+  });
+  parts.push(text("h4", "Images from all over it, and what the model says"), element("div", { class: "pictures" }, ...samples));
+  if (found.mistakes.length) {
+    const mistakes = found.mistakes.map((mistake) => element("div", { class: "card mistake" },
+      element("p", null, text("strong", mistake.class), " taken for ", text("strong", mistake.predicted),
+        text("span", `: ${grouped(mistake.count)} of ${grouped(mistake.of)}`, "faint")),
+      element("div", { class: "row" }, ...mistake.examples.map((entry) => picture_of(entry, `${mistake.class}, taken for ${mistake.predicted}`)))));
+    parts.push(text("h4", "What it confuses most"), element("div", { class: "cards" }, ...mistakes));
+  }
+  const rows = found.classes.filter((one) => one.images).sort((a, b) => a.recall - b.recall).map((one) => [
+    [one.name, "text"], [grouped(one.images), "number"], [percent(one.recall), "number"], share_bar(one.recall), [percent(one.precision), "number"]]);
+  const by_class = table(["class", ["images", "number"], ["recall", "number"], "", ["precision", "number"]], rows);
+  const is_long = rows.length > 12;
+  parts.push(is_long
+    ? element("details", null, text("summary", `All ${rows.length} classes, the worst first`), by_class)
+    : element("div", null, text("h4", "By class, the worst first"), by_class));
+  if (found.confusion.length > 1) {
+    const names = found.classes.map((one) => one.name);
+    const head = element("tr", null, element("td"), ...names.map((name) => element("th", { scope: "col", class: "across" }, text("span", name))));
+    const body = found.confusion.map((counts, row) => {
+      const sum = counts.reduce((a, b) => a + b, 0) || 1;
+      const cells = counts.map((count, column) => element("td", {
+        class: row === column ? "hit" : "miss", style: `--share:${(count / sum).toFixed(3)}`,
+        title: `${names[row]} as ${names[column]}: ${count} of ${sum}`,
+      }, count ? String(count) : ""));
+      return element("tr", null, element("th", { scope: "row" }, names[row]), ...cells);
+    });
+    parts.push(element("details", null, text("summary", "Confusion matrix: rows are classes, columns what they are taken for"),
+      element("div", { class: "wide" }, element("table", { class: "confusion" }, head, ...body))));
+  }
+  return parts;
+}
+
+function pair_findings(found, charts) {
+  const total = found.total === null ? "" : ` of ${grouped(found.total)}`;
+  const parts = [element("h3", null, found.of),
+    text("p", `${grouped(found.pairs)}${total} pairs looked at: cosine ${found.cosine.toFixed(3)} between an image and its caption, ` +
+      `${found.other_cosine.toFixed(3)} between an image and another's; the means of image and text features are ${found.gap.toFixed(3)} apart (modality gap).`)];
+  const worst = found.worst.map((pair) => {
+    const before = pair.before ? `${grouped(pair.before)} other captions suit the image better` : "its caption suits best, but not by far";
+    return element("figure", { class: "pair" }, picture_of(pair, pair.caption), element("figcaption", null,
+      element("p", { title: pair.caption }, `“${pair.caption}”`),
+      element("p", { class: "faint" }, `${before}; loss ${pair.loss.toFixed(2)}, cosine ${pair.cosine.toFixed(3)}`),
+      pair.nearest === null ? null : element("p", { title: pair.nearest }, text("span", "suits best: ", "faint"), `“${pair.nearest}” (${pair.nearest_cosine.toFixed(3)})`),
+      element("p", { class: "faint place" }, `${pair.file}: ${pair.key}`)));
+  });
+  parts.push(text("h4", found.of === "training pairs" ? "Pairs that the model holds for wrong, the most certain first" : "Ranked worst among these"),
+    element("div", { class: "pictures" }, ...worst));
+  const holder = element("div", { class: "holder map", role: "img", "aria-label": `map of the features of ${found.of}` });
+  const variance = found.map.variance.map((share) => percent(share, 0)).join(" and ");
+  parts.push(element("details", null, text("summary", `Map of both towers' features: two principal components, with ${variance} of the variance`), holder));
+  charts.push({ holder, map: found.map });
+  return parts;
+}
+
+function draw_map({ holder, map }) {
+  const styles = getComputedStyle(document.documentElement);
+  const [ink, grid] = [styles.getPropertyValue("--faint"), styles.getPropertyValue("--line")];
+  const sorted = (points) => [...points].sort((a, b) => a[0] - b[0]);
+  const columns_of = (points) => [sorted(points).map((point) => point[0]), sorted(points).map((point) => point[1])];
+  const dots = (label, at) => ({ label, stroke: COLORS[at], paths: () => null, points: { show: true, size: 5, fill: COLORS[at], width: 0 }, value: (_, y) => (y === null || y === undefined ? "–" : significant(y)) });
+  const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid }, font: "12px system-ui" };
+  const chart = new uPlot({
+    width: holder.clientWidth || 600, height: 340,
+    scales: { x: { time: false } }, cursor: { drag: { x: false, y: false } },
+    series: [{ label: "first component", value: (_, x) => (x === null || x === undefined ? "–" : significant(x)) }, dots("images", 0), dots("texts", 1)],
+    axes: [axis, { ...axis, size: 62 }],
+  }, uPlot.join([columns_of(map.images), columns_of(map.texts)]), holder);
+  return chart;
+}
+
+function findings() {
+  const found = runs.filter((run) => run.findings);
+  if (!found.length) return undefined;
+  const charts = [];
+  const all = found.flatMap((run) => {
+    const { classes, pairs, problems, step } = run.findings;
+    const at = step === null ? "" : ` at step ${grouped(step)}`;
+    const head = runs.length > 1 ? element("h3", null, swatch(run), run.name, text("span", at, "faint")) : text("p", `By the model${at}.`, "faint");
+    const content = [...classes.flatMap(class_findings), ...pairs.flatMap((one) => pair_findings(one, charts)),
+      ...problems.map((problem) => text("p", problem, "warning"))];
+    // Of several runs, each on its own: side by side they would be too long.
+    return runs.length > 1 ? [element("details", { class: "run" }, element("summary", null, head), ...content)] : [head, ...content];
+  });
+  const compared = report.comparisons.map((one) => {
+    const points = (value) => `${value > 0 ? "+" : value < 0 ? "−" : ""}${Math.abs(100 * value).toFixed(2)}`;
+    const is_certain = one.low > 0 || one.high < 0;
+    const verdict = is_certain ? (one.accuracy > 0 ? "better" : "worse") : "may be chance";
+    return [one.dataset, element("span", null, swatch(runs[one.run]), runs[one.run].name), [grouped(one.images), "number"],
+      [grouped(one.only_this), "number"], [grouped(one.only_other), "number"],
+      [`${points(one.accuracy)} points`, "number"], [`${points(one.low)} to ${points(one.high)}`, "number"],
+      [verdict, is_certain ? "best" : "faint"]];
+  });
+  if (compared.length) {
+    section(`Is the difference to ${runs[0].name} certain?`,
+      table(["dataset", "run", ["images", "number"], ["only this right", "number"], ["only the first right", "number"], ["difference of top-1", "number"], ["95% interval", "number"], ""], compared),
+      text("p", "The models of both runs, shown the same images: a paired bootstrap over the images (10,000 resamples).", "faint"));
+  }
+  section("What the model sees", ...all);
+  const redraw = () => {
+    for (const chart of charts) {
+      if (chart.drawn) chart.drawn.destroy();
+      chart.drawn = null;
+      const details = chart.holder.closest("details");
+      if (details.open) chart.drawn = draw_map(chart);
+    }
+  };
+  for (const chart of charts) chart.holder.closest("details").addEventListener("toggle", redraw);
+  return { redraw, found: JSON.stringify(found.map((run) => run.findings.weights)) };
 }
 
 function data_problems() {
@@ -412,25 +574,74 @@ function configs() {
   if (parts.length) section(runs.length > 1 ? "Configs, and where they differ" : "Config", ...parts);
 }
 
-const title = runs.length === 1 ? runs[0].name : `${runs.map((run) => run.name).join(", ")}`;
-document.getElementById("title").textContent = title;
+function footer() {
+  const lines = runs.map((run) => `${run.name}: ${grouped(run.places.length)} of ${grouped(run.lines)} training lines are drawn`);
+  place_of_part.append(text("footer", `Written by ${report.program} from ${runs.map((run) => run.folder).join(", ")}. ${lines.join("; ")}.`));
+}
 
 const root = document.documentElement;
 const prefers_dark = matchMedia("(prefers-color-scheme: dark)");
 root.dataset.theme = prefers_dark.matches ? "dark" : "light";
 
-overview();
-results();
-const redraw = curves();
-data_problems();
-history();
-configs();
-const lines = runs.map((run) => `${run.name}: ${grouped(run.places.length)} of ${grouped(run.lines)} training lines are drawn`);
-page.append(text("footer", `Written by ${report.program} from ${runs.map((run) => run.folder).join(", ")}. ${lines.join("; ")}.`));
+const parts = [overview, results, curves, findings, data_problems, history, configs, footer].map((draw_part) => {
+  const place = element("div");
+  page.append(place);
+  return { draw_part, place, result: undefined };
+});
+
+function draw_all() {
+  evaluated = evaluated_of();
+  document.getElementById("title").textContent = runs.map((run) => run.name).join(", ");
+  for (const part of parts) {
+    const { draw_part, place } = part;
+    // Curves stay where they are, so that nothing moves under the mouse.
+    if (draw_part === curves && part.result && part.result.metrics === curve_metrics().join()) {
+      part.result.update();
+      continue;
+    }
+    // Pictures are not drawn again where they are the same.
+    if (draw_part === findings && part.result && part.result.found === JSON.stringify(runs.filter((run) => run.findings).map((run) => run.findings.weights))) continue;
+    const open = [...place.querySelectorAll("details")].map((details) => details.open);
+    place_of_part = place;
+    const held = place.offsetHeight;
+    place.style.minHeight = `${held}px`;
+    place.replaceChildren();
+    part.result = draw_part();
+    [...place.querySelectorAll("details")].forEach((details, at) => {
+      if (open[at]) details.open = true;
+    });
+    place.style.minHeight = "";
+  }
+}
+draw_all();
+
+let width = page.clientWidth;
+new ResizeObserver(() => {
+  if (page.clientWidth === width) return;
+  width = page.clientWidth;
+  for (const { chart, holder } of view.charts) chart.setSize({ width: holder.clientWidth, height: 230 });
+}).observe(page);
 
 function set_theme(theme) {
   root.dataset.theme = theme;
-  if (redraw) redraw();
+  for (const { result } of parts) if (result) result.redraw();
 }
 prefers_dark.addEventListener("change", (event) => set_theme(event.matches ? "dark" : "light"));
 document.getElementById("theme").addEventListener("click", () => set_theme(root.dataset.theme === "dark" ? "light" : "dark"));
+
+// A page that a server shows follows the runs.
+if (report.live) {
+  const state = text("span", "live", "live");
+  document.getElementById("theme").before(state);
+  const events = new EventSource(report.live);
+  events.addEventListener("open", () => { state.textContent = "live"; state.className = "live"; });
+  events.addEventListener("error", () => { state.textContent = "not connected"; state.className = "live lost"; });
+  events.addEventListener("report", (event) => {
+    const before = runs;
+    report = JSON.parse(event.data);
+    runs = report.runs;
+    // Events leave out what was found: it is long, and the page has it.
+    runs.forEach((run, at) => { run.findings = run.findings || before[at].findings; });
+    draw_all();
+  });
+}

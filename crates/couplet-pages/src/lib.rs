@@ -1,8 +1,16 @@
-//! Pages that show training runs. They take numbers from a run's folder and give HTML; no tensor is in here.
+//! Pages that show training runs. They take what is in a run's folder and give HTML.
 
+mod find;
+mod findings;
+mod list;
 mod page;
+mod pictures;
 mod report;
 mod run;
 
+pub use find::find_runs;
+pub use findings::{Findings, Looked, Stored, findings_folder};
+pub use list::RunList;
+pub use pictures::jpeg_within;
 pub use report::Report;
 pub use run::{BestValue, ReadError, Run, State, Summary};

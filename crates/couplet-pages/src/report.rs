@@ -7,7 +7,8 @@ use couplet_eval::metric::{Better, Unit};
 use couplet_train::config::{ConfigDifference, config_differences};
 use serde::Serialize;
 
-use crate::page;
+use crate::findings;
+use crate::page::{self, Kind};
 use crate::run::Run;
 
 /// Runs side by side, on a page of their own.
@@ -15,10 +16,23 @@ use crate::run::Run;
 pub struct Report {
     /// The program that wrote it: `couplet 0.2.0`.
     program: String,
+    /// Where a server tells that the runs went on; `null` in a file.
+    live: Option<String>,
     runs: Vec<Run>,
     /// How each metric of the runs is shown, by its name in logs.
     metrics: BTreeMap<String, Shown>,
     differences: Vec<Difference>,
+    comparisons: Vec<Comparison>,
+}
+
+/// How the model of a run differs from that of the first on the same images.
+#[derive(Debug, Serialize)]
+struct Comparison {
+    dataset: String,
+    /// Its place among the runs.
+    run: usize,
+    #[serde(flatten)]
+    difference: findings::Difference,
 }
 
 /// How a metric's values are shown.
@@ -64,12 +78,27 @@ impl Report {
         let differences =
             differences.map(|ConfigDifference { key, values }| Difference { key, values });
         let differences = differences.collect();
+        let comparisons = comparisons(&runs);
         Self {
             program: program.to_string(),
+            live: None,
             metrics,
             differences,
+            comparisons,
             runs,
         }
+    }
+
+    /// A page that follows the runs.
+    /// - events: the path at which the page's server sends reports.
+    pub fn live(mut self, events: &str) -> Self {
+        self.live = Some(events.to_string());
+        self
+    }
+
+    /// What the page shows, as JSON.
+    pub fn json(&self) -> String {
+        serde_json::to_string(self).expect("reports serialise")
     }
 
     /// The page: one HTML file that asks for nothing else.
@@ -78,8 +107,32 @@ impl Report {
             [run] => run.name().to_string(),
             runs => format!("{} runs", runs.len()),
         };
-        page::html(&title, self)
+        page::html(Kind::Report, &title, self)
     }
+}
+
+/// Each later run with the first, on every dataset that the models of both were shown.
+fn comparisons(runs: &[Run]) -> Vec<Comparison> {
+    let Some(first) = runs.first().and_then(Run::findings) else {
+        return Vec::new();
+    };
+    let mut all = Vec::new();
+    for (dataset, base) in first.predictions() {
+        for (at, run) in runs.iter().enumerate().skip(1) {
+            let own = run
+                .findings()
+                .into_iter()
+                .flat_map(|found| found.predictions());
+            let own = own.filter(|(name, _)| *name == dataset);
+            let found = own.filter_map(|(_, own)| findings::difference(own, base));
+            all.extend(found.map(|difference| Comparison {
+                dataset: dataset.to_string(),
+                run: at,
+                difference,
+            }));
+        }
+    }
+    all
 }
 
 impl Shown {

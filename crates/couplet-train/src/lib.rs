@@ -54,8 +54,8 @@ pub use checkpoint::{
     AllowedChanges, Checkpoint, CheckpointError, Program, RunFolder, Verdict, hold_checkpoints,
 };
 pub use config::{
-    ConfigError, ConfigInput, ConfigIssue, DeviceCheck, ResolvedData, ResolvedRun, RunBuilder,
-    RunConfig, UnknownPreset,
+    ConfigError, ConfigInput, ConfigIssue, DeviceCheck, EvalTarget, ResolvedData, ResolvedRun,
+    RunBuilder, RunConfig, UnknownPreset,
 };
 pub use cores::share_cores;
 pub use device::{DeviceError, DeviceSetting, ParseDeviceError};

@@ -51,21 +51,29 @@ use crate::commands::data::DataCommand;
 use crate::commands::embed::EmbedArguments;
 use crate::commands::eval::EvalCommand;
 use crate::commands::import::ImportArguments;
+use crate::commands::index::IndexArguments;
 use crate::commands::init::InitArguments;
 use crate::commands::man::ManArguments;
 use crate::commands::model::ModelCommand;
 use crate::commands::plan::PlanArguments;
 use crate::commands::report::ReportArguments;
 use crate::commands::runs::RunsArguments;
+use crate::commands::search::SearchArguments;
+#[cfg(feature = "serve")]
+use crate::commands::serve::ServeArguments;
 use crate::commands::sweep::SweepArguments;
 use crate::commands::tokenize::TokenizeArguments;
 use crate::commands::tokenizer::TokenizerCommand;
 use crate::commands::train::TrainArguments;
 use crate::commands::verify::VerifyArguments;
+#[cfg(feature = "serve")]
+use crate::commands::watch::WatchArguments;
 use crate::commands::{
-    bench, classify, completions, config, data, embed, eval, examples, import, init, man, model,
-    plan, report, runs, sweep, tokenize, tokenizer, train, verify,
+    bench, classify, completions, config, data, embed, eval, examples, import, index, init, man,
+    model, plan, report, runs, search, sweep, tokenize, tokenizer, train, verify,
 };
+#[cfg(feature = "serve")]
+use crate::commands::{serve, watch};
 use crate::terminal::Stream;
 
 /// Every operation on the CPU allocates and frees tensors; an allocator that returns their pages
@@ -107,6 +115,13 @@ enum Command {
     Classify(ClassifyArguments),
     /// Write the features of images and texts to a file
     Embed(EmbedArguments),
+    /// Write the features of images to an index, to search them
+    Index(IndexArguments),
+    /// Search an index of images by words or by an image
+    Search(SearchArguments),
+    /// Serve a model: a page to try it and to search images, and an API for programs
+    #[cfg(feature = "serve")]
+    Serve(ServeArguments),
     /// Measure training speed
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -127,6 +142,9 @@ enum Command {
     Runs(RunsArguments),
     /// Write a page that shows runs: curves, evaluations, what happened and what differs
     Report(ReportArguments),
+    /// Serve a page that follows runs while they train
+    #[cfg(feature = "serve")]
+    Watch(WatchArguments),
     /// Check a run's checkpoints and logs for damage
     Verify(VerifyArguments),
     /// Print a script that completes commands in a shell
@@ -227,6 +245,12 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Eval(command) => eval::run(&command),
         Command::Classify(arguments) => classify::run(&arguments),
         Command::Embed(arguments) => embed::run(&arguments),
+        Command::Index(arguments) => index::run(&arguments),
+        Command::Search(arguments) => search::run(&arguments),
+        #[cfg(feature = "serve")]
+        Command::Serve(arguments) => serve::run(&arguments),
+        #[cfg(feature = "serve")]
+        Command::Watch(arguments) => watch::run(&arguments),
         Command::Bench(command) => bench::run(&command),
         Command::Data(command) => data::run(&command),
         Command::Model(command) => model::run(&command),

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use couplet_train::{DeviceSetting, Program};
 
 /// Features that the binary may be built with.
-const FEATURES: [(&str, bool); 10] = [
+const FEATURES: [(&str, bool); 11] = [
     ("autotune", cfg!(feature = "autotune")),
     ("cuda", cfg!(feature = "cuda")),
     ("dashboard", cfg!(feature = "dashboard")),
@@ -14,6 +14,7 @@ const FEATURES: [(&str, bool); 10] = [
     ("object-store", cfg!(feature = "object-store")),
     ("parquet", cfg!(feature = "parquet")),
     ("rocm", cfg!(feature = "rocm")),
+    ("serve", cfg!(feature = "serve")),
     ("vulkan", cfg!(feature = "vulkan")),
     ("wgpu", cfg!(feature = "wgpu")),
 ];

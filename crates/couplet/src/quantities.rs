@@ -21,6 +21,17 @@ pub(crate) fn parameters(number: usize) -> String {
     format!("{:.2} M parameters", number as f64 / 1e6)
 }
 
+/// `340 bytes`, `24.6 MB`, `1.3 GB`.
+#[expect(clippy::cast_precision_loss, reason = "a rounded number for display")]
+pub(crate) fn bytes(number: u64) -> String {
+    match number as f64 {
+        n if n < 1e3 => count(number, "byte"),
+        n if n < 1e6 => format!("{:.1} kB", n / 1e3),
+        n if n < 1e9 => format!("{:.1} MB", n / 1e6),
+        n => format!("{:.1} GB", n / 1e9),
+    }
+}
+
 /// A duration in the unit that suits it: `0.4 s`, `59 s`, `3 min`, `2.5 h`, `3.1 days`.
 pub(crate) fn duration(seconds: f64) -> String {
     match seconds {
@@ -42,6 +53,11 @@ mod tests {
         assert_eq!(count(0, "sample"), "0 samples");
         assert_eq!(parameters(3_800_000), "3.80 M parameters");
         assert_eq!(parameters(912), "912 parameters");
+        let sizes = [1, 340, 24_600, 24_600_000, 20_480_000_000].map(bytes);
+        assert_eq!(
+            sizes,
+            ["1 byte", "340 bytes", "24.6 kB", "24.6 MB", "20.5 GB"]
+        );
         let shown = [0.04, 9.99, 60.0, 3600.0, 7_200.0, 400_000.0].map(duration);
         assert_eq!(
             shown,

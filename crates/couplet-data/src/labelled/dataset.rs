@@ -33,7 +33,7 @@ pub enum Targets {
     Classes(Vec<usize>),
     /// Whether each image shows each class: `[images][classes]`.
     MultiLabel(Vec<Vec<bool>>),
-    /// The captions of each image, at least one.
+    /// The captions of each image: at least one, except of images that [`LabelledDataset::of_any_images`] found.
     Captions(Vec<Vec<String>>),
 }
 
@@ -132,7 +132,11 @@ impl LabelledDataset {
         &self.targets
     }
 
-    pub(crate) fn image(&self, index: usize) -> Result<ImageData, SampleError> {
+    /// Reads an image, as it is stored.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn read(&self, index: usize) -> Result<ImageData, SampleError> {
         self.images.read(index)
     }
 

@@ -1,5 +1,6 @@
 //! Images for evaluation with their targets: a class, several classes, or captions.
 
+mod any_images;
 mod binary;
 mod class_folder;
 mod coco;

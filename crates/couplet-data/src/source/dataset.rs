@@ -44,7 +44,55 @@ pub enum PairDataset {
     Stream(Arc<dyn ShardedDataset>),
 }
 
+/// A sample, and where it is.
+#[derive(Debug)]
+pub struct Picked {
+    /// The file that holds it, and its key there.
+    pub file: String,
+    pub key: String,
+    pub sample: Sample,
+}
+
 impl PairDataset {
+    /// Reads usable samples from all over the dataset, evenly spaced; of a stream, those that come first.
+    /// - most: samples that are looked at; take: gets the usable ones of some neighbours, in order, and returns whether to
+    ///   go on.
+    pub fn pick(&self, most: usize, mut take: impl FnMut(Vec<Picked>) -> bool) {
+        const TOGETHER: usize = 64;
+        let located: Box<dyn Iterator<Item = (String, String, Item)>> = match self {
+            Self::Indexed(source) => {
+                let (all, count) = (source.len(), most.min(source.len()));
+                let spread = (0..count).map(move |at| at * all / count);
+                Box::new(spread.map(|index| {
+                    let (file, key) = source.locate(index, 0);
+                    (file, key, Item::Index(index))
+                }))
+            }
+            Self::Stream(shards) => {
+                let mut walk = Walk::new(shards.clone(), ShardOrder::Listed, (0, None), None);
+                let first = std::iter::from_fn(move || walk.next()).take(most);
+                Box::new(first.map(|(shard, streamed)| {
+                    let key = streamed.key.clone();
+                    (shards.name(shard), key, Item::StreamSample(shard, streamed))
+                }))
+            }
+        };
+        let mut located = located;
+        loop {
+            let some: Vec<_> = located.by_ref().take(TOGETHER).collect();
+            if some.is_empty() {
+                return;
+            }
+            let read = some.into_par_iter().filter_map(|(file, key, item)| {
+                let sample = self.attempt(item, 0, |read| read()).ok()?;
+                Some(Picked { file, key, sample })
+            });
+            if !take(read.collect()) {
+                return;
+            }
+        }
+    }
+
     /// The number of samples in the dataset, including unusable ones, if it is known.
     pub fn samples(&self) -> Option<usize> {
         match self {

@@ -48,7 +48,7 @@ impl MapDataset for LabelledPairs {
     fn read(&self, index: usize, _epoch: u64) -> Result<Sample, SampleError> {
         let label = self.labels[index];
         Ok(Sample {
-            image: self.images.image(index)?,
+            image: self.images.read(index)?,
             caption: self.captions[label].clone(),
             label: Some(label),
         })

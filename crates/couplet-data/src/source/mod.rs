@@ -19,7 +19,7 @@ pub use config::{DatasetImagesConfig, MixConfig, MixEntry, SourceConfig};
 pub use csv::CsvConfig;
 pub use custom::CustomConfig;
 pub(crate) use dataset::{Item, Read};
-pub use dataset::{MapDataset, PairDataset};
+pub use dataset::{MapDataset, PairDataset, Picked};
 pub use folder::FolderConfig;
 pub use labelled::labelled_pairs;
 pub use parquet::ParquetConfig;

@@ -22,7 +22,8 @@ pub struct ClassResult {
 }
 
 impl ConfusionMatrix {
-    pub(crate) fn new(class_names: &[String]) -> Self {
+    /// Without any image.
+    pub fn new(class_names: &[String]) -> Self {
         let classes = class_names.len();
         Self {
             class_names: class_names.to_vec(),
@@ -31,7 +32,12 @@ impl ConfusionMatrix {
         }
     }
 
-    pub(crate) fn add(&mut self, class: usize, predicted: Option<usize>) {
+    /// Counts an image of a class.
+    /// - predicted: `None` if its scores are all NaN.
+    ///
+    /// # Panics
+    /// If there is no such class.
+    pub fn add(&mut self, class: usize, predicted: Option<usize>) {
         let classes = self.classes();
         match predicted {
             Some(other) => self.counts[class * classes + other] += 1,
@@ -43,7 +49,11 @@ impl ConfusionMatrix {
         self.class_names.len()
     }
 
-    pub(super) fn row(&self, class: usize) -> &[u32] {
+    /// The images of a class by predicted class.
+    ///
+    /// # Panics
+    /// If there is no such class.
+    pub fn row(&self, class: usize) -> &[u32] {
         &self.counts[class * self.classes()..(class + 1) * self.classes()]
     }
 

@@ -26,8 +26,8 @@ pub use files::{
     EMA_HEAD_FILE, EMA_WEIGHTS_FILE, EVAL_WEIGHTS_FILE, HEAD_FILE, Head, choose_model, find_model,
 };
 pub use run_folder::{
-    CHECKPOINTS_FOLDER, Pointer, TRAINER_STATE_FILE, checkpoint_name, checkpoint_step,
-    checkpoints_of, is_checkpoint, read_pointer,
+    CHECKPOINTS_FOLDER, FINDINGS_FOLDER, Pointer, TRAINER_STATE_FILE, checkpoint_name,
+    checkpoint_step, checkpoints_of, is_checkpoint, read_pointer,
 };
 pub use tokens::{open_tokenizer, token_options, token_warnings};
 

@@ -8,6 +8,9 @@ use couplet_model::{MANIFEST_FILE, Manifest, open_clip};
 
 /// The folder of checkpoints in a run's folder.
 pub const CHECKPOINTS_FOLDER: &str = "checkpoints";
+
+/// The folder in a run's that has what a report found of its model and data.
+pub const FINDINGS_FOLDER: &str = "findings";
 /// The trainer's state in a checkpoint, in the folder that only training reads.
 pub const TRAINER_STATE_FILE: &str = "trainer/state.json";
 /// Longer than any name of a checkpoint.

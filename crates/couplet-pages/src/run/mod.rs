@@ -21,6 +21,7 @@ use self::skipped::Skips;
 pub use self::state::State;
 use self::summary::Config;
 pub use self::summary::{BestValue, Summary};
+use crate::findings::Stored;
 
 /// A run, as its folder tells it.
 #[derive(Debug, Serialize)]
@@ -30,6 +31,8 @@ pub struct Run {
     state: State,
     /// The entries of `record.json`, one for each start.
     starts: Vec<Value>,
+    /// What its model gets wrong; `null` if nobody looked.
+    findings: Option<Stored>,
     #[serde(flatten)]
     log: Log,
     skipped: Skips,
@@ -69,8 +72,19 @@ impl Run {
             best_metric,
             best: pointed("best"),
             latest: pointed("latest"),
+            findings: None,
             starts,
         })
+    }
+
+    /// Adds what a look at its model and data found.
+    pub fn with_findings(mut self, findings: Stored) -> Self {
+        self.findings = Some(findings);
+        self
+    }
+
+    pub(crate) fn findings(&self) -> Option<&Stored> {
+        self.findings.as_ref()
     }
 
     pub(crate) fn name(&self) -> &str {

@@ -150,6 +150,13 @@ pub(super) fn is_cache_file(name: &str) -> bool {
     is_key && (rest == "safetensors" || is_unfinished())
 }
 
+/// Whether a file in `findings/` is a report's.
+pub(super) fn is_findings_file(name: &str) -> bool {
+    let name = name.strip_suffix(".unfinished").unwrap_or(name);
+    let is = |start: &str, end: &str| name.starts_with(start) && name.ends_with(end);
+    name == "findings.json" || is("predictions-", ".jsonl") || is("confusion-", ".csv")
+}
+
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -205,6 +212,9 @@ mod tests {
         for other in ["events.out.tfevents.1764182989.host.1.0", "notes", "1.2.3"] {
             assert!(!is_event_file(other), "{other}");
         }
+        assert!(is_findings_file("findings.json"));
+        assert!(is_findings_file("predictions-a.b.jsonl.unfinished"));
+        assert!(!is_findings_file("notes.json"));
         assert!(is_cache_file("0123456789abcdef.safetensors"));
         assert!(is_cache_file("0123456789abcdef.77.new"));
         for other in [

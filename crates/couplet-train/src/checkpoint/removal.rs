@@ -4,12 +4,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use couplet_eval::{CHECKPOINTS_FOLDER, checkpoint_name, is_checkpoint};
+use couplet_eval::{CHECKPOINTS_FOLDER, FINDINGS_FOLDER, checkpoint_name, is_checkpoint};
 
 use super::error::{CheckpointError, io_at};
 use super::names::{
     CACHE, FILES, FolderKind, LOCK, TENSORBOARD, TRAINER, files_of_checkpoint, free_for_damaged,
-    is_cache_file, is_earlier_config, is_event_file, old, temporary,
+    is_cache_file, is_earlier_config, is_event_file, is_findings_file, old, temporary,
 };
 
 /// Deletes a checkpoint's files. It is renamed first, so a partly deleted checkpoint is never visible.
@@ -103,6 +103,7 @@ pub(super) fn remove_run(run: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     for (folder, is_own) in [
         (TENSORBOARD, is_event_file as fn(&str) -> bool),
         (CACHE, is_cache_file),
+        (FINDINGS_FOLDER, is_findings_file),
     ] {
         let folder = run.join(folder);
         for path in entries(&folder)? {

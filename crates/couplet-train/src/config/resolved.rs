@@ -37,6 +37,16 @@ pub struct ResolvedRun {
 }
 
 impl ResolvedRun {
+    /// The training data.
+    pub fn training_data(&self) -> &ResolvedData {
+        &self.data
+    }
+
+    /// What the run is evaluated on, in the config's order.
+    pub fn evaluations(&self) -> impl Iterator<Item = &EvalTarget> {
+        self.evals.iter().map(|eval| &eval.target)
+    }
+
     /// Which weights the best checkpoint is the best by.
     pub(crate) fn eval_weights(&self) -> EvalWeights {
         let best = self.config.checkpoint.best.as_deref().unwrap_or_default();
@@ -226,7 +236,7 @@ pub(crate) struct LoggedMetric {
 }
 
 /// What an evaluation reads.
-pub(crate) enum EvalTarget {
+pub enum EvalTarget {
     ZeroShot(Dataset),
     Retrieval(Dataset),
     HeldOut(Box<ResolvedData>),
@@ -267,7 +277,7 @@ impl EvalTarget {
     }
 
     /// What its evaluation writes to `metrics.jsonl`.
-    pub fn metrics(&self) -> Vec<LoggedMetric> {
+    pub(crate) fn metrics(&self) -> Vec<LoggedMetric> {
         let metrics = match self {
             Self::ZeroShot(dataset) | Self::Classification(dataset) => {
                 class_metrics(dataset).to_vec()

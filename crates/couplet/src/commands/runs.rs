@@ -1,12 +1,11 @@
 //! `couplet runs`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
 use couplet_data::with_causes;
-use couplet_pages::{BestValue, Summary};
+use couplet_pages::{BestValue, Summary, find_runs};
 
 use crate::json_output::JsonArguments;
 use crate::quantities::duration;
@@ -32,7 +31,10 @@ pub(crate) fn run(arguments: &RunsArguments) -> anyhow::Result<u8> {
         // Without a run yet, there is no such folder.
         let is_new = !folder.exists() && folder == Path::new(FOLDER);
         if !is_new {
-            let inside = find(folder, DEPTH)
+            let problem = |path: &Path, error: &std::io::Error| {
+                printing::warn(&format!("{}: cannot be read: {error}", path.display()));
+            };
+            let inside = find_runs(folder, problem)
                 .with_context(|| format!("{}: cannot be read", folder.display()))?;
             found.extend(inside);
         }
@@ -59,35 +61,6 @@ pub(crate) fn run(arguments: &RunsArguments) -> anyhow::Result<u8> {
         arguments.json.write(&runs)?;
     }
     Ok(exit_code::DONE)
-}
-
-/// Folders in folders that are looked into: a sweep has its trials in a folder of its own.
-const DEPTH: usize = 2;
-
-/// The runs in a folder, by name; the folder itself, if it is one.
-///
-/// # Errors
-/// If the folder cannot be read; one in it is told and left out.
-fn find(folder: &Path, depth: usize) -> std::io::Result<Vec<PathBuf>> {
-    if folder.join("metrics.jsonl").is_file() {
-        return Ok(vec![folder.to_path_buf()]);
-    }
-    if depth == 0 {
-        return Ok(Vec::new());
-    }
-    let mut inside: Vec<PathBuf> = (fs::read_dir(folder)?.filter_map(Result::ok))
-        .map(|entry| entry.path())
-        .filter(|path| path.is_dir())
-        .collect();
-    inside.sort();
-    let mut found = Vec::new();
-    for path in inside {
-        match find(&path, depth - 1) {
-            Ok(runs) => found.extend(runs),
-            Err(error) => printing::warn(&format!("{}: cannot be read: {error}", path.display())),
-        }
-    }
-    Ok(found)
 }
 
 fn table(runs: &[Summary]) -> Table {

@@ -48,6 +48,16 @@ pub(crate) struct TrainArguments {
     /// Plot the metrics in the terminal; press q to stop. Needs a build with `--features dashboard`
     #[arg(long)]
     dashboard: bool,
+    /// Serve a page that follows the run, at 127.0.0.1:7860 or at the address given as --page=ADDRESS
+    #[cfg(feature = "serve")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = super::listening::ADDRESS
+    )]
+    page: Option<std::net::SocketAddr>,
     /// How long ranks wait for each other, in minutes, before they end the run. Rank 0 must write a
     /// checkpoint in this time
     #[arg(long, value_name = "MINUTES", default_value = "30", value_parser = minutes)]
@@ -80,8 +90,14 @@ fn run_on(
     opened: &mut Option<PathBuf>,
 ) -> anyhow::Result<u8> {
     let (run, path) = ranks::agree(ranks, resolve(arguments, ranks))?;
+    #[cfg(feature = "serve")]
+    let page = ranks::agree(ranks, listen_for_page(arguments, ranks))?;
     let folder = (ranks.is_first()).then(|| open_folder(arguments, &run, &path));
     let folder = ranks::agree(ranks, folder.transpose())?;
+    #[cfg(feature = "serve")]
+    if let Some(page) = page {
+        serve_page(page, &path);
+    }
     *opened = Some(path.clone());
     let place = match &folder {
         Some(folder) => RunPlace::Open(folder),
@@ -105,6 +121,25 @@ fn run_on(
         StopReason::Interrupted => exit_code::INTERRUPTED,
         StopReason::Finished | StopReason::AlreadyFinished => exit_code::DONE,
     })
+}
+
+/// Takes the page's address before there is a folder, on the rank that shows it.
+#[cfg(feature = "serve")]
+fn listen_for_page(
+    arguments: &TrainArguments,
+    ranks: &Ranks,
+) -> anyhow::Result<Option<couplet_serve::Listening>> {
+    let address = arguments.page.filter(|_| ranks.is_first());
+    address.map(super::listening::open).transpose()
+}
+
+/// Shows the run's page until the process ends.
+#[cfg(feature = "serve")]
+fn serve_page(page: couplet_serve::Listening, run: &Path) {
+    printing::line(&format!("page       {}", super::listening::url(&page)));
+    let program = format!("couplet {}", crate::program::version());
+    let watched = couplet_serve::Watched::of_run(&program, run.to_path_buf());
+    page.serve_beside(couplet_serve::watch_routes(watched));
 }
 
 /// Opens what the config names.

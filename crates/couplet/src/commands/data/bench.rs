@@ -8,7 +8,7 @@ use couplet_data::loader::LoaderState;
 use couplet_data::{Stage, StageTimes};
 use couplet_train::ResolvedData;
 
-use super::bar::bar;
+use crate::commands::bar::bar;
 use crate::commands::config_arguments::ConfigArguments;
 use crate::exit_code;
 use crate::json_output::JsonArguments;

@@ -5,7 +5,7 @@ use couplet_data::formats::Damage;
 use couplet_data::source::index_shards;
 use couplet_data::{printable, printable_path};
 
-use super::bar::bar;
+use crate::commands::bar::bar;
 use crate::exit_code;
 
 #[derive(Debug, Args)]

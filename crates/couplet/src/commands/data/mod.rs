@@ -1,6 +1,5 @@
 //! `couplet data`.
 
-mod bar;
 mod bench;
 mod index;
 mod pack;

@@ -8,7 +8,7 @@ use couplet_data::source::PairDataset;
 use couplet_data::{PackFormat, PackOptions, pack};
 use couplet_train::ResolvedData;
 
-use super::bar::bar;
+use crate::commands::bar::bar;
 use crate::commands::config_arguments::ConfigArguments;
 use crate::exit_code;
 

@@ -6,8 +6,8 @@ use couplet_data::PackOptions;
 use couplet_data::shapes::{MIN_IMAGE_SIZE, write_class_folder};
 use couplet_data::source::{ShapesConfig, SourceConfig};
 
-use super::bar::bar;
 use super::pack::{PackFormatName, PackTarget, check_is_empty, write};
+use crate::commands::bar::bar;
 use crate::exit_code;
 
 #[derive(Debug, Args)]

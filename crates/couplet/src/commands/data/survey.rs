@@ -10,7 +10,7 @@ use couplet_data::DatasetStats;
 use couplet_train::ResolvedData;
 use serde_json::{Map, Value, json};
 
-use super::bar::bar;
+use crate::commands::bar::bar;
 use crate::commands::config_arguments::ConfigArguments;
 use crate::exit_code;
 use crate::json_output::JsonArguments;

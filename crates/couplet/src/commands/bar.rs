@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// A progress bar on a terminal, or a spinner where the length is unknown.
 /// - unit: what is counted, such as `samples`.
-pub(super) fn bar(count: Option<usize>, unit: &str) -> ProgressBar {
+pub(crate) fn bar(count: Option<usize>, unit: &str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

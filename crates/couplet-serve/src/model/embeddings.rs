@@ -1,0 +1,101 @@
+//! `POST /v1/embeddings`, in OpenAI's form, of texts and of images.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::inputs::RawInput;
+use super::served::Served;
+use crate::api_error::ApiError;
+
+/// Inputs of a request at most.
+const MOST: usize = 512;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Request {
+    input: Inputs,
+    #[serde(default)]
+    encoding_format: Format,
+    dimensions: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Inputs {
+    Several(Vec<RawInput>),
+    One(RawInput),
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    #[default]
+    Float,
+    Base64,
+}
+
+pub(super) async fn embed(
+    State(served): State<Arc<Served>>,
+    request: Result<Json<Value>, JsonRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let Json(request) = request?;
+    let request: Request = serde_json::from_value(request).map_err(|_| {
+        let message = "expected {\"input\": …} with a text, an image as {\"image\": \"data:image/…;base64,…\"}, or a list \
+                       of these, and encoding_format as float or base64; lists of token ids are not taken";
+        ApiError::invalid("input", message)
+    })?;
+    let width = served.encoder.spec().embed_dim;
+    if let Some(dimensions) = request.dimensions
+        && dimensions != width
+    {
+        let message = format!("the model's embeddings have {width} dimensions");
+        return Err(ApiError::invalid("dimensions", message));
+    }
+    let inputs = match request.input {
+        Inputs::Several(inputs) => inputs,
+        Inputs::One(input) => vec![input],
+    };
+    if inputs.is_empty() || inputs.len() > MOST {
+        let message = format!("expected 1 to {MOST} inputs, not {}", inputs.len());
+        return Err(ApiError::invalid("input", message));
+    }
+    let prepared = served.compute(move |own| {
+        let one = |(at, input): (usize, RawInput)| {
+            let param = format!("input[{at}]");
+            own.prepared(input.check(&param)?, &param)
+        };
+        inputs
+            .into_iter()
+            .enumerate()
+            .map(one)
+            .collect::<Result<Vec<_>, _>>()
+    });
+    let (inputs, tokens): (Vec<_>, Vec<usize>) = prepared.await?.into_iter().unzip();
+    let tokens: usize = tokens.into_iter().sum();
+    let features = served.worker.encode(inputs).await?;
+    let data = features.into_iter().enumerate().map(|(at, features)| {
+        let embedding = match request.encoding_format {
+            Format::Float => json!(features),
+            Format::Base64 => {
+                let bytes: Vec<u8> = features
+                    .iter()
+                    .flat_map(|value| value.to_le_bytes())
+                    .collect();
+                json!(STANDARD.encode(bytes))
+            }
+        };
+        json!({ "object": "embedding", "index": at, "embedding": embedding })
+    });
+    Ok(Json(json!({
+        "object": "list",
+        "data": data.collect::<Vec<_>>(),
+        "model": served.name,
+        "usage": { "prompt_tokens": tokens, "total_tokens": tokens },
+    })))
+}

@@ -1,0 +1,166 @@
+//! `POST /v1/zero-shot`: which label an image has.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use burn::tensor::{Tensor, TensorData};
+use couplet_data::formats::templates::{fill_template, template_problem};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::classifiers::{Prompts, Weights};
+use super::inputs::{Checked, checked_text, image_bytes};
+use super::served::Served;
+use super::worker::Input;
+use crate::api_error::ApiError;
+
+/// Prompts of a request at most: labels times templates.
+const MOST_PROMPTS: usize = 4096;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Request {
+    image: String,
+    #[serde(default)]
+    labels: Vec<String>,
+    #[serde(default)]
+    templates: Vec<String>,
+}
+
+pub(super) async fn classify(
+    State(served): State<Arc<Served>>,
+    request: Result<Json<Value>, JsonRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let Json(request) = request?;
+    let request: Request = serde_json::from_value(request).map_err(|error| {
+        let message = format!("expected {{\"image\": \"data:image/…;base64,…\", \"labels\": [\"a dog\", \"a cat\"]}}: {error}");
+        ApiError::invalid("image", message)
+    })?;
+    let image = Checked::Image(image_bytes(&request.image, "image")?);
+    let labels = request
+        .labels
+        .into_iter()
+        .map(|label| label.trim().to_string());
+    let labels: Vec<String> = labels.filter(|label| !label.is_empty()).collect();
+    let probabilities = if labels.is_empty() {
+        let features = served.features(image, "image").await?;
+        served.compute(move |own| own.by_head(features)).await?
+    } else {
+        let prompts = prompts(labels, request.templates)?;
+        let features = served.features(image, "image").await?;
+        let weights = served.weights(&prompts).await?;
+        served.by_labels(&features, &prompts.labels, &weights)
+    };
+    let labels = probabilities
+        .into_iter()
+        .map(|(label, probability)| json!({ "label": label, "probability": probability }));
+    Ok(Json(json!({ "labels": labels.collect::<Vec<_>>() })))
+}
+
+fn prompts(labels: Vec<String>, templates: Vec<String>) -> Result<Prompts, ApiError> {
+    let labels = labels
+        .into_iter()
+        .map(|label| checked_text(label, "labels"));
+    let labels: Vec<String> = labels.collect::<Result<_, _>>()?;
+    if labels.len() < 2 {
+        return Err(ApiError::invalid(
+            "labels",
+            "expected at least two labels to choose from",
+        ));
+    }
+    let mut templates: Vec<String> = templates
+        .into_iter()
+        .filter(|one| !one.trim().is_empty())
+        .collect();
+    if templates.is_empty() {
+        templates.push("{}".into());
+    }
+    if let Some(problem) = template_problem(&templates) {
+        return Err(ApiError::invalid("templates", problem));
+    }
+    let count = labels.len() * templates.len();
+    if count > MOST_PROMPTS {
+        let message = format!("{count} prompts (labels times templates) of at most {MOST_PROMPTS}");
+        return Err(ApiError::invalid("labels", message));
+    }
+    Ok(Prompts { labels, templates })
+}
+
+impl Served {
+    /// The features of labels: of each the mean of its prompts', L2-normalized.
+    async fn weights(self: &Arc<Self>, prompts: &Prompts) -> Result<Weights, ApiError> {
+        if let Some(weights) = self.classifiers.find(prompts) {
+            return Ok(weights);
+        }
+        let asked = prompts.clone();
+        let texts = self.compute(move |own| {
+            let mut texts = Vec::new();
+            for label in &asked.labels {
+                for template in &asked.templates {
+                    let text = fill_template(template, label);
+                    own.tokens_of(&text, "labels")?;
+                    texts.push(text);
+                }
+            }
+            Ok(texts)
+        });
+        let mut features = Vec::new();
+        let texts = texts.await?;
+        // Not more at once than may wait.
+        for some in texts.chunks(512) {
+            let inputs = some.iter().map(|text| Input::Text(text.clone()));
+            features.extend(self.worker.encode(inputs.collect()).await?);
+        }
+        let mean = |of_label: &[Vec<f32>]| {
+            let mut sum = vec![0.0_f32; of_label[0].len()];
+            for features in of_label {
+                for (sum, value) in sum.iter_mut().zip(features) {
+                    *sum += value;
+                }
+            }
+            let norm = sum.iter().map(|value| value * value).sum::<f32>().sqrt();
+            sum.iter().map(|value| value / norm).collect()
+        };
+        let weights: Weights =
+            Arc::new(features.chunks(prompts.templates.len()).map(mean).collect());
+        self.classifiers.keep(prompts.clone(), weights.clone());
+        Ok(weights)
+    }
+
+    fn by_labels(&self, image: &[f32], labels: &[String], weights: &Weights) -> Vec<(String, f32)> {
+        let scale: f32 = self.encoder.model().logit_scale.val().exp().into_scalar();
+        let logit = |label: &Vec<f32>| -> f32 {
+            scale * label.iter().zip(image).map(|(a, b)| a * b).sum::<f32>()
+        };
+        ranked(labels, &weights.iter().map(logit).collect::<Vec<_>>())
+    }
+
+    /// By the classes that the model was fine-tuned to.
+    fn by_head(&self, features: Vec<f32>) -> Result<Vec<(String, f32)>, ApiError> {
+        let Some(head) = self.encoder.head() else {
+            let message =
+                "expected at least two labels to choose from; the model has no classes of its own";
+            return Err(ApiError::invalid("labels", message));
+        };
+        let width = features.len();
+        let device = self.encoder.model().device();
+        let features = Tensor::<2>::from_data(TensorData::new(features, [1, width]), &device);
+        let logits = head.classifier.forward(features).into_data();
+        let logits: Vec<f32> = logits
+            .try_to_vec()
+            .map_err(|_| ApiError::internal("the logits are not f32"))?;
+        Ok(ranked(&head.class_names, &logits))
+    }
+}
+
+/// Labels with the softmax of their logits, the most likely first.
+fn ranked(labels: &[String], logits: &[f32]) -> Vec<(String, f32)> {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weights: Vec<f32> = logits.iter().map(|logit| (logit - most).exp()).collect();
+    let sum: f32 = weights.iter().sum();
+    let shares = weights.iter().map(|weight| weight / sum);
+    let mut ranked: Vec<_> = labels.iter().cloned().zip(shares).collect();
+    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+    ranked
+}

@@ -1,0 +1,103 @@
+//! What is watched: a run, or folders of runs. A request names runs among these, and nothing else is read.
+
+use std::path::PathBuf;
+
+use couplet_data::with_causes;
+use couplet_pages::{ReadError, Report, Run, RunList, Stored, find_runs};
+use tokio::sync::Semaphore;
+
+use crate::api_error::ApiError;
+
+/// Pages that may be open at a time.
+const PAGES: usize = 16;
+/// Runs of a page at most.
+pub(super) const MOST_RUNS: usize = 32;
+
+/// Runs that pages show.
+#[derive(Debug)]
+pub struct Watched {
+    /// Name and version of what shows them.
+    program: String,
+    places: Vec<PathBuf>,
+    /// Whether there is one place, which is a run.
+    is_run: bool,
+    pub(super) open: std::sync::Arc<Semaphore>,
+}
+
+impl Watched {
+    /// - program: name and version of what shows the pages; places: runs, or folders of runs.
+    pub fn new(program: &str, places: Vec<PathBuf>) -> Self {
+        let is_run = matches!(&places[..], [place] if place.join("metrics.jsonl").is_file());
+        Self::of(program, places, is_run)
+    }
+
+    /// A run whose folder may not have a log yet.
+    pub fn of_run(program: &str, run: PathBuf) -> Self {
+        Self::of(program, vec![run], true)
+    }
+
+    fn of(program: &str, places: Vec<PathBuf>, is_run: bool) -> Self {
+        Self {
+            program: program.to_string(),
+            places,
+            is_run,
+            open: std::sync::Arc::new(Semaphore::new(PAGES)),
+        }
+    }
+
+    /// The run that the first page shows; `None` for a list.
+    pub(super) fn single(&self) -> Option<&PathBuf> {
+        self.places.first().filter(|_| self.is_run)
+    }
+
+    /// The folders of the runs that a request names.
+    pub(super) fn named(&self, names: &[String]) -> Result<Vec<PathBuf>, ApiError> {
+        if names.len() > MOST_RUNS {
+            return Err(ApiError::invalid(
+                "run",
+                format!("at most {MOST_RUNS} runs at a time"),
+            ));
+        }
+        if self.is_run {
+            return Ok(self.places.clone());
+        }
+        let found = self
+            .places
+            .iter()
+            .flat_map(|place| find_runs(place, |_, _| ()).unwrap_or_default());
+        let found: Vec<PathBuf> = found.collect();
+        let named = names.iter().map(|name| {
+            let run = found.iter().find(|run| run.display().to_string() == *name);
+            run.cloned()
+                .ok_or_else(|| ApiError::not_found(format!("there is no run `{name}` here")))
+        });
+        named.collect()
+    }
+
+    /// - with_findings: those that are in the runs' folders; they are long, and do not change while a page is open.
+    pub(super) fn report(
+        &self,
+        runs: &[PathBuf],
+        events: &str,
+        with_findings: bool,
+    ) -> Result<Report, ApiError> {
+        let runs = runs.iter().map(|path| {
+            let run = Run::read(path)?;
+            Ok(match Stored::last(path).filter(|_| with_findings) {
+                Some(found) => run.with_findings(found),
+                None => run,
+            })
+        });
+        let runs = runs.collect::<Result<Vec<_>, ReadError>>();
+        let runs = runs.map_err(|error| ApiError::not_found(with_causes(&error)))?;
+        Ok(Report::new(&self.program, runs).live(events))
+    }
+
+    pub(super) fn list(&self) -> RunList {
+        RunList::read(&self.program, &self.places, "/events")
+    }
+
+    pub(super) fn places(&self) -> &[PathBuf] {
+        &self.places
+    }
+}
