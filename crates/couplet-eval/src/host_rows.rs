@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use couplet_model::l2_normalize;
 
 use crate::classifier::ClassifierError;
-use crate::encoder::{Encoder, TextError};
+use crate::encoder::Encoder;
 use crate::feature_error::NotFinite;
 
 impl Encoder {
@@ -34,7 +34,7 @@ impl Encoder {
         if texts.is_empty() {
             return Ok(Vec::new());
         }
-        let features = self.encode_texts_raw(texts).map_err(TextError::from)?;
+        let features = self.encode_texts_raw(texts)?;
         let name = |row: usize| format!("`{}`", texts[row].as_ref());
         Ok(finite_rows("texts", features, name)?)
     }

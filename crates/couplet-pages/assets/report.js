@@ -254,6 +254,14 @@ function prepare(metric) {
   return { series, data: uPlot.join(data), signature };
 }
 
+// What is always the same is drawn in the middle, not over a span of its own size.
+function y_range(chart, low, high) {
+  if (low === null || high === null) return [0, 1];
+  if (low !== high) return uPlot.rangeNum(low, high, 0.1, true);
+  const pad = Math.abs(low) / 20 || 1;
+  return [low - pad, high + pad];
+}
+
 function draw(place, metric) {
   const styles = getComputedStyle(document.documentElement);
   const [ink, grid] = [styles.getPropertyValue("--faint"), styles.getPropertyValue("--line")];
@@ -263,7 +271,7 @@ function draw(place, metric) {
   const options = {
     width: place.clientWidth, height: 230, series,
     cursor: { sync: { key: "report" }, drag: { x: true, y: false, setScale: false } },
-    scales: { x: { time: false, range: () => view.range || view.full } },
+    scales: { x: { time: false, range: () => view.range || view.full }, y: { range: y_range } },
     axes: [
       { ...axis, values: (_, ticks) => ticks.map((tick) => (tick >= 1e6 ? `${tick / 1e6} M` : significant(tick))) },
       { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => significant(tick) + (unit === "%" ? "%" : "")) },
@@ -361,7 +369,7 @@ function curves() {
 function picture_of(entry, alt) {
   const where = `${entry.file}: ${entry.key}`;
   return entry.picture
-    ? element("img", { src: entry.picture, alt, title: where, loading: "lazy" })
+    ? element("img", { src: entry.picture, alt, title: where })
     : element("span", { class: "faint", title: where }, "the image cannot be read");
 }
 function percent(share, digits = 1) {
@@ -380,7 +388,7 @@ function class_findings(found) {
   const samples = found.samples.map((sample) => {
     const right = sample.labels.length && sample.labels[0][0] === sample.class;
     const rows = sample.labels.map(([label, share]) => element("li", { class: label === sample.class ? "right" : "" },
-      text("span", label, "label"), share_bar(share), text("span", percent(share), "number")));
+      element("span", { class: "label", title: label }, label), share_bar(share), text("span", percent(share), "number")));
     return element("figure", { class: right ? "sample" : "sample wrong" }, picture_of(sample, sample.class),
       element("figcaption", null, text("strong", sample.class), text("span", right ? " ✓" : " ✗", right ? "good" : "error"), element("ol", null, ...rows)));
   });
@@ -401,10 +409,13 @@ function class_findings(found) {
     : element("div", null, text("h4", "By class, the worst first"), by_class));
   if (found.confusion.length > 1) {
     const names = found.classes.map((one) => one.name);
-    const head = element("tr", null, element("td"), ...names.map((name) => element("th", { scope: "col", class: "across" }, text("span", name))));
-    const body = found.confusion.map((counts, row) => {
+    // Classes without images and that no image is taken for would be empty lines.
+    const met = names.map((_, at) => at).filter((at) => found.confusion.some((counts, row) => counts[at] || (row === at && counts.some(Boolean))));
+    const head = element("tr", null, element("td"), ...met.map((at) => element("th", { scope: "col", class: "across" }, text("span", names[at]))));
+    const body = met.map((row) => {
+      const counts = found.confusion[row];
       const sum = counts.reduce((a, b) => a + b, 0) || 1;
-      const cells = counts.map((count, column) => element("td", {
+      const cells = met.map((column) => [column, counts[column]]).map(([column, count]) => element("td", {
         class: row === column ? "hit" : "miss", style: `--share:${(count / sum).toFixed(3)}`,
         title: `${names[row]} as ${names[column]}: ${count} of ${sum}`,
       }, count ? String(count) : ""));

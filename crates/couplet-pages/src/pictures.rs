@@ -22,8 +22,8 @@ pub fn jpeg_within(image: &RgbImage, side: u32) -> Vec<u8> {
     let small = (longer > side).then(|| imageops::thumbnail(image, scaled(width), scaled(height)));
     let mut bytes = Cursor::new(Vec::new());
     let mut encoder = JpegEncoder::new_with_quality(&mut bytes, QUALITY);
-    let encoded = encoder.encode_image(small.as_ref().unwrap_or(image));
-    encoded.expect("pixels are encoded into memory");
+    let written = encoder.encode_image(small.as_ref().unwrap_or(image));
+    written.expect("pixels are encoded into memory");
     bytes.into_inner()
 }
 

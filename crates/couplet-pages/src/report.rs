@@ -7,7 +7,7 @@ use couplet_eval::metric::{Better, Unit};
 use couplet_train::config::{ConfigDifference, config_differences};
 use serde::Serialize;
 
-use crate::findings;
+use crate::findings::{self, Stored};
 use crate::page::{self, Kind};
 use crate::run::Run;
 
@@ -119,10 +119,7 @@ fn comparisons(runs: &[Run]) -> Vec<Comparison> {
     let mut all = Vec::new();
     for (dataset, base) in first.predictions() {
         for (at, run) in runs.iter().enumerate().skip(1) {
-            let own = run
-                .findings()
-                .into_iter()
-                .flat_map(|found| found.predictions());
+            let own = run.findings().into_iter().flat_map(Stored::predictions);
             let own = own.filter(|(name, _)| *name == dataset);
             let found = own.filter_map(|(_, own)| findings::difference(own, base));
             all.extend(found.map(|difference| Comparison {

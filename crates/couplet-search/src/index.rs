@@ -2,13 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use crate::error::IndexError;
+use crate::files::{FEATURES_FILE, HEADER, OFFSETS_FILE, ROWS_FILE, Row};
 use crate::manifest::Manifest;
 use crate::mapped::Mapped;
 use crate::scan;
-use crate::writer::{FEATURES_FILE, HEADER, OFFSETS_FILE, ROWS_FILE};
 
 /// An open index.
 #[derive(Debug)]
@@ -18,18 +16,6 @@ pub struct Index {
     features: Mapped,
     rows: Mapped,
     offsets: Mapped,
-}
-
-/// The image of a row.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Row {
-    /// Its place among all images that were found.
-    pub image: usize,
-    /// The file that holds the image, and the image's key in it.
-    pub file: String,
-    pub key: String,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub captions: Vec<String>,
 }
 
 /// A row that was found.

@@ -6,6 +6,7 @@
 //! model and which images it is of, and how far it is.
 
 mod error;
+mod files;
 mod index;
 mod manifest;
 mod mapped;
@@ -13,6 +14,7 @@ mod scan;
 mod writer;
 
 pub use error::IndexError;
-pub use index::{Hit, Index, Row};
+pub use files::Row;
+pub use index::{Hit, Index};
 pub use manifest::{Manifest, ModelMark};
 pub use writer::{Built, Progress, build};

@@ -37,7 +37,7 @@ pub(crate) fn best(rows: &[f32], query: &[f32], limit: usize) -> Vec<Scored> {
     let kept = parts.fold(Vec::new, |mut kept: Vec<Scored>, (part, rows)| {
         let mut scores = [0.0; ROWS];
         let scores = &mut scores[..rows.len() / query.len()];
-        Arch::new().dispatch(Scores {
+        Arch::new().dispatch(Products {
             rows,
             query,
             scores,
@@ -77,13 +77,13 @@ fn shorten(kept: &mut Vec<Scored>, limit: usize) {
     kept.sort_unstable_by(Scored::order);
 }
 
-struct Scores<'a> {
+struct Products<'a> {
     rows: &'a [f32],
     query: &'a [f32],
     scores: &'a mut [f32],
 }
 
-impl NullaryFnOnce for Scores<'_> {
+impl NullaryFnOnce for Products<'_> {
     type Output = ();
 
     #[inline(always)]

@@ -12,16 +12,9 @@ use couplet_data::{Fingerprint, Skipped};
 use couplet_eval::Encoder;
 
 use crate::error::IndexError;
-use crate::index::Row;
+use crate::files::{FEATURES_FILE, HEADER, LOCK_FILE, OFFSETS_FILE, ROWS_FILE, Row, SKIPPED_FILE};
 use crate::manifest::{FORMAT, MANIFEST_FILE, Manifest, ModelMark, feature_bytes};
 
-pub(crate) const FEATURES_FILE: &str = "features.npy";
-pub(crate) const ROWS_FILE: &str = "rows.jsonl";
-pub(crate) const OFFSETS_FILE: &str = "rows.offsets";
-const SKIPPED_FILE: &str = "skipped.jsonl";
-const LOCK_FILE: &str = ".lock";
-/// Bytes before the features, which is what NumPy's header takes.
-pub(crate) const HEADER: usize = 128;
 /// Images that are encoded at once, and decoded batches that may wait for the model.
 const BATCH: usize = 64;
 const AHEAD: usize = 2;

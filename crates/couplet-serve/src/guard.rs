@@ -4,9 +4,11 @@
 //! `Sec-Fetch-Site`, which scripts cannot change; a name that it lets point to this machine ("DNS rebinding") is in `Host`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
@@ -15,13 +17,17 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use tokio::sync::Semaphore;
 
 use crate::api_error::ApiError;
 
 /// Bytes of a request's body at most: an image, as base64.
 pub(crate) const MOST_BYTES: usize = 48 << 20;
+/// Bodies in memory at a time, and how long a client may take to send one.
+const BODIES: usize = 16;
+const BODY: Duration = Duration::from_secs(30);
 /// A request is answered within this time, or not at all. Streams of events begin within it.
-const ANSWER: Duration = Duration::from_secs(120);
+const ANSWER: Duration = Duration::from_mins(2);
 
 /// Scripts and styles of a page are its own; a report has them inside.
 const POLICY: &str = "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; \
@@ -31,20 +37,55 @@ const POLICY: &str = "default-src 'self'; img-src 'self' data: blob:; style-src 
 pub(crate) fn guarded(routes: Router, address: SocketAddr) -> Router {
     routes
         .fallback(|| async { ApiError::not_found("there is nothing at this path") })
-        .layer(DefaultBodyLimit::max(MOST_BYTES))
+        // The body is there when a route gets it, and no longer than it may be.
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(
+            Arc::new(Semaphore::new(BODIES)),
+            buffered,
+        ))
         .layer(middleware::from_fn_with_state(address, answer))
 }
 
+/// Reads the body before anything is done, and keeps its place until the answer is there.
+async fn buffered(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    if body.is_end_stream() {
+        return next.run(Request::from_parts(parts, Body::empty())).await;
+    }
+    let Ok(_place) = places.acquire().await else {
+        return ApiError::busy().into_response();
+    };
+    let error = match tokio::time::timeout(BODY, to_bytes(body, MOST_BYTES)).await {
+        Ok(Ok(bytes)) => {
+            return next
+                .run(Request::from_parts(parts, Body::from(bytes)))
+                .await;
+        }
+        Ok(Err(_)) => {
+            let message = format!(
+                "the request is larger than {} MiB, or was cut off",
+                MOST_BYTES >> 20
+            );
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+        }
+        Err(_) => ApiError::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "the request took too long to arrive",
+        ),
+    };
+    error.into_response()
+}
+
 async fn answer(State(address): State<SocketAddr>, request: Request, next: Next) -> Response {
-    let mut response = match refusal(request.headers(), request.uri().path(), address) {
-        Some(message) => ApiError::new(StatusCode::FORBIDDEN, message).into_response(),
-        None => match tokio::time::timeout(ANSWER, next.run(request)).await {
-            Ok(response) => response,
-            Err(_) => {
-                let message = "the answer took too long";
-                ApiError::new(StatusCode::REQUEST_TIMEOUT, message).into_response()
-            }
-        },
+    let refused = refusal(request.headers(), request.uri().path(), address);
+    let mut response = if let Some(message) = refused {
+        ApiError::new(StatusCode::FORBIDDEN, message).into_response()
+    } else {
+        let answered = tokio::time::timeout(ANSWER, next.run(request)).await;
+        answered.unwrap_or_else(|_| {
+            let message = "the answer took too long";
+            ApiError::new(StatusCode::REQUEST_TIMEOUT, message).into_response()
+        })
     };
     let headers = response.headers_mut();
     let mut set = |name, value| {

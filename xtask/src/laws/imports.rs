@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-pub(super) const MAY_IMPORT: [(&str, &[&str]); 10] = [
+pub(super) const MAY_IMPORT: [(&str, &[&str]); 12] = [
     ("couplet-alloc", &[]),
     ("couplet-data", &[]),
     ("couplet-kernels", &[]),
@@ -25,12 +25,28 @@ pub(super) const MAY_IMPORT: [(&str, &[&str]); 10] = [
             "couplet-ranks",
         ],
     ),
-    ("couplet-pages", &["couplet-eval", "couplet-train"]),
+    (
+        "couplet-pages",
+        &["couplet-data", "couplet-eval", "couplet-train"],
+    ),
+    ("couplet-search", &["couplet-data", "couplet-eval"]),
+    (
+        "couplet-serve",
+        &[
+            "couplet-data",
+            "couplet-eval",
+            "couplet-model",
+            "couplet-pages",
+            "couplet-search",
+        ],
+    ),
     (
         "couplet",
         &[
             "couplet-alloc",
             "couplet-pages",
+            "couplet-search",
+            "couplet-serve",
             "couplet-train",
             "couplet-eval",
             "couplet-data",

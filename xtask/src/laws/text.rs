@@ -11,12 +11,14 @@ const MAX_LINES: usize = 450;
 const PRINTS: [&str; 3] = ["println!(", "print!(", "process::exit("];
 const PRINTERS: [&str; 2] = ["couplet", "xtask"];
 const UPDATES: [&str; 2] = ["burn::optim", "map_parameters("];
-const NEVER_UPDATE: [&str; 5] = [
+const NEVER_UPDATE: [&str; 7] = [
     "couplet",
     "couplet-eval",
     "couplet-data",
     "couplet-loss",
     "couplet-pages",
+    "couplet-search",
+    "couplet-serve",
 ];
 
 /// The laws that a file of the crate `name` breaks; `file` is relative to the workspace.

@@ -8,9 +8,9 @@ use couplet_data::{LastCause, decode};
 use couplet_eval::{Classifier, ConfusionMatrix, Dataset, Encoder};
 use serde::{Deserialize, Serialize};
 
-use super::Problem;
 use super::images::{Encoded, encode, picture};
 use super::predictions::Prediction;
+use super::problem::Problem;
 
 /// Images that are shown with what the model says of them.
 const SAMPLES: usize = 12;
@@ -95,8 +95,8 @@ impl ClassFindings {
                 "its images have several classes each, of which no one is confused with another";
             return Err(Problem::Other(message.into()));
         };
-        let encoded = encode(encoder, &dataset.images, most, most_pixels, progress)?;
-        if encoded.indices.is_empty() {
+        let seen = encode(encoder, &dataset.images, most, most_pixels, progress)?;
+        if seen.indices.is_empty() {
             return Err(Problem::Other("none of its images can be used".into()));
         }
         let classifier: Box<dyn Fn(Tensor<2>) -> Tensor<2>> = if by_head {
@@ -112,11 +112,11 @@ impl ClassFindings {
             let scale: f32 = encoder.model().logit_scale.val().exp().into_scalar();
             Box::new(move |features| classifier.scores(features).mul_scalar(scale))
         };
-        let rows = scores(encoder, &encoded, &classifier, names.len())?;
+        let rows = scores(encoder, &seen, &classifier, names.len())?;
         let ranked: Vec<Vec<(usize, f32)>> = rows.chunks_exact(names.len()).map(ranked).collect();
         let mut confusion = ConfusionMatrix::new(names);
         let mut predictions = Vec::new();
-        for (index, ranked) in encoded.indices.iter().zip(&ranked) {
+        for (index, ranked) in seen.indices.iter().zip(&ranked) {
             let (predicted, probability) = ranked[0];
             confusion.add(labels[*index], Some(predicted));
             let (file, key) = dataset.images.locate(*index);
@@ -132,7 +132,7 @@ impl ClassFindings {
             images: &dataset.images,
             names,
             labels,
-            encoded: &encoded,
+            seen: &seen,
             ranked: &ranked,
             most_pixels,
         };
@@ -151,8 +151,8 @@ impl ClassFindings {
                 "zero-shot"
             }
             .into(),
-            images: encoded.indices.len(),
-            skipped: encoded.skipped,
+            images: seen.indices.len(),
+            skipped: seen.skipped,
             of: dataset.images.len(),
             top1: confusion.accuracy(),
             classes: classes.collect(),
@@ -170,13 +170,13 @@ impl ClassFindings {
 /// `[images, classes]`, row-major.
 fn scores(
     encoder: &Encoder,
-    encoded: &Encoded,
+    seen: &Encoded,
     classifier: &dyn Fn(Tensor<2>) -> Tensor<2>,
     classes: usize,
 ) -> Result<Vec<f32>, Problem> {
     let (width, device) = (encoder.spec().embed_dim, encoder.model().device());
-    let mut rows = Vec::with_capacity(encoded.indices.len() * classes);
-    for some in encoded.features.chunks(SCORED * width) {
+    let mut rows = Vec::with_capacity(seen.indices.len() * classes);
+    for some in seen.features.chunks(SCORED * width) {
         let data = TensorData::new(some.to_vec(), [some.len() / width, width]);
         let scores = classifier(Tensor::from_data(data, &device)).into_data();
         let scores = scores.try_to_vec::<f32>().map_err(LastCause);
@@ -213,7 +213,7 @@ struct View<'a> {
     images: &'a LabelledDataset,
     names: &'a [String],
     labels: &'a [usize],
-    encoded: &'a Encoded,
+    seen: &'a Encoded,
     ranked: &'a [Vec<(usize, f32)>],
     most_pixels: u64,
 }
@@ -231,7 +231,7 @@ impl View<'_> {
         let mistake = |(class, predicted, count): (usize, usize, u32)| {
             let mut rows: Vec<usize> = (0..self.ranked.len())
                 .filter(|row| {
-                    let index = self.encoded.indices[*row];
+                    let index = self.seen.indices[*row];
                     self.labels[index] == class && self.ranked[*row][0].0 == predicted
                 })
                 .collect();
@@ -249,9 +249,9 @@ impl View<'_> {
         confusion.worst(MISTAKES).into_iter().map(mistake).collect()
     }
 
-    /// - row: of the images that were encoded.
+    /// - row: of the images that were seen.
     fn shown(&self, row: usize) -> Shown {
-        let index = self.encoded.indices[row];
+        let index = self.seen.indices[row];
         let image = self
             .images
             .read(index)

@@ -38,7 +38,7 @@ pub(super) fn encode(
 ) -> Result<Encoded, NotFinite> {
     let ranges = spread(images.len(), most);
     let of = ranges.iter().map(Range::len).sum();
-    let mut encoded = Encoded {
+    let mut seen = Encoded {
         features: Vec::new(),
         indices: Vec::new(),
         skipped: 0,
@@ -56,20 +56,19 @@ pub(super) fn encode(
         });
         for batch in batches {
             done += batch.indices.len() + batch.skipped.len();
-            encoded.skipped += batch.skipped.len();
+            seen.skipped += batch.skipped.len();
             if !batch.indices.is_empty() {
                 let name = |row: usize| {
                     let (file, key) = images.locate(batch.indices[row]);
                     format!("{file}: {key}")
                 };
-                encoded
-                    .features
+                seen.features
                     .extend(encoder.image_rows(batch.pixels, name)?);
-                encoded.indices.extend(batch.indices.iter().copied());
+                seen.indices.extend(batch.indices.iter().copied());
             }
             progress(done, of);
         }
-        Ok(encoded)
+        Ok(seen)
     })
 }
 

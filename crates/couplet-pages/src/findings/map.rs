@@ -119,7 +119,9 @@ fn axes(rows: &[Vec<f64>], width: usize) -> [Vec<f64>; 2] {
 fn normalize(axis: &mut [f64]) {
     let norm = dot(axis, axis).sqrt();
     if norm > 0.0 {
-        axis.iter_mut().for_each(|value| *value /= norm);
+        for value in axis {
+            *value /= norm;
+        }
     }
 }
 

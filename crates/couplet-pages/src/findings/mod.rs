@@ -5,6 +5,7 @@ mod images;
 mod map;
 mod pairs;
 mod predictions;
+mod problem;
 mod store;
 
 use couplet_data::with_causes;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use self::classes::ClassFindings;
 use self::pairs::PairFindings;
 pub(crate) use self::predictions::{Difference, difference};
+use self::problem::Problem;
 pub use self::store::{Stored, findings_folder};
 
 /// How much is looked at.
@@ -129,17 +131,4 @@ impl Findings {
                 .push(format!("{name}: {}", with_causes(&problem))),
         }
     }
-}
-
-/// Why a dataset was not looked at.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Problem {
-    #[error(transparent)]
-    Texts(#[from] couplet_eval::ClassifierError),
-    #[error(transparent)]
-    Features(#[from] couplet_eval::NotFinite),
-    #[error(transparent)]
-    Dataset(#[from] couplet_eval::DatasetError),
-    #[error("{0}")]
-    Other(String),
 }

@@ -8,10 +8,10 @@ use couplet_eval::{Dataset, Encoder};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::Problem;
 use super::classes::name_of;
 use super::images::picture;
 use super::map::{Map, gap};
+use super::problem::Problem;
 
 /// Pairs that are shown.
 const SHOWN: usize = 12;
@@ -79,7 +79,7 @@ pub(super) fn of_dataset(
 ) -> Result<PairFindings, Problem> {
     let total = dataset.samples();
     let count = most.min(total.unwrap_or(most));
-    let mut encoded = Encoded::default();
+    let mut seen = Encoded::default();
     let mut failed = None;
     let mut done = 0;
     dataset.pick(most, |picked| {
@@ -96,13 +96,13 @@ pub(super) fn of_dataset(
                 )
             });
         let pairs: Vec<Pair> = pairs.collect();
-        failed = encoded.add(encoder, pairs).err();
+        failed = seen.add(encoder, pairs).err();
         progress(done, count.max(done));
         failed.is_none()
     });
     match failed {
         Some(problem) => Err(problem),
-        None => encoded.findings(encoder, of, total),
+        None => seen.findings(encoder, of, total),
     }
 }
 
@@ -118,7 +118,7 @@ pub(super) fn of_captions(
     let captions = dataset.captions()?;
     let (all, count) = (captions.len(), most.min(captions.len()));
     let indices: Vec<usize> = (0..count).map(|at| at * all / count).collect();
-    let mut encoded = Encoded::default();
+    let mut seen = Encoded::default();
     for (at, some) in indices.chunks(TOGETHER).enumerate() {
         let pairs = some.par_iter().filter_map(|index| {
             let image = dataset.images.read(*index).ok()?;
@@ -131,10 +131,10 @@ pub(super) fn of_captions(
                 most_pixels,
             )
         });
-        encoded.add(encoder, pairs.collect())?;
+        seen.add(encoder, pairs.collect())?;
         progress(at * TOGETHER + some.len(), count);
     }
-    encoded.findings(encoder, &dataset.name, Some(all))
+    seen.findings(encoder, &dataset.name, Some(all))
 }
 
 fn pair(

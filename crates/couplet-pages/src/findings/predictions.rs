@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn intervals_are_those_of_the_normal_approximation_where_that_holds() {
         // 60 of 1000 images only by this, 40 only by the other: sd = sqrt(0.1 - 0.02²) / sqrt(1000).
-        let this = predictions(|at| at < 60 || at >= 100, 1000);
+        let this = predictions(|at| !(60..100).contains(&at), 1000);
         let other = predictions(|at| at >= 60, 1000);
         let found = difference(&this, &other).unwrap();
         assert_eq!(

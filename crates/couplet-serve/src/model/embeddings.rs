@@ -7,8 +7,8 @@ use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::inputs::RawInput;
 use super::served::Served;
@@ -43,7 +43,7 @@ enum Format {
 pub(super) async fn embed(
     State(served): State<Arc<Served>>,
     request: Result<Json<Value>, JsonRejection>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Answer>, ApiError> {
     let Json(request) = request?;
     let request: Request = serde_json::from_value(request).map_err(|_| {
         let message = "expected {\"input\": …} with a text, an image as {\"image\": \"data:image/…;base64,…\"}, or a list \
@@ -79,23 +79,56 @@ pub(super) async fn embed(
     let (inputs, tokens): (Vec<_>, Vec<usize>) = prepared.await?.into_iter().unzip();
     let tokens: usize = tokens.into_iter().sum();
     let features = served.worker.encode(inputs).await?;
-    let data = features.into_iter().enumerate().map(|(at, features)| {
-        let embedding = match request.encoding_format {
-            Format::Float => json!(features),
-            Format::Base64 => {
-                let bytes: Vec<u8> = features
-                    .iter()
-                    .flat_map(|value| value.to_le_bytes())
-                    .collect();
-                json!(STANDARD.encode(bytes))
-            }
-        };
-        json!({ "object": "embedding", "index": at, "embedding": embedding })
-    });
-    Ok(Json(json!({
-        "object": "list",
-        "data": data.collect::<Vec<_>>(),
-        "model": served.name,
-        "usage": { "prompt_tokens": tokens, "total_tokens": tokens },
-    })))
+    let data = features
+        .into_iter()
+        .enumerate()
+        .map(|(index, features)| Item {
+            object: "embedding",
+            index,
+            embedding: match request.encoding_format {
+                Format::Float => Values::Float(features),
+                Format::Base64 => {
+                    let bytes = features.iter().flat_map(|value| value.to_le_bytes());
+                    Values::Base64(STANDARD.encode(bytes.collect::<Vec<u8>>()))
+                }
+            },
+        });
+    Ok(Json(Answer {
+        object: "list",
+        data: data.collect(),
+        model: served.name.clone(),
+        usage: Usage {
+            prompt_tokens: tokens,
+            total_tokens: tokens,
+        },
+    }))
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Answer {
+    object: &'static str,
+    data: Vec<Item>,
+    model: String,
+    usage: Usage,
+}
+
+#[derive(Debug, Serialize)]
+struct Item {
+    object: &'static str,
+    index: usize,
+    embedding: Values,
+}
+
+/// The values, or their little-endian bytes.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Values {
+    Float(Vec<f32>),
+    Base64(String),
+}
+
+#[derive(Debug, Serialize)]
+struct Usage {
+    prompt_tokens: usize,
+    total_tokens: usize,
 }

@@ -17,7 +17,7 @@ use super::watched::Watched;
 use crate::api_error::ApiError;
 
 /// Files are looked at in such intervals.
-const INTERVAL: Duration = Duration::from_millis(1000);
+const INTERVAL: Duration = Duration::from_secs(1);
 /// Reading takes at most this part of the time: a run on the same machine must not notice it.
 const PART: u32 = 100;
 /// Files of a run that say that it went on.
@@ -103,17 +103,7 @@ impl Follower {
 }
 
 fn stamps(watched: &Watched, runs: Option<&[PathBuf]>) -> Vec<Stamp> {
-    let found;
-    let runs = match runs {
-        Some(runs) => runs,
-        None => {
-            let places = watched.places().iter();
-            let all = places
-                .flat_map(|place| couplet_pages::find_runs(place, |_, _| ()).unwrap_or_default());
-            found = all.collect::<Vec<_>>();
-            &found
-        }
-    };
+    let runs = runs.map_or_else(|| watched.found(), <[PathBuf]>::to_vec);
     let files = runs.iter().flat_map(|run| FILES.map(|file| run.join(file)));
     let stamp = |file: PathBuf| {
         let found = fs::metadata(file).ok()?;

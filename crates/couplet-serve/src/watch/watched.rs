@@ -61,17 +61,13 @@ impl Watched {
         if self.is_run {
             return Ok(self.places.clone());
         }
-        let found = self
-            .places
-            .iter()
-            .flat_map(|place| find_runs(place, |_, _| ()).unwrap_or_default());
-        let found: Vec<PathBuf> = found.collect();
-        let named = names.iter().map(|name| {
+        let found = self.found();
+        let runs = names.iter().map(|name| {
             let run = found.iter().find(|run| run.display().to_string() == *name);
             run.cloned()
                 .ok_or_else(|| ApiError::not_found(format!("there is no run `{name}` here")))
         });
-        named.collect()
+        runs.collect()
     }
 
     /// - with_findings: those that are in the runs' folders; they are long, and do not change while a page is open.
@@ -97,7 +93,10 @@ impl Watched {
         RunList::read(&self.program, &self.places, "/events")
     }
 
-    pub(super) fn places(&self) -> &[PathBuf] {
-        &self.places
+    /// The runs that are there now.
+    pub(super) fn found(&self) -> Vec<PathBuf> {
+        let places = self.places.iter();
+        let found = places.flat_map(|place| find_runs(place, |_, _| ()).unwrap_or_default());
+        found.collect()
     }
 }

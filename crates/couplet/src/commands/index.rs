@@ -36,7 +36,11 @@ const LARGE: u64 = 1 << 30;
 
 pub(crate) fn run(arguments: &IndexArguments) -> anyhow::Result<u8> {
     let out = &arguments.out;
-    let dataset = LabelledDataset::of_any_images(&arguments.images)?;
+    // Whoever searches may do so from another folder.
+    let images = arguments.images.iter().map(std::path::absolute);
+    let images: Vec<PathBuf> =
+        (images.collect::<Result<_, _>>()).context("the working directory is gone")?;
+    let dataset = LabelledDataset::of_any_images(&images)?;
     let encoder = arguments.model.open_aloud()?;
     if arguments.overwrite && Manifest::read(out).is_ok() {
         fs::remove_dir_all(out)
@@ -53,7 +57,7 @@ pub(crate) fn run(arguments: &IndexArguments) -> anyhow::Result<u8> {
     let built = build(
         out,
         &encoder,
-        &arguments.images,
+        &images,
         &dataset,
         DEFAULT_MAX_IMAGE_PIXELS,
         |skipped| bar.suspend(|| print_left_out(skipped)),

@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &ReportArguments) -> anyhow::Result<u8> {
         let found = findings(&here.join(path), arguments);
         // Looking at a run's data may have gone to where its paths start.
         std::env::set_current_dir(&here)?;
-        Ok(run.with_findings(found?))
+        Ok(run.with_findings(found))
     });
     let runs: Vec<Run> = runs.collect::<anyhow::Result<_>>()?;
     let count = runs.len();
@@ -70,26 +70,21 @@ fn program_name() -> String {
 
 /// What the run's folder has of them, or what a look at its model and data finds.
 /// - run: an absolute path.
-fn findings(run: &Path, arguments: &ReportArguments) -> anyhow::Result<Stored> {
+fn findings(run: &Path, arguments: &ReportArguments) -> Stored {
     let looked = Looked {
         images: arguments.images,
         pairs: arguments.pairs,
     };
     let (step, weights) = match choose_model(run) {
-        Ok(ChosenModel { path, .. }) => (path.parent().and_then(checkpoint_step), path),
+        Ok(ChosenModel { path, .. }) => (checkpoint_step(&path), path),
         Err(error) => {
             let none = Findings::none(with_causes(&error));
-            return Ok(Stored::new(
-                &program_name(),
-                (None, Path::new("")),
-                looked,
-                none,
-            ));
+            return Stored::new(&program_name(), (None, Path::new("")), looked, none);
         }
     };
     let name = weights.strip_prefix(run).unwrap_or(&weights).to_path_buf();
     if let Some(stored) = Stored::read(run, &program_name(), &name, looked) {
-        return Ok(stored);
+        return stored;
     }
     let found = look(run, looked, arguments.device).unwrap_or_else(|error| {
         let problem = format!("{error:#}");
@@ -103,7 +98,7 @@ fn findings(run: &Path, arguments: &ReportArguments) -> anyhow::Result<Stored> {
             couplet_pages::findings_folder(run).display()
         ));
     }
-    Ok(stored)
+    stored
 }
 
 fn look(run: &Path, looked: Looked, device: DeviceSetting) -> anyhow::Result<Findings> {

@@ -23,10 +23,17 @@ mod printed;
 #[cfg(unix)]
 mod ranks;
 mod resuming;
+mod searching;
+#[cfg(feature = "serve")]
+mod server;
 #[cfg(feature = "object-store")]
 mod servers;
+#[cfg(feature = "serve")]
+mod serving;
 mod sweeps;
 mod terminal;
 mod training;
+#[cfg(feature = "serve")]
+mod watching;
 mod weights;
 mod workspace;

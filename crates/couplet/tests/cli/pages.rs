@@ -1,6 +1,6 @@
 //! What shows runs: reports and lists.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::training::{tiny, train};
 use crate::workspace::{Workspace, succeed, text};
@@ -49,6 +49,57 @@ fn a_report_has_the_numbers_of_its_runs() {
         assert!(shown.eq(top1));
     }
     assert_eq!(report["differences"][0]["key"], "seed");
+    let found = &report["runs"][1]["findings"];
+    let written = workspace.json("runs/b/findings/findings.json");
+    assert_eq!((found, &found["problems"]), (&written, &json!([])));
+    // Of the checkpoint that `eval` opens, on all images.
+    let eval = [
+        "eval",
+        "zero-shot",
+        "--model",
+        "runs/b",
+        "--dataset",
+        "tiny-set.toml",
+        "--json",
+        "eval.json",
+    ];
+    succeed(workspace.couplet(&eval));
+    let wanted = workspace.json("eval.json")[0]["top1"].as_f64().unwrap();
+    let classes = &found["classes"][0];
+    assert!(
+        (classes["top1"].as_f64().unwrap() - wanted).abs() < 1e-9,
+        "{classes}"
+    );
+    assert_eq!(classes["images"], classes["of"]);
+    let predictions = workspace.json_lines("runs/b/findings/predictions-tiny.jsonl");
+    let right = predictions
+        .iter()
+        .filter(|one| one["class"] == one["predicted"])
+        .count();
+    let images = f64::from(u32::try_from(predictions.len()).unwrap());
+    assert!((f64::from(u32::try_from(right).unwrap()) / images - wanted).abs() < 1e-9);
+    assert!(
+        classes["samples"][0]["picture"]
+            .as_str()
+            .unwrap()
+            .starts_with("data:image/jpeg;base64,")
+    );
+    assert_eq!(found["pairs"][0]["of"], "training pairs");
+    assert_eq!(report["comparisons"][0]["images"], predictions.len());
+    // What was found is not looked for again, and goes with the run.
+    let printed =
+        succeed(workspace.couplet(&["report", "runs/b", "--no-model", "--out", "plain.html"]));
+    assert!(printed.contains("wrote a report of the run"), "{printed}");
+    assert_eq!(
+        data(&workspace, "plain.html")["runs"][0]["findings"],
+        Value::Null
+    );
+    succeed(train(
+        &workspace,
+        "runs/b",
+        &["--overwrite", "--set", "schedule.length=5 steps"],
+    ));
+    assert!(!workspace.path("runs/b/findings").exists());
 
     let printed = succeed(workspace.couplet(&["runs", "--json", "runs.json"]));
     assert!(printed.contains("runs/a  finished     5   5"), "{printed}");
