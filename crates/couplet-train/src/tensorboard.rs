@@ -1,9 +1,9 @@
-//! TensorBoard event files with the scalars of `metrics.jsonl`.
+//! TensorBoard event files with the scalars of `metrics.jsonl`, and with a picture and a text of evaluations by class.
 //!
-//! Scalars need two message types and a checksum. The crate tensorboard-rs, which writes them, has
+//! These need few message types and a checksum. The crate tensorboard-rs, which writes them, has
 //! been unmaintained since 2022 and depends on an image library of 2021.
 //!
-//! Source: TensorFlow `event.proto`, `summary.proto` and `record_writer.cc`.
+//! Source: TensorFlow `event.proto`, `summary.proto`, `tensor.proto` and `record_writer.cc`.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -35,7 +35,27 @@ mod field {
     pub const VALUE: u32 = 1;
     pub const TAG: u32 = 1;
     pub const SIMPLE_VALUE: u32 = 2;
+    pub const IMAGE: u32 = 4;
+    pub const TENSOR: u32 = 8;
+    pub const METADATA: u32 = 9;
+    // tensorflow.Summary.Image
+    pub const HEIGHT: u32 = 1;
+    pub const WIDTH: u32 = 2;
+    pub const COLORS: u32 = 3;
+    pub const ENCODED: u32 = 4;
+    // tensorflow.SummaryMetadata and tensorflow.SummaryMetadata.PluginData
+    pub const PLUGIN: u32 = 1;
+    pub const PLUGIN_NAME: u32 = 1;
+    // tensorflow.TensorProto, tensorflow.TensorShapeProto and its Dim
+    pub const DTYPE: u32 = 1;
+    pub const SHAPE: u32 = 2;
+    pub const STRING: u32 = 8;
+    pub const DIM: u32 = 2;
+    pub const SIZE: u32 = 1;
 }
+
+/// `DT_STRING`.
+const TEXT_TYPE: u64 = 7;
 
 /// `SessionLog.START`: TensorBoard discards events of this step and later from older files.
 const SESSION_START: u64 = 1;
@@ -84,6 +104,52 @@ impl EventFile {
             value.float(field::SIMPLE_VALUE, number as f32);
             summary.bytes(field::VALUE, &value.0);
         }
+        let mut event = Message::at(step);
+        event.bytes(field::SUMMARY, &summary.0);
+        self.append(&event)
+    }
+
+    /// Writes a PNG image.
+    pub fn write_png(&mut self, step: u64, tag: &str, png: &[u8]) -> Result<(), LogError> {
+        // Its header has the size at a fixed place.
+        let side = |at: usize| {
+            let bytes = png.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+            u64::from(u32::from_be_bytes(bytes.unwrap_or_default()))
+        };
+        let mut image = Message::default();
+        image.varint(field::HEIGHT, side(20));
+        image.varint(field::WIDTH, side(16));
+        image.varint(field::COLORS, 3);
+        image.bytes(field::ENCODED, png);
+        let mut value = Message::default();
+        value.bytes(field::TAG, tag.as_bytes());
+        value.bytes(field::IMAGE, &image.0);
+        self.append_value(step, &value)
+    }
+
+    /// Writes a text in Markdown.
+    pub fn write_text(&mut self, step: u64, tag: &str, text: &str) -> Result<(), LogError> {
+        let mut plugin = Message::default();
+        plugin.bytes(field::PLUGIN_NAME, b"text");
+        let mut metadata = Message::default();
+        metadata.bytes(field::PLUGIN, &plugin.0);
+        let (mut dim, mut shape) = (Message::default(), Message::default());
+        dim.varint(field::SIZE, 1);
+        shape.bytes(field::DIM, &dim.0);
+        let mut tensor = Message::default();
+        tensor.varint(field::DTYPE, TEXT_TYPE);
+        tensor.bytes(field::SHAPE, &shape.0);
+        tensor.bytes(field::STRING, text.as_bytes());
+        let mut value = Message::default();
+        value.bytes(field::TAG, tag.as_bytes());
+        value.bytes(field::METADATA, &metadata.0);
+        value.bytes(field::TENSOR, &tensor.0);
+        self.append_value(step, &value)
+    }
+
+    fn append_value(&mut self, step: u64, value: &Message) -> Result<(), LogError> {
+        let mut summary = Message::default();
+        summary.bytes(field::VALUE, &value.0);
         let mut event = Message::at(step);
         event.bytes(field::SUMMARY, &summary.0);
         self.append(&event)

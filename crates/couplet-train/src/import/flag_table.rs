@@ -246,7 +246,7 @@ pub(super) const TRANSLATED: &[(&str, Takes, &str, &str)] = &[
         "report-to",
         One,
         "log.tensorboard",
-        "wandb has no counterpart; metrics are in `metrics.jsonl`",
+        "`wandb sync --sync-tensorboard` takes its event files",
     ),
     (
         "seed",

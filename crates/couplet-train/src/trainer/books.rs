@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use couplet_data::{Skipped, with_causes};
-use couplet_eval::{Pointer, read_pointer};
+use couplet_eval::metric::EVALUATION;
+use couplet_eval::{ConfusionMatrix, Pointer, read_pointer};
 use serde::Serialize;
 
 use super::TrainError;
@@ -11,6 +12,10 @@ use crate::checkpoint::{RunFolder, TrainerState};
 use crate::log::{JsonLines, LogError};
 use crate::observer::{Event, Observer};
 use crate::tensorboard::EventFile;
+
+/// Mistakes that a text lists, and classes whose confusions are drawn, at most.
+const WORST: usize = 20;
+const DRAWN: usize = 128;
 
 /// Where a run's files are.
 #[derive(Debug, Clone, Copy)]
@@ -66,8 +71,7 @@ impl<'a> Books<'a> {
         })
     }
 
-    /// Appends a line to `metrics.jsonl` and its numbers to the event file. If the event file cannot
-    /// be written, the run continues without it.
+    /// Appends a line to `metrics.jsonl` and its numbers to the event file.
     pub fn write_metrics(
         &mut self,
         line: &impl Serialize,
@@ -76,8 +80,46 @@ impl<'a> Books<'a> {
         self.folder.check_in_place()?;
         self.metrics.write(line)?;
         let line = serde_json::to_value(line).expect("log lines serialise");
-        let written = self.events.as_mut().map(|events| events.write(&line));
-        if let Some(Err(error)) = written {
+        self.write_events(observer, |events| events.write(&line));
+        Ok(())
+    }
+
+    /// Writes what an evaluation confuses to the event file, as a picture and as a text.
+    pub fn write_confusion(
+        &mut self,
+        step: u64,
+        dataset: &str,
+        confusion: &ConfusionMatrix,
+        observer: &mut dyn Observer,
+    ) {
+        self.write_events(observer, |events| {
+            let worst = confusion.worst_in_words(WORST);
+            if !worst.is_empty() {
+                let text: String = worst.iter().map(|line| format!("- {line}\n")).collect();
+                events.write_text(step, &format!("{EVALUATION}{dataset}/confusions"), &text)?;
+            }
+            // Of more classes, nothing could be read.
+            if confusion.by_class().len() > DRAWN {
+                return Ok(());
+            }
+            match confusion.to_png() {
+                Ok(png) => events.write_png(
+                    step,
+                    &format!("{EVALUATION}{dataset}/confusion_matrix"),
+                    &png,
+                ),
+                Err(_) => Ok(()),
+            }
+        });
+    }
+
+    /// If the event file cannot be written, the run continues without it.
+    fn write_events(
+        &mut self,
+        observer: &mut dyn Observer,
+        write: impl FnOnce(&mut EventFile) -> Result<(), LogError>,
+    ) {
+        if let Some(Err(error)) = self.events.as_mut().map(write) {
             self.events = None;
             let text = format!(
                 "stopped writing TensorBoard events: {}",
@@ -85,7 +127,6 @@ impl<'a> Books<'a> {
             );
             observer.event(Event::Warning(&text));
         }
-        Ok(())
     }
 
     pub fn write_skipped(&mut self, skipped: &[Skipped]) -> Result<(), TrainError> {

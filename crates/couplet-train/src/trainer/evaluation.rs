@@ -7,8 +7,8 @@ use burn::module::Module;
 use couplet_data::{Skipped, with_causes};
 use couplet_eval::metric::LOSS;
 use couplet_eval::{
-    Better, Division, Encoder, EvalOptions, FeatureCache, Metric, Protocol, Report, classification,
-    retrieval, zero_shot,
+    Better, Classification, ConfusionMatrix, Division, Encoder, EvalOptions, FeatureCache, Metric,
+    Protocol, Report, classification, retrieval, zero_shot,
 };
 
 use super::{TrainError, Trainer, Window};
@@ -20,6 +20,24 @@ use crate::config::{EvalTarget, EvalWeights, MicroBatch, ResolvedEval};
 use crate::log::eval_line;
 use crate::observer::{EpochSummary, Event, Observer};
 use crate::trainer::held_out::held_out;
+
+/// What an evaluation found.
+struct Judged {
+    report: Report,
+    /// Samples that could not be read.
+    skipped: Vec<Skipped>,
+    confusion: Option<ConfusionMatrix>,
+}
+
+impl From<Classification> for Judged {
+    fn from(found: Classification) -> Self {
+        Self {
+            report: found.report,
+            skipped: Vec::new(),
+            confusion: found.confusion,
+        }
+    }
+}
 
 impl Trainer<'_> {
     /// Runs the evaluations that are due after this step. One that fails is reported as a warning;
@@ -45,7 +63,11 @@ impl Trainer<'_> {
         for eval in due {
             let (encoder, head) = self.encoder(eval.weights)?;
             let model = (&encoder, head.as_ref());
-            let (report, skipped) = match self.evaluate_one(eval, model, observer) {
+            let Judged {
+                report,
+                skipped,
+                confusion,
+            } = match self.evaluate_one(eval, model, observer) {
                 Ok(outcome) => outcome,
                 Err(error) => {
                     if let Some(lost) = self.context.comm.team().and_then(Team::lost) {
@@ -67,6 +89,9 @@ impl Trainer<'_> {
             }
             let head = self.line_head();
             self.write_metrics(&eval_line(&head, &report), observer)?;
+            if let (Some(books), Some(confusion)) = (&mut self.books, &confusion) {
+                books.write_confusion(step, &report.dataset, confusion, observer);
+            }
             observer.event(Event::Evaluated {
                 step,
                 report: &report,
@@ -84,7 +109,7 @@ impl Trainer<'_> {
         eval: &ResolvedEval,
         (encoder, head): (&Encoder, Option<&ClassifierHead>),
         observer: &mut dyn Observer,
-    ) -> Result<(Report, Vec<Skipped>), Box<dyn Error>> {
+    ) -> Result<Judged, Box<dyn Error>> {
         // A frozen text tower gives the same class features each time.
         let comm = &self.context.comm;
         let folder = self.place.folder().filter(|_| !self.context.trains_text());
@@ -105,21 +130,22 @@ impl Trainer<'_> {
             EvalTarget::ZeroShot(dataset) => {
                 let images = dataset.images.len();
                 let progress = |done| progress(done, images);
-                let found = zero_shot(encoder, dataset, options, progress)?;
-                Ok((found.report, Vec::new()))
+                Ok(zero_shot(encoder, dataset, options, progress)?.into())
             }
             EvalTarget::Classification(dataset) => {
                 let images = dataset.images.len();
                 let head = head.ok_or("the model has no head")?;
                 let progress = |done| progress(done, images);
-                let found = classification(encoder, head, dataset, options, progress)?;
-                Ok((found.report, Vec::new()))
+                Ok(classification(encoder, head, dataset, options, progress)?.into())
             }
             EvalTarget::Retrieval(dataset) => {
                 let images = dataset.images.len();
                 let progress = |done| progress(done, images);
-                let report = retrieval(encoder, dataset, options, progress)?;
-                Ok((report, Vec::new()))
+                Ok(Judged {
+                    report: retrieval(encoder, dataset, options, progress)?,
+                    skipped: Vec::new(),
+                    confusion: None,
+                })
             }
             EvalTarget::HeldOut(data) => {
                 // As one rank would encode them.
@@ -130,7 +156,12 @@ impl Trainer<'_> {
                     None => batch.global,
                 };
                 let loss = (self.run.loss.as_ref(), micro);
-                Ok(held_out(encoder, data, loss, options.division, progress)?)
+                let (report, skipped) = held_out(encoder, data, loss, options.division, progress)?;
+                Ok(Judged {
+                    report,
+                    skipped,
+                    confusion: None,
+                })
             }
         }
     }
