@@ -58,6 +58,7 @@ pub struct Listening {
 pub fn listen(address: SocketAddr) -> Result<Listening, ListenError> {
     let runtime = Builder::new_multi_thread()
         .worker_threads(THREADS)
+        .thread_name("server")
         .enable_all()
         .build();
     let runtime = runtime.map_err(ListenError::Threads)?;

@@ -153,6 +153,7 @@
 //! |---|---|
 //! | `cli` (default) | the command `couplet` |
 //! | `parquet` (default) | Parquet files |
+//! | `serve` (default) | `couplet serve`, `couplet watch` and `couplet train --page` |
 //! | `object-store` | shards at `s3://`, `gs://`, `az://`, `http(s)://` |
 //! | `alloc` | [`Allocator`], the command's allocator |
 //! | `cuda`, `rocm`, `metal`, `vulkan`, `wgpu` | GPU backends |

@@ -181,6 +181,52 @@ pub(super) const ALL: &[Examples] = &[
         ],
     ),
     (
+        &["index"],
+        &[
+            (
+                "Index a folder of images, or go on with it",
+                "couplet index --model runs/shapes photos --out photos.index",
+            ),
+            (
+                "Index shards",
+                "couplet index --model runs/shapes 'data/train-*.tar' --out train.index",
+            ),
+        ],
+    ),
+    (
+        &["search"],
+        &[
+            (
+                "Search by words",
+                "couplet search photos.index \"a red circle\"",
+            ),
+            (
+                "Search by an image",
+                "couplet search photos.index --image photo.jpg --limit 3",
+            ),
+        ],
+    ),
+    (
+        &["serve"],
+        &[
+            (
+                "Try a model in a browser, and let programs ask it",
+                "couplet serve --model runs/shapes",
+            ),
+            (
+                "With an index to search, on another port",
+                "couplet serve --index photos.index --listen 127.0.0.1:8000",
+            ),
+        ],
+    ),
+    (
+        &["watch"],
+        &[
+            ("Follow all runs in runs/", "couplet watch"),
+            ("Follow a run", "couplet watch runs/shapes"),
+        ],
+    ),
+    (
         &["bench", "step"],
         &[(
             "Measure steps of a ViT-B-32 in micro-batches of 16",
