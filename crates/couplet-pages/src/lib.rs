@@ -13,4 +13,4 @@ pub use findings::{Findings, Looked, Stored, findings_folder};
 pub use list::RunList;
 pub use pictures::jpeg_within;
 pub use report::Report;
-pub use run::{BestValue, ReadError, Run, State, Summary};
+pub use run::{BestValue, Curve, ReadError, Run, State, Summary, evaluations};

@@ -1,6 +1,7 @@
 //! The display of a run: a progress bar on a terminal, plain lines elsewhere.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use couplet_data::Skipped;
 use couplet_eval::metric::{LOSS, LR, SAMPLES_PER_SECOND};
@@ -35,6 +36,27 @@ pub(crate) struct Progress {
     skipped: u64,
     /// Where the skipped samples are listed.
     skipped_list: PathBuf,
+    /// The evaluation that is shown.
+    evaluation: Option<Evaluation>,
+}
+
+/// How far an evaluation is.
+struct Evaluation {
+    dataset: String,
+    done: usize,
+    /// What was done when it was first shown, and when.
+    first: usize,
+    since: Instant,
+}
+
+impl Evaluation {
+    /// Seconds until all images are done, at the speed so far.
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+    fn left(&self, images: usize) -> Option<f64> {
+        let done = self.done.checked_sub(self.first).filter(|done| *done > 0)?;
+        let left = images.checked_sub(self.done).filter(|left| *left > 0)?;
+        Some(self.since.elapsed().as_secs_f64() / done as f64 * left as f64)
+    }
 }
 
 impl Progress {
@@ -49,6 +71,7 @@ impl Progress {
             done_steps: 0,
             skipped: 0,
             skipped_list: PathBuf::new(),
+            evaluation: None,
         }
     }
 
@@ -138,10 +161,24 @@ impl Progress {
             printing::set_bar(Some(&bar));
             bar
         });
-        let parts = [
+        let mut parts = vec![
             (9, format!("evaluating {dataset}")),
             (8, format!("{done}/{images} images")),
         ];
+        // The bar's own clock is that of the steps.
+        let begun = match &mut self.evaluation {
+            Some(own) if own.dataset == dataset && own.done <= done => own,
+            other => other.insert(Evaluation {
+                dataset: dataset.to_string(),
+                done,
+                first: done,
+                since: Instant::now(),
+            }),
+        };
+        begun.done = done;
+        if let Some(seconds) = begun.left(images) {
+            parts.push((7, format!("{} left", duration(seconds))));
+        }
         show(bar, done as u64, images as u64, &parts);
     }
 

@@ -7,9 +7,11 @@ mod skipped;
 mod state;
 mod summary;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use couplet_eval::metric::EVALUATION;
 use couplet_eval::{Pointer, checkpoint_step, read_pointer};
 use serde::Serialize;
 use serde_json::Value;
@@ -104,6 +106,24 @@ impl Run {
     pub(crate) fn config(&self) -> Option<String> {
         self.config.clone()
     }
+}
+
+/// Values of a metric with their steps, in the log's order.
+pub type Curve = Vec<(u64, f64)>;
+
+/// The finite values of every metric of a run's evaluations, by `DATASET/METRIC`.
+///
+/// # Errors
+/// If the folder is no run's, or its log cannot be read.
+pub fn evaluations(folder: &Path) -> Result<BTreeMap<String, Curve>, ReadError> {
+    let log = log_of(folder)?;
+    let curves = log.evaluations.into_iter().map(|(name, points)| {
+        let points = points.into_iter();
+        let values = points.filter_map(|point| Some((point.place.step, point.value?)));
+        let name = name.strip_prefix(EVALUATION).unwrap_or(&name).to_string();
+        (name, values.collect())
+    });
+    Ok(curves.collect())
 }
 
 impl Summary {

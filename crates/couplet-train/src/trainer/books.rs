@@ -95,7 +95,7 @@ impl<'a> Books<'a> {
         self.write_events(observer, |events| {
             let worst = confusion.worst_in_words(WORST);
             if !worst.is_empty() {
-                let text: String = worst.iter().map(|line| format!("- {line}\n")).collect();
+                let text = format!("- {}\n", worst.join("\n- "));
                 events.write_text(step, &format!("{EVALUATION}{dataset}/confusions"), &text)?;
             }
             // Of more classes, nothing could be read.

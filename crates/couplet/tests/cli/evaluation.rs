@@ -132,7 +132,7 @@ fn held_out_pairs_are_evaluated_and_select_the_best_checkpoint() {
     );
     let output = workspace.couplet(&["eval", "compare", "cache"]).output();
     let printed = text(&output.unwrap());
-    assert!(printed.contains("not a run's log"), "{printed}");
+    assert!(printed.contains("not a run's folder"), "{printed}");
 }
 
 #[test]

@@ -160,6 +160,15 @@ fn tensorboard_reads_the_logged_metrics() {
         .collect();
     assert_eq!(read, losses);
     assert_eq!(scalars["eval/tiny/top1"].as_array().unwrap().len(), 3);
+    // What is confused, as a picture and in words.
+    let pictures = scalars["eval/tiny/confusion_matrix"].as_array().unwrap();
+    assert_eq!((pictures.len(), &pictures[2][0]), (3, &Value::from(30)));
+    assert!(pictures[2][1].as_u64() > Some(100), "{pictures:?}");
+    let words = scalars["eval/tiny/confusions"][2][1].as_str().unwrap();
+    assert!(
+        words.starts_with("- ") && words.contains("were classified as"),
+        "{words}"
+    );
 }
 
 #[test]

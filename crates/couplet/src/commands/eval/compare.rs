@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
 use couplet_eval::metric::EVALUATION;
 use couplet_eval::{MetricInfo, Pointer, Unit, checkpoint_step, choose_model, read_pointer};
+use couplet_pages::{Curve, evaluations};
 use couplet_train::config::{ConfigDifference, config_differences};
 use serde_json::{Value, json};
 
+use super::curves;
 use super::result_arguments::write_text;
 use crate::exit_code;
 use crate::json_output::JsonArguments;
@@ -61,6 +63,8 @@ struct Run {
     /// Whether that is the best checkpoint, not the latest.
     is_best: bool,
     results: Results,
+    /// All values of each metric.
+    curves: BTreeMap<String, Curve>,
 }
 
 /// Prints each metric with a row per run, and the keys of the configs that differ.
@@ -82,6 +86,10 @@ pub(super) fn run(arguments: &CompareArguments) -> anyhow::Result<u8> {
         "\n{}",
         table(&runs, arguments.last).render(columns)
     ));
+    let curves = runs.iter().map(|run| (run.name.as_str(), &run.curves));
+    if let Some(table) = curves::table(&curves.collect::<Vec<_>>()) {
+        printing::block(&format!("\n{}", table.render(columns)));
+    }
     let differences = differences_of(&arguments.runs);
     if runs.len() > 1 {
         let text = match &differences[..] {
@@ -172,6 +180,11 @@ fn differences_of(runs: &[PathBuf]) -> Vec<ConfigDifference> {
 /// The runs by their folders' names, or by their paths where two names are the same.
 fn read_all(folders: &[PathBuf], last: bool) -> anyhow::Result<Vec<Run>> {
     let runs = folders.iter().map(|run| {
+        let curves = evaluations(run)?;
+        if curves.is_empty() {
+            let log = run.join("metrics.jsonl");
+            printing::warn(&format!("{}: contains no evaluation", log.display()));
+        }
         let name = run.file_name().unwrap_or(run.as_os_str()).to_string_lossy();
         let best = best_step(run).filter(|_| !last);
         let opens = choose_model(run).ok().and_then(|chosen| chosen.checkpoint);
@@ -179,7 +192,8 @@ fn read_all(folders: &[PathBuf], last: bool) -> anyhow::Result<Vec<Run>> {
             name: name.into_owned(),
             opens: opens.map_or("–: there is none".into(), |chosen| chosen.to_string()),
             is_best: best.is_some(),
-            results: read(run, best)?,
+            results: results(&curves, best),
+            curves,
         })
     });
     let mut runs: Vec<Run> = runs.collect::<anyhow::Result<_>>()?;
@@ -297,45 +311,32 @@ fn info_of(metric: &str) -> Option<MetricInfo> {
 
 /// What a run logged of each metric.
 /// - best: the step of the checkpoint that `--model RUN` opens, if it is not the latest.
-fn read(run: &Path, best: Option<u64>) -> anyhow::Result<Results> {
-    let path = run.join("metrics.jsonl");
-    let text = fs::read_to_string(&path)
-        .with_context(|| format!("{}: not a run's log; give a run's folder", path.display()))?;
-    let mut results = Results::new();
-    // The last line of a run in progress may be incomplete.
-    for line in text
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-    {
-        let step = line["step"].as_u64().unwrap_or(0);
-        let is_opened = best.is_none_or(|best| step <= best);
-        for (name, value) in line.as_object().into_iter().flatten() {
-            let info = MetricInfo::of_logged(name);
-            if let Some(value) = value.as_f64()
-                && let Some(metric) = name.strip_prefix(EVALUATION)
-                && info.is_none_or(|info| info.unit != Unit::Count)
-            {
-                let now = At { value, step };
-                let logged = results.entry(metric.to_string()).or_insert(Logged {
-                    best: now,
-                    last: now,
-                    opened: None,
-                });
-                logged.last = now;
-                let better = info.and_then(|info| info.better);
-                if better.is_none_or(|better| better.is_better(value, logged.best.value)) {
-                    logged.best = now;
-                }
-                if is_opened {
-                    logged.opened = Some(now);
-                }
+fn results(curves: &BTreeMap<String, Curve>, best: Option<u64>) -> Results {
+    let logged = curves.iter().filter_map(|(metric, curve)| {
+        let better = info_of(metric).and_then(|info| info.better);
+        let mut points = curve.iter().map(|(step, value)| At {
+            value: *value,
+            step: *step,
+        });
+        let first = points.next()?;
+        let is_opened = |at: &At| best.is_none_or(|best| at.step <= best);
+        let mut logged = Logged {
+            best: first,
+            last: first,
+            opened: Some(first).filter(is_opened),
+        };
+        for now in points {
+            logged.last = now;
+            if better.is_none_or(|better| better.is_better(now.value, logged.best.value)) {
+                logged.best = now;
+            }
+            if is_opened(&now) {
+                logged.opened = Some(now);
             }
         }
-    }
-    if results.is_empty() {
-        printing::warn(&format!("{}: contains no evaluation", path.display()));
-    }
-    Ok(results)
+        Some((metric.clone(), logged))
+    });
+    logged.collect()
 }
 
 #[cfg(test)]
@@ -346,7 +347,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let lines = lines.iter().map(|(step, top1, rank, loss)| {
             format!(
-                r#"{{"step":{step},"eval/set/top1":{top1},"eval/set/text_to_image_median_rank":{rank},"eval/val/loss":{loss},"eval/val/new":0.25,"eval/set/images":40}}"#
+                r#"{{"step":{step},"epoch":1,"samples_seen":8,"time":1,"eval/set/top1":{top1},"eval/set/text_to_image_median_rank":{rank},"eval/val/loss":{loss},"eval/val/new":0.25,"eval/set/images":40}}"#
             ) + "\n"
         });
         let text: String = lines.collect();
@@ -355,11 +356,13 @@ mod tests {
             text + "{\"step\":9,\"ev",
         )
         .unwrap();
+        let curves = evaluations(folder.path()).unwrap();
         Run {
             name: name.into(),
             opens: String::new(),
             is_best: false,
-            results: read(folder.path(), Some(20)).unwrap(),
+            results: results(&curves, Some(20)),
+            curves,
         }
     }
 

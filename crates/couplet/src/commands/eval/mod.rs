@@ -3,6 +3,7 @@
 mod cache_arguments;
 mod classification;
 mod compare;
+mod curves;
 mod datasets;
 mod list;
 mod probe;
