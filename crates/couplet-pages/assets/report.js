@@ -289,12 +289,37 @@ function draw(place, metric) {
   const chart = new uPlot(options, data, place);
   chart.over.addEventListener("mousedown", () => { view.dragged = chart; });
   chart.over.addEventListener("dblclick", () => zoom(null));
+  drag_by_touch(chart);
   return { chart, signature };
+}
+
+// A finger that moves sideways chooses a stretch, as a mouse does; one that moves up or down scrolls the page.
+function drag_by_touch(chart) {
+  const over = chart.over;
+  over.style.touchAction = "pan-y";
+  let start = null;
+  const place = (event) => Math.max(0, Math.min(over.clientWidth, event.clientX - over.getBoundingClientRect().left));
+  const end = () => { start = null; };
+  over.addEventListener("pointerdown", (event) => { if (event.pointerType === "touch") start = place(event); });
+  over.addEventListener("pointermove", (event) => {
+    if (start === null || event.pointerType !== "touch") return;
+    const now = place(event);
+    chart.setSelect({ left: Math.min(start, now), width: Math.abs(now - start), top: 0, height: over.clientHeight }, false);
+  });
+  over.addEventListener("pointerup", (event) => {
+    if (start === null || event.pointerType !== "touch") return;
+    const [from, to] = [start, place(event)].sort((a, b) => a - b);
+    end();
+    if (to - from >= 15) zoom([chart.posToVal(from, "x"), chart.posToVal(to, "x")]);
+    else chart.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+  });
+  over.addEventListener("pointercancel", end);
 }
 
 // - range: of the axis; null for all.
 function zoom(range) {
   view.range = range;
+  document.getElementById("zoom-out").hidden = range === null;
   for (const { chart } of view.charts) {
     chart.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
     chart.setData(chart.data, true);
@@ -343,6 +368,7 @@ function curves() {
   axis.addEventListener("change", () => {
     view.axis = axis.value;
     view.range = null;
+    zoom_out.hidden = true;
     redraw();
   });
   const smoothing = element("input", { id: "smoothing", type: "range", min: "0", max: "0.99", step: "0.01", value: "0" });
@@ -353,9 +379,12 @@ function curves() {
     cancelAnimationFrame(view.frame);
     view.frame = requestAnimationFrame(redraw);
   });
+  const zoom_out = element("button", { id: "zoom-out", type: "button" }, "Show all");
+  zoom_out.hidden = view.range === null;
+  zoom_out.addEventListener("click", () => zoom(null));
   const controls = element("div", { class: "controls" },
     element("label", null, "x axis", axis), element("label", null, "smoothing", smoothing, amount),
-    text("span", "Drag to zoom, double-click to see all.", "faint mouse"));
+    text("span", "Drag sideways to zoom.", "faint"), zoom_out);
   section("Curves", controls, element("div", { class: "charts" }, ...holders.map(({ card }) => card)));
   axis.value = view.axis;
   smoothing.value = String(view.smoothing);

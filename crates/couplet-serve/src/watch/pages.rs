@@ -8,9 +8,15 @@ use axum::response::Html;
 use super::watched::Watched;
 use crate::api_error::ApiError;
 
+/// Shown until a run has a log.
+const BEGINS: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" content=\"2\">\
+    <link rel=\"icon\" href=\"data:,\"><meta name=\"color-scheme\" content=\"light dark\"><title>Couplet</title>\
+    <p>The run begins; this page waits for its first lines.</p></html>";
+
 /// `GET /`
 pub(super) async fn home(State(watched): State<Arc<Watched>>) -> Result<Html<String>, ApiError> {
     in_background(move || match watched.single() {
+        Some(run) if !run.join("metrics.jsonl").is_file() => Ok(Html(BEGINS.to_string())),
         Some(run) => Ok(Html(
             watched
                 .report(std::slice::from_ref(run), "/events", true)?

@@ -117,7 +117,7 @@ function prepare() {
 
 // A page that fails the test with whatever it says on the console, or asks from elsewhere.
 async function open(browser, url, options = {}) {
-  const context = await browser.newContext({ viewport: { width: options.width || 1280, height: 900 }, colorScheme: options.theme || "light" });
+  const context = await browser.newContext({ viewport: { width: options.width || 1280, height: 900 }, colorScheme: options.theme || "light", hasTouch: Boolean(options.touch) });
   const page = await context.newPage();
   page.problems = [];
   page.on("console", (message) => { if (["error", "warning"].includes(message.type())) page.problems.push(message.text()); });
@@ -190,7 +190,21 @@ async function reports(browser) {
   for (const part of ["Is the difference to a certain?", "95% interval", "Configs, and where they differ", "optimizer.lr", "seed"]) assert.ok(body.includes(part), part);
   assert.equal(await three.locator(".card .swatch").count() >= 3, true);
   await close(three, "report-three");
-  const phone = await open(browser, pathToFileURL(path.join(folder, "three.html")).href, { width: 360, theme: "dark" });
+  const phone = await open(browser, pathToFileURL(path.join(folder, "three.html")).href, { width: 360, theme: "dark", touch: true });
+  // A finger zooms too.
+  const touched = phone.locator("[data-metric=loss] .u-over");
+  await touched.scrollIntoViewIfNeeded();
+  const area = await touched.boundingBox();
+  const session = await phone.context().newCDPSession(phone);
+  const at = (share) => [{ x: area.x + share * area.width, y: area.y + area.height / 2 }];
+  const span = () => phone.evaluate(() => view.charts[0].chart.scales.x.max - view.charts[0].chart.scales.x.min);
+  const all = await span();
+  await session.send("Input.dispatchTouchEvent", { type: "touchStart", touchPoints: at(0.3) });
+  for (const share of [0.4, 0.5, 0.6]) await session.send("Input.dispatchTouchEvent", { type: "touchMove", touchPoints: at(share) });
+  await session.send("Input.dispatchTouchEvent", { type: "touchEnd", touchPoints: [] });
+  assert.ok((await span()) < all / 2, `${await span()} of ${all}`);
+  await phone.locator("#zoom-out").click();
+  assert.equal(await span(), all);
   await close(phone, "report-three-phone");
 }
 
