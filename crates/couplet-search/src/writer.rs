@@ -15,6 +15,15 @@ use crate::error::IndexError;
 use crate::files::{FEATURES_FILE, HEADER, LOCK_FILE, OFFSETS_FILE, ROWS_FILE, Row, SKIPPED_FILE};
 use crate::manifest::{FORMAT, MANIFEST_FILE, Manifest, ModelMark, feature_bytes};
 
+/// What may be in an index's folder before there is an index.
+const OWN: [&str; 6] = [
+    FEATURES_FILE,
+    ROWS_FILE,
+    OFFSETS_FILE,
+    SKIPPED_FILE,
+    LOCK_FILE,
+    ".index.json.unfinished",
+];
 /// Images that are encoded at once, and decoded batches that may wait for the model.
 const BATCH: usize = 64;
 const AHEAD: usize = 2;
@@ -89,6 +98,22 @@ pub fn build(
     })
 }
 
+/// Removes an index, and nothing else that is in its folder.
+///
+/// # Errors
+/// If another process writes it, or a file cannot be removed.
+pub fn remove(folder: &Path) -> Result<(), IndexError> {
+    let _lock = locked(folder)?;
+    // First the file without which the others are none.
+    for name in [MANIFEST_FILE].iter().chain(&OWN) {
+        let path = folder.join(name);
+        if path.exists() && *name != LOCK_FILE {
+            fs::remove_file(&path).map_err(IndexError::io(&path))?;
+        }
+    }
+    Ok(())
+}
+
 fn manifest(
     encoder: &Encoder,
     images: &[PathBuf],
@@ -132,11 +157,13 @@ struct Writer {
 impl Writer {
     fn open(folder: &Path, wanted: Manifest) -> Result<Self, IndexError> {
         fs::create_dir_all(folder).map_err(IndexError::io(folder))?;
-        let has_index = folder.join(MANIFEST_FILE).is_file();
-        if !has_index {
+        let has_manifest = || folder.join(MANIFEST_FILE).is_file();
+        if !has_manifest() {
             check_empty(folder)?;
         }
         let lock = locked(folder)?;
+        // Another process may just have finished it.
+        let has_index = has_manifest();
         let manifest = if has_index {
             continued(folder, wanted)?
         } else {
@@ -290,14 +317,6 @@ fn continued(folder: &Path, wanted: Manifest) -> Result<Manifest, IndexError> {
 
 /// A folder that holds something else is no place for an index.
 fn check_empty(folder: &Path) -> Result<(), IndexError> {
-    const OWN: [&str; 6] = [
-        FEATURES_FILE,
-        ROWS_FILE,
-        OFFSETS_FILE,
-        SKIPPED_FILE,
-        LOCK_FILE,
-        ".index.json.unfinished",
-    ];
     let entries = fs::read_dir(folder).map_err(IndexError::io(folder))?;
     for entry in entries.flatten() {
         let name = entry.file_name();

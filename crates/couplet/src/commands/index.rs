@@ -1,13 +1,12 @@
 //! `couplet index`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
 use couplet_data::labelled::LabelledDataset;
 use couplet_data::{DEFAULT_MAX_IMAGE_PIXELS, printable_path};
-use couplet_search::{Manifest, build};
+use couplet_search::{Manifest, build, remove};
 
 use super::bar::bar;
 use super::inputs::{exit_code, print_left_out};
@@ -43,8 +42,7 @@ pub(crate) fn run(arguments: &IndexArguments) -> anyhow::Result<u8> {
     let dataset = LabelledDataset::of_any_images(&images)?;
     let encoder = arguments.model.open_aloud()?;
     if arguments.overwrite && Manifest::read(out).is_ok() {
-        fs::remove_dir_all(out)
-            .with_context(|| format!("{}: cannot be replaced", out.display()))?;
+        remove(out)?;
     }
     let size = (dataset.len() * encoder.spec().embed_dim * size_of::<f32>()) as u64;
     say!(

@@ -247,6 +247,18 @@ fn an_index_is_not_mixed_with_another_model_or_other_images_or_files() {
     let printed = fail(workspace.couplet(&INDEX).arg("--overwrite"), 1);
     assert!(printed.contains("indexed 148 images"), "{printed}");
 
+    // Of two processes at once, the second does nothing.
+    let lock = fs::File::open(workspace.path("photos.index/.lock")).unwrap();
+    lock.lock().unwrap();
+    for more in [None, Some("--overwrite")] {
+        let printed = fail(workspace.couplet(&INDEX).args(more), 1);
+        assert!(
+            printed.contains("another process writes this index"),
+            "{printed}"
+        );
+    }
+    drop(lock);
+
     // A damaged index is told, and a folder of other things is left alone.
     let features = workspace.path("photos.index/features.npy");
     let length = fs::metadata(&features).unwrap().len();
