@@ -10,9 +10,10 @@ use super::dataset::{Files, Images, LabelledDataset, Targets};
 use super::{LabelledConfig, Split};
 use crate::decode::is_image_name;
 use crate::formats::caption_keys::key_in_shard;
+use crate::formats::column_names::IMAGE_NAMES;
 use crate::formats::csv::{CsvColumns, CsvRow};
 use crate::formats::files::{MAX_IMAGE_BYTES, MAX_TEXT_BYTES, read_regular};
-use crate::formats::table_layout::TableLayout;
+use crate::formats::table_layout::{TableLayout, is_known};
 use crate::formats::tar::index::{Span, WHOLE_SHARD};
 use crate::formats::tar::records::{TarRecords, read_spans};
 use crate::formats::walk::files_below;
@@ -179,42 +180,41 @@ impl Images for Rows {
 
 fn of_table(table: &Path) -> Result<LabelledDataset, DataError> {
     let layout = TableLayout::of(table)?;
-    let image = layout.image.ok_or_else(|| {
+    // Where most of the images are gone, the column is known by its name.
+    let named = || (layout.names.iter()).position(|name| is_known(name, &IMAGE_NAMES));
+    let image = layout.image.or_else(named).ok_or_else(|| {
         let names = layout.names.join("`, `");
         let message = format!("none of its columns `{names}` names image files that are there");
         DataError::invalid(table, message)
     })?;
-    // A table of images alone has no other column to read.
-    let value = layout.caption(1).unwrap_or(image);
-    let columns = CsvColumns {
-        image: &layout.names[image],
-        value: (&layout.names[value], "caption_column"),
-        separator: layout.separator,
-        root: None,
-    };
-    let (mut images, mut captions) = (Vec::new(), Vec::new());
-    for CsvRow { line, cells, .. } in columns.rows(table)? {
-        let (image, caption) = match cells {
-            Ok((image, caption)) => (Ok(image), Some(caption)),
-            Err(error) => (Err(error), None),
+    let rows = |value: usize| {
+        let columns = CsvColumns {
+            image: &layout.names[image],
+            value: (&layout.names[value], "caption_column"),
+            separator: layout.separator,
+            root: None,
         };
-        images.push((line, image));
-        captions.push(
-            caption
-                .filter(|_| value != image_column(&layout))
-                .into_iter()
-                .collect(),
-        );
-    }
+        columns.rows(table)
+    };
+    // An image without a caption is an image all the same, so captions are read on their own.
+    let images = rows(image)?.into_iter().map(|CsvRow { line, cells, .. }| {
+        let path = cells.map(|(path, _)| path);
+        (line, path)
+    });
+    let images: Vec<_> = images.collect();
+    let captions = match layout.caption(1).filter(|caption| *caption != image) {
+        Some(caption) => rows(caption)?,
+        None => Vec::new(),
+    };
+    let mut captions: Vec<Vec<String>> = (captions.into_iter())
+        .map(|row| row.cells.into_iter().map(|(_, caption)| caption).collect())
+        .collect();
+    captions.resize(images.len(), Vec::new());
     let images = Rows {
         table: table.to_path_buf(),
         images,
     };
     Ok(unlabelled(table.to_path_buf(), Box::new(images), captions))
-}
-
-fn image_column(layout: &TableLayout) -> usize {
-    layout.image.unwrap_or(usize::MAX)
 }
 
 /// Members of tar shards; what damage makes unreadable counts as one image.
@@ -383,7 +383,7 @@ mod tests {
         );
         fs::write(
             root.join("t.csv"),
-            "filepath,title\nphotos/b.jpg,a b\nphotos/no.jpg,nothing\n",
+            "filepath,title\nphotos/b.jpg,a b\nphotos/no.jpg,nothing\nphotos/b.jpg,\n",
         )
         .unwrap();
         let paths = ["photos", "*.tar", "t.csv"].map(|path| root.join(path));
@@ -393,12 +393,13 @@ mod tests {
             .collect();
         let texts = ["b", "a", "one", "two", "b"].map(|text| Ok(text.to_string()));
         assert_eq!(found[..5], texts);
-        assert_eq!(found[5..], [Err(SkipCause::MissingImage)]);
+        assert_eq!(found[5], Err(SkipCause::MissingImage));
+        assert_eq!(found[6..], [Ok("b".to_string())]);
         let captions: Vec<String> = captions_of(&dataset)
             .iter()
             .map(|texts| texts.join("|"))
             .collect();
-        assert_eq!(captions, ["", "an a", "", "a two", "a b", "nothing"]);
+        assert_eq!(captions, ["", "an a", "", "a two", "a b", "nothing", ""]);
         assert_eq!(dataset.locate(3).1, "2");
         assert!(dataset.locate(4).0.ends_with("b.jpg"));
     }
