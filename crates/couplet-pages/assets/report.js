@@ -499,11 +499,11 @@ function findings() {
   if (!found.length) return undefined;
   const charts = [];
   const all = found.flatMap((run) => {
-    const { classes, pairs, problems, step } = run.findings;
+    const { classes, pairs, notes, problems, step } = run.findings;
     const at = step === null ? "" : ` at step ${grouped(step)}`;
     const head = runs.length > 1 ? element("h3", null, swatch(run), run.name, text("span", at, "faint")) : text("p", `By the model${at}.`, "faint");
     const content = [...classes.flatMap(class_findings), ...pairs.flatMap((one) => pair_findings(one, charts)),
-      ...problems.map((problem) => text("p", problem, "warning"))];
+      ...notes.map((note) => text("p", note, "faint")), ...problems.map((problem) => text("p", problem, "warning"))];
     // Of several runs, each on its own: side by side they would be too long.
     return runs.length > 1 ? [element("details", { class: "run" }, element("summary", null, head), ...content)] : [head, ...content];
   });

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::IndexError;
 
 pub(crate) const MANIFEST_FILE: &str = "index.json";
+/// Its name until it is complete.
+pub(crate) const UNFINISHED: &str = ".index.json.unfinished";
 /// The format that this version reads and writes.
 pub(crate) const FORMAT: u32 = 1;
 
@@ -129,13 +131,17 @@ impl Manifest {
     /// Replaces the manifest in a folder as a whole.
     pub(crate) fn write(&self, folder: &Path) -> Result<(), IndexError> {
         let path = folder.join(MANIFEST_FILE);
-        let unfinished = folder.join(".index.json.unfinished");
+        let unfinished = folder.join(UNFINISHED);
         let text = serde_json::to_string_pretty(self).expect("manifests serialize") + "\n";
         let write = || {
             let mut file = fs::File::create(&unfinished)?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
-            fs::rename(&unfinished, &path)
+            fs::rename(&unfinished, &path)?;
+            // The name, too, is on the disk before what it says counts.
+            #[cfg(unix)]
+            fs::File::open(folder)?.sync_all()?;
+            Ok(())
         };
         write().map_err(IndexError::io(&path))
     }

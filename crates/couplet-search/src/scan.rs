@@ -34,7 +34,7 @@ pub(crate) fn best(rows: &[f32], query: &[f32], limit: usize) -> Vec<Scored> {
         return Vec::new();
     }
     let parts = rows.par_chunks(ROWS * query.len()).enumerate();
-    let kept = parts.fold(Vec::new, |mut kept: Vec<Scored>, (part, rows)| {
+    let kept = parts.fold(Kept::default, |mut kept, (part, rows)| {
         let mut scores = [0.0; ROWS];
         let scores = &mut scores[..rows.len() / query.len()];
         Arch::new().dispatch(Products {
@@ -42,39 +42,54 @@ pub(crate) fn best(rows: &[f32], query: &[f32], limit: usize) -> Vec<Scored> {
             query,
             scores,
         });
-        // What the thread has so far says what is worth keeping.
-        let least = if kept.len() < limit {
-            f32::NEG_INFINITY
-        } else {
-            kept[limit - 1].score
-        };
-        let before = kept.len();
         for (at, score) in scores.iter().enumerate() {
-            if *score >= least {
-                kept.push(Scored {
+            if *score >= kept.least {
+                kept.rows.push(Scored {
                     row: part * ROWS + at,
                     score: *score,
                 });
             }
         }
-        if kept.len() > before {
-            shorten(&mut kept, limit);
+        // Not with each row: a selection takes as long as there are rows.
+        if kept.rows.len() >= 2 * limit + ROWS {
+            kept.shorten(limit);
         }
         kept
     });
-    kept.reduce(Vec::new, |mut all, some| {
-        all.extend(some);
-        shorten(&mut all, limit);
+    let mut best = kept.reduce(Kept::default, |mut all, some| {
+        all.rows.extend(some.rows);
+        all.shorten(limit);
         all
-    })
+    });
+    best.shorten(limit);
+    best.rows.sort_unstable_by(Scored::order);
+    best.rows
 }
 
-fn shorten(kept: &mut Vec<Scored>, limit: usize) {
-    if kept.len() > limit {
-        kept.select_nth_unstable_by(limit - 1, Scored::order);
-        kept.truncate(limit);
+/// Rows that may be among the best.
+struct Kept {
+    rows: Vec<Scored>,
+    /// A row with a lower score is not among them.
+    least: f32,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self {
+            rows: Vec::new(),
+            least: f32::NEG_INFINITY,
+        }
     }
-    kept.sort_unstable_by(Scored::order);
+}
+
+impl Kept {
+    fn shorten(&mut self, limit: usize) {
+        if self.rows.len() > limit {
+            let (_, last, _) = self.rows.select_nth_unstable_by(limit - 1, Scored::order);
+            self.least = last.score;
+            self.rows.truncate(limit);
+        }
+    }
 }
 
 struct Products<'a> {

@@ -13,17 +13,10 @@ use couplet_eval::Encoder;
 
 use crate::error::IndexError;
 use crate::files::{FEATURES_FILE, HEADER, LOCK_FILE, OFFSETS_FILE, ROWS_FILE, Row, SKIPPED_FILE};
-use crate::manifest::{FORMAT, MANIFEST_FILE, Manifest, ModelMark, feature_bytes};
+use crate::manifest::{FORMAT, MANIFEST_FILE, Manifest, ModelMark, UNFINISHED, feature_bytes};
 
-/// What may be in an index's folder before there is an index.
-const OWN: [&str; 6] = [
-    FEATURES_FILE,
-    ROWS_FILE,
-    OFFSETS_FILE,
-    SKIPPED_FILE,
-    LOCK_FILE,
-    ".index.json.unfinished",
-];
+/// What may be in an index's folder before there is an index: its manifest is written before all other files.
+const OWN: [&str; 2] = [LOCK_FILE, UNFINISHED];
 /// Images that are encoded at once, and decoded batches that may wait for the model.
 const BATCH: usize = 64;
 const AHEAD: usize = 2;
@@ -46,7 +39,8 @@ pub struct Built {
 }
 
 /// Writes the index of images into a folder, or goes on with the one that is there.
-/// - images: where `dataset` was found.
+/// - images: where `dataset` was found, whose paths are kept.
+/// - overwrite: begin again, whatever index is there.
 /// - max_image_pixels: larger images are skipped.
 /// - skipped: called with every image that cannot be used; progress: after every batch.
 ///
@@ -55,14 +49,14 @@ pub struct Built {
 pub fn build(
     folder: &Path,
     encoder: &Encoder,
-    images: &[PathBuf],
-    dataset: &LabelledDataset,
+    (images, dataset): (&[PathBuf], &LabelledDataset),
+    overwrite: bool,
     max_image_pixels: u64,
     mut skipped: impl FnMut(&Skipped),
     mut progress: impl FnMut(Progress),
 ) -> Result<Built, IndexError> {
     let wanted = manifest(encoder, images, dataset)?;
-    let mut writer = Writer::open(folder, wanted)?;
+    let mut writer = Writer::open(folder, wanted, overwrite)?;
     let before = writer.manifest.done;
     let total = dataset.len();
     progress(Progress {
@@ -98,38 +92,18 @@ pub fn build(
     })
 }
 
-/// Removes an index, and nothing else that is in its folder.
-///
-/// # Errors
-/// If another process writes it, or a file cannot be removed.
-pub fn remove(folder: &Path) -> Result<(), IndexError> {
-    let _lock = locked(folder)?;
-    // First the file without which the others are none.
-    for name in [MANIFEST_FILE].iter().chain(&OWN) {
-        let path = folder.join(name);
-        if path.exists() && *name != LOCK_FILE {
-            fs::remove_file(&path).map_err(IndexError::io(&path))?;
-        }
-    }
-    Ok(())
-}
-
 fn manifest(
     encoder: &Encoder,
     images: &[PathBuf],
     dataset: &LabelledDataset,
 ) -> Result<Manifest, IndexError> {
-    // A pattern is no path; it stays as it is.
-    let absolute = images
-        .iter()
-        .map(|path| fs::canonicalize(path).unwrap_or_else(|_| path.clone()));
     let mut fingerprint = Fingerprint::new("couplet index 1");
     dataset.fingerprint(&mut fingerprint);
     Ok(Manifest {
         format: FORMAT,
         model: ModelMark::of(encoder)?,
         embed_dim: encoder.spec().embed_dim,
-        images: absolute.collect(),
+        images: images.to_vec(),
         total: dataset.len(),
         images_fingerprint: format!("{:016x}", std::hash::Hasher::finish(&fingerprint)),
         done: 0,
@@ -155,20 +129,21 @@ struct Writer {
 }
 
 impl Writer {
-    fn open(folder: &Path, wanted: Manifest) -> Result<Self, IndexError> {
+    fn open(folder: &Path, wanted: Manifest, overwrite: bool) -> Result<Self, IndexError> {
         fs::create_dir_all(folder).map_err(IndexError::io(folder))?;
-        let has_manifest = || folder.join(MANIFEST_FILE).is_file();
+        let has_manifest = || folder.join(MANIFEST_FILE).exists();
         if !has_manifest() {
             check_empty(folder)?;
         }
         let lock = locked(folder)?;
-        // Another process may just have finished it.
-        let has_index = has_manifest();
-        let manifest = if has_index {
+        // Another process may just have begun or finished it.
+        let manifest = if has_manifest() && !overwrite {
             continued(folder, wanted)?
         } else {
+            wanted.write(folder)?;
             wanted
         };
+        let is_new = manifest.done == 0;
         let open = |name: &str, length: u64| -> Result<BufWriter<File>, IndexError> {
             let path = folder.join(name);
             let open = || {
@@ -189,7 +164,7 @@ impl Writer {
             let opened = open().map_err(IndexError::io(&path))?;
             opened.map_err(|message| IndexError::damaged(&path, message))
         };
-        let header = if has_index { HEADER as u64 } else { 0 };
+        let header = if is_new { 0 } else { HEADER as u64 };
         let mut writer = Self {
             features: open(
                 FEATURES_FILE,
@@ -203,7 +178,7 @@ impl Writer {
             committed: Instant::now(),
             _lock: lock,
         };
-        if !has_index {
+        if is_new {
             let path = folder.join(FEATURES_FILE);
             writer
                 .features

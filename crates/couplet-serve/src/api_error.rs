@@ -1,7 +1,6 @@
 //! Errors, in the form of OpenAI's API.
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -44,12 +43,6 @@ impl ApiError {
     pub fn busy() -> Self {
         let message = "too many requests wait already; try again";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
-    }
-}
-
-impl From<JsonRejection> for ApiError {
-    fn from(rejection: JsonRejection) -> Self {
-        Self::new(rejection.status(), rejection.body_text())
     }
 }
 

@@ -14,17 +14,15 @@ use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
     X_FRAME_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
 
 use crate::api_error::ApiError;
 
-/// Bytes of a request's body at most: an image, as base64.
-pub(crate) const MOST_BYTES: usize = 48 << 20;
 /// Bodies in memory at a time, and how long a client may take to send one.
-const BODIES: usize = 16;
+const BODIES: usize = 8;
 const BODY: Duration = Duration::from_secs(30);
 /// A request is answered within this time, or not at all. Streams of events begin within it.
 const ANSWER: Duration = Duration::from_mins(2);
@@ -34,20 +32,26 @@ const POLICY: &str = "default-src 'self'; img-src 'self' data: blob:; style-src 
                       script-src 'self' 'unsafe-inline'; frame-ancestors 'none'; form-action 'none'; base-uri 'none'";
 
 /// Routes behind what every request must be.
-pub(crate) fn guarded(routes: Router, address: SocketAddr) -> Router {
+/// - most_bytes: of a body.
+pub(crate) fn guarded(routes: Router, most_bytes: usize, address: SocketAddr) -> Router {
+    let places = Arc::new(Semaphore::new(BODIES));
     routes
         .fallback(|| async { ApiError::not_found("there is nothing at this path") })
         // The body is there when a route gets it, and no longer than it may be.
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(
-            Arc::new(Semaphore::new(BODIES)),
+            (places, most_bytes),
             buffered,
         ))
         .layer(middleware::from_fn_with_state(address, answer))
 }
 
 /// Reads the body before anything is done, and keeps its place until the answer is there.
-async fn buffered(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+async fn buffered(
+    State((places, most_bytes)): State<(Arc<Semaphore>, usize)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let (parts, body) = request.into_parts();
     if body.is_end_stream() {
         return next.run(Request::from_parts(parts, Body::empty())).await;
@@ -55,17 +59,14 @@ async fn buffered(State(places): State<Arc<Semaphore>>, request: Request, next: 
     let Ok(_place) = places.acquire().await else {
         return ApiError::busy().into_response();
     };
-    let error = match tokio::time::timeout(BODY, to_bytes(body, MOST_BYTES)).await {
+    let error = match tokio::time::timeout(BODY, to_bytes(body, most_bytes)).await {
         Ok(Ok(bytes)) => {
             return next
                 .run(Request::from_parts(parts, Body::from(bytes)))
                 .await;
         }
         Ok(Err(_)) => {
-            let message = format!(
-                "the request is larger than {} MiB, or was cut off",
-                MOST_BYTES >> 20
-            );
+            let message = format!("the request is larger than {most_bytes} bytes, or was cut off");
             ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
         }
         Err(_) => ApiError::new(
@@ -98,6 +99,15 @@ async fn answer(State(address): State<SocketAddr>, request: Request, next: Next)
     set(X_FRAME_OPTIONS, "DENY");
     set(REFERRER_POLICY, "no-referrer");
     set(CACHE_CONTROL, "no-store");
+    // Pictures, too, are for the server's own page alone, also in browsers that do not say where a request comes from.
+    set(
+        HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
+    );
+    set(
+        HeaderName::from_static("cross-origin-opener-policy"),
+        "same-origin",
+    );
     response
 }
 
@@ -130,18 +140,21 @@ fn refusal(headers: &HeaderMap, path: &str, address: SocketAddr) -> Option<&'sta
     None
 }
 
-/// Whether a host is this server, by a name that nobody else can let point to it.
+/// Whether a host is this server, by a name that nobody else can let point to it. The port may be that of a forwarding.
 /// - host: with or without a port.
 fn is_own(host: &str, address: SocketAddr) -> bool {
-    let (name, port) = match host.rsplit_once(':') {
-        Some((name, port)) if !port.contains(']') => (name, port),
-        _ => (host, ""),
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => name,
+        _ => host,
     };
     let name = name.trim_start_matches('[').trim_end_matches(']');
-    let port_fits = port.is_empty() || port.parse() == Ok(address.port());
-    // With another address than loopback, the machine may be reached through a port that is forwarded.
-    let is_port = port_fits || !address.ip().is_loopback();
-    is_port && (name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok())
+    if name.eq_ignore_ascii_case("localhost") {
+        return true;
+    }
+    // Every address of the machine is its own, if the server listens on more than loopback; that of no machine never is.
+    let is_reachable = |ip: IpAddr| ip.is_loopback() || !address.ip().is_loopback();
+    name.parse()
+        .is_ok_and(|ip: IpAddr| !ip.is_unspecified() && is_reachable(ip))
 }
 
 #[cfg(test)]
@@ -171,7 +184,11 @@ mod tests {
         // Names that others can let point here.
         assert!(refused(&[("host", "evil.example:7860")], "/", here));
         assert!(refused(&[("host", "127.0.0.1.evil.example")], "/", here));
-        assert!(refused(&[("host", "127.0.0.1:80")], "/", here));
+        assert!(refused(&[("host", "10.0.0.7:7860")], "/", here));
+        assert!(refused(&[("host", "0.0.0.0:7860")], "/", here));
+        assert!(refused(&[("host", "[::]:7860")], "/", "0.0.0.0:7860"));
+        // A forwarded port.
+        assert!(!refused(&[("host", "localhost:8000")], "/", here));
         // Pages of others: scripts, images, forms and frames.
         for origin in [
             "http://evil.example",

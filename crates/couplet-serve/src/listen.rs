@@ -21,6 +21,14 @@ const HEAD: Duration = Duration::from_secs(20);
 /// Threads of a server; what computes runs on others.
 const THREADS: usize = 2;
 
+/// What a server answers.
+#[derive(Debug, Clone)]
+pub struct Routes {
+    pub(crate) routes: Router,
+    /// Bytes that a request's body may have.
+    pub(crate) most_bytes: usize,
+}
+
 /// Why a server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
@@ -85,18 +93,21 @@ impl Listening {
     }
 
     /// Answers requests until the process ends.
-    /// - routes: behind what [`guard`] refuses.
-    pub fn serve(self, routes: Router) {
+    /// Whatever the routes are, requests of pages of other origins are refused.
+    pub fn serve(self, Routes { routes, most_bytes }: Routes) {
         let Self {
             runtime,
             listener,
             address,
         } = self;
-        runtime.block_on(accept(listener, guard::guarded(routes, address)));
+        runtime.block_on(accept(
+            listener,
+            guard::guarded(routes, most_bytes, address),
+        ));
     }
 
     /// As [`Self::serve`], beside what the program does.
-    pub fn serve_beside(self, routes: Router) {
+    pub fn serve_beside(self, routes: Routes) {
         std::thread::spawn(move || self.serve(routes));
     }
 }

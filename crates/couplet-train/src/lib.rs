@@ -81,4 +81,6 @@ pub use schedule::{
 pub use sweep::{Goal, Search, Sweep, SweepConfig, SweepError, Trial, TrialResult};
 pub use text_log::TextLog;
 pub use trainer::{RunPlace, TrainError, train, train_on_ranks};
-pub use verify::{CheckpointReport, LogReport, Replay, ReplayError, RunReport, replay, verify};
+pub use verify::{
+    CheckpointReport, LogReport, Replay, ReplayError, RunReport, replay, verify, verify_with,
+};

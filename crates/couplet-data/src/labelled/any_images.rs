@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::dataset::{Files, Images, LabelledDataset, Targets};
-use super::{LabelledConfig, Split};
+use super::parquet::any_parquet;
 use crate::decode::is_image_name;
 use crate::formats::caption_keys::key_in_shard;
 use crate::formats::column_names::IMAGE_NAMES;
@@ -121,7 +121,7 @@ fn of_files(path: &Path, files: Vec<PathBuf>) -> Result<LabelledDataset, DataErr
     }
     if all(is_parquet) {
         let texts = files.iter().map(|file| file.display().to_string());
-        return of_parquet(path, Patterns::Several(texts.collect()), &files[0]);
+        return of_parquet(path, &Patterns::Several(texts.collect()), &files[0]);
     }
     if let [table] = &files[..]
         && is_table(table)
@@ -183,8 +183,8 @@ fn of_table(table: &Path) -> Result<LabelledDataset, DataError> {
     // Where most of the images are gone, the column is known by its name.
     let named = || (layout.names.iter()).position(|name| is_known(name, &IMAGE_NAMES));
     let image = layout.image.or_else(named).ok_or_else(|| {
-        let names = layout.names.join("`, `");
-        let message = format!("none of its columns `{names}` names image files that are there");
+        let columns = layout.names.join("`, `");
+        let message = format!("none of its columns `{columns}` names image files that are there");
         DataError::invalid(table, message)
     })?;
     let rows = |value: usize| {
@@ -297,11 +297,9 @@ fn members(shard: &Path, rule: &CaptionRule) -> Result<Vec<Member>, DataError> {
     Ok(members)
 }
 
-fn of_parquet(path: &Path, files: Patterns, first: &Path) -> Result<LabelledDataset, DataError> {
-    let (config, _) = LabelledConfig::of_parquet(files, first)?;
-    let dataset = config.open(Split::Test, 0)?;
-    let captions = captions_of(&dataset);
-    Ok(unlabelled(path.to_path_buf(), dataset.images, captions))
+fn of_parquet(path: &Path, files: &Patterns, first: &Path) -> Result<LabelledDataset, DataError> {
+    let (images, captions) = any_parquet(files, first)?;
+    Ok(unlabelled(path.to_path_buf(), images, captions))
 }
 
 /// Several datasets, one after the other.

@@ -1,11 +1,11 @@
 //! Parquet files with images and labels or captions.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::dataset::{LabelledDataset, Split, label_or_caption, split_path};
+use super::dataset::{Images, LabelledDataset, Split, label_or_caption, split_path};
 use crate::formats::{DataError, Patterns};
 
 /// `source = "parquet"` in a dataset file.
@@ -71,15 +71,33 @@ impl LabelledParquetConfig {
     }
 }
 
+/// Images with the captions of each, which may be none.
+type Found = (Box<dyn Images>, Vec<Vec<String>>);
+
+/// The column of images that is known by its name, with that of captions, if there is one.
+#[cfg(feature = "parquet")]
+pub(super) fn any_parquet(files: &Patterns, first: &Path) -> Result<Found, DataError> {
+    rows::any(files, first)
+}
+
+#[cfg(not(feature = "parquet"))]
+pub(super) fn any_parquet(_files: &Patterns, _first: &Path) -> Result<Found, DataError> {
+    Err(crate::formats::patterns::without_parquet())
+}
+
 #[cfg(feature = "parquet")]
 mod rows {
     use std::ops::Range;
+    use std::path::Path;
 
     use super::super::dataset::{ColumnKind, Images, LabelledDataset, Targets, class_numbers};
     use super::LabelledParquetConfig;
     use crate::formats::class_names::class_name_of;
+    use crate::formats::column_names::{CAPTION_NAMES, IMAGE_NAMES};
     use crate::formats::parquet::columns::Column;
     use crate::formats::parquet::file::{ParquetColumns, ParquetFiles};
+    use crate::formats::parquet::kinds::columns_of;
+    use crate::formats::table_layout::is_known;
     use crate::formats::{DataError, Patterns};
     use crate::sample::{ImageData, SampleError};
 
@@ -135,6 +153,37 @@ mod rows {
             images: Box::new(files),
             targets,
         })
+    }
+
+    pub(super) fn any(files: &Patterns, first: &Path) -> Result<super::Found, DataError> {
+        let all: Vec<String> = (columns_of(first)?.into_iter())
+            .map(|column| column.name)
+            .collect();
+        let named = |known: &[&str]| all.iter().find(|name| is_known(name, known));
+        let image = named(&IMAGE_NAMES).ok_or_else(|| {
+            let message = format!(
+                "its columns are `{}`; none is known for images ({})",
+                all.join("`, `"),
+                IMAGE_NAMES.join(", ")
+            );
+            DataError::invalid(first, message)
+        })?;
+        let caption = named(&CAPTION_NAMES).filter(|caption| *caption != image);
+        let paths = files
+            .paths()
+            .map_err(|error| DataError::key("files", error))?;
+        let columns = ParquetColumns {
+            image: (image, "image_column"),
+            value: (caption.unwrap_or(image), "caption_column"),
+            root: None,
+        };
+        let files = ParquetFiles::open(paths, columns)?;
+        // An image without a caption is an image all the same.
+        let captions = match caption.map(|_| files.column()) {
+            Some(Ok(Column::Texts(texts))) => texts,
+            _ => vec![Vec::new(); files.len()],
+        };
+        Ok((Box::new(files), captions))
     }
 
     impl Images for ParquetFiles {
@@ -212,6 +261,23 @@ mod tests {
                 assert_eq!(bytes, format!("image {index}").into_bytes());
             }
         }
+    }
+
+    #[test]
+    fn images_are_found_with_the_captions_that_there_are() {
+        let find = |name: &str| {
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/");
+            let path = std::path::PathBuf::from(format!("{path}{name}.parquet"));
+            LabelledDataset::of_any_images(&[path]).unwrap()
+        };
+        let bytes = |dataset: &LabelledDataset, index: usize| match dataset.read(index) {
+            Ok(ImageData::Encoded(bytes)) => String::from_utf8(bytes).unwrap(),
+            _ => unreachable!("the table holds bytes"),
+        };
+        // Without a column of captions.
+        let labels = find("labels");
+        assert_eq!((labels.len(), bytes(&labels, 3)), (7, "image 3".into()));
+        assert_eq!(*labels.targets(), Targets::Captions(vec![Vec::new(); 7]));
     }
 
     #[test]

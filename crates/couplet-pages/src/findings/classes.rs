@@ -93,18 +93,18 @@ impl ClassFindings {
         let Targets::Classes(labels) = dataset.images.targets() else {
             let message =
                 "its images have several classes each, of which no one is confused with another";
-            return Err(Problem::Other(message.into()));
+            return Err(Problem::Unfit(message.into()));
         };
         let seen = encode(encoder, &dataset.images, most, most_pixels, progress)?;
         if seen.indices.is_empty() {
-            return Err(Problem::Other("none of its images can be used".into()));
+            return Err(Problem::Unfit("none of its images can be used".into()));
         }
         let classifier: Box<dyn Fn(Tensor<2>) -> Tensor<2>> = if by_head {
             let head = encoder.head().map(|head| head.classifier.clone());
             let head =
-                head.ok_or_else(|| Problem::Other("the model has no classification head".into()))?;
+                head.ok_or_else(|| Problem::Unfit("the model has no classification head".into()))?;
             if head.classes() != names.len() {
-                return Err(Problem::Other("the model's head has other classes".into()));
+                return Err(Problem::Unfit("the model's head has other classes".into()));
             }
             Box::new(move |features| head.forward(features))
         } else {
@@ -180,10 +180,10 @@ fn scores(
         let data = TensorData::new(some.to_vec(), [some.len() / width, width]);
         let scores = classifier(Tensor::from_data(data, &device)).into_data();
         let scores = scores.try_to_vec::<f32>().map_err(LastCause);
-        rows.extend(scores.map_err(|error| Problem::Other(error.to_string()))?);
+        rows.extend(scores.map_err(|error| Problem::Unfit(error.to_string()))?);
     }
     if !rows.iter().all(|score| score.is_finite()) {
-        return Err(Problem::Other(
+        return Err(Problem::Unfit(
             "the scores of classes are NaN or infinite".into(),
         ));
     }

@@ -44,7 +44,10 @@ pub struct Findings {
     pub(crate) classes: Vec<ClassFindings>,
     /// Of the training pairs, of those that are held out, and of datasets with captions.
     pub(crate) pairs: Vec<PairFindings>,
-    /// What could not be looked at, and why.
+    /// What is not looked at, and why: it is as it is.
+    #[serde(default)]
+    pub(crate) notes: Vec<String>,
+    /// What could not be looked at, and why: it may be there another time.
     pub(crate) problems: Vec<String>,
 }
 
@@ -126,9 +129,13 @@ impl Findings {
     ) {
         match one {
             Ok(one) => place(self).push(one),
-            Err(problem) => self
-                .problems
-                .push(format!("{name}: {}", with_causes(&problem))),
+            Err(problem) => {
+                let text = format!("{name}: {}", with_causes(&problem));
+                match problem {
+                    Problem::Unfit(_) => self.notes.push(text),
+                    _ => self.problems.push(text),
+                }
+            }
         }
     }
 }

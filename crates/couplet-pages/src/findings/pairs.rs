@@ -182,7 +182,7 @@ impl Encoded {
         let count = self.pairs.len();
         if count < 2 {
             let message = format!("{count} of its pairs can be used; two are compared at least");
-            return Err(Problem::Other(message));
+            return Err(Problem::Unfit(message));
         }
         let width = encoder.spec().embed_dim;
         let device = encoder.model().device();

@@ -9,6 +9,7 @@ pub(crate) enum Problem {
     Features(#[from] couplet_eval::NotFinite),
     #[error(transparent)]
     Dataset(#[from] couplet_eval::DatasetError),
+    /// Nothing of this kind is found of it, however often one looks.
     #[error("{0}")]
-    Other(String),
+    Unfit(String),
 }

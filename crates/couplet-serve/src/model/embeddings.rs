@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
+use axum::http::HeaderMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
+use super::body::{self, AtMost};
 use super::inputs::RawInput;
 use super::served::Served;
 use crate::api_error::ApiError;
@@ -25,11 +28,21 @@ pub(super) struct Request {
     dimensions: Option<usize>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Inputs {
-    Several(Vec<RawInput>),
-    One(RawInput),
+/// One input, or a list of some.
+#[derive(Debug)]
+struct Inputs(Vec<RawInput>);
+
+impl<'de> Deserialize<'de> for Inputs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // The text of one value; what it holds is read as one or as several.
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        let read = if raw.get().starts_with('[') {
+            serde_json::from_str::<AtMost<RawInput, MOST>>(raw.get()).map(|list| list.0)
+        } else {
+            serde_json::from_str(raw.get()).map(|one| vec![one])
+        };
+        read.map(Self).map_err(D::Error::custom)
+    }
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -40,16 +53,15 @@ enum Format {
     Base64,
 }
 
+const EXPECTED: &str = "{\"input\": …} with a text, an image as {\"image\": \"data:image/…;base64,…\"}, or a list of at most 512 \
+                        of these, and encoding_format as float or base64; lists of token ids are not taken";
+
 pub(super) async fn embed(
     State(served): State<Arc<Served>>,
-    request: Result<Json<Value>, JsonRejection>,
+    headers: HeaderMap,
+    body: Bytes,
 ) -> Result<Json<Answer>, ApiError> {
-    let Json(request) = request?;
-    let request: Request = serde_json::from_value(request).map_err(|_| {
-        let message = "expected {\"input\": …} with a text, an image as {\"image\": \"data:image/…;base64,…\"}, or a list \
-                       of these, and encoding_format as float or base64; lists of token ids are not taken";
-        ApiError::invalid("input", message)
-    })?;
+    let request: Request = body::read(&served, &headers, body, ("input", EXPECTED)).await?;
     let width = served.encoder.spec().embed_dim;
     if let Some(dimensions) = request.dimensions
         && dimensions != width
@@ -57,13 +69,12 @@ pub(super) async fn embed(
         let message = format!("the model's embeddings have {width} dimensions");
         return Err(ApiError::invalid("dimensions", message));
     }
-    let inputs = match request.input {
-        Inputs::Several(inputs) => inputs,
-        Inputs::One(input) => vec![input],
-    };
-    if inputs.is_empty() || inputs.len() > MOST {
-        let message = format!("expected 1 to {MOST} inputs, not {}", inputs.len());
-        return Err(ApiError::invalid("input", message));
+    let Inputs(inputs) = request.input;
+    if inputs.is_empty() {
+        return Err(ApiError::invalid(
+            "input",
+            format!("expected 1 to {MOST} inputs"),
+        ));
     }
     let prepared = served.compute(move |own| {
         let one = |(at, input): (usize, RawInput)| {

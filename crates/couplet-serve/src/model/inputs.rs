@@ -1,12 +1,15 @@
 //! Images and texts of requests, checked before anything is computed.
 
+use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use couplet_data::labelled::prepare;
 use couplet_data::{ImageData, with_causes};
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::served::Served;
 use super::worker::Input;
@@ -15,34 +18,95 @@ use crate::api_error::ApiError;
 /// Characters of a text at most: far more than a model's context.
 const MOST_CHARACTERS: usize = 20_000;
 
-/// An image or a text of a request, in any of the forms that programs send.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
+/// An image or a text of a request, in any of the forms that programs send: a text, an image as a data URL, either under its name,
+/// or a part of a message of chat models.
+#[derive(Debug)]
 pub(super) enum RawInput {
-    /// A text, or an image as a data URL.
     Text(String),
-    Image {
-        image: String,
-    },
-    Part(Part),
-    TextField {
-        text: String,
-    },
+    Image(String),
 }
 
-/// A part of a message, as chat models take them.
+/// The keys of an input that is an object; others are passed over.
 #[derive(Debug, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub(super) enum Part {
-    Text { text: String },
-    ImageUrl { image_url: ImageUrl },
+struct Fields {
+    text: Option<String>,
+    image: Option<String>,
+    image_url: Option<ImageUrl>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub(super) enum ImageUrl {
-    Object { url: String },
-    Text(String),
+/// `{"url": …}`, or the URL itself.
+#[derive(Debug)]
+struct ImageUrl(String);
+
+impl<'de> Deserialize<'de> for RawInput {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Input;
+
+        impl<'de> Visitor<'de> for Input {
+            type Value = RawInput;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, or an object with text, image or image_url")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<RawInput, E> {
+                Ok(RawInput::of_text(text.to_string()))
+            }
+
+            fn visit_string<E: Error>(self, text: String) -> Result<RawInput, E> {
+                Ok(RawInput::of_text(text))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawInput, A::Error> {
+                let fields = Fields::deserialize(MapAccessDeserializer::new(map))?;
+                match (fields.text, fields.image, fields.image_url) {
+                    (Some(text), None, None) => Ok(RawInput::Text(text)),
+                    (None, Some(image), None) | (None, None, Some(ImageUrl(image))) => {
+                        Ok(RawInput::Image(image))
+                    }
+                    _ => Err(A::Error::custom(
+                        "expected one of text, image and image_url",
+                    )),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Input)
+    }
+}
+
+impl<'de> Deserialize<'de> for ImageUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Url;
+
+        #[derive(Deserialize)]
+        struct Object {
+            url: String,
+        }
+
+        impl<'de> Visitor<'de> for Url {
+            type Value = ImageUrl;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a URL, or an object with url")
+            }
+
+            fn visit_str<E: Error>(self, url: &str) -> Result<ImageUrl, E> {
+                Ok(ImageUrl(url.to_string()))
+            }
+
+            fn visit_string<E: Error>(self, url: String) -> Result<ImageUrl, E> {
+                Ok(ImageUrl(url))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ImageUrl, A::Error> {
+                let Object { url } = Object::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(ImageUrl(url))
+            }
+        }
+
+        deserializer.deserialize_any(Url)
+    }
 }
 
 /// A text, or the bytes of an image.
@@ -53,20 +117,19 @@ pub(super) enum Checked {
 }
 
 impl RawInput {
+    fn of_text(text: String) -> Self {
+        if text.starts_with("data:image/") {
+            Self::Image(text)
+        } else {
+            Self::Text(text)
+        }
+    }
+
     /// - param: the key of the request, for errors.
     pub fn check(self, param: &str) -> Result<Checked, ApiError> {
         match self {
-            Self::Text(text) if text.starts_with("data:") => {
-                image_bytes(&text, param).map(Checked::Image)
-            }
-            Self::Text(text) | Self::TextField { text } | Self::Part(Part::Text { text }) => {
-                checked_text(text, param).map(Checked::Text)
-            }
-            Self::Image { image } => image_bytes(&image, param).map(Checked::Image),
-            Self::Part(Part::ImageUrl { image_url }) => {
-                let (ImageUrl::Object { url } | ImageUrl::Text(url)) = image_url;
-                image_bytes(&url, param).map(Checked::Image)
-            }
+            Self::Text(text) => checked_text(text, param).map(Checked::Text),
+            Self::Image(url) => image_bytes(&url, param).map(Checked::Image),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A model that answers: zero-shot classification, embeddings, and search in an index.
 
+mod body;
 mod classifiers;
 mod embeddings;
 mod images;
@@ -16,21 +17,26 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 
+use crate::listen::Routes;
+
 pub use served::{Limits, Served};
 
 const PAGE: &str = include_str!("../../assets/serve.html");
 const STYLE: &str = include_str!("../../assets/serve.css");
 const SCRIPT: &str = include_str!("../../assets/serve.js");
 
+/// Bytes of a request at most: an image, as base64.
+const MOST_BYTES: usize = 48 << 20;
+
 /// The page of a model, and what programs ask it.
-pub fn model_routes(served: Served) -> Router {
+pub fn model_routes(served: Served) -> Routes {
     let asset = |kind: &'static str, text: &'static str| {
         get(move || async move {
             let headers = [(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-cache")];
             (headers, text).into_response()
         })
     };
-    Router::new()
+    let routes = Router::new()
         .route("/", asset("text/html; charset=utf-8", PAGE))
         .route("/assets/serve.css", asset("text/css; charset=utf-8", STYLE))
         .route(
@@ -44,5 +50,9 @@ pub fn model_routes(served: Served) -> Router {
         .route("/v1/zero-shot", post(zero_shot::classify))
         .route("/v1/search", post(search::search))
         .route("/v1/images/{row}", get(images::thumbnail))
-        .with_state(Arc::new(served))
+        .with_state(Arc::new(served));
+    Routes {
+        routes,
+        most_bytes: MOST_BYTES,
+    }
 }

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
+use axum::http::HeaderMap;
 use couplet_data::with_causes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::body;
 use super::inputs::{Checked, checked_text, image_bytes};
 use super::served::Served;
 use crate::api_error::ApiError;
@@ -29,13 +31,11 @@ pub(super) struct Request {
 
 pub(super) async fn search(
     State(served): State<Arc<Served>>,
-    request: Result<Json<Value>, JsonRejection>,
+    headers: HeaderMap,
+    body: Bytes,
 ) -> Result<Json<Value>, ApiError> {
-    let Json(request) = request?;
-    let request: Request = serde_json::from_value(request).map_err(|error| {
-        let message = format!("expected one of text, image and row, and a limit: {error}");
-        ApiError::invalid("text", message)
-    })?;
+    let expected = ("text", "one of text, image and row, and a limit");
+    let request: Request = body::read(&served, &headers, body, expected).await?;
     let limit = request.limit.unwrap_or(DEFAULT);
     if limit == 0 || limit > MOST {
         return Err(ApiError::invalid("limit", format!("expected 1 to {MOST}")));

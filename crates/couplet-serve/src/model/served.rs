@@ -1,6 +1,6 @@
 //! What is served, and what says so.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
@@ -10,7 +10,7 @@ use couplet_eval::Encoder;
 use couplet_model::presets;
 use couplet_search::Index;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 use super::classifiers::Classifiers;
 use super::worker::Worker;
@@ -41,7 +41,7 @@ pub struct Served {
     pub(super) encoder: Arc<Encoder>,
     pub(super) index: Option<Arc<Index>>,
     /// Where the index's images are; opened when the first is shown.
-    pub(super) images: OnceLock<Result<LabelledDataset, String>>,
+    pub(super) images: OnceCell<Arc<LabelledDataset>>,
     pub(super) limits: Limits,
     pub(super) worker: Worker,
     pub(super) classifiers: Classifiers,
@@ -68,7 +68,7 @@ impl Served {
             worker: Worker::start(encoder.clone()),
             encoder,
             index: index.map(Arc::new),
-            images: OnceLock::new(),
+            images: OnceCell::new(),
             limits,
             classifiers: Classifiers::default(),
             places: Arc::new(Semaphore::new(cores)),

@@ -86,38 +86,41 @@ fn run(encoder: &Encoder, waiting: &Receiver<Job>) {
                 Input::Text(text) => texts.push((text, reply)),
             }
         }
-        let (pixels, replies): (Vec<Vec<u8>>, Vec<_>) = images.into_iter().unzip();
-        answer(encoder, replies, || {
+        answer(encoder, images, |pixels: &[Vec<u8>]| {
             let name = |row: usize| format!("image {row} of a batch");
             let rows = encoder.image_rows(pixels.concat(), name);
             rows.map_err(|error| with_causes(&error))
         });
-        let (texts, replies): (Vec<String>, Vec<_>) = texts.into_iter().unzip();
-        answer(encoder, replies, || {
-            encoder
-                .text_rows(&texts)
-                .map_err(|error| with_causes(&error))
+        answer(encoder, texts, |texts: &[String]| {
+            let rows = encoder.text_rows(texts);
+            rows.map_err(|error| with_causes(&error))
         });
     }
 }
 
-fn answer(
+fn answer<T>(
     encoder: &Encoder,
-    replies: Vec<oneshot::Sender<Features>>,
-    encode: impl FnOnce() -> Result<Vec<f32>, String>,
+    jobs: Vec<(T, oneshot::Sender<Features>)>,
+    encode: impl Fn(&[T]) -> Result<Vec<f32>, String>,
 ) {
-    if replies.is_empty() {
+    if jobs.is_empty() {
         return;
     }
-    // A panic is the answer to this batch, not the end of the server.
-    let rows = catch_unwind(AssertUnwindSafe(encode));
-    let rows = rows.unwrap_or_else(|_| Err("the model failed on this batch".into()));
+    let (inputs, replies): (Vec<T>, Vec<_>) = jobs.into_iter().unzip();
+    // A panic is the answer to these inputs, not the end of the server.
+    let guarded = |inputs: &[T]| {
+        let rows = catch_unwind(AssertUnwindSafe(|| encode(inputs)));
+        rows.unwrap_or_else(|_| Err("the model failed on this input".into()))
+    };
     let width = encoder.spec().embed_dim;
+    let together = guarded(&inputs);
     for (at, reply) in replies.into_iter().enumerate() {
-        let features = rows
-            .as_ref()
-            .map(|rows| rows[at * width..(at + 1) * width].to_vec());
+        let features = match &together {
+            Ok(rows) => Ok(rows[at * width..(at + 1) * width].to_vec()),
+            // What one request has sent is not the fault of the others.
+            Err(_) => guarded(&inputs[at..=at]),
+        };
         // The request may be gone.
-        let _ = reply.send(features.map_err(Clone::clone));
+        let _ = reply.send(features);
     }
 }

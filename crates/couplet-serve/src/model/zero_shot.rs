@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
+use axum::http::HeaderMap;
 use burn::tensor::{Tensor, TensorData};
 use couplet_data::formats::templates::{fill_template, template_problem};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::body::{self, AtMost};
 use super::classifiers::{Prompts, Weights};
 use super::inputs::{Checked, checked_text, image_bytes};
 use super::served::Served;
@@ -18,36 +20,37 @@ use crate::api_error::ApiError;
 
 /// Prompts of a request at most: labels times templates.
 const MOST_PROMPTS: usize = 4096;
+const MOST_TEMPLATES: usize = 512;
+/// Bytes of a template, and of all prompts of a request, at most.
+const MOST_OF_A_TEMPLATE: usize = 2000;
+const MOST_BYTES: usize = 4 << 20;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Request {
     image: String,
     #[serde(default)]
-    labels: Vec<String>,
+    labels: AtMost<String, MOST_PROMPTS>,
     #[serde(default)]
-    templates: Vec<String>,
+    templates: AtMost<String, MOST_TEMPLATES>,
 }
+
+const EXPECTED: &str = "{\"image\": \"data:image/…;base64,…\", \"labels\": [\"a dog\", \"a cat\"], \"templates\": [\"a photo of {}.\"]}";
 
 pub(super) async fn classify(
     State(served): State<Arc<Served>>,
-    request: Result<Json<Value>, JsonRejection>,
+    headers: HeaderMap,
+    body: Bytes,
 ) -> Result<Json<Value>, ApiError> {
-    let Json(request) = request?;
-    let request: Request = serde_json::from_value(request).map_err(|error| {
-        let message = format!("expected {{\"image\": \"data:image/…;base64,…\", \"labels\": [\"a dog\", \"a cat\"]}}: {error}");
-        ApiError::invalid("image", message)
-    })?;
+    let request: Request = body::read(&served, &headers, body, ("image", EXPECTED)).await?;
     let image = Checked::Image(image_bytes(&request.image, "image")?);
-    let labels = request
-        .labels
-        .into_iter()
-        .map(|label| label.trim().to_string());
+    let labels = request.labels.0.into_iter();
+    let labels = labels.map(|label| label.trim().to_string());
     let labels: Vec<String> = labels.filter(|label| !label.is_empty()).collect();
     let probabilities = if labels.is_empty() {
         let features = served.features(image, "image").await?;
         served.compute(move |own| own.by_head(features)).await?
     } else {
-        let prompts = prompts(labels, request.templates)?;
+        let prompts = prompts(labels, request.templates.0)?;
         let features = served.features(image, "image").await?;
         let weights = served.weights(&prompts).await?;
         served.by_labels(&features, &prompts.labels, &weights)
@@ -76,6 +79,13 @@ fn prompts(labels: Vec<String>, templates: Vec<String>) -> Result<Prompts, ApiEr
     if templates.is_empty() {
         templates.push("{}".into());
     }
+    if let Some(long) = templates.iter().find(|one| one.len() > MOST_OF_A_TEMPLATE) {
+        let message = format!(
+            "a template has {} bytes of at most {MOST_OF_A_TEMPLATE}",
+            long.len()
+        );
+        return Err(ApiError::invalid("templates", message));
+    }
     if let Some(problem) = template_problem(&templates) {
         return Err(ApiError::invalid("templates", problem));
     }
@@ -83,6 +93,15 @@ fn prompts(labels: Vec<String>, templates: Vec<String>) -> Result<Prompts, ApiEr
     if count > MOST_PROMPTS {
         let message = format!("{count} prompts (labels times templates) of at most {MOST_PROMPTS}");
         return Err(ApiError::invalid("labels", message));
+    }
+    // Before anything is filled in: a template may name the label many times.
+    let places = templates.iter().map(|one| one.matches('{').count().max(1));
+    let places: usize = places.sum();
+    let bytes = places * labels.iter().map(String::len).sum::<usize>()
+        + labels.len() * templates.iter().map(String::len).sum::<usize>();
+    if bytes > MOST_BYTES {
+        let message = format!("the prompts have about {bytes} bytes of at most {MOST_BYTES}");
+        return Err(ApiError::invalid("templates", message));
     }
     Ok(Prompts { labels, templates })
 }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use axum::extract::{RawQuery, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -13,7 +13,7 @@ use futures_util::stream::unfold;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::pages::{in_background, names};
-use super::watched::Watched;
+use super::watched::{Read, Stamp, Watched};
 use crate::api_error::ApiError;
 
 /// Files are looked at in such intervals.
@@ -46,7 +46,6 @@ pub(super) async fn events(
         // A list has the runs that are there when it is read.
         runs: (!is_list).then_some(runs),
         seen: None,
-        pause: INTERVAL,
         _place: place,
     };
     let stream = unfold(follower, |mut follower| async move {
@@ -62,43 +61,64 @@ struct Follower {
     /// `None` for the list of all.
     runs: Option<Vec<PathBuf>>,
     seen: Option<Vec<Stamp>>,
-    pause: Duration,
     _place: OwnedSemaphorePermit,
 }
-
-/// What tells that a file has changed.
-type Stamp = Option<(u64, Option<SystemTime>)>;
 
 impl Follower {
     /// Waits until there is something new.
     async fn next(&mut self) -> Event {
         loop {
-            tokio::time::sleep(self.pause).await;
-            let begin = Instant::now();
-            let (watched, runs, seen) =
-                (self.watched.clone(), self.runs.clone(), self.seen.clone());
-            let read = in_background(move || {
-                let stamps = stamps(&watched, runs.as_deref());
-                if seen.as_ref() == Some(&stamps) {
-                    return Ok(None);
-                }
-                let event = match runs {
-                    Some(runs) => {
-                        let report = watched.report(&runs, "/events", false)?;
-                        Event::default().event("report").data(report.json())
-                    }
-                    None => Event::default().event("list").data(watched.list().json()),
-                };
-                Ok(Some((event, stamps)))
-            });
+            tokio::time::sleep(INTERVAL).await;
+            let (watched, runs) = (self.watched.clone(), self.runs.clone());
+            let stamps = in_background(move || Ok(stamps(&watched, runs.as_deref())));
+            let Ok(stamps) = stamps.await else { continue };
+            if self.seen.as_ref() == Some(&stamps) {
+                continue;
+            }
             // A run's folder may be gone, or not be there yet.
-            let read = read.await.ok().flatten();
-            self.pause = INTERVAL.max(begin.elapsed() * PART);
-            if let Some((event, stamps)) = read {
+            if let Some(json) = self.read(&stamps).await {
                 self.seen = Some(stamps);
-                return event;
+                let kind = if self.runs.is_some() {
+                    "report"
+                } else {
+                    "list"
+                };
+                return Event::default().event(kind).data(json);
             }
         }
+    }
+
+    /// What pages are told of this state: read once for all pages that follow the same runs. Of all pages together, reading takes a
+    /// part of the time only; a page that comes too early tries again.
+    async fn read(&self, stamps: &[Stamp]) -> Option<Arc<str>> {
+        let mut reading = self.watched.reading.lock().await;
+        if let Some(last) = &reading.last
+            && last.runs == self.runs
+            && last.stamps == stamps
+        {
+            return Some(last.json.clone());
+        }
+        let begin = Instant::now();
+        if reading
+            .not_before
+            .is_some_and(|not_before| begin < not_before)
+        {
+            return None;
+        }
+        let (watched, runs) = (self.watched.clone(), self.runs.clone());
+        let json = in_background(move || match runs {
+            Some(runs) => Ok(watched.report(&runs, "/events", false)?.json()),
+            None => Ok(watched.list().json()),
+        });
+        let json: Option<Arc<str>> = json.await.ok().map(Into::into);
+        reading.not_before = Some(Instant::now() + begin.elapsed() * PART);
+        let json = json?;
+        reading.last = Some(Read {
+            runs: self.runs.clone(),
+            stamps: stamps.to_vec(),
+            json: json.clone(),
+        });
+        Some(json)
     }
 }
 

@@ -15,6 +15,8 @@ const BEGINS: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><
 
 /// `GET /`
 pub(super) async fn home(State(watched): State<Arc<Watched>>) -> Result<Html<String>, ApiError> {
+    let own = watched.clone();
+    let _one_at_a_time = own.reading.lock().await;
     in_background(move || match watched.single() {
         Some(run) if !run.join("metrics.jsonl").is_file() => Ok(Html(BEGINS.to_string())),
         Some(run) => Ok(Html(
@@ -33,6 +35,8 @@ pub(super) async fn runs(
     RawQuery(query): RawQuery,
 ) -> Result<Html<String>, ApiError> {
     let query = query.unwrap_or_default();
+    let own = watched.clone();
+    let _one_at_a_time = own.reading.lock().await;
     in_background(move || {
         let runs = watched.named(&names(&query))?;
         if runs.is_empty() {

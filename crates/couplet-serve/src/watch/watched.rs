@@ -1,6 +1,8 @@
 //! What is watched: a run, or folders of runs. A request names runs among these, and nothing else is read.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 use couplet_data::with_causes;
 use couplet_pages::{ReadError, Report, Run, RunList, Stored, find_runs};
@@ -13,22 +15,42 @@ const PAGES: usize = 16;
 /// Runs of a page at most.
 pub(super) const MOST_RUNS: usize = 32;
 
+/// What was read last, and when runs may be read again.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    pub not_before: Option<Instant>,
+    pub last: Option<Read>,
+}
+
+/// What pages are told of runs in a state.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// `None` for the list of all.
+    pub runs: Option<Vec<PathBuf>>,
+    pub stamps: Vec<Stamp>,
+    pub json: Arc<str>,
+}
+
+/// What tells that a file has changed.
+pub(super) type Stamp = Option<(u64, Option<SystemTime>)>;
+
 /// Runs that pages show.
 #[derive(Debug)]
 pub struct Watched {
     /// Name and version of what shows them.
     program: String,
     places: Vec<PathBuf>,
-    /// Whether there is one place, which is a run.
+    /// Whether the one place is a run, also before it has a log.
     is_run: bool,
-    pub(super) open: std::sync::Arc<Semaphore>,
+    pub(super) open: Arc<Semaphore>,
+    /// One reading at a time, whoever asks.
+    pub(super) reading: tokio::sync::Mutex<Reading>,
 }
 
 impl Watched {
     /// - program: name and version of what shows the pages; places: runs, or folders of runs.
     pub fn new(program: &str, places: Vec<PathBuf>) -> Self {
-        let is_run = matches!(&places[..], [place] if place.join("metrics.jsonl").is_file());
-        Self::of(program, places, is_run)
+        Self::of(program, places, false)
     }
 
     /// A run whose folder may not have a log yet.
@@ -41,13 +63,18 @@ impl Watched {
             program: program.to_string(),
             places,
             is_run,
-            open: std::sync::Arc::new(Semaphore::new(PAGES)),
+            open: Arc::new(Semaphore::new(PAGES)),
+            reading: tokio::sync::Mutex::new(Reading::default()),
         }
     }
 
     /// The run that the first page shows; `None` for a list.
     pub(super) fn single(&self) -> Option<&PathBuf> {
-        self.places.first().filter(|_| self.is_run)
+        let [place] = &self.places[..] else {
+            return None;
+        };
+        // It may have begun since the server started.
+        (self.is_run || place.join("metrics.jsonl").is_file()).then_some(place)
     }
 
     /// The folders of the runs that a request names.
@@ -58,7 +85,7 @@ impl Watched {
                 format!("at most {MOST_RUNS} runs at a time"),
             ));
         }
-        if self.is_run {
+        if self.single().is_some() {
             return Ok(self.places.clone());
         }
         let found = self.found();

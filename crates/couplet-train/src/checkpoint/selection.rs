@@ -174,7 +174,7 @@ pub(crate) struct Examined {
 /// If there is no run, or its folder cannot be read.
 pub(crate) fn examine_all(
     run: &Path,
-) -> Result<impl DoubleEndedIterator<Item = Examined>, CheckpointError> {
+) -> Result<impl DoubleEndedIterator<Item = Examined> + ExactSizeIterator, CheckpointError> {
     let checkpoints = checkpoints_of(run).map_err(io_at(&run.join(CHECKPOINTS_FOLDER)))?;
     if checkpoints.is_empty() && !run.join(CONFIG).is_file() {
         return Err(CheckpointError::Damaged {

@@ -53,7 +53,25 @@ impl RunReport {
 /// # Errors
 /// If there is no run, or its folder cannot be read.
 pub fn verify(run: &Path) -> Result<RunReport, CheckpointError> {
-    let examined: Vec<_> = examine_all(run)?.collect();
+    verify_with(run, |_, _| ())
+}
+
+/// As [`verify`].
+/// - progress: called with the number of checkpoints that are read, of how many.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_with(
+    run: &Path,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<RunReport, CheckpointError> {
+    let all = examine_all(run)?;
+    let total = all.len();
+    let examined = all.enumerate().map(|(at, one)| {
+        progress(at + 1, total);
+        one
+    });
+    let examined: Vec<_> = examined.collect();
     let mut pointers = Vec::new();
     for name in ["latest", "best"] {
         match read_pointer(run, name) {

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use couplet_data::labelled::LabelledDataset;
 use couplet_data::{DEFAULT_MAX_IMAGE_PIXELS, printable_path};
-use couplet_search::{Manifest, build, remove};
+use couplet_search::{Manifest, build};
 
 use super::bar::bar;
 use super::inputs::{exit_code, print_left_out};
@@ -36,14 +36,11 @@ const LARGE: u64 = 1 << 30;
 pub(crate) fn run(arguments: &IndexArguments) -> anyhow::Result<u8> {
     let out = &arguments.out;
     // Whoever searches may do so from another folder.
-    let images = arguments.images.iter().map(std::path::absolute);
+    let images = arguments.images.iter().map(|path| place_of(path));
     let images: Vec<PathBuf> =
         (images.collect::<Result<_, _>>()).context("the working directory is gone")?;
     let dataset = LabelledDataset::of_any_images(&images)?;
     let encoder = arguments.model.open_aloud()?;
-    if arguments.overwrite && Manifest::read(out).is_ok() {
-        remove(out)?;
-    }
     let size = (dataset.len() * encoder.spec().embed_dim * size_of::<f32>()) as u64;
     say!(
         "{}; their features take {}",
@@ -55,8 +52,8 @@ pub(crate) fn run(arguments: &IndexArguments) -> anyhow::Result<u8> {
     let built = build(
         out,
         &encoder,
-        &images,
-        &dataset,
+        (&images, &dataset),
+        arguments.overwrite,
         DEFAULT_MAX_IMAGE_PIXELS,
         |skipped| bar.suspend(|| print_left_out(skipped)),
         |progress| {
@@ -70,15 +67,15 @@ pub(crate) fn run(arguments: &IndexArguments) -> anyhow::Result<u8> {
     bar.finish_and_clear();
     let built = built?;
     let manifest = &built.manifest;
+    if manifest.rows == 0 {
+        bail!("none of the {} images can be used", manifest.total);
+    }
     if built.before == manifest.total {
         say!("{}: complete already", printable_path(out));
         return Ok(DONE);
     }
     if built.before > 0 {
         say!("{} done before", count_of(built.before, "image"));
-    }
-    if manifest.rows == 0 {
-        bail!("none of the {} images can be used", manifest.total);
     }
     say!(
         "indexed {} in {}; search with: couplet search {} \"words\"",
@@ -87,6 +84,11 @@ pub(crate) fn run(arguments: &IndexArguments) -> anyhow::Result<u8> {
         printable_path(out)
     );
     Ok(exit_code(manifest.skipped, manifest.total, "images"))
+}
+
+/// The one path that images have, whatever links lead there; a pattern is only made absolute.
+fn place_of(path: &Path) -> std::io::Result<PathBuf> {
+    std::fs::canonicalize(path).or_else(|_| std::path::absolute(path))
 }
 
 /// Says what searches will cost, where that is not little.

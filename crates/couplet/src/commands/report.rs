@@ -12,6 +12,7 @@ use couplet_train::{ConfigInput, DeviceCheck, DeviceSetting, ResolvedRun};
 
 use super::output_file;
 use super::train::enter_working_dir;
+use crate::json_output::JsonArguments;
 use crate::progress::{Progress, Screen};
 use crate::{exit_code, printing, program};
 
@@ -33,6 +34,8 @@ pub(crate) struct ReportArguments {
     /// Do not open the models: no predictions, confusions, worst pairs and map of features
     #[arg(long, conflicts_with_all = ["images", "pairs", "device"])]
     no_model: bool,
+    #[command(flatten)]
+    json: JsonArguments,
     /// Device that the models run on: auto, cpu, cuda:N, rocm:N, metal, vulkan or wgpu
     #[arg(long, default_value = "auto")]
     device: DeviceSetting,
@@ -40,6 +43,7 @@ pub(crate) struct ReportArguments {
 
 pub(crate) fn run(arguments: &ReportArguments) -> anyhow::Result<u8> {
     output_file::check(&arguments.out)?;
+    arguments.json.begin()?;
     let here = std::env::current_dir().context("the working directory is gone")?;
     let runs = arguments.runs.iter().map(|path| {
         let run = Run::read(path)?;
@@ -53,8 +57,12 @@ pub(crate) fn run(arguments: &ReportArguments) -> anyhow::Result<u8> {
     });
     let runs: Vec<Run> = runs.collect::<anyhow::Result<_>>()?;
     let count = runs.len();
-    let page = Report::new(&program_name(), runs).html();
+    let report = Report::new(&program_name(), runs);
+    let page = report.html();
     output_file::write_whole(&arguments.out, |path| Ok(fs::write(path, &page)?))?;
+    if arguments.json.is_given() {
+        arguments.json.write(&report)?;
+    }
     let what = if count == 1 {
         "the run".to_string()
     } else {
@@ -86,13 +94,16 @@ fn findings(run: &Path, arguments: &ReportArguments) -> Stored {
     if let Some(stored) = Stored::read(run, &program_name(), &name, looked) {
         return stored;
     }
-    let found = look(run, looked, arguments.device).unwrap_or_else(|error| {
+    let found = look(run, looked, arguments.device);
+    let is_found = found.is_ok();
+    let found = found.unwrap_or_else(|error| {
         let problem = format!("{error:#}");
         printing::warn(&format!("{}: {problem}", run.display()));
         Findings::none(problem)
     });
     let stored = Stored::new(&program_name(), (step, &name), looked, found);
-    if let Err(error) = stored.write(run) {
+    // What an earlier look has found stays.
+    if is_found && let Err(error) = stored.write(run) {
         printing::warn(&format!(
             "{}: what was found cannot be kept there: {error}",
             couplet_pages::findings_folder(run).display()

@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use couplet_data::{TrainOptions, train_tokenizer};
 
+use super::bar::working;
 use super::inputs::read_lines;
 use crate::exit_code;
 
@@ -53,7 +54,10 @@ fn train(arguments: &TokenizerTrainArguments) -> anyhow::Result<u8> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("{}: cannot be written", folder.display()))?;
     }
-    let size = train_tokenizer(captions.iter(), options, &arguments.out)?;
+    let working = working("training");
+    let size = train_tokenizer(captions.iter(), options, &arguments.out);
+    working.finish_and_clear();
+    let size = size?;
     if size < arguments.vocab_size {
         say!(
             "{} tokens fewer than --vocab-size: the captions have no more pairs that occur at least \

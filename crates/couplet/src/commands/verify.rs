@@ -4,9 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
-use couplet_train::{CheckpointReport, NoopObserver, Replay, RunReport, Verdict, replay, verify};
+use couplet_train::{
+    CheckpointReport, Event, Observer, Replay, RunReport, Verdict, replay, verify_with,
+};
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
+use super::bar::bar;
 use super::train::enter_working_dir;
 use crate::exit_code;
 use crate::json_output::JsonArguments;
@@ -31,14 +35,23 @@ pub(crate) fn run(arguments: &VerifyArguments) -> anyhow::Result<u8> {
         .absolute()
         .context("the working directory is gone")?;
     out.begin()?;
-    let report = verify(&arguments.run)?;
+    let checked = bar(Some(0), "checkpoints");
+    let report = verify_with(&arguments.run, |done, total| {
+        checked.set_length(total as u64);
+        checked.set_position(done as u64);
+    });
+    checked.finish_and_clear();
+    let report = report?;
     print_report(&report);
     let mut is_sound = !report.is_damaged();
     let mut json = to_json(&report);
     if let Some(steps) = arguments.replay {
         let run = std::path::absolute(&arguments.run).context("the working directory is gone")?;
         enter_working_dir(&run);
-        let replay = replay(&run, steps, &mut NoopObserver)?;
+        let mut repeated = Repeated(bar(usize::try_from(steps).ok(), "steps"));
+        let replay = replay(&run, steps, &mut repeated);
+        repeated.0.finish_and_clear();
+        let replay = replay?;
         print_replay(&replay);
         json["replay"] = replay_json(&replay);
         is_sound &= replay.differs.is_none() && replay.compared > 0;
@@ -50,6 +63,17 @@ pub(crate) fn run(arguments: &VerifyArguments) -> anyhow::Result<u8> {
     } else {
         exit_code::FAILED
     })
+}
+
+/// Shows the steps that are repeated.
+struct Repeated(ProgressBar);
+
+impl Observer for Repeated {
+    fn event(&mut self, event: Event) {
+        if let Event::Step(_) = event {
+            self.0.inc(1);
+        }
+    }
 }
 
 fn print_report(report: &RunReport) {

@@ -24,6 +24,8 @@ pub(crate) fn run(arguments: &WatchArguments) -> anyhow::Result<u8> {
     for folder in &arguments.folders {
         match find_runs(folder, |_, _| ()) {
             Ok(found) => count += found.len(),
+            // It may begin later.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => bail!("{}: cannot be read: {error}", folder.display()),
         }
     }

@@ -86,7 +86,38 @@ fn a_report_has_the_numbers_of_its_runs() {
     );
     assert_eq!(found["pairs"][0]["of"], "training pairs");
     assert_eq!(report["comparisons"][0]["images"], predictions.len());
-    // What was found is not looked for again, and goes with the run.
+
+    let printed = succeed(workspace.couplet(&["runs", "--json", "runs.json"]));
+    assert!(printed.contains("runs/a  finished     5   5"), "{printed}");
+    let listed = workspace.json("runs.json");
+    assert_eq!(listed[1]["folder"], "runs/b");
+    assert_eq!(listed[1]["best"]["metric"], "eval/tiny/top1");
+}
+
+#[test]
+fn what_was_found_stays_with_the_run() {
+    let workspace = tiny();
+    succeed(train(
+        &workspace,
+        "runs/b",
+        &["--set", "schedule.length=5 steps"],
+    ));
+    succeed(workspace.couplet(&["report", "runs/b"]));
+    // What was found is not looked for again, stays where a look fails, and goes with the run.
+    let file = workspace.path("runs/b/findings/findings.json");
+    let changed = || std::fs::metadata(&file).unwrap().modified().unwrap();
+    let before = changed();
+    succeed(workspace.couplet(&["report", "runs/b", "--out", "again.html"]));
+    assert_eq!(changed(), before);
+    std::fs::rename(workspace.path("tiny-set.toml"), workspace.path("gone.toml")).unwrap();
+    let printed =
+        succeed(workspace.couplet(&["report", "runs/b", "--pairs", "9", "--out", "fails.html"]));
+    assert!(
+        printed.contains("the run's data cannot be opened"),
+        "{printed}"
+    );
+    assert_eq!(changed(), before);
+    std::fs::rename(workspace.path("gone.toml"), workspace.path("tiny-set.toml")).unwrap();
     let printed =
         succeed(workspace.couplet(&["report", "runs/b", "--no-model", "--out", "plain.html"]));
     assert!(printed.contains("wrote a report of the run"), "{printed}");
@@ -100,12 +131,6 @@ fn a_report_has_the_numbers_of_its_runs() {
         &["--overwrite", "--set", "schedule.length=5 steps"],
     ));
     assert!(!workspace.path("runs/b/findings").exists());
-
-    let printed = succeed(workspace.couplet(&["runs", "--json", "runs.json"]));
-    assert!(printed.contains("runs/a  finished     5   5"), "{printed}");
-    let listed = workspace.json("runs.json");
-    assert_eq!(listed[1]["folder"], "runs/b");
-    assert_eq!(listed[1]["best"]["metric"], "eval/tiny/top1");
 }
 
 #[test]

@@ -259,6 +259,28 @@ fn an_index_is_not_mixed_with_another_model_or_other_images_or_files() {
     }
     drop(lock);
 
+    // What is no index's own stays, and what is no index is not replaced; one that cannot be read is.
+    fs::write(workspace.path("photos.index/notes.txt"), "mine").unwrap();
+    for damage in ["", "{\"format\": 7}"] {
+        fs::write(workspace.path("photos.index/index.json"), damage).unwrap();
+        fail(workspace.couplet(&INDEX), 1);
+        let printed = fail(workspace.couplet(&INDEX).arg("--overwrite"), 1);
+        assert!(printed.contains("indexed 148 images"), "{printed}");
+    }
+    assert_eq!(workspace.read("photos.index/notes.txt"), "mine");
+    fs::create_dir(workspace.path("mine")).unwrap();
+    fs::write(workspace.path("mine/features.npy"), "mine").unwrap();
+    let mut into_mine = INDEX;
+    into_mine[5] = "mine";
+    for more in [None, Some("--overwrite")] {
+        let printed = fail(workspace.couplet(&into_mine).args(more), 1);
+        assert!(
+            printed.contains("holds features.npy and no index"),
+            "{printed}"
+        );
+    }
+    assert_eq!(workspace.read("mine/features.npy"), "mine");
+
     // A damaged index is told, and a folder of other things is left alone.
     let features = workspace.path("photos.index/features.npy");
     let length = fs::metadata(&features).unwrap().len();

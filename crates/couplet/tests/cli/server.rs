@@ -11,7 +11,7 @@ use crate::workspace::Ended;
 
 /// A server, which ends with its test.
 pub struct Server {
-    _process: Ended,
+    process: Ended,
     /// `127.0.0.1:PORT`.
     pub address: String,
 }
@@ -55,7 +55,7 @@ impl Server {
         // The rest is read, so that the process never waits for it.
         std::thread::spawn(move || lines.for_each(drop));
         Self {
-            _process: process,
+            process,
             address: address.expect("the address is printed"),
         }
     }
@@ -88,6 +88,11 @@ impl Server {
             head,
             body: answer[end + 4..].to_vec(),
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    pub fn process_id(&self) -> u32 {
+        self.process.0.id()
     }
 
     pub fn get(&self, path: &str, more: &str) -> Answer {

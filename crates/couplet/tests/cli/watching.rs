@@ -17,24 +17,37 @@ fn data(page: &Answer) -> Value {
     serde_json::from_str(data.split_once("</script>").unwrap().0).unwrap()
 }
 
+/// A stream of events.
+struct Events(Box<dyn Iterator<Item = String>>);
+
+impl Events {
+    fn of(server: &Server, path: &str) -> Self {
+        let stream = server.connect();
+        let mut writer = stream.try_clone().unwrap();
+        write!(
+            writer,
+            "GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n",
+            server.address
+        )
+        .unwrap();
+        Self(Box::new(BufReader::new(stream).lines().map(Result::unwrap)))
+    }
+
+    /// The kind of the next event, and its data.
+    fn next(&mut self) -> (String, Value) {
+        let mut find = |start: &str| {
+            self.0
+                .find_map(|line| line.strip_prefix(start).map(str::to_string))
+                .unwrap()
+        };
+        let kind = find("event: ");
+        (kind, serde_json::from_str(&find("data: ")).unwrap())
+    }
+}
+
 /// The first event of a stream.
 fn event(server: &Server, path: &str) -> (String, Value) {
-    let stream = server.connect();
-    let mut writer = stream.try_clone().unwrap();
-    write!(
-        writer,
-        "GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n",
-        server.address
-    )
-    .unwrap();
-    let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
-    let kind = lines
-        .find_map(|line| line.strip_prefix("event: ").map(str::to_string))
-        .unwrap();
-    let data = lines
-        .find_map(|line| line.strip_prefix("data: ").map(str::to_string))
-        .unwrap();
-    (kind, serde_json::from_str(&data).unwrap())
+    Events::of(server, path).next()
 }
 
 #[test]
@@ -72,6 +85,38 @@ fn watched_runs_are_shown_and_followed() {
         ("report", &json!(6))
     );
     assert_eq!(page["runs"][1]["name"], "a");
+    // A page that follows a run is told again when it has gone on.
+    let mut events = Events::of(&server, "/events?run=runs%2Fb");
+    assert_eq!(
+        events.next().1["runs"][0]["places"]
+            .as_array()
+            .unwrap()
+            .len(),
+        6
+    );
+    succeed(train(
+        &workspace,
+        "runs/b",
+        &["--resume", "--set", "schedule.length=8 steps"],
+    ));
+    let places = std::iter::repeat_with(|| {
+        events.next().1["runs"][0]["places"]
+            .as_array()
+            .unwrap()
+            .len()
+    });
+    assert!(places.take(9).any(|places| places == 8));
+    // Folders that will be there.
+    let watch = ["watch", "later", "--listen", "127.0.0.1:0"];
+    let early = Server::start(&mut workspace.couplet(&watch));
+    assert_eq!(data(&early.get("/", ""))["runs"], json!([]));
+    succeed(train(
+        &workspace,
+        "later",
+        &["--set", "schedule.length=4 steps"],
+    ));
+    assert_eq!(data(&early.get("/", ""))["runs"][0]["name"], "later");
+    assert_eq!(early.post_bytes("/", "", b"{}").status, 413);
     // Of one run, it is the first page; a run shows its own while it trains.
     let watch = ["watch", "runs/a", "--listen", "127.0.0.1:0"];
     let server = Server::start(&mut workspace.couplet(&watch));

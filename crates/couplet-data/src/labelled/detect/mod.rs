@@ -246,13 +246,6 @@ fn of_table(path: &Path) -> Result<(LabelledConfig, String), DataError> {
     Ok((LabelledConfig::Csv(config), what))
 }
 
-impl LabelledConfig {
-    /// Parquet files with columns of known names.
-    pub(super) fn of_parquet(files: Patterns, first: &Path) -> Result<(Self, String), DataError> {
-        of_parquet(files, first)
-    }
-}
-
 #[cfg(feature = "parquet")]
 fn of_parquet(files: Patterns, first: &Path) -> Result<(LabelledConfig, String), DataError> {
     let names = crate::formats::parquet::kinds::columns_of(first)?.into_iter();

@@ -5,6 +5,7 @@ use clap::Args;
 use couplet_model::{Precision, presets};
 use couplet_train::{DeviceSetting, StepBench, StepBenchSettings, bench_step};
 
+use crate::commands::bar::working;
 use crate::commands::precision_name::PrecisionName;
 use crate::exit_code;
 use crate::json_output::JsonArguments;
@@ -48,7 +49,11 @@ pub(super) fn run(arguments: &BenchStepArguments) -> anyhow::Result<u8> {
     if let Some(why) = slow {
         printing::note(why);
     }
-    let bench = bench_step(&settings(arguments)?)?;
+    let settings = settings(arguments)?;
+    let working = working("measuring");
+    let bench = bench_step(&settings);
+    working.finish_and_clear();
+    let bench = bench?;
     print(arguments, &bench);
     arguments.json.write(&to_json(arguments, &bench))?;
     Ok(exit_code::DONE)

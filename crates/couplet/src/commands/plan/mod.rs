@@ -10,6 +10,7 @@ use self::lines::{print_line, rounded};
 use self::ranks::{RanksArguments, RanksResult};
 use super::config_arguments::ConfigArguments;
 use super::numbers::{at_least_two, positive};
+use crate::commands::bar::working;
 use crate::exit_code;
 use crate::json_output::JsonArguments;
 use crate::quantities::{count, duration};
@@ -43,7 +44,10 @@ pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<u8> {
     let ranks = arguments.ranks.plan(&run, arguments.caption_tokens)?;
     let measured = if arguments.measure {
         let plan = ranks.as_ref().map_or(&plan, |ranks| &ranks.rank);
-        Some(run.measure_speed(plan)?)
+        let working = working("measuring");
+        let speed = run.measure_speed(plan);
+        working.finish_and_clear();
+        Some(speed?)
     } else {
         None
     };
