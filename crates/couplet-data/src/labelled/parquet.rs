@@ -174,7 +174,9 @@ mod rows {
             .map_err(|error| DataError::key("files", error))?;
         let columns = ParquetColumns {
             image: (image, "image_column"),
-            value: (caption.unwrap_or(image), "caption_column"),
+            value: caption.map_or((image, "image_column"), |caption| {
+                (caption, "caption_column")
+            }),
             root: None,
         };
         let files = ParquetFiles::open(paths, columns)?;

@@ -37,6 +37,7 @@ const HASHED_OF_A_GROUP: u64 = 64 << 10;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ParquetColumns<'a> {
     pub image: (&'a str, &'a str),
+    /// The same as `image`, with its key, if there is no other.
     pub value: (&'a str, &'a str),
     pub root: Option<&'a Path>,
 }
@@ -127,7 +128,8 @@ impl ParquetFile {
             })
         };
         let places = [find(columns.image)?, find(columns.value)?];
-        if places[0] == places[1] {
+        // Images alone are read as both.
+        if places[0] == places[1] && columns.image != columns.value {
             let (key, other) = (columns.image.1, columns.value.1);
             let name = columns.image.0;
             return Err(invalid(format!(
