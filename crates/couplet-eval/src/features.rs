@@ -1,11 +1,13 @@
 //! Image features of a dataset, computed while the next images are decoded.
 
+use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use burn::tensor::{Tensor, TensorData};
-use couplet_data::labelled::LabelledDataset;
+use couplet_data::Transform;
+use couplet_data::labelled::{LabelledBatch, LabelledDataset};
 
 use crate::encoder::Encoder;
 use crate::feature_cache::FeatureCache;
@@ -24,6 +26,38 @@ pub struct Features {
     /// `[images, embed_dim]`, row-major, in the dataset's order; finite, not normalized.
     pub values: Vec<f32>,
     pub embed_dim: usize,
+}
+
+/// Reads and transforms images while those before them are used.
+/// - ranges: of neighbouring images, in the order in which they are taken.
+/// - take: gets each batch, with the end of its range; an error ends it.
+///
+/// # Errors
+/// As `take`.
+pub fn for_each_batch<E>(
+    images: &LabelledDataset,
+    transform: &Transform,
+    max_image_pixels: u64,
+    ranges: impl Iterator<Item = Range<usize>> + Send,
+    mut take: impl FnMut(LabelledBatch, usize) -> Result<(), E>,
+) -> Result<(), E> {
+    let (sender, batches) = sync_channel(AHEAD);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            for range in ranges {
+                let end = range.end;
+                let batch = images.batch(range, transform, max_image_pixels);
+                if sender.send((batch, end)).is_err() {
+                    return;
+                }
+            }
+        });
+        // Taken into the scope: after an error, the thread's next batch finds no receiver.
+        for (batch, end) in batches {
+            take(batch, end)?;
+        }
+        Ok(())
+    })
 }
 
 impl Features {
@@ -59,19 +93,11 @@ impl Features {
         let embed_dim = encoder.spec().embed_dim;
         let first = rows.start;
         let (mut values, mut bad) = (Vec::with_capacity(rows.len() * embed_dim), Vec::new());
-        let (sender, batches) = sync_channel(AHEAD);
-        thread::scope(|scope| {
-            scope.spawn(move || {
-                for start in rows.clone().step_by(IMAGE_BATCH) {
-                    let range = start..rows.end.min(start + IMAGE_BATCH);
-                    let end = range.end;
-                    let batch = images.batch(range, encoder.transform(), max_image_pixels);
-                    if sender.send((batch, end)).is_err() {
-                        return;
-                    }
-                }
-            });
-            for (batch, end) in batches {
+        let ends = (rows.clone().step_by(IMAGE_BATCH))
+            .map(move |start| start..rows.end.min(start + IMAGE_BATCH));
+        let transform = encoder.transform();
+        let all: Result<(), Infallible> =
+            for_each_batch(images, transform, max_image_pixels, ends, |batch, end| {
                 bad.extend(batch.skipped);
                 // The rest is only decoded, so that the error lists every bad image.
                 if bad.is_empty() {
@@ -80,8 +106,9 @@ impl Features {
                     values.extend(rows);
                 }
                 progress(end);
-            }
-        });
+                Ok(())
+            });
+        let Ok(()) = all;
         if !bad.is_empty() {
             return Err(FeatureError::Unusable {
                 path: images.path().to_path_buf(),

@@ -60,7 +60,7 @@ pub use export::{ExportError, Format, tokenizer_cfg};
 pub use feature_cache::FeatureCache;
 pub use feature_error::{FeatureError, NotFinite};
 pub use feature_file::{FeatureFile, FeatureFileError};
-pub use features::Features;
+pub use features::{Features, for_each_batch};
 pub use knn::nearest_neighbours;
 pub use linear_probe::{Ending, LabelledFeatures, LinearProbe, SolverOptions};
 pub use metric::{Better, Metric, MetricInfo, Metrics, Unit};
@@ -68,7 +68,7 @@ pub use probe::{Probe, ProbeData, ProbeSettings, knn, linear_probe};
 pub use protocol::{EvalError, EvalOptions};
 pub use report::{Protocol, Report};
 pub use retrieval::{RETRIEVAL_METRICS, retrieval, retrieval_metrics, retrieval_of_features};
-pub use scoring::class_metrics;
+pub use scoring::{class_metrics, ranked};
 pub use zero_shot::{PromptMode, zero_shot, zero_shot_by};
 
 #[cfg(test)]

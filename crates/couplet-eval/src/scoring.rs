@@ -62,6 +62,18 @@ pub(crate) fn score_classes(
     (metrics, confusion)
 }
 
+/// Labels with the softmax of their logits, the most likely first.
+/// - logits: `[labels]`.
+pub fn ranked<'a>(labels: &'a [String], logits: &[f32]) -> Vec<(&'a str, f32)> {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weights: Vec<f32> = logits.iter().map(|logit| (logit - most).exp()).collect();
+    let sum: f32 = weights.iter().sum();
+    let shares = weights.iter().map(|weight| weight / sum);
+    let mut ranked: Vec<_> = labels.iter().map(String::as_str).zip(shares).collect();
+    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+    ranked
+}
+
 /// The class with the highest score; of equal scores the first, as in `argmax`. `None` if all are NaN.
 fn best(scores: &[f32]) -> Option<usize> {
     let numbers = scores

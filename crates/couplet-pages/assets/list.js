@@ -4,14 +4,6 @@ let list = JSON.parse(document.getElementById("data").textContent);
 const page = document.getElementById("page");
 const chosen = new Set();
 
-function element(tag, attributes, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes || {})) made.setAttribute(name, value);
-  made.append(...children.filter((child) => child !== null && child !== undefined));
-  return made;
-}
-const text = (tag, content, kind) => element(tag, kind ? { class: kind } : null, content);
-const grouped = (value) => Math.round(value).toLocaleString("en-US");
 function duration(seconds) {
   if (seconds < 60) return `${seconds.toFixed(0)} s`;
   const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor((seconds % 3600) / 60)];
@@ -61,20 +53,9 @@ function draw() {
 }
 
 document.getElementById("title").textContent = "Runs";
-const root = document.documentElement;
-const prefers_dark = matchMedia("(prefers-color-scheme: dark)");
-const set_theme = (theme) => { root.dataset.theme = theme; };
-set_theme(prefers_dark.matches ? "dark" : "light");
-prefers_dark.addEventListener("change", (event) => set_theme(event.matches ? "dark" : "light"));
-document.getElementById("theme").addEventListener("click", () => set_theme(root.dataset.theme === "dark" ? "light" : "dark"));
+follow_theme(() => {});
 draw();
-
-const state = text("span", "live", "live");
-document.getElementById("theme").before(state);
-const events = new EventSource(list.live);
-events.addEventListener("open", () => { state.textContent = "live"; state.className = "live"; });
-events.addEventListener("error", () => { state.textContent = "not connected"; state.className = "live lost"; });
-events.addEventListener("list", (event) => {
-  list = JSON.parse(event.data);
+follow_events(list.live, "list", (sent) => {
+  list = sent;
   draw();
 });

@@ -8,14 +8,6 @@ const page = document.getElementById("page");
 // Where the part that is being drawn goes.
 let place_of_part = page;
 
-// Elements. Texts of a run are always text, never markup.
-function element(tag, attributes, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes || {})) made.setAttribute(name, value);
-  made.append(...children.filter((child) => child !== null && child !== undefined));
-  return made;
-}
-const text = (tag, content, kind) => element(tag, kind ? { class: kind } : null, content);
 // After as many runs as there are colors, lines are dashed.
 const is_dashed = (run) => runs.indexOf(run) >= COLORS.length;
 const swatch = (run) => element("span", { class: is_dashed(run) ? "swatch dashed" : "swatch", style: `color:${color(run)}` });
@@ -33,7 +25,6 @@ function table(head, rows) {
 }
 
 // Numbers.
-const grouped = (value) => Math.round(value).toLocaleString("en-US");
 function significant(value) {
   if (value === 0) return "0";
   const size = Math.abs(value);
@@ -619,9 +610,10 @@ function footer() {
   place_of_part.append(text("footer", `Written by ${report.program} from ${runs.map((run) => run.folder).join(", ")}. ${lines.join("; ")}.`));
 }
 
-const root = document.documentElement;
-const prefers_dark = matchMedia("(prefers-color-scheme: dark)");
-root.dataset.theme = prefers_dark.matches ? "dark" : "light";
+// Before anything is drawn in its colors.
+follow_theme(() => {
+  for (const { result } of parts) if (result) result.redraw();
+});
 
 const parts = [overview, results, curves, findings, data_problems, history, configs, footer].map((draw_part) => {
   const place = element("div");
@@ -662,23 +654,11 @@ new ResizeObserver(() => {
   for (const { chart, holder } of view.charts) chart.setSize({ width: holder.clientWidth, height: 230 });
 }).observe(page);
 
-function set_theme(theme) {
-  root.dataset.theme = theme;
-  for (const { result } of parts) if (result) result.redraw();
-}
-prefers_dark.addEventListener("change", (event) => set_theme(event.matches ? "dark" : "light"));
-document.getElementById("theme").addEventListener("click", () => set_theme(root.dataset.theme === "dark" ? "light" : "dark"));
-
 // A page that a server shows follows the runs.
 if (report.live) {
-  const state = text("span", "live", "live");
-  document.getElementById("theme").before(state);
-  const events = new EventSource(report.live);
-  events.addEventListener("open", () => { state.textContent = "live"; state.className = "live"; });
-  events.addEventListener("error", () => { state.textContent = "not connected"; state.className = "live lost"; });
-  events.addEventListener("report", (event) => {
+  follow_events(report.live, "report", (sent) => {
     const before = runs;
-    report = JSON.parse(event.data);
+    report = sent;
     runs = report.runs;
     // Events leave out what was found: it is long, and the page has it.
     runs.forEach((run, at) => { run.findings = run.findings || before[at].findings; });

@@ -4,6 +4,8 @@ use serde::Serialize;
 
 const PAGE: &str = include_str!("../assets/report.html");
 const STYLE: &str = include_str!("../assets/report.css");
+/// What the scripts of all pages share; it comes before them.
+pub const ELEMENTS: &str = include_str!("../assets/elements.js");
 const REPORT: &str = include_str!("../assets/report.js");
 const LIST: &str = include_str!("../assets/list.js");
 const CHART_STYLE: &str = include_str!("../assets/uplot/uPlot.min.css");
@@ -35,7 +37,7 @@ pub(crate) fn html(kind: Kind, title: &str, data: &impl Serialize) -> String {
         ("{{style}}", style),
         ("{{data}}", in_script(&data)),
         ("{{charts}}", charts),
-        ("{{script}}", script.to_string()),
+        ("{{script}}", format!("{ELEMENTS}\n{script}")),
     ];
     // One after the other, from left to right: what was put in is not looked at again.
     let mut page = String::new();

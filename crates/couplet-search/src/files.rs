@@ -8,7 +8,7 @@ pub(crate) const OFFSETS_FILE: &str = "rows.offsets";
 pub(crate) const SKIPPED_FILE: &str = "skipped.jsonl";
 pub(crate) const LOCK_FILE: &str = ".lock";
 /// Bytes before the features, which is what NumPy's header takes.
-pub(crate) const HEADER: usize = 128;
+pub const HEADER: usize = 128;
 
 /// The image of a row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,4 +17,4 @@ pub use error::IndexError;
 pub use files::Row;
 pub use index::{Hit, Index};
 pub use manifest::{Manifest, ModelMark};
-pub use writer::{Built, Progress, build};
+pub use writer::{Built, Progress, build, npy_header};

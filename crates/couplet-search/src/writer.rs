@@ -3,13 +3,11 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::sync_channel;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use couplet_data::labelled::{LabelledBatch, LabelledDataset, Targets};
 use couplet_data::{Fingerprint, Skipped};
-use couplet_eval::Encoder;
+use couplet_eval::{Encoder, for_each_batch};
 
 use crate::error::IndexError;
 use crate::files::{FEATURES_FILE, HEADER, LOCK_FILE, OFFSETS_FILE, ROWS_FILE, Row, SKIPPED_FILE};
@@ -17,9 +15,8 @@ use crate::manifest::{FORMAT, MANIFEST_FILE, Manifest, ModelMark, UNFINISHED, fe
 
 /// What may be in an index's folder before there is an index: its manifest is written before all other files.
 const OWN: [&str; 2] = [LOCK_FILE, UNFINISHED];
-/// Images that are encoded at once, and decoded batches that may wait for the model.
+/// Images that are encoded at once.
 const BATCH: usize = 64;
-const AHEAD: usize = 2;
 /// What is done at such intervals is kept when the program is interrupted.
 const COMMIT: Duration = Duration::from_secs(5);
 
@@ -63,28 +60,24 @@ pub fn build(
         done: before,
         total,
     });
-    let (sender, batches) = sync_channel::<(LabelledBatch, usize)>(AHEAD);
-    thread::scope(|scope| -> Result<(), IndexError> {
-        scope.spawn(move || {
-            for start in (before..total).step_by(BATCH) {
-                let range = start..total.min(start + BATCH);
-                let end = range.end;
-                let batch = dataset.batch(range, encoder.transform(), max_image_pixels);
-                if sender.send((batch, end)).is_err() {
-                    return;
-                }
-            }
-        });
-        // Taken into the scope: when writing fails, the thread's next batch finds no receiver.
-        for (batch, end) in batches {
+    let ranges = (before..total)
+        .step_by(BATCH)
+        .map(|start| start..total.min(start + BATCH));
+    let transform = encoder.transform();
+    for_each_batch(
+        dataset,
+        transform,
+        max_image_pixels,
+        ranges,
+        |batch, end| {
             for one in &batch.skipped {
                 skipped(one);
             }
             writer.append(encoder, dataset, batch, end)?;
             progress(Progress { done: end, total });
-        }
-        Ok(())
-    })?;
+            Ok::<(), IndexError>(())
+        },
+    )?;
     writer.commit()?;
     Ok(Built {
         manifest: writer.manifest,
@@ -325,8 +318,8 @@ fn line(value: &impl serde::Serialize) -> Vec<u8> {
     line
 }
 
-/// NumPy's format, version 1.0: little-endian f32, rows first.
-fn npy_header(rows: usize, width: usize) -> [u8; HEADER] {
+/// The header of NumPy's format, version 1.0, for `[rows, width]` in little-endian f32, rows first.
+pub fn npy_header(rows: usize, width: usize) -> [u8; HEADER] {
     const MAGIC: &[u8] = b"\x93NUMPY\x01\x00";
     let length = HEADER - MAGIC.len() - 2;
     let text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {width}), }}");

@@ -8,14 +8,6 @@ let classes = null;
 // The image to classify, as a data URL, and the file that was chosen last, which may not be read yet.
 let [image, image_file] = [null, null];
 
-function element(tag, attributes, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes || {})) made.setAttribute(name, value);
-  made.append(...children.filter((child) => child !== null && child !== undefined));
-  return made;
-}
-const text = (tag, content, kind) => element(tag, kind ? { class: kind } : null, content);
-const grouped = (value) => Math.round(value).toLocaleString("en-US");
 function shortened(content) {
   const characters = [...content];
   return characters.length > 80 ? `${characters.slice(0, 79).join("")}…` : content;
@@ -292,9 +284,4 @@ ask("model", "/api/model").then((model) => { if (model) show_model(model); }).ca
   facts.textContent = problem.message;
 });
 
-const root = document.documentElement;
-const prefers_dark = matchMedia("(prefers-color-scheme: dark)");
-const set_theme = (theme) => { root.dataset.theme = theme; };
-set_theme(prefers_dark.matches ? "dark" : "light");
-prefers_dark.addEventListener("change", (event) => set_theme(event.matches ? "dark" : "light"));
-by_id("theme").addEventListener("click", () => set_theme(root.dataset.theme === "dark" ? "light" : "dark"));
+follow_theme(() => {});

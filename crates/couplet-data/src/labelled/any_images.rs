@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::dataset::{Files, Images, LabelledDataset, Targets};
+use super::detect::has_end;
 use super::parquet::any_parquet;
 use crate::decode::is_image_name;
 use crate::formats::caption_keys::key_in_shard;
@@ -131,11 +132,6 @@ fn of_files(path: &Path, files: Vec<PathBuf>) -> Result<LabelledDataset, DataErr
     let message =
         "expected a folder, images, tar shards, Parquet files, or one table (.csv or .tsv)";
     Err(DataError::invalid(path, message))
-}
-
-fn has_end(path: &Path, ends: &[&str]) -> bool {
-    let end = path.extension();
-    end.is_some_and(|end| ends.iter().any(|own| end.eq_ignore_ascii_case(own)))
 }
 
 fn is_shard(path: &Path) -> bool {

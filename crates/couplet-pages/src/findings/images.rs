@@ -1,20 +1,17 @@
 //! The features of a part of a dataset's images.
 
 use std::ops::Range;
-use std::sync::mpsc::sync_channel;
-use std::thread;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use couplet_data::RgbImage;
 use couplet_data::labelled::LabelledDataset;
-use couplet_eval::{Encoder, NotFinite};
+use couplet_eval::{Encoder, NotFinite, for_each_batch};
 
 use crate::pictures::jpeg_within;
 
 /// Neighbours that are taken together.
 const TOGETHER: usize = 16;
-const AHEAD: usize = 4;
 /// The longer side of pictures on a page, in pixels.
 const SIDE: u32 = 160;
 
@@ -44,32 +41,23 @@ pub(super) fn encode(
         skipped: 0,
     };
     let mut done = 0;
-    let (sender, batches) = sync_channel(AHEAD);
-    thread::scope(|scope| {
-        scope.spawn(move || {
-            for range in ranges {
-                let batch = images.batch(range, encoder.transform(), most_pixels);
-                if sender.send(batch).is_err() {
-                    return;
-                }
-            }
-        });
-        for batch in batches {
-            done += batch.indices.len() + batch.skipped.len();
-            seen.skipped += batch.skipped.len();
-            if !batch.indices.is_empty() {
-                let name = |row: usize| {
-                    let (file, key) = images.locate(batch.indices[row]);
-                    format!("{file}: {key}")
-                };
-                seen.features
-                    .extend(encoder.image_rows(batch.pixels, name)?);
-                seen.indices.extend(batch.indices.iter().copied());
-            }
-            progress(done, of);
+    let (transform, ranges) = (encoder.transform(), ranges.into_iter());
+    for_each_batch(images, transform, most_pixels, ranges, |batch, _| {
+        done += batch.indices.len() + batch.skipped.len();
+        seen.skipped += batch.skipped.len();
+        if !batch.indices.is_empty() {
+            let name = |row: usize| {
+                let (file, key) = images.locate(batch.indices[row]);
+                format!("{file}: {key}")
+            };
+            seen.features
+                .extend(encoder.image_rows(batch.pixels, name)?);
+            seen.indices.extend(batch.indices.iter().copied());
         }
-        Ok(seen)
-    })
+        progress(done, of);
+        Ok::<(), NotFinite>(())
+    })?;
+    Ok(seen)
 }
 
 /// Ranges of neighbours, evenly spaced: of all images, or of about `most`.

@@ -16,6 +16,7 @@ use axum::Router;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
+use couplet_pages::ELEMENTS;
 
 use crate::listen::Routes;
 
@@ -39,6 +40,10 @@ pub fn model_routes(served: Served) -> Routes {
     let routes = Router::new()
         .route("/", asset("text/html; charset=utf-8", PAGE))
         .route("/assets/serve.css", asset("text/css; charset=utf-8", STYLE))
+        .route(
+            "/assets/elements.js",
+            asset("text/javascript; charset=utf-8", ELEMENTS),
+        )
         .route(
             "/assets/serve.js",
             asset("text/javascript; charset=utf-8", SCRIPT),

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use burn::tensor::{Tensor, TensorData};
 use couplet_data::formats::templates::{fill_template, template_problem};
+use couplet_eval::ranked;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -152,7 +153,10 @@ impl Served {
         let logit = |label: &Vec<f32>| -> f32 {
             scale * label.iter().zip(image).map(|(a, b)| a * b).sum::<f32>()
         };
-        ranked(labels, &weights.iter().map(logit).collect::<Vec<_>>())
+        owned(ranked(
+            labels,
+            &weights.iter().map(logit).collect::<Vec<_>>(),
+        ))
     }
 
     /// By the classes that the model was fine-tuned to.
@@ -169,17 +173,13 @@ impl Served {
         let logits: Vec<f32> = logits
             .try_to_vec()
             .map_err(|_| ApiError::internal("the logits are not f32"))?;
-        Ok(ranked(&head.class_names, &logits))
+        Ok(owned(ranked(&head.class_names, &logits)))
     }
 }
 
-/// Labels with the softmax of their logits, the most likely first.
-fn ranked(labels: &[String], logits: &[f32]) -> Vec<(String, f32)> {
-    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let weights: Vec<f32> = logits.iter().map(|logit| (logit - most).exp()).collect();
-    let sum: f32 = weights.iter().sum();
-    let shares = weights.iter().map(|weight| weight / sum);
-    let mut ranked: Vec<_> = labels.iter().cloned().zip(shares).collect();
-    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+fn owned(ranked: Vec<(&str, f32)>) -> Vec<(String, f32)> {
+    let ranked = ranked.into_iter();
     ranked
+        .map(|(label, share)| (label.to_string(), share))
+        .collect()
 }

@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use clap::Args;
 use couplet_data::formats::templates::template_problem;
 use couplet_data::{LastCause, printable};
-use couplet_eval::{Classifier, Encoder, NotFinite};
+use couplet_eval::{Classifier, Encoder, NotFinite, ranked};
 use couplet_model::l2_normalize;
 use couplet_model::weights::HostTensor;
 
@@ -137,18 +137,4 @@ fn from_labels(arguments: &ClassifyArguments) -> anyhow::Result<(Encoder, Vec<St
     let scale: f32 = encoder.model().logit_scale.val().exp().into_scalar();
     let logits = move |features| classifier.scores(features).mul_scalar(scale);
     Ok((encoder, labels, Box::new(logits)))
-}
-
-/// Labels with the softmax of their logits, the most likely first.
-fn ranked<'a>(labels: &'a [String], logits: &[f32]) -> Vec<(&'a str, f32)> {
-    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let weights: Vec<f32> = logits.iter().map(|logit| (logit - most).exp()).collect();
-    let sum: f32 = weights.iter().sum();
-    let mut ranked: Vec<_> = labels
-        .iter()
-        .map(String::as_str)
-        .zip(weights.iter().map(|weight| weight / sum))
-        .collect();
-    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-    ranked
 }

@@ -11,6 +11,7 @@ use clap::Args;
 use couplet_eval::{Encoder, NotFinite};
 use couplet_model::l2_normalize;
 use couplet_model::weights::{self, HostTensor, NamedTensors};
+use couplet_search::npy_header;
 
 use super::inputs::{exit_code, image_files, print_left_out, usable_lines};
 use super::model_arguments::ModelArguments;
@@ -226,24 +227,9 @@ fn finished(
     })
 }
 
-/// NumPy's format, version 1.0: little-endian f32, rows first.
 fn write_npy(path: &Path, tensor: &HostTensor) -> std::io::Result<()> {
-    const MAGIC: &[u8] = b"\x93NUMPY\x01\x00";
-    /// Magic, header length and header together are a multiple of this.
-    const ALIGNMENT: usize = 64;
-    let sizes: Vec<String> = tensor.shape.iter().map(usize::to_string).collect();
-    let mut header = format!(
-        "{{'descr': '<f4', 'fortran_order': False, 'shape': ({},), }}",
-        sizes.join(", ")
-    );
-    let unpadded = MAGIC.len() + 2 + header.len() + 1;
-    header.push_str(&" ".repeat(unpadded.next_multiple_of(ALIGNMENT) - unpadded));
-    header.push('\n');
-    let length = u16::try_from(header.len()).map_err(std::io::Error::other)?;
     let mut file = BufWriter::new(File::create(path)?);
-    file.write_all(MAGIC)?;
-    file.write_all(&length.to_le_bytes())?;
-    file.write_all(header.as_bytes())?;
+    file.write_all(&npy_header(tensor.shape[0], tensor.shape[1]))?;
     for value in &tensor.values {
         file.write_all(&value.to_le_bytes())?;
     }

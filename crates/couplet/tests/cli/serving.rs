@@ -145,7 +145,12 @@ fn a_server_answers_as_the_commands_do() {
     );
     assert_eq!(image::load_from_memory(&picture.body).unwrap().width(), 20);
     // The page, and what it is told.
-    for path in ["/", "/assets/serve.js", "/assets/serve.css"] {
+    for path in [
+        "/",
+        "/assets/elements.js",
+        "/assets/serve.js",
+        "/assets/serve.css",
+    ] {
         assert_eq!(server.get(path, "").status, 200, "{path}");
     }
     let model = server.get("/api/model", "").json();

@@ -294,7 +294,7 @@ fn columns(
     }
 }
 
-fn has_end(file: &Path, ends: &[&str]) -> bool {
+pub(super) fn has_end(file: &Path, ends: &[&str]) -> bool {
     let end = file.extension();
     end.is_some_and(|end| ends.iter().any(|own| end.eq_ignore_ascii_case(own)))
 }
