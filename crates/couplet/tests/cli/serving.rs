@@ -144,7 +144,11 @@ fn a_server_answers_as_the_commands_do() {
         (200, true)
     );
     assert_eq!(image::load_from_memory(&picture.body).unwrap().width(), 20);
-    // The page, and what it is told.
+}
+
+#[test]
+fn the_page_and_what_it_is_told_are_there() {
+    let (_workspace, server) = served();
     for path in [
         "/",
         "/assets/elements.js",
