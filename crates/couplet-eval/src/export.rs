@@ -124,6 +124,7 @@ fn token_ids(tokens: &TokenOptions) -> TokenIds {
     let (start, end) = tokenizer.start_and_end();
     TokenIds {
         start,
+        end,
         highest_end: end.filter(|id| *id as usize + 1 == tokenizer.vocab_size()),
         pad: Some(match tokenizer.file() {
             // transformers pads CLIP's texts with the end token.

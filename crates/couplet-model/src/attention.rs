@@ -9,6 +9,7 @@ use crate::layers::{LayerNorm, Linear, linear};
 use crate::precision::{Precision, widen};
 use crate::spec::AttentionPoolSpec;
 use crate::token::Token;
+use crate::weight_draws::{BlockStd, weight};
 
 /// Multi-head self-attention with PyTorch's packed input projection.
 #[derive(Module, Debug)]
@@ -20,6 +21,50 @@ pub(crate) struct Attention {
 }
 
 impl Attention {
+    /// - std: of the tower's normal draws; `None` for PyTorch's defaults.
+    /// - name: open_clip's name of this module, which seeds the draws.
+    pub fn init(
+        width: usize,
+        heads: usize,
+        std: Option<&BlockStd>,
+        name: &str,
+        init: &Initializer,
+    ) -> Self {
+        // Xavier's uniform bound over fan_in + fan_out = w + 3w.
+        let xavier = (6.0f32).sqrt() * inverse_sqrt(4 * width);
+        Self {
+            in_proj_weight: weight(
+                &format!("{name}.in_proj_weight"),
+                [3 * width, width],
+                std.map(|std| std.attn_in),
+                xavier,
+                init,
+            ),
+            in_proj_bias: init.constant([3 * width], 0.0),
+            out_proj: Linear {
+                weight: weight(
+                    &format!("{name}.out_proj.weight"),
+                    [width, width],
+                    std.map(|std| std.residual_out),
+                    inverse_sqrt(width),
+                    init,
+                ),
+                bias: init.constant([width], 0.0),
+            },
+            heads,
+        }
+    }
+
+    /// The attention's output for one query that is the same for all sequences.
+    /// - query: `[1, 1, width]`; x: `[batch, tokens, width]`; returns `[batch, 1, width]`.
+    pub fn forward_query(&self, query: Tensor<3>, x: Tensor<3>, precision: Precision) -> Tensor<3> {
+        let batch = x.dims()[0];
+        let q = self.project(query, InProjection::Query, precision);
+        let [_, heads, _, head_width] = q.dims();
+        let q = q.expand([batch, heads, 1, head_width]);
+        self.attend(q, x, None, precision)
+    }
+
     /// - x: `[batch, tokens, width]`; returns the same shape.
     /// - mask: added to the scores, `[1, 1, tokens, tokens]`.
     pub fn forward(
@@ -58,12 +103,24 @@ impl Attention {
     ) -> Tensor<3> {
         let q = self.project(token.pick(x.clone()), InProjection::Query, precision);
         let mask = mask.map(|mask| token.pick_mask(mask));
+        self.attend(q, x, mask.as_ref(), precision)
+    }
+
+    /// - q: `[batch, heads, queries, head_width]`; x: of keys and values, `[batch, tokens, width]`.
+    /// - returns `[batch, queries, width]`.
+    fn attend(
+        &self,
+        q: Tensor<4>,
+        x: Tensor<3>,
+        mask: Option<&Tensor<4>>,
+        precision: Precision,
+    ) -> Tensor<3> {
         let kv = self.project(x, InProjection::KeyValue, precision);
         let (k, v) = (
             kv.clone().narrow(1, 0, self.heads),
             kv.narrow(1, self.heads, self.heads),
         );
-        let attended = merge_heads(attention(q, k, v, mask.as_ref()));
+        let attended = merge_heads(attention(q, k, v, mask));
         self.out_proj.forward(attended, precision)
     }
 

@@ -8,7 +8,10 @@ use crate::depth::{BlockCount, LayerId};
 use crate::freeze::FreezeConfig;
 use crate::layers::is_buffer;
 use crate::names::{ParameterVisitor, visit_parameters};
-use crate::spec::{ImageTowerSpec, ModelSpec, ResNetSpec, TextPool, TextProjection, VitSpec};
+use crate::spec::{
+    ImagePool, ImageProjection, ImageTowerSpec, ModelSpec, ResNetSpec, TextPool, TextProjection,
+    VitSpec,
+};
 
 /// The cost of each tower.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -195,14 +198,26 @@ fn image_flops(spec: &ModelSpec, drops_patches: bool) -> f64 {
 
 /// - kept: patches that the blocks read.
 fn vit_flops(vit: &VitSpec, kept: usize, embed_dim: usize) -> f64 {
-    let tokens = kept + 1;
+    let tokens = kept + vit.class_tokens();
     let pixels = 3 * vit.patch_size * vit.patch_size;
     let embedding = product(&[vit.patches(), pixels, vit.width]);
-    let pooled = vit.attention_pool.map(|pool| {
-        pooling(pool.queries, tokens, embed_dim, vit.width) + product(&[embed_dim, embed_dim])
-    });
-    let head = pooled.unwrap_or_else(|| product(&[vit.width, embed_dim]));
-    embedding + blocks(tokens, vit.width, vit.mlp_width(), vit.layers) + head
+    let (pool, pooled_width) = match (vit.attention_pool, vit.pool) {
+        (Some(pool), _) => (
+            pooling(pool.queries, tokens, embed_dim, vit.width),
+            embed_dim,
+        ),
+        (None, ImagePool::Map) => {
+            let mlp = product(&[2, vit.width, vit.mlp_width()]);
+            (pooling(1, tokens, vit.width, vit.width) + mlp, vit.width)
+        }
+        (None, ImagePool::Class | ImagePool::Mean) => (0.0, vit.width),
+    };
+    let projection = match vit.projection {
+        ImageProjection::Linear => product(&[pooled_width, embed_dim]),
+        ImageProjection::None => 0.0,
+    };
+    let blocks = blocks(tokens, vit.width, vit.mlp_width(), vit.layers);
+    embedding + blocks + pool + projection
 }
 
 fn resnet_flops(spec: &ResNetSpec, embed_dim: usize) -> f64 {

@@ -30,7 +30,7 @@ pub enum Layer {
     Head,
 }
 
-const IMAGE_HEAD: [&str; 4] = ["ln_post.", "proj", "attn_pool.", "attnpool."];
+const IMAGE_HEAD: [&str; 5] = ["ln_post.", "proj", "attn_pool.", "attnpool.", "map_head."];
 const TEXT_HEAD: [&str; 3] = ["ln_final.", "text_projection", "attn_pool."];
 
 impl BlockCount {

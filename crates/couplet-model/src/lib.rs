@@ -33,6 +33,7 @@ mod init;
 mod layers;
 mod load;
 mod manifest;
+mod map_head;
 mod memory;
 mod model_weights;
 mod names;
@@ -53,6 +54,7 @@ mod token;
 mod tokens;
 mod transformer;
 mod vit;
+mod weight_draws;
 pub mod weights;
 
 pub use clip::{Clip, MAX_LOGIT_SCALE, l2_normalize};
@@ -77,9 +79,10 @@ pub use resnet::ModifiedResNet;
 pub use shortest::shortest;
 pub use source::{Layout, ModelSource, TOKENIZER_FILE, TokenizerSpec};
 pub use spec::{
-    Activation, AttentionPoolSpec, CropRounding, ImagePool, ImagePositions, ImageTowerSpec,
-    Interpolation, ModelSpec, PreprocessError, PreprocessSpec, ResNetSpec, ResizeMode, SpecProblem,
-    TextPool, TextProjection, TextTowerSpec, VitSpec, clip_init_logit_scale,
+    Activation, AttentionPoolSpec, CropRounding, ImagePool, ImagePositions, ImageProjection,
+    ImageTowerSpec, Interpolation, ModelSpec, PreprocessError, PreprocessSpec, ResNetSpec,
+    ResizeMode, SpecProblem, TextPool, TextProjection, TextTowerSpec, VitSpec,
+    clip_init_logit_scale,
 };
 pub use text::TextTower;
 pub use tokens::Tokens;

@@ -129,7 +129,7 @@ struct Transformer {
 impl Transformer {
     fn of_images(vit: &VitSpec) -> Self {
         Self {
-            tokens: count(1 + vit.trained_patches()),
+            tokens: count(vit.class_tokens() + vit.trained_patches()),
             width: count(vit.width),
             mlp_width: count(vit.mlp_width()),
             heads: count(vit.heads),

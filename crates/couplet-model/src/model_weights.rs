@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::files::FolderError;
 use crate::hugging_face;
+use crate::open_clip::timm;
 use crate::positions::is_grid;
 use crate::spec::ModelSpec;
 use crate::tensors::{NamedTensors, StoredAs};
@@ -22,6 +23,7 @@ pub(crate) enum Positions {
 fn stored_as(naming: Naming, name: &str) -> StoredAs {
     match naming {
         Naming::OpenClip => StoredAs::Same(name.to_string()),
+        Naming::OpenClipTimm => timm::stored_as(name),
         Naming::HuggingFace => hugging_face::stored_as(name),
     }
 }
@@ -37,6 +39,7 @@ pub(crate) fn check_shapes(
     positions: Positions,
 ) -> Result<(), FolderError> {
     let resizable = [spec.image.positions_name(), TEXT_POSITIONS];
+    let before = Some(spec.image.positions_before_grid());
     let mut mismatches = Mismatches::default();
     let mut expected = BTreeSet::new();
     for (name, shape) in spec.parameter_shapes() {
@@ -47,8 +50,12 @@ pub(crate) fn check_shapes(
                 continue;
             };
             let is_scalar = tensor.shape.is_empty() && shape == [1];
-            let is_resized =
-                may_differ && can_resize(&tensor.shape, &shape, name != TEXT_POSITIONS);
+            let is_resized = may_differ
+                && can_resize(
+                    &tensor.shape,
+                    &shape,
+                    before.filter(|_| name != TEXT_POSITIONS),
+                );
             if tensor.shape != shape && !is_scalar && !is_resized {
                 mismatches.misshapen(&in_file, &tensor.shape, &shape);
             }
@@ -64,12 +71,13 @@ pub(crate) fn check_shapes(
 }
 
 /// Whether position embeddings of shape `from` can be resized to shape `to`.
-fn can_resize(from: &[usize], to: &[usize], is_image: bool) -> bool {
+/// - before: of an image tower, the positions before its grid's.
+fn can_resize(from: &[usize], to: &[usize], before: Option<usize>) -> bool {
     match (from, to) {
         ([rows, width], [_, expected]) => {
             width == expected
                 && (1..=ModelSpec::MAX_POSITIONS).contains(rows)
-                && (!is_image || is_grid(*rows))
+                && before.is_none_or(|before| is_grid(*rows, before))
         }
         _ => false,
     }

@@ -7,8 +7,8 @@ use std::path::Path;
 use crate::files::{FolderError, check};
 use crate::spec::clip_init_logit_scale;
 use crate::spec::{
-    Activation, ImagePool, ImagePositions, ImageTowerSpec, ModelSpec, ResNetSpec, TextPool,
-    TextProjection, TextTowerSpec, VitSpec,
+    Activation, ImagePool, ImagePositions, ImageProjection, ImageTowerSpec, ModelSpec, ResNetSpec,
+    TextPool, TextProjection, TextTowerSpec, VitSpec,
 };
 use crate::weights::StoredTensors;
 
@@ -102,11 +102,14 @@ impl Shapes<'_> {
                 norm_eps: crate::spec::DEFAULT_NORM_EPS,
                 layer_scale: None,
                 pre_norm: true,
+                class_token: true,
+                patch_bias: false,
                 positions: ImagePositions::Learned,
                 patch_dropout: 0.0,
                 attention_pool: None,
                 pool: ImagePool::Class,
                 norm_after_pool: false,
+                projection: ImageProjection::Linear,
             }));
         }
         let [width] = self.shape("visual.layer1.0.bn1.weight")?;

@@ -9,13 +9,13 @@
 
 use crate::weights::HostTensor;
 
-/// Sines and cosines of row and column, the class token's row zero.
-/// - returns `[1 + grid², width]`, rows first.
+/// Sines and cosines of row and column, zeros for what is before the grid.
+/// - returns `[before + grid², width]`, rows first.
 ///
 /// Source: open_clip `get_2d_sincos_pos_embed`.
-pub(crate) fn sin_cos_2d(grid: usize, width: usize) -> Vec<f32> {
+pub(crate) fn sin_cos_2d(grid: usize, width: usize, before: usize) -> Vec<f32> {
     let quarter = width / 4;
-    let mut values = vec![0.0; width];
+    let mut values = vec![0.0; before * width];
     for cell in 0..grid * grid {
         let (row, column) = (cell / grid, cell % grid);
         // open_clip's meshgrid puts the column first.
@@ -32,27 +32,27 @@ fn angle(position: usize, at: usize, quarter: usize) -> f64 {
     position as f64 / 10_000f64.powf(at as f64 / quarter as f64)
 }
 
-/// Whether so many position embeddings are those of a square grid and of one row more.
-pub(crate) fn is_grid(rows: usize) -> bool {
-    let side = rows.saturating_sub(1).isqrt();
-    side > 0 && side * side + 1 == rows
+/// Whether so many position embeddings are those of a square grid and of `before` rows more.
+pub(crate) fn is_grid(rows: usize, before: usize) -> bool {
+    let side = rows.saturating_sub(before).isqrt();
+    side > 0 && side * side + before == rows
 }
 
-/// Resizes a grid's position embeddings, bicubic and antialiased. The first row (the class
-/// token's, or the mean's) is unchanged.
-/// - tensor: `[1 + from², width]`; returns `[1 + to², width]`, or `None` if the tensor is not
+/// Resizes a grid's position embeddings, bicubic and antialiased. The first `before` rows (the class
+/// token's, or the mean's) are unchanged.
+/// - tensor: `[before + from², width]`; returns `[before + to², width]`, or `None` if the tensor is not
 ///   that of a square grid.
 ///
 /// Source: open_clip `resize_pos_embed`.
-pub(crate) fn resize_grid(tensor: &HostTensor, to: usize) -> Option<HostTensor> {
+pub(crate) fn resize_grid(tensor: &HostTensor, before: usize, to: usize) -> Option<HostTensor> {
     let &[rows, width] = tensor.shape.as_slice() else {
         return None;
     };
-    if !is_grid(rows) {
+    if !is_grid(rows, before) {
         return None;
     }
-    let from = (rows - 1).isqrt();
-    let (first, cells) = tensor.values.split_at(width);
+    let from = (rows - before).isqrt();
+    let (first, cells) = tensor.values.split_at(before * width);
     // Columns first, then rows, as PyTorch.
     let across = Resample::antialiased_cubic(from, to);
     let columns: Vec<f32> = cells
@@ -62,7 +62,7 @@ pub(crate) fn resize_grid(tensor: &HostTensor, to: usize) -> Option<HostTensor> 
     let mut values = first.to_vec();
     values.extend(across.apply(&columns, to * width));
     Some(HostTensor {
-        shape: vec![1 + to * to, width],
+        shape: vec![before + to * to, width],
         values,
     })
 }
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn embeddings_are_resized_as_by_open_clip() {
         for (to, before, after) in fixture().grids {
-            let resized = resize_grid(&tensor(before), to).unwrap();
+            let resized = resize_grid(&tensor(before), 1, to).unwrap();
             assert_eq!(resized.shape, [1 + to * to, 3]);
             assert_near(&resized.values, &after);
         }
@@ -196,11 +196,11 @@ mod tests {
 
     #[test]
     fn fixed_embeddings_match_open_clip() {
-        assert_near(&sin_cos_2d(3, 8), &fixture().fixed);
+        assert_near(&sin_cos_2d(3, 8, 1), &fixture().fixed);
     }
 
     #[test]
     fn only_square_grids_are_resized() {
-        assert!(resize_grid(&tensor(vec![0.0; 3 * 6]), 4).is_none());
+        assert!(resize_grid(&tensor(vec![0.0; 3 * 6]), 1, 4).is_none());
     }
 }

@@ -76,8 +76,10 @@ pub(crate) enum StoredAs {
     Same(String),
     /// Under this name, with rows and columns swapped.
     Transposed(String),
-    /// In three parts of equal size, which make it up one below the other.
-    Packed([String; 3]),
+    /// Under this name, with an axis of size 1 before its own.
+    WithLeadingAxis(String),
+    /// In parts, which make it up one below the other; each with how many shares of the rows it has.
+    Packed(Vec<(String, usize)>),
 }
 
 impl StoredAs {
@@ -87,18 +89,23 @@ impl StoredAs {
         match self {
             Self::Same(name) => vec![(name, shape.to_vec())],
             Self::Transposed(name) => vec![(name, shape.iter().rev().copied().collect())],
-            Self::Packed(names) => {
-                let mut part = shape.to_vec();
-                if let Some(rows) = part.first_mut() {
-                    *rows /= names.len();
-                }
-                names.into_iter().map(|name| (name, part.clone())).collect()
+            Self::WithLeadingAxis(name) => vec![(name, [&[1], shape].concat())],
+            Self::Packed(parts) => {
+                let all: usize = parts.iter().map(|(_, shares)| shares).sum();
+                let part = |(name, shares)| {
+                    let mut part = shape.to_vec();
+                    if let Some(rows) = part.first_mut() {
+                        *rows = *rows / all * shares;
+                    }
+                    (name, part)
+                };
+                parts.into_iter().map(part).collect()
             }
         }
     }
 
     /// open_clip's tensor from what is stored.
-    /// - read: gives the tensor of a name; parts must have one shape.
+    /// - read: gives the tensor of a name, of the shape that [`Self::shapes`] says.
     ///
     /// # Errors
     /// Those of `read`.
@@ -109,13 +116,27 @@ impl StoredAs {
         match self {
             Self::Same(name) => read(&name),
             Self::Transposed(name) => Ok(transpose(read(&name)?)),
-            Self::Packed([first, rest @ ..]) => {
-                let mut packed = read(&first)?;
-                for name in &rest {
-                    packed.values.extend(read(name)?.values);
+            Self::WithLeadingAxis(name) => {
+                let mut tensor = read(&name)?;
+                if tensor.shape.first() == Some(&1) {
+                    tensor.shape.remove(0);
                 }
-                if let Some(rows) = packed.shape.first_mut() {
-                    *rows *= 1 + rest.len();
+                Ok(tensor)
+            }
+            Self::Packed(parts) => {
+                let mut packed = HostTensor {
+                    shape: Vec::new(),
+                    values: Vec::new(),
+                };
+                let mut rows = 0;
+                for (name, _) in parts {
+                    let part = read(&name)?;
+                    rows += part.shape.first().copied().unwrap_or(0);
+                    packed.shape = part.shape;
+                    packed.values.extend(part.values);
+                }
+                if let Some(first) = packed.shape.first_mut() {
+                    *first = rows;
                 }
                 Ok(packed)
             }
@@ -127,8 +148,13 @@ impl StoredAs {
         match self {
             Self::Same(name) => vec![(name, tensor)],
             Self::Transposed(name) => vec![(name, transpose(tensor))],
-            Self::Packed(names) => {
-                let shapes = Self::Packed(names).shapes(&tensor.shape);
+            Self::WithLeadingAxis(name) => {
+                let mut tensor = tensor;
+                tensor.shape.insert(0, 1);
+                vec![(name, tensor)]
+            }
+            Self::Packed(parts) => {
+                let shapes = Self::Packed(parts).shapes(&tensor.shape);
                 let mut rest = tensor.values.as_slice();
                 let mut part = |(name, shape): (String, Vec<usize>)| {
                     let (values, after) = rest.split_at(shape.iter().product());

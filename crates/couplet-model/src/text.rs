@@ -11,7 +11,8 @@ use crate::precision::{Precision, widen};
 use crate::spec::{Activation, AttentionPoolSpec, TextPool, TextProjection, TextTowerSpec};
 use crate::token::Token;
 use crate::tokens::Tokens;
-use crate::transformer::{BlockSpec, BlockStd, Transformer, causal_mask};
+use crate::transformer::{BlockSpec, Transformer, causal_mask};
+use crate::weight_draws::BlockStd;
 
 /// CLIP's text tower: token and position embeddings, blocks, pooling, and a projection
 /// into the joint space.
@@ -56,6 +57,7 @@ impl TextTower {
             attn_in: inverse_sqrt(w),
             residual_out: inverse_sqrt(w) * inverse_sqrt(2 * spec.layers),
             mlp_in: inverse_sqrt(2 * w),
+            zero_biases: false,
         };
         Self {
             positional_embedding: init.normal(

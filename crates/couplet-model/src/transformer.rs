@@ -13,6 +13,7 @@ use crate::precision::{Precision, widen};
 use crate::spec::{Activation, TextTowerSpec, VitSpec};
 use crate::tensors::dense;
 use crate::token::Token;
+use crate::weight_draws::{BlockStd, weight};
 
 /// A stack of residual attention blocks.
 #[derive(Module, Debug)]
@@ -45,21 +46,14 @@ pub(crate) struct Mlp {
     activation: Activation,
 }
 
-/// Standard deviations of the normal draws of a tower that does not use PyTorch's defaults.
-pub(crate) struct BlockStd {
-    pub attn_in: f32,
-    pub residual_out: f32,
-    pub mlp_in: f32,
-}
-
 /// The sizes and settings that all blocks of a tower share.
 pub(crate) struct BlockSpec {
-    width: usize,
+    pub width: usize,
     layers: usize,
-    heads: usize,
+    pub heads: usize,
     mlp_width: usize,
     activation: Activation,
-    norm_eps: f64,
+    pub norm_eps: f64,
     layer_scale: Option<f64>,
 }
 
@@ -163,19 +157,7 @@ impl Transformer {
 
 impl ResidualAttentionBlock {
     fn init(spec: &BlockSpec, std: Option<&BlockStd>, name: &str, init: &Initializer) -> Self {
-        let (w, hidden) = (spec.width, spec.mlp_width);
-        let weight = |part: &str, shape: [usize; 2], std: Option<f32>, bound: f32| {
-            let name = format!("{name}.{part}");
-            match std {
-                Some(std) => init.normal(&name, shape, std),
-                None => init.uniform(&name, shape, bound),
-            }
-        };
-        let mlp_bias = |part: &str, size: usize, fan_in: usize| {
-            init.uniform(&format!("{name}.{part}"), [size], inverse_sqrt(fan_in))
-        };
-        // Xavier's uniform bound over fan_in + fan_out = w + 3w.
-        let xavier = (6.0f32).sqrt() * inverse_sqrt(4 * w);
+        let w = spec.width;
         let layer_scale = || {
             let gain = spec.layer_scale?;
             #[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
@@ -186,47 +168,9 @@ impl ResidualAttentionBlock {
             ln_1: LayerNorm::init(w, spec.norm_eps, init),
             ls_1: layer_scale(),
             ls_2: layer_scale(),
-            attn: Attention {
-                in_proj_weight: weight(
-                    "attn.in_proj_weight",
-                    [3 * w, w],
-                    std.map(|s| s.attn_in),
-                    xavier,
-                ),
-                in_proj_bias: init.constant([3 * w], 0.0),
-                out_proj: Linear {
-                    weight: weight(
-                        "attn.out_proj.weight",
-                        [w, w],
-                        std.map(|s| s.residual_out),
-                        inverse_sqrt(w),
-                    ),
-                    bias: init.constant([w], 0.0),
-                },
-                heads: spec.heads,
-            },
+            attn: Attention::init(w, spec.heads, std, &format!("{name}.attn"), init),
             ln_2: LayerNorm::init(w, spec.norm_eps, init),
-            mlp: Mlp {
-                c_fc: Linear {
-                    weight: weight(
-                        "mlp.c_fc.weight",
-                        [hidden, w],
-                        std.map(|s| s.mlp_in),
-                        inverse_sqrt(w),
-                    ),
-                    bias: mlp_bias("mlp.c_fc.bias", hidden, w),
-                },
-                c_proj: Linear {
-                    weight: weight(
-                        "mlp.c_proj.weight",
-                        [w, hidden],
-                        std.map(|s| s.residual_out),
-                        inverse_sqrt(hidden),
-                    ),
-                    bias: mlp_bias("mlp.c_proj.bias", w, hidden),
-                },
-                activation: spec.activation,
-            },
+            mlp: Mlp::init(spec, std, &format!("{name}.mlp"), init),
         }
     }
 
@@ -261,13 +205,8 @@ impl ResidualAttentionBlock {
     }
 
     fn add_mlp(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
-        let dtype = precision.of_products(&x);
         if self.ls_2.is_none() {
-            return residual_mlp(
-                x,
-                self.mlp.half(&self.ln_2, dtype),
-                self.mlp.activation.kernel(),
-            );
+            return self.mlp.residual(x, &self.ln_2, precision);
         }
         let normed = self.ln_2.forward_narrow(x.clone(), precision);
         let hidden = self.mlp.forward(normed, precision);
@@ -298,6 +237,38 @@ pub(crate) fn causal_mask(tokens: usize, device: &Device) -> Tensor<4> {
 }
 
 impl Mlp {
+    /// - name: open_clip's name of this module, which seeds the draws.
+    pub fn init(spec: &BlockSpec, std: Option<&BlockStd>, name: &str, init: &Initializer) -> Self {
+        let (w, hidden) = (spec.width, spec.mlp_width);
+        let bias = |part: &str, size: usize, fan_in: usize| {
+            if std.is_some_and(|std| std.zero_biases) {
+                return init.constant([size], 0.0);
+            }
+            init.uniform(&format!("{name}.{part}.bias"), [size], inverse_sqrt(fan_in))
+        };
+        let linear = |part: &str, [inputs, outputs]: [usize; 2], std: Option<f32>| Linear {
+            weight: weight(
+                &format!("{name}.{part}.weight"),
+                [outputs, inputs],
+                std,
+                inverse_sqrt(inputs),
+                init,
+            ),
+            bias: bias(part, outputs, inputs),
+        };
+        Self {
+            c_fc: linear("c_fc", [w, hidden], std.map(|std| std.mlp_in)),
+            c_proj: linear("c_proj", [hidden, w], std.map(|std| std.residual_out)),
+            activation: spec.activation,
+        }
+    }
+
+    /// `x + mlp(norm(x))`.
+    pub fn residual(&self, x: Tensor<3>, norm: &LayerNorm, precision: Precision) -> Tensor<3> {
+        let half = self.half(norm, precision.of_products(&x));
+        residual_mlp(x, half, self.activation.kernel())
+    }
+
     fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
         let hidden = self.c_fc.forward(x, precision);
         let activated = self.activation.kernel().forward(hidden);

@@ -8,24 +8,27 @@ use crate::attention::AttentionPool;
 use crate::forward::ForwardContext;
 use crate::init::{Initializer, fnv1a, inverse_sqrt, stream};
 use crate::layers::{LayerNorm, linear};
+use crate::map_head::MapHead;
 use crate::positions::sin_cos_2d;
 use crate::precision::{Precision, widen};
-use crate::spec::{Activation, ImagePool, ImagePositions, VitSpec};
+use crate::spec::{Activation, ImagePool, ImagePositions, ImageProjection, VitSpec};
 use crate::token::Token;
 use crate::transformer::{BlockSpec, Transformer};
+use crate::weight_draws::BlockStd;
 
 /// CLIP's ViT: patches, a class token, positions, pre-norm blocks, pooling, and a
-/// projection into the joint space.
+/// projection into the joint space. SigLIP's has neither class token nor projection.
 #[derive(Module, Debug)]
 pub struct VisionTransformer {
-    class_embedding: Param<Tensor<1>>,
+    class_embedding: Option<Param<Tensor<1>>>,
     positional_embedding: Param<Tensor<2>>,
     conv1: PatchEmbedding,
     ln_pre: Option<LayerNorm>,
     transformer: Transformer,
     attn_pool: Option<AttentionPool>,
     ln_post: LayerNorm,
-    proj: Param<Tensor<2>>,
+    map_head: Option<MapHead>,
+    proj: Option<Param<Tensor<2>>>,
     #[module(skip)]
     pool: ImagePool,
     norm_after_pool: bool,
@@ -38,11 +41,16 @@ pub struct VisionTransformer {
 struct PatchEmbedding {
     /// `[width, 3, patch_size, patch_size]`
     weight: Param<Tensor<4>>,
+    bias: Option<Param<Tensor<1>>>,
 }
+
+/// Standard deviation of timm's draws for linear layers and positions.
+const TIMM_STD: f32 = 0.02;
 
 impl VisionTransformer {
     /// All initialisation rules of the image tower: class token, positions and
-    /// projection N(0, width^-½), everything else PyTorch's defaults.
+    /// projection N(0, width^-½), everything else PyTorch's defaults. With a MAP head timm's rules, as open_clip's
+    /// SigLIP towers have them. Source: timm `VisionTransformer.init_weights`.
     pub(crate) fn init(
         spec: &VitSpec,
         embed_dim: usize,
@@ -52,7 +60,16 @@ impl VisionTransformer {
         let w = spec.width;
         let patch = spec.patch_size;
         let std = inverse_sqrt(w);
-        let tokens = spec.patches() + 1;
+        let tokens = spec.tokens();
+        let is_timms = spec.pool == ImagePool::Map;
+        let timm = is_timms.then_some(BlockStd {
+            attn_in: TIMM_STD,
+            residual_out: TIMM_STD,
+            mlp_in: TIMM_STD,
+            zero_biases: true,
+        });
+        let blocks = BlockSpec::from_vit(spec, activation);
+        let fan_in = 3 * patch * patch;
         // The attention pool's output has the joint space's width already.
         let pooled = if spec.attention_pool.is_some() {
             embed_dim
@@ -60,39 +77,46 @@ impl VisionTransformer {
             w
         };
         Self {
-            class_embedding: init.normal("visual.class_embedding", [w], std),
+            class_embedding: (spec.class_token)
+                .then(|| init.normal("visual.class_embedding", [w], std)),
             positional_embedding: match spec.positions {
                 ImagePositions::Learned => {
+                    let std = if is_timms { TIMM_STD } else { std };
                     init.normal("visual.positional_embedding", [tokens, w], std)
                 }
                 ImagePositions::SinCos2d => {
-                    let grid = spec.grid();
-                    init.fixed([tokens, w], move || sin_cos_2d(grid, w))
+                    let (grid, before) = (spec.grid(), spec.class_tokens());
+                    init.fixed([tokens, w], move || sin_cos_2d(grid, w, before))
                 }
             },
             conv1: PatchEmbedding {
                 weight: init.uniform(
                     "visual.conv1.weight",
                     [w, 3, patch, patch],
-                    inverse_sqrt(3 * patch * patch),
+                    inverse_sqrt(fan_in),
                 ),
+                bias: (spec.patch_bias)
+                    .then(|| init.uniform("visual.conv1.bias", [w], inverse_sqrt(fan_in))),
             },
             ln_pre: spec
                 .pre_norm
                 .then(|| LayerNorm::init(w, spec.norm_eps, init)),
-            transformer: Transformer::init(
-                &BlockSpec::from_vit(spec, activation),
-                None,
-                "visual.transformer",
-                init,
-            ),
+            transformer: Transformer::init(&blocks, timm.as_ref(), "visual.transformer", init),
             attn_pool: spec.attention_pool.map(|pool| {
                 // Its norms keep PyTorch's epsilon in open_clip, whatever the tower's.
                 let eps = crate::spec::DEFAULT_NORM_EPS;
                 AttentionPool::init(pool, embed_dim, w, eps, "visual.attn_pool", init)
             }),
             ln_post: LayerNorm::init(pooled, spec.norm_eps, init),
-            proj: init.normal("visual.proj", [pooled, embed_dim], std),
+            map_head: timm
+                .as_ref()
+                .map(|timm| MapHead::init(&blocks, timm, "visual.map_head", init)),
+            proj: match spec.projection {
+                ImageProjection::Linear => {
+                    Some(init.normal("visual.proj", [pooled, embed_dim], std))
+                }
+                ImageProjection::None => None,
+            },
             pool: spec.pool,
             norm_after_pool: spec.norm_after_pool,
             trained_patches: spec.trained_patches(),
@@ -121,14 +145,16 @@ impl VisionTransformer {
     ) -> Tensor<3> {
         let patches = widen(self.conv1.forward(images, precision));
         let [batch, _, width] = patches.dims();
-        let class = self
-            .class_embedding
-            .val()
-            .reshape([1, 1, width])
-            .expand([batch, 1, width]);
-        let x = Tensor::cat(vec![class, patches], 1) + self.positional_embedding.val().unsqueeze();
+        let x = match &self.class_embedding {
+            Some(class) => {
+                let class = class.val().reshape([1, 1, width]);
+                Tensor::cat(vec![class.expand([batch, 1, width]), patches], 1)
+            }
+            None => patches,
+        };
+        let x = x + self.positional_embedding.val().unsqueeze();
         let x = match context {
-            Some(context) => drop_patches(x, self.trained_patches, context),
+            Some(context) => drop_patches(x, self.class_tokens(), self.trained_patches, context),
             None => x,
         };
         match &self.ln_pre {
@@ -145,11 +171,20 @@ impl VisionTransformer {
     /// The blocks from `first` on, pooling, the last norm and the projection.
     /// - x: `[batch, tokens, width]`; returns `[batch, embed_dim]`.
     pub(crate) fn head(&self, first: usize, x: Tensor<3>, precision: Precision) -> Tensor<2> {
-        let pooled = precision.narrow(self.pooled(first, x, precision));
+        let pooled = self.pooled(first, x, precision);
+        let Some(proj) = &self.proj else {
+            return pooled;
+        };
+        let pooled = precision.narrow(pooled);
         widen(couplet_kernels::matmul(
             pooled,
-            precision.narrow(self.proj.val()),
+            precision.narrow(proj.val()),
         ))
+    }
+
+    /// Tokens before the patches.
+    fn class_tokens(&self) -> usize {
+        usize::from(self.class_embedding.is_some())
     }
 
     /// The number of residual blocks.
@@ -160,6 +195,10 @@ impl VisionTransformer {
     /// The blocks from `first` on, pooling and the last norm.
     /// - x: `[batch, tokens, width]`; returns `[batch, width or embed_dim]`.
     fn pooled(&self, first: usize, x: Tensor<3>, precision: Precision) -> Tensor<2> {
+        if let Some(map_head) = &self.map_head {
+            let tokens = self.transformer.forward(first, x, None, precision);
+            return map_head.forward(self.ln_post.forward(tokens), precision);
+        }
         if let Some(attn_pool) = &self.attn_pool {
             let tokens = self.transformer.forward(first, x, None, precision);
             let pooled = attn_pool.forward(tokens, precision);
@@ -172,7 +211,7 @@ impl VisionTransformer {
                         .forward_token(first, x, &Token::First, None, precision);
                 self.ln_post.forward(class)
             }
-            ImagePool::Mean => {
+            ImagePool::Mean | ImagePool::Map => {
                 let x = self.transformer.forward(first, x, None, precision);
                 if self.norm_after_pool {
                     self.ln_post.forward(self.pick(x))
@@ -187,9 +226,15 @@ impl VisionTransformer {
     fn pick(&self, x: Tensor<3>) -> Tensor<2> {
         match self.pool {
             ImagePool::Class => Token::First.pick(x).squeeze_dim(1),
-            ImagePool::Mean => {
-                let rest = x.dims()[1] - 1;
-                x.narrow(1, 1, rest).mean_dim(1).squeeze_dim(1)
+            ImagePool::Mean | ImagePool::Map => {
+                // The first output of an attention pool is left out, too, as in open_clip.
+                let before = if self.attn_pool.is_some() {
+                    1
+                } else {
+                    self.class_tokens()
+                };
+                let rest = x.dims()[1] - before;
+                x.narrow(1, before, rest).mean_dim(1).squeeze_dim(1)
             }
         }
     }
@@ -209,22 +254,23 @@ impl PatchEmbedding {
             .permute([0, 2, 4, 1, 3, 5])
             .reshape([batch, rows * columns, channels * patch * patch]);
         let weight = self.weight.val().reshape([width, channels * patch * patch]);
-        linear(patches, weight, None, precision)
+        let bias = self.bias.as_ref().map(Param::val);
+        linear(patches, weight, bias, precision)
     }
 }
 
-/// Keeps the first token and `kept` of the others, drawn for each image independently.
-/// - x: `[batch, tokens, width]`; returns `[batch, 1 + kept, width]`.
+/// Keeps the first `before` tokens and `kept` of the others, drawn for each image independently.
+/// - x: `[batch, tokens, width]`; returns `[batch, before + kept, width]`.
 ///
 /// Source: open_clip `PatchDropout`.
-fn drop_patches(x: Tensor<3>, kept: usize, context: &ForwardContext) -> Tensor<3> {
+fn drop_patches(x: Tensor<3>, before: usize, kept: usize, context: &ForwardContext) -> Tensor<3> {
     let [batch, tokens, width] = x.dims();
-    let patches = tokens - 1;
+    let patches = tokens - before;
     if kept == patches {
         return x;
     }
     let purpose = fnv1a(b"patch_dropout");
-    let mut rows: Vec<i32> = Vec::with_capacity(batch * (1 + kept));
+    let mut rows: Vec<i32> = Vec::with_capacity(batch * (before + kept));
     for image in 0..batch {
         let mut rng = stream([
             context.seed,
@@ -235,14 +281,15 @@ fn drop_patches(x: Tensor<3>, kept: usize, context: &ForwardContext) -> Tensor<3
         let mut chosen = sample(&mut rng, patches, kept).into_vec();
         chosen.sort_unstable();
         let first = image * tokens;
-        let rows_of_image = std::iter::once(first).chain(chosen.iter().map(|p| first + 1 + p));
+        let rows_of_image = (0..before).chain(chosen.iter().map(|patch| before + patch));
+        let rows_of_image = rows_of_image.map(|row| first + row);
         rows.extend(rows_of_image.map(|row| i32::try_from(row).expect("a batch's tokens fit")));
     }
     let count = rows.len();
     let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [count]), &x.device());
     x.reshape([batch * tokens, width])
         .select(0, rows)
-        .reshape([batch, 1 + kept, width])
+        .reshape([batch, before + kept, width])
 }
 
 #[cfg(test)]
@@ -270,20 +317,20 @@ mod tests {
             let two = TensorData::new([row.clone(), row.clone()].concat(), [2, 9, 1]);
             Tensor::<3>::from_data(two, &Device::flex())
         };
-        let kept = drop_patches(x(), 4, &PASS);
+        let kept = drop_patches(x(), 1, 4, &PASS);
         assert_eq!(kept.dims(), [2, 5, 1]);
         let kept = values(kept);
         for image in kept.chunks_exact(5) {
             assert_eq!(image[0], 0.0, "the class token stays");
             assert!(image.windows(2).all(|pair| pair[0] < pair[1]), "{image:?}");
         }
-        assert_eq!(kept, values(drop_patches(x(), 4, &PASS)));
+        assert_eq!(kept, values(drop_patches(x(), 1, 4, &PASS)));
         // A batch in two passes draws as in one.
         let second = ForwardContext {
             first_row: 1,
             ..PASS
         };
-        let alone = drop_patches(x().narrow(0, 0, 1), 4, &second);
+        let alone = drop_patches(x().narrow(0, 0, 1), 1, 4, &second);
         assert_eq!(kept[5..], values(alone));
     }
 

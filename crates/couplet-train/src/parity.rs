@@ -11,7 +11,7 @@ use couplet_loss::{Features, Loss, SigmoidLoss};
 use couplet_model::weights::{self, HostTensor, NamedTensors};
 use couplet_model::{
     BatchStatistics, Clip, ForwardContext, ModelSpec, ParameterMapper, ParameterVisitor,
-    l2_normalize, map_parameters, open_clip, visit_parameters,
+    hugging_face, l2_normalize, map_parameters, open_clip, visit_parameters,
 };
 
 use crate::optimizer::{
@@ -255,6 +255,43 @@ fn small(name: &str) -> (Case, NamedTensors, NamedTensors) {
     (Case::open(scratch.path(), theirs), grads, after)
 }
 
+/// As [`small`], of a model with towers of timm's or transformers', which `make_tower_parity.py` writes.
+fn small_of_other_towers(name: &str) -> (Case, NamedTensors, NamedTensors) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let fixture = weights::read(&folder.join("tower_parity.safetensors")).unwrap();
+    let theirs = part(&fixture.tensors, &format!("{name}/"));
+    let configs = std::fs::read_to_string(folder.join("tower_parity.json")).unwrap();
+    let configs: serde_json::Value = serde_json::from_str(&configs).unwrap();
+    let config = &configs[name];
+    // Gradients, too, have the names and shapes of a model's tensors.
+    let saved = |tensors: &str| {
+        let scratch = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: String| std::fs::write(scratch.path().join(name), text);
+        let weights_file = if config.get("model_type").is_some() {
+            write(hugging_face::CONFIG_FILE, config.to_string()).unwrap();
+            hugging_face::WEIGHTS_FILE
+        } else {
+            let config = serde_json::json!({ "model_cfg": config });
+            write(open_clip::CONFIG_FILE, config.to_string()).unwrap();
+            open_clip::WEIGHTS_FILE
+        };
+        weights::save(&scratch.path().join(weights_file), &part(&theirs, tensors)).unwrap();
+        scratch
+    };
+    let read = |tensors: &str| {
+        let loaded = couplet_model::load(saved(tensors).path(), None, &Device::flex()).unwrap();
+        let mut tensors = weights::parameters(&loaded.model);
+        for (name, tensor) in &mut tensors {
+            if name.starts_with("logit_") {
+                tensor.shape = vec![1];
+            }
+        }
+        tensors
+    };
+    let (grads, after) = (read("grads/"), read("after/"));
+    (Case::open(saved("weights/").path(), theirs), grads, after)
+}
+
 /// The gradient of each parameter by its open_clip name.
 fn named_grads(model: &Clip, grads: &GradientsParams) -> NamedTensors {
     struct Collect<'a>(&'a GradientsParams, NamedTensors);
@@ -290,7 +327,10 @@ fn without_key_bias(name: &str, values: &[f32]) -> Vec<f32> {
 }
 
 fn check(name: &str) {
-    let (case, grads, after) = small(name);
+    hold(name, small(name));
+}
+
+fn hold(name: &str, (case, grads, after): (Case, NamedTensors, NamedTensors)) {
     for gap in case.forward_gaps() {
         gap.assert_below(FEATURES, name);
     }
@@ -374,4 +414,15 @@ fn attention_pooling_layer_scale_and_fixed_positions_match_open_clip() {
 #[test]
 fn mean_and_first_token_pooling_match_open_clip() {
     check("odd");
+}
+
+#[test]
+fn siglip_matches_open_clips_with_timms_image_tower() {
+    hold("timm-siglip", small_of_other_towers("timm-siglip"));
+}
+
+#[test]
+fn siglip_matches_hugging_faces() {
+    let name = "hugging-face-siglip";
+    hold(name, small_of_other_towers(name));
 }

@@ -1,29 +1,22 @@
-//! `config.json`, key by key. Source: transformers `CLIPConfig`.
+//! `config.json` of `CLIPModel`, key by key. Source: transformers `CLIPConfig`.
 
 use serde::{Deserialize, Serialize};
 
+use super::activations::{activation, activation_name};
+use super::token_ids::TokenIds;
 use crate::spec::mlp_ratio;
 use crate::spec::{
-    Activation, ImagePool, ImagePositions, ImageTowerSpec, ModelSpec, TextPool, TextProjection,
-    TextTowerSpec, VitSpec,
+    ImagePool, ImagePositions, ImageProjection, ImageTowerSpec, ModelSpec, TextPool,
+    TextProjection, TextTowerSpec, VitSpec,
 };
 
-const MODEL_TYPE: &str = "clip";
+pub(super) const MODEL_TYPE: &str = "clip";
 /// transformers pools at the highest id of a text where `eos_token_id` is 2, as its older configs
 /// have it, and else at the first token with this id.
 const LEGACY_EOS: u32 = 2;
 
-/// The special tokens of a model's tokenizer.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TokenIds {
-    pub start: Option<u32>,
-    /// The end token, if it has the tokenizer's highest id, as CLIP's.
-    pub highest_end: Option<u32>,
-    pub pad: Option<u32>,
-}
-
 #[derive(Serialize, Deserialize)]
-pub(super) struct ConfigFile {
+pub(super) struct ClipConfig {
     #[serde(default)]
     architectures: Option<Vec<String>>,
     model_type: String,
@@ -122,40 +115,10 @@ impl Default for VisionConfig {
     }
 }
 
-fn activation(key: &str, name: &str, problems: &mut Vec<String>) -> Activation {
-    match name {
-        "quick_gelu" => Activation::QuickGelu,
-        "gelu" => Activation::Gelu,
-        "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Activation::GeluTanh,
-        other => {
-            problems.push(format!(
-                "{key}.hidden_act = {other:?}: expected \"quick_gelu\", \"gelu\" or \
-                 \"gelu_pytorch_tanh\""
-            ));
-            Activation::Gelu
-        }
-    }
-}
-
-fn activation_name(activation: Activation) -> String {
-    match activation {
-        Activation::Gelu => "gelu",
-        Activation::GeluTanh => "gelu_pytorch_tanh",
-        Activation::QuickGelu => "quick_gelu",
-    }
-    .into()
-}
-
-impl ConfigFile {
+impl ClipConfig {
     /// The spec, or every setting of the config that Couplet does not support.
     pub fn spec(&self) -> Result<ModelSpec, Vec<String>> {
         let mut problems = Vec::new();
-        if self.model_type != MODEL_TYPE {
-            return Err(vec![format!(
-                "model_type = {:?}: expected \"clip\" (CLIPModel)",
-                self.model_type
-            )]);
-        }
         let (default_text, default_vision) = (TextConfig::default(), VisionConfig::default());
         let text = self.text_config_dict.as_ref().or(self.text_config.as_ref());
         let text = text.unwrap_or(&default_text);
@@ -191,11 +154,14 @@ impl ConfigFile {
                 norm_eps: vision.layer_norm_eps,
                 layer_scale: None,
                 pre_norm: true,
+                class_token: true,
+                patch_bias: false,
                 positions: ImagePositions::Learned,
                 patch_dropout: 0.0,
                 attention_pool: None,
                 pool: ImagePool::Class,
                 norm_after_pool: false,
+                projection: ImageProjection::Linear,
             }),
             text: TextTowerSpec {
                 context_length: text.max_position_embeddings,
@@ -223,12 +189,7 @@ impl ConfigFile {
 
     /// The config of a model that `CLIPModel` can be, or every reason why it cannot.
     /// - ids: the tokenizer's.
-    pub fn from_spec(spec: &ModelSpec, ids: TokenIds) -> Result<Self, Vec<String>> {
-        let ImageTowerSpec::Vit(vit) = &spec.image else {
-            return Err(vec![
-                "transformers has no class for CLIP's ResNets; --format open_clip keeps it".into(),
-            ]);
-        };
+    pub fn from_spec(spec: &ModelSpec, vit: &VitSpec, ids: TokenIds) -> Result<Self, Vec<String>> {
         let reasons = foreign_to_clip_model(spec, vit);
         if !reasons.is_empty() {
             return Err(reasons);
@@ -282,7 +243,13 @@ fn foreign_to_clip_model(spec: &ModelSpec, vit: &VitSpec) -> Vec<String> {
         (!vit.pre_norm, "image.pre_norm = false"),
         (vit.layer_scale.is_some(), "image.layer_scale"),
         (vit.attention_pool.is_some(), "image.attention_pool"),
-        (vit.pool != ImagePool::Class, "image.pool = \"mean\""),
+        (!vit.class_token, "image.class_token = false"),
+        (vit.patch_bias, "image.patch_bias"),
+        (vit.pool != ImagePool::Class, "image.pool but class"),
+        (
+            vit.projection != ImageProjection::Linear,
+            "image.projection but linear",
+        ),
         (!text.causal, "text.causal = false"),
         (text.layer_scale.is_some(), "text.layer_scale"),
         (!is_end_token, "text.pool but argmax and eos"),
@@ -309,7 +276,7 @@ mod tests {
 
     fn spec(towers: &str) -> ModelSpec {
         let text = format!(r#"{{"model_type": "clip", "projection_dim": 64, {towers}}}"#);
-        let config: ConfigFile = serde_json::from_str(&text).unwrap();
+        let config: ClipConfig = serde_json::from_str(&text).unwrap();
         config.spec().unwrap()
     }
 

@@ -1,25 +1,30 @@
-//! Hugging Face's CLIP folder (`CLIPModel`): `config.json`, `model.safetensors`, and
+//! Hugging Face's folders of CLIP and SigLIP (`CLIPModel`, `SiglipModel`): `config.json`, `model.safetensors`, and
 //! `processor_config.json` or `preprocessor_config.json`. ViTs only: transformers has no class for
 //! CLIP's ResNets.
 
+mod activations;
 mod config;
 mod names;
 mod processor;
+mod siglip;
 mod size;
+mod token_ids;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use config::ConfigFile;
-pub use config::TokenIds;
+use config::ClipConfig;
 use processor::IMAGE_PROCESSOR_FILE;
 pub use processor::read as read_preprocess;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use siglip::SiglipConfig;
+pub use token_ids::TokenIds;
 
 use crate::clip::Clip;
 use crate::files::{FolderError, check, parse_json, read_text, write_synced};
-use crate::spec::{ModelSpec, PreprocessSpec};
+use crate::spec::{ModelSpec, PreprocessSpec, VitSpec};
 use crate::weights;
 
 pub(crate) use names::stored_as;
@@ -29,7 +34,7 @@ pub const CONFIG_FILE: &str = "config.json";
 /// The weights' file name inside a model folder.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
 /// As errors call what is written.
-const FORMAT: &str = "a Hugging Face CLIP model";
+const FORMAT: &str = "a Hugging Face model";
 /// The index of a model in several files: tensor names to file names.
 const INDEX_END: &str = ".index.json";
 const WEIGHTS_FILES: [&str; 4] = [
@@ -45,13 +50,38 @@ const WEIGHTS_FILES: [&str; 4] = [
 /// If it is not a CLIP model, or one that Couplet does not build.
 pub(crate) fn read_config(folder: &Path) -> Result<(ModelSpec, PreprocessSpec), FolderError> {
     let path = folder.join(CONFIG_FILE);
-    let config: ConfigFile = parse_json(&path, &read_text(&path)?)?;
-    let spec = config
-        .spec()
-        .map_err(|list| FolderError::unsound(&path, &list))?;
+    let config: Value = parse_json(&path, &read_text(&path)?)?;
+    let spec = spec(&path, config)?.map_err(|list| FolderError::unsound(&path, &list))?;
     check(&path, &spec)?;
     let preprocess = read_preprocess(folder, spec.image.image_size())?;
     Ok((spec, preprocess))
+}
+
+/// The architecture that a config describes, or every setting that Couplet does not support.
+fn spec(path: &Path, config: Value) -> Result<Result<ModelSpec, Vec<String>>, FolderError> {
+    fn parsed<T: DeserializeOwned>(path: &Path, config: Value) -> Result<T, FolderError> {
+        serde_json::from_value(config).map_err(|source| FolderError::Config {
+            path: path.to_path_buf(),
+            kind: "Hugging Face",
+            source,
+        })
+    }
+    let model_type = config.get("model_type").and_then(Value::as_str);
+    let refused = |reason: &str| {
+        let given = model_type.map_or("no model_type".into(), |name| {
+            format!("model_type = {name:?}")
+        });
+        Ok(Err(vec![format!("{given}: {reason}")]))
+    };
+    match model_type {
+        Some(config::MODEL_TYPE) => Ok(parsed::<ClipConfig>(path, config)?.spec()),
+        Some(siglip::MODEL_TYPE) => Ok(parsed::<SiglipConfig>(path, config)?.spec()),
+        Some("siglip2") => refused(
+            "SigLIP 2's NaFlex model, which takes images of any shape, is not built by Couplet; its models of fixed \
+             resolution, such as google/siglip2-base-patch16-224, are",
+        ),
+        _ => refused("expected \"clip\" (CLIPModel) or \"siglip\" (SiglipModel)"),
+    }
 }
 
 /// The weights in a model folder, the preferred ones first: each a file, or the index of several.
@@ -95,7 +125,7 @@ pub(crate) fn list_files(path: &Path) -> Result<Vec<PathBuf>, FolderError> {
     names.iter().map(file).collect()
 }
 
-/// Checks that `CLIPModel` and `CLIPImageProcessor` can represent such a model.
+/// Checks that transformers can represent such a model.
 ///
 /// # Errors
 /// If they cannot, with every reason.
@@ -103,17 +133,26 @@ pub fn check_writable(spec: &ModelSpec, preprocess: &PreprocessSpec) -> Result<(
     files(spec, preprocess, TokenIds::default()).map(|_| ())
 }
 
+/// The configs of the model and of its image processor.
 fn files(
     spec: &ModelSpec,
     preprocess: &PreprocessSpec,
     ids: TokenIds,
-) -> Result<(ConfigFile, Value), FolderError> {
+) -> Result<[Value; 2], FolderError> {
     let image_size = spec.image.image_size();
+    let is_siglip = spec.image.as_vit().is_some_and(VitSpec::is_siglip);
+    let config = match spec.image.as_vit() {
+        None => Err(vec![
+            "transformers has no class for CLIP's ResNets; --format open_clip keeps it".into(),
+        ]),
+        Some(vit) if is_siglip => SiglipConfig::from_spec(spec, vit, ids).map(json_of),
+        Some(vit) => ClipConfig::from_spec(spec, vit, ids).map(json_of),
+    };
     match (
-        ConfigFile::from_spec(spec, ids),
-        processor::from_spec(preprocess, image_size),
+        config,
+        processor::from_spec(preprocess, image_size, is_siglip),
     ) {
-        (Ok(config), Ok(processor)) => Ok((config, processor)),
+        (Ok(config), Ok(processor)) => Ok([config, processor]),
         (config, processor) => {
             let reasons = [config.err(), processor.err()];
             let reasons: Vec<String> = reasons.into_iter().flatten().flatten().collect();
@@ -145,12 +184,24 @@ pub fn save(
     preprocess: &PreprocessSpec,
     ids: TokenIds,
 ) -> Result<(), FolderError> {
-    let (config, processor) = files(spec, preprocess, ids)?;
-    let tensors = names::to_hugging_face(weights::parameters(model));
+    let [config, processor] = files(spec, preprocess, ids)?;
+    let mut tensors = names::to_hugging_face(weights::parameters(model));
+    if spec.image.as_vit().is_some_and(VitSpec::is_siglip) {
+        // CLIPModel has scalars here.
+        for name in ["logit_scale", "logit_bias"] {
+            if let Some(tensor) = tensors.get_mut(name) {
+                tensor.shape = vec![1];
+            }
+        }
+    }
     write_json(&folder.join(CONFIG_FILE), &config)?;
     write_json(&folder.join(IMAGE_PROCESSOR_FILE), &processor)?;
     weights::save(&folder.join(WEIGHTS_FILE), &tensors)?;
     Ok(())
+}
+
+fn json_of(config: impl Serialize) -> Value {
+    serde_json::to_value(config).expect("plain values serialise")
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), FolderError> {

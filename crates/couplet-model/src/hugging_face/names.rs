@@ -1,9 +1,9 @@
-//! Hugging Face's names and shapes of CLIP's tensors, and open_clip's.
+//! Hugging Face's names and shapes of the tensors of CLIP and SigLIP, and Couplet's.
 
 use crate::tensors::{NamedTensors, StoredAs};
 
-/// Hugging Face's name, open_clip's, and whether the matrix is transposed between them.
-const OUTSIDE_BLOCKS: [(&str, &str, bool); 15] = [
+/// Hugging Face's name, ours, and whether the matrix is transposed between them.
+const OUTSIDE_BLOCKS: [(&str, &str, bool); 21] = [
     ("logit_scale", "logit_scale", false),
     (
         "text_model.embeddings.token_embedding.weight",
@@ -60,6 +60,31 @@ const OUTSIDE_BLOCKS: [(&str, &str, bool); 15] = [
     ),
     ("visual_projection.weight", "visual.proj", true),
     ("logit_bias", "logit_bias", false),
+    ("text_model.head.weight", "text_projection.weight", false),
+    ("text_model.head.bias", "text_projection.bias", false),
+    (
+        "vision_model.embeddings.patch_embedding.bias",
+        "visual.conv1.bias",
+        false,
+    ),
+    ("vision_model.head.probe", "visual.map_head.probe", false),
+    (
+        "vision_model.head.attention.in_proj_weight",
+        "visual.map_head.attn.in_proj_weight",
+        false,
+    ),
+    (
+        "vision_model.head.attention.in_proj_bias",
+        "visual.map_head.attn.in_proj_bias",
+        false,
+    ),
+];
+/// The prefixes of modules with a weight and a bias in SigLIP's MAP head.
+const MAP_HEAD: [(&str, &str); 4] = [
+    ("attention.out_proj.", "attn.out_proj."),
+    ("layernorm.", "norm."),
+    ("mlp.fc1.", "mlp.c_fc."),
+    ("mlp.fc2.", "mlp.c_proj."),
 ];
 /// The prefixes of a block's number.
 const TOWERS: [(&str, &str); 2] = [
@@ -80,7 +105,7 @@ const IN_BLOCK: [(&str, &str); 5] = [
 /// The rows of open_clip's packed projection, in their order.
 const PACKED: [&str; 3] = ["q_proj", "k_proj", "v_proj"];
 
-/// Where Hugging Face keeps the tensor with this open_clip name. A tensor that `CLIPModel` does not
+/// Where Hugging Face keeps the tensor with this open_clip name. A tensor that its models do not
 /// have keeps its name.
 pub(crate) fn stored_as(name: &str) -> StoredAs {
     let outside = OUTSIDE_BLOCKS.iter().find(|(_, ours, _)| *ours == name);
@@ -90,6 +115,14 @@ pub(crate) fn stored_as(name: &str) -> StoredAs {
         } else {
             StoredAs::Same((*theirs).into())
         };
+    }
+    if let Some(part) = name.strip_prefix("visual.map_head.") {
+        let renamed = |(theirs, ours): &(&str, &str)| {
+            let rest = part.strip_prefix(ours)?;
+            Some(StoredAs::Same(format!("vision_model.head.{theirs}{rest}")))
+        };
+        let renamed = MAP_HEAD.iter().find_map(renamed);
+        return renamed.unwrap_or_else(|| StoredAs::Same(name.into()));
     }
     in_block(name).unwrap_or_else(|| StoredAs::Same(name.into()))
 }
@@ -102,8 +135,8 @@ fn in_block(name: &str) -> Option<StoredAs> {
     let (layer, part) = rest.split_once('.')?;
     let prefix = format!("{tower}{layer}.");
     if let Some(kind) = part.strip_prefix("attn.in_proj_") {
-        let names = PACKED.map(|part| format!("{prefix}self_attn.{part}.{kind}"));
-        return Some(StoredAs::Packed(names));
+        let parts = PACKED.map(|part| (format!("{prefix}self_attn.{part}.{kind}"), 1));
+        return Some(StoredAs::Packed(parts.into()));
     }
     let (module, kind) = part.rsplit_once('.')?;
     let (theirs, _) = IN_BLOCK.iter().find(|(_, ours)| *ours == module)?;

@@ -389,8 +389,14 @@ fn scaled(value: f32, scale: f64) -> f32 {
     scaled
 }
 
-/// The file of a preprocessing that `CLIPImageProcessor` can do, or the reason why it cannot.
-pub(super) fn from_spec(spec: &PreprocessSpec, image_size: usize) -> Result<Value, Vec<String>> {
+/// The file of a preprocessing that `CLIPImageProcessor` or `SiglipImageProcessor` can do, or the reason why they
+/// cannot.
+/// - is_siglip: whether the model is SigLIP's, whose processor is preferred then.
+pub(super) fn from_spec(
+    spec: &PreprocessSpec,
+    image_size: usize,
+    is_siglip: bool,
+) -> Result<Value, Vec<String>> {
     let resized = spec.resize_size.map_or(image_size, |side| side as usize);
     let square = |side: usize| json!({ "height": side, "width": side });
     let size = match spec.resize_mode {
@@ -403,6 +409,21 @@ pub(super) fn from_spec(spec: &PreprocessSpec, image_size: usize) -> Result<Valu
         }
     };
     let resample = RESAMPLE.iter().position(|one| *one == spec.interpolation);
+    if is_siglip && spec.resize_mode == ResizeMode::Squash && resized == image_size {
+        return Ok(json!({
+            "image_processor_type": "SiglipImageProcessor",
+            "processor_class": "SiglipProcessor",
+            "do_resize": true,
+            "do_normalize": true,
+            "do_rescale": true,
+            "do_convert_rgb": true,
+            "rescale_factor": RESCALE_FACTOR,
+            "size": size,
+            "resample": resample,
+            "image_mean": spec.mean.map(written),
+            "image_std": spec.std.map(written),
+        }));
+    }
     Ok(json!({
         "image_processor_type": "CLIPImageProcessor",
         "do_resize": true,

@@ -6,6 +6,7 @@ mod parameter_order;
 mod preprocess;
 mod refused;
 mod text;
+pub(crate) mod timm;
 mod training_run;
 mod vision;
 
@@ -17,7 +18,10 @@ use crate::clip::Clip;
 use crate::digest::FileDigest;
 use crate::files::{FolderError, parse_json, read_text, write_synced};
 pub use crate::source::TokenizerCfg;
-use crate::spec::{Interpolation, ModelSpec, PreprocessSpec, TextPool};
+use crate::spec::{
+    ImagePool, ImageProjection, Interpolation, ModelSpec, PreprocessSpec, TextPool, VitSpec,
+};
+use crate::tensors::NamedTensors;
 use crate::weights;
 pub use parameter_order::sort_parameters;
 pub(crate) use training_run::read_training_params;
@@ -66,8 +70,19 @@ pub fn save(
     };
     let text = serde_json::to_string_pretty(&config).expect("a config of plain values serialises");
     write_synced(&folder.join(CONFIG_FILE), &(text + "\n"))?;
-    let digest = weights::save(&folder.join(WEIGHTS_FILE), &weights::parameters(model))?;
+    let digest = weights::save(&folder.join(WEIGHTS_FILE), &tensors(model, spec))?;
     Ok(digest)
+}
+
+/// The parameters and buffers of `model` under the names that open_clip's state dict has.
+/// - spec: the model's.
+pub fn tensors(model: &Clip, spec: &ModelSpec) -> NamedTensors {
+    let ours = weights::parameters(model);
+    if !spec.image.as_vit().is_some_and(VitSpec::is_siglip) {
+        return ours;
+    }
+    let split = |(name, tensor): (String, _)| timm::stored_as(&name).split(tensor);
+    ours.into_iter().flat_map(split).collect()
 }
 
 /// Why open_clip cannot build the model or preprocess its images, if it cannot: only Couplet reads
@@ -75,6 +90,27 @@ pub fn save(
 pub fn obstacle(spec: &ModelSpec, preprocess: &PreprocessSpec) -> Option<String> {
     if matches!(spec.text.pool, TextPool::Map { .. }) {
         return Some("open_clip's text tower has no MAP pooling".into());
+    }
+    if let Some(vit) = spec.image.as_vit() {
+        let activation = spec.image_activation().unwrap_or_default();
+        let foreign = [
+            (!vit.class_token, "tower without class token"),
+            (vit.patch_bias, "bias of patches"),
+            (vit.pool == ImagePool::Map, "MAP pooling"),
+            (
+                vit.projection != ImageProjection::Linear,
+                "tower without projection",
+            ),
+        ];
+        if vit.is_siglip() {
+            if let Some(obstacle) = timm::obstacle(vit, activation) {
+                return Some(obstacle);
+            }
+        } else if let Some((_, what)) = foreign.into_iter().find(|(is, _)| *is) {
+            return Some(format!(
+                "open_clip's image tower has no {what} but as SigLIP's"
+            ));
+        }
     }
     if let Some(side) = preprocess.resize_size {
         return Some(format!(

@@ -4,8 +4,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::refused::{Others, Refused, Side, act_kwargs, is_false, is_zero, norm_kwargs};
+use super::timm;
 use crate::spec::{
-    Activation, AttentionPoolSpec, ImagePool, ImagePositions, ImageTowerSpec, ResNetSpec, VitSpec,
+    Activation, AttentionPoolSpec, ImagePool, ImagePositions, ImageProjection, ImageTowerSpec,
+    ResNetSpec, VitSpec,
 };
 
 /// `head_width` of a config that does not name one.
@@ -94,8 +96,14 @@ fn is_absent(value: &Value) -> bool {
 impl VisionCfg {
     /// The tower's spec; unsupported settings are added to `refused`.
     pub fn spec(&self, quick_gelu: bool, refused: &mut Refused) -> ImageTowerSpec {
-        refused.others("vision_cfg.", &self.others, &IGNORED);
         let image_size = refused.side("vision_cfg.image_size", self.image_size);
+        let timm = timm::Tower::find(&self.others, refused);
+        let ignored: &[&str] = if timm.is_some() {
+            &["timm_model_name"]
+        } else {
+            &[]
+        };
+        refused.others("vision_cfg.", &self.others, &[ignored, &IGNORED].concat());
         let layers = match self.layers {
             Layers::Stages(layers) => {
                 let channels = self.width.saturating_mul(RESNET_EXPANSION);
@@ -109,7 +117,7 @@ impl VisionCfg {
             Layers::BlockCount(layers) => layers,
         };
         let patch_size = self.patch_size.unwrap_or(Side::One(0));
-        ImageTowerSpec::Vit(VitSpec {
+        let vit = VitSpec {
             image_size,
             patch_size: refused.side("vision_cfg.patch_size", patch_size),
             width: self.width,
@@ -120,6 +128,8 @@ impl VisionCfg {
             norm_eps: refused.norm_eps("vision_cfg", self.norm_kwargs.as_ref()),
             layer_scale: self.ls_init_value,
             pre_norm: !self.no_ln_pre,
+            class_token: true,
+            patch_bias: false,
             positions: match self.pos_embed_type.as_deref() {
                 None | Some("learnable") => ImagePositions::Learned,
                 Some("sin_cos_2d") => ImagePositions::SinCos2d,
@@ -151,12 +161,23 @@ impl VisionCfg {
                 }
             },
             norm_after_pool: self.final_ln_after_pool,
+            projection: ImageProjection::Linear,
+        };
+        ImageTowerSpec::Vit(match timm {
+            Some(timm) => timm.spec(vit, refused),
+            None => vit,
         })
     }
 
     /// - activation: of the tower's MLPs, if it has any.
     pub fn from_spec(image: &ImageTowerSpec, activation: Option<Activation>) -> Self {
         let cfg = match image {
+            ImageTowerSpec::Vit(vit) if vit.is_siglip() => Self {
+                others: timm::keys(vit, activation.unwrap_or_default()),
+                no_ln_pre: false,
+                pool_type: None,
+                ..Self::from(vit)
+            },
             ImageTowerSpec::Vit(vit) => vit.into(),
             ImageTowerSpec::ResNet(resnet) => resnet.into(),
         };
@@ -190,6 +211,8 @@ impl From<&VitSpec> for VisionCfg {
             pool_type: match vit.pool {
                 ImagePool::Class => None,
                 ImagePool::Mean => Some("avg".into()),
+                // Ours: of a tower that open_clip does not have.
+                ImagePool::Map => Some("map".into()),
             },
             norm_kwargs: norm_kwargs(vit.norm_eps),
             ..Self::default()

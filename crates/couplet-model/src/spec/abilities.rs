@@ -2,7 +2,8 @@
 //! kind of tower.
 
 use super::{
-    Activation, ImageTowerSpec, ModelSpec, ResNetSpec, TextPool, TextTowerSpec, VitSpec, mlp_width,
+    Activation, ImagePool, ImagePositions, ImageProjection, ImageTowerSpec, ModelSpec, ResNetSpec,
+    TextPool, TextTowerSpec, VitSpec, mlp_width,
 };
 
 impl ImageTowerSpec {
@@ -89,6 +90,23 @@ impl ImageTowerSpec {
         }
     }
 
+    /// Position embeddings before those of the grid's cells.
+    pub(crate) fn positions_before_grid(&self) -> usize {
+        match self {
+            Self::Vit(vit) => vit.class_tokens(),
+            // The mean's.
+            Self::ResNet(_) => 1,
+        }
+    }
+
+    /// The vision transformer that it is, if it is one.
+    pub fn as_vit(&self) -> Option<&VitSpec> {
+        match self {
+            Self::Vit(vit) => Some(vit),
+            Self::ResNet(_) => None,
+        }
+    }
+
     /// Cells along one side of the grid that has position embeddings.
     pub fn grid(&self) -> usize {
         match self {
@@ -120,9 +138,31 @@ impl VitSpec {
         ((self.patches() as f64 * (1.0 - self.patch_dropout)) as usize).max(1)
     }
 
+    /// Tokens before the patches.
+    pub fn class_tokens(&self) -> usize {
+        usize::from(self.class_token)
+    }
+
+    /// Tokens of an image.
+    pub fn tokens(&self) -> usize {
+        self.class_tokens() + self.patches()
+    }
+
     /// Hidden width of the MLPs.
     pub fn mlp_width(&self) -> usize {
         mlp_width(self.width, self.mlp_ratio)
+    }
+
+    /// Whether it is built as SigLIP's image towers are, of whatever size.
+    pub fn is_siglip(&self) -> bool {
+        !self.class_token
+            && self.patch_bias
+            && !self.pre_norm
+            && self.positions == ImagePositions::Learned
+            && self.layer_scale.is_none()
+            && self.attention_pool.is_none()
+            && self.pool == ImagePool::Map
+            && self.projection == ImageProjection::None
     }
 }
 

@@ -1,7 +1,7 @@
 //! The largest models that Couplet builds. A config can name any number, and a damaged one does:
 //! these bounds are held against it before anything is allocated.
 
-use super::{ImageTowerSpec, ModelSpec, ResNetSpec, TextTowerSpec, VitSpec};
+use super::{ImagePool, ImageTowerSpec, ModelSpec, ResNetSpec, TextTowerSpec, VitSpec};
 
 /// Most dimensions of the joint space, and most channels of a tower.
 pub(crate) const MAX_WIDTH: usize = 1 << 16;
@@ -44,8 +44,13 @@ fn vit_parameters(vit: &VitSpec, embed_dim: f64) -> f64 {
     let pool = vit.attention_pool.map_or(0.0, |pool| {
         embed_dim * (2.0 * embed_dim + 2.0 * width + count(pool.queries))
     });
-    blocks(width, vit.width, vit.layers, vit.mlp_ratio)
-        + width * (3.0 * patch * patch + grid * grid + embed_dim)
+    let map = if vit.pool == ImagePool::Map { 1 } else { 0 };
+    blocks(
+        width,
+        vit.width,
+        vit.layers.saturating_add(map),
+        vit.mlp_ratio,
+    ) + width * (3.0 * patch * patch + grid * grid + embed_dim)
         + pool
 }
 

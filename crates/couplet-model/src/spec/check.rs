@@ -5,7 +5,8 @@ use super::bounds::{
     MAX_TOWER_PARAMETERS, MAX_VOCABULARY, MAX_WIDTH, image_parameters, text_parameters,
 };
 use super::{
-    Activation, ImageTowerSpec, ModelSpec, ResNetSpec, TextPool, TextProjection, VitSpec, mlp_width,
+    Activation, ImagePool, ImageProjection, ImageTowerSpec, ModelSpec, ResNetSpec, TextPool,
+    TextProjection, VitSpec, mlp_width,
 };
 
 /// An invalid field of a spec.
@@ -118,6 +119,31 @@ impl Check {
         if let Some(pool) = &vit.attention_pool {
             self.size("image.attention_pool.queries", pool.queries, MAX_QUERIES);
             self.heads("image.attention_pool.heads", pool.heads, embed_dim);
+        }
+        if !vit.class_token && vit.pool == ImagePool::Class && vit.attention_pool.is_none() {
+            self.fail(
+                "image.pool",
+                "\"class\" needs class_token = true; \"mean\" and \"map\" do without".into(),
+            );
+        }
+        if vit.pool == ImagePool::Map && (vit.attention_pool.is_some() || vit.norm_after_pool) {
+            self.fail(
+                "image.pool",
+                "\"map\" pools the last layer norm's output by itself; attention_pool and \
+                 norm_after_pool cannot be set"
+                    .into(),
+            );
+        }
+        let pooled = if vit.attention_pool.is_some() {
+            embed_dim
+        } else {
+            vit.width
+        };
+        if vit.projection == ImageProjection::None && pooled != embed_dim {
+            self.fail(
+                "image.projection",
+                format!("without one, width {pooled} must be embed_dim {embed_dim}"),
+            );
         }
         if vit.positions == super::ImagePositions::SinCos2d && !vit.width.is_multiple_of(4) {
             self.fail(

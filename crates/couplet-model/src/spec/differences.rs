@@ -62,6 +62,9 @@ impl Differences {
             b.layer_scale.is_some(),
         );
         self.add("image.pre_norm", a.pre_norm, b.pre_norm);
+        self.add("image.class_token", a.class_token, b.class_token);
+        self.add("image.patch_bias", a.patch_bias, b.patch_bias);
+        self.add("image.projection", a.projection, b.projection);
         self.add("image.positions", a.positions, b.positions);
         self.add("image.attention_pool", a.attention_pool, b.attention_pool);
         self.add("image.pool", a.pool, b.pool);

@@ -71,7 +71,7 @@ pub enum ImageTowerSpec {
     ResNet(ResNetSpec),
 }
 
-/// A vision transformer with a class token, as CLIP has it.
+/// A vision transformer: by default with a class token and a projection, as CLIP has it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VitSpec {
@@ -112,6 +112,14 @@ pub struct VitSpec {
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     #[schemars(!skip_serializing_if)]
     pub pre_norm: bool,
+    /// Puts a learned token before the patches.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    #[schemars(!skip_serializing_if)]
+    pub class_token: bool,
+    /// Adds a learned bias to the patch embedding.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(!skip_serializing_if)]
+    pub patch_bias: bool,
     /// Position embeddings.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(!skip_serializing_if)]
@@ -133,6 +141,10 @@ pub struct VitSpec {
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(!skip_serializing_if)]
     pub norm_after_pool: bool,
+    /// How the pooled output is projected into the joint space.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(!skip_serializing_if)]
+    pub projection: ImageProjection,
 }
 
 /// How a ViT's tokens become one feature.
@@ -144,6 +156,20 @@ pub enum ImagePool {
     Class,
     /// The mean of all other tokens.
     Mean,
+    /// The output of a learned query over all tokens, with the tower's number of heads and an MLP after it:
+    /// SigLIP's MAP head. Source: Zhai et al. 2022, "Scaling Vision Transformers".
+    Map,
+}
+
+/// How an image's pooled output is projected into the joint space.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageProjection {
+    /// A matrix without bias.
+    #[default]
+    Linear,
+    /// No projection; `width` must be `embed_dim`.
+    None,
 }
 
 /// A ViT's position embeddings.
@@ -324,7 +350,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     clippy::cast_precision_loss,
     reason = "open_clip takes int(width * mlp_ratio); both are small and positive"
 )]
-fn mlp_width(width: usize, ratio: f64) -> usize {
+pub(crate) fn mlp_width(width: usize, ratio: f64) -> usize {
     (width as f64 * ratio) as usize
 }
 

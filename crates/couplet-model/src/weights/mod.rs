@@ -20,6 +20,7 @@ use rayon::prelude::*;
 
 use crate::clip::Clip;
 use crate::names::{ParameterMapper, ParameterVisitor, map_parameters, visit_parameters};
+use crate::open_clip::timm::TRUNK;
 use crate::positions::{resize_context, resize_grid};
 use crate::printable::printable;
 use crate::spec::ModelSpec;
@@ -154,9 +155,13 @@ pub(crate) fn open(paths: &[PathBuf]) -> Result<StoredModel, WeightsError> {
         is_openai |= constant;
         !constant
     });
+    let has_trunk = tensors.keys().any(|name| name.starts_with(TRUNK));
     Ok(StoredModel {
         path,
-        naming: place.naming,
+        naming: match place.naming {
+            Naming::OpenClip if has_trunk => Naming::OpenClipTimm,
+            naming => naming,
+        },
         tensors,
         is_openai,
         code,
@@ -262,14 +267,14 @@ pub fn parameters(model: &Clip) -> NamedTensors {
 /// - returns a description of each resized tensor.
 pub fn fit_positions(tensors: &mut NamedTensors, spec: &ModelSpec) -> Vec<String> {
     let mut resized_names = Vec::new();
-    let mut resize = |name: &str, rows: usize, to: usize, by: Resize| {
+    let mut resize = |name: &str, rows: usize, by: &dyn Fn(&HostTensor) -> Option<HostTensor>| {
         let Some(tensor) = tensors.get_mut(name) else {
             return;
         };
         if tensor.shape.first() == Some(&rows) {
             return;
         }
-        if let Some(resized) = by(tensor, to) {
+        if let Some(resized) = by(tensor) {
             resized_names.push(format!(
                 "{name} from {:?} to {:?}",
                 tensor.shape, resized.shape
@@ -279,13 +284,16 @@ pub fn fit_positions(tensors: &mut NamedTensors, spec: &ModelSpec) -> Vec<String
     };
     let grid = spec.image.grid();
     let name = spec.image.positions_name();
-    resize(name, 1 + grid * grid, grid, resize_grid);
+    let before = spec.image.positions_before_grid();
+    resize(name, before + grid * grid, &|tensor| {
+        resize_grid(tensor, before, grid)
+    });
     let context = spec.text.context_length;
-    resize(TEXT_POSITIONS, context, context, resize_context);
+    resize(TEXT_POSITIONS, context, &|tensor| {
+        resize_context(tensor, context)
+    });
     resized_names
 }
-
-type Resize = fn(&HostTensor, usize) -> Option<HostTensor>;
 
 /// Replaces every parameter of `model` with the tensor of that name.
 /// - path: the tensors' file, for errors.

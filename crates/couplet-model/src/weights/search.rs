@@ -23,23 +23,28 @@ const AVERAGES: [&str; 6] = ["ema", "swa", "average", "averaged", "avg", "shadow
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Naming {
     OpenClip,
+    /// open_clip's, of a model whose image tower has timm's names. Chosen after the place is found.
+    OpenClipTimm,
     HuggingFace,
 }
 
 impl Naming {
-    /// Three tensors that every model of this naming has. A place with two of them is a model's, so
-    /// that the third is reported as missing.
-    fn anchors(self) -> [&'static str; 3] {
+    /// Three tensors that every model of this naming has, each under one of these names. A place with two of them is
+    /// a model's, so that the third is reported as missing.
+    fn anchors(self) -> [&'static [&'static str]; 3] {
         match self {
-            Self::OpenClip => [
-                "visual.conv1.weight",
-                "token_embedding.weight",
-                "logit_scale",
+            Self::OpenClip | Self::OpenClipTimm => [
+                &[
+                    "visual.conv1.weight",
+                    "visual.trunk.patch_embed.proj.weight",
+                ],
+                &["token_embedding.weight"],
+                &["logit_scale"],
             ],
             Self::HuggingFace => [
-                "vision_model.embeddings.patch_embedding.weight",
-                "text_model.embeddings.token_embedding.weight",
-                "logit_scale",
+                &["vision_model.embeddings.patch_embedding.weight"],
+                &["text_model.embeddings.token_embedding.weight"],
+                &["logit_scale"],
             ],
         }
     }
@@ -136,9 +141,9 @@ fn places<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Candidate> {
     for name in names {
         let plain = without_wrappers(name);
         for naming in [Naming::OpenClip, Naming::HuggingFace] {
-            for (at, anchor) in naming.anchors().into_iter().enumerate() {
-                let prefix = plain.strip_suffix(anchor).filter(|path| is_path(path));
-                let Some(prefix) = prefix else {
+            for (at, names) in naming.anchors().into_iter().enumerate() {
+                let mut prefixes = names.iter().filter_map(|anchor| plain.strip_suffix(anchor));
+                let Some(prefix) = prefixes.find(|path| is_path(path)) else {
                     continue;
                 };
                 let mut mark = |prefix: &str| {
@@ -282,7 +287,7 @@ mod tests {
     fn hugging_faces_names_are_known_by_their_own() {
         let names = Naming::HuggingFace
             .anchors()
-            .map(|name| format!("clip.{name}"));
+            .map(|names| format!("clip.{}", names[0]));
         let place = find(names.iter().map(String::as_str)).unwrap();
         assert_eq!(place.naming, Naming::HuggingFace);
         assert!(place.names.contains_key("logit_scale"));

@@ -67,7 +67,10 @@ pub(super) fn write_checkpoint(
     if let Some(ema) = contents.ema {
         let (ema, head) = ema.clone().split_head();
         save_head(folder, EMA_HEAD_FILE, head, contents.classes)?;
-        let digest = weights::save(&folder.join(EMA_WEIGHTS_FILE), &weights::parameters(&ema))?;
+        let digest = weights::save(
+            &folder.join(EMA_WEIGHTS_FILE),
+            &open_clip::tensors(&ema, contents.spec),
+        )?;
         digests.insert(EMA_WEIGHTS_FILE.to_string(), digest);
         let file = match contents.eval_weights {
             EvalWeights::Ema => EMA_WEIGHTS_FILE,
