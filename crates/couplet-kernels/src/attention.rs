@@ -18,7 +18,7 @@ use crate::values::{Dense, Value, tensor};
 /// in f32 at least.
 /// - qkv: packed queries, keys and values, `[batch, tokens, 3 * width]`; heads follow one
 ///   another in each of the three.
-/// - mask: added to the scores, `[batch or 1, 1, tokens, tokens]`; no gradient reaches it.
+/// - mask: added to the scores, `[batch or 1, 1, tokens or 1, tokens]`; no gradient reaches it.
 /// - returns `[batch, tokens, width]`.
 ///
 /// # Panics
@@ -26,10 +26,10 @@ use crate::values::{Dense, Value, tensor};
 pub fn self_attention(qkv: Tensor<3>, heads: usize, mask: Option<&Tensor<4>>) -> Tensor<3> {
     let [_, tokens, packed] = qkv.dims();
     assert!(packed.is_multiple_of(3 * heads), "heads divide the width");
-    let is_shared = |mask: &Tensor<4>| mask.dims() == [1, 1, tokens, tokens];
-    let fits =
-        is_on_kernels(&qkv) && mask.is_none_or(|mask| is_on_kernels(mask) && is_shared(mask));
+    let fits = is_on_kernels(&qkv) && mask.is_none_or(is_on_kernels);
     if !fits {
+        let rows = mask.map(|mask| mask_rows(mask, tokens));
+        let mask = rows.as_ref();
         let operation = composed::SelfAttention {
             heads,
             mask: mask.map(|mask| mask.clone().inner()),
@@ -41,7 +41,7 @@ pub fn self_attention(qkv: Tensor<3>, heads: usize, mask: Option<&Tensor<4>>) ->
             merge_heads(attention(part(0), part(1), part(2), mask))
         });
     }
-    let mask = mask.map(mask_values);
+    let mask = mask.map(Mask::new);
     if qkv.dtype() == DType::F32 {
         let kernel = SelfAttention::<f32>::new(heads, mask);
         apply(kernel, [qkv.into_dispatch()]).0
@@ -51,18 +51,52 @@ pub fn self_attention(qkv: Tensor<3>, heads: usize, mask: Option<&Tensor<4>>) ->
     }
 }
 
-pub(crate) fn mask_values(mask: &Tensor<4>) -> Vec<f32> {
-    let mask = mask.to_data().convert::<f32>().try_to_vec();
-    mask.expect("the mask was converted")
+/// - mask: `[…, …, queries or 1, tokens]`; returns `[…, …, queries, tokens]`.
+fn mask_rows(mask: &Tensor<4>, queries: usize) -> Tensor<4> {
+    let [batch, heads, _, tokens] = mask.dims();
+    mask.clone().expand([batch, heads, queries, tokens])
+}
+
+/// What is added to the scores of sequences.
+#[derive(Debug, Clone)]
+pub(crate) struct Mask {
+    /// `[sequences, rows, tokens]`
+    values: Vec<f32>,
+    /// All of them, or one that stands for all.
+    sequences: usize,
+    /// One for each query, or one that stands for all.
+    rows: usize,
+}
+
+impl Mask {
+    /// - mask: `[batch or 1, 1, tokens or 1, tokens]`.
+    pub fn new(mask: &Tensor<4>) -> Self {
+        let [sequences, _, rows, _] = mask.dims();
+        let values = mask.to_data().convert::<f32>().try_to_vec();
+        Self {
+            values: values.expect("the mask was converted"),
+            sequences,
+            rows,
+        }
+    }
+
+    /// What is added to the scores of one query, `[tokens]`.
+    fn row(&self, sequence: usize, query: usize, tokens: usize) -> &[f32] {
+        let one_or = |count: usize, at: usize| if count == 1 { 0 } else { at };
+        let row = one_or(self.sequences, sequence) * self.rows + one_or(self.rows, query);
+        &self.values[row * tokens..][..tokens]
+    }
 }
 
 /// Scaled dot-product attention of any queries to any keys, with the softmax in f32 at least.
 /// It has no kernel of its own.
 /// - q: `[batch, heads, queries, head_width]`; returns the same shape and dtype.
 /// - k, v: `[batch, heads, tokens, head_width]`.
-/// - mask: added to the scores, `[batch or 1, 1, queries, tokens]`; no gradient reaches it.
+/// - mask: added to the scores, `[batch or 1, 1, queries or 1, tokens]`; no gradient reaches it.
 pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: Option<&Tensor<4>>) -> Tensor<4> {
     let inputs = [&q, &k, &v].map(|input| input.clone().into_dispatch());
+    let mask = mask.map(|mask| mask_rows(mask, q.dims()[2]));
+    let mask = mask.as_ref();
     let operation = composed::Attention {
         mask: mask.map(|mask| mask.clone().inner()),
     };
@@ -89,7 +123,7 @@ fn burn_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: Option<&Tensor
 #[derive(Debug, Clone)]
 struct SelfAttention<E> {
     heads: usize,
-    mask: Option<Vec<f32>>,
+    mask: Option<Mask>,
     values: PhantomData<E>,
 }
 
@@ -122,7 +156,7 @@ impl HeadPlace {
 }
 
 impl<E: Value> SelfAttention<E> {
-    fn new(heads: usize, mask: Option<Vec<f32>>) -> Self {
+    fn new(heads: usize, mask: Option<Mask>) -> Self {
         Self {
             heads,
             mask,
@@ -136,7 +170,7 @@ impl<E: Value> SelfAttention<E> {
         };
         Heads {
             count: self.heads,
-            mask: self.mask.as_deref(),
+            mask: self.mask.as_ref(),
             tokens,
             width: packed / 3,
         }
@@ -152,8 +186,8 @@ fn scale(head_width: usize) -> f32 {
 #[derive(Clone, Copy)]
 pub(crate) struct Heads<'a> {
     pub count: usize,
-    /// Added to the scores, `[tokens, tokens]`.
-    pub mask: Option<&'a [f32]>,
+    /// Added to the scores.
+    pub mask: Option<&'a Mask>,
     /// Of a sequence.
     pub tokens: usize,
     /// Of all heads.
@@ -178,8 +212,8 @@ impl Heads<'_> {
         let scale = scale(width / self.count);
         let batch = qkv.len() / (3 * sequence);
         let sizes = [sequence, self.count * tokens * tokens].map(|size| [batch * size, size]);
-        fresh_pair(sizes, |at, [out, weights]: [&mut [E]; 2]| {
-            let qkv = &qkv[at * 3 * sequence..][..3 * sequence];
+        fresh_pair(sizes, |in_batch, [out, weights]: [&mut [E]; 2]| {
+            let qkv = &qkv[in_batch * 3 * sequence..][..3 * sequence];
             let mut scores = vec![0.0; tokens * tokens];
             for (at, weights) in weights.chunks_exact_mut(tokens * tokens).enumerate() {
                 let head = self.place(at);
@@ -191,7 +225,7 @@ impl Heads<'_> {
                         let rows = scores.chunks_exact_mut(tokens);
                         let rows = rows.zip(weights.chunks_exact_mut(tokens));
                         for (row, (scores, weights)) in rows.enumerate() {
-                            let mask = self.mask.map(|mask| &mask[row * tokens..][..tokens]);
+                            let mask = self.mask.map(|mask| mask.row(in_batch, row, tokens));
                             softmax(scores, scale, mask, weights);
                         }
                     },

@@ -8,7 +8,7 @@ use burn::tensor::{DType, Tensor, bf16};
 use burn_flex::FlexTensor;
 
 use crate::activation::Activation;
-use crate::attention::{Heads, mask_values, self_attention};
+use crate::attention::{Heads, Mask, self_attention};
 use crate::branch::add_branch;
 use crate::composed;
 use crate::fresh::narrow_all;
@@ -139,7 +139,7 @@ pub fn residual_attention(
     let mask_fits =
         mask.is_none_or(|mask| is_on_kernels(mask) && mask.dims() == [1, 1, tokens, tokens]);
     if half.is_supported(&x) && mask_fits {
-        let (eps, mask) = (half.norm.eps, mask.map(mask_values));
+        let (eps, mask) = (half.norm.eps, mask.map(Mask::new));
         return match half.dtype {
             DType::F32 => half.run(x, ResidualAttention::<f32>::new(heads, mask, eps)),
             _ => half.run(x, ResidualAttention::<bf16>::new(heads, mask, eps)),
@@ -319,7 +319,7 @@ impl<O: Value> Kernel<Flex, 7> for ResidualMlp<O> {
 #[derive(Debug, Clone)]
 struct ResidualAttention<O> {
     heads: usize,
-    mask: Option<Vec<f32>>,
+    mask: Option<Mask>,
     eps: f64,
     values: PhantomData<O>,
 }
@@ -334,7 +334,7 @@ struct SavedAttention<O> {
 }
 
 impl<O> ResidualAttention<O> {
-    fn new(heads: usize, mask: Option<Vec<f32>>, eps: f64) -> Self {
+    fn new(heads: usize, mask: Option<Mask>, eps: f64) -> Self {
         Self {
             heads,
             mask,
@@ -349,7 +349,7 @@ impl<O> ResidualAttention<O> {
         };
         Heads {
             count: self.heads,
-            mask: self.mask.as_deref(),
+            mask: self.mask.as_ref(),
             tokens,
             width,
         }

@@ -9,8 +9,8 @@ use crate::freeze::FreezeConfig;
 use crate::layers::is_buffer;
 use crate::names::{ParameterVisitor, visit_parameters};
 use crate::spec::{
-    ImagePool, ImageProjection, ImageTowerSpec, ModelSpec, ResNetSpec, TextPool, TextProjection,
-    VitSpec,
+    ImagePool, ImageProjection, ImageTowerSpec, ModelSpec, ResNetSpec, TextEncoder, TextPool,
+    TextProjection, VitSpec,
 };
 
 /// The cost of each tower.
@@ -259,11 +259,25 @@ fn text_flops(spec: &ModelSpec) -> f64 {
         TextPool::Map { .. } => pooling(1, tokens, text.width, text.width),
         _ => 0.0,
     };
+    let pool = match text.pool {
+        TextPool::Pooler => product(&[text.width, text.width]),
+        _ => pool,
+    };
+    let gates = match text.encoder {
+        TextEncoder::ModernBert { .. } => {
+            product(&[text.layers, tokens, text.width, text.mlp_width()])
+        }
+        _ => 0.0,
+    };
     let head = match text.projection {
         TextProjection::None => 0.0,
+        TextProjection::Mlp => {
+            let hidden = usize::midpoint(text.width, spec.embed_dim);
+            product(&[hidden, text.width + spec.embed_dim])
+        }
         _ => product(&[text.width, spec.embed_dim]),
     };
-    blocks(tokens, text.width, text.mlp_width(), text.layers) + pool + head
+    blocks(tokens, text.width, text.mlp_width(), text.layers) + gates + pool + head
 }
 
 #[cfg(test)]

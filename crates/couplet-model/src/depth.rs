@@ -31,7 +31,7 @@ pub enum Layer {
 }
 
 const IMAGE_HEAD: [&str; 5] = ["ln_post.", "proj", "attn_pool.", "attnpool.", "map_head."];
-const TEXT_HEAD: [&str; 3] = ["ln_final.", "text_projection", "attn_pool."];
+const TEXT_HEAD: [&str; 4] = ["ln_final.", "text_projection", "attn_pool.", "pooler."];
 
 impl BlockCount {
     pub fn new(spec: &ModelSpec) -> Self {

@@ -17,7 +17,9 @@
 //! ```
 
 mod attention;
+mod bert;
 mod clip;
+mod clip_text;
 mod cost;
 mod depth;
 mod digest;
@@ -36,9 +38,11 @@ mod manifest;
 mod map_head;
 mod memory;
 mod model_weights;
+mod modern_bert;
 mod names;
 pub mod open_clip;
 mod openai;
+mod padding;
 mod parts;
 mod positions;
 mod precision;
@@ -50,6 +54,7 @@ mod source;
 mod spec;
 mod tensors;
 mod text;
+mod text_parts;
 mod token;
 mod tokens;
 mod transformer;
@@ -57,7 +62,9 @@ mod vit;
 mod weight_draws;
 pub mod weights;
 
+pub use bert::BertText;
 pub use clip::{Clip, MAX_LOGIT_SCALE, l2_normalize};
+pub use clip_text::ClipText;
 pub use cost::{ModelCost, TowerCost, TrainableParameters};
 pub use depth::{BlockCount, Layer, LayerId};
 pub use digest::{FileDigest, RunningDigest};
@@ -70,6 +77,7 @@ pub use layers::is_buffer;
 pub use load::{Loaded, describe, inspect, inspect_as, load, load_as};
 pub use manifest::{Difference, MANIFEST_FILE, Manifest, ManifestError};
 pub use memory::PassMemory;
+pub use modern_bert::ModernBertText;
 pub use names::{
     ParameterMapper, ParameterVisitor, map_parameters, narrow_weights, visit_parameters,
 };
@@ -81,7 +89,7 @@ pub use source::{Layout, ModelSource, TOKENIZER_FILE, TokenizerSpec};
 pub use spec::{
     Activation, AttentionPoolSpec, CropRounding, ImagePool, ImagePositions, ImageProjection,
     ImageTowerSpec, Interpolation, ModelSpec, PreprocessError, PreprocessSpec, ResNetSpec,
-    ResizeMode, SpecProblem, TextPool, TextProjection, TextTowerSpec, VitSpec,
+    ResizeMode, SpecProblem, TextEncoder, TextPool, TextProjection, TextTowerSpec, VitSpec,
     clip_init_logit_scale,
 };
 pub use text::TextTower;

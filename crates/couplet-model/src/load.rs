@@ -178,7 +178,7 @@ fn find_folder(path: &Path) -> Result<Found, FolderError> {
         let candidates = open_clip::weights_candidates(path);
         // The names of another layout are refused later, tensor by tensor.
         let is_open_clips =
-            |stored: &StoredModel| !has_hugging_face || stored.naming != Naming::HuggingFace;
+            |stored: &StoredModel| !has_hugging_face || stored.naming == Naming::OpenClip;
         if let Some((file, stored)) = first_opened(&candidates, is_open_clips)? {
             return Ok(Found {
                 source: open_clip_source(config, path, file),
@@ -254,7 +254,7 @@ fn find_file(path: &Path, arch: Arch) -> Result<Found, FolderError> {
     };
     let layout = match stored.naming {
         _ if stored.is_openai => Layout::OpenAi,
-        Naming::OpenClip | Naming::OpenClipTimm => Layout::OpenClip,
+        Naming::OpenClip => Layout::OpenClip,
         Naming::HuggingFace => Layout::HuggingFace,
     };
     let in_code = stored.code.as_ref().and_then(ScriptCode::activation);

@@ -3,7 +3,7 @@
 use crate::depth::BlockCount;
 use crate::freeze::{Freeze, FreezeConfig};
 use crate::precision::Precision;
-use crate::spec::{ImageTowerSpec, ModelSpec, ResNetSpec, VitSpec};
+use crate::spec::{ImageTowerSpec, ModelSpec, ResNetSpec, TextEncoder, VitSpec};
 
 /// What the size of a pass's activations depends on, in addition to the model.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -124,6 +124,8 @@ struct Transformer {
     heads: f64,
     /// What the gains of the residual branches read, in multiples of the width.
     scaled: f64,
+    /// Whether a block is one of ours, whose halves are single operations.
+    is_fused: bool,
 }
 
 impl Transformer {
@@ -134,6 +136,7 @@ impl Transformer {
             mlp_width: count(vit.mlp_width()),
             heads: count(vit.heads),
             scaled: scaled(vit.layer_scale),
+            is_fused: vit.layer_scale.is_none(),
         }
     }
 
@@ -142,9 +145,15 @@ impl Transformer {
         Self {
             tokens: count(pass.tokens.min(text.context_length)),
             width: count(text.width),
-            mlp_width: count(text.mlp_width()),
+            // A gated MLP has two hidden values for each that its last layer reads, and their product.
+            mlp_width: if matches!(text.encoder, TextEncoder::ModernBert { .. }) {
+                1.5 * count(text.mlp_width())
+            } else {
+                count(text.mlp_width())
+            },
             heads: count(text.heads),
             scaled: scaled(text.layer_scale),
+            is_fused: text.is_clip() && text.layer_scale.is_none(),
         }
     }
 
@@ -164,7 +173,7 @@ impl Transformer {
         let narrow = pass.narrow();
         let padded = pass.padded(self.tokens);
         let stream = (2.0 + self.scaled) * WIDE * self.width;
-        let products = if pass.computes_again() && self.scaled == 0.0 {
+        let products = if pass.computes_again() && self.is_fused {
             narrow * (self.width + self.mlp_width)
         } else {
             narrow * (3.0 * self.width + 2.0 * self.mlp_width)

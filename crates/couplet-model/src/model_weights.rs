@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::files::FolderError;
 use crate::hugging_face;
-use crate::open_clip::timm;
+use crate::open_clip;
 use crate::positions::is_grid;
 use crate::spec::ModelSpec;
 use crate::tensors::{NamedTensors, StoredAs};
@@ -19,12 +19,11 @@ pub(crate) enum Positions {
     Resizable,
 }
 
-/// Where the naming keeps the tensor with this open_clip name.
-fn stored_as(naming: Naming, name: &str) -> StoredAs {
+/// Where the naming keeps the tensor with this name of ours.
+fn stored_as(naming: Naming, spec: &ModelSpec, name: &str) -> StoredAs {
     match naming {
-        Naming::OpenClip => StoredAs::Same(name.to_string()),
-        Naming::OpenClipTimm => timm::stored_as(name),
-        Naming::HuggingFace => hugging_face::stored_as(name),
+        Naming::OpenClip => open_clip::stored_as(spec, name),
+        Naming::HuggingFace => hugging_face::stored_as(spec, name),
     }
 }
 
@@ -38,13 +37,16 @@ pub(crate) fn check_shapes(
     spec: &ModelSpec,
     positions: Positions,
 ) -> Result<(), FolderError> {
-    let resizable = [spec.image.positions_name(), TEXT_POSITIONS];
+    let resizable = [
+        Some(spec.image.positions_name()),
+        spec.text.is_clip().then_some(TEXT_POSITIONS),
+    ];
     let before = Some(spec.image.positions_before_grid());
     let mut mismatches = Mismatches::default();
     let mut expected = BTreeSet::new();
     for (name, shape) in spec.parameter_shapes() {
-        let may_differ = positions == Positions::Resizable && resizable.contains(&name.as_str());
-        for (in_file, shape) in stored_as(stored.naming, &name).shapes(&shape) {
+        let may_differ = positions == Positions::Resizable && resizable.contains(&Some(&name));
+        for (in_file, shape) in stored_as(stored.naming, spec, &name).shapes(&shape) {
             let Some(tensor) = stored.tensors.get(&in_file) else {
                 mismatches.missing(&in_file);
                 continue;
@@ -106,7 +108,7 @@ pub(crate) fn read(
     };
     // One after the other, so that what a tensor needs besides its values is in memory once: its pieces are read in parallel.
     let tensors = spec.parameter_shapes().into_iter().map(|(name, _)| {
-        let tensor = stored_as(stored.naming, &name).join(read)?;
+        let tensor = stored_as(stored.naming, spec, &name).join(read)?;
         Ok((name, tensor))
     });
     let tensors = tensors.collect::<Result<NamedTensors, WeightsError>>()?;

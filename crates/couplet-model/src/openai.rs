@@ -8,7 +8,7 @@ use crate::files::{FolderError, check};
 use crate::spec::clip_init_logit_scale;
 use crate::spec::{
     Activation, ImagePool, ImagePositions, ImageProjection, ImageTowerSpec, ModelSpec, ResNetSpec,
-    TextPool, TextProjection, TextTowerSpec, VitSpec,
+    TextEncoder, TextPool, TextProjection, TextTowerSpec, VitSpec,
 };
 use crate::weights::StoredTensors;
 
@@ -79,6 +79,7 @@ impl Shapes<'_> {
                 activation: None,
                 norm_eps: crate::spec::DEFAULT_NORM_EPS,
                 layer_scale: None,
+                encoder: TextEncoder::Clip,
                 causal: true,
                 pool: TextPool::Argmax,
                 pad_id: 0,

@@ -98,7 +98,7 @@ impl TowerParts<'_> {
     pub fn block(&self, at: usize, x: Tensor<3>) -> Tensor<3> {
         match &self.input {
             Input::Images { tower, .. } => tower.block(at, x, self.precision),
-            Input::Tokens { tower, .. } => tower.block(at, x, self.precision),
+            Input::Tokens { tower, tokens } => tower.block(at, x, &tokens.ids, self.precision),
         }
     }
 

@@ -1,99 +1,56 @@
-//! The text tower. Source: open_clip `TextTransformer` and `CLIP.encode_text`.
+//! The text tower of any kind.
 
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::tensor::{Int, Tensor};
-use couplet_kernels::embedding;
 
-use crate::attention::AttentionPool;
-use crate::init::{Initializer, inverse_sqrt};
-use crate::layers::{LayerNorm, Linear};
-use crate::precision::{Precision, widen};
-use crate::spec::{Activation, AttentionPoolSpec, TextPool, TextProjection, TextTowerSpec};
-use crate::token::Token;
+use crate::bert::BertText;
+use crate::clip_text::ClipText;
+use crate::init::Initializer;
+use crate::modern_bert::ModernBertText;
+use crate::precision::Precision;
+use crate::spec::{Activation, TextEncoder, TextTowerSpec};
 use crate::tokens::Tokens;
-use crate::transformer::{BlockSpec, Transformer, causal_mask};
-use crate::weight_draws::BlockStd;
 
-/// CLIP's text tower: token and position embeddings, blocks, pooling, and a projection
-/// into the joint space.
+/// The text tower, by its encoder.
 #[derive(Module, Debug)]
-pub struct TextTower {
-    positional_embedding: Param<Tensor<2>>,
-    transformer: Transformer,
-    token_embedding: Embedding,
-    attn_pool: Option<AttentionPool>,
-    ln_final: LayerNorm,
-    text_projection: Option<Projection>,
-    causal: bool,
-    reads_no_padding: bool,
-    #[module(skip)]
-    pool: TextPool,
-}
-
-#[derive(Module, Debug)]
-struct Embedding {
-    /// `[vocab_size, width]`
-    weight: Param<Tensor<2>>,
-}
-
-#[derive(Module, Debug)]
-enum Projection {
-    /// `[width, embed_dim]`
-    Matrix(Param<Tensor<2>>),
-    Biased(Linear),
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a process has one text tower, not a list of them"
+)]
+pub enum TextTower {
+    Clip(ClipText),
+    Bert(BertText),
+    ModernBert(ModernBertText),
 }
 
 impl TextTower {
-    /// All initialisation rules of the text tower.
-    /// Source: open_clip `TextTransformer.init_parameters`.
     pub(crate) fn init(
         spec: &TextTowerSpec,
         embed_dim: usize,
         activation: Activation,
         init: &Initializer,
     ) -> Self {
-        let w = spec.width;
-        let std = BlockStd {
-            attn_in: inverse_sqrt(w),
-            residual_out: inverse_sqrt(w) * inverse_sqrt(2 * spec.layers),
-            mlp_in: inverse_sqrt(2 * w),
-            zero_biases: false,
-        };
-        Self {
-            positional_embedding: init.normal(
-                "positional_embedding",
-                [spec.context_length, w],
-                0.01,
-            ),
-            transformer: Transformer::init(
-                &BlockSpec::from_text(spec, activation),
-                Some(&std),
-                "transformer",
-                init,
-            ),
-            token_embedding: Embedding {
-                weight: init.normal("token_embedding.weight", [spec.vocab_size, w], 0.02),
-            },
-            attn_pool: match spec.pool {
-                TextPool::Map { heads } => {
-                    let pool = AttentionPoolSpec { queries: 1, heads };
-                    let eps = spec.norm_eps;
-                    Some(AttentionPool::init(pool, w, w, eps, "attn_pool", init))
-                }
-                _ => None,
-            },
-            ln_final: LayerNorm::init(w, spec.norm_eps, init),
-            text_projection: Projection::init(spec, embed_dim, init),
-            causal: spec.causal,
-            reads_no_padding: spec.reads_no_padding(),
-            pool: spec.pool,
+        match spec.encoder {
+            TextEncoder::Clip => Self::Clip(ClipText::init(spec, embed_dim, activation, init)),
+            TextEncoder::Bert { token_types, .. }
+            | TextEncoder::Roberta { token_types, .. }
+            | TextEncoder::XlmRoberta { token_types, .. } => {
+                let bert = BertText::init(spec, token_types, embed_dim, activation, init);
+                Self::Bert(bert)
+            }
+            TextEncoder::ModernBert { .. } => {
+                Self::ModernBert(ModernBertText::init(spec, embed_dim, activation, init))
+            }
         }
     }
 
     /// The number of rows of the token embedding, if it is trained.
     pub(crate) fn trained_vocabulary(&self) -> Option<usize> {
-        let weight = &self.token_embedding.weight;
-        weight.is_require_grad().then(|| weight.shape()[0])
+        match self {
+            Self::Clip(clip) => clip.trained_vocabulary(),
+            Self::Bert(bert) => bert.trained_vocabulary(),
+            Self::ModernBert(modern) => modern.trained_vocabulary(),
+        }
     }
 
     /// - tokens: `[batch, tokens]` with `tokens` at most `context_length`: a batch may be
@@ -110,93 +67,52 @@ impl TextTower {
     /// The input of the first block, `[batch, tokens, width]`.
     /// - tokens: as [`Self::forward`] takes them.
     pub(crate) fn stem(&self, tokens: &Tokens) -> Tensor<3> {
-        let [_, length] = tokens.ids.dims();
-        assert!(
-            self.reads_no_padding || length == self.positional_embedding.dims()[0],
-            "a text tower that reads its padding needs all of its context length"
-        );
-        let positions = self.positional_embedding.val().narrow(0, 0, length);
-        let weight = self.token_embedding.weight.val();
-        let embedded = embedding(weight, tokens.ids.clone(), tokens.runs.as_ref());
-        embedded + positions.unsqueeze()
+        match self {
+            Self::Clip(clip) => clip.stem(tokens),
+            Self::Bert(bert) => bert.stem(tokens),
+            Self::ModernBert(modern) => modern.stem(tokens),
+        }
     }
 
     /// The output of block `at`; x and output are `[batch, tokens, width]`.
-    pub(crate) fn block(&self, at: usize, x: Tensor<3>, precision: Precision) -> Tensor<3> {
-        let mask = self.mask(&x);
-        self.transformer.block(at, x, mask.as_ref(), precision)
+    /// - ids: of the same texts, `[batch, tokens]`.
+    pub(crate) fn block(
+        &self,
+        at: usize,
+        x: Tensor<3>,
+        ids: &Tensor<2, Int>,
+        precision: Precision,
+    ) -> Tensor<3> {
+        match self {
+            Self::Clip(clip) => clip.block(at, x, precision),
+            Self::Bert(bert) => bert.block(at, x, ids, precision),
+            Self::ModernBert(modern) => modern.block(at, x, ids, precision),
+        }
     }
 
     /// The blocks from `first` on, pooling, the last norm and the projection.
-    /// - x: `[batch, tokens, width]`; tokens: as [`Self::forward`] takes them.
+    /// - x: `[batch, tokens, width]`; ids: of the same texts, `[batch, tokens]`.
     /// - returns `[batch, embed_dim]`.
     pub(crate) fn head(
         &self,
         first: usize,
         x: Tensor<3>,
-        tokens: Tensor<2, Int>,
+        ids: Tensor<2, Int>,
         precision: Precision,
     ) -> Tensor<2> {
-        let mask = self.mask(&x);
-        let mask = mask.as_ref();
-        let pooled = if let Some(attn_pool) = &self.attn_pool {
-            let tokens = self.transformer.forward(first, x, mask, precision);
-            attn_pool.forward(tokens, precision).squeeze_dim(1)
-        } else {
-            let token = self.pooled_token(tokens);
-            (self.transformer).forward_token(first, x, &token, mask, precision)
-        };
-        let pooled = self.ln_final.forward(pooled);
-        match &self.text_projection {
-            Some(Projection::Matrix(matrix)) => {
-                let matrix = precision.narrow(matrix.val());
-                widen(couplet_kernels::matmul(precision.narrow(pooled), matrix))
-            }
-            Some(Projection::Biased(linear)) => widen(linear.forward(pooled, precision)),
-            None => pooled,
+        match self {
+            Self::Clip(clip) => clip.head(first, x, ids, precision),
+            Self::Bert(bert) => bert.head(first, x, &ids, precision),
+            Self::ModernBert(modern) => modern.head(first, x, &ids, precision),
         }
     }
 
     /// The number of residual blocks.
     pub(crate) fn blocks(&self) -> usize {
-        self.transformer.resblocks.len()
-    }
-
-    /// - x: `[batch, tokens, width]`; returns `[1, 1, tokens, tokens]` of its dtype.
-    fn mask(&self, x: &Tensor<3>) -> Option<Tensor<4>> {
-        let length = x.dims()[1];
-        self.causal
-            .then(|| causal_mask(length, &x.device()).cast(x.dtype()))
-    }
-
-    fn pooled_token(&self, tokens: Tensor<2, Int>) -> Token {
-        match self.pool {
-            TextPool::Argmax => Token::At(tokens.argmax(1).squeeze_dim(1)),
-            TextPool::Eos { id } => {
-                let is_end = tokens.equal_elem(id).int();
-                Token::At(is_end.argmax(1).squeeze_dim(1))
-            }
-            TextPool::First | TextPool::Map { .. } => Token::First,
-            TextPool::Last => Token::Last,
-        }
-    }
-}
-
-impl Projection {
-    fn init(spec: &TextTowerSpec, embed_dim: usize, init: &Initializer) -> Option<Self> {
-        let w = spec.width;
-        let std = inverse_sqrt(w);
-        match spec.projection {
-            TextProjection::Linear => Some(Self::Matrix(init.normal(
-                "text_projection",
-                [w, embed_dim],
-                std,
-            ))),
-            TextProjection::LinearBias => Some(Self::Biased(Linear {
-                weight: init.normal("text_projection.weight", [embed_dim, w], std),
-                bias: init.constant([embed_dim], 0.0),
-            })),
-            TextProjection::None => None,
+        match self {
+            Self::Clip(clip) => clip.blocks(),
+            Self::Bert(bert) => bert.blocks(),
+            Self::ModernBert(modern) => modern.blocks(),
         }
     }
 }

@@ -269,7 +269,7 @@ impl Mlp {
         residual_mlp(x, half, self.activation.kernel())
     }
 
-    fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
+    pub fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
         let hidden = self.c_fc.forward(x, precision);
         let activated = self.activation.kernel().forward(hidden);
         self.c_proj.forward(activated, precision)

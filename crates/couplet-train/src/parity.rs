@@ -271,7 +271,6 @@ fn small_of_other_towers(name: &str) -> (Case, NamedTensors, NamedTensors) {
             write(hugging_face::CONFIG_FILE, config.to_string()).unwrap();
             hugging_face::WEIGHTS_FILE
         } else {
-            let config = serde_json::json!({ "model_cfg": config });
             write(open_clip::CONFIG_FILE, config.to_string()).unwrap();
             open_clip::WEIGHTS_FILE
         };
@@ -425,4 +424,18 @@ fn siglip_matches_open_clips_with_timms_image_tower() {
 fn siglip_matches_hugging_faces() {
     let name = "hugging-face-siglip";
     hold(name, small_of_other_towers(name));
+}
+
+#[test]
+fn text_encoders_match_open_clips_from_transformers() {
+    for name in ["roberta", "bert", "xlm-roberta"] {
+        hold(name, small_of_other_towers(name));
+    }
+}
+
+#[test]
+fn modern_bert_and_dual_encoders_match_transformers() {
+    for name in ["modern-bert", "dual-encoder"] {
+        hold(name, small_of_other_towers(name));
+    }
 }

@@ -300,6 +300,27 @@ fn attention_with_and_without_mask() {
 }
 
 #[test]
+fn attention_with_a_mask_of_each_sequence() {
+    // Each sequence's own number of tokens, for all of its queries; then a window of each query, too.
+    for rows in [1, 17] {
+        check(&[3 * 17 * 3 * 24], |i| {
+            let qkv = i[0].clone().mul_scalar(3.0).reshape([3, 17, 3 * 24]);
+            let hidden = |at: usize| {
+                let (sequence, row, token) = (at / (rows * 17), at / 17 % rows, at % 17);
+                token > 16 - 5 * sequence || (rows > 1 && token.abs_diff(row) > 6 && token > 0)
+            };
+            let mask: Vec<f32> = (0..3 * rows * 17)
+                .map(|at| if hidden(at) { f32::MIN } else { 0.0 })
+                .collect();
+            let data = TensorData::new(mask, [3, 1, rows, 17]);
+            let dtype: FloatDType = qkv.dtype().into();
+            let mask = Tensor::<4>::from_data(data, &qkv.device()).cast(dtype);
+            self_attention(qkv, 3, Some(&mask)).flatten(0, 2)
+        });
+    }
+}
+
+#[test]
 fn attention_of_other_queries() {
     // Shared by the sequences, as those of a pool of tokens; a mask of each sequence.
     check(&[3 * 8, 2 * 5 * 6 * 8], |i| {
@@ -351,7 +372,7 @@ fn shapes_that_no_kernel_takes_are_left_to_burn() {
     let oblong = Tensor::<4>::ones([3, 2, 1, 3], &device);
     let convolved = conv2d(Tensor::ones(image, &device), oblong, 1, 0);
     assert_eq!(convolved.dims(), [1, 3, 4, 2]);
-    // A mask for each sequence: the first sees all, the second its first token alone.
+    // The first sequence sees all, the second its first token alone.
     let data = TensorData::new(values(0, 2 * 2 * 12), [2, 2, 12]);
     let qkv = Tensor::<3>::from_data(data, &device);
     let hidden = f32::NEG_INFINITY;

@@ -6,8 +6,8 @@ use super::activations::{activation, activation_name};
 use super::token_ids::TokenIds;
 use crate::spec::mlp_ratio;
 use crate::spec::{
-    ImagePool, ImagePositions, ImageProjection, ImageTowerSpec, ModelSpec, TextPool,
-    TextProjection, TextTowerSpec, VitSpec,
+    Activation, ImagePool, ImagePositions, ImageProjection, ImageTowerSpec, ModelSpec, TextEncoder,
+    TextPool, TextProjection, TextTowerSpec, VitSpec,
 };
 
 pub(super) const MODEL_TYPE: &str = "clip";
@@ -35,11 +35,11 @@ pub(super) struct ClipConfig {
     vision_config_dict: Option<VisionConfig>,
 }
 
-fn default_projection() -> usize {
+pub(super) fn default_projection() -> usize {
     512
 }
 
-fn default_logit_scale() -> f32 {
+pub(super) fn default_logit_scale() -> f32 {
     2.6592
 }
 
@@ -83,7 +83,7 @@ impl Default for TextConfig {
 
 #[derive(Serialize, Deserialize)]
 #[serde(default)]
-struct VisionConfig {
+pub(super) struct VisionConfig {
     model_type: String,
     hidden_size: usize,
     intermediate_size: usize,
@@ -124,14 +124,11 @@ impl ClipConfig {
         let text = text.unwrap_or(&default_text);
         let vision = (self.vision_config_dict.as_ref()).or(self.vision_config.as_ref());
         let vision = vision.unwrap_or(&default_vision);
-        if vision.num_channels != 3 {
-            problems.push(format!(
-                "vision_config.num_channels = {}: expected 3",
-                vision.num_channels
-            ));
-        }
         let text_activation = activation("text_config", &text.hidden_act, &mut problems);
-        let image_activation = activation("vision_config", &vision.hidden_act, &mut problems);
+        let (vit, image_activation) = match clip_vit(vision) {
+            Ok(found) => found,
+            Err(list) => return Err([problems, list].concat()),
+        };
         let pool = match text.eos_token_id {
             None | Some(LEGACY_EOS) => TextPool::Argmax,
             // The last id is the highest, so open_clip's rule gives the same token.
@@ -143,26 +140,7 @@ impl ClipConfig {
             activation: image_activation,
             init_logit_scale: self.logit_scale_init_value,
             init_logit_bias: None,
-            image: ImageTowerSpec::Vit(VitSpec {
-                image_size: vision.image_size,
-                patch_size: vision.patch_size,
-                width: vision.hidden_size,
-                layers: vision.num_hidden_layers,
-                heads: vision.num_attention_heads,
-                mlp_ratio: mlp_ratio(vision.hidden_size, vision.intermediate_size),
-                activation: None,
-                norm_eps: vision.layer_norm_eps,
-                layer_scale: None,
-                pre_norm: true,
-                class_token: true,
-                patch_bias: false,
-                positions: ImagePositions::Learned,
-                patch_dropout: 0.0,
-                attention_pool: None,
-                pool: ImagePool::Class,
-                norm_after_pool: false,
-                projection: ImageProjection::Linear,
-            }),
+            image: ImageTowerSpec::Vit(vit),
             text: TextTowerSpec {
                 context_length: text.max_position_embeddings,
                 vocab_size: text.vocab_size,
@@ -173,6 +151,7 @@ impl ClipConfig {
                 activation: (text_activation != image_activation).then_some(text_activation),
                 norm_eps: text.layer_norm_eps,
                 layer_scale: None,
+                encoder: TextEncoder::Clip,
                 causal: true,
                 pool,
                 // Nothing reads the padding of a causal tower; zeros stay in any vocabulary.
@@ -218,38 +197,92 @@ impl ClipConfig {
                 pad_token_id: ids.pad,
                 ..TextConfig::default()
             }),
-            vision_config: Some(VisionConfig {
-                hidden_size: vit.width,
-                intermediate_size: vit.mlp_width(),
-                projection_dim: spec.embed_dim,
-                num_hidden_layers: vit.layers,
-                num_attention_heads: vit.heads,
-                image_size: vit.image_size,
-                patch_size: vit.patch_size,
-                hidden_act: activation_name(vit.activation.unwrap_or(spec.activation)),
-                layer_norm_eps: vit.norm_eps,
-                ..VisionConfig::default()
-            }),
+            vision_config: Some(VisionConfig::from_vit(vit, spec.activation, spec.embed_dim)),
             text_config_dict: None,
             vision_config_dict: None,
         })
     }
 }
 
-fn foreign_to_clip_model(spec: &ModelSpec, vit: &VitSpec) -> Vec<String> {
-    let text = &spec.text;
-    let is_end_token = matches!(text.pool, TextPool::Argmax | TextPool::Eos { .. });
+/// CLIP's vision transformer, and the activation of its MLPs; or every setting that Couplet does not support.
+pub(super) fn clip_vit(vision: &VisionConfig) -> Result<(VitSpec, Activation), Vec<String>> {
+    let mut problems = Vec::new();
+    if vision.num_channels != 3 {
+        problems.push(format!(
+            "vision_config.num_channels = {}: expected 3",
+            vision.num_channels
+        ));
+    }
+    let activation = activation("vision_config", &vision.hidden_act, &mut problems);
+    let vit = VitSpec {
+        image_size: vision.image_size,
+        patch_size: vision.patch_size,
+        width: vision.hidden_size,
+        layers: vision.num_hidden_layers,
+        heads: vision.num_attention_heads,
+        mlp_ratio: mlp_ratio(vision.hidden_size, vision.intermediate_size),
+        activation: None,
+        norm_eps: vision.layer_norm_eps,
+        layer_scale: None,
+        pre_norm: true,
+        class_token: true,
+        patch_bias: false,
+        positions: ImagePositions::Learned,
+        patch_dropout: 0.0,
+        attention_pool: None,
+        pool: ImagePool::Class,
+        norm_after_pool: false,
+        projection: ImageProjection::Linear,
+    };
+    if problems.is_empty() {
+        Ok((vit, activation))
+    } else {
+        Err(problems)
+    }
+}
+
+impl VisionConfig {
+    /// - activation: the model's, for a tower that does not name its own.
+    pub fn from_vit(vit: &VitSpec, activation: Activation, projection_dim: usize) -> Self {
+        Self {
+            hidden_size: vit.width,
+            intermediate_size: vit.mlp_width(),
+            projection_dim,
+            num_hidden_layers: vit.layers,
+            num_attention_heads: vit.heads,
+            image_size: vit.image_size,
+            patch_size: vit.patch_size,
+            hidden_act: activation_name(vit.activation.unwrap_or(activation)),
+            layer_norm_eps: vit.norm_eps,
+            ..Self::default()
+        }
+    }
+}
+
+/// What CLIP's vision transformer does not have.
+pub(super) fn foreign_to_clip_vision(vit: &VitSpec) -> Vec<&'static str> {
+    let is_learned = vit.positions == ImagePositions::Learned;
     let foreign = [
         (!vit.pre_norm, "image.pre_norm = false"),
-        (vit.layer_scale.is_some(), "image.layer_scale"),
-        (vit.attention_pool.is_some(), "image.attention_pool"),
         (!vit.class_token, "image.class_token = false"),
         (vit.patch_bias, "image.patch_bias"),
+        (!is_learned, "image.positions but learned"),
+        (vit.layer_scale.is_some(), "image.layer_scale"),
+        (vit.attention_pool.is_some(), "image.attention_pool"),
         (vit.pool != ImagePool::Class, "image.pool but class"),
         (
             vit.projection != ImageProjection::Linear,
             "image.projection but linear",
         ),
+    ];
+    let given = foreign.into_iter().filter(|(is, _)| *is);
+    given.map(|(_, what)| what).collect()
+}
+
+fn foreign_to_clip_model(spec: &ModelSpec, vit: &VitSpec) -> Vec<String> {
+    let text = &spec.text;
+    let is_end_token = matches!(text.pool, TextPool::Argmax | TextPool::Eos { .. });
+    let foreign = [
         (!text.causal, "text.causal = false"),
         (text.layer_scale.is_some(), "text.layer_scale"),
         (!is_end_token, "text.pool but argmax and eos"),
@@ -263,10 +296,10 @@ fn foreign_to_clip_model(spec: &ModelSpec, vit: &VitSpec) -> Vec<String> {
         ),
         (spec.init_logit_bias.is_some(), "logit_bias"),
     ];
-    foreign
-        .into_iter()
-        .filter(|(is, _)| *is)
-        .map(|(_, what)| format!("CLIPModel has no {what}"))
+    let of_text = foreign.into_iter().filter(|(is, _)| *is);
+    let of_text = of_text.map(|(_, what)| what);
+    (foreign_to_clip_vision(vit).into_iter().chain(of_text))
+        .map(|what| format!("CLIPModel has no {what}"))
         .collect()
 }
 

@@ -1,19 +1,24 @@
-//! Hugging Face's folders of CLIP and SigLIP (`CLIPModel`, `SiglipModel`): `config.json`, `model.safetensors`, and
+//! Hugging Face's folders of CLIP, SigLIP and dual encoders (`CLIPModel`, `SiglipModel`,
+//! `VisionTextDualEncoderModel`): `config.json`, `model.safetensors`, and
 //! `processor_config.json` or `preprocessor_config.json`. ViTs only: transformers has no class for
 //! CLIP's ResNets.
 
 mod activations;
 mod config;
+mod dual_encoder;
 mod names;
 mod processor;
 mod siglip;
 mod size;
+pub(crate) mod text_encoder;
+pub(crate) mod text_names;
 mod token_ids;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use config::ClipConfig;
+use dual_encoder::DualEncoderConfig;
 use processor::IMAGE_PROCESSOR_FILE;
 pub use processor::read as read_preprocess;
 use serde::de::DeserializeOwned;
@@ -76,11 +81,15 @@ fn spec(path: &Path, config: Value) -> Result<Result<ModelSpec, Vec<String>>, Fo
     match model_type {
         Some(config::MODEL_TYPE) => Ok(parsed::<ClipConfig>(path, config)?.spec()),
         Some(siglip::MODEL_TYPE) => Ok(parsed::<SiglipConfig>(path, config)?.spec()),
+        Some(dual_encoder::MODEL_TYPE) => Ok(parsed::<DualEncoderConfig>(path, config)?.spec()),
         Some("siglip2") => refused(
             "SigLIP 2's NaFlex model, which takes images of any shape, is not built by Couplet; its models of fixed \
              resolution, such as google/siglip2-base-patch16-224, are",
         ),
-        _ => refused("expected \"clip\" (CLIPModel) or \"siglip\" (SiglipModel)"),
+        _ => refused(
+            "expected \"clip\" (CLIPModel), \"siglip\" (SiglipModel) or \"vision-text-dual-encoder\" \
+             (VisionTextDualEncoderModel)",
+        ),
     }
 }
 
@@ -146,6 +155,7 @@ fn files(
             "transformers has no class for CLIP's ResNets; --format open_clip keeps it".into(),
         ]),
         Some(vit) if is_siglip => SiglipConfig::from_spec(spec, vit, ids).map(json_of),
+        Some(vit) if !spec.text.is_clip() => DualEncoderConfig::from_spec(spec, vit).map(json_of),
         Some(vit) => ClipConfig::from_spec(spec, vit, ids).map(json_of),
     };
     match (
@@ -185,7 +195,7 @@ pub fn save(
     ids: TokenIds,
 ) -> Result<(), FolderError> {
     let [config, processor] = files(spec, preprocess, ids)?;
-    let mut tensors = names::to_hugging_face(weights::parameters(model));
+    let mut tensors = names::to_hugging_face(weights::parameters(model), spec);
     if spec.image.as_vit().is_some_and(VitSpec::is_siglip) {
         // CLIPModel has scalars here.
         for name in ["logit_scale", "logit_bias"] {

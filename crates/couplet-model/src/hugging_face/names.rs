@@ -1,6 +1,11 @@
 //! Hugging Face's names and shapes of the tensors of CLIP and SigLIP, and Couplet's.
 
+use super::text_names;
+use crate::spec::ModelSpec;
 use crate::tensors::{NamedTensors, StoredAs};
+
+/// The prefix of a text encoder's names.
+const TEXT_MODEL: &str = "text_model.";
 
 /// Hugging Face's name, ours, and whether the matrix is transposed between them.
 const OUTSIDE_BLOCKS: [(&str, &str, bool); 21] = [
@@ -105,9 +110,14 @@ const IN_BLOCK: [(&str, &str); 5] = [
 /// The rows of open_clip's packed projection, in their order.
 const PACKED: [&str; 3] = ["q_proj", "k_proj", "v_proj"];
 
-/// Where Hugging Face keeps the tensor with this open_clip name. A tensor that its models do not
+/// Where Hugging Face keeps the tensor with this name of ours. A tensor that its models do not
 /// have keeps its name.
-pub(crate) fn stored_as(name: &str) -> StoredAs {
+pub(crate) fn stored_as(spec: &ModelSpec, name: &str) -> StoredAs {
+    text_names::stored_as(spec.text.encoder, name, TEXT_MODEL).unwrap_or_else(|| own(name))
+}
+
+/// Where a tensor of CLIP or SigLIP is kept.
+fn own(name: &str) -> StoredAs {
     let outside = OUTSIDE_BLOCKS.iter().find(|(_, ours, _)| *ours == name);
     if let Some((theirs, _, transposed)) = outside {
         return if *transposed {
@@ -143,9 +153,9 @@ fn in_block(name: &str) -> Option<StoredAs> {
     Some(StoredAs::Same(format!("{prefix}{theirs}.{kind}")))
 }
 
-/// open_clip's tensors under Hugging Face's names, for a model that both can hold.
-pub(super) fn to_hugging_face(ours: NamedTensors) -> NamedTensors {
-    let split = |(name, tensor): (String, _)| stored_as(&name).split(tensor);
+/// Our tensors under Hugging Face's names, for a model that both can hold.
+pub(super) fn to_hugging_face(ours: NamedTensors, spec: &ModelSpec) -> NamedTensors {
+    let split = |(name, tensor): (String, _)| stored_as(spec, &name).split(tensor);
     ours.into_iter().flat_map(split).collect()
 }
 
@@ -161,14 +171,18 @@ mod tests {
     fn there_and_back_is_the_same() {
         let spec = presets::find("ViT-Ti-16-64").unwrap();
         let ours = parameters(&Clip::init(&spec, 0, &Device::flex()));
-        let theirs = to_hugging_face(ours.clone());
+        let theirs = to_hugging_face(ours.clone(), &spec);
         assert_eq!(theirs["visual_projection.weight"].shape, [64, 96]);
         let query = "vision_model.encoder.layers.2.self_attn.q_proj.weight";
         assert_eq!(theirs[query].shape, [96, 96]);
         let read = |name: &str| Ok::<_, ()>(theirs[name].clone());
         for (name, tensor) in &ours {
-            assert_eq!(&stored_as(name).join(read).unwrap(), tensor, "{name}");
-            for (stored, shape) in stored_as(name).shapes(&tensor.shape) {
+            assert_eq!(
+                &stored_as(&spec, name).join(read).unwrap(),
+                tensor,
+                "{name}"
+            );
+            for (stored, shape) in stored_as(&spec, name).shapes(&tensor.shape) {
                 assert_eq!(theirs[&stored].shape, shape, "{name}");
             }
         }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::activations::{activation, activation_name};
 use super::token_ids::TokenIds;
 use crate::spec::{
-    ImagePool, ImagePositions, ImageProjection, ImageTowerSpec, ModelSpec, TextPool,
+    ImagePool, ImagePositions, ImageProjection, ImageTowerSpec, ModelSpec, TextEncoder, TextPool,
     TextProjection, TextTowerSpec, VitSpec, mlp_ratio,
 };
 
@@ -166,6 +166,7 @@ impl SiglipConfig {
                 activation: (text_activation != image_activation).then_some(text_activation),
                 norm_eps: text.layer_norm_eps,
                 layer_scale: None,
+                encoder: TextEncoder::Clip,
                 causal: false,
                 pool: TextPool::Last,
                 pad_id: text.pad_token_id.unwrap_or(0),

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::hf_text::HfConfig;
 use super::refused::{Others, Refused, is_false};
 use super::text::TextCfg;
 use super::vision::VisionCfg;
@@ -15,6 +16,9 @@ pub(super) struct ConfigFile {
     pub model_cfg: ModelCfg,
     #[serde(default)]
     pub preprocess_cfg: Option<Map<String, Value>>,
+    /// Ours, which open_clip does not read: transformers' config of the text encoder that `hf_model_name` names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hf_text_config: Option<Value>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -32,9 +36,10 @@ pub(super) struct ModelCfg {
     others: Others,
 }
 
+const CUSTOM_TEXT: &str = "custom_text";
 /// Keys that change nothing in what a model computes.
 const MODEL_IGNORED: [&str; 4] = [
-    "custom_text",
+    CUSTOM_TEXT,
     "nonscalar_logit_scale",
     "cast_dtype",
     "output_dict",
@@ -42,7 +47,7 @@ const MODEL_IGNORED: [&str; 4] = [
 
 impl ModelCfg {
     /// The spec and the tokenizer, or every setting of the config that Couplet does not support.
-    pub fn spec(&self) -> Result<(ModelSpec, TokenizerCfg), Vec<String>> {
+    pub fn spec(&self, encoder: &HfConfig) -> Result<(ModelSpec, TokenizerCfg), Vec<String>> {
         let mut refused = Refused(Vec::new());
         refused.others("", &self.others, &MODEL_IGNORED);
         let spec = ModelSpec {
@@ -57,7 +62,7 @@ impl ModelCfg {
                 .unwrap_or_else(crate::spec::clip_init_logit_scale),
             init_logit_bias: self.init_logit_bias,
             image: self.vision_cfg.spec(self.quick_gelu, &mut refused),
-            text: self.text_cfg.spec(self.quick_gelu, &mut refused),
+            text: self.text_cfg.spec(self.quick_gelu, encoder, &mut refused),
         };
         let tokenizer = self.text_cfg.tokenizer(&mut refused);
         if refused.0.is_empty() {
@@ -82,7 +87,11 @@ impl From<&ModelSpec> for ModelCfg {
             init_logit_bias: spec.init_logit_bias,
             vision_cfg: VisionCfg::from_spec(&spec.image, spec.image_activation()),
             text_cfg: TextCfg::from_spec(&spec.text, spec.text_activation()),
-            others: Others::new(),
+            others: if spec.text.is_clip() {
+                Others::new()
+            } else {
+                [(CUSTOM_TEXT.to_string(), true.into())].into()
+            },
         }
     }
 }

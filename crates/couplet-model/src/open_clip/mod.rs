@@ -2,27 +2,31 @@
 //! `open_clip_model.safetensors` or `open_clip_pytorch_model.bin`.
 
 mod config;
+mod hf_text;
+mod names;
 mod parameter_order;
 mod preprocess;
 mod refused;
 mod text;
-pub(crate) mod timm;
+mod timm;
 mod training_run;
 mod vision;
 
 use std::path::{Path, PathBuf};
 
 use config::{ConfigFile, ModelCfg};
+use hf_text::HfConfig;
 
 use crate::clip::Clip;
 use crate::digest::FileDigest;
 use crate::files::{FolderError, parse_json, read_text, write_synced};
 pub use crate::source::TokenizerCfg;
 use crate::spec::{
-    ImagePool, ImageProjection, Interpolation, ModelSpec, PreprocessSpec, TextPool, VitSpec,
+    ImagePool, ImageProjection, Interpolation, ModelSpec, PreprocessSpec, TextPool,
 };
-use crate::tensors::NamedTensors;
 use crate::weights;
+pub(crate) use names::stored_as;
+pub use names::tensors;
 pub use parameter_order::sort_parameters;
 pub(crate) use training_run::read_training_params;
 
@@ -66,6 +70,7 @@ pub fn save(
 ) -> Result<FileDigest, FolderError> {
     let config = ConfigFile {
         model_cfg: ModelCfg::from(spec).with_tokenizer(tokenizer),
+        hf_text_config: hf_text::config(spec),
         preprocess_cfg: Some(preprocess::to_cfg(preprocess)),
     };
     let text = serde_json::to_string_pretty(&config).expect("a config of plain values serialises");
@@ -74,20 +79,12 @@ pub fn save(
     Ok(digest)
 }
 
-/// The parameters and buffers of `model` under the names that open_clip's state dict has.
-/// - spec: the model's.
-pub fn tensors(model: &Clip, spec: &ModelSpec) -> NamedTensors {
-    let ours = weights::parameters(model);
-    if !spec.image.as_vit().is_some_and(VitSpec::is_siglip) {
-        return ours;
-    }
-    let split = |(name, tensor): (String, _)| timm::stored_as(&name).split(tensor);
-    ours.into_iter().flat_map(split).collect()
-}
-
 /// Why open_clip cannot build the model or preprocess its images, if it cannot: only Couplet reads
 /// checkpoints of such a model.
 pub fn obstacle(spec: &ModelSpec, preprocess: &PreprocessSpec) -> Option<String> {
+    if let Some(obstacle) = hf_text::obstacle(spec) {
+        return Some(obstacle);
+    }
     if matches!(spec.text.pool, TextPool::Map { .. }) {
         return Some("open_clip's text tower has no MAP pooling".into());
     }
@@ -142,8 +139,12 @@ pub fn read_config(path: &Path) -> Result<Config, FolderError> {
             source,
         })?;
     let model_cfg: ModelCfg = config.model_cfg;
+    let encoder = HfConfig {
+        own: config.hf_text_config.as_ref(),
+        folder: path.parent(),
+    };
     let (spec, tokenizer) = model_cfg
-        .spec()
+        .spec(&encoder)
         .map_err(|list| FolderError::unsound(path, &list))?;
     crate::files::check(path, &spec)?;
     let preprocess_cfg = config.preprocess_cfg.unwrap_or_default();
@@ -172,7 +173,7 @@ mod tests {
     fn every_preset_survives_the_round_trip_through_open_clips_config() {
         for name in presets::names() {
             let spec = presets::find(name).unwrap();
-            let (read, tokenizer) = ModelCfg::from(&spec).spec().unwrap();
+            let (read, tokenizer) = ModelCfg::from(&spec).spec(&HfConfig::default()).unwrap();
             assert_eq!((read, tokenizer), (spec, TokenizerCfg::default()), "{name}");
         }
     }
@@ -237,7 +238,10 @@ mod tests {
         );
         assert_eq!(tokenizer.clean.as_deref(), Some("canonicalize"));
         let written = ModelCfg::from(&read.spec).with_tokenizer(&tokenizer);
-        assert_eq!(written.spec().unwrap(), (read.spec, tokenizer));
+        assert_eq!(
+            written.spec(&HfConfig::default()).unwrap(),
+            (read.spec, tokenizer)
+        );
     }
 
     fn tokenizer(text_cfg: &str) -> Result<TokenizerCfg, FolderError> {

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::hf_text::{self, HfConfig};
 use super::refused::{Others, Refused, act_kwargs, is_false, is_unset, norm_kwargs};
 use crate::source::TokenizerCfg;
-use crate::spec::{Activation, TextPool, TextProjection, TextTowerSpec};
+use crate::spec::{Activation, TextEncoder, TextPool, TextProjection, TextTowerSpec};
 
 const TOKENIZER_NAME: &str = "hf_tokenizer_name";
 const TOKENIZER_KWARGS: &str = "tokenizer_kwargs";
@@ -98,7 +99,22 @@ fn is_zero_id(value: &u32) -> bool {
 
 impl TextCfg {
     /// The tower's spec; unsupported settings are added to `refused`.
-    pub fn spec(&self, quick_gelu: bool, refused: &mut Refused) -> TextTowerSpec {
+    /// - encoder: where a Hugging Face encoder is described.
+    pub fn spec(
+        &self,
+        quick_gelu: bool,
+        encoder: &HfConfig,
+        refused: &mut Refused,
+    ) -> TextTowerSpec {
+        let found = hf_text::tower(&self.others, self.context_length, encoder, refused);
+        if let Some(tower) = found {
+            refused.others(
+                "text_cfg.",
+                &self.others,
+                &[&IGNORED[..], &hf_text::KEYS].concat(),
+            );
+            return tower;
+        }
         refused.others("text_cfg.", &self.others, &IGNORED);
         TextTowerSpec {
             context_length: self.context_length,
@@ -109,6 +125,7 @@ impl TextCfg {
             mlp_ratio: self.mlp_ratio,
             activation: refused.activation("text_cfg", self.act_kwargs.as_ref(), quick_gelu),
             norm_eps: refused.norm_eps("text_cfg", self.norm_kwargs.as_ref()),
+            encoder: TextEncoder::Clip,
             layer_scale: self.ls_init_value,
             causal: !self.no_causal_mask,
             pool: match self.pool_type.as_deref() {
@@ -148,7 +165,17 @@ impl TextCfg {
             TextPool::Last => (Some("last"), None, None),
             TextPool::Eos { id } => (Some("eos"), Some(id), None),
             TextPool::Map { heads } => (Some("map"), None, Some(heads)),
+            // Said in keys of Hugging Face's encoders.
+            TextPool::Mean | TextPool::Pooler => (None, None, None),
         };
+        if !text.is_clip() {
+            return Self {
+                context_length: text.context_length,
+                vocab_size: text.vocab_size,
+                others: hf_text::keys(text),
+                ..Self::default()
+            };
+        }
         Self {
             context_length: text.context_length,
             vocab_size: text.vocab_size,

@@ -3,7 +3,7 @@
 
 use super::{
     Activation, ImagePool, ImagePositions, ImageProjection, ImageTowerSpec, ModelSpec, ResNetSpec,
-    TextPool, TextTowerSpec, VitSpec, mlp_width,
+    TextEncoder, TextPool, TextTowerSpec, VitSpec, mlp_width,
 };
 
 impl ImageTowerSpec {
@@ -190,7 +190,37 @@ impl TextTowerSpec {
     /// Whether nothing after the end token reaches the feature, so that a batch may be cut to its
     /// longest text.
     pub fn reads_no_padding(&self) -> bool {
-        self.causal && !matches!(self.pool, TextPool::Last | TextPool::Map { .. })
+        let is_masked = self.causal || !self.is_clip();
+        is_masked && !matches!(self.pool, TextPool::Last | TextPool::Map { .. })
+    }
+
+    /// Whether it has open_clip's own encoder.
+    pub fn is_clip(&self) -> bool {
+        self.encoder == TextEncoder::Clip
+    }
+
+    /// The number of learned position embeddings.
+    pub fn position_embeddings(&self) -> usize {
+        match self.encoder {
+            TextEncoder::Clip => self.context_length,
+            TextEncoder::Bert { positions, .. }
+            | TextEncoder::Roberta { positions, .. }
+            | TextEncoder::XlmRoberta { positions, .. } => positions,
+            TextEncoder::ModernBert { .. } => 0,
+        }
+    }
+
+    /// The longest text in tokens that the positions are enough for; `None` if they follow the context length.
+    pub fn longest_text(&self) -> Option<usize> {
+        match self.encoder {
+            TextEncoder::Clip => None,
+            TextEncoder::Bert { positions, .. } | TextEncoder::ModernBert { positions, .. } => {
+                Some(positions)
+            }
+            TextEncoder::Roberta { positions, .. } | TextEncoder::XlmRoberta { positions, .. } => {
+                Some(positions.saturating_sub(self.pad_id as usize + 1))
+            }
+        }
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) const MAX_IMAGE_SIZE: usize = 1 << 14;
 pub(crate) const MAX_GRID: usize = 1 << 8;
 /// Most tokens of a text.
 pub(crate) const MAX_CONTEXT: usize = 1 << 15;
+/// Most types of tokens.
+pub(crate) const MAX_TOKEN_TYPES: usize = 1 << 10;
 /// Most token ids.
 pub(crate) const MAX_VOCABULARY: usize = 1 << 22;
 /// Most learned queries of an attention pool.
@@ -70,7 +72,8 @@ fn resnet_parameters(resnet: &ResNetSpec, embed_dim: f64) -> f64 {
 pub(super) fn text_parameters(text: &TextTowerSpec, embed_dim: usize) -> f64 {
     let width = count(text.width);
     let embeddings = count(text.vocab_size) + count(text.context_length) + count(embed_dim);
-    blocks(width, text.width, text.layers, text.mlp_ratio) + width * embeddings
+    let positions = count(text.position_embeddings());
+    blocks(width, text.width, text.layers, text.mlp_ratio) + width * (embeddings + positions)
 }
 
 fn blocks(width: f64, exact_width: usize, layers: usize, mlp_ratio: f64) -> f64 {

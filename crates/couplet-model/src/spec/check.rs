@@ -4,6 +4,7 @@ use super::bounds::{
     MAX_CONTEXT, MAX_GRID, MAX_IMAGE_SIZE, MAX_LAYERS, MAX_MLP_WIDTH, MAX_QUERIES, MAX_STEM_WIDTH,
     MAX_TOWER_PARAMETERS, MAX_VOCABULARY, MAX_WIDTH, image_parameters, text_parameters,
 };
+use super::encoder::encoder_problems;
 use super::{
     Activation, ImagePool, ImageProjection, ImageTowerSpec, ModelSpec, ResNetSpec, TextPool,
     TextProjection, VitSpec, mlp_width,
@@ -207,6 +208,9 @@ impl Check {
         self.blocks("text", text.width, text.layers, text.heads, text.mlp_ratio);
         self.norm_eps("text", text.norm_eps);
         self.layer_scale("text", text.layer_scale);
+        for (field, message) in encoder_problems(text) {
+            self.fail(field, message);
+        }
         if let TextPool::Map { heads } = text.pool {
             self.heads("text.pool.heads", heads, text.width);
         }

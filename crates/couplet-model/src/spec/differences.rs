@@ -93,6 +93,7 @@ impl Differences {
             a.layer_scale.is_some(),
             b.layer_scale.is_some(),
         );
+        self.add("text.encoder", a.encoder, b.encoder);
         self.add("text.causal", a.causal, b.causal);
         self.add("text.pool", a.pool, b.pool);
         self.add("text.projection", a.projection, b.projection);

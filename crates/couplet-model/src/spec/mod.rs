@@ -4,6 +4,7 @@ mod abilities;
 mod bounds;
 mod check;
 mod differences;
+mod encoder;
 mod preprocess;
 
 use schemars::JsonSchema;
@@ -250,6 +251,10 @@ pub struct TextTowerSpec {
     )]
     #[schemars(!skip_serializing_if, extend("exclusiveMinimum" = 0.0))]
     pub norm_eps: f64,
+    /// Whose encoder it is. Those of Hugging Face's models look at no padding.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(!skip_serializing_if)]
+    pub encoder: TextEncoder,
     /// Initial gain of each residual branch (LayerScale); without it branches have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer_scale: Option<f64>,
@@ -271,6 +276,61 @@ pub struct TextTowerSpec {
     pub projection: TextProjection,
 }
 
+/// Whose encoder a text tower has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum TextEncoder {
+    /// open_clip's: a layer norm before each half of a block.
+    #[default]
+    Clip,
+    /// BERT's: a layer norm after each half of a block. Source: transformers `BertModel`.
+    Bert {
+        /// Number of position embeddings.
+        #[schemars(range(min = 1, max = bounds::MAX_CONTEXT))]
+        positions: usize,
+        /// Number of token types. All tokens of a text are of the first.
+        #[schemars(range(min = 1, max = bounds::MAX_TOKEN_TYPES))]
+        token_types: usize,
+    },
+    /// RoBERTa's: BERT's, with positions counted from `pad_id + 1`. Source: transformers `RobertaModel`.
+    Roberta {
+        /// Number of position embeddings, those up to `pad_id` included, which no token has.
+        #[schemars(range(min = 1, max = bounds::MAX_CONTEXT))]
+        positions: usize,
+        /// Number of token types. All tokens of a text are of the first.
+        #[schemars(range(min = 1, max = bounds::MAX_TOKEN_TYPES))]
+        token_types: usize,
+    },
+    /// XLM-RoBERTa's: RoBERTa's under another name. Source: transformers `XLMRobertaModel`.
+    XlmRoberta {
+        /// Number of position embeddings, those up to `pad_id` included, which no token has.
+        #[schemars(range(min = 1, max = bounds::MAX_CONTEXT))]
+        positions: usize,
+        /// Number of token types. All tokens of a text are of the first.
+        #[schemars(range(min = 1, max = bounds::MAX_TOKEN_TYPES))]
+        token_types: usize,
+    },
+    /// ModernBERT's: rotary positions, gated MLPs, no biases, and blocks that look at near tokens only.
+    /// Source: transformers `ModernBertModel`.
+    ModernBert {
+        /// Longest text in tokens that the model was made for.
+        #[schemars(range(min = 1, max = bounds::MAX_CONTEXT))]
+        positions: usize,
+        /// Every so many blocks one looks at all tokens, the first among them.
+        #[schemars(range(min = 1, max = bounds::MAX_LAYERS))]
+        global_every: usize,
+        /// Width in tokens of what the other blocks look at.
+        #[schemars(range(min = 1, max = bounds::MAX_CONTEXT))]
+        local_window: usize,
+        /// Base of the rotary frequencies of blocks that look at all tokens.
+        #[schemars(extend("exclusiveMinimum" = 0.0))]
+        global_theta: f64,
+        /// Base of the rotary frequencies of the other blocks.
+        #[schemars(extend("exclusiveMinimum" = 0.0))]
+        local_theta: f64,
+    },
+}
+
 /// Which token's output becomes the feature of a text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
@@ -280,6 +340,10 @@ pub enum TextPool {
     Argmax,
     /// The first.
     First,
+    /// The mean of all but padding, of a Hugging Face encoder.
+    Mean,
+    /// The first, through a linear layer and tanh: the pooler of BERT and RoBERTa.
+    Pooler,
     /// The last of `context_length`, padding or not: SigLIP's.
     Last,
     /// The first with this id.
@@ -305,6 +369,9 @@ pub enum TextProjection {
     Linear,
     /// A matrix with bias.
     LinearBias,
+    /// Two matrices with GELU between them, of a Hugging Face encoder; the hidden width is the mean of `width` and
+    /// `embed_dim`, rounded down.
+    Mlp,
     /// No projection; `width` must be `embed_dim`.
     None,
 }

@@ -20,7 +20,6 @@ use rayon::prelude::*;
 
 use crate::clip::Clip;
 use crate::names::{ParameterMapper, ParameterVisitor, map_parameters, visit_parameters};
-use crate::open_clip::timm::TRUNK;
 use crate::positions::{resize_context, resize_grid};
 use crate::printable::printable;
 use crate::spec::ModelSpec;
@@ -155,13 +154,9 @@ pub(crate) fn open(paths: &[PathBuf]) -> Result<StoredModel, WeightsError> {
         is_openai |= constant;
         !constant
     });
-    let has_trunk = tensors.keys().any(|name| name.starts_with(TRUNK));
     Ok(StoredModel {
         path,
-        naming: match place.naming {
-            Naming::OpenClip if has_trunk => Naming::OpenClipTimm,
-            naming => naming,
-        },
+        naming: place.naming,
         tensors,
         is_openai,
         code,
@@ -288,7 +283,7 @@ pub fn fit_positions(tensors: &mut NamedTensors, spec: &ModelSpec) -> Vec<String
     resize(name, before + grid * grid, &|tensor| {
         resize_grid(tensor, before, grid)
     });
-    let context = spec.text.context_length;
+    let context = spec.text.position_embeddings();
     resize(TEXT_POSITIONS, context, &|tensor| {
         resize_context(tensor, context)
     });

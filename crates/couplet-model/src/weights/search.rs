@@ -13,6 +13,8 @@ const WRAPPERS: [&str; 4] = [
 ];
 /// The module of the text tower in open_clip's `CustomTextCLIP`.
 const TEXT: &str = "text";
+/// Hugging Face's towers.
+const TOWERS: [&str; 2] = ["vision_model", "text_model"];
 /// Suffixes of tensors that are not weights: counters and constants that older releases saved
 /// with the model.
 const NOT_WEIGHTS: [&str; 3] = ["num_batches_tracked", "attn_mask", "position_ids"];
@@ -23,8 +25,6 @@ const AVERAGES: [&str; 6] = ["ema", "swa", "average", "averaged", "avg", "shadow
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Naming {
     OpenClip,
-    /// open_clip's, of a model whose image tower has timm's names. Chosen after the place is found.
-    OpenClipTimm,
     HuggingFace,
 }
 
@@ -33,17 +33,24 @@ impl Naming {
     /// a model's, so that the third is reported as missing.
     fn anchors(self) -> [&'static [&'static str]; 3] {
         match self {
-            Self::OpenClip | Self::OpenClipTimm => [
+            Self::OpenClip => [
                 &[
                     "visual.conv1.weight",
                     "visual.trunk.patch_embed.proj.weight",
                 ],
-                &["token_embedding.weight"],
+                &[
+                    "token_embedding.weight",
+                    "transformer.embeddings.word_embeddings.weight",
+                    "transformer.embeddings.tok_embeddings.weight",
+                ],
                 &["logit_scale"],
             ],
             Self::HuggingFace => [
                 &["vision_model.embeddings.patch_embedding.weight"],
-                &["text_model.embeddings.token_embedding.weight"],
+                &[
+                    "text_model.embeddings.token_embedding.weight",
+                    "text_model.embeddings.word_embeddings.weight",
+                ],
                 &["logit_scale"],
             ],
         }
@@ -110,6 +117,8 @@ pub(super) fn find<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<P
         }
         let own = match own.split_once('.') {
             Some((TEXT, rest)) if naming == Naming::OpenClip => rest,
+            // Older versions of transformers wrap the towers of dual encoders once more.
+            Some((tower, rest)) if TOWERS.contains(&tower) && rest.starts_with(tower) => rest,
             _ => own,
         };
         if let Some(first) = found.insert(own.to_string(), name.to_string()) {
