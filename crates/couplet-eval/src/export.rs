@@ -46,12 +46,8 @@ impl Encoder {
     /// If the format cannot represent the model (with the reasons), the folder is not empty, or a file
     /// cannot be written.
     pub fn save(&self, folder: &Path, format: Format) -> Result<(), ExportError> {
-        let io = |source| ExportError::Io {
-            path: folder.to_path_buf(),
-            source,
-        };
-        if let Some(obstacle) = open_clip::obstacle(self.spec(), self.preprocess())
-            .filter(|_| format == Format::OpenClip)
+        if format == Format::OpenClip
+            && let Some(obstacle) = open_clip::obstacle(self.spec(), self.preprocess())
         {
             return Err(ExportError::NotOpenClip(obstacle));
         }
@@ -65,6 +61,22 @@ impl Encoder {
                 return Err(hugging_face::foreign_tokenizer(reason).into());
             }
         }
+        self.write(folder, format)
+    }
+
+    /// Writes the model as a checkpoint is: in open_clip's layout, also where open_clip cannot build it.
+    ///
+    /// # Errors
+    /// If the folder is not empty, or a file cannot be written.
+    pub fn save_for_couplet(&self, folder: &Path) -> Result<(), ExportError> {
+        self.write(folder, Format::OpenClip)
+    }
+
+    fn write(&self, folder: &Path, format: Format) -> Result<(), ExportError> {
+        let io = |source| ExportError::Io {
+            path: folder.to_path_buf(),
+            source,
+        };
         fs::create_dir_all(folder).map_err(io)?;
         if let Some(file) = fs::read_dir(folder).map_err(io)?.next() {
             return Err(ExportError::Occupied {
@@ -95,9 +107,11 @@ impl Encoder {
             Format::HuggingFace => tokens,
         };
         if let Some(tokens) = wanted {
-            tokens
-                .tokenizer
-                .save_hugging_face(folder, tokens.context_length)?;
+            let (tokenizer, length) = (&tokens.tokenizer, tokens.context_length);
+            match format {
+                Format::OpenClip => tokenizer.save_hugging_face(folder, length)?,
+                Format::HuggingFace => tokenizer.save_for_transformers(folder, length)?,
+            }
         }
         Ok(())
     }
@@ -106,11 +120,9 @@ impl Encoder {
 /// What transformers' tokenizer would do otherwise to every text.
 fn foreign(tokenizer: &Tokenizer) -> Option<String> {
     let clean = tokenizer.clean();
-    let is_plain = match tokenizer.file() {
-        None => clean == Clean::Lower,
-        Some(_) => matches!(clean, Clean::None | Clean::Whitespace),
-    };
-    if !is_plain {
+    // A file's tokenizer is written with what cleans the text before.
+    let is_written = tokenizer.file().is_some() || clean == Clean::Lower;
+    if !is_written {
         let name = clean.name().unwrap_or("none");
         return Some(format!(
             "transformers does not clean texts: clean = \"{name}\""

@@ -11,6 +11,8 @@ use crate::spec::{ModelSpec, PreprocessSpec};
 
 /// The tokenizer's file in a model folder.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
+/// SentencePiece's model, which stands for it where there is none.
+const SENTENCEPIECE_FILE: &str = "spiece.model";
 /// The number of tokens in CLIP's vocabulary.
 const CLIP_VOCABULARY: usize = 49_408;
 /// Tokens from all over it.
@@ -84,12 +86,23 @@ pub struct TokenizerCfg {
     pub strip_sep_token: bool,
 }
 
+/// The tokenizer's file in a model folder, which may be missing.
+fn tokenizer_file(folder: &Path) -> PathBuf {
+    let [json, sentencepiece] = [TOKENIZER_FILE, SENTENCEPIECE_FILE].map(|name| folder.join(name));
+    if !json.is_file() && sentencepiece.is_file() {
+        sentencepiece
+    } else {
+        json
+    }
+}
+
 /// The tokenizer of an open_clip folder: its `tokenizer.json` unless the vocabulary is CLIP's.
 pub(crate) fn find_tokenizer(folder: &Path, spec: &ModelSpec, cfg: TokenizerCfg) -> TokenizerSpec {
-    let path = folder.join(TOKENIZER_FILE);
+    let path = tokenizer_file(folder);
     let clean = |default: &str| cfg.clean.clone().unwrap_or_else(|| default.into());
     // A larger vocabulary has unused ids after all of CLIP's.
     let is_clips = cfg.hugging_face.is_none()
+        && spec.text.is_clip()
         && (spec.text.vocab_size == CLIP_VOCABULARY
             || (spec.text.vocab_size > CLIP_VOCABULARY && !path.is_file()));
     if is_clips {
@@ -111,8 +124,9 @@ pub(crate) fn find_tokenizer(folder: &Path, spec: &ModelSpec, cfg: TokenizerCfg)
 
 /// The tokenizer of a Hugging Face folder: its `tokenizer.json` unless that is CLIP's.
 pub(crate) fn find_hugging_face_tokenizer(folder: &Path, spec: &ModelSpec) -> TokenizerSpec {
-    let path = folder.join(TOKENIZER_FILE);
-    if spec.text.vocab_size >= CLIP_VOCABULARY && (!path.is_file() || is_clips_file(&path)) {
+    let path = tokenizer_file(folder);
+    let is_clips = spec.text.causal && spec.text.vocab_size >= CLIP_VOCABULARY;
+    if is_clips && (!path.is_file() || is_clips_file(&path)) {
         return TokenizerSpec::clip();
     }
     if path.is_file() {
@@ -124,6 +138,21 @@ pub(crate) fn find_hugging_face_tokenizer(folder: &Path, spec: &ModelSpec) -> To
     }
     TokenizerSpec::Missing {
         name: TOKENIZER_FILE.to_string(),
+    }
+}
+
+/// The tokenizer of a folder with a text encoder of Hugging Face's, whose texts are cleaned as open_clip cleans them.
+pub(crate) fn find_encoder_tokenizer(folder: &Path) -> TokenizerSpec {
+    let path = tokenizer_file(folder);
+    if path.is_file() {
+        return TokenizerSpec::File {
+            path,
+            clean: HUGGING_FACE_CLEAN.into(),
+            strip_sep_token: false,
+        };
+    }
+    TokenizerSpec::Missing {
+        name: path.display().to_string(),
     }
 }
 

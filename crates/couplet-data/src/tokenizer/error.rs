@@ -12,7 +12,7 @@ pub enum TokenizerError {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("{}: not a valid tokenizer.json", path.display())]
+    #[error("{}: not a valid tokenizer", path.display())]
     Format {
         path: PathBuf,
         source: LastCause<tokenizers::Error>,

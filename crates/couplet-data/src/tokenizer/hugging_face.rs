@@ -15,8 +15,10 @@ use tokenizers::{
     AddedToken, Model, NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior,
 };
 
+use super::clean::Clean;
 use super::clip::{self, END_OF_WORD, WORDS};
 use super::error::TokenizerError;
+use super::file::sentencepiece;
 use crate::error::LastCause;
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
@@ -103,7 +105,14 @@ pub(super) fn copy(
     context_length: usize,
 ) -> Result<(), TokenizerError> {
     let target = folder.join(TOKENIZER_FILE);
-    copy_file(path, &target)?;
+    if path.file_name() == Some(sentencepiece::FILE.as_ref()) {
+        // transformers' class reads the model itself.
+        copy_file(path, &folder.join(sentencepiece::FILE))?;
+        let saved = tokenizer.save(&target, false);
+        saved.map_err(cannot_write(&target))?;
+    } else {
+        copy_file(path, &target)?;
+    }
     let special_tokens = path.with_file_name(SPECIAL_TOKENS_FILE);
     if special_tokens.is_file() {
         copy_file(&special_tokens, &folder.join(SPECIAL_TOKENS_FILE))?;
@@ -120,6 +129,44 @@ pub(super) fn copy(
         config["pad_token"] = token.into();
     }
     write_config(folder, &config)
+}
+
+/// Puts what cleans texts before the normalizer of the `tokenizer.json` in `folder`.
+pub(super) fn write_cleaning(folder: &Path, clean: Clean) -> Result<(), TokenizerError> {
+    let steps = cleaning_steps(clean);
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let path = folder.join(TOKENIZER_FILE);
+    let failed = |error: tokenizers::Error| cannot_write(&path)(error);
+    let text = fs::read_to_string(&path).map_err(|error| failed(error.into()))?;
+    let mut file: Value = serde_json::from_str(&text).map_err(|error| failed(error.into()))?;
+    let own = file["normalizer"].take();
+    let own = (!own.is_null()).then_some(own);
+    let all: Vec<Value> = steps.into_iter().chain(own).collect();
+    file["normalizer"] = json!({ "type": "Sequence", "normalizers": all });
+    let text = serde_json::to_string(&file).expect("JSON values serialize");
+    fs::write(&path, text + "\n").map_err(|error| failed(error.into()))
+}
+
+/// The normalizers that clean a text so, without the repair of encodings and of HTML entities.
+fn cleaning_steps(clean: Clean) -> Vec<Value> {
+    let replace = |pattern: &str, by: &str| json!({ "type": "Replace", "pattern": { "Regex": pattern }, "content": by });
+    let spaces = [
+        replace(r"\s+", " "),
+        json!({ "type": "Strip", "strip_left": true, "strip_right": true }),
+    ];
+    let lower = json!({ "type": "Lowercase" });
+    match clean {
+        // transformers leaves spaces to the tokenizer, as it does elsewhere.
+        Clean::None | Clean::Whitespace => Vec::new(),
+        Clean::Lower => [lower].into_iter().chain(spaces).collect(),
+        Clean::Canonicalize => {
+            // ASCII's punctuation but the underscore, which becomes a space.
+            let letters = [replace("_", " "), replace(r"[!-/:-@\[-\^`{-~]", ""), lower];
+            letters.into_iter().chain(spaces).collect()
+        }
+    }
 }
 
 fn write_config(folder: &Path, config: &Value) -> Result<(), TokenizerError> {

@@ -210,6 +210,23 @@ impl Tokenizer {
             }
         }
     }
+
+    /// As [`Self::save_hugging_face`], for transformers, which does not clean texts: what is done to them before is
+    /// written into `tokenizer.json`, all but the repair of encodings and of HTML entities.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn save_for_transformers(
+        &self,
+        folder: &Path,
+        context_length: usize,
+    ) -> Result<(), TokenizerError> {
+        self.save_hugging_face(folder, context_length)?;
+        match &self.model {
+            Model::Clip(_) => Ok(()),
+            Model::File(_) => hugging_face::write_cleaning(folder, self.clean),
+        }
+    }
 }
 
 #[cfg(test)]

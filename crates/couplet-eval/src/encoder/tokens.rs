@@ -23,8 +23,11 @@ pub fn token_options(
             vocab_size: text.vocab_size,
         });
     }
-    // A Hugging Face tokenizer pads with its own token, whatever the config says.
-    let own = tokenizer.file().and_then(|_| tokenizer.pad_id());
+    // A Hugging Face tokenizer pads with its own token, whatever the config says. An encoder that looks at no padding
+    // knows it by the config's.
+    let own = (tokenizer.file())
+        .filter(|_| text.is_clip())
+        .and_then(|_| tokenizer.pad_id());
     Ok(TokenOptions {
         pad_id: own.unwrap_or(text.pad_id),
         context_length: text.context_length,

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::config::{VisionConfig, clip_vit};
 use super::text_encoder;
+use super::token_ids::TokenIds;
 use crate::spec::{Activation, ImageTowerSpec, ModelSpec, TextPool, TextProjection, VitSpec};
 
 pub(super) const MODEL_TYPE: &str = "vision-text-dual-encoder";
@@ -78,7 +79,8 @@ impl DualEncoderConfig {
     }
 
     /// The config of a model that `VisionTextDualEncoderModel` can be, or every reason why it cannot.
-    pub fn from_spec(spec: &ModelSpec, vit: &VitSpec) -> Result<Self, Vec<String>> {
+    /// - ids: the tokenizer's.
+    pub fn from_spec(spec: &ModelSpec, vit: &VitSpec, ids: TokenIds) -> Result<Self, Vec<String>> {
         let text = &spec.text;
         let mut reasons = super::config::foreign_to_clip_vision(vit);
         if text.pool != TextPool::Pooler {
@@ -90,12 +92,16 @@ impl DualEncoderConfig {
         if spec.init_logit_bias.is_some() {
             reasons.push("logit_bias".into());
         }
-        let Some(text_config) =
+        let Some(mut text_config) =
             text_encoder::write(text, spec.text_activation()).filter(|_| reasons.is_empty())
         else {
             let reason = |what| format!("VisionTextDualEncoderModel has no {what}");
             return Err(reasons.into_iter().map(reason).collect());
         };
+        if ids != TokenIds::default() {
+            text_config["bos_token_id"] = ids.start.into();
+            text_config["eos_token_id"] = ids.end.into();
+        }
         let vision = VisionConfig::from_vit(vit, spec.activation, spec.embed_dim);
         Ok(Self {
             architectures: Some(vec!["VisionTextDualEncoderModel".into()]),

@@ -155,7 +155,9 @@ fn files(
             "transformers has no class for CLIP's ResNets; --format open_clip keeps it".into(),
         ]),
         Some(vit) if is_siglip => SiglipConfig::from_spec(spec, vit, ids).map(json_of),
-        Some(vit) if !spec.text.is_clip() => DualEncoderConfig::from_spec(spec, vit).map(json_of),
+        Some(vit) if !spec.text.is_clip() => {
+            DualEncoderConfig::from_spec(spec, vit, ids).map(json_of)
+        }
         Some(vit) => ClipConfig::from_spec(spec, vit, ids).map(json_of),
     };
     match (

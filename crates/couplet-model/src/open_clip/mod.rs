@@ -21,9 +21,7 @@ use crate::clip::Clip;
 use crate::digest::FileDigest;
 use crate::files::{FolderError, parse_json, read_text, write_synced};
 pub use crate::source::TokenizerCfg;
-use crate::spec::{
-    ImagePool, ImageProjection, Interpolation, ModelSpec, PreprocessSpec, TextPool,
-};
+use crate::spec::{ImagePool, ImageProjection, Interpolation, ModelSpec, PreprocessSpec, TextPool};
 use crate::weights;
 pub(crate) use names::stored_as;
 pub use names::tensors;

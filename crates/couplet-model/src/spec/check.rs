@@ -225,12 +225,13 @@ impl Check {
         }
     }
 
-    /// open_clip's config has one `quick_gelu` for both towers.
+    /// open_clip's config has one `quick_gelu` for both towers, if they are its own.
     fn activations(&mut self, spec: &ModelSpec) {
         let is_quick = |activation| activation == Activation::QuickGelu;
+        let is_siglip = spec.image.as_vit().is_some_and(VitSpec::is_siglip);
         let towers = [
-            ("image", spec.image_activation()),
-            ("text", Some(spec.text_activation())),
+            ("image", spec.image_activation().filter(|_| !is_siglip)),
+            ("text", spec.text.is_clip().then(|| spec.text_activation())),
         ];
         for (tower, own) in towers {
             if own.is_some_and(|own| is_quick(own) != is_quick(spec.activation)) {

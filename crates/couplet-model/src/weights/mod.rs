@@ -104,6 +104,18 @@ fn open_file(
     }
 }
 
+/// Describes all floating-point tensors of files, whatever they are.
+///
+/// # Errors
+/// If a file cannot be read, is damaged, or holds floats of another dtype.
+pub(crate) fn open_all(paths: &[PathBuf]) -> Result<StoredTensors, WeightsError> {
+    let mut all = StoredTensors::new();
+    for path in paths {
+        all.extend(open_file(path)?.0);
+    }
+    Ok(all)
+}
+
 /// Finds the model in a safetensors, `torch.save` or TorchScript file, whatever dictionaries and
 /// wrappers hold it, without reading its values.
 /// - paths: at least one; all together hold one model.

@@ -19,6 +19,7 @@ mod listening;
 pub(crate) mod man;
 pub(crate) mod model;
 mod model_arguments;
+mod model_join;
 mod numbers;
 pub(crate) mod output_file;
 pub(crate) mod plan;

@@ -6,12 +6,13 @@ use anyhow::{anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use couplet_eval::{Format, find_model};
 use couplet_model::{
-    ImagePool, ImageTowerSpec, Layout, ModelSource, ModelSpec, TextPool, TokenizerSpec, TowerCost,
-    presets,
+    ImagePool, ImageTowerSpec, Layout, ModelSource, ModelSpec, TextEncoder, TextPool,
+    TokenizerSpec, TowerCost, VitSpec, presets,
 };
 use couplet_train::DeviceSetting;
 
 use super::model_arguments::ModelOptions;
+use super::model_join::{self, JoinArguments};
 use crate::exit_code;
 use crate::json_output::JsonArguments;
 use crate::printing;
@@ -26,6 +27,8 @@ pub(crate) enum ModelCommand {
     Describe(DescribeArguments),
     /// Convert a model to open_clip's or Hugging Face transformers' layout
     Convert(ConvertArguments),
+    /// Join the image tower of one model with a text encoder of Hugging Face's
+    Join(JoinArguments),
 }
 
 #[derive(Debug, Args)]
@@ -89,6 +92,7 @@ pub(crate) fn run(command: &ModelCommand) -> anyhow::Result<u8> {
         ModelCommand::List(json) => list(json),
         ModelCommand::Describe(arguments) => describe(arguments),
         ModelCommand::Convert(arguments) => convert(arguments),
+        ModelCommand::Join(arguments) => model_join::run(arguments),
     }
 }
 
@@ -122,7 +126,9 @@ fn list(json: &JsonArguments) -> anyhow::Result<u8> {
         ]);
     }
     printing::block(&table.render(terminal::table_columns()));
-    say!("\nvision and text: layers x width. The vocabulary is CLIP's, 49,408 tokens.");
+    say!(
+        "\nvision and text: layers x width. The tokenizer is CLIP's, but for SigLIP's presets, whose files name theirs."
+    );
     json.write(&all)?;
     Ok(exit_code::DONE)
 }
@@ -197,6 +203,7 @@ fn describe_image_tower(spec: &ModelSpec) -> String {
                 (Some(pool), _) => format!("attention pool of {} queries", pool.queries),
                 (None, ImagePool::Class) => "class token".to_string(),
                 (None, ImagePool::Mean) => "mean of the patches".to_string(),
+                (None, ImagePool::Map) => "MAP head".to_string(),
             };
             format!(
                 "ViT at {} px, patches of {}, {} layers of width {}, {} heads, {}, {pool}",
@@ -226,14 +233,19 @@ fn describe_text_tower(spec: &ModelSpec) -> String {
         TextPool::Last => "last token".to_string(),
         TextPool::Eos { id } => format!("token {id}"),
         TextPool::Map { .. } => "MAP pool".to_string(),
+        TextPool::Mean => "mean of the tokens".to_string(),
+        TextPool::Pooler => "pooler".to_string(),
+    };
+    let encoder = match text.encoder {
+        TextEncoder::Clip if text.causal => "causal",
+        TextEncoder::Clip => "bidirectional",
+        TextEncoder::Bert { .. } => "BERT",
+        TextEncoder::Roberta { .. } => "RoBERTa",
+        TextEncoder::XlmRoberta { .. } => "XLM-RoBERTa",
+        TextEncoder::ModernBert { .. } => "ModernBERT",
     };
     format!(
-        "{} of {} tokens from {} ids, {} layers of width {}, {} heads, {}, {pool}",
-        if text.causal {
-            "causal"
-        } else {
-            "bidirectional"
-        },
+        "{encoder} of {} tokens from {} ids, {} layers of width {}, {} heads, {}, {pool}",
         text.context_length,
         text.vocab_size,
         text.layers,
@@ -286,19 +298,31 @@ fn convert(arguments: &ConvertArguments) -> anyhow::Result<u8> {
     let encoder = options.open_aloud(model)?;
     let format = arguments.format.into();
     encoder.save(out, format)?;
-    println!("{}", how_to_open(format, out));
+    println!("{}", how_to_open(format, encoder.spec(), out));
     Ok(exit_code::DONE)
 }
 
-fn how_to_open(format: Format, folder: &Path) -> String {
+fn how_to_open(format: Format, spec: &ModelSpec, folder: &Path) -> String {
     let folder = folder.display();
     match format {
         Format::OpenClip => {
             format!("open_clip.create_model_and_transforms(\"local-dir:{folder}\")")
         }
-        Format::HuggingFace => format!(
-            "transformers.CLIPModel.from_pretrained(\"{folder}\"), \
-             CLIPProcessor.from_pretrained(\"{folder}\")"
-        ),
+        Format::HuggingFace => {
+            let (model, processor) = if spec.image.as_vit().is_some_and(VitSpec::is_siglip) {
+                ("SiglipModel", "AutoProcessor")
+            } else if spec.text.is_clip() {
+                ("CLIPModel", "CLIPProcessor")
+            } else {
+                (
+                    "VisionTextDualEncoderModel",
+                    "VisionTextDualEncoderProcessor",
+                )
+            };
+            format!(
+                "transformers.{model}.from_pretrained(\"{folder}\"), \
+                 {processor}.from_pretrained(\"{folder}\")"
+            )
+        }
     }
 }

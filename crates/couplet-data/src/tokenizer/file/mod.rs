@@ -2,9 +2,10 @@
 //! `padding="max_length", truncation=True`. Source: transformers 5 `TokenizersBackend`.
 
 mod screen;
+pub(super) mod sentencepiece;
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use serde_json::Value;
 use tokenizers::utils::padding::PaddingDirection;
@@ -54,7 +55,7 @@ pub(super) struct FileTokenizer {
 
 impl FileTokenizer {
     pub fn open(path: &Path, options: FileOptions) -> Result<Self, TokenizerError> {
-        let text = read_bounded(path)?;
+        let text = read_json(path)?;
         let format = |source| TokenizerError::Format {
             path: path.to_path_buf(),
             source: LastCause(source),
@@ -162,6 +163,14 @@ fn caught<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result
 }
 
 fn read_bounded(path: &Path) -> Result<String, TokenizerError> {
+    let text = String::from_utf8(read_bytes(path)?);
+    text.map_err(|error| TokenizerError::Read {
+        path: path.to_path_buf(),
+        source: io::Error::new(io::ErrorKind::InvalidData, error),
+    })
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>, TokenizerError> {
     let read = |source| TokenizerError::Read {
         path: path.to_path_buf(),
         source,
@@ -173,7 +182,20 @@ fn read_bounded(path: &Path) -> Result<String, TokenizerError> {
             most_bytes: MAX_FILE_BYTES,
         });
     }
-    fs::read_to_string(path).map_err(read)
+    fs::read(path).map_err(read)
+}
+
+/// A `tokenizer.json`, or what SentencePiece's model is as one.
+fn read_json(path: &Path) -> Result<String, TokenizerError> {
+    if path.file_name() != Some(sentencepiece::FILE.as_ref()) {
+        return read_bounded(path);
+    }
+    let bytes = read_bytes(path)?;
+    let config = Files::read(path)?.config;
+    sentencepiece::to_json(&bytes, &config).map_err(|problem| TokenizerError::Format {
+        path: path.to_path_buf(),
+        source: LastCause(problem.into()),
+    })
 }
 
 /// The files next to a `tokenizer.json`.

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::json;
@@ -258,4 +259,65 @@ fn what_the_crate_does_not_survive_is_refused_before() {
         deep.as_bytes(),
         &folder.path().join("tokenizer.json")
     ));
+}
+
+/// The folder that `tests/fixtures/make_sentencepiece.py` writes.
+#[test]
+fn a_sentencepiece_model_gives_the_ids_of_transformers() {
+    #[derive(Deserialize)]
+    struct Case {
+        text: String,
+        ids: Vec<u32>,
+        padded: Vec<i32>,
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/sentencepiece");
+    let cases = fs::read_to_string(folder.join("ids.json")).unwrap();
+    let cases: Vec<Case> = serde_json::from_str(&cases).unwrap();
+    assert!(cases.len() > 10);
+    let model = folder.join("spiece.model");
+    let tokenizer = Arc::new(Tokenizer::from_file(&model, Clean::None).unwrap());
+    // What is written for transformers gives them, too.
+    let written = tempfile::tempdir().unwrap();
+    tokenizer.save_for_transformers(written.path(), 16).unwrap();
+    assert_eq!(
+        fs::read(written.path().join("spiece.model")).unwrap(),
+        fs::read(&model).unwrap()
+    );
+    let again = written.path().join("tokenizer.json");
+    let again = Tokenizer::from_file(&again, Clean::None).unwrap();
+    for case in cases {
+        let ids = tokenizer.encode(&case.text, 16).unwrap();
+        assert_eq!(ids, case.ids, "{:?}", case.text);
+        assert_eq!(again.encode(&case.text, 16).unwrap(), ids);
+        let options = TokenOptions {
+            pad_id: tokenizer.pad_id().unwrap(),
+            context_length: 16,
+            cut: false,
+            tokenizer: tokenizer.clone(),
+        };
+        assert_eq!(options.pad(&[ids]).0, case.padded);
+    }
+}
+
+#[test]
+fn what_is_no_unigram_model_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spiece.model");
+    for (bytes, config, part) in [
+        (&b"no protobuf"[..], json!({}), "SentencePiece model"),
+        (b"", json!({}), "no end token"),
+        // trainer_spec { model_type: BPE }
+        (b"\x12\x02\x18\x02", json!({}), "unigram"),
+        (
+            b"",
+            json!({"tokenizer_class": "LlamaTokenizer"}),
+            "LlamaTokenizer",
+        ),
+    ] {
+        fs::write(&path, bytes).unwrap();
+        fs::write(path.with_file_name(CONFIG_FILE), config.to_string()).unwrap();
+        let error = Tokenizer::from_file(&path, Clean::None).unwrap_err();
+        let error = crate::with_causes(&error);
+        assert!(error.contains(part), "{error}");
+    }
 }

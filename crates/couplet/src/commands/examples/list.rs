@@ -294,6 +294,13 @@ pub(super) const ALL: &[Examples] = &[
         ],
     ),
     (
+        &["model", "join"],
+        &[(
+            "Start a model for other languages from an image tower and XLM-RoBERTa",
+            "couplet model join ViT-B-32/ xlm-roberta-base/ multilingual",
+        )],
+    ),
+    (
         &["model", "convert"],
         &[
             (
