@@ -32,6 +32,7 @@ mod servers;
 mod serving;
 mod sweeps;
 mod terminal;
+mod towers;
 mod training;
 #[cfg(feature = "serve")]
 mod watching;
