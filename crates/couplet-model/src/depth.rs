@@ -30,7 +30,14 @@ pub enum Layer {
     Head,
 }
 
-const IMAGE_HEAD: [&str; 5] = ["ln_post.", "proj", "attn_pool.", "attnpool.", "map_head."];
+const IMAGE_HEAD: [&str; 6] = [
+    "pooler.",
+    "ln_post.",
+    "proj",
+    "attn_pool.",
+    "attnpool.",
+    "map_head.",
+];
 const TEXT_HEAD: [&str; 4] = ["ln_final.", "text_projection", "attn_pool.", "pooler."];
 
 impl BlockCount {

@@ -110,6 +110,7 @@ impl Shapes<'_> {
                 attention_pool: None,
                 pool: ImagePool::Class,
                 norm_after_pool: false,
+                pooler: false,
                 projection: ImageProjection::Linear,
             }));
         }

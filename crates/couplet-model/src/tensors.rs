@@ -76,8 +76,8 @@ pub(crate) enum StoredAs {
     Same(String),
     /// Under this name, with rows and columns swapped.
     Transposed(String),
-    /// Under this name, with an axis of size 1 before its own.
-    WithLeadingAxis(String),
+    /// Under this name, with so many axes of size 1 before its own.
+    WithLeadingAxes(String, usize),
     /// In parts, which make it up one below the other; each with how many shares of the rows it has.
     Packed(Vec<(String, usize)>),
 }
@@ -89,7 +89,7 @@ impl StoredAs {
         match self {
             Self::Same(name) => vec![(name, shape.to_vec())],
             Self::Transposed(name) => vec![(name, shape.iter().rev().copied().collect())],
-            Self::WithLeadingAxis(name) => vec![(name, [&[1], shape].concat())],
+            Self::WithLeadingAxes(name, axes) => vec![(name, [&vec![1; axes][..], shape].concat())],
             Self::Packed(parts) => {
                 let all: usize = parts.iter().map(|(_, shares)| shares).sum();
                 let part = |(name, shares)| {
@@ -116,11 +116,9 @@ impl StoredAs {
         match self {
             Self::Same(name) => read(&name),
             Self::Transposed(name) => Ok(transpose(read(&name)?)),
-            Self::WithLeadingAxis(name) => {
+            Self::WithLeadingAxes(name, axes) => {
                 let mut tensor = read(&name)?;
-                if tensor.shape.first() == Some(&1) {
-                    tensor.shape.remove(0);
-                }
+                tensor.shape.drain(..axes.min(tensor.shape.len()));
                 Ok(tensor)
             }
             Self::Packed(parts) => {
@@ -148,9 +146,9 @@ impl StoredAs {
         match self {
             Self::Same(name) => vec![(name, tensor)],
             Self::Transposed(name) => vec![(name, transpose(tensor))],
-            Self::WithLeadingAxis(name) => {
+            Self::WithLeadingAxes(name, axes) => {
                 let mut tensor = tensor;
-                tensor.shape.insert(0, 1);
+                tensor.shape.splice(0..0, vec![1; axes]);
                 vec![(name, tensor)]
             }
             Self::Packed(parts) => {

@@ -1,13 +1,13 @@
 //! The vision transformer. Source: open_clip `VisionTransformer`.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData, activation};
 use rand::seq::index::sample;
 
 use crate::attention::AttentionPool;
 use crate::forward::ForwardContext;
 use crate::init::{Initializer, fnv1a, inverse_sqrt, stream};
-use crate::layers::{LayerNorm, linear};
+use crate::layers::{LayerNorm, Linear, linear};
 use crate::map_head::MapHead;
 use crate::positions::sin_cos_2d;
 use crate::precision::{Precision, widen};
@@ -28,6 +28,7 @@ pub struct VisionTransformer {
     attn_pool: Option<AttentionPool>,
     ln_post: LayerNorm,
     map_head: Option<MapHead>,
+    pooler: Option<Linear>,
     proj: Option<Param<Tensor<2>>>,
     #[module(skip)]
     pool: ImagePool,
@@ -111,6 +112,10 @@ impl VisionTransformer {
             map_head: timm
                 .as_ref()
                 .map(|timm| MapHead::init(&blocks, timm, "visual.map_head", init)),
+            pooler: spec.pooler.then(|| Linear {
+                weight: init.normal("visual.pooler.weight", [w, w], TIMM_STD),
+                bias: init.constant([w], 0.0),
+            }),
             proj: match spec.projection {
                 ImageProjection::Linear => {
                     Some(init.normal("visual.proj", [pooled, embed_dim], std))
@@ -209,7 +214,11 @@ impl VisionTransformer {
                 let class =
                     self.transformer
                         .forward_token(first, x, &Token::First, None, precision);
-                self.ln_post.forward(class)
+                let class = self.ln_post.forward(class);
+                match &self.pooler {
+                    Some(pooler) => activation::tanh(widen(pooler.forward(class, precision))),
+                    None => class,
+                }
             }
             ImagePool::Mean | ImagePool::Map => {
                 let x = self.transformer.forward(first, x, None, precision);

@@ -435,7 +435,7 @@ fn text_encoders_match_open_clips_from_transformers() {
 
 #[test]
 fn modern_bert_and_dual_encoders_match_transformers() {
-    for name in ["modern-bert", "dual-encoder"] {
+    for name in ["modern-bert", "dual-encoder", "dual-encoder-vit"] {
         hold(name, small_of_other_towers(name));
     }
 }

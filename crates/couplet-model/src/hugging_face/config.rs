@@ -232,6 +232,7 @@ pub(super) fn clip_vit(vision: &VisionConfig) -> Result<(VitSpec, Activation), V
         attention_pool: None,
         pool: ImagePool::Class,
         norm_after_pool: false,
+        pooler: false,
         projection: ImageProjection::Linear,
     };
     if problems.is_empty() {
@@ -270,6 +271,7 @@ pub(super) fn foreign_to_clip_vision(vit: &VitSpec) -> Vec<&'static str> {
         (vit.layer_scale.is_some(), "image.layer_scale"),
         (vit.attention_pool.is_some(), "image.attention_pool"),
         (vit.pool != ImagePool::Class, "image.pool but class"),
+        (vit.pooler, "image.pooler"),
         (
             vit.projection != ImageProjection::Linear,
             "image.projection but linear",

@@ -1,5 +1,5 @@
-//! `config.json` of `VisionTextDualEncoderModel`, key by key: CLIP's vision transformer with the text encoder of another
-//! model. Source: transformers `VisionTextDualEncoderConfig`.
+//! `config.json` of `VisionTextDualEncoderModel`, key by key: CLIP's vision transformer, or `ViTModel`, with the text
+//! encoder of another model. Source: transformers `VisionTextDualEncoderConfig`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::config::{VisionConfig, clip_vit};
 use super::text_encoder;
 use super::token_ids::TokenIds;
+use super::vit::{self, VitConfig};
 use crate::spec::{Activation, ImageTowerSpec, ModelSpec, TextPool, TextProjection, VitSpec};
 
 pub(super) const MODEL_TYPE: &str = "vision-text-dual-encoder";
@@ -61,6 +62,11 @@ impl DualEncoderConfig {
 
     fn vision(&self) -> Result<Option<(VitSpec, Activation)>, Vec<String>> {
         let kind = self.vision_config.get("model_type").and_then(Value::as_str);
+        if kind == Some(vit::MODEL_TYPE) {
+            let config: VitConfig = serde_json::from_value(self.vision_config.clone())
+                .map_err(|error| vec![format!("vision_config: {error}")])?;
+            return config.spec().map(Some);
+        }
         let config = match kind {
             // A whole CLIP's config holds that of its tower.
             Some("clip") => self.vision_config.get("vision_config"),
@@ -70,7 +76,7 @@ impl DualEncoderConfig {
         let Some(config) = config else {
             let kind = kind.unwrap_or("not given");
             return Err(vec![format!(
-                "vision_config.model_type = {kind:?}: Couplet builds dual encoders with \"clip_vision_model\" only"
+                "vision_config.model_type = {kind:?}: Couplet builds dual encoders with \"clip_vision_model\" and \"vit\""
             )]);
         };
         let vision: VisionConfig = serde_json::from_value(config.clone())
@@ -82,7 +88,11 @@ impl DualEncoderConfig {
     /// - ids: the tokenizer's.
     pub fn from_spec(spec: &ModelSpec, vit: &VitSpec, ids: TokenIds) -> Result<Self, Vec<String>> {
         let text = &spec.text;
-        let mut reasons = super::config::foreign_to_clip_vision(vit);
+        let mut reasons = if vit.is_hugging_faces() {
+            Vec::new()
+        } else {
+            super::config::foreign_to_clip_vision(vit)
+        };
         if text.pool != TextPool::Pooler {
             reasons.push("text.pool but pooler".into());
         }
@@ -102,13 +112,18 @@ impl DualEncoderConfig {
             text_config["bos_token_id"] = ids.start.into();
             text_config["eos_token_id"] = ids.end.into();
         }
-        let vision = VisionConfig::from_vit(vit, spec.activation, spec.embed_dim);
+        let vision = if vit.is_hugging_faces() {
+            serde_json::to_value(VitConfig::from_spec(vit, spec.activation))
+        } else {
+            let vision = VisionConfig::from_vit(vit, spec.activation, spec.embed_dim);
+            serde_json::to_value(vision)
+        };
         Ok(Self {
             architectures: Some(vec!["VisionTextDualEncoderModel".into()]),
             model_type: MODEL_TYPE.into(),
             projection_dim: spec.embed_dim,
             logit_scale_init_value: spec.init_logit_scale,
-            vision_config: serde_json::to_value(vision).expect("plain values serialise"),
+            vision_config: vision.expect("plain values serialise"),
             text_config,
         })
     }

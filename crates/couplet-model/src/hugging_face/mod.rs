@@ -13,6 +13,7 @@ mod size;
 pub(crate) mod text_encoder;
 pub(crate) mod text_names;
 mod token_ids;
+mod vit;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

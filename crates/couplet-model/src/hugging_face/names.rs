@@ -1,7 +1,8 @@
 //! Hugging Face's names and shapes of the tensors of CLIP and SigLIP, and Couplet's.
 
 use super::text_names;
-use crate::spec::ModelSpec;
+use super::vit;
+use crate::spec::{ModelSpec, VitSpec};
 use crate::tensors::{NamedTensors, StoredAs};
 
 /// The prefix of a text encoder's names.
@@ -113,7 +114,11 @@ const PACKED: [&str; 3] = ["q_proj", "k_proj", "v_proj"];
 /// Where Hugging Face keeps the tensor with this name of ours. A tensor that its models do not
 /// have keeps its name.
 pub(crate) fn stored_as(spec: &ModelSpec, name: &str) -> StoredAs {
-    text_names::stored_as(spec.text.encoder, name, TEXT_MODEL).unwrap_or_else(|| own(name))
+    let is_vit = spec.image.as_vit().is_some_and(VitSpec::is_hugging_faces);
+    let of_image = is_vit.then(|| vit::stored_as(name)).flatten();
+    of_image
+        .or_else(|| text_names::stored_as(spec.text.encoder, name, TEXT_MODEL))
+        .unwrap_or_else(|| own(name))
 }
 
 /// Where a tensor of CLIP or SigLIP is kept.

@@ -154,6 +154,7 @@ impl SiglipConfig {
                 attention_pool: None,
                 pool: ImagePool::Map,
                 norm_after_pool: false,
+                pooler: false,
                 projection: ImageProjection::None,
             }),
             text: TextTowerSpec {

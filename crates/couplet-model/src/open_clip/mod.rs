@@ -89,12 +89,13 @@ pub fn obstacle(spec: &ModelSpec, preprocess: &PreprocessSpec) -> Option<String>
     if let Some(vit) = spec.image.as_vit() {
         let activation = spec.image_activation().unwrap_or_default();
         let foreign = [
-            (!vit.class_token, "tower without class token"),
+            (!vit.class_token, "form without class token"),
             (vit.patch_bias, "bias of patches"),
             (vit.pool == ImagePool::Map, "MAP pooling"),
+            (vit.pooler, "pooler"),
             (
                 vit.projection != ImageProjection::Linear,
-                "tower without projection",
+                "form without projection",
             ),
         ];
         if vit.is_siglip() {
@@ -176,6 +177,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_tower_that_only_couplet_builds_keeps_what_it_is() {
+        let mut spec = presets::find("ViT-Ti-16-64").unwrap();
+        let crate::spec::ImageTowerSpec::Vit(vit) = &mut spec.image else {
+            unreachable!("a ViT");
+        };
+        (vit.patch_bias, vit.pooler) = (true, true);
+        let kept = |spec: &ModelSpec| {
+            let read = ModelCfg::from(spec).spec(&HfConfig::default());
+            assert_eq!(&read.unwrap().0, spec);
+        };
+        kept(&spec);
+        let crate::spec::ImageTowerSpec::Vit(vit) = &mut spec.image else {
+            unreachable!("a ViT");
+        };
+        (vit.class_token, vit.pooler, vit.pool) = (false, false, ImagePool::Map);
+        vit.projection = ImageProjection::None;
+        assert!(!vit.is_siglip());
+        kept(&spec);
+        let obstacle = obstacle(&spec, &PreprocessSpec::default());
+        assert!(obstacle.unwrap().contains("without class token"));
+    }
+
     fn config(model_cfg: &str) -> Result<Config, FolderError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(CONFIG_FILE);
@@ -187,10 +211,10 @@ mod tests {
     fn foreign_towers_are_rejected_by_name() {
         let error = config(
             r#"{"embed_dim": 8, "vision_cfg": {"timm_model_name": "vit_b", "timm_pool": "map"},
-                "text_cfg": {"hf_model_name": "roberta-base"}}"#,
+                "text_cfg": {"hf_model_name": "google/mt5-base"}}"#,
         );
         let error = error.unwrap_err().to_string();
-        for part in ["vit_b", "timm", "roberta-base", "Hugging Face"] {
+        for part in ["vit_b", "timm", "google/mt5-base", "hf_text_config", "roberta-base"] {
             assert!(error.contains(part), "{error}");
         }
         assert!(!error.contains("timm_pool"), "{error}");

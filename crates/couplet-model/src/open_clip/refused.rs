@@ -61,10 +61,7 @@ impl Refused {
             }
             let reason = match key.as_str() {
                 "timm_model_name" => {
-                    "a tower of timm; Couplet supports open_clip's own towers only"
-                }
-                "hf_model_name" => {
-                    "a tower of Hugging Face transformers; Couplet supports open_clip's own towers only"
+                    "a tower of timm; Couplet builds open_clip's own, and of timm's SigLIP's of fixed resolution"
                 }
                 "multimodal_cfg" => "CoCa's captioning decoder is not supported by Couplet",
                 _ => "not supported by Couplet",

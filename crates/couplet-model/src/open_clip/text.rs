@@ -107,15 +107,11 @@ impl TextCfg {
         refused: &mut Refused,
     ) -> TextTowerSpec {
         let found = hf_text::tower(&self.others, self.context_length, encoder, refused);
+        let ignored = [&IGNORED[..], &hf_text::KEYS].concat();
+        refused.others("text_cfg.", &self.others, &ignored);
         if let Some(tower) = found {
-            refused.others(
-                "text_cfg.",
-                &self.others,
-                &[&IGNORED[..], &hf_text::KEYS].concat(),
-            );
             return tower;
         }
-        refused.others("text_cfg.", &self.others, &IGNORED);
         TextTowerSpec {
             context_length: self.context_length,
             vocab_size: self.vocab_size,

@@ -207,7 +207,7 @@ fn in_trunk(name: &str) -> Option<StoredAs> {
         let theirs = format!("{TRUNK}{theirs}");
         let is_positions = name.ends_with("positional_embedding");
         return Some(if is_positions {
-            StoredAs::WithLeadingAxis(theirs)
+            StoredAs::WithLeadingAxes(theirs, 1)
         } else {
             StoredAs::Same(theirs)
         });

@@ -49,6 +49,15 @@ pub(super) struct VisionCfg {
     act_kwargs: Option<Map<String, Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     norm_kwargs: Option<Map<String, Value>>,
+    /// Ours, as the next three: of towers that open_clip does not have.
+    #[serde(skip_serializing_if = "is_false")]
+    no_class_token: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    patch_bias: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    pooler: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    no_proj: bool,
     #[serde(flatten)]
     others: Others,
 }
@@ -73,6 +82,10 @@ impl Default for VisionCfg {
             pool_type: None,
             act_kwargs: None,
             norm_kwargs: None,
+            no_class_token: false,
+            patch_bias: false,
+            pooler: false,
+            no_proj: false,
             others: Others::new(),
         }
     }
@@ -128,8 +141,8 @@ impl VisionCfg {
             norm_eps: refused.norm_eps("vision_cfg", self.norm_kwargs.as_ref()),
             layer_scale: self.ls_init_value,
             pre_norm: !self.no_ln_pre,
-            class_token: true,
-            patch_bias: false,
+            class_token: !self.no_class_token,
+            patch_bias: self.patch_bias,
             positions: match self.pos_embed_type.as_deref() {
                 None | Some("learnable") => ImagePositions::Learned,
                 Some("sin_cos_2d") => ImagePositions::SinCos2d,
@@ -155,13 +168,19 @@ impl VisionCfg {
             pool: match self.pool_type.as_deref() {
                 None | Some("tok") => ImagePool::Class,
                 Some("avg") => ImagePool::Mean,
+                Some("map") => ImagePool::Map,
                 Some(other) => {
                     refused.unknown("vision_cfg.pool_type", other, "\"tok\" or \"avg\"");
                     ImagePool::Class
                 }
             },
             norm_after_pool: self.final_ln_after_pool,
-            projection: ImageProjection::Linear,
+            pooler: self.pooler,
+            projection: if self.no_proj {
+                ImageProjection::None
+            } else {
+                ImageProjection::Linear
+            },
         };
         ImageTowerSpec::Vit(match timm {
             Some(timm) => timm.spec(vit, refused),
@@ -176,6 +195,9 @@ impl VisionCfg {
                 others: timm::keys(vit, activation.unwrap_or_default()),
                 no_ln_pre: false,
                 pool_type: None,
+                no_class_token: false,
+                patch_bias: false,
+                no_proj: false,
                 ..Self::from(vit)
             },
             ImageTowerSpec::Vit(vit) => vit.into(),
@@ -211,10 +233,14 @@ impl From<&VitSpec> for VisionCfg {
             pool_type: match vit.pool {
                 ImagePool::Class => None,
                 ImagePool::Mean => Some("avg".into()),
-                // Ours: of a tower that open_clip does not have.
+                // Ours.
                 ImagePool::Map => Some("map".into()),
             },
             norm_kwargs: norm_kwargs(vit.norm_eps),
+            no_class_token: !vit.class_token,
+            patch_bias: vit.patch_bias,
+            pooler: vit.pooler,
+            no_proj: vit.projection == ImageProjection::None,
             ..Self::default()
         }
     }

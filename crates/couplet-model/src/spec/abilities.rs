@@ -164,6 +164,19 @@ impl VitSpec {
             && self.pool == ImagePool::Map
             && self.projection == ImageProjection::None
     }
+
+    /// Whether it is built as the towers of Hugging Face's `ViTModel` are, of whatever size, with a projection.
+    pub(crate) fn is_hugging_faces(&self) -> bool {
+        self.class_token
+            && self.patch_bias
+            && !self.pre_norm
+            && self.positions == ImagePositions::Learned
+            && self.layer_scale.is_none()
+            && self.attention_pool.is_none()
+            && self.pool == ImagePool::Class
+            && self.pooler
+            && self.projection == ImageProjection::Linear
+    }
 }
 
 impl ResNetSpec {

@@ -135,6 +135,12 @@ impl Check {
                     .into(),
             );
         }
+        if vit.pooler && (vit.pool != ImagePool::Class || vit.attention_pool.is_some()) {
+            self.fail(
+                "image.pooler",
+                "follows the class token: it needs pool = \"class\" and no attention_pool".into(),
+            );
+        }
         let pooled = if vit.attention_pool.is_some() {
             embed_dim
         } else {

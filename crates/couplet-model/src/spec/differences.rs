@@ -64,6 +64,7 @@ impl Differences {
         self.add("image.pre_norm", a.pre_norm, b.pre_norm);
         self.add("image.class_token", a.class_token, b.class_token);
         self.add("image.patch_bias", a.patch_bias, b.patch_bias);
+        self.add("image.pooler", a.pooler, b.pooler);
         self.add("image.projection", a.projection, b.projection);
         self.add("image.positions", a.positions, b.positions);
         self.add("image.attention_pool", a.attention_pool, b.attention_pool);

@@ -142,6 +142,10 @@ pub struct VitSpec {
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(!skip_serializing_if)]
     pub norm_after_pool: bool,
+    /// Puts a linear layer with tanh behind the class token's last norm, as Hugging Face's ViT has it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(!skip_serializing_if)]
+    pub pooler: bool,
     /// How the pooled output is projected into the joint space.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(!skip_serializing_if)]

@@ -46,7 +46,10 @@ impl Naming {
                 &["logit_scale"],
             ],
             Self::HuggingFace => [
-                &["vision_model.embeddings.patch_embedding.weight"],
+                &[
+                    "vision_model.embeddings.patch_embedding.weight",
+                    "vision_model.embeddings.patch_embeddings.projection.weight",
+                ],
                 &[
                     "text_model.embeddings.token_embedding.weight",
                     "text_model.embeddings.word_embeddings.weight",
