@@ -16,7 +16,9 @@ pub(crate) struct Address {
 impl Address {
     /// Reads a link. The message of the error says what is wrong with it and does not repeat it, since it may hold a password.
     pub(crate) fn parse(link: &str) -> Result<Self, &'static str> {
-        let (scheme, rest) = link.split_once("://").ok_or("it is not a link with http:// or https://")?;
+        let (scheme, rest) = link
+            .split_once("://")
+            .ok_or("it is not a link with http:// or https://")?;
         let secure = match scheme.to_ascii_lowercase().as_str() {
             "https" => true,
             "http" => false,
@@ -35,18 +37,31 @@ impl Address {
         let (host, port) = if let Some(end) = authority.find(']') {
             (&authority[..=end], authority[end + 1..].strip_prefix(':'))
         } else {
-            authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port)))
+            authority
+                .split_once(':')
+                .map_or((authority, None), |(host, port)| (host, Some(port)))
         };
         let port = match port {
             None | Some("") => default,
-            Some(port) => port.parse().map_err(|_| "its port is not a number below 65536")?,
+            Some(port) => port
+                .parse()
+                .map_err(|_| "its port is not a number below 65536")?,
         };
         let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-_[]:".contains(&byte);
         if host.is_empty() || !host.bytes().all(is_host) {
             return Err("it has no host");
         }
-        let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
-        Ok(Self { secure, host: host.to_ascii_lowercase(), port, target })
+        let target = if target.starts_with('/') {
+            target.to_owned()
+        } else {
+            format!("/{target}")
+        };
+        Ok(Self {
+            secure,
+            host: host.to_ascii_lowercase(),
+            port,
+            target,
+        })
     }
 
     /// The link that a `Location` header at this link points to.
@@ -63,7 +78,10 @@ impl Address {
         } else if location.starts_with('?') {
             format!("{}{location}", self.path())
         } else {
-            let folder = self.path().rfind('/').map_or("/", |end| &self.path()[..=end]);
+            let folder = self
+                .path()
+                .rfind('/')
+                .map_or("/", |end| &self.path()[..=end]);
             format!("{folder}{location}")
         };
         Self::parse(&format!("{}{target}", self.origin()))
@@ -72,7 +90,11 @@ impl Address {
     /// This link with more path behind it. `more` is encoded already.
     pub(crate) fn with(&self, more: &str) -> Self {
         let mut address = self.clone();
-        address.target = format!("{}/{}", self.target.trim_end_matches('/'), more.trim_start_matches('/'));
+        address.target = format!(
+            "{}/{}",
+            self.target.trim_end_matches('/'),
+            more.trim_start_matches('/')
+        );
         address
     }
 
@@ -86,7 +108,9 @@ impl Address {
         let host = self.host.trim_matches(['[', ']']);
         host == "localhost"
             || host.ends_with(".localhost")
-            || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+            || host
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|address| address.is_loopback())
     }
 
     /// Whether a secret may travel there.
@@ -135,7 +159,8 @@ impl fmt::Debug for Address {
 pub(crate) fn encode(path: &str, keep_slashes: bool) -> String {
     let mut encoded = String::new();
     for byte in path.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || (keep_slashes && byte == b'/') {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || (keep_slashes && byte == b'/')
+        {
             encoded.push(char::from(byte));
         } else {
             encoded.push_str(&format!("%{byte:02X}"));
@@ -149,25 +174,46 @@ mod tests {
     use super::{Address, encode};
 
     fn joined(base: &str, location: &str) -> String {
-        Address::parse(base).unwrap().join(location).map_or_else(str::to_owned, |address| address.link())
+        Address::parse(base)
+            .unwrap()
+            .join(location)
+            .map_or_else(str::to_owned, |address| address.link())
     }
 
     #[test]
     fn locations_are_joined_as_rfc_3986_says() {
         let base = "https://hub.example/org/name/resolve/main/file?download=true";
         assert_eq!(joined(base, "/a/b?c=d"), "https://hub.example/a/b?c=d");
-        assert_eq!(joined(base, "other"), "https://hub.example/org/name/resolve/main/other");
-        assert_eq!(joined(base, "?x=1"), "https://hub.example/org/name/resolve/main/file?x=1");
+        assert_eq!(
+            joined(base, "other"),
+            "https://hub.example/org/name/resolve/main/other"
+        );
+        assert_eq!(
+            joined(base, "?x=1"),
+            "https://hub.example/org/name/resolve/main/file?x=1"
+        );
         assert_eq!(joined(base, "//cdn.example/f"), "https://cdn.example/f");
-        assert_eq!(joined(base, "http://cdn.example:8080/f#part"), "http://cdn.example:8080/f");
-        assert_eq!(joined(base, "/r?to=http://other.example/"), "https://hub.example/r?to=http://other.example/");
-        assert_eq!(joined(base, "file:///etc/passwd"), "it is not a link with http:// or https://");
+        assert_eq!(
+            joined(base, "http://cdn.example:8080/f#part"),
+            "http://cdn.example:8080/f"
+        );
+        assert_eq!(
+            joined(base, "/r?to=http://other.example/"),
+            "https://hub.example/r?to=http://other.example/"
+        );
+        assert_eq!(
+            joined(base, "file:///etc/passwd"),
+            "it is not a link with http:// or https://"
+        );
     }
 
     #[test]
     fn links_are_shown_without_their_query() {
         let signed = Address::parse("https://cdn.example/f?Signature=secret").unwrap();
-        assert_eq!(format!("{signed} {signed:?}"), "https://cdn.example/f https://cdn.example/f");
+        assert_eq!(
+            format!("{signed} {signed:?}"),
+            "https://cdn.example/f https://cdn.example/f"
+        );
     }
 
     #[test]
@@ -179,9 +225,17 @@ mod tests {
             ("http://127.0.0.1.example/", false),
             ("http://10.0.0.1/", false),
         ] {
-            assert_eq!(Address::parse(link).unwrap().is_loopback(), expected, "{link}");
+            assert_eq!(
+                Address::parse(link).unwrap().is_loopback(),
+                expected,
+                "{link}"
+            );
         }
-        assert!(Address::parse("https://user:word@host/").unwrap_err().contains("password"));
+        assert!(
+            Address::parse("https://user:word@host/")
+                .unwrap_err()
+                .contains("password")
+        );
         assert!(Address::parse("https://host:99999/").is_err());
         assert!(Address::parse("https:///path").is_err());
     }

@@ -23,7 +23,10 @@ pub(crate) struct CachedRepository {
 
 impl CachedRepository {
     pub(crate) fn new(cache: &Path, id: &str) -> Self {
-        Self { cache: cache.to_owned(), name: format!("models--{}", id.replace('/', "--")) }
+        Self {
+            cache: cache.to_owned(),
+            name: format!("models--{}", id.replace('/', "--")),
+        }
     }
 
     /// The repository's folder.
@@ -36,7 +39,10 @@ impl CachedRepository {
     }
 
     pub(crate) fn lock(&self, etag: &str) -> PathBuf {
-        self.cache.join(".locks").join(&self.name).join(format!("{etag}.lock"))
+        self.cache
+            .join(".locks")
+            .join(&self.name)
+            .join(format!("{etag}.lock"))
     }
 
     pub(crate) fn snapshot(&self, commit: &str) -> PathBuf {
@@ -46,7 +52,10 @@ impl CachedRepository {
     /// The commit of a branch, tag or commit, as far as the cache knows.
     pub(crate) fn commit_of(&self, revision: &str) -> Option<String> {
         if is_commit(revision) {
-            return self.snapshot(revision).is_dir().then(|| revision.to_owned());
+            return self
+                .snapshot(revision)
+                .is_dir()
+                .then(|| revision.to_owned());
         }
         let text = fs::read_to_string(self.folder().join("refs").join(revision)).ok()?;
         let commit = text.trim();
@@ -69,7 +78,11 @@ impl CachedRepository {
         }
         let folder = path.parent().expect("a reference is in a folder");
         fs::create_dir_all(folder).map_err(|source| HubError::io("create", folder, source))?;
-        let temporary = folder.join(format!(".{}.{}.tmp", path.file_name().unwrap_or_default().display(), std::process::id()));
+        let temporary = folder.join(format!(
+            ".{}.{}.tmp",
+            path.file_name().unwrap_or_default().display(),
+            std::process::id()
+        ));
         let written = fs::write(&temporary, commit).and_then(|()| fs::rename(&temporary, &path));
         written.map_err(|source| HubError::io("write", &path, source))
     }
@@ -78,13 +91,18 @@ impl CachedRepository {
     pub(crate) fn write_whole(&self, commit: &str, files: &[&str]) {
         let folder = self.folder().join(".couplet");
         // Without the note, the next run asks the hub again, so a failure here is none.
-        let _ = fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join(commit), files.join("\n")));
+        let _ = fs::create_dir_all(&folder)
+            .and_then(|()| fs::write(folder.join(commit), files.join("\n")));
     }
 
     /// Whether a snapshot has all files that it was noted to have; `None` if nothing is noted.
     pub(crate) fn is_whole(&self, commit: &str, files: &[String]) -> Option<bool> {
         let noted = fs::read_to_string(self.folder().join(".couplet").join(commit)).ok()?;
-        Some(noted.lines().all(|noted| files.iter().any(|file| file == noted)))
+        Some(
+            noted
+                .lines()
+                .all(|noted| files.iter().any(|file| file == noted)),
+        )
     }
 
     /// Marks the cache's folder as one that need not be saved. That it cannot be marked is no reason to fail.
@@ -104,13 +122,18 @@ impl CachedRepository {
         let folder = path.parent().expect("a snapshot's file is in a folder");
         fs::create_dir_all(folder).map_err(|source| HubError::io("create", folder, source))?;
         let ups = 2 + file.split('/').count() - 1;
-        let target: PathBuf = std::iter::repeat_n("..", ups).collect::<PathBuf>().join("blobs").join(etag);
+        let target: PathBuf = std::iter::repeat_n("..", ups)
+            .collect::<PathBuf>()
+            .join("blobs")
+            .join(etag);
         // A link whose blob was deleted is in the way.
         let _ = fs::remove_file(&path);
         match symlink(&target, &path) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_file() => Ok(()),
-            Err(_) => fs::copy(&blob, &path).map(drop).map_err(|source| HubError::io("write", &path, source)),
+            Err(_) => fs::copy(&blob, &path)
+                .map(drop)
+                .map_err(|source| HubError::io("write", &path, source)),
         }
     }
 }
@@ -126,10 +149,20 @@ fn symlink(_: &Path, _: &Path) -> io::Result<()> {
 }
 
 fn list(folder: &Path, prefix: &str, depth: usize, files: &mut Vec<String>) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
     for entry in entries.flatten() {
-        let Some(name) = entry.file_name().to_str().map(|name| format!("{prefix}{name}")) else { continue };
-        let Ok(kind) = fs::metadata(entry.path()) else { continue };
+        let Some(name) = entry
+            .file_name()
+            .to_str()
+            .map(|name| format!("{prefix}{name}"))
+        else {
+            continue;
+        };
+        let Ok(kind) = fs::metadata(entry.path()) else {
+            continue;
+        };
         if kind.is_file() {
             files.push(name);
         } else if kind.is_dir() && depth > 1 {
@@ -151,9 +184,15 @@ pub(crate) fn is_file_name(text: &str) -> bool {
 /// Whether a path of a listing stays in the folder that it is relative to, on every system.
 pub(crate) fn is_inside(path: &str) -> bool {
     !path.is_empty()
-        && !path.chars().any(|character| character.is_control() || "\\:*?\"<>|".contains(character))
-        && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
-        && Path::new(path).components().all(|component| matches!(component, Component::Normal(_)))
+        && !path
+            .chars()
+            .any(|character| character.is_control() || "\\:*?\"<>|".contains(character))
+        && path
+            .split('/')
+            .all(|part| !part.is_empty() && part != "." && part != "..")
+        && Path::new(path)
+            .components()
+            .all(|component| matches!(component, Component::Normal(_)))
 }
 
 #[cfg(test)]
@@ -165,7 +204,19 @@ mod tests {
         for path in ["a.json", "a/b.json", "..a", "ü"] {
             assert!(is_inside(path), "{path}");
         }
-        for path in ["", "/etc/passwd", "../a", "a/../b", "a//b", "./a", "a\\..\\b", "C:a", "a\0b", "a/", "a\nb"] {
+        for path in [
+            "",
+            "/etc/passwd",
+            "../a",
+            "a/../b",
+            "a//b",
+            "./a",
+            "a\\..\\b",
+            "C:a",
+            "a\0b",
+            "a/",
+            "a\nb",
+        ] {
             assert!(!is_inside(path), "{path:?}");
         }
     }
@@ -174,13 +225,20 @@ mod tests {
     fn the_layout_is_that_of_huggingface_hub() {
         let folder = tempfile::tempdir().unwrap();
         let repository = CachedRepository::new(folder.path(), "org/name");
-        assert!(repository.lock("e").ends_with(".locks/models--org--name/e.lock"));
+        assert!(
+            repository
+                .lock("e")
+                .ends_with(".locks/models--org--name/e.lock")
+        );
         std::fs::create_dir_all(repository.blob("e").parent().unwrap()).unwrap();
         std::fs::write(repository.blob("e"), "content").unwrap();
         repository.link("c0", "sub/file.json", "e").unwrap();
         let path = repository.snapshot("c0").join("sub/file.json");
         #[cfg(unix)]
-        assert_eq!(std::fs::read_link(&path).unwrap(), std::path::Path::new("../../../blobs/e"));
+        assert_eq!(
+            std::fs::read_link(&path).unwrap(),
+            std::path::Path::new("../../../blobs/e")
+        );
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "content");
         assert_eq!(repository.files("c0"), ["sub/file.json"]);
         repository.write_ref("refs/pr/1", "c0").unwrap();

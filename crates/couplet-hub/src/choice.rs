@@ -27,7 +27,12 @@ pub(crate) const INDEX: &str = "model.safetensors.index.json";
 /// open_clip's layout goes before transformers', and safetensors before pickles. Weights of open_clip without their config
 /// count only if `is_known`, where the architecture is known by name.
 pub(crate) fn choose<'a>(files: &'a [String], is_known: bool) -> Option<Vec<&'a str>> {
-    let find = |wanted: &str| files.iter().map(String::as_str).find(|file| *file == wanted);
+    let find = |wanted: &str| {
+        files
+            .iter()
+            .map(String::as_str)
+            .find(|file| *file == wanted)
+    };
     let first = |wanted: &[&str]| wanted.iter().find_map(|name| find(name));
     let mut weights: Vec<&'a str> = Vec::new();
     let mut chosen: Vec<&'a str> = Vec::new();
@@ -42,7 +47,12 @@ pub(crate) fn choose<'a>(files: &'a [String], is_known: bool) -> Option<Vec<&'a 
             weights.push(file);
         } else if let Some(index) = find(INDEX) {
             chosen.push(index);
-            weights.extend(files.iter().map(String::as_str).filter(|file| is_shard(file)));
+            weights.extend(
+                files
+                    .iter()
+                    .map(String::as_str)
+                    .filter(|file| is_shard(file)),
+            );
         } else {
             weights.extend(find("pytorch_model.bin"));
         }
@@ -50,7 +60,12 @@ pub(crate) fn choose<'a>(files: &'a [String], is_known: bool) -> Option<Vec<&'a 
     if weights.is_empty() {
         return None;
     }
-    chosen.extend(files.iter().map(String::as_str).filter(|file| is_extra(file)));
+    chosen.extend(
+        files
+            .iter()
+            .map(String::as_str)
+            .filter(|file| is_extra(file)),
+    );
     chosen.extend(weights);
     Some(chosen)
 }
@@ -69,10 +84,16 @@ fn is_extra(file: &str) -> bool {
 
 /// `model-00001-of-00002.safetensors`
 fn is_shard(file: &str) -> bool {
-    let numbers = file.strip_prefix("model-").and_then(|rest| rest.strip_suffix(".safetensors"));
-    numbers.and_then(|numbers| numbers.split_once("-of-")).is_some_and(|(one, all)| {
-        [one, all].iter().all(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
-    })
+    let numbers = file
+        .strip_prefix("model-")
+        .and_then(|rest| rest.strip_suffix(".safetensors"));
+    numbers
+        .and_then(|numbers| numbers.split_once("-of-"))
+        .is_some_and(|(one, all)| {
+            [one, all].iter().all(|number| {
+                !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+            })
+        })
 }
 
 #[cfg(test)]
@@ -87,23 +108,51 @@ mod tests {
     #[test]
     fn safetensors_of_open_clip_go_first_and_duplicates_are_left() {
         let all = [
-            "README.md", "config.json", "flax_model.msgpack", "merges.txt", "model.safetensors", "onnx/model.onnx",
-            "open_clip_config.json", "open_clip_model.safetensors", "open_clip_pytorch_model.bin", "pytorch_model.bin",
-            "tf_model.h5", "tokenizer.json", "vocab.json",
+            "README.md",
+            "config.json",
+            "flax_model.msgpack",
+            "merges.txt",
+            "model.safetensors",
+            "onnx/model.onnx",
+            "open_clip_config.json",
+            "open_clip_model.safetensors",
+            "open_clip_pytorch_model.bin",
+            "pytorch_model.bin",
+            "tf_model.h5",
+            "tokenizer.json",
+            "vocab.json",
         ];
         let expected = "open_clip_config.json merges.txt tokenizer.json vocab.json open_clip_model.safetensors";
         assert_eq!(chosen(&all, false).unwrap(), expected);
         let pickle = ["open_clip_config.json", "open_clip_pytorch_model.bin"];
-        assert_eq!(chosen(&pickle, false).unwrap(), "open_clip_config.json open_clip_pytorch_model.bin");
+        assert_eq!(
+            chosen(&pickle, false).unwrap(),
+            "open_clip_config.json open_clip_pytorch_model.bin"
+        );
     }
 
     #[test]
     fn transformers_models_come_whole_or_in_shards() {
-        assert_eq!(chosen(&["config.json", "model.safetensors", "pytorch_model.bin"], false).unwrap(), "config.json model.safetensors");
-        assert_eq!(chosen(&["config.json", "pytorch_model.bin"], false).unwrap(), "config.json pytorch_model.bin");
+        assert_eq!(
+            chosen(
+                &["config.json", "model.safetensors", "pytorch_model.bin"],
+                false
+            )
+            .unwrap(),
+            "config.json model.safetensors"
+        );
+        assert_eq!(
+            chosen(&["config.json", "pytorch_model.bin"], false).unwrap(),
+            "config.json pytorch_model.bin"
+        );
         let shards = [
-            "config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model-x-of-y.safetensors",
-            "model.safetensors.index.json", "spiece.model", "sub/spiece.model",
+            "config.json",
+            "model-00001-of-00002.safetensors",
+            "model-00002-of-00002.safetensors",
+            "model-x-of-y.safetensors",
+            "model.safetensors.index.json",
+            "spiece.model",
+            "sub/spiece.model",
         ];
         let expected = "config.json model.safetensors.index.json spiece.model model-00001-of-00002.safetensors \
                         model-00002-of-00002.safetensors";
@@ -113,9 +162,18 @@ mod tests {
     #[test]
     fn a_config_is_needed_unless_the_architecture_is_known() {
         assert_eq!(chosen(&["open_clip_model.safetensors"], false), None);
-        assert_eq!(chosen(&["open_clip_model.safetensors"], true).unwrap(), "open_clip_model.safetensors");
+        assert_eq!(
+            chosen(&["open_clip_model.safetensors"], true).unwrap(),
+            "open_clip_model.safetensors"
+        );
         assert_eq!(chosen(&["config.json", "tokenizer.json"], true), None);
-        assert_eq!(chosen(&["sub/config.json", "sub/model.safetensors"], false), None);
-        assert!(!is_whole(&["config.json".into(), "model.safetensors".into()]));
+        assert_eq!(
+            chosen(&["sub/config.json", "sub/model.safetensors"], false),
+            None
+        );
+        assert!(!is_whole(&[
+            "config.json".into(),
+            "model.safetensors".into()
+        ]));
     }
 }

@@ -57,6 +57,8 @@ pub(crate) struct Answer {
 pub(crate) struct Linked {
     pub(crate) etag: Option<String>,
     pub(crate) size: Option<u64>,
+    /// Whether it speaks of content that is elsewhere.
+    is_linked: bool,
 }
 
 /// Why an attempt failed.
@@ -134,7 +136,10 @@ impl Client {
 
     pub(crate) fn interrupter(&self) -> Interrupter {
         let agents = vec![self.direct.clone(), self.http.clone(), self.https.clone()];
-        Interrupter { flag: Arc::clone(&self.flag), agents }
+        Interrupter {
+            flag: Arc::clone(&self.flag),
+            agents,
+        }
     }
 
     /// Whether to stop.
@@ -161,23 +166,35 @@ impl Client {
                 linked.note(&answer);
             }
             let location = answer.header("location").map(str::to_owned);
-            let Some(location) = location.filter(|_| matches!(answer.status, 301 | 302 | 303 | 307 | 308)) else {
+            let Some(location) =
+                location.filter(|_| matches!(answer.status, 301 | 302 | 303 | 307 | 308))
+            else {
                 answer.linked = linked;
                 return Ok(answer);
             };
             let next = redirected(&address, &location)?;
             // A HEAD request asks what the hub says; the server of the content says nothing about it.
-            if method == Method::Head && !next.is_at(&address) {
+            if method == Method::Head && (linked.is_linked || !next.is_at(&address)) {
                 answer.linked = linked;
                 return Ok(answer);
             }
             address = next;
         }
         let problem = "it would be the eleventh redirect in a row";
-        Err(Failure::Final(HubError::Redirect { url: address.to_string(), target: address.to_string(), problem }))
+        Err(Failure::Final(HubError::Redirect {
+            url: address.to_string(),
+            target: address.to_string(),
+            problem,
+        }))
     }
 
-    fn exchange(&self, method: Method, address: &Address, headers: &[(&str, String)], payload: Payload<'_>) -> Result<Answer, Failure> {
+    fn exchange(
+        &self,
+        method: Method,
+        address: &Address,
+        headers: &[(&str, String)],
+        payload: Payload<'_>,
+    ) -> Result<Answer, Failure> {
         let agent = match (self.proxies.spare(address), address.secure) {
             (true, _) => &self.direct,
             (false, false) => &self.http,
@@ -190,32 +207,56 @@ impl Client {
         let link = address.link();
         let answer = match method {
             Method::Get | Method::Head => {
-                let request = if method == Method::Get { agent.get(&link) } else { agent.head(&link) };
-                all.iter().fold(request, |request, (name, value)| request.header(*name, value)).call()
+                let request = if method == Method::Get {
+                    agent.get(&link)
+                } else {
+                    agent.head(&link)
+                };
+                all.iter()
+                    .fold(request, |request, (name, value)| {
+                        request.header(*name, value)
+                    })
+                    .call()
             }
             Method::Post | Method::Put => {
-                let request = if method == Method::Post { agent.post(&link) } else { agent.put(&link) };
-                let request = all.iter().fold(request, |request, (name, value)| request.header(*name, value));
+                let request = if method == Method::Post {
+                    agent.post(&link)
+                } else {
+                    agent.put(&link)
+                };
+                let request = all.iter().fold(request, |request, (name, value)| {
+                    request.header(*name, value)
+                });
                 match payload {
                     Payload::None => request.send_empty(),
                     Payload::Bytes(bytes) => request.send(bytes),
-                    Payload::Stream(reader, length) => {
-                        request.header("content-length", length.to_string()).send(SendBody::from_reader(reader))
-                    }
+                    Payload::Stream(reader, length) => request
+                        .header("content-length", length.to_string())
+                        .send(SendBody::from_reader(reader)),
                 }
             }
         };
         if self.flag.load(Ordering::Relaxed) {
             return Err(Failure::Final(HubError::Cancelled));
         }
-        let (parts, body) = answer.map_err(|error| trouble(address, error))?.into_parts();
+        let (parts, body) = answer
+            .map_err(|error| trouble(address, error))?
+            .into_parts();
         let (status, headers) = (parts.status.as_u16(), parts.headers);
-        Ok(Answer { status, headers, body, address: address.clone(), linked: Linked::default() })
+        Ok(Answer {
+            status,
+            headers,
+            body,
+            address: address.clone(),
+            linked: Linked::default(),
+        })
     }
 
     /// The token goes only to the hub itself, and only where nobody else can read it.
     fn token_for(&self, address: &Address) -> Option<&Token> {
-        self.token.as_ref().filter(|_| address.is_at(&self.endpoint) && address.is_private())
+        self.token
+            .as_ref()
+            .filter(|_| address.is_at(&self.endpoint) && address.is_private())
     }
 
     /// Whether the hub is sent a token.
@@ -244,7 +285,12 @@ impl Client {
     }
 
     /// Waits before the next attempt, or returns the error if there is none.
-    pub(crate) fn pause(&self, failure: Failure, tried: u32, progress: &mut dyn Progress) -> Result<(), HubError> {
+    pub(crate) fn pause(
+        &self,
+        failure: Failure,
+        tried: u32,
+        progress: &mut dyn Progress,
+    ) -> Result<(), HubError> {
         let (error, asked) = match failure {
             Failure::Final(error) => return Err(error),
             Failure::Again(error, asked) => (error, asked),
@@ -252,14 +298,23 @@ impl Client {
         if tried >= self.patience.attempts {
             return Err(error.after(tried));
         }
-        let doubled = self.patience.first_pause.saturating_mul(1 << (tried - 1).min(16));
-        let pause = asked.unwrap_or(Duration::ZERO).max(doubled.min(self.patience.longest_pause));
+        let doubled = self
+            .patience
+            .first_pause
+            .saturating_mul(1 << (tried - 1).min(16));
+        let pause = asked
+            .unwrap_or(Duration::ZERO)
+            .max(doubled.min(self.patience.longest_pause));
         progress.waiting(&format!("{error}; attempt {} follows", tried + 1), pause);
         self.sleep(pause, progress)
     }
 
     /// Sleeps, and looks at cancellation meanwhile.
-    pub(crate) fn sleep(&self, pause: Duration, progress: &mut dyn Progress) -> Result<(), HubError> {
+    pub(crate) fn sleep(
+        &self,
+        pause: Duration,
+        progress: &mut dyn Progress,
+    ) -> Result<(), HubError> {
         let end = Instant::now() + pause;
         loop {
             if self.is_stopped(progress) {
@@ -277,13 +332,19 @@ impl Client {
     pub(crate) fn refused(&self, answer: &mut Answer) -> Failure {
         let status = answer.status;
         let url = answer.address.to_string();
-        let error = HubError::Status { url: url.clone(), status, message: answer.message() };
+        let error = HubError::Status {
+            url: url.clone(),
+            status,
+            message: answer.message(),
+        };
         if !matches!(status, 408 | 425 | 429 | 500..) {
             return Failure::Final(error);
         }
         let asked = answer.header("retry-after").and_then(retry_after);
         match asked {
-            Some(wait) if wait > self.patience.longest_wait => Failure::Final(HubError::Busy { url, status, wait }),
+            Some(wait) if wait > self.patience.longest_wait => {
+                Failure::Final(HubError::Busy { url, status, wait })
+            }
             asked => Failure::Again(error, asked),
         }
     }
@@ -302,7 +363,10 @@ impl HubError {
 impl Answer {
     /// A header that is text.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim)
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(str::trim)
     }
 
     /// A header that is a number; `None` also if it is something else.
@@ -313,12 +377,27 @@ impl Answer {
     /// The whole body, if it is not longer than `limit` bytes.
     pub(crate) fn read(self, limit: u64) -> Result<Vec<u8>, Failure> {
         let mut bytes = Vec::new();
-        let mut reader = self.body.into_with_config().limit(u64::MAX).reader().take(limit + 1);
+        let mut reader = self
+            .body
+            .into_with_config()
+            .limit(u64::MAX)
+            .reader()
+            .take(limit + 1);
         if let Err(source) = reader.read_to_end(&mut bytes) {
-            return Err(Failure::Again(HubError::Unreachable { url: self.address.to_string(), attempts: 1, source }, None));
+            return Err(Failure::Again(
+                HubError::Unreachable {
+                    url: self.address.to_string(),
+                    attempts: 1,
+                    source,
+                },
+                None,
+            ));
         }
         if bytes.len() as u64 > limit {
-            return Err(Failure::Final(HubError::Endless { url: self.address.to_string(), limit }));
+            return Err(Failure::Final(HubError::Endless {
+                url: self.address.to_string(),
+                limit,
+            }));
         }
         Ok(bytes)
     }
@@ -334,32 +413,58 @@ impl Answer {
         let _ = reader.read_to_end(&mut bytes);
         let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let error = &value["error"];
-        printable(error.as_str().or_else(|| error["message"].as_str()).or_else(|| value["message"].as_str()).unwrap_or_default())
+        printable(
+            error
+                .as_str()
+                .or_else(|| error["message"].as_str())
+                .or_else(|| value["message"].as_str())
+                .unwrap_or_default(),
+        )
     }
 }
 
 impl Linked {
+    /// Notes what the hub's answer says. What it says of a linked file stays; the storage behind may be at the same server.
     fn note(&mut self, answer: &Answer) {
-        let linked = answer.header("x-linked-etag");
-        if let Some(etag) = linked.or_else(|| answer.header("etag")) {
-            self.etag = Some(etag.trim_start_matches("W/").trim_matches('"').to_owned());
-        }
-        let is_redirect = (300..400).contains(&answer.status);
-        let size = answer.number("x-linked-size");
-        if let Some(size) = size.or_else(|| answer.number("content-length").filter(|_| !is_redirect && answer.status == 200)) {
-            self.size = Some(size);
+        let clean = |etag: &str| etag.trim_start_matches("W/").trim_matches('"').to_owned();
+        if let Some(etag) = answer.header("x-linked-etag") {
+            *self = Self {
+                etag: Some(clean(etag)),
+                size: answer.number("x-linked-size"),
+                is_linked: true,
+            };
+        } else if !self.is_linked {
+            let size = answer
+                .number("content-length")
+                .filter(|_| answer.status == 200);
+            *self = Self {
+                etag: answer.header("etag").map(clean),
+                size,
+                is_linked: false,
+            };
         }
     }
 }
 
 fn redirected(address: &Address, location: &str) -> Result<Address, Failure> {
     let refuse = |target: String, problem| {
-        Err(Failure::Final(HubError::Redirect { url: address.to_string(), target, problem }))
+        Err(Failure::Final(HubError::Redirect {
+            url: address.to_string(),
+            target,
+            problem,
+        }))
     };
     match address.join(location) {
-        Ok(next) if address.secure && !next.is_private() => refuse(next.to_string(), "it leaves https"),
+        Ok(next) if address.secure && !next.is_private() => {
+            refuse(next.to_string(), "it leaves https")
+        }
         Ok(next) => Ok(next),
-        Err(problem) => refuse(printable(location.split('?').next().unwrap_or_default()), problem),
+        // It may hold a password.
+        Err(problem) if location.contains('@') => refuse("a link with `@`".to_owned(), problem),
+        Err(problem) => refuse(
+            printable(location.split('?').next().unwrap_or_default()),
+            problem,
+        ),
     }
 }
 
@@ -367,14 +472,31 @@ fn redirected(address: &Address, location: &str) -> Result<Address, Failure> {
 fn trouble(address: &Address, error: ureq::Error) -> Failure {
     let url = address.to_string();
     match error {
-        ureq::Error::Protocol(problem) => {
-            Failure::Final(HubError::Protocol { url, problem: printable(&problem.to_string()) })
-        }
-        ureq::Error::Io(source) => Failure::Again(HubError::Unreachable { url, attempts: 1, source }, None),
-        error @ (ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed) => {
-            Failure::Again(HubError::Unreachable { url, attempts: 1, source: io::Error::other(error) }, None)
-        }
-        error => Failure::Final(HubError::Unreachable { url, attempts: 1, source: io::Error::other(error) }),
+        ureq::Error::Protocol(problem) => Failure::Final(HubError::Protocol {
+            url,
+            problem: printable(&problem.to_string()),
+        }),
+        ureq::Error::Io(source) => Failure::Again(
+            HubError::Unreachable {
+                url,
+                attempts: 1,
+                source,
+            },
+            None,
+        ),
+        error @ (ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed) => Failure::Again(
+            HubError::Unreachable {
+                url,
+                attempts: 1,
+                source: io::Error::other(error),
+            },
+            None,
+        ),
+        error => Failure::Final(HubError::Unreachable {
+            url,
+            attempts: 1,
+            source: io::Error::other(error),
+        }),
     }
 }
 
@@ -384,7 +506,10 @@ fn certificates() -> RootCerts {
     if found.is_empty() {
         return RootCerts::WebPki;
     }
-    let certificates: Vec<Certificate<'static>> = found.iter().map(|found| Certificate::from_der(found).to_owned()).collect();
+    let certificates: Vec<Certificate<'static>> = found
+        .iter()
+        .map(|found| Certificate::from_der(found).to_owned())
+        .collect();
     RootCerts::from(certificates)
 }
 
@@ -393,24 +518,40 @@ fn retry_after(value: &str) -> Option<Duration> {
     if let Ok(seconds) = value.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    http_date(value)?.checked_sub(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?)
+    http_date(value)?.checked_sub(
+        SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .ok()?,
+    )
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT` as the time since 1970.
 fn http_date(value: &str) -> Option<Duration> {
     let mut words = value.split_once(", ")?.1.split(' ');
     let day: u64 = words.next()?.parse().ok()?;
-    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let months = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
     let name = words.next()?;
     let month = months.iter().position(|month| *month == name)? as u64 + 1;
     let year: u64 = words.next()?.parse().ok()?;
-    let clock: Vec<u64> = words.next()?.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
-    let &[hours, minutes, seconds] = clock.as_slice() else { return None };
+    let clock: Vec<u64> = words
+        .next()?
+        .split(':')
+        .map(|part| part.parse().ok())
+        .collect::<Option<_>>()?;
+    let &[hours, minutes, seconds] = clock.as_slice() else {
+        return None;
+    };
     if !(1970..10_000).contains(&year) || day > 31 || hours > 24 || minutes > 60 || seconds > 60 {
         return None;
     }
     // Days since 1970 by Howard Hinnant's `days_from_civil`: the year begins in March.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
     let seconds = days.checked_sub(719_468)? * 86_400 + hours * 3600 + minutes * 60 + seconds;
     Some(Duration::from_secs(seconds))
@@ -424,8 +565,14 @@ mod tests {
     #[test]
     fn retry_after_is_seconds_or_a_date() {
         assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
-        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::from_secs(784_111_777)));
-        assert_eq!(http_date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(
+            http_date("Sun, 06 Nov 1994 08:49:37 GMT"),
+            Some(Duration::from_secs(784_111_777))
+        );
+        assert_eq!(
+            http_date("Thu, 01 Jan 1970 00:00:00 GMT"),
+            Some(Duration::ZERO)
+        );
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT"), None);
         assert_eq!(retry_after("soon"), None);
     }

@@ -43,7 +43,11 @@ pub(crate) fn of_file(path: &Path) -> Result<Digests, HubError> {
         }
     }
     let git = git.map_or_else(String::new, |git| hex(git.finish().as_ref()));
-    Ok(Digests { sha256: hex(sha256.finish().as_ref()), git, size })
+    Ok(Digests {
+        sha256: hex(sha256.finish().as_ref()),
+        git,
+        size,
+    })
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -63,7 +67,10 @@ mod tests {
         let path = folder.path().join("hello");
         std::fs::write(&path, "hello\n").unwrap();
         let digests = of_file(&path).unwrap();
-        assert_eq!(digests.sha256, "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03");
+        assert_eq!(
+            digests.sha256,
+            "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
+        );
         assert_eq!(digests.git, "ce013625030ba8dba906f756967f9e9ca394464a");
     }
 }

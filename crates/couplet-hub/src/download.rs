@@ -51,7 +51,11 @@ impl Expected {
     pub(crate) fn of_etag(etag: &str, size: Option<u64>) -> Self {
         let is_hash = etag.bytes().all(|byte| byte.is_ascii_hexdigit());
         let hash = |length| (is_hash && etag.len() == length).then(|| etag.to_ascii_lowercase());
-        Self { size, sha256: hash(64), git: hash(40) }
+        Self {
+            size,
+            sha256: hash(64),
+            git: hash(40),
+        }
     }
 
     fn is_checkable(&self) -> bool {
@@ -60,7 +64,11 @@ impl Expected {
 }
 
 /// Downloads a file, unless it is there, or waits until another process has.
-pub(crate) fn download(client: &Client, target: &Target<'_>, progress: &mut dyn Progress) -> Result<(), HubError> {
+pub(crate) fn download(
+    client: &Client,
+    target: &Target<'_>,
+    progress: &mut dyn Progress,
+) -> Result<(), HubError> {
     for file in [&target.destination, &target.lock] {
         let folder = file.parent().expect("a file of the cache is in a folder");
         fs::create_dir_all(folder).map_err(|source| HubError::io("create", folder, source))?;
@@ -71,11 +79,21 @@ pub(crate) fn download(client: &Client, target: &Target<'_>, progress: &mut dyn 
     }
     let incomplete = beside(&target.destination, ".incomplete");
     let resumed = fs::metadata(&incomplete).is_ok_and(|there| there.len() > 0);
-    let linked = transfer(client, target, &incomplete, progress)?;
+    let linked = transfer(client, target, &incomplete, progress).inspect_err(|_| {
+        // Nothing to go on from, so nothing stays.
+        if fs::metadata(&incomplete).is_ok_and(|there| there.len() == 0) {
+            let _ = remove(&incomplete);
+        }
+    })?;
     if let Err(error) = check(target, &linked, &incomplete) {
         remove(&incomplete)?;
         // What was there before may have been of another content; that is nobody's fault today.
-        if !resumed || !matches!(error, HubError::HashMismatch { .. } | HubError::SizeMismatch { .. }) {
+        if !resumed
+            || !matches!(
+                error,
+                HubError::HashMismatch { .. } | HubError::SizeMismatch { .. }
+            )
+        {
             return Err(error);
         }
         let linked = transfer(client, target, &incomplete, progress)?;
@@ -84,7 +102,8 @@ pub(crate) fn download(client: &Client, target: &Target<'_>, progress: &mut dyn 
             return Err(error);
         }
     }
-    fs::rename(&incomplete, &target.destination).map_err(|source| HubError::io("rename", &incomplete, source))?;
+    fs::rename(&incomplete, &target.destination)
+        .map_err(|source| HubError::io("rename", &incomplete, source))?;
     let _ = fs::remove_file(beside(&incomplete, ".validator"));
     sync_folder(&target.destination);
     progress.finished(target.name);
@@ -110,8 +129,16 @@ fn sync_folder(path: &Path) {
 }
 
 /// Takes the lock that huggingface_hub takes too (`flock`). File systems without locks go on without.
-fn lock(client: &Client, target: &Target<'_>, progress: &mut dyn Progress) -> Result<Option<File>, HubError> {
-    let open = OpenOptions::new().create(true).write(true).truncate(false).open(&target.lock);
+fn lock(
+    client: &Client,
+    target: &Target<'_>,
+    progress: &mut dyn Progress,
+) -> Result<Option<File>, HubError> {
+    let open = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .open(&target.lock);
     let file = open.map_err(|source| HubError::io("create", &target.lock, source))?;
     let mut is_told = false;
     loop {
@@ -121,7 +148,10 @@ fn lock(client: &Client, target: &Target<'_>, progress: &mut dyn Progress) -> Re
             Err(TryLockError::WouldBlock) => {}
         }
         if !is_told {
-            progress.waiting(&format!("another process downloads `{}`", target.name), LOCK_PAUSE);
+            progress.waiting(
+                &format!("another process downloads `{}`", target.name),
+                LOCK_PAUSE,
+            );
             is_told = true;
         }
         client.sleep(LOCK_PAUSE, progress)?;
@@ -129,11 +159,30 @@ fn lock(client: &Client, target: &Target<'_>, progress: &mut dyn Progress) -> Re
 }
 
 /// Fills the incomplete file, over as many connections as it takes.
-fn transfer(client: &Client, target: &Target<'_>, incomplete: &Path, progress: &mut dyn Progress) -> Result<Linked, HubError> {
-    let open = OpenOptions::new().create(true).read(true).write(true).truncate(false).open(incomplete);
+fn transfer(
+    client: &Client,
+    target: &Target<'_>,
+    incomplete: &Path,
+    progress: &mut dyn Progress,
+) -> Result<Linked, HubError> {
+    let open = OpenOptions::new()
+        .create(true)
+        .read(true)
+        .write(true)
+        .truncate(false)
+        .open(incomplete);
     let mut file = open.map_err(|source| HubError::io("create", incomplete, source))?;
-    let mut part = Part { client, target, path: incomplete, done: 0, linked: Linked::default() };
-    let length = file.metadata().map_err(|source| HubError::io("read", incomplete, source))?.len();
+    let mut part = Part {
+        client,
+        target,
+        path: incomplete,
+        done: 0,
+        linked: Linked::default(),
+    };
+    let length = file
+        .metadata()
+        .map_err(|source| HubError::io("read", incomplete, source))?
+        .len();
     part.done = length;
     progress.started(target.name, length, target.expected.size);
     let mut tried = 0;
@@ -145,12 +194,17 @@ fn transfer(client: &Client, target: &Target<'_>, incomplete: &Path, progress: &
         match part.attempt(&mut file, progress) {
             Ok(()) => break,
             Err(failure) => {
-                tried = if part.done >= before.saturating_add(HEADWAY) { 1 } else { tried + 1 };
+                tried = if part.done >= before.saturating_add(HEADWAY) {
+                    1
+                } else {
+                    tried + 1
+                };
                 client.pause(failure, tried, progress)?;
             }
         }
     }
-    file.sync_all().map_err(|source| HubError::io("write", incomplete, source))?;
+    file.sync_all()
+        .map_err(|source| HubError::io("write", incomplete, source))?;
     Ok(part.linked)
 }
 
@@ -184,7 +238,9 @@ impl Part<'_> {
                 headers.push(("if-range", validator));
             }
         }
-        let mut answer = self.client.send(Method::Get, &self.target.address, &headers, Payload::None)?;
+        let mut answer =
+            self.client
+                .send(Method::Get, &self.target.address, &headers, Payload::None)?;
         self.note(&answer)?;
         if answer.status == 416 && self.done > 0 {
             // Either everything is there, which the check will tell, or nothing of it is of use.
@@ -192,14 +248,26 @@ impl Part<'_> {
                 return Ok(());
             }
             self.restart(file)?;
-            return Err(self.cut(io::Error::other("the server cannot go on from there"), expected));
+            return Err(self.cut(
+                io::Error::other("the server cannot go on from there"),
+                expected,
+            ));
         }
         if !matches!(answer.status, 200 | 206) {
             return Err(self.client.refused(&mut answer));
         }
-        if let Some(encoding) = answer.header("content-encoding").filter(|encoding| *encoding != "identity") {
-            let problem = format!("it is packed ({}), which was not asked for", crate::error::printable(encoding));
-            return Err(Failure::Final(HubError::Protocol { url: answer.address.to_string(), problem }));
+        if let Some(encoding) = answer
+            .header("content-encoding")
+            .filter(|encoding| *encoding != "identity")
+        {
+            let problem = format!(
+                "it is packed ({}), which was not asked for",
+                crate::error::printable(encoding)
+            );
+            return Err(Failure::Final(HubError::Protocol {
+                url: answer.address.to_string(),
+                problem,
+            }));
         }
         let total = self.begin(&answer, file)?;
         self.write_validator(&answer);
@@ -212,20 +280,33 @@ impl Part<'_> {
         let announced = Expected::of_etag(linked.etag.as_deref().unwrap_or_default(), linked.size);
         let expected = &self.target.expected;
         let differ = |one: &Option<String>, other: &Option<String>| match (one, other) {
-            (Some(one), Some(other)) => !one.starts_with(other.as_str()) && !other.starts_with(one.as_str()),
+            (Some(one), Some(other)) => {
+                !one.starts_with(other.as_str()) && !other.starts_with(one.as_str())
+            }
             _ => false,
         };
         let problem = if differ(&announced.sha256, &expected.sha256) {
-            format!("it announces another hash of `{}` than before", self.target.name)
-        } else if answer.status == 200 && matches!((linked.size, expected.size), (Some(one), Some(other)) if one != other) {
-            format!("it announces another size of `{}` than before", self.target.name)
+            format!(
+                "it announces another hash of `{}` than before",
+                self.target.name
+            )
+        } else if answer.status == 200
+            && matches!((linked.size, expected.size), (Some(one), Some(other)) if one != other)
+        {
+            format!(
+                "it announces another size of `{}` than before",
+                self.target.name
+            )
         } else {
             if linked.etag.is_some() {
                 self.linked = linked.clone();
             }
             return Ok(());
         };
-        Err(Failure::Final(HubError::Protocol { url: self.target.address.to_string(), problem }))
+        Err(Failure::Final(HubError::Protocol {
+            url: self.target.address.to_string(),
+            problem,
+        }))
     }
 
     /// Puts the file where the answer's body begins, and returns the size of the whole.
@@ -236,7 +317,10 @@ impl Part<'_> {
             let range = answer.header("content-range").unwrap_or_default();
             if range_start(range) != Some(self.done) {
                 self.restart(file)?;
-                return Err(self.cut(io::Error::other("the server sent another part than was asked for"), expected));
+                return Err(self.cut(
+                    io::Error::other("the server sent another part than was asked for"),
+                    expected,
+                ));
             }
             let sought = file.seek(SeekFrom::Start(self.done));
             sought.map_err(|source| Failure::Final(HubError::io("write", self.path, source)))?;
@@ -250,12 +334,23 @@ impl Part<'_> {
         {
             self.restart(file)?;
             let (file, url) = (self.target.name.to_owned(), answer.address.to_string());
-            return Err(Failure::Final(HubError::SizeMismatch { file, url, expected, found }));
+            return Err(Failure::Final(HubError::SizeMismatch {
+                file,
+                url,
+                expected,
+                found,
+            }));
         }
         Ok(expected.or(total))
     }
 
-    fn receive(&mut self, answer: Answer, file: &mut File, total: Option<u64>, progress: &mut dyn Progress) -> Result<(), Failure> {
+    fn receive(
+        &mut self,
+        answer: Answer,
+        file: &mut File,
+        total: Option<u64>,
+        progress: &mut dyn Progress,
+    ) -> Result<(), Failure> {
         let limit = total.unwrap_or(UNANNOUNCED);
         let url = answer.address.to_string();
         let mut body = answer.body.into_with_config().limit(u64::MAX).reader();
@@ -276,14 +371,18 @@ impl Part<'_> {
             if self.done + read > limit {
                 self.restart(file)?;
                 let error = match total {
-                    Some(expected) => {
-                        HubError::SizeMismatch { file: self.target.name.to_owned(), url, expected, found: expected + 1 }
-                    }
+                    Some(expected) => HubError::SizeMismatch {
+                        file: self.target.name.to_owned(),
+                        url,
+                        expected,
+                        found: expected + 1,
+                    },
                     None => HubError::Endless { url, limit },
                 };
                 return Err(Failure::Final(error));
             }
-            let written = file.write_all(&chunk[..usize::try_from(read).expect("a chunk's length")]);
+            let written =
+                file.write_all(&chunk[..usize::try_from(read).expect("a chunk's length")]);
             written.map_err(|source| Failure::Final(HubError::io("write", self.path, source)))?;
             self.done += read;
             progress.advanced(self.target.name, self.done, total);
@@ -296,13 +395,25 @@ impl Part<'_> {
 
     fn cut(&self, source: io::Error, expected: Option<u64>) -> Failure {
         let (file, url) = (self.target.name.to_owned(), self.target.address.to_string());
-        Failure::Again(HubError::Cut { file, url, received: self.done, expected, attempts: 1, source }, None)
+        Failure::Again(
+            HubError::Cut {
+                file,
+                url,
+                received: self.done,
+                expected,
+                attempts: 1,
+                source,
+            },
+            None,
+        )
     }
 
     fn restart(&mut self, file: &mut File) -> Result<(), Failure> {
         self.done = 0;
         let emptied = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)));
-        emptied.map(drop).map_err(|source| Failure::Final(HubError::io("write", self.path, source)))
+        emptied
+            .map(drop)
+            .map_err(|source| Failure::Final(HubError::io("write", self.path, source)))
     }
 
     fn validator_file(&self) -> PathBuf {
@@ -325,12 +436,24 @@ impl Part<'_> {
 
 /// `bytes 5-9/10`: 5.
 fn range_start(range: &str) -> Option<u64> {
-    range.strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok()
+    range
+        .strip_prefix("bytes ")?
+        .split_once('-')?
+        .0
+        .trim()
+        .parse()
+        .ok()
 }
 
 /// `bytes 5-9/10` or `bytes */10`: 10.
 fn total_of(range: &str) -> Option<u64> {
-    range.strip_prefix("bytes ")?.split_once('/')?.1.trim().parse().ok()
+    range
+        .strip_prefix("bytes ")?
+        .split_once('/')?
+        .1
+        .trim()
+        .parse()
+        .ok()
 }
 
 /// Holds the whole file against everything that was announced.
@@ -338,13 +461,27 @@ fn check(target: &Target<'_>, linked: &Linked, incomplete: &Path) -> Result<(), 
     let found = digest::of_file(incomplete)?;
     let announced = Expected::of_etag(linked.etag.as_deref().unwrap_or_default(), linked.size);
     let (file, url) = (target.name.to_owned(), target.address.to_string());
-    if let Some(expected) = target.expected.size.or(announced.size).filter(|size| *size != found.size) {
-        return Err(HubError::SizeMismatch { file, url, expected, found: found.size });
+    if let Some(expected) = target
+        .expected
+        .size
+        .or(announced.size)
+        .filter(|size| *size != found.size)
+    {
+        return Err(HubError::SizeMismatch {
+            file,
+            url,
+            expected,
+            found: found.size,
+        });
     }
     // An ETag of 40 digits is git's hash on Hugging Face's own hub, but SHA-1 of the content on some mirrors, so only the
     // listing's is checked.
     let checks = [
-        ("SHA-256", target.expected.sha256.clone(), found.sha256.clone()),
+        (
+            "SHA-256",
+            target.expected.sha256.clone(),
+            found.sha256.clone(),
+        ),
         ("SHA-256", announced.sha256, found.sha256),
         ("git hash", target.expected.git.clone(), found.git),
     ];
@@ -352,7 +489,13 @@ fn check(target: &Target<'_>, linked: &Linked, incomplete: &Path) -> Result<(), 
         if let Some(expected) = expected
             && !found.starts_with(&expected)
         {
-            return Err(HubError::HashMismatch { file, url, algorithm, expected, found });
+            return Err(HubError::HashMismatch {
+                file,
+                url,
+                algorithm,
+                expected,
+                found,
+            });
         }
     }
     Ok(())

@@ -10,7 +10,9 @@ pub struct Environment {
 impl Environment {
     /// The variables that a function knows.
     pub fn new(lookup: impl Fn(&str) -> Option<String> + 'static) -> Self {
-        Self { lookup: Box::new(lookup) }
+        Self {
+            lookup: Box::new(lookup),
+        }
     }
 
     /// Those of the process. A value that is not Unicode counts as unset.
@@ -20,18 +22,24 @@ impl Environment {
 
     /// A variable; an empty one counts as unset, as in huggingface_hub.
     pub(crate) fn get(&self, variable: &str) -> Option<String> {
-        (self.lookup)(variable).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+        (self.lookup)(variable)
+            .map(|value| value.trim().to_owned())
+            .filter(|value| !value.is_empty())
     }
 
     /// The first of these variables that is set, with its name.
     pub(crate) fn first<'a>(&self, variables: &[&'a str]) -> Option<(&'a str, String)> {
-        variables.iter().find_map(|variable| Some((*variable, self.get(variable)?)))
+        variables
+            .iter()
+            .find_map(|variable| Some((*variable, self.get(variable)?)))
     }
 
     /// huggingface_hub's `_is_true`.
     pub(crate) fn is_true(&self, variable: &str) -> bool {
         let value = self.get(variable).unwrap_or_default();
-        ["1", "ON", "YES", "TRUE"].iter().any(|word| value.eq_ignore_ascii_case(word))
+        ["1", "ON", "YES", "TRUE"]
+            .iter()
+            .any(|word| value.eq_ignore_ascii_case(word))
     }
 
     /// A variable that is a path, with `~` and `$VARIABLE` replaced as Python's `expanduser` and `expandvars` do.
@@ -57,11 +65,17 @@ impl Environment {
         while let Some(start) = rest.find('$') {
             expanded.push_str(&rest[..start]);
             let after = &rest[start + 1..];
-            let (name, end) = match after.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
+            let (name, end) = match after
+                .strip_prefix('{')
+                .and_then(|inner| inner.split_once('}'))
+            {
                 Some((name, _)) => (name, name.len() + 2),
                 None => {
-                    let is_name = |character: char| character.is_ascii_alphanumeric() || character == '_';
-                    let end = after.find(|character| !is_name(character)).unwrap_or(after.len());
+                    let is_name =
+                        |character: char| character.is_ascii_alphanumeric() || character == '_';
+                    let end = after
+                        .find(|character| !is_name(character))
+                        .unwrap_or(after.len());
                     (&after[..end], end)
                 }
             };
@@ -97,7 +111,10 @@ mod tests {
             Some(value.to_owned())
         });
         assert_eq!(environment.path("A").unwrap(), Path::new("/home/me/cache"));
-        assert_eq!(environment.path("B").unwrap(), Path::new("/disk/x//home/me$NONE"));
+        assert_eq!(
+            environment.path("B").unwrap(),
+            Path::new("/disk/x//home/me$NONE")
+        );
         assert_eq!(environment.path("C").unwrap(), Path::new("~other/$"));
         assert_eq!(environment.get("EMPTY"), None);
         assert!(environment.is_true("YES") && !environment.is_true("DISK"));

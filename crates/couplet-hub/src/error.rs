@@ -143,7 +143,9 @@ pub enum HubError {
         token: String,
     },
     /// A repository without the weights of a model.
-    #[error("the repository `{repository}` has no weights of a CLIP model: it needs {needs}; it has {has}")]
+    #[error(
+        "the repository `{repository}` has no weights of a CLIP model: it needs {needs}; it has {has}"
+    )]
     NoWeights {
         /// `org/name`.
         repository: String,
@@ -171,7 +173,9 @@ pub enum HubError {
         problem: &'static str,
     },
     /// A file name in a listing that would leave the folder.
-    #[error("the listing of `{repository}` has the path `{path}`, which could leave the cache's folder; nothing was downloaded")]
+    #[error(
+        "the listing of `{repository}` has the path `{path}`, which could leave the cache's folder; nothing was downloaded"
+    )]
     UnsafePath {
         /// `org/name`.
         repository: String,
@@ -196,7 +200,9 @@ pub enum HubError {
         found: String,
     },
     /// A file with another size than was announced.
-    #[error("`{file}` from `{url}` should have {expected} bytes and has {found}; the download was deleted. Try again")]
+    #[error(
+        "`{file}` from `{url}` should have {expected} bytes and has {found}; the download was deleted. Try again"
+    )]
     SizeMismatch {
         /// The file.
         file: String,
@@ -259,7 +265,11 @@ pub enum HubError {
 impl HubError {
     /// An error of the file system.
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::Io { action, path: path.to_owned(), source }
+        Self::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        }
     }
 
     /// Whether another source may still have the file: nothing says that this one's content is wrong.
@@ -295,7 +305,11 @@ pub(crate) fn printable(text: &str) -> String {
 }
 
 fn tries(attempts: u32) -> String {
-    if attempts > 1 { format!(" ({attempts} attempts)") } else { String::new() }
+    if attempts > 1 {
+        format!(" ({attempts} attempts)")
+    } else {
+        String::new()
+    }
 }
 
 fn of(expected: Option<u64>) -> String {
@@ -303,13 +317,25 @@ fn of(expected: Option<u64>) -> String {
 }
 
 fn said(message: &str) -> String {
-    if message.is_empty() { String::new() } else { format!(": {message}") }
+    if message.is_empty() {
+        String::new()
+    } else {
+        format!(": {message}")
+    }
 }
 
 fn comma(message: &str) -> String {
-    if message.is_empty() { String::new() } else { format!(", {message}") }
+    if message.is_empty() {
+        String::new()
+    } else {
+        format!(", {message}")
+    }
 }
 
 fn nearest(token: &str) -> String {
-    if token.is_empty() { String::new() } else { format!("; if it is private, {token}") }
+    if token.is_empty() {
+        String::new()
+    } else {
+        format!("; if it is private, {token}")
+    }
 }

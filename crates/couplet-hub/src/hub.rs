@@ -31,7 +31,10 @@ impl Hub {
     ///
     /// [`HubError::Setting`] for a proxy that cannot be used.
     pub fn new(settings: Settings) -> Result<Self, HubError> {
-        Ok(Self { client: Client::new(&settings)?, settings })
+        Ok(Self {
+            client: Client::new(&settings)?,
+            settings,
+        })
     }
 
     /// A hub as the environment describes it (see [`Settings::from_environment`]).
@@ -56,20 +59,31 @@ impl Hub {
     /// Those of the hub and of the network; [`HubError::Offline`] if downloads are forbidden and the cache lacks the weights.
     pub fn plan(&self, name: &ModelName, progress: &mut dyn Progress) -> Result<Plan, HubError> {
         let row = match name {
-            ModelName::Repository(repository) => return self.plan_repository(name, repository, progress),
+            ModelName::Repository(repository) => {
+                return self.plan_repository(name, repository, progress);
+            }
             ModelName::Pretrained(row) => row,
         };
         let link = Link::of(row, &self.settings);
         if let Some(link) = &link
             && let Some(path) = link.cached(&self.settings)
         {
-            let file = PlannedFile { name: link.file.clone(), bytes: Link::size(&path), cached: true };
+            let file = PlannedFile {
+                name: link.file.clone(),
+                bytes: Link::size(&path),
+                cached: true,
+            };
             return Ok(link_plan(name, row, link, file, Step::Cached(path)));
         }
-        let repository = row.repository.map(|id| Repository { id: id.to_owned(), revision: None });
+        let repository = row.repository.map(|id| Repository {
+            id: id.to_owned(),
+            revision: None,
+        });
         if let Some(repository) = &repository {
-            let is_first = link.is_none() || (self.settings.is_endpoint_given && self.settings.mirror.is_none());
-            let is_cached = repositories::cached(&self.settings, Wanted { name, repository }).is_some();
+            let is_first = link.is_none()
+                || (self.settings.is_endpoint_given && self.settings.mirror.is_none());
+            let is_cached =
+                repositories::cached(&self.settings, Wanted { name, repository }).is_some();
             if is_first || is_cached {
                 return self.plan_repository(name, repository, progress);
             }
@@ -77,9 +91,18 @@ impl Hub {
         let link = link.expect("a row has a repository or a link");
         if let Some(variable) = self.settings.offline {
             let (what, cache) = (format!("`{name}`"), self.settings.link_cache.clone());
-            return Err(HubError::Offline { what, variable, cache, remedy: repositories::remedy(name, variable) });
+            return Err(HubError::Offline {
+                what,
+                variable,
+                cache,
+                remedy: repositories::remedy(name, variable),
+            });
         }
-        let file = PlannedFile { name: link.file.clone(), bytes: None, cached: false };
+        let file = PlannedFile {
+            name: link.file.clone(),
+            bytes: None,
+            cached: false,
+        };
         Ok(link_plan(name, row, &link, file, Step::Link))
     }
 
@@ -88,7 +111,11 @@ impl Hub {
     /// # Errors
     ///
     /// As [`Hub::plan`] and [`Hub::fetch_plan`].
-    pub fn fetch(&self, name: &ModelName, progress: &mut dyn Progress) -> Result<Fetched, HubError> {
+    pub fn fetch(
+        &self,
+        name: &ModelName,
+        progress: &mut dyn Progress,
+    ) -> Result<Fetched, HubError> {
         let plan = self.plan(name, progress)?;
         self.fetch_plan(plan, progress)
     }
@@ -103,10 +130,23 @@ impl Hub {
         match plan.step.clone() {
             Step::Cached(path) => Ok(fetched(plan, path)),
             Step::Link => self.fetch_link(plan, progress),
-            Step::Repository { id, revision, files } => {
-                let commit = plan.commit.clone().expect("the plan of a repository has a commit");
+            Step::Repository {
+                id,
+                revision,
+                files,
+            } => {
+                let commit = plan
+                    .commit
+                    .clone()
+                    .expect("the plan of a repository has a commit");
                 let revision = (id.as_str(), revision.as_str(), commit.as_str());
-                let path = repositories::download(&self.client, &self.settings, revision, &files, progress)?;
+                let path = repositories::download(
+                    &self.client,
+                    &self.settings,
+                    revision,
+                    &files,
+                    progress,
+                )?;
                 Ok(fetched(plan, path))
             }
         }
@@ -128,26 +168,55 @@ impl Hub {
         options: &PushOptions,
         progress: &mut dyn Progress,
     ) -> Result<Pushed, HubError> {
-        push::push(&self.client, &self.settings, folder, repository, options, progress)
+        push::push(
+            &self.client,
+            &self.settings,
+            folder,
+            repository,
+            options,
+            progress,
+        )
     }
 
-    fn plan_repository(&self, name: &ModelName, repository: &Repository, progress: &mut dyn Progress) -> Result<Plan, HubError> {
-        repositories::plan(&self.client, &self.settings, Wanted { name, repository }, progress)
+    fn plan_repository(
+        &self,
+        name: &ModelName,
+        repository: &Repository,
+        progress: &mut dyn Progress,
+    ) -> Result<Plan, HubError> {
+        repositories::plan(
+            &self.client,
+            &self.settings,
+            Wanted { name, repository },
+            progress,
+        )
     }
 
     fn fetch_link(&self, plan: Plan, progress: &mut dyn Progress) -> Result<Fetched, HubError> {
-        let ModelName::Pretrained(row) = plan.name else { unreachable!("only weights of the table have a link") };
+        let ModelName::Pretrained(row) = plan.name else {
+            unreachable!("only weights of the table have a link")
+        };
         let link = Link::of(row, &self.settings).expect("the plan is of this link");
         let error = match link.download(&self.client, progress) {
             Ok(path) => return Ok(fetched(plan, path)),
             Err(error) => error,
         };
-        let Some(id) = row.repository.filter(|_| error.is_outage()) else { return Err(error) };
-        let repository = Repository { id: id.to_owned(), revision: None };
-        let other = self.plan_repository(&plan.name, &repository, progress).and_then(|mut other| {
-            other.notes.push(format!("{error}; took the weights from {} instead", other.source));
-            self.fetch_plan(other, progress)
-        });
+        let Some(id) = row.repository.filter(|_| error.is_outage()) else {
+            return Err(error);
+        };
+        let repository = Repository {
+            id: id.to_owned(),
+            revision: None,
+        };
+        let other = self
+            .plan_repository(&plan.name, &repository, progress)
+            .and_then(|mut other| {
+                other.notes.push(format!(
+                    "{error}; took the weights from {} instead",
+                    other.source
+                ));
+                self.fetch_plan(other, progress)
+            });
         match other {
             Err(cancelled @ HubError::Cancelled) => Err(cancelled),
             // The first server's trouble is what to look at; the second was only a way out.
@@ -156,7 +225,13 @@ impl Hub {
     }
 }
 
-fn link_plan(name: &ModelName, row: &Pretrained, link: &Link, file: PlannedFile, step: Step) -> Plan {
+fn link_plan(
+    name: &ModelName,
+    row: &Pretrained,
+    link: &Link,
+    file: PlannedFile,
+    step: Step,
+) -> Plan {
     Plan {
         name: name.clone(),
         source: link.address.to_string(),

@@ -39,7 +39,9 @@ pub use error::HubError;
 pub use hub::Hub;
 pub use names::{ModelName, Repository, openai, parse};
 pub use plan::{Fetched, Plan, PlannedFile};
-pub use pretrained::{Activation, Licence, Preprocess, Pretrained, architecture, not_built, pretrained, tags_of};
+pub use pretrained::{
+    Activation, Licence, Preprocess, Pretrained, architecture, not_built, pretrained, tags_of,
+};
 pub use progress::Progress;
 pub use push::{PushOptions, Pushed};
 pub use settings::{Patience, Settings};

@@ -27,15 +27,29 @@ impl Link {
     pub(crate) fn of(row: &Pretrained, settings: &Settings) -> Option<Self> {
         let (link, sha256) = (row.link?, row.sha256?);
         let origin = Address::parse(link).expect("a test reads every link of the table");
-        let file = origin.path().rsplit('/').next().unwrap_or_default().to_owned();
+        let file = origin
+            .path()
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
         let address = match &settings.mirror {
             Some(mirror) => mirror.with(&format!("{}{}", origin.host, origin.path())),
             None => origin,
         };
         let folder = settings.link_cache.join("weights");
         let name = format!("{}-{file}", &sha256[..8]);
-        let (destination, lock) = (folder.join(&name), folder.join(".locks").join(format!("{name}.lock")));
-        Some(Self { file, address, sha256: sha256.to_owned(), destination, lock })
+        let (destination, lock) = (
+            folder.join(&name),
+            folder.join(".locks").join(format!("{name}.lock")),
+        );
+        Some(Self {
+            file,
+            address,
+            sha256: sha256.to_owned(),
+            destination,
+            lock,
+        })
     }
 
     /// The file, if a cache has it: our own, whose files were checked, or another program's, which is checked now.
@@ -43,11 +57,16 @@ impl Link {
         if self.destination.is_file() {
             return Some(self.destination.clone());
         }
-        settings.other_caches.iter().map(|folder| folder.join(&self.file)).find(|path| self.is_at(path))
+        settings
+            .other_caches
+            .iter()
+            .map(|folder| folder.join(&self.file))
+            .find(|path| self.is_at(path))
     }
 
     fn is_at(&self, path: &Path) -> bool {
-        path.is_file() && digest::of_file(path).is_ok_and(|found| found.sha256.starts_with(&self.sha256))
+        path.is_file()
+            && digest::of_file(path).is_ok_and(|found| found.sha256.starts_with(&self.sha256))
     }
 
     /// The size on the disk of a file that is cached.
@@ -56,8 +75,15 @@ impl Link {
     }
 
     /// Downloads the file and checks it.
-    pub(crate) fn download(&self, client: &Client, progress: &mut dyn Progress) -> Result<PathBuf, HubError> {
-        let expected = Expected { sha256: Some(self.sha256.clone()), ..Expected::default() };
+    pub(crate) fn download(
+        &self,
+        client: &Client,
+        progress: &mut dyn Progress,
+    ) -> Result<PathBuf, HubError> {
+        let expected = Expected {
+            sha256: Some(self.sha256.clone()),
+            ..Expected::default()
+        };
         let target = Target {
             name: &self.file,
             address: self.address.clone(),

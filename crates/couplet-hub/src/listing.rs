@@ -65,7 +65,11 @@ pub(crate) struct Subject<'a> {
 }
 
 /// Asks for the commit and the files of a revision (huggingface_hub's `model_info` with `files_metadata`).
-pub(crate) fn list(client: &Client, subject: &Subject<'_>, progress: &mut dyn Progress) -> Result<Listing, HubError> {
+pub(crate) fn list(
+    client: &Client,
+    subject: &Subject<'_>,
+    progress: &mut dyn Progress,
+) -> Result<Listing, HubError> {
     let path = format!(
         "api/models/{}/revision/{}?blobs=true",
         encode(subject.repository, true),
@@ -73,28 +77,50 @@ pub(crate) fn list(client: &Client, subject: &Subject<'_>, progress: &mut dyn Pr
     );
     let address = client.endpoint.with(&path);
     let info: Info = client.retrying(progress, |_| {
-        let answer = client.send(Method::Get, &address, &[("accept", "application/json".to_owned())], Payload::None)?;
+        let answer = client.send(
+            Method::Get,
+            &address,
+            &[("accept", "application/json".to_owned())],
+            Payload::None,
+        )?;
         json(client, answer, Some(subject))
     })?;
-    let broken = |problem: &str| HubError::Protocol { url: address.to_string(), problem: problem.to_owned() };
-    let commit = info.sha.clone().ok_or_else(|| broken("it names no commit (`sha`)"))?;
+    let broken = |problem: &str| HubError::Protocol {
+        url: address.to_string(),
+        problem: problem.to_owned(),
+    };
+    let commit = info
+        .sha
+        .clone()
+        .ok_or_else(|| broken("it names no commit (`sha`)"))?;
     if !cache::is_file_name(&commit) {
         return Err(broken(&format!("`{}` is no commit", printable(&commit))));
     }
     if cache::is_commit(subject.revision) && !commit.eq_ignore_ascii_case(subject.revision) {
-        return Err(broken(&format!("it names the commit {commit}, which is not the one that was asked for")));
+        return Err(broken(&format!(
+            "it names the commit {commit}, which is not the one that was asked for"
+        )));
     }
     let licence = info.licence();
-    let siblings = info.siblings.ok_or_else(|| broken("it lists no files (`siblings`)"))?;
+    let siblings = info
+        .siblings
+        .ok_or_else(|| broken("it lists no files (`siblings`)"))?;
     let mut files = Vec::with_capacity(siblings.len());
     for sibling in siblings {
         if !cache::is_inside(&sibling.rfilename) {
             let path = printable(&sibling.rfilename);
-            return Err(HubError::UnsafePath { repository: subject.repository.to_owned(), path });
+            return Err(HubError::UnsafePath {
+                repository: subject.repository.to_owned(),
+                path,
+            });
         }
         files.push(sibling.listed());
     }
-    Ok(Listing { commit, files, licence })
+    Ok(Listing {
+        commit,
+        files,
+        licence,
+    })
 }
 
 impl Info {
@@ -102,8 +128,14 @@ impl Info {
         let card = self.card.as_ref()?;
         let text = |key: &str| card[key].as_str().map(printable);
         let tagged = || {
-            let tags = self.tags.iter().flatten().filter_map(serde_json::Value::as_str);
-            tags.filter_map(|tag| tag.strip_prefix("license:")).map(printable).next()
+            let tags = self
+                .tags
+                .iter()
+                .flatten()
+                .filter_map(serde_json::Value::as_str);
+            tags.filter_map(|tag| tag.strip_prefix("license:"))
+                .map(printable)
+                .next()
         };
         // A licence that the hub does not know is `other`, with a name of its own.
         match text("license") {
@@ -123,17 +155,31 @@ impl Sibling {
         let etag = etag.filter(|etag| cache::is_file_name(etag));
         let size = self.lfs.and_then(|large| large.size).or(self.size);
         let expected = Expected::of_etag(etag.as_deref().unwrap_or_default(), size);
-        ListedFile { path: self.rfilename, etag, expected }
+        ListedFile {
+            path: self.rfilename,
+            etag,
+            expected,
+        }
     }
 }
 
 /// The link of a file at a commit.
 pub(crate) fn file_address(client: &Client, repository: &str, commit: &str, file: &str) -> Address {
-    client.endpoint.with(&format!("{}/resolve/{}/{}", encode(repository, true), encode(commit, false), encode(file, true)))
+    client.endpoint.with(&format!(
+        "{}/resolve/{}/{}",
+        encode(repository, true),
+        encode(commit, false),
+        encode(file, true)
+    ))
 }
 
 /// Asks the hub for a file's hash and size, where the listing has none (huggingface_hub's `get_hf_file_metadata`).
-pub(crate) fn details(client: &Client, subject: &Subject<'_>, commit: &str, progress: &mut dyn Progress) -> Result<ListedFile, HubError> {
+pub(crate) fn details(
+    client: &Client,
+    subject: &Subject<'_>,
+    commit: &str,
+    progress: &mut dyn Progress,
+) -> Result<ListedFile, HubError> {
     let file = subject.file.expect("details are of a file");
     let address = file_address(client, subject.repository, commit, file);
     let linked = client.retrying(progress, |_| {
@@ -143,17 +189,33 @@ pub(crate) fn details(client: &Client, subject: &Subject<'_>, commit: &str, prog
             _ => Err(refusal(client, &mut answer, subject)),
         }
     })?;
-    let etag = linked.etag.filter(|etag| cache::is_file_name(etag)).ok_or_else(|| HubError::Protocol {
-        url: address.to_string(),
-        problem: "it announces no hash (`X-Linked-Etag` or `ETag`), so the file cannot be checked".to_owned(),
-    })?;
+    let etag = linked
+        .etag
+        .filter(|etag| cache::is_file_name(etag))
+        .ok_or_else(|| HubError::Protocol {
+            url: address.to_string(),
+            problem:
+                "it announces no hash (`X-Linked-Etag` or `ETag`), so the file cannot be checked"
+                    .to_owned(),
+        })?;
     // An ETag in a header is git's hash only on Hugging Face's own hub.
-    let expected = Expected { git: None, ..Expected::of_etag(&etag, linked.size) };
-    Ok(ListedFile { path: file.to_owned(), etag: Some(etag), expected })
+    let expected = Expected {
+        git: None,
+        ..Expected::of_etag(&etag, linked.size)
+    };
+    Ok(ListedFile {
+        path: file.to_owned(),
+        etag: Some(etag),
+        expected,
+    })
 }
 
 /// Reads an answer in JSON.
-pub(crate) fn json<T: DeserializeOwned>(client: &Client, mut answer: Answer, subject: Option<&Subject<'_>>) -> Result<T, Failure> {
+pub(crate) fn json<T: DeserializeOwned>(
+    client: &Client,
+    mut answer: Answer,
+    subject: Option<&Subject<'_>>,
+) -> Result<T, Failure> {
     if !(200..300).contains(&answer.status) {
         return Err(match subject {
             Some(subject) => refusal(client, &mut answer, subject),
@@ -183,17 +245,39 @@ pub(crate) fn refusal(client: &Client, answer: &mut Answer, subject: &Subject<'_
     let hint = subject.token_hint.to_owned();
     let revision = subject.revision.to_owned();
     let no_repository = |hint: String| {
-        let token = if client.has_token() { format!("the token that was sent may not see it; {hint}") } else { hint };
-        HubError::RepositoryNotFound { repository: repository.clone(), endpoint: endpoint.clone(), token }
+        let token = if client.has_token() {
+            format!("the token that was sent may not see it; {hint}")
+        } else {
+            hint
+        };
+        HubError::RepositoryNotFound {
+            repository: repository.clone(),
+            endpoint: endpoint.clone(),
+            token,
+        }
     };
     let error = match (code.as_deref(), status) {
         (Some("GatedRepo"), _) => {
-            let page = client.endpoint.with(&encode(subject.repository, true)).to_string();
-            HubError::Gated { repository, page, token: hint }
+            let page = client
+                .endpoint
+                .with(&encode(subject.repository, true))
+                .to_string();
+            HubError::Gated {
+                repository,
+                page,
+                token: hint,
+            }
         }
-        (Some("RevisionNotFound"), _) => HubError::RevisionNotFound { repository, revision },
+        (Some("RevisionNotFound"), _) => HubError::RevisionNotFound {
+            repository,
+            revision,
+        },
         (Some("EntryNotFound"), _) | (None, 404) if subject.file.is_some() => {
-            HubError::EntryNotFound { repository, revision, file: subject.file.unwrap_or_default().to_owned() }
+            HubError::EntryNotFound {
+                repository,
+                revision,
+                file: subject.file.unwrap_or_default().to_owned(),
+            }
         }
         (Some("RepoNotFound"), _) | (_, 404) => no_repository(hint),
         (_, 401 | 403) => {
@@ -203,7 +287,13 @@ pub(crate) fn refusal(client: &Client, answer: &mut Answer, subject: &Subject<'_
             if !is_token || !client.has_token() {
                 no_repository(hint)
             } else {
-                HubError::TokenRefused { repository, endpoint, status, message, token: hint }
+                HubError::TokenRefused {
+                    repository,
+                    endpoint,
+                    status,
+                    message,
+                    token: hint,
+                }
             }
         }
         _ => return client.refused(answer),

@@ -50,9 +50,14 @@ impl Repository {
     /// [`HubError::UnknownName`] says which rule is broken.
     pub fn parse(text: &str) -> Result<Self, HubError> {
         let fail = |hint: &str| {
-            Err(HubError::UnknownName { name: printable(text), hint: format!("{hint}; write `hf:ORG/NAME` or `hf:ORG/NAME@REVISION`") })
+            Err(HubError::UnknownName {
+                name: printable(text),
+                hint: format!("{hint}; write `hf:ORG/NAME` or `hf:ORG/NAME@REVISION`"),
+            })
         };
-        let (id, revision) = text.split_once('@').map_or((text, None), |(id, revision)| (id, Some(revision)));
+        let (id, revision) = text
+            .split_once('@')
+            .map_or((text, None), |(id, revision)| (id, Some(revision)));
         if id.is_empty() {
             return fail("the repository's name is missing");
         }
@@ -62,31 +67,41 @@ impl Repository {
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         for part in id.split('/') {
             if part.is_empty() || !part.bytes().all(is_allowed) {
-                return fail("the names of an organization and of a repository have only letters, digits, `-`, `_` and `.`");
+                return fail(
+                    "the names of an organization and of a repository have only letters, digits, `-`, `_` and `.`",
+                );
             }
             if part.starts_with(['-', '.']) || part.ends_with(['-', '.']) {
                 return fail("a name neither begins nor ends with `-` or `.`");
             }
         }
         if id.len() > 96 || id.contains("--") || id.contains("..") || id.ends_with(".git") {
-            return fail("a repository has at most 96 characters, no `--`, no `..`, and does not end in `.git`");
+            return fail(
+                "a repository has at most 96 characters, no `--`, no `..`, and does not end in `.git`",
+            );
         }
         if let Some(revision) = revision
             && !is_revision(revision)
         {
             return fail("the revision is no name of a branch, a tag or a commit");
         }
-        Ok(Self { id: id.to_owned(), revision: revision.map(str::to_owned) })
+        Ok(Self {
+            id: id.to_owned(),
+            revision: revision.map(str::to_owned),
+        })
     }
 }
 
 /// Whether a revision can be a folder's relative path, as git's own rules for references make sure.
 pub(crate) fn is_revision(revision: &str) -> bool {
-    let is_part = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(['.', ' ']);
+    let is_part =
+        |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(['.', ' ']);
     revision.len() <= 200
         && revision.split('/').all(is_part)
         && !revision.contains("..")
-        && revision.chars().all(|character| !character.is_control() && !" ~^:?*[\\\"<>|".contains(character))
+        && revision
+            .chars()
+            .all(|character| !character.is_control() && !" ~^:?*[\\\"<>|".contains(character))
 }
 
 /// `ARCH@TAG` as open_clip writes it, or `hf:ORG/NAME@REVISION`.
@@ -95,7 +110,10 @@ impl fmt::Display for ModelName {
         match self {
             Self::Pretrained(row) => f.write_str(&row.name()),
             Self::Repository(Repository { id, revision: None }) => write!(f, "hf:{id}"),
-            Self::Repository(Repository { id, revision: Some(revision) }) => write!(f, "hf:{id}@{revision}"),
+            Self::Repository(Repository {
+                id,
+                revision: Some(revision),
+            }) => write!(f, "hf:{id}@{revision}"),
         }
     }
 }
@@ -109,10 +127,13 @@ impl fmt::Display for ModelName {
 pub fn parse(text: &str) -> Result<Option<ModelName>, HubError> {
     for prefix in ["hf:", "hf-hub:"] {
         if let Some(repository) = text.strip_prefix(prefix) {
-            return Repository::parse(repository).map(|repository| Some(ModelName::Repository(repository)));
+            return Repository::parse(repository)
+                .map(|repository| Some(ModelName::Repository(repository)));
         }
     }
-    let openai = OPENAI.iter().find(|(name, _)| name.eq_ignore_ascii_case(text) && text.contains('/'));
+    let openai = OPENAI
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(text) && text.contains('/'));
     if let Some((_, architecture)) = openai {
         return Ok(find(architecture, "openai").map(ModelName::Pretrained));
     }
@@ -121,7 +142,11 @@ pub fn parse(text: &str) -> Result<Option<ModelName>, HubError> {
     }
     // `ViT-B/23`: OpenAI's way of writing, but none of its names.
     if looks_like_openai(text) && pretrained::tags_of(text).is_empty() {
-        return Err(unknown(text, "OpenAI has no such model", &OPENAI.map(|(name, _)| name.to_owned())));
+        return Err(unknown(
+            text,
+            "OpenAI has no such model",
+            &OPENAI.map(|(name, _)| name.to_owned()),
+        ));
     }
     Ok(None)
 }
@@ -129,14 +154,16 @@ pub fn parse(text: &str) -> Result<Option<ModelName>, HubError> {
 /// The OpenAI name of an architecture without a slash (`RN50`), whose weights OpenAI's package loads by that name. [`parse`]
 /// leaves these to the caller, since the same text names an architecture of open_clip.
 pub fn openai(text: &str) -> Option<ModelName> {
-    let (_, architecture) = OPENAI.iter().find(|(name, _)| name.eq_ignore_ascii_case(text))?;
+    let (_, architecture) = OPENAI
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(text))?;
     find(architecture, "openai").map(ModelName::Pretrained)
 }
 
 fn find(architecture: &str, tag: &str) -> Option<&'static Pretrained> {
-    pretrained::pretrained()
-        .iter()
-        .find(|row| row.architecture.eq_ignore_ascii_case(architecture) && row.tag.eq_ignore_ascii_case(tag))
+    pretrained::pretrained().iter().find(|row| {
+        row.architecture.eq_ignore_ascii_case(architecture) && row.tag.eq_ignore_ascii_case(tag)
+    })
 }
 
 fn tagged(text: &str, given: &str, given_tag: &str) -> Result<Option<ModelName>, HubError> {
@@ -150,21 +177,47 @@ fn tagged(text: &str, given: &str, given_tag: &str) -> Result<Option<ModelName>,
         let tags = pretrained::tags_of(known);
         if tags.is_empty() {
             let near = near(text, &all_names());
-            let hint = format!("open_clip has no weights for {known}{}; {LIST}", or_else(&near));
-            return Err(HubError::UnknownName { name: printable(text), hint });
+            let hint = format!(
+                "open_clip has no weights for {known}{}; {LIST}",
+                or_else(&near)
+            );
+            return Err(HubError::UnknownName {
+                name: printable(text),
+                hint,
+            });
         }
         let shown: Vec<String> = if tags.len() <= 6 {
             tags.iter().map(|tag| format!("{known}@{tag}")).collect()
         } else {
-            near(&format!("{known}@{tag}"), &tags.iter().map(|tag| format!("{known}@{tag}")).collect::<Vec<_>>())
+            near(
+                &format!("{known}@{tag}"),
+                &tags
+                    .iter()
+                    .map(|tag| format!("{known}@{tag}"))
+                    .collect::<Vec<_>>(),
+            )
         };
-        let count = if tags.len() <= 6 { String::new() } else { format!(" ({} in all)", tags.len()) };
-        let hint = format!("{known} has no tag `{}`; it has {}{count}; {LIST}", printable(given_tag), shown.join(", "));
-        return Err(HubError::UnknownName { name: printable(text), hint });
+        let count = if tags.len() <= 6 {
+            String::new()
+        } else {
+            format!(" ({} in all)", tags.len())
+        };
+        let hint = format!(
+            "{known} has no tag `{}`; it has {}{count}; {LIST}",
+            printable(given_tag),
+            shown.join(", ")
+        );
+        return Err(HubError::UnknownName {
+            name: printable(text),
+            hint,
+        });
     }
     if let Some(missing) = pretrained::not_built(&architecture) {
         let hint = format!("open_clip's {missing} is not a tower that Couplet builds; {LIST}");
-        return Err(HubError::UnknownName { name: printable(text), hint });
+        return Err(HubError::UnknownName {
+            name: printable(text),
+            hint,
+        });
     }
     if is_path(given, given_tag) {
         return Ok(None);
@@ -175,20 +228,34 @@ fn tagged(text: &str, given: &str, given_tag: &str) -> Result<Option<ModelName>,
     if near.is_empty() && !looks_like_architecture(given) {
         return Ok(None);
     }
-    Err(unknown(text, &format!("open_clip has no architecture `{}`", printable(given)), &near))
+    Err(unknown(
+        text,
+        &format!("open_clip has no architecture `{}`", printable(given)),
+        &near,
+    ))
 }
 
 fn all_names() -> Vec<String> {
-    pretrained::pretrained().iter().map(Pretrained::name).collect()
+    pretrained::pretrained()
+        .iter()
+        .map(Pretrained::name)
+        .collect()
 }
 
 fn unknown(text: &str, problem: &str, candidates: &[String]) -> HubError {
     let near = near(text, candidates);
-    HubError::UnknownName { name: printable(text), hint: format!("{problem}{}; {LIST}", or_else(&near)) }
+    HubError::UnknownName {
+        name: printable(text),
+        hint: format!("{problem}{}; {LIST}", or_else(&near)),
+    }
 }
 
 fn or_else(near: &[String]) -> String {
-    if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) }
+    if near.is_empty() {
+        String::new()
+    } else {
+        format!("; did you mean {}?", near.join(" or "))
+    }
 }
 
 /// The candidates that are nearest by edits, best first: at most [`SUGGESTIONS`], and none that is far off.
@@ -196,22 +263,35 @@ fn near(text: &str, candidates: &[String]) -> Vec<String> {
     let text = text.to_ascii_lowercase();
     let mut scored: Vec<(usize, &String)> = candidates
         .iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&text, &candidate.to_ascii_lowercase()), candidate))
+        .map(|candidate| {
+            (
+                strsim::damerau_levenshtein(&text, &candidate.to_ascii_lowercase()),
+                candidate,
+            )
+        })
         .filter(|(distance, candidate)| *distance * 5 <= candidate.len() * 2)
         .collect();
     scored.sort_by_key(|(distance, _)| *distance);
     scored.dedup_by(|one, other| one.1 == other.1);
-    scored.into_iter().take(SUGGESTIONS).map(|(_, name)| name.clone()).collect()
+    scored
+        .into_iter()
+        .take(SUGGESTIONS)
+        .map(|(_, name)| name.clone())
+        .collect()
 }
 
 /// Whether it begins as the names of open_clip's architectures do.
 fn looks_like_architecture(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
-    text.starts_with("vit-") || text.starts_with("vit_") || text.starts_with("xlm-roberta") || is_resnet(&text)
+    text.starts_with("vit-")
+        || text.starts_with("vit_")
+        || text.starts_with("xlm-roberta")
+        || is_resnet(&text)
 }
 
 fn is_resnet(text: &str) -> bool {
-    text.strip_prefix("rn").is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+    text.strip_prefix("rn")
+        .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
 }
 
 /// `ViT-X/NUMBER` and no more: not a path below a folder called `ViT-B`, such as `ViT-B/weights.pt`.
@@ -226,7 +306,15 @@ fn looks_like_openai(text: &str) -> bool {
 
 /// Whether the text has the signs of a path: a folder in front that is no architecture's, or a file's extension behind.
 fn is_path(architecture: &str, tag: &str) -> bool {
-    let extensions = [".pt", ".pth", ".bin", ".safetensors", ".ckpt", ".json", ".toml"];
+    let extensions = [
+        ".pt",
+        ".pth",
+        ".bin",
+        ".safetensors",
+        ".ckpt",
+        ".json",
+        ".toml",
+    ];
     let tag = tag.to_ascii_lowercase();
     extensions.iter().any(|extension| tag.ends_with(extension))
         || tag.contains(['/', '\\'])
@@ -251,8 +339,14 @@ mod tests {
     fn names_of_the_table_are_read_in_any_case() {
         assert_eq!(named("ViT-B-32@openai"), "ViT-B-32@openai");
         assert_eq!(named("vit-b-32@OpenAI"), "ViT-B-32@openai");
-        assert_eq!(named("ViT-B/32@laion2b-s34b-b79k"), "ViT-B-32@laion2b_s34b_b79k");
-        assert_eq!(named("xlm-roberta-base-ViT-B-32@laion5b_s13b_b90k"), "xlm-roberta-base-ViT-B-32@laion5b_s13b_b90k");
+        assert_eq!(
+            named("ViT-B/32@laion2b-s34b-b79k"),
+            "ViT-B-32@laion2b_s34b_b79k"
+        );
+        assert_eq!(
+            named("xlm-roberta-base-ViT-B-32@laion5b_s13b_b90k"),
+            "xlm-roberta-base-ViT-B-32@laion5b_s13b_b90k"
+        );
     }
 
     #[test]
@@ -261,14 +355,31 @@ mod tests {
         assert_eq!(named("vit-l/14@336PX"), "ViT-L-14-336@openai");
         assert_eq!(openai("rn50x4").unwrap().to_string(), "RN50x4@openai");
         assert_eq!(named("RN50"), "a path");
-        assert!(named("ViT-B/23").contains("did you mean ViT-B/32"), "{}", named("ViT-B/23"));
+        assert!(
+            named("ViT-B/23").contains("did you mean ViT-B/32"),
+            "{}",
+            named("ViT-B/23")
+        );
     }
 
     #[test]
     fn repositories_are_read() {
         assert_eq!(named("hf:laion/CLIP-ViT-B-32"), "hf:laion/CLIP-ViT-B-32");
-        assert_eq!(named("hf-hub:timm/ViT-B-16-SigLIP@refs/pr/1"), "hf:timm/ViT-B-16-SigLIP@refs/pr/1");
-        for bad in ["hf:", "hf:a/b/c", "hf:org/", "hf:../x", "hf:org/na me", "hf:o/n@", "hf:o/n@../x", "hf:o--p/n", "hf:o/n.git"] {
+        assert_eq!(
+            named("hf-hub:timm/ViT-B-16-SigLIP@refs/pr/1"),
+            "hf:timm/ViT-B-16-SigLIP@refs/pr/1"
+        );
+        for bad in [
+            "hf:",
+            "hf:a/b/c",
+            "hf:org/",
+            "hf:../x",
+            "hf:org/na me",
+            "hf:o/n@",
+            "hf:o/n@../x",
+            "hf:o--p/n",
+            "hf:o/n.git",
+        ] {
             assert!(named(bad).contains("hf:ORG/NAME"), "{bad}: {}", named(bad));
         }
         assert_eq!(Repository::parse("gpt2").unwrap().id, "gpt2");
@@ -277,9 +388,16 @@ mod tests {
     #[test]
     fn misspelt_names_get_the_nearest() {
         let message = named("ViT-B-32@opanai");
-        assert!(message.contains("ViT-B-32@openai") && message.contains("couplet model list --pretrained"), "{message}");
+        assert!(
+            message.contains("ViT-B-32@openai")
+                && message.contains("couplet model list --pretrained"),
+            "{message}"
+        );
         let message = named("ViT-B-23@openai");
-        assert!(message.contains("did you mean ViT-B-32@openai"), "{message}");
+        assert!(
+            message.contains("did you mean ViT-B-32@openai"),
+            "{message}"
+        );
         let message = named("vitb32@openai");
         assert!(message.contains("ViT-B-32@openai"), "{message}");
         let message = named("ViT-Z-99@whatever_it_is");
@@ -291,17 +409,32 @@ mod tests {
     #[test]
     fn towers_that_couplet_lacks_are_named() {
         let message = named("convnext_base@laion400m_s13b_b51k");
-        assert!(message.contains("open_clip's convnext_base is not a tower that Couplet builds"), "{message}");
+        assert!(
+            message.contains("open_clip's convnext_base is not a tower that Couplet builds"),
+            "{message}"
+        );
         assert!(named("ViT-e-14@laion2b").contains("open_clip has no weights for ViT-e-14"));
     }
 
     #[test]
     fn everything_else_is_a_path() {
-        for path in ["ViT-B-32", "model.safetensors", "runs/a@b", "./x@y", "weights@v2.pt", "/abs@x", "user@host", "ViT-B/weights.pt", ""] {
+        for path in [
+            "ViT-B-32",
+            "model.safetensors",
+            "runs/a@b",
+            "./x@y",
+            "weights@v2.pt",
+            "/abs@x",
+            "user@host",
+            "ViT-B/weights.pt",
+            "",
+        ] {
             assert_eq!(named(path), "a path", "{path}");
         }
         assert!(matches!(parse("runs/latest"), Ok(None)));
-        assert!(matches!(parse("RN50@cc12m"), Ok(Some(ModelName::Pretrained(row))) if row.tag == "cc12m"));
+        assert!(
+            matches!(parse("RN50@cc12m"), Ok(Some(ModelName::Pretrained(row))) if row.tag == "cc12m")
+        );
     }
 
     #[test]

@@ -43,13 +43,21 @@ pub(crate) enum Step {
     /// One file of a link.
     Link,
     /// Files of a repository at the plan's commit.
-    Repository { id: String, revision: String, files: Vec<ListedFile> },
+    Repository {
+        id: String,
+        revision: String,
+        files: Vec<ListedFile>,
+    },
 }
 
 impl Plan {
     /// Bytes that are left to download; `None` if a server did not announce a size.
     pub fn bytes_to_download(&self) -> Option<u64> {
-        self.files.iter().filter(|file| !file.cached).map(|file| file.bytes).sum()
+        self.files
+            .iter()
+            .filter(|file| !file.cached)
+            .map(|file| file.bytes)
+            .sum()
     }
 
     /// Whether nothing is left to download.
@@ -59,7 +67,9 @@ impl Plan {
 
     /// Whether the licence forbids commercial use, as far as is known. To be told before the download.
     pub fn forbids_commercial_use(&self) -> bool {
-        self.licence.as_ref().is_some_and(|licence| licence.commercial == Some(false))
+        self.licence
+            .as_ref()
+            .is_some_and(|licence| licence.commercial == Some(false))
     }
 }
 

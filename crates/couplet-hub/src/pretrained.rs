@@ -74,21 +74,42 @@ struct Table {
 }
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
-    let mut table = Table { rows: Vec::new(), untagged: Vec::new(), missing: Vec::new() };
-    for line in include_str!("../pretrained.tsv").lines().filter(|line| !line.starts_with('#')) {
+    let mut table = Table {
+        rows: Vec::new(),
+        untagged: Vec::new(),
+        missing: Vec::new(),
+    };
+    for line in include_str!("../pretrained.tsv")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+    {
         let cells: Vec<&'static str> = line.split('\t').collect();
         match cells[..] {
             ["untagged", architecture] => table.untagged.push(architecture),
             ["missing", architecture] => table.missing.push(architecture),
-            _ => table.rows.push(row(&cells).expect("a test reads every row of the table")),
+            _ => table
+                .rows
+                .push(row(&cells).expect("a test reads every row of the table")),
         }
     }
     table
 });
 
 fn row(cells: &[&'static str]) -> Option<Pretrained> {
-    let [architecture, tag, repository, link, sha256, licence, commercial, activation, mean, std, interpolation, resize_mode] =
-        cells.try_into().ok()?;
+    let [
+        architecture,
+        tag,
+        repository,
+        link,
+        sha256,
+        licence,
+        commercial,
+        activation,
+        mean,
+        std,
+        interpolation,
+        resize_mode,
+    ] = cells.try_into().ok()?;
     let given = |cell: &'static str| (!cell.is_empty()).then_some(cell);
     let page = match given(repository) {
         Some(_) if tag == "openai" => "https://github.com/openai/CLIP".to_owned(),
@@ -115,7 +136,12 @@ fn row(cells: &[&'static str]) -> Option<Pretrained> {
             "quick-gelu" => Activation::QuickGelu,
             _ => return None,
         },
-        preprocess: Preprocess { mean: numbers(mean)?, std: numbers(std)?, interpolation, resize_mode },
+        preprocess: Preprocess {
+            mean: numbers(mean)?,
+            std: numbers(std)?,
+            interpolation,
+            resize_mode,
+        },
     })
 }
 
@@ -132,7 +158,9 @@ pub fn pretrained() -> &'static [Pretrained] {
 /// The tags of an architecture (in any case), in open_clip's order. Empty if it has none, or if there is no such architecture.
 pub fn tags_of(architecture: &str) -> Vec<&'static str> {
     let wanted = as_open_clip(architecture);
-    let rows = pretrained().iter().filter(|row| row.architecture.eq_ignore_ascii_case(&wanted));
+    let rows = pretrained()
+        .iter()
+        .filter(|row| row.architecture.eq_ignore_ascii_case(&wanted));
     rows.map(|row| row.tag).collect()
 }
 
@@ -151,7 +179,11 @@ pub(crate) fn architectures() -> impl Iterator<Item = &'static str> {
 /// The name as open_clip writes it, of an architecture of open_clip that Couplet does not build.
 pub fn not_built(name: &str) -> Option<&'static str> {
     let wanted = as_open_clip(name);
-    TABLE.missing.iter().copied().find(|architecture| architecture.eq_ignore_ascii_case(&wanted))
+    TABLE
+        .missing
+        .iter()
+        .copied()
+        .find(|architecture| architecture.eq_ignore_ascii_case(&wanted))
 }
 
 /// open_clip's `model_name.replace('/', '-')`.
@@ -162,11 +194,29 @@ pub(crate) fn as_open_clip(architecture: &str) -> String {
 /// Whether a licence on a page of the hub allows commercial use, where its name tells; case does not matter.
 pub(crate) fn allows_commercial_use(licence: &str) -> Option<bool> {
     let name = licence.to_ascii_lowercase();
-    let forbids = ["-nc-", "-nc", "noncommercial", "non-commercial", "apple-amlr", "apple-ascl", "research-only"];
+    let forbids = [
+        "-nc-",
+        "-nc",
+        "noncommercial",
+        "non-commercial",
+        "apple-amlr",
+        "apple-ascl",
+        "research-only",
+    ];
     if forbids.iter().any(|part| name.contains(part)) {
         return Some(false);
     }
-    let allows = ["mit", "apache-2.0", "bsd", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "unlicense", "isc"];
+    let allows = [
+        "mit",
+        "apache-2.0",
+        "bsd",
+        "bsd-2-clause",
+        "bsd-3-clause",
+        "cc0-1.0",
+        "cc-by-4.0",
+        "unlicense",
+        "isc",
+    ];
     allows.contains(&name.as_str()).then_some(true)
 }
 
@@ -178,16 +228,26 @@ mod tests {
     fn every_row_can_be_downloaded_and_checked() {
         assert_eq!(pretrained().len(), 137);
         for row in pretrained() {
-            assert!(row.repository.is_some() || row.link.is_some(), "{}", row.name());
+            assert!(
+                row.repository.is_some() || row.link.is_some(),
+                "{}",
+                row.name()
+            );
             assert_eq!(row.link.is_some(), row.sha256.is_some(), "{}", row.name());
             if let Some(hash) = row.sha256 {
-                assert!(matches!(hash.len(), 8 | 64) && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{hash}");
+                assert!(
+                    matches!(hash.len(), 8 | 64)
+                        && hash.bytes().all(|byte| byte.is_ascii_hexdigit()),
+                    "{hash}"
+                );
                 assert!(row.link.unwrap().contains(hash));
             }
             assert_ne!(row.licence.name, "unknown");
         }
-        let names: std::collections::HashSet<String> =
-            pretrained().iter().map(|row| row.name().to_ascii_lowercase()).collect();
+        let names: std::collections::HashSet<String> = pretrained()
+            .iter()
+            .map(|row| row.name().to_ascii_lowercase())
+            .collect();
         assert_eq!(names.len(), pretrained().len());
     }
 
@@ -196,7 +256,12 @@ mod tests {
         for row in pretrained() {
             let forbidden = row.tag.starts_with("metaclip") || row.tag.starts_with("dfn");
             assert_eq!(row.licence.commercial, Some(!forbidden), "{}", row.name());
-            assert_eq!(allows_commercial_use(&row.licence.name), Some(!forbidden), "{}", row.name());
+            assert_eq!(
+                allows_commercial_use(&row.licence.name),
+                Some(!forbidden),
+                "{}",
+                row.name()
+            );
         }
         assert_eq!(allows_commercial_use("some-licence"), None);
     }
@@ -207,7 +272,10 @@ mod tests {
         assert_eq!(tags_of("ViT-B-16-SigLIP2"), ["webli"]);
         assert!(tags_of("convnext_base").is_empty());
         assert_eq!(not_built("ConvNext_Base"), Some("convnext_base"));
-        let quick = pretrained().iter().find(|row| row.name() == "ViT-B-32@openai").unwrap();
+        let quick = pretrained()
+            .iter()
+            .find(|row| row.name() == "ViT-B-32@openai")
+            .unwrap();
         assert_eq!(quick.activation, Activation::QuickGelu);
     }
 }

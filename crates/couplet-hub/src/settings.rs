@@ -79,7 +79,9 @@ pub(crate) struct Proxies {
 /// A proxy's link may hold a password.
 impl std::fmt::Debug for Proxies {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Proxies").field("exceptions", &self.exceptions).finish_non_exhaustive()
+        f.debug_struct("Proxies")
+            .field("exceptions", &self.exceptions)
+            .finish_non_exhaustive()
     }
 }
 
@@ -99,22 +101,34 @@ impl Settings {
     /// [`HubError::Setting`] for a link or a number that cannot be used.
     pub fn from_environment(environment: &Environment) -> Result<Self, HubError> {
         let home = environment.home();
-        let caches = environment.path("XDG_CACHE_HOME").unwrap_or_else(|| home.join(".cache"));
-        let hf_home = environment.path("HF_HOME").unwrap_or_else(|| caches.join("huggingface"));
-        let hub_cache = environment.path("HF_HUB_CACHE").or_else(|| environment.path("HUGGINGFACE_HUB_CACHE"));
+        let caches = environment
+            .path("XDG_CACHE_HOME")
+            .unwrap_or_else(|| home.join(".cache"));
+        let hf_home = environment
+            .path("HF_HOME")
+            .unwrap_or_else(|| caches.join("huggingface"));
+        let hub_cache = environment
+            .path("HF_HUB_CACHE")
+            .or_else(|| environment.path("HUGGINGFACE_HUB_CACHE"));
         let mirror = link(environment, "COUPLET_MIRROR")?;
         let endpoint = match &mirror {
             Some(mirror) => Some(mirror.clone()),
             None => link(environment, "HF_ENDPOINT")?,
         };
-        let token_file = environment.path("HF_TOKEN_PATH").unwrap_or_else(|| hf_home.join("token"));
+        let token_file = environment
+            .path("HF_TOKEN_PATH")
+            .unwrap_or_else(|| hf_home.join("token"));
         let offline = ["COUPLET_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"];
         let mut patience = Patience::default();
         if let Some(seconds) = environment.get("HF_HUB_DOWNLOAD_TIMEOUT") {
-            let seconds = seconds.parse().ok().filter(|seconds| *seconds > 0).ok_or_else(|| HubError::Setting {
-                variable: "HF_HUB_DOWNLOAD_TIMEOUT",
-                problem: "it is not a whole number of seconds above 0".to_owned(),
-            })?;
+            let seconds = seconds
+                .parse()
+                .ok()
+                .filter(|seconds| *seconds > 0)
+                .ok_or_else(|| HubError::Setting {
+                    variable: "HF_HUB_DOWNLOAD_TIMEOUT",
+                    problem: "it is not a whole number of seconds above 0".to_owned(),
+                })?;
             patience.stall = Duration::from_secs(seconds);
         }
         Ok(Self {
@@ -122,12 +136,16 @@ impl Settings {
             endpoint: endpoint.unwrap_or_else(|| Address::parse(HUB).expect("a link")),
             mirror,
             hub_cache: hub_cache.unwrap_or_else(|| hf_home.join("hub")),
-            link_cache: environment.path("COUPLET_CACHE").unwrap_or_else(|| caches.join("couplet")),
+            link_cache: environment
+                .path("COUPLET_CACHE")
+                .unwrap_or_else(|| caches.join("couplet")),
             // Both OpenAI's `clip.load` and open_clip's downloads of links use this folder, whatever XDG_CACHE_HOME says.
             other_caches: vec![home.join(".cache/clip")],
             token: token(environment, &token_file)?,
             token_file,
-            offline: offline.into_iter().find(|variable| environment.is_true(variable)),
+            offline: offline
+                .into_iter()
+                .find(|variable| environment.is_true(variable)),
             proxies: proxies(environment),
             patience,
         })
@@ -135,14 +153,22 @@ impl Settings {
 
     /// What to do about a token, for messages.
     pub(crate) fn token_hint(&self) -> String {
-        format!("set HF_TOKEN, or log in with `hf auth login`, which writes `{}`", self.token_file.display())
+        format!(
+            "set HF_TOKEN, or log in with `hf auth login`, which writes `{}`",
+            self.token_file.display()
+        )
     }
 }
 
 fn link(environment: &Environment, variable: &'static str) -> Result<Option<Address>, HubError> {
-    let Some(value) = environment.get(variable) else { return Ok(None) };
+    let Some(value) = environment.get(variable) else {
+        return Ok(None);
+    };
     let address = Address::parse(value.trim_end_matches('/'));
-    address.map(Some).map_err(|problem| HubError::Setting { variable, problem: problem.to_owned() })
+    address.map(Some).map_err(|problem| HubError::Setting {
+        variable,
+        problem: problem.to_owned(),
+    })
 }
 
 fn token(environment: &Environment, file: &std::path::Path) -> Result<Option<Token>, HubError> {
@@ -152,20 +178,30 @@ fn token(environment: &Environment, file: &std::path::Path) -> Result<Option<Tok
     for variable in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"] {
         if let Some(value) = environment.get(variable) {
             let problem = "it has characters that no token has".to_owned();
-            return Token::new(&value).map(Some).ok_or(HubError::Setting { variable, problem });
+            return Token::new(&value)
+                .map(Some)
+                .ok_or(HubError::Setting { variable, problem });
         }
     }
-    Ok(std::fs::read_to_string(file).ok().and_then(|text| Token::new(&text)))
+    Ok(std::fs::read_to_string(file)
+        .ok()
+        .and_then(|text| Token::new(&text)))
 }
 
 fn proxies(environment: &Environment) -> Proxies {
     let first = |variables: &[&'static str]| environment.first(variables);
-    let exceptions = first(&["no_proxy", "NO_PROXY"]).map(|(_, value)| value).unwrap_or_default();
+    let exceptions = first(&["no_proxy", "NO_PROXY"])
+        .map(|(_, value)| value)
+        .unwrap_or_default();
     Proxies {
         // HTTP_PROXY in capitals could come from a request's header in CGI, which this is not.
         http: first(&["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]),
         https: first(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
-        exceptions: exceptions.split(',').map(|host| host.trim().to_ascii_lowercase()).filter(|host| !host.is_empty()).collect(),
+        exceptions: exceptions
+            .split(',')
+            .map(|host| host.trim().to_ascii_lowercase())
+            .filter(|host| !host.is_empty())
+            .collect(),
     }
 }
 
@@ -174,10 +210,18 @@ impl Proxies {
     pub(crate) fn spare(&self, address: &Address) -> bool {
         address.is_loopback()
             || self.exceptions.iter().any(|exception| {
-                let (name, port) = exception.rsplit_once(':').map_or((exception.as_str(), None), |(name, port)| (name, port.parse().ok()));
+                let (name, port) = exception
+                    .rsplit_once(':')
+                    .map_or((exception.as_str(), None), |(name, port)| {
+                        (name, port.parse().ok())
+                    });
                 let name = name.trim_start_matches(['*', '.']);
-                let below = address.host.strip_suffix(name).is_some_and(|front| front.is_empty() || front.ends_with('.'));
-                (exception == "*" || (!name.is_empty() && below)) && port.is_none_or(|port: u16| port == address.port)
+                let below = address
+                    .host
+                    .strip_suffix(name)
+                    .is_some_and(|front| front.is_empty() || front.ends_with('.'));
+                (exception == "*" || (!name.is_empty() && below))
+                    && port.is_none_or(|port: u16| port == address.port)
             })
     }
 }
@@ -200,23 +244,59 @@ mod tests {
     #[test]
     fn caches_are_where_huggingface_hub_has_them() {
         let of = |variables| settings(variables).unwrap();
-        assert_eq!(of(&[("HOME", "/h")]).hub_cache, Path::new("/h/.cache/huggingface/hub"));
-        assert_eq!(of(&[("HOME", "/h")]).link_cache, Path::new("/h/.cache/couplet"));
-        assert_eq!(of(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")]).hub_cache, Path::new("/x/huggingface/hub"));
-        assert_eq!(of(&[("HF_HOME", "/f"), ("XDG_CACHE_HOME", "/x")]).hub_cache, Path::new("/f/hub"));
-        assert_eq!(of(&[("HF_HOME", "/f"), ("HUGGINGFACE_HUB_CACHE", "/o")]).hub_cache, Path::new("/o"));
-        assert_eq!(of(&[("HUGGINGFACE_HUB_CACHE", "/o"), ("HF_HUB_CACHE", "/n")]).hub_cache, Path::new("/n"));
+        assert_eq!(
+            of(&[("HOME", "/h")]).hub_cache,
+            Path::new("/h/.cache/huggingface/hub")
+        );
+        assert_eq!(
+            of(&[("HOME", "/h")]).link_cache,
+            Path::new("/h/.cache/couplet")
+        );
+        assert_eq!(
+            of(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")]).hub_cache,
+            Path::new("/x/huggingface/hub")
+        );
+        assert_eq!(
+            of(&[("HF_HOME", "/f"), ("XDG_CACHE_HOME", "/x")]).hub_cache,
+            Path::new("/f/hub")
+        );
+        assert_eq!(
+            of(&[("HF_HOME", "/f"), ("HUGGINGFACE_HUB_CACHE", "/o")]).hub_cache,
+            Path::new("/o")
+        );
+        assert_eq!(
+            of(&[("HUGGINGFACE_HUB_CACHE", "/o"), ("HF_HUB_CACHE", "/n")]).hub_cache,
+            Path::new("/n")
+        );
         assert_eq!(of(&[("HF_HOME", "/f")]).token_file, Path::new("/f/token"));
-        assert_eq!(of(&[("HF_HOME", "/f"), ("HF_TOKEN_PATH", "/t")]).token_file, Path::new("/t"));
+        assert_eq!(
+            of(&[("HF_HOME", "/f"), ("HF_TOKEN_PATH", "/t")]).token_file,
+            Path::new("/t")
+        );
     }
 
     #[test]
     fn the_mirror_goes_before_the_endpoint() {
-        let both = settings(&[("COUPLET_MIRROR", "http://127.0.0.1:9/base/"), ("HF_ENDPOINT", "https://e.example")]).unwrap();
+        let both = settings(&[
+            ("COUPLET_MIRROR", "http://127.0.0.1:9/base/"),
+            ("HF_ENDPOINT", "https://e.example"),
+        ])
+        .unwrap();
         assert_eq!(both.endpoint.to_string(), "http://127.0.0.1:9/base");
-        assert_eq!(settings(&[("HF_ENDPOINT", "https://e.example/")]).unwrap().endpoint.to_string(), "https://e.example");
-        let message = settings(&[("HF_ENDPOINT", "e.example")]).unwrap_err().to_string();
-        assert!(message.contains("HF_ENDPOINT") && message.contains("http"), "{message}");
+        assert_eq!(
+            settings(&[("HF_ENDPOINT", "https://e.example/")])
+                .unwrap()
+                .endpoint
+                .to_string(),
+            "https://e.example"
+        );
+        let message = settings(&[("HF_ENDPOINT", "e.example")])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("HF_ENDPOINT") && message.contains("http"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -224,25 +304,66 @@ mod tests {
         let given = settings(&[("HF_TOKEN", "hf_secret")]).unwrap();
         assert!(given.token.is_some());
         assert!(!format!("{given:?}").contains("hf_secret"));
-        assert!(settings(&[("HF_TOKEN", "hf_secret"), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")]).unwrap().token.is_none());
-        let message = settings(&[("HF_TOKEN", "hf secret")]).unwrap_err().to_string();
-        assert!(message.contains("HF_TOKEN") && !message.contains("hf secret"), "{message}");
+        assert!(
+            settings(&[
+                ("HF_TOKEN", "hf_secret"),
+                ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
+            ])
+            .unwrap()
+            .token
+            .is_none()
+        );
+        let message = settings(&[("HF_TOKEN", "hf secret")])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("HF_TOKEN") && !message.contains("hf secret"),
+            "{message}"
+        );
     }
 
     #[test]
     fn offline_mode_has_three_variables() {
-        assert_eq!(settings(&[("HF_HUB_OFFLINE", "1")]).unwrap().offline, Some("HF_HUB_OFFLINE"));
-        assert_eq!(settings(&[("TRANSFORMERS_OFFLINE", "yes")]).unwrap().offline, Some("TRANSFORMERS_OFFLINE"));
+        assert_eq!(
+            settings(&[("HF_HUB_OFFLINE", "1")]).unwrap().offline,
+            Some("HF_HUB_OFFLINE")
+        );
+        assert_eq!(
+            settings(&[("TRANSFORMERS_OFFLINE", "yes")])
+                .unwrap()
+                .offline,
+            Some("TRANSFORMERS_OFFLINE")
+        );
         assert_eq!(settings(&[("COUPLET_OFFLINE", "0")]).unwrap().offline, None);
         assert!(settings(&[("HF_HUB_DOWNLOAD_TIMEOUT", "soon")]).is_err());
     }
 
     #[test]
     fn no_proxy_names_hosts_and_domains() {
-        let proxies = Proxies { exceptions: vec!["example.com".into(), ".corp:8080".into()], ..Proxies::default() };
+        let proxies = Proxies {
+            exceptions: vec!["example.com".into(), ".corp:8080".into()],
+            ..Proxies::default()
+        };
         let spared = |link: &str| proxies.spare(&Address::parse(link).unwrap());
-        assert!(spared("https://example.com/") && spared("https://a.example.com/") && spared("http://127.0.0.1/"));
-        assert!(!spared("https://badexample.com/") && !spared("http://x.corp/") && spared("http://x.corp:8080/"));
-        assert!(!format!("{:?}", Proxies { http: Some(("x", "http://u:secret@p".into())), ..Proxies::default() }).contains("secret"));
+        assert!(
+            spared("https://example.com/")
+                && spared("https://a.example.com/")
+                && spared("http://127.0.0.1/")
+        );
+        assert!(
+            !spared("https://badexample.com/")
+                && !spared("http://x.corp/")
+                && spared("http://x.corp:8080/")
+        );
+        assert!(
+            !format!(
+                "{:?}",
+                Proxies {
+                    http: Some(("x", "http://u:secret@p".into())),
+                    ..Proxies::default()
+                }
+            )
+            .contains("secret")
+        );
     }
 }

@@ -12,7 +12,8 @@ impl Token {
     pub fn new(text: &str) -> Option<Self> {
         let text = text.replace(['\r', '\n'], "");
         let text = text.trim();
-        (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| Self(text.to_owned()))
+        (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()))
+            .then(|| Self(text.to_owned()))
     }
 
     /// The value of an `Authorization` header.

@@ -48,7 +48,8 @@ pub(crate) fn commit(
                 json!({ "key": "lfsFile", "value": value })
             }
             None => {
-                let content = fs::read(&file.path).map_err(|source| HubError::io("read", &file.path, source))?;
+                let content = fs::read(&file.path)
+                    .map_err(|source| HubError::io("read", &file.path, source))?;
                 let value = json!({ "content": STANDARD.encode(content), "path": file.name, "encoding": "base64" });
                 json!({ "key": "file", "value": value })
             }
@@ -58,10 +59,19 @@ pub(crate) fn commit(
     if client.is_stopped(progress) {
         return Err(HubError::Cancelled);
     }
-    let path = format!("api/models/{}/commit/{}", encode(subject.repository, true), encode(subject.revision, false));
+    let path = format!(
+        "api/models/{}/commit/{}",
+        encode(subject.repository, true),
+        encode(subject.revision, false)
+    );
     let headers = [("content-type", "application/x-ndjson".to_owned())];
     let sent = client
-        .send(Method::Post, &client.endpoint.with(&path), &headers, Payload::Bytes(body.as_bytes()))
+        .send(
+            Method::Post,
+            &client.endpoint.with(&path),
+            &headers,
+            Payload::Bytes(body.as_bytes()),
+        )
         .and_then(|answer| listing::json(client, answer, Some(subject)));
     sent.map_err(|failure| match failure {
         Failure::Final(error) | Failure::Again(error, _) => error,

@@ -24,7 +24,10 @@ pub(crate) struct LocalFile {
 
 /// All files of a folder, sorted, without those of git and of huggingface_hub's own cache.
 pub(crate) fn read(folder: &Path) -> Result<Vec<LocalFile>, HubError> {
-    let fail = |problem: String| HubError::Folder { folder: folder.to_owned(), problem };
+    let fail = |problem: String| HubError::Folder {
+        folder: folder.to_owned(),
+        problem,
+    };
     if !folder.is_dir() {
         return Err(fail("it is not a folder".to_owned()));
     }
@@ -34,18 +37,31 @@ pub(crate) fn read(folder: &Path) -> Result<Vec<LocalFile>, HubError> {
         return Err(fail("it has no files".to_owned()));
     }
     if let Some(file) = files.iter().find(|file| !is_inside(&file.name)) {
-        return Err(fail(format!("the hub takes no file with the name `{}`", crate::error::printable(&file.name))));
+        return Err(fail(format!(
+            "the hub takes no file with the name `{}`",
+            crate::error::printable(&file.name)
+        )));
     }
     files.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(files)
 }
 
-fn walk(folder: &Path, prefix: &str, depth: usize, files: &mut Vec<LocalFile>) -> Result<(), HubError> {
+fn walk(
+    folder: &Path,
+    prefix: &str,
+    depth: usize,
+    files: &mut Vec<LocalFile>,
+) -> Result<(), HubError> {
     let entries = fs::read_dir(folder).map_err(|source| HubError::io("list", folder, source))?;
     for entry in entries {
-        let path = entry.map_err(|source| HubError::io("list", folder, source))?.path();
+        let path = entry
+            .map_err(|source| HubError::io("list", folder, source))?
+            .path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-            return Err(HubError::Folder { folder: path, problem: "its name is not Unicode".to_owned() });
+            return Err(HubError::Folder {
+                folder: path,
+                problem: "its name is not Unicode".to_owned(),
+            });
         };
         let name = format!("{prefix}{name}");
         let kind = fs::metadata(&path).map_err(|source| HubError::io("read", &path, source))?;
@@ -55,9 +71,15 @@ fn walk(folder: &Path, prefix: &str, depth: usize, files: &mut Vec<LocalFile>) -
             }
         } else if kind.is_file() {
             let mut sample = Vec::new();
-            let read = File::open(&path).and_then(|file| file.take(SAMPLE).read_to_end(&mut sample));
+            let read =
+                File::open(&path).and_then(|file| file.take(SAMPLE).read_to_end(&mut sample));
             read.map_err(|source| HubError::io("read", &path, source))?;
-            files.push(LocalFile { name, path, size: kind.len(), sample });
+            files.push(LocalFile {
+                name,
+                path,
+                size: kind.len(),
+                sample,
+            });
         }
     }
     Ok(())

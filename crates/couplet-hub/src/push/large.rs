@@ -65,11 +65,22 @@ struct Action {
 }
 
 /// Uploads the large files that the hub's storage lacks.
-pub(crate) fn upload(client: &Client, subject: &Subject<'_>, files: &[Large<'_>], progress: &mut dyn Progress) -> Result<(), HubError> {
-    let path = format!("{}.git/info/lfs/objects/batch", encode(subject.repository, true));
+pub(crate) fn upload(
+    client: &Client,
+    subject: &Subject<'_>,
+    files: &[Large<'_>],
+    progress: &mut dyn Progress,
+) -> Result<(), HubError> {
+    let path = format!(
+        "{}.git/info/lfs/objects/batch",
+        encode(subject.repository, true)
+    );
     let address = client.endpoint.with(&path);
     for batch in files.chunks(BATCH) {
-        let objects: Vec<_> = batch.iter().map(|large| json!({ "oid": large.sha256, "size": large.file.size })).collect();
+        let objects: Vec<_> = batch
+            .iter()
+            .map(|large| json!({ "oid": large.sha256, "size": large.file.size }))
+            .collect();
         let body = json!({
             "operation": "upload",
             "transfers": ["basic", "multipart"],
@@ -79,13 +90,21 @@ pub(crate) fn upload(client: &Client, subject: &Subject<'_>, files: &[Large<'_>]
         });
         let answer: Batch = post(client, &address, &body, subject, progress)?;
         for large in batch {
-            let object = answer.objects.iter().find(|object| object.oid == large.sha256).ok_or_else(|| HubError::Protocol {
-                url: address.to_string(),
-                problem: format!("it does not answer for `{}`", large.file.name),
-            })?;
+            let object = answer
+                .objects
+                .iter()
+                .find(|object| object.oid == large.sha256)
+                .ok_or_else(|| HubError::Protocol {
+                    url: address.to_string(),
+                    problem: format!("it does not answer for `{}`", large.file.name),
+                })?;
             if let Some(ObjectError { code, message }) = &object.error {
                 let (file, message) = (large.file.name.clone(), printable(message));
-                return Err(HubError::UploadRefused { file, code: *code, message });
+                return Err(HubError::UploadRefused {
+                    file,
+                    code: *code,
+                    message,
+                });
             }
             // Without an upload, the storage has the content already.
             if let Some(actions) = &object.actions
@@ -95,7 +114,13 @@ pub(crate) fn upload(client: &Client, subject: &Subject<'_>, files: &[Large<'_>]
                 send(client, large, upload, progress)?;
                 if let Some(verify) = &actions.verify {
                     let body = json!({ "oid": large.sha256, "size": large.file.size });
-                    done(client, &target(client, &verify.href)?, &body, progress)?;
+                    done(
+                        client,
+                        &target(client, &verify.href)?,
+                        "application/json",
+                        &body,
+                        progress,
+                    )?;
                 }
                 progress.finished(&large.file.name);
             }
@@ -113,19 +138,35 @@ fn post<T: serde::de::DeserializeOwned>(
 ) -> Result<T, HubError> {
     let bytes = body.to_string().into_bytes();
     client.retrying(progress, |_| {
-        let headers = [("accept", MEDIA_TYPE.to_owned()), ("content-type", MEDIA_TYPE.to_owned())];
+        let headers = [
+            ("accept", MEDIA_TYPE.to_owned()),
+            ("content-type", MEDIA_TYPE.to_owned()),
+        ];
         let answer = client.send(Method::Post, address, &headers, Payload::Bytes(&bytes))?;
         listing::json(client, answer, Some(subject))
     })
 }
 
 /// A request whose answer only says that it is done.
-fn done(client: &Client, address: &Address, body: &serde_json::Value, progress: &mut dyn Progress) -> Result<(), HubError> {
+fn done(
+    client: &Client,
+    address: &Address,
+    kind: &str,
+    body: &serde_json::Value,
+    progress: &mut dyn Progress,
+) -> Result<(), HubError> {
     let bytes = body.to_string().into_bytes();
     client.retrying(progress, |_| {
-        let headers = [("accept", MEDIA_TYPE.to_owned()), ("content-type", MEDIA_TYPE.to_owned())];
+        let headers = [
+            ("accept", kind.to_owned()),
+            ("content-type", kind.to_owned()),
+        ];
         let mut answer = client.send(Method::Post, address, &headers, Payload::Bytes(&bytes))?;
-        if (200..300).contains(&answer.status) { Ok(()) } else { Err(client.refused(&mut answer)) }
+        if (200..300).contains(&answer.status) {
+            Ok(())
+        } else {
+            Err(client.refused(&mut answer))
+        }
     })
 }
 
@@ -145,15 +186,38 @@ fn target(client: &Client, href: &str) -> Result<Address, HubError> {
     Ok(address)
 }
 
-fn send(client: &Client, large: &Large<'_>, upload: &Action, progress: &mut dyn Progress) -> Result<(), HubError> {
+fn send(
+    client: &Client,
+    large: &Large<'_>,
+    upload: &Action,
+    progress: &mut dyn Progress,
+) -> Result<(), HubError> {
     let address = target(client, &upload.href)?;
     let Some(part_size) = upload.header.get("chunk_size") else {
-        let headers = upload.header.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_str()?.to_owned())));
-        return put(client, large, &address, &headers.collect::<Vec<_>>(), (0, large.file.size), progress).map(drop);
+        let headers = upload
+            .header
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str(), value.as_str()?.to_owned())));
+        return put(
+            client,
+            large,
+            &address,
+            &headers.collect::<Vec<_>>(),
+            (0, large.file.size),
+            progress,
+        )
+        .map(drop);
     };
-    let broken = |problem: String| HubError::Protocol { url: address.to_string(), problem };
-    let part_size = part_size.as_u64().or_else(|| part_size.as_str()?.parse().ok()).filter(|size| *size > 0);
-    let part_size = part_size.ok_or_else(|| broken("`chunk_size` is no number of bytes".to_owned()))?;
+    let broken = |problem: String| HubError::Protocol {
+        url: address.to_string(),
+        problem,
+    };
+    let part_size = part_size
+        .as_u64()
+        .or_else(|| part_size.as_str()?.parse().ok())
+        .filter(|size| *size > 0);
+    let part_size =
+        part_size.ok_or_else(|| broken("`chunk_size` is no number of bytes".to_owned()))?;
     let mut links: Vec<(u64, &str)> = upload
         .header
         .iter()
@@ -162,7 +226,11 @@ fn send(client: &Client, large: &Large<'_>, upload: &Action, progress: &mut dyn 
     links.sort_unstable();
     let count = large.file.size.div_ceil(part_size);
     if count > PARTS || links.len() as u64 != count {
-        return Err(broken(format!("it has links for {} parts of `{}`, which has {count}", links.len(), large.file.name)));
+        return Err(broken(format!(
+            "it has links for {} parts of `{}`, which has {count}",
+            links.len(),
+            large.file.name
+        )));
     }
     let mut parts = Vec::new();
     for (index, (_, link)) in (0..).zip(&links) {
@@ -170,10 +238,22 @@ fn send(client: &Client, large: &Large<'_>, upload: &Action, progress: &mut dyn 
         let part = (begin, part_size.min(large.file.size - begin));
         let answer = put(client, large, &target(client, link)?, &[], part, progress)?;
         let etag = answer.header("etag").filter(|etag| !etag.is_empty());
-        let etag = etag.ok_or_else(|| broken(format!("part {} of `{}` got no ETag", index + 1, large.file.name)))?;
+        let etag = etag.ok_or_else(|| {
+            broken(format!(
+                "part {} of `{}` got no ETag",
+                index + 1,
+                large.file.name
+            ))
+        })?;
         parts.push(json!({ "partNumber": index + 1, "etag": etag }));
     }
-    done(client, &address, &json!({ "oid": large.sha256, "parts": parts }), progress)
+    done(
+        client,
+        &address,
+        MEDIA_TYPE,
+        &json!({ "oid": large.sha256, "parts": parts }),
+        progress,
+    )
 }
 
 /// Sends a part of a file: its begin and its length in bytes.
@@ -187,14 +267,38 @@ fn put(
 ) -> Result<Answer, HubError> {
     client.retrying(progress, |progress| {
         let path = &large.file.path;
-        let mut file = File::open(path).map_err(|source| Failure::Final(HubError::io("read", path, source)))?;
-        file.seek(SeekFrom::Start(begin)).map_err(|source| Failure::Final(HubError::io("read", path, source)))?;
-        let mut told = Told { file: file.take(length), name: &large.file.name, done: begin, total: large.file.size, client, progress };
-        let mut answer = client.send(Method::Put, address, headers, Payload::Stream(&mut told, length)).map_err(|failure| {
-            // The reader can only say that it failed; whether that was on request is known here.
-            if client.is_stopped(told.progress) { Failure::Final(HubError::Cancelled) } else { failure }
-        })?;
-        if (200..300).contains(&answer.status) { Ok(answer) } else { Err(client.refused(&mut answer)) }
+        let mut file = File::open(path)
+            .map_err(|source| Failure::Final(HubError::io("read", path, source)))?;
+        file.seek(SeekFrom::Start(begin))
+            .map_err(|source| Failure::Final(HubError::io("read", path, source)))?;
+        let mut told = Told {
+            file: file.take(length),
+            name: &large.file.name,
+            done: begin,
+            total: large.file.size,
+            client,
+            progress,
+        };
+        let mut answer = client
+            .send(
+                Method::Put,
+                address,
+                headers,
+                Payload::Stream(&mut told, length),
+            )
+            .map_err(|failure| {
+                // The reader can only say that it failed; whether that was on request is known here.
+                if client.is_stopped(told.progress) {
+                    Failure::Final(HubError::Cancelled)
+                } else {
+                    failure
+                }
+            })?;
+        if (200..300).contains(&answer.status) {
+            Ok(answer)
+        } else {
+            Err(client.refused(&mut answer))
+        }
     })
 }
 
@@ -215,7 +319,8 @@ impl Read for Told<'_> {
         }
         let read = self.file.read(buffer)?;
         self.done += read as u64;
-        self.progress.advanced(self.name, self.done, Some(self.total));
+        self.progress
+            .advanced(self.name, self.done, Some(self.total));
         Ok(read)
     }
 }

@@ -56,8 +56,16 @@ pub(crate) fn post<T: serde::de::DeserializeOwned>(
 }
 
 /// Creates the repository; one that exists is fine.
-pub(crate) fn create(client: &Client, subject: &Subject<'_>, private: bool, progress: &mut dyn Progress) -> Result<(), HubError> {
-    let (organization, name) = subject.repository.split_once('/').map_or((None, subject.repository), |(org, name)| (Some(org), name));
+pub(crate) fn create(
+    client: &Client,
+    subject: &Subject<'_>,
+    private: bool,
+    progress: &mut dyn Progress,
+) -> Result<(), HubError> {
+    let (organization, name) = subject
+        .repository
+        .split_once('/')
+        .map_or((None, subject.repository), |(org, name)| (Some(org), name));
     let mut body = json!({ "name": name, "organization": organization, "type": "model" });
     if private {
         body["visibility"] = json!("private");
@@ -72,7 +80,9 @@ pub(crate) fn create(client: &Client, subject: &Subject<'_>, private: bool, prog
             // A token without the right to create may still write to a repository that exists (`create_repo`).
             401..=403 => {
                 let failure = listing::refusal(client, &mut answer, subject);
-                let info = client.endpoint.with(&format!("api/models/{}", encode(subject.repository, true)));
+                let info = client
+                    .endpoint
+                    .with(&format!("api/models/{}", encode(subject.repository, true)));
                 match client.send(Method::Get, &info, &[], Payload::None) {
                     Ok(answer) if answer.status == 200 => Ok(()),
                     _ => Err(failure),
@@ -90,12 +100,20 @@ pub(crate) fn modes(
     files: &[LocalFile],
     progress: &mut dyn Progress,
 ) -> Result<Vec<Mode>, HubError> {
-    let path = format!("api/models/{}/preupload/{}", encode(subject.repository, true), encode(subject.revision, false));
+    let path = format!(
+        "api/models/{}/preupload/{}",
+        encode(subject.repository, true),
+        encode(subject.revision, false)
+    );
     let address = client.endpoint.with(&path);
     // The file that says what to leave out may be among those that are uploaded.
-    let ignore = files.iter().find(|file| file.name == ".gitignore").map(|file| {
-        std::fs::read_to_string(&file.path).map_err(|source| HubError::io("read", &file.path, source))
-    });
+    let ignore = files
+        .iter()
+        .find(|file| file.name == ".gitignore")
+        .map(|file| {
+            std::fs::read_to_string(&file.path)
+                .map_err(|source| HubError::io("read", &file.path, source))
+        });
     let ignore = ignore.transpose()?;
     let mut modes = Vec::with_capacity(files.len());
     for batch in files.chunks(BATCH) {
@@ -109,25 +127,41 @@ pub(crate) fn modes(
         }
         let answer: Modes = post(client, &address, &body, subject, progress)?;
         for file in batch {
-            let mode = answer.files.iter().find(|mode| mode.path == file.name).ok_or_else(|| HubError::Protocol {
-                url: address.to_string(),
-                problem: format!("it does not say how it wants `{}`", file.name),
-            })?;
+            let mode = answer
+                .files
+                .iter()
+                .find(|mode| mode.path == file.name)
+                .ok_or_else(|| HubError::Protocol {
+                    url: address.to_string(),
+                    problem: format!("it does not say how it wants `{}`", file.name),
+                })?;
             // LFS cannot hold an empty file.
             let is_large = mode.mode == "lfs" && file.size > 0;
-            modes.push(Mode { is_large, is_ignored: mode.is_ignored, remote: mode.oid.clone() });
+            modes.push(Mode {
+                is_large,
+                is_ignored: mode.is_ignored,
+                remote: mode.oid.clone(),
+            });
         }
     }
     Ok(modes)
 }
 
 /// The last commit of the branch.
-pub(crate) fn last_commit(client: &Client, subject: &Subject<'_>, progress: &mut dyn Progress) -> Result<String, HubError> {
+pub(crate) fn last_commit(
+    client: &Client,
+    subject: &Subject<'_>,
+    progress: &mut dyn Progress,
+) -> Result<String, HubError> {
     #[derive(Deserialize)]
     struct Info {
         sha: String,
     }
-    let path = format!("api/models/{}/revision/{}", encode(subject.repository, true), encode(subject.revision, false));
+    let path = format!(
+        "api/models/{}/revision/{}",
+        encode(subject.repository, true),
+        encode(subject.revision, false)
+    );
     let address = client.endpoint.with(&path);
     let info: Info = client.retrying(progress, |_| -> Result<Info, Failure> {
         let answer = client.send(Method::Get, &address, &[], Payload::None)?;
