@@ -73,13 +73,17 @@ pub(crate) fn choose<'a>(files: &'a [String], is_known: bool) -> Option<Vec<&'a 
 /// Whether a snapshot has what a download of it would, as far as its files alone can tell.
 pub(crate) fn is_whole(files: &[String]) -> bool {
     let is_tokenizer = |file: &&str| {
-        ["tokenizer.json", "vocab.json", "vocab.txt"].contains(file) || file.ends_with(".model")
+        ["tokenizer.json", "vocab.json", "vocab.txt"].contains(file) || is_sentencepiece(file)
     };
-    choose(files, false).is_some_and(|chosen| chosen.iter().any(|file| is_tokenizer(file)))
+    choose(files, false).is_some_and(|chosen| chosen.iter().any(is_tokenizer))
+}
+
+fn is_sentencepiece(file: &str) -> bool {
+    file.strip_suffix(".model").is_some()
 }
 
 fn is_extra(file: &str) -> bool {
-    EXTRA.contains(&file) || (!file.contains('/') && file.ends_with(".model"))
+    EXTRA.contains(&file) || (!file.contains('/') && is_sentencepiece(file))
 }
 
 /// `model-00001-of-00002.safetensors`

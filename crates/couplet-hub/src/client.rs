@@ -3,23 +3,22 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use ureq::http::HeaderMap;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::{Agent, Body, Proxy, SendBody};
+use ureq::{Agent, Proxy, SendBody};
 
 use crate::address::Address;
+use crate::answer::{Answer, Linked};
 use crate::error::{HubError, printable};
+use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::settings::{Patience, Proxies, Settings};
 use crate::token::Token;
+use crate::waits::retry_after;
 
 /// huggingface_hub follows 20; a chain of more than 10 is a loop.
 const REDIRECTS: usize = 10;
-
-/// Bytes of an error's body that are read.
-const ERROR_BODY: u64 = 64 * 1024;
 
 /// Pauses are cut into slices, after which cancellation is looked at.
 const SLICE: Duration = Duration::from_millis(50);
@@ -39,34 +38,6 @@ pub(crate) enum Payload<'a> {
     Bytes(&'a [u8]),
     /// A reader of exactly this many bytes.
     Stream(&'a mut dyn Read, u64),
-}
-
-/// An answer's head, and its body to read.
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Body,
-    /// Whose answer it is, after redirects.
-    pub(crate) address: Address,
-    /// What the hub said about the file, before it redirected elsewhere.
-    pub(crate) linked: Linked,
-}
-
-/// The hub's headers about a file.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Linked {
-    pub(crate) etag: Option<String>,
-    pub(crate) size: Option<u64>,
-    /// Whether it speaks of content that is elsewhere.
-    is_linked: bool,
-}
-
-/// Why an attempt failed.
-pub(crate) enum Failure {
-    /// Another attempt would end the same way.
-    Final(HubError),
-    /// Another attempt may succeed, after the wait that the server asked for.
-    Again(HubError, Option<Duration>),
 }
 
 /// Ends all requests of a [`Hub`](crate::Hub) from another thread, also those that wait for a server.
@@ -174,14 +145,14 @@ impl Client {
             };
             let next = redirected(&address, &location)?;
             // A HEAD request asks what the hub says; the server of the content says nothing about it.
-            if method == Method::Head && (linked.is_linked || !next.is_at(&address)) {
+            if method == Method::Head && (linked.is_elsewhere || !next.is_at(&address)) {
                 answer.linked = linked;
                 return Ok(answer);
             }
             address = next;
         }
         let problem = "it would be the eleventh redirect in a row";
-        Err(Failure::Final(HubError::Redirect {
+        Err(Failure::last(HubError::Redirect {
             url: address.to_string(),
             target: address.to_string(),
             problem,
@@ -201,7 +172,8 @@ impl Client {
             (false, true) => &self.https,
         };
         let mut all: Vec<(&str, String)> = headers.to_vec();
-        if let Some(token) = self.token_for(address) {
+        // An upload's link is signed, and its storage has no use for the token.
+        if let Some(token) = self.token_for(address).filter(|_| method != Method::Put) {
             all.push(("authorization", token.header()));
         }
         let link = address.link();
@@ -237,7 +209,7 @@ impl Client {
             }
         };
         if self.flag.load(Ordering::Relaxed) {
-            return Err(Failure::Final(HubError::Cancelled));
+            return Err(Failure::last(HubError::Cancelled));
         }
         let (parts, body) = answer
             .map_err(|error| trouble(address, error))?
@@ -292,8 +264,8 @@ impl Client {
         progress: &mut dyn Progress,
     ) -> Result<(), HubError> {
         let (error, asked) = match failure {
-            Failure::Final(error) => return Err(error),
-            Failure::Again(error, asked) => (error, asked),
+            Failure::Final(error) => return Err(*error),
+            Failure::Again(error, asked) => (*error, asked),
         };
         if tried >= self.patience.attempts {
             return Err(error.after(tried));
@@ -338,117 +310,21 @@ impl Client {
             message: answer.message(),
         };
         if !matches!(status, 408 | 425 | 429 | 500..) {
-            return Failure::Final(error);
+            return Failure::last(error);
         }
         let asked = answer.header("retry-after").and_then(retry_after);
         match asked {
             Some(wait) if wait > self.patience.longest_wait => {
-                Failure::Final(HubError::Busy { url, status, wait })
+                Failure::last(HubError::Busy { url, status, wait })
             }
-            asked => Failure::Again(error, asked),
-        }
-    }
-}
-
-impl HubError {
-    /// The same error with the number of attempts.
-    pub(crate) fn after(mut self, tried: u32) -> Self {
-        if let Self::Unreachable { attempts, .. } | Self::Cut { attempts, .. } = &mut self {
-            *attempts = tried;
-        }
-        self
-    }
-}
-
-impl Answer {
-    /// A header that is text.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .map(str::trim)
-    }
-
-    /// A header that is a number; `None` also if it is something else.
-    pub(crate) fn number(&self, name: &str) -> Option<u64> {
-        self.header(name).and_then(|value| value.parse().ok())
-    }
-
-    /// The whole body, if it is not longer than `limit` bytes.
-    pub(crate) fn read(self, limit: u64) -> Result<Vec<u8>, Failure> {
-        let mut bytes = Vec::new();
-        let mut reader = self
-            .body
-            .into_with_config()
-            .limit(u64::MAX)
-            .reader()
-            .take(limit + 1);
-        if let Err(source) = reader.read_to_end(&mut bytes) {
-            return Err(Failure::Again(
-                HubError::Unreachable {
-                    url: self.address.to_string(),
-                    attempts: 1,
-                    source,
-                },
-                None,
-            ));
-        }
-        if bytes.len() as u64 > limit {
-            return Err(Failure::Final(HubError::Endless {
-                url: self.address.to_string(),
-                limit,
-            }));
-        }
-        Ok(bytes)
-    }
-
-    /// What the server says about a refusal: the hub's header, or the `error` of a JSON body.
-    pub(crate) fn message(&mut self) -> String {
-        if let Some(message) = self.header("x-error-message") {
-            return printable(message);
-        }
-        let mut bytes = Vec::new();
-        let mut reader = self.body.as_reader().take(ERROR_BODY);
-        // A body that breaks off says nothing, and the status is known already.
-        let _ = reader.read_to_end(&mut bytes);
-        let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        let error = &value["error"];
-        printable(
-            error
-                .as_str()
-                .or_else(|| error["message"].as_str())
-                .or_else(|| value["message"].as_str())
-                .unwrap_or_default(),
-        )
-    }
-}
-
-impl Linked {
-    /// Notes what the hub's answer says. What it says of a linked file stays; the storage behind may be at the same server.
-    fn note(&mut self, answer: &Answer) {
-        let clean = |etag: &str| etag.trim_start_matches("W/").trim_matches('"').to_owned();
-        if let Some(etag) = answer.header("x-linked-etag") {
-            *self = Self {
-                etag: Some(clean(etag)),
-                size: answer.number("x-linked-size"),
-                is_linked: true,
-            };
-        } else if !self.is_linked {
-            let size = answer
-                .number("content-length")
-                .filter(|_| answer.status == 200);
-            *self = Self {
-                etag: answer.header("etag").map(clean),
-                size,
-                is_linked: false,
-            };
+            asked => Failure::Again(Box::new(error), asked),
         }
     }
 }
 
 fn redirected(address: &Address, location: &str) -> Result<Address, Failure> {
     let refuse = |target: String, problem| {
-        Err(Failure::Final(HubError::Redirect {
+        Err(Failure::last(HubError::Redirect {
             url: address.to_string(),
             target,
             problem,
@@ -472,27 +348,23 @@ fn redirected(address: &Address, location: &str) -> Result<Address, Failure> {
 fn trouble(address: &Address, error: ureq::Error) -> Failure {
     let url = address.to_string();
     match error {
-        ureq::Error::Protocol(problem) => Failure::Final(HubError::Protocol {
+        ureq::Error::Protocol(problem) => Failure::last(HubError::Protocol {
             url,
             problem: printable(&problem.to_string()),
         }),
-        ureq::Error::Io(source) => Failure::Again(
-            HubError::Unreachable {
-                url,
-                attempts: 1,
-                source,
-            },
-            None,
-        ),
-        error @ (ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed) => Failure::Again(
-            HubError::Unreachable {
+        ureq::Error::Io(source) => Failure::passing(HubError::Unreachable {
+            url,
+            attempts: 1,
+            source,
+        }),
+        error @ (ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed) => {
+            Failure::passing(HubError::Unreachable {
                 url,
                 attempts: 1,
                 source: io::Error::other(error),
-            },
-            None,
-        ),
-        error => Failure::Final(HubError::Unreachable {
+            })
+        }
+        error => Failure::last(HubError::Unreachable {
             url,
             attempts: 1,
             source: io::Error::other(error),
@@ -511,69 +383,4 @@ fn certificates() -> RootCerts {
         .map(|found| Certificate::from_der(found).to_owned())
         .collect();
     RootCerts::from(certificates)
-}
-
-/// The wait of a `Retry-After` header: seconds, or a date (RFC 9110, section 10.2.3).
-fn retry_after(value: &str) -> Option<Duration> {
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    http_date(value)?.checked_sub(
-        SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .ok()?,
-    )
-}
-
-/// `Sun, 06 Nov 1994 08:49:37 GMT` as the time since 1970.
-fn http_date(value: &str) -> Option<Duration> {
-    let mut words = value.split_once(", ")?.1.split(' ');
-    let day: u64 = words.next()?.parse().ok()?;
-    let months = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
-    let name = words.next()?;
-    let month = months.iter().position(|month| *month == name)? as u64 + 1;
-    let year: u64 = words.next()?.parse().ok()?;
-    let clock: Vec<u64> = words
-        .next()?
-        .split(':')
-        .map(|part| part.parse().ok())
-        .collect::<Option<_>>()?;
-    let &[hours, minutes, seconds] = clock.as_slice() else {
-        return None;
-    };
-    if !(1970..10_000).contains(&year) || day > 31 || hours > 24 || minutes > 60 || seconds > 60 {
-        return None;
-    }
-    // Days since 1970 by Howard Hinnant's `days_from_civil`: the year begins in March.
-    let (year, month) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
-    let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
-    let seconds = days.checked_sub(719_468)? * 86_400 + hours * 3600 + minutes * 60 + seconds;
-    Some(Duration::from_secs(seconds))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{http_date, retry_after};
-    use std::time::Duration;
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
-        assert_eq!(
-            http_date("Sun, 06 Nov 1994 08:49:37 GMT"),
-            Some(Duration::from_secs(784_111_777))
-        );
-        assert_eq!(
-            http_date("Thu, 01 Jan 1970 00:00:00 GMT"),
-            Some(Duration::ZERO)
-        );
-        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT"), None);
-        assert_eq!(retry_after("soon"), None);
-    }
 }

@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+/// A function that knows variables.
+type Lookup = Box<dyn Fn(&str) -> Option<String>>;
+
 /// Environment variables.
 pub struct Environment {
-    lookup: Box<dyn Fn(&str) -> Option<String>>,
+    lookup: Lookup,
 }
 
 impl Environment {
@@ -65,19 +68,18 @@ impl Environment {
         while let Some(start) = rest.find('$') {
             expanded.push_str(&rest[..start]);
             let after = &rest[start + 1..];
-            let (name, end) = match after
+            let braced = after
                 .strip_prefix('{')
-                .and_then(|inner| inner.split_once('}'))
-            {
-                Some((name, _)) => (name, name.len() + 2),
-                None => {
-                    let is_name =
-                        |character: char| character.is_ascii_alphanumeric() || character == '_';
-                    let end = after
-                        .find(|character| !is_name(character))
-                        .unwrap_or(after.len());
-                    (&after[..end], end)
-                }
+                .and_then(|inner| inner.split_once('}'));
+            let (name, end) = if let Some((name, _)) = braced {
+                (name, name.len() + 2)
+            } else {
+                let is_name =
+                    |character: char| character.is_ascii_alphanumeric() || character == '_';
+                let end = after
+                    .find(|character| !is_name(character))
+                    .unwrap_or(after.len());
+                (&after[..end], end)
             };
             match self.get(name) {
                 Some(value) if !name.is_empty() => expanded.push_str(&value),

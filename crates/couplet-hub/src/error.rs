@@ -272,6 +272,14 @@ impl HubError {
         }
     }
 
+    /// The same error with the number of attempts.
+    pub(crate) fn after(mut self, tried: u32) -> Self {
+        if let Self::Unreachable { attempts, .. } | Self::Cut { attempts, .. } = &mut self {
+            *attempts = tried;
+        }
+        self
+    }
+
     /// Whether another source may still have the file: nothing says that this one's content is wrong.
     pub(crate) fn is_outage(&self) -> bool {
         match self {

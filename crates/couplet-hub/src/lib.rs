@@ -14,6 +14,7 @@
 //! Mozilla's are there for containers that have none.
 
 mod address;
+mod answer;
 mod cache;
 mod choice;
 mod client;
@@ -21,17 +22,21 @@ mod digest;
 mod download;
 mod environment;
 mod error;
+mod failure;
 mod hub;
 mod links;
 mod listing;
 mod names;
+mod part;
 mod plan;
 mod pretrained;
 mod progress;
 mod push;
 mod repositories;
 mod settings;
+mod target;
 mod token;
+mod waits;
 
 pub use client::Interrupter;
 pub use environment::Environment;

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use crate::address::Address;
 use crate::client::Client;
 use crate::digest;
-use crate::download::{self, Expected, Target};
+use crate::download;
 use crate::error::HubError;
 use crate::pretrained::Pretrained;
 use crate::progress::Progress;
 use crate::settings::Settings;
+use crate::target::{Expected, Target};
 
 /// A row's link, and where its file is kept.
 pub(crate) struct Link {

@@ -4,11 +4,13 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::address::{Address, encode};
+use crate::answer::Answer;
 use crate::cache;
-use crate::client::{Answer, Client, Failure, Method, Payload};
-use crate::download::Expected;
+use crate::client::{Client, Method, Payload};
 use crate::error::{HubError, printable};
+use crate::failure::Failure;
 use crate::progress::Progress;
+use crate::target::Expected;
 
 /// Bytes of an answer in JSON that are read at most; a listing of 100,000 files has less.
 const JSON: u64 = 64 << 20;
@@ -233,7 +235,7 @@ pub(crate) fn json<T: DeserializeOwned>(
         } else {
             format!("it is not the JSON that a hub sends ({})", printable(&error.to_string()))
         };
-        Failure::Final(HubError::Protocol { url, problem })
+        Failure::last(HubError::Protocol { url, problem })
     })
 }
 
@@ -298,5 +300,5 @@ pub(crate) fn refusal(client: &Client, answer: &mut Answer, subject: &Subject<'_
         }
         _ => return client.refused(answer),
     };
-    Failure::Final(error)
+    Failure::last(error)
 }

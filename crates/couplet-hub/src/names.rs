@@ -75,7 +75,11 @@ impl Repository {
                 return fail("a name neither begins nor ends with `-` or `.`");
             }
         }
-        if id.len() > 96 || id.contains("--") || id.contains("..") || id.ends_with(".git") {
+        if id.len() > 96
+            || id.contains("--")
+            || id.contains("..")
+            || id.strip_suffix(".git").is_some()
+        {
             return fail(
                 "a repository has at most 96 characters, no `--`, no `..`, and does not end in `.git`",
             );

@@ -7,7 +7,7 @@ use crate::address::encode;
 use crate::cache::{self, CachedRepository};
 use crate::choice;
 use crate::client::Client;
-use crate::download::{self, Target};
+use crate::download;
 use crate::error::HubError;
 use crate::listing::{self, ListedFile, Listing, Subject};
 use crate::names::{ModelName, Repository};
@@ -15,6 +15,7 @@ use crate::plan::{Plan, PlannedFile, Step};
 use crate::pretrained::{Licence, allows_commercial_use};
 use crate::progress::Progress;
 use crate::settings::Settings;
+use crate::target::Target;
 
 /// The branch that is meant if none is named.
 const MAIN: &str = "main";

@@ -12,8 +12,9 @@ use serde_json::json;
 use super::folder::LocalFile;
 use super::options::PushOptions;
 use crate::address::encode;
-use crate::client::{Client, Failure, Method, Payload};
+use crate::client::{Client, Method, Payload};
 use crate::error::HubError;
+use crate::failure::Failure;
 use crate::listing::{self, Subject};
 use crate::progress::Progress;
 
@@ -42,17 +43,15 @@ pub(crate) fn commit(
     let header = json!({ "key": "header", "value": { "summary": options.message, "description": options.description } });
     let mut body = format!("{header}\n");
     for Entry { file, sha256 } in entries {
-        let line = match sha256 {
-            Some(sha256) => {
-                let value = json!({ "path": file.name, "algo": "sha256", "oid": sha256, "size": file.size });
-                json!({ "key": "lfsFile", "value": value })
-            }
-            None => {
-                let content = fs::read(&file.path)
-                    .map_err(|source| HubError::io("read", &file.path, source))?;
-                let value = json!({ "content": STANDARD.encode(content), "path": file.name, "encoding": "base64" });
-                json!({ "key": "file", "value": value })
-            }
+        let line = if let Some(sha256) = sha256 {
+            let value =
+                json!({ "path": file.name, "algo": "sha256", "oid": sha256, "size": file.size });
+            json!({ "key": "lfsFile", "value": value })
+        } else {
+            let content =
+                fs::read(&file.path).map_err(|source| HubError::io("read", &file.path, source))?;
+            let value = json!({ "content": STANDARD.encode(content), "path": file.name, "encoding": "base64" });
+            json!({ "key": "file", "value": value })
         };
         body.push_str(&format!("{line}\n"));
     }
@@ -73,7 +72,5 @@ pub(crate) fn commit(
             Payload::Bytes(body.as_bytes()),
         )
         .and_then(|answer| listing::json(client, answer, Some(subject)));
-    sent.map_err(|failure| match failure {
-        Failure::Final(error) | Failure::Again(error, _) => error,
-    })
+    sent.map_err(Failure::into_error)
 }

@@ -46,6 +46,17 @@ pub(crate) fn read(folder: &Path) -> Result<Vec<LocalFile>, HubError> {
     Ok(files)
 }
 
+/// huggingface_hub's `DEFAULT_IGNORE_PATTERNS`.
+fn is_left_out(folder: &str) -> bool {
+    let is_at = |name: &str| {
+        folder == name
+            || folder
+                .strip_suffix(name)
+                .is_some_and(|above| above.ends_with('/'))
+    };
+    is_at(".git") || is_at(".cache/huggingface")
+}
+
 fn walk(
     folder: &Path,
     prefix: &str,
@@ -66,7 +77,7 @@ fn walk(
         let name = format!("{prefix}{name}");
         let kind = fs::metadata(&path).map_err(|source| HubError::io("read", &path, source))?;
         if kind.is_dir() {
-            if !name.ends_with(".git") && !name.ends_with(".cache/huggingface") && depth > 1 {
+            if !is_left_out(&name) && depth > 1 {
                 walk(&path, &format!("{name}/"), depth - 1, files)?;
             }
         } else if kind.is_file() {

@@ -11,8 +11,10 @@ use serde_json::json;
 
 use super::folder::LocalFile;
 use crate::address::{Address, encode};
-use crate::client::{Answer, Client, Failure, Method, Payload};
+use crate::answer::Answer;
+use crate::client::{Client, Method, Payload};
 use crate::error::{HubError, printable};
+use crate::failure::Failure;
 use crate::listing::{self, Subject};
 use crate::progress::Progress;
 
@@ -267,10 +269,10 @@ fn put(
 ) -> Result<Answer, HubError> {
     client.retrying(progress, |progress| {
         let path = &large.file.path;
-        let mut file = File::open(path)
-            .map_err(|source| Failure::Final(HubError::io("read", path, source)))?;
+        let mut file =
+            File::open(path).map_err(|source| Failure::last(HubError::io("read", path, source)))?;
         file.seek(SeekFrom::Start(begin))
-            .map_err(|source| Failure::Final(HubError::io("read", path, source)))?;
+            .map_err(|source| Failure::last(HubError::io("read", path, source)))?;
         let mut told = Told {
             file: file.take(length),
             name: &large.file.name,
@@ -289,7 +291,7 @@ fn put(
             .map_err(|failure| {
                 // The reader can only say that it failed; whether that was on request is known here.
                 if client.is_stopped(told.progress) {
-                    Failure::Final(HubError::Cancelled)
+                    Failure::last(HubError::Cancelled)
                 } else {
                     failure
                 }

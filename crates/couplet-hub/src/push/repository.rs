@@ -7,8 +7,9 @@ use serde_json::json;
 
 use super::folder::LocalFile;
 use crate::address::encode;
-use crate::client::{Client, Failure, Method, Payload};
+use crate::client::{Client, Method, Payload};
 use crate::error::HubError;
+use crate::failure::Failure;
 use crate::listing::{self, Subject};
 use crate::progress::Progress;
 

@@ -1,13 +1,11 @@
 //! A folder becomes one commit of a repository.
 
-mod server;
-
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::server::{COMMIT, Reaction, Server, content, sha256};
 use couplet_hub::{HubError, Progress, PushOptions};
 use serde_json::json;
-use server::{COMMIT, Reaction, Server, content, sha256};
 
 const TOKEN: (&str, &str) = ("HF_TOKEN", "hf_SECRET");
 
@@ -150,7 +148,7 @@ fn interrupted_uploads_are_sent_again() {
     server.state().part_size = Some(70_000);
     let count = AtomicUsize::new(0);
     server.rule(move |request| {
-        (request.method == "PUT" && count.fetch_add(1, Ordering::Relaxed) % 2 == 0)
+        (request.method == "PUT" && count.fetch_add(1, Ordering::Relaxed).is_multiple_of(2))
             .then(|| Reaction::status(500))
     });
     let weights = content(200_000);

@@ -1,13 +1,8 @@
 //! Weights of the table: by their link, from a mirror, from other programs' caches, or from the hub.
 
-mod server;
-
-use couplet_hub::{Activation, Hub, HubError, Licence, ModelName, Preprocess, Pretrained, parse};
-use server::{Reaction, Server, content, sha256};
-
-fn name(text: &str) -> ModelName {
-    parse(text).unwrap().unwrap()
-}
+use crate::name;
+use crate::server::{Reaction, Server, content, sha256};
+use couplet_hub::{Activation, Hub, HubError, Licence, ModelName, Preprocess, Pretrained};
 
 /// A row whose link holds these bytes, since nobody knows bytes with OpenAI's hashes.
 fn row(bytes: &[u8], digits: usize, repository: Option<&'static str>) -> ModelName {

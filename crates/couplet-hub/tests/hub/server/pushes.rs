@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::http::{Reaction, Request};
-use super::{COMMIT, State, git_hash, is_large, sha256};
+use super::contents::{COMMIT, git_hash, is_large, sha256};
+use super::message::{Reaction, Request};
+use super::state::{Files, State};
 
 /// The answer to a request of an upload; `None` for any other request.
 pub fn answer(state: &mut State, request: &Request, port: u16) -> Option<Reaction> {
@@ -67,7 +68,7 @@ fn create(state: &mut State, body: &Value, base: &str) -> Reaction {
         let body = json!({ "error": "You already created this model repo", "url": format!("{base}/{id}") });
         return Reaction::Answer(409, vec![], body.to_string().into_bytes());
     }
-    state.repositories.insert(id.clone(), super::Files::new());
+    state.repositories.insert(id.clone(), Files::new());
     Reaction::json(&json!({ "url": format!("{base}/{id}") }))
 }
 
@@ -131,19 +132,15 @@ fn batch(state: &State, body: &Value, base: &str) -> Reaction {
 }
 
 fn put(state: &mut State, request: &Request, target: &str) -> Reaction {
-    match target.split_once('/') {
-        Some((hash, part)) => {
-            let parts = state.parts.entry(hash.to_owned()).or_default();
-            parts.insert(part.parse().unwrap(), request.body.clone());
-            Reaction::Answer(200, vec![("ETag", format!("\"part-{part}\""))], vec![])
-        }
-        None => {
-            state
-                .contents
-                .insert(format!("cdn/{target}"), request.body.clone());
-            Reaction::status(200)
-        }
+    if let Some((hash, part)) = target.split_once('/') {
+        let parts = state.parts.entry(hash.to_owned()).or_default();
+        parts.insert(part.parse().unwrap(), request.body.clone());
+        return Reaction::Answer(200, vec![("ETag", format!("\"part-{part}\""))], vec![]);
     }
+    state
+        .contents
+        .insert(format!("cdn/{target}"), request.body.clone());
+    Reaction::status(200)
 }
 
 fn commit(state: &mut State, repository: &str, request: &Request, base: &str) -> Reaction {

@@ -1,45 +1,15 @@
-//! A server on loopback that speaks the hub's API, and misbehaves when it is told to.
+//! A server in threads of the test.
 
-// Each test program uses a part of it.
-#![allow(dead_code)]
-
-mod api;
-mod http;
-mod pushes;
-
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use couplet_hub::{Environment, Hub, Settings};
 
-pub use http::{Reaction, Request};
-
-/// Decides over a request before the server does; `None` lets it answer as a hub.
-type Rule = Box<dyn FnMut(&Request) -> Option<Reaction> + Send>;
-
-#[derive(Default)]
-pub struct State {
-    pub repositories: HashMap<String, Files>,
-    /// Contents of the storage behind redirects, by SHA-256, and of links, by path.
-    pub contents: HashMap<String, Vec<u8>>,
-    pub requests: Vec<Request>,
-    rules: Vec<Rule>,
-    /// Whether listings have sizes and hashes.
-    pub is_terse: bool,
-    /// Bytes per part of an upload; one part without it.
-    pub part_size: Option<usize>,
-    /// Parts of uploads, by SHA-256.
-    pub parts: HashMap<String, BTreeMap<usize, Vec<u8>>>,
-    pub created: Vec<serde_json::Value>,
-    pub commits: Vec<Vec<serde_json::Value>>,
-}
-
-/// A repository's files; those whose names end in `.safetensors`, `.bin` or `.model` are in LFS.
-pub type Files = BTreeMap<String, Vec<u8>>;
-
-pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+use super::http;
+use super::message::{Reaction, Request};
+use super::state::State;
 
 pub struct Server {
     pub port: u16,
@@ -138,34 +108,4 @@ impl Server {
     pub fn hub(&self, more: &[(&str, &str)]) -> Hub {
         Hub::new(self.settings(more)).unwrap()
     }
-}
-
-/// Bytes that differ from place to place.
-pub fn content(length: usize) -> Vec<u8> {
-    let mut value = 1_u32;
-    (0..length)
-        .map(|_| {
-            value = value.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            value.to_be_bytes()[0]
-        })
-        .collect()
-}
-
-pub fn sha256(bytes: &[u8]) -> String {
-    hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
-}
-
-pub fn git_hash(bytes: &[u8]) -> String {
-    let blob = [format!("blob {}\0", bytes.len()).as_bytes(), bytes].concat();
-    hex(ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, &blob).as_ref())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-pub fn is_large(name: &str) -> bool {
-    [".safetensors", ".bin", ".model"]
-        .iter()
-        .any(|extension| name.ends_with(extension))
 }

@@ -2,13 +2,11 @@
 //!
 //! Runs if `COUPLET_PYTHON` names a Python with huggingface_hub.
 
-mod server;
-
 use std::path::Path;
 use std::process::Command;
 
+use crate::server::{COMMIT, Request, Server, content, sha256};
 use couplet_hub::{PushOptions, parse};
-use server::{COMMIT, Request, Server, content, sha256};
 
 fn python(server: &Server, offline: bool, code: &str) -> Option<String> {
     let program = std::env::var_os("COUPLET_PYTHON")?;

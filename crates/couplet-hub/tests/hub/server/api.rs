@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::http::{Reaction, Request};
-use super::{COMMIT, State, git_hash, is_large, sha256};
+use super::contents::{COMMIT, git_hash, is_large, sha256};
+use super::message::{Reaction, Request};
+use super::state::State;
 
 pub fn answer(state: &mut State, request: &Request, port: u16) -> Reaction {
     let path = request
