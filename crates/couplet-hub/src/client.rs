@@ -196,6 +196,13 @@ impl Client {
                 } else {
                     agent.put(&link)
                 };
+                // The hub answers once a commit is made, or once storage has joined an upload's parts.
+                let patience = Some(self.patience.upload);
+                let request = request
+                    .config()
+                    .timeout_recv_response(patience)
+                    .timeout_per_read(patience)
+                    .build();
                 let request = all.iter().fold(request, |request, (name, value)| {
                     request.header(*name, value)
                 });
@@ -307,6 +314,7 @@ impl Client {
         let error = HubError::Status {
             url: url.clone(),
             status,
+            code: answer.header("x-error-code").map(printable),
             message: answer.message(),
         };
         if !matches!(status, 408 | 425 | 429 | 500..) {
@@ -383,4 +391,33 @@ fn certificates() -> RootCerts {
         .map(|found| Certificate::from_der(found).to_owned())
         .collect();
     RootCerts::from(certificates)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::redirected;
+    use crate::address::Address;
+
+    #[test]
+    fn redirects_never_leave_https_but_for_this_machine() {
+        let follow = |from: &str, to: &str| match redirected(&Address::parse(from).unwrap(), to) {
+            Ok(address) => address.link(),
+            Err(failure) => failure.into_error().to_string(),
+        };
+        assert!(
+            follow("https://hub.example/a", "http://cdn.example/a").contains("it leaves https")
+        );
+        assert_eq!(
+            follow("https://hub.example/a", "https://cdn.example/a"),
+            "https://cdn.example/a"
+        );
+        assert_eq!(
+            follow("https://hub.example/a", "http://127.0.0.1:1/a"),
+            "http://127.0.0.1:1/a"
+        );
+        assert_eq!(
+            follow("http://hub.example/a", "http://cdn.example/a"),
+            "http://cdn.example/a"
+        );
+    }
 }

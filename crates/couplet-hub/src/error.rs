@@ -75,6 +75,8 @@ pub enum HubError {
         url: String,
         /// HTTP's code.
         status: u16,
+        /// The hub's code, such as `GatedRepo`.
+        code: Option<String>,
         /// What the server said, shortened; empty if nothing.
         message: String,
     },

@@ -239,26 +239,42 @@ pub(crate) fn json<T: DeserializeOwned>(
     })
 }
 
-/// What a refusal of the hub means (huggingface_hub's `hf_raise_for_status`).
+/// What a refusal of the hub means.
 pub(crate) fn refusal(client: &Client, answer: &mut Answer, subject: &Subject<'_>) -> Failure {
-    let code = answer.header("x-error-code").map(str::to_owned);
-    let (status, endpoint) = (answer.status, client.endpoint.to_string());
-    let repository = subject.repository.to_owned();
-    let hint = subject.token_hint.to_owned();
-    let revision = subject.revision.to_owned();
-    let no_repository = |hint: String| {
-        let token = if client.has_token() {
-            format!("the token that was sent may not see it; {hint}")
+    match client.refused(answer) {
+        Failure::Final(error) => Failure::last(explained(client, *error, subject)),
+        again @ Failure::Again(..) => again,
+    }
+}
+
+/// The same error in the hub's terms, if it is a status that has one (huggingface_hub's `hf_raise_for_status`).
+pub(crate) fn explained(client: &Client, error: HubError, subject: &Subject<'_>) -> HubError {
+    let HubError::Status {
+        status,
+        code,
+        message,
+        ..
+    } = &error
+    else {
+        return error;
+    };
+    let (status, endpoint) = (*status, client.endpoint.to_string());
+    let (repository, revision) = (subject.repository.to_owned(), subject.revision.to_owned());
+    let token = subject.token_hint.to_owned();
+    let no_repository = |token: String| {
+        let sent = if client.has_token() {
+            "the token that was sent may not see it; "
         } else {
-            hint
+            ""
         };
+        let token = format!("{sent}{token}");
         HubError::RepositoryNotFound {
-            repository: repository.clone(),
-            endpoint: endpoint.clone(),
+            repository: subject.repository.to_owned(),
+            endpoint: client.endpoint.to_string(),
             token,
         }
     };
-    let error = match (code.as_deref(), status) {
+    match (code.as_deref(), status) {
         (Some("GatedRepo"), _) => {
             let page = client
                 .endpoint
@@ -267,7 +283,7 @@ pub(crate) fn refusal(client: &Client, answer: &mut Answer, subject: &Subject<'_
             HubError::Gated {
                 repository,
                 page,
-                token: hint,
+                token,
             }
         }
         (Some("RevisionNotFound"), _) => HubError::RevisionNotFound {
@@ -281,24 +297,22 @@ pub(crate) fn refusal(client: &Client, answer: &mut Answer, subject: &Subject<'_
                 file: subject.file.unwrap_or_default().to_owned(),
             }
         }
-        (Some("RepoNotFound"), _) | (_, 404) => no_repository(hint),
+        (Some("RepoNotFound"), _) | (_, 404) => no_repository(token),
         (_, 401 | 403) => {
-            let message = answer.message();
             // The hub answers 401 also for a repository that does not exist, so as not to tell which do.
             let is_token = status == 403 || message.to_ascii_lowercase().contains("credentials");
-            if !is_token || !client.has_token() {
-                no_repository(hint)
-            } else {
+            if is_token && client.has_token() {
                 HubError::TokenRefused {
                     repository,
                     endpoint,
                     status,
-                    message,
-                    token: hint,
+                    message: message.clone(),
+                    token,
                 }
+            } else {
+                no_repository(token)
             }
         }
-        _ => return client.refused(answer),
-    };
-    Failure::last(error)
+        _ => error,
+    }
 }

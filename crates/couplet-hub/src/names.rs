@@ -3,13 +3,8 @@
 use std::fmt;
 
 use crate::error::{HubError, printable};
+use crate::hints::{self, LIST, near, or_else, unknown};
 use crate::pretrained::{self, Pretrained};
-
-/// The command that lists all names, for messages.
-const LIST: &str = "`couplet model list --pretrained` lists all names";
-
-/// How many near names a message has.
-const SUGGESTIONS: usize = 3;
 
 /// The names of OpenAI's package (`clip.available_models()`) with open_clip's architecture.
 const OPENAI: [(&str, &str); 9] = [
@@ -180,7 +175,7 @@ fn tagged(text: &str, given: &str, given_tag: &str) -> Result<Option<ModelName>,
     if let Some(known) = pretrained::architecture(&architecture) {
         let tags = pretrained::tags_of(known);
         if tags.is_empty() {
-            let near = near(text, &all_names());
+            let near = near(text, &hints::all_names());
             let hint = format!(
                 "open_clip has no weights for {known}{}; {LIST}",
                 or_else(&near)
@@ -190,26 +185,10 @@ fn tagged(text: &str, given: &str, given_tag: &str) -> Result<Option<ModelName>,
                 hint,
             });
         }
-        let shown: Vec<String> = if tags.len() <= 6 {
-            tags.iter().map(|tag| format!("{known}@{tag}")).collect()
-        } else {
-            near(
-                &format!("{known}@{tag}"),
-                &tags
-                    .iter()
-                    .map(|tag| format!("{known}@{tag}"))
-                    .collect::<Vec<_>>(),
-            )
-        };
-        let count = if tags.len() <= 6 {
-            String::new()
-        } else {
-            format!(" ({} in all)", tags.len())
-        };
+        let (shown, count) = hints::tags(known, &tags, Some(&tag));
         let hint = format!(
-            "{known} has no tag `{}`; it has {}{count}; {LIST}",
-            printable(given_tag),
-            shown.join(", ")
+            "{known} has no tag `{}`; it has {shown}{count}; {LIST}",
+            printable(given_tag)
         );
         return Err(HubError::UnknownName {
             name: printable(text),
@@ -226,7 +205,7 @@ fn tagged(text: &str, given: &str, given_tag: &str) -> Result<Option<ModelName>,
     if is_path(given, given_tag) {
         return Ok(None);
     }
-    let names = all_names();
+    let names = hints::all_names();
     let near = near(&format!("{architecture}@{tag}"), &names);
     // A text that is far from every name is more likely a file that is missing, such as `user@host.pt`.
     if near.is_empty() && !looks_like_architecture(given) {
@@ -237,51 +216,6 @@ fn tagged(text: &str, given: &str, given_tag: &str) -> Result<Option<ModelName>,
         &format!("open_clip has no architecture `{}`", printable(given)),
         &near,
     ))
-}
-
-fn all_names() -> Vec<String> {
-    pretrained::pretrained()
-        .iter()
-        .map(Pretrained::name)
-        .collect()
-}
-
-fn unknown(text: &str, problem: &str, candidates: &[String]) -> HubError {
-    let near = near(text, candidates);
-    HubError::UnknownName {
-        name: printable(text),
-        hint: format!("{problem}{}; {LIST}", or_else(&near)),
-    }
-}
-
-fn or_else(near: &[String]) -> String {
-    if near.is_empty() {
-        String::new()
-    } else {
-        format!("; did you mean {}?", near.join(" or "))
-    }
-}
-
-/// The candidates that are nearest by edits, best first: at most [`SUGGESTIONS`], and none that is far off.
-fn near(text: &str, candidates: &[String]) -> Vec<String> {
-    let text = text.to_ascii_lowercase();
-    let mut scored: Vec<(usize, &String)> = candidates
-        .iter()
-        .map(|candidate| {
-            (
-                strsim::damerau_levenshtein(&text, &candidate.to_ascii_lowercase()),
-                candidate,
-            )
-        })
-        .filter(|(distance, candidate)| *distance * 5 <= candidate.len() * 2)
-        .collect();
-    scored.sort_by_key(|(distance, _)| *distance);
-    scored.dedup_by(|one, other| one.1 == other.1);
-    scored
-        .into_iter()
-        .take(SUGGESTIONS)
-        .map(|(_, name)| name.clone())
-        .collect()
 }
 
 /// Whether it begins as the names of open_clip's architectures do.

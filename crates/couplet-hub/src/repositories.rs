@@ -276,6 +276,7 @@ pub(crate) fn download(
     files: &[ListedFile],
     progress: &mut dyn Progress,
 ) -> Result<PathBuf, HubError> {
+    let token_hint = settings.token_hint();
     let repository = CachedRepository::new(&settings.hub_cache, id);
     let snapshot = repository.snapshot(commit);
     fs::create_dir_all(&snapshot).map_err(|source| HubError::io("create", &snapshot, source))?;
@@ -296,6 +297,12 @@ pub(crate) fn download(
             fs::remove_file(&blob).map_err(|source| HubError::io("delete", &blob, source))?;
         }
         let address = listing::file_address(client, id, commit, &file.path);
+        let subject = Subject {
+            repository: id,
+            revision,
+            file: Some(&file.path),
+            token_hint: &token_hint,
+        };
         let (expected, lock) = (file.expected.clone(), repository.lock(etag));
         let target = Target {
             name: &file.path,
@@ -305,7 +312,8 @@ pub(crate) fn download(
             lock,
         };
         download::download(client, &target, progress)
-            .map_err(|error| named(error, id, revision, &file.path))?;
+            // A gated repository has a public listing, and refuses only its files.
+            .map_err(|error| listing::explained(client, error, &subject))?;
         if fs::symlink_metadata(&path).is_ok() && !is_there(&path, file) {
             fs::remove_file(&path).map_err(|source| HubError::io("delete", &path, source))?;
         }
@@ -328,22 +336,6 @@ pub(crate) fn download(
             .collect::<Vec<_>>(),
     );
     Ok(snapshot)
-}
-
-/// A file that the hub lists and then does not have, or does not show without a token.
-fn named(error: HubError, repository: &str, revision: &str, file: &str) -> HubError {
-    match error {
-        HubError::Status { status: 404, .. } => {
-            let (repository, revision, file) =
-                (repository.to_owned(), revision.to_owned(), file.to_owned());
-            HubError::EntryNotFound {
-                repository,
-                revision,
-                file,
-            }
-        }
-        error => error,
-    }
 }
 
 /// A file of weights that the index names and the snapshot lacks.

@@ -26,11 +26,13 @@ pub struct Patience {
     pub connect: Duration,
     /// For the first bytes of an answer, and between two reads of a body.
     pub stall: Duration,
+    /// For the answer to an upload or a commit.
+    pub upload: Duration,
 }
 
 impl Default for Patience {
     /// 5 attempts with pauses from 0.5 s to 8 s, waits of up to 60 s, and 10 s for a connection or a stalled body
-    /// (huggingface_hub's `DEFAULT_DOWNLOAD_TIMEOUT`).
+    /// (huggingface_hub's `DEFAULT_DOWNLOAD_TIMEOUT`); 2 minutes for the answer to an upload.
     fn default() -> Self {
         Self {
             attempts: 5,
@@ -39,6 +41,7 @@ impl Default for Patience {
             longest_wait: Duration::from_mins(1),
             connect: Duration::from_secs(10),
             stall: Duration::from_secs(10),
+            upload: Duration::from_mins(2),
         }
     }
 }

@@ -195,3 +195,43 @@ fn an_interrupt_ends_a_wait() {
         begin.elapsed()
     );
 }
+
+#[test]
+fn a_gated_repository_refuses_its_files_only() {
+    let server = with_transformers();
+    server.rule(|request| {
+        request
+            .path
+            .contains("/resolve/")
+            .then(|| Reaction::error(403, "GatedRepo"))
+    });
+    let error = failure(&server);
+    assert!(
+        matches!(error, HubError::Gated { .. }) && error.to_string().contains("accept its terms"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_proxy_is_asked_and_a_token_never_travels_in_the_open() {
+    let server = with_transformers();
+    let proxy = server.url();
+    let more = [
+        ("HF_ENDPOINT", "http://hub.example"),
+        ("http_proxy", proxy.as_str()),
+        ("HF_TOKEN", "hf_SECRET"),
+    ];
+    server.rule(|_| Some(Reaction::status(403)));
+    fails(&server.hub(&more));
+    let requests = server.requests();
+    assert!(requests[0].path.contains("hub.example"), "{requests:?}");
+    assert!(
+        requests
+            .iter()
+            .all(|request| request.header("authorization").is_none())
+    );
+    let mut settings = server.settings(&[more[0], more[1], ("NO_PROXY", "example")]);
+    settings.patience.attempts = 1;
+    fails(&Hub::new(settings).unwrap());
+    assert!(server.log().is_empty());
+}
