@@ -67,7 +67,12 @@ impl Address {
     /// The link that a `Location` header at this link points to.
     pub(crate) fn join(&self, location: &str) -> Result<Self, &'static str> {
         let location = location.trim();
-        if location.contains("://") && !location.starts_with(['/', '?']) {
+        let scheme = location.split_once("://").map_or("", |(scheme, _)| scheme);
+        if !scheme.is_empty()
+            && scheme
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+        {
             return Self::parse(location);
         }
         if let Some(rest) = location.strip_prefix("//") {
@@ -196,6 +201,10 @@ mod tests {
         assert_eq!(
             joined(base, "http://cdn.example:8080/f#part"),
             "http://cdn.example:8080/f"
+        );
+        assert_eq!(
+            joined(base, "r?to=http://other.example/"),
+            "https://hub.example/org/name/resolve/main/r?to=http://other.example/"
         );
         assert_eq!(
             joined(base, "/r?to=http://other.example/"),

@@ -46,6 +46,30 @@ impl Hub {
         Self::new(Settings::from_environment(environment)?)
     }
 
+    /// The settings that it was made of.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Whether our caches have these weights, as far as that can be told without a request and without reading large files.
+    pub fn is_cached(&self, name: &ModelName) -> bool {
+        let has = |repository: &Repository| {
+            repositories::cached(&self.settings, Wanted { name, repository }).is_some()
+        };
+        match name {
+            ModelName::Repository(repository) => has(repository),
+            ModelName::Pretrained(row) => {
+                Link::of(row, &self.settings).is_some_and(|link| link.is_downloaded())
+                    || row.repository.is_some_and(|id| {
+                        has(&Repository {
+                            id: id.to_owned(),
+                            revision: None,
+                        })
+                    })
+            }
+        }
+    }
+
     /// Ends all requests from another thread, such as that of a signal, even while a server keeps silent.
     pub fn interrupter(&self) -> Interrupter {
         self.client.interrupter()

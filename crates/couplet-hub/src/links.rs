@@ -53,6 +53,11 @@ impl Link {
         })
     }
 
+    /// Whether our own cache has the file.
+    pub(crate) fn is_downloaded(&self) -> bool {
+        self.destination.is_file()
+    }
+
     /// The file, if a cache has it: our own, whose files were checked, or another program's, which is checked now.
     pub(crate) fn cached(&self, settings: &Settings) -> Option<PathBuf> {
         if self.destination.is_file() {

@@ -56,7 +56,6 @@ impl Part<'_> {
         let mut answer =
             self.client
                 .send(Method::Get, &self.target.address, &headers, Payload::None)?;
-        self.note(&answer)?;
         if answer.status == 416 && self.done > 0 {
             // Either everything is there, which the check will tell, or nothing of it is of use.
             if answer.header("content-range").and_then(total_of) == Some(self.done) {
@@ -71,6 +70,7 @@ impl Part<'_> {
         if !matches!(answer.status, 200 | 206) {
             return Err(self.client.refused(&mut answer));
         }
+        self.note(&answer)?;
         if let Some(encoding) = answer
             .header("content-encoding")
             .filter(|encoding| *encoding != "identity")

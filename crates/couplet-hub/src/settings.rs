@@ -1,6 +1,6 @@
 //! Where weights come from and where they are kept, as the environment says.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::address::Address;
@@ -154,6 +154,26 @@ impl Settings {
         })
     }
 
+    /// huggingface_hub's cache, where repositories are kept.
+    pub fn hub_cache(&self) -> &Path {
+        &self.hub_cache
+    }
+
+    /// The folder where linked files are kept.
+    pub fn link_cache(&self) -> &Path {
+        &self.link_cache
+    }
+
+    /// The hub that is asked, as a link.
+    pub fn endpoint(&self) -> String {
+        self.endpoint.to_string()
+    }
+
+    /// The variable that forbids downloads, if one does.
+    pub fn offline(&self) -> Option<&'static str> {
+        self.offline
+    }
+
     /// What to do about a token, for messages.
     pub(crate) fn token_hint(&self) -> String {
         format!(
@@ -167,14 +187,17 @@ fn link(environment: &Environment, variable: &'static str) -> Result<Option<Addr
     let Some(value) = environment.get(variable) else {
         return Ok(None);
     };
-    let address = Address::parse(value.trim_end_matches('/'));
+    let address = match Address::parse(value.trim_end_matches('/')) {
+        Ok(_) if value.contains(['?', '#']) => Err("it has a query or a fragment"),
+        address => address,
+    };
     address.map(Some).map_err(|problem| HubError::Setting {
         variable,
         problem: problem.to_owned(),
     })
 }
 
-fn token(environment: &Environment, file: &std::path::Path) -> Result<Option<Token>, HubError> {
+fn token(environment: &Environment, file: &Path) -> Result<Option<Token>, HubError> {
     if environment.is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
         return Ok(None);
     }
@@ -300,6 +323,11 @@ mod tests {
             message.contains("HF_ENDPOINT") && message.contains("http"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn links_with_a_query_are_refused() {
+        assert!(settings(&[("COUPLET_MIRROR", "https://m.example/?a=b")]).is_err());
     }
 
     #[test]

@@ -52,7 +52,8 @@ fn what_is_there_is_not_downloaded_again() {
     hub.fetch(&name("hf:org/clip"), &mut ()).unwrap();
     server.log();
     let plan = hub.plan(&name("hf:org/clip"), &mut ()).unwrap();
-    assert!(plan.is_cached());
+    assert!(plan.is_cached() && hub.is_cached(&name("hf:org/clip")));
+    assert!(!hub.is_cached(&name("hf:org/other")));
     hub.fetch_plan(plan, &mut ()).unwrap();
     assert_eq!(
         server.log(),

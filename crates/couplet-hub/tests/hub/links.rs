@@ -63,6 +63,7 @@ fn a_link_is_asked_of_the_mirror_and_kept() {
             (Some("ViT-B-32"), Some(Activation::QuickGelu))
         );
         assert_eq!(server.log().len(), 1);
+        assert!(hub.is_cached(&row));
         let again = hub.fetch(&row, &mut ()).unwrap();
         assert!(again.path == fetched.path && server.log().is_empty());
     }
