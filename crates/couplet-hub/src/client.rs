@@ -1,6 +1,6 @@
 //! Requests: redirects, retries, and who is sent the token.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use ureq::{Agent, Proxy, SendBody};
 use crate::address::Address;
 use crate::answer::{Answer, Linked};
 use crate::error::{HubError, printable};
-use crate::failure::Failure;
+use crate::failure::{Failure, trouble};
 use crate::progress::Progress;
 use crate::settings::{Patience, Proxies, Settings};
 use crate::token::Token;
@@ -349,34 +349,6 @@ fn redirected(address: &Address, location: &str) -> Result<Address, Failure> {
             printable(location.split('?').next().unwrap_or_default()),
             problem,
         ),
-    }
-}
-
-/// Whether trying again helps, by the kind of the client's error.
-fn trouble(address: &Address, error: ureq::Error) -> Failure {
-    let url = address.to_string();
-    match error {
-        ureq::Error::Protocol(problem) => Failure::last(HubError::Protocol {
-            url,
-            problem: printable(&problem.to_string()),
-        }),
-        ureq::Error::Io(source) => Failure::passing(HubError::Unreachable {
-            url,
-            attempts: 1,
-            source,
-        }),
-        error @ (ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed) => {
-            Failure::passing(HubError::Unreachable {
-                url,
-                attempts: 1,
-                source: io::Error::other(error),
-            })
-        }
-        error => Failure::last(HubError::Unreachable {
-            url,
-            attempts: 1,
-            source: io::Error::other(error),
-        }),
     }
 }
 

@@ -22,9 +22,10 @@ pub fn hint(text: &str) -> Option<String> {
                 "{known} is an architecture that open_clip has no weights for; {LIST}"
             ));
         }
-        let (shown, count) = self::tags(known, &tags, None);
+        let names: Vec<String> = tags.iter().map(|tag| format!("{known}@{tag}")).collect();
+        let shown = some_of(&names);
         return Some(format!(
-            "{known} is an architecture; weights of it are {shown}{count}; {LIST}"
+            "{known} is an architecture; weights of it are {shown}; {LIST}"
         ));
     }
     if let Some(missing) = pretrained::not_built(text) {
@@ -60,22 +61,37 @@ pub fn hint(text: &str) -> Option<String> {
         .then(|| format!("did you mean {}? {LIST}", near.join(" or ")))
 }
 
-/// Some tags of an architecture as names, those near the given one first, and how many there are if they are not all.
-pub(crate) fn tags(architecture: &str, tags: &[&str], given: Option<&str>) -> (String, String) {
-    let all: Vec<String> = tags
-        .iter()
-        .map(|tag| format!("{architecture}@{tag}"))
+/// Some of these names, and how many there are if that is not all.
+pub(crate) fn some_of(names: &[String]) -> String {
+    if names.len() <= ALL_TAGS {
+        return names.join(", ");
+    }
+    format!(
+        "{} ({} in all)",
+        names[..SUGGESTIONS].join(", "),
+        names.len()
+    )
+}
+
+/// Names with this tag whose architecture has the given text in it, and others with this tag if there are none.
+pub(crate) fn with_tag(given: &str, tag: &str) -> Vec<String> {
+    let given = given.to_ascii_lowercase();
+    let tagged = || {
+        pretrained::pretrained()
+            .iter()
+            .filter(|row| row.tag.eq_ignore_ascii_case(tag))
+    };
+    let mut found: Vec<&Pretrained> = tagged()
+        .filter(|row| row.architecture.to_ascii_lowercase().contains(&given))
         .collect();
-    if all.len() <= ALL_TAGS {
-        return (all.join(", "), String::new());
+    if found.is_empty() {
+        found = tagged().collect();
     }
-    let mut shown = given
-        .map(|given| near(&format!("{architecture}@{given}"), &all))
-        .unwrap_or_default();
-    if shown.is_empty() {
-        shown = all.iter().take(SUGGESTIONS).cloned().collect();
-    }
-    (shown.join(", "), format!(" ({} in all)", all.len()))
+    found
+        .into_iter()
+        .take(SUGGESTIONS)
+        .map(Pretrained::name)
+        .collect()
 }
 
 /// The names of the table.
@@ -91,29 +107,34 @@ pub(crate) fn unknown(text: &str, problem: &str, candidates: &[String]) -> HubEr
     let near = near(text, candidates);
     HubError::UnknownName {
         name: printable(text),
-        hint: format!("{problem}{}; {LIST}", or_else(&near)),
+        hint: format!("{problem}{}{LIST}", or_else(&near)),
     }
 }
 
-/// A question with the nearest names, if there are any.
+/// What stands between a problem and [`LIST`]: a question with the nearest names, if there are any.
 pub(crate) fn or_else(near: &[String]) -> String {
     if near.is_empty() {
-        String::new()
+        "; ".to_owned()
     } else {
-        format!("; did you mean {}?", near.join(" or "))
+        format!("; did you mean {}? ", near.join(" or "))
     }
 }
 
-/// The candidates that are nearest by edits, best first: at most [`SUGGESTIONS`], and none that is far off.
+/// The candidates that are nearest by edits, best first: at most [`SUGGESTIONS`], and none that is far off. One that begins with
+/// the text counts as near.
 pub(crate) fn near(text: &str, candidates: &[String]) -> Vec<String> {
     let text = text.to_ascii_lowercase();
     let mut scored: Vec<(usize, &String)> = candidates
         .iter()
         .map(|candidate| {
-            (
-                strsim::damerau_levenshtein(&text, &candidate.to_ascii_lowercase()),
-                candidate,
-            )
+            let lower = candidate.to_ascii_lowercase();
+            let is_beginning = text.len() >= 4 && lower.starts_with(&text);
+            let distance = if is_beginning {
+                1
+            } else {
+                strsim::damerau_levenshtein(&text, &lower)
+            };
+            (distance, candidate)
         })
         .filter(|(distance, candidate)| *distance * 5 <= candidate.len() * 2)
         .collect();

@@ -126,8 +126,14 @@ impl fmt::Display for ModelName {
 pub fn parse(text: &str) -> Result<Option<ModelName>, HubError> {
     for prefix in ["hf:", "hf-hub:"] {
         if let Some(repository) = text.strip_prefix(prefix) {
-            return Repository::parse(repository)
-                .map(|repository| Some(ModelName::Repository(repository)));
+            let parsed = Repository::parse(repository).map_err(|error| match error {
+                HubError::UnknownName { hint, .. } => HubError::UnknownName {
+                    name: printable(text),
+                    hint,
+                },
+                error => error,
+            });
+            return parsed.map(|repository| Some(ModelName::Repository(repository)));
         }
     }
     let openai = OPENAI
@@ -177,7 +183,7 @@ fn tagged(text: &str, given: &str, given_tag: &str) -> Result<Option<ModelName>,
         if tags.is_empty() {
             let near = near(text, &hints::all_names());
             let hint = format!(
-                "open_clip has no weights for {known}{}; {LIST}",
+                "open_clip has no weights for {known}{}{LIST}",
                 or_else(&near)
             );
             return Err(HubError::UnknownName {
@@ -185,11 +191,23 @@ fn tagged(text: &str, given: &str, given_tag: &str) -> Result<Option<ModelName>,
                 hint,
             });
         }
-        let (shown, count) = hints::tags(known, &tags, Some(&tag));
-        let hint = format!(
-            "{known} has no tag `{}`; it has {shown}{count}; {LIST}",
-            printable(given_tag)
-        );
+        let names: Vec<String> = tags.iter().map(|tag| format!("{known}@{tag}")).collect();
+        let near: Vec<String> = near(
+            &tag,
+            &tags.iter().map(|tag| (*tag).to_owned()).collect::<Vec<_>>(),
+        )
+        .iter()
+        .map(|tag| format!("{known}@{tag}"))
+        .collect();
+        let given = printable(given_tag);
+        let hint = if near.is_empty() {
+            format!(
+                "{known} has no tag `{given}`; it has {}; {LIST}",
+                hints::some_of(&names)
+            )
+        } else {
+            format!("{known} has no tag `{given}`{}{LIST}", or_else(&near))
+        };
         return Err(HubError::UnknownName {
             name: printable(text),
             hint,
@@ -208,14 +226,23 @@ fn tagged(text: &str, given: &str, given_tag: &str) -> Result<Option<ModelName>,
     let names = hints::all_names();
     let near = near(&format!("{architecture}@{tag}"), &names);
     // A text that is far from every name is more likely a file that is missing, such as `user@host.pt`.
-    if near.is_empty() && !looks_like_architecture(given) {
+    let is_tag = |row: &Pretrained| row.tag.eq_ignore_ascii_case(&tag);
+    if near.is_empty()
+        && !looks_like_architecture(given)
+        && !pretrained::pretrained().iter().any(is_tag)
+    {
         return Ok(None);
     }
-    Err(unknown(
-        text,
-        &format!("open_clip has no architecture `{}`", printable(given)),
-        &near,
-    ))
+    let near = if near.is_empty() {
+        hints::with_tag(given, &tag)
+    } else {
+        near
+    };
+    let problem = format!("open_clip has no architecture `{}`", printable(given));
+    Err(HubError::UnknownName {
+        name: printable(text),
+        hint: format!("{problem}{}{LIST}", or_else(&near)),
+    })
 }
 
 /// Whether it begins as the names of open_clip's architectures do.

@@ -53,9 +53,18 @@ impl Part<'_> {
                 headers.push(("if-range", validator));
             }
         }
-        let mut answer =
-            self.client
-                .send(Method::Get, &self.target.address, &headers, Payload::None)?;
+        let mut answer = self
+            .client
+            .send(Method::Get, &self.target.address, &headers, Payload::None)
+            .map_err(|failure| match failure {
+                // A network that went away in the middle of a file may come back.
+                Failure::Final(error)
+                    if self.done > 0 && matches!(*error, HubError::Unreachable { .. }) =>
+                {
+                    Failure::passing(*error)
+                }
+                failure => failure,
+            })?;
         if answer.status == 416 && self.done > 0 {
             // Either everything is there, which the check will tell, or nothing of it is of use.
             if answer.header("content-range").and_then(total_of) == Some(self.done) {
