@@ -7,11 +7,12 @@
 //!
 //! # Why not `hf-hub`
 //!
-//! The crate `hf-hub` is asynchronous on reqwest and tokio (about 280 crates with them), trusts what it receives (it compares
-//! no hash), and knows neither a table of links nor a mirror for them. What is left to write around it is nearly all of this
-//! crate. `ureq` 3 blocks, which suits a command, has a timeout for each read, and needs 14 crates: with rustls and ring, which
-//! also computes the hashes and builds faster than aws-lc. The system's certificates and those of `SSL_CERT_FILE` are used, so that companies' own are;
-//! Mozilla's are there for containers that have none.
+//! The crate `hf-hub` 1.0 is asynchronous on reqwest and tokio, with the storage client `hf-xet` (about 280 crates in all).
+//! Its downloads compare no hash and do not go on where an earlier one stopped, it uploads only by Xet, and it knows neither
+//! links nor a mirror for them. What is left to write around it is nearly all of this crate. `ureq` 3 blocks, which suits a
+//! command, has a timeout for each read, and needs 13 crates: with rustls and ring, which also computes the hashes and builds
+//! faster than aws-lc. The system's certificates and those of `SSL_CERT_FILE` are used, so that companies' own are; Mozilla's
+//! are there for containers that have none.
 
 mod address;
 mod answer;

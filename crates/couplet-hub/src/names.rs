@@ -172,6 +172,9 @@ fn find(architecture: &str, tag: &str) -> Option<&'static Pretrained> {
 }
 
 fn tagged(text: &str, given: &str, given_tag: &str) -> Result<Option<ModelName>, HubError> {
+    if given.is_empty() {
+        return Ok(None);
+    }
     let architecture = pretrained::as_open_clip(given);
     // open_clip's `_clean_tag`.
     let tag = given_tag.replace('-', "_");

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 /// The activation of a model's towers that its weights were trained with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
-    /// The exact GELU, open_clip's default.
+    /// That of the architecture's config: the exact GELU, or its approximation by tanh (SigLIP, CLIPA).
     Gelu,
     /// `x * sigmoid(1.702 x)`, OpenAI's. Also for an architecture without `-quickgelu` in its name: open_clip warns there and
     /// computes other features than the weights' authors did.

@@ -53,3 +53,29 @@ fn redirects_are_followed_within_bounds_and_without_the_token() {
         assert!(!error.to_string().contains("pass@"), "{error}");
     }
 }
+
+#[test]
+fn a_token_is_read_from_the_file_of_huggingface_hub() {
+    let server = with_transformers();
+    let file = server.folder.path().join("home/.cache/huggingface/token");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, "hf_FILE\n").unwrap();
+    let sent = |more: &[(&str, &str)]| {
+        server
+            .hub(more)
+            .plan(&name("hf:org/clip"), &mut ())
+            .unwrap();
+        let requests = server.requests();
+        requests[0].header("authorization").map(str::to_owned)
+    };
+    assert_eq!(sent(&[]).as_deref(), Some("Bearer hf_FILE"));
+    assert_eq!(
+        sent(&[("HUGGING_FACE_HUB_TOKEN", "hf_OLD")]).as_deref(),
+        Some("Bearer hf_OLD")
+    );
+    assert_eq!(
+        sent(&[("HF_TOKEN", "hf_NEW"), ("HUGGING_FACE_HUB_TOKEN", "hf_OLD")]).as_deref(),
+        Some("Bearer hf_NEW")
+    );
+    assert_eq!(sent(&[("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")]), None);
+}

@@ -2,8 +2,8 @@
 
 use crate::model::{Heard, ID, WEIGHTS, with_open_clip};
 use crate::name;
-use crate::server::{Reaction, sha256};
-use couplet_hub::HubError;
+use crate::server::{Reaction, Server, content, git_hash, sha256};
+use couplet_hub::{Hub, HubError};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -221,4 +221,63 @@ fn a_blob_of_another_size_is_replaced() {
         .fetch(&name("hf:org/clip"), &mut ())
         .unwrap();
     assert_eq!(std::fs::read(fetched.path.join(WEIGHTS)).unwrap(), weights);
+}
+
+#[test]
+fn a_file_without_a_checkable_hash_is_resumed_only_if_it_is_unchanged() {
+    for changes in [false, true] {
+        let server = Server::start();
+        let (before, after) = (content(200_000), content(200_001)[1..].to_vec());
+        let files = |vocabulary: &[u8]| {
+            let files: [(&str, &[u8]); 3] = [
+                ("config.json", b"{}"),
+                ("model.safetensors", b"w"),
+                ("vocab.json", vocabulary),
+            ];
+            server.add(ID, &files);
+        };
+        files(&before);
+        server.state().is_terse = true;
+        let mut settings = server.settings(&[]);
+        settings.patience.attempts = 1;
+        server.rule(|request| {
+            (request.method == "GET" && request.path.ends_with("/vocab.json"))
+                .then_some(Reaction::CutOwn(70_000))
+        });
+        Hub::new(settings)
+            .unwrap()
+            .fetch(&name("hf:org/clip"), &mut ())
+            .unwrap_err();
+        server.clear_rules();
+        // The hub's hash of the file stays the same, so that the same part is found; its storage has another content.
+        if changes {
+            let changed = after.clone();
+            server.rule(move |request| {
+                let is_file = request.method == "GET" && request.path.ends_with("/vocab.json");
+                is_file.then(|| {
+                    Reaction::Answer(200, vec![("ETag", "\"new\"".into())], changed.clone())
+                })
+            });
+        }
+        server.requests();
+        let fetched = server
+            .hub(&[])
+            .fetch(&name("hf:org/clip"), &mut ())
+            .unwrap();
+        let expected = if changes { &after } else { &before };
+        assert_eq!(
+            &std::fs::read(fetched.path.join("vocab.json")).unwrap(),
+            expected
+        );
+        let requests = server.requests();
+        let request = requests
+            .iter()
+            .find(|request| request.method == "GET" && request.path.ends_with("/vocab.json"));
+        let request = request.unwrap();
+        assert_eq!(request.header("range"), Some("bytes=70000-"));
+        assert_eq!(
+            request.header("if-range"),
+            Some(format!("\"{}\"", git_hash(&before)).as_str())
+        );
+    }
 }

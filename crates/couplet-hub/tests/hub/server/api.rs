@@ -125,9 +125,13 @@ fn ranged(request: &Request, content: &[u8], mut headers: Vec<(&'static str, Str
     if !headers.iter().any(|(name, _)| *name == "ETag") {
         headers.push(("ETag", "\"a-storage-etag\"".to_owned()));
     }
+    let own = headers
+        .iter()
+        .find(|(name, _)| *name == "ETag")
+        .map(|(_, etag)| etag.clone());
     let is_changed = request
         .header("if-range")
-        .is_some_and(|etag| etag != "\"a-storage-etag\"");
+        .is_some_and(|etag| Some(etag) != own.as_deref());
     let start = request.header("range").and_then(|range| {
         range
             .strip_prefix("bytes=")?
