@@ -32,6 +32,10 @@ mod inputs;
 mod knn;
 mod linear_probe;
 pub mod metric;
+#[cfg(not(feature = "hub"))]
+mod no_pretrained;
+#[cfg(feature = "hub")]
+mod pretrained;
 mod probe;
 mod protocol;
 mod report;
@@ -64,6 +68,10 @@ pub use features::{Features, for_each_batch};
 pub use knn::nearest_neighbours;
 pub use linear_probe::{Ending, LabelledFeatures, LinearProbe, SolverOptions};
 pub use metric::{Better, Metric, MetricInfo, Metrics, Unit};
+#[cfg(not(feature = "hub"))]
+pub use no_pretrained::{PretrainedError, named_model};
+#[cfg(feature = "hub")]
+pub use pretrained::{DownloadListener, PretrainedError, download, hear_downloads, named_model};
 pub use probe::{Probe, ProbeData, ProbeSettings, knn, linear_probe};
 pub use protocol::{EvalError, EvalOptions};
 pub use report::{Protocol, Report};

@@ -202,6 +202,8 @@ fn main() -> ExitCode {
         .with_ansi(false)
         .with_writer(printing::Warnings::default)
         .init();
+    #[cfg(feature = "hub")]
+    couplet_eval::hear_downloads(commands::model_hub::listener);
     let arguments = parse();
     let alone = match &arguments.command {
         Command::Train(_) | Command::Bench(BenchCommand::Ranks(_)) => Ok(()),

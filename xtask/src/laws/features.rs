@@ -1,4 +1,4 @@
-//! Adding `cli`, `parquet`, `serve`, `object-store` or `mpi` must not change what Burn is built with, or it would be
+//! Adding `cli`, `hub`, `parquet`, `serve`, `object-store` or `mpi` must not change what Burn is built with, or it would be
 //! built again. The workspace's Cargo.toml turns on in every build what these turn on in crates
 //! that they share with it.
 
@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::workspace::cargo_output;
 
-const OPTIONAL: &str = "couplet/cli,couplet/parquet,couplet/serve,couplet/object-store,couplet/mpi";
+const OPTIONAL: &str =
+    "couplet/cli,couplet/hub,couplet/parquet,couplet/serve,couplet/object-store,couplet/mpi";
 
 /// The sets of features that each package is built with: one, or two where build scripts and
 /// procedural macros need others than the binary.

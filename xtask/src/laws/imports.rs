@@ -3,16 +3,22 @@
 use std::fs;
 use std::path::Path;
 
-pub(super) const MAY_IMPORT: [(&str, &[&str]); 12] = [
+pub(super) const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("couplet-alloc", &[]),
     ("couplet-data", &[]),
+    ("couplet-hub", &[]),
     ("couplet-kernels", &[]),
     ("couplet-model", &["couplet-kernels"]),
     ("couplet-loss", &["couplet-kernels"]),
     ("couplet-ranks", &[]),
     (
         "couplet-eval",
-        &["couplet-data", "couplet-kernels", "couplet-model"],
+        &[
+            "couplet-data",
+            "couplet-hub",
+            "couplet-kernels",
+            "couplet-model",
+        ],
     ),
     (
         "couplet-train",
@@ -44,6 +50,7 @@ pub(super) const MAY_IMPORT: [(&str, &[&str]); 12] = [
         "couplet",
         &[
             "couplet-alloc",
+            "couplet-hub",
             "couplet-pages",
             "couplet-search",
             "couplet-serve",

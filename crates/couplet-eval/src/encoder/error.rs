@@ -6,6 +6,11 @@ use std::path::PathBuf;
 use couplet_data::{EncodeError, SampleError, TokenizerError};
 use couplet_model::{FolderError, Precision, PreprocessError};
 
+#[cfg(not(feature = "hub"))]
+use crate::no_pretrained::PretrainedError;
+#[cfg(feature = "hub")]
+use crate::pretrained::PretrainedError;
+
 /// The model's tokenizer is not on disk, so the model can only encode images.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error(
@@ -55,6 +60,8 @@ pub enum OpenError {
     NamesNoWeights { path: PathBuf, name: String },
     #[error(transparent)]
     Folder(#[from] FolderError),
+    #[error(transparent)]
+    Name(#[from] PretrainedError),
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
     #[error(transparent)]

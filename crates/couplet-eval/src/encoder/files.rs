@@ -10,6 +10,10 @@ use couplet_model::{ClassifierHead, Difference, FolderError, Manifest, ManifestE
 use super::chosen::{Choice, ChosenCheckpoint, ChosenModel};
 use super::error::OpenError;
 use super::run_folder::{Pointer, newest_whole, read_pointer};
+#[cfg(not(feature = "hub"))]
+use crate::no_pretrained::named_model;
+#[cfg(feature = "hub")]
+use crate::pretrained::named_model;
 
 /// Files in a run's folder that name one of its checkpoints, in order of preference.
 const POINTERS: [(&str, Choice); 2] = [("best", Choice::Best), ("latest", Choice::Latest)];
@@ -32,7 +36,7 @@ pub struct Head {
 }
 
 /// The model at a path: the preferred checkpoint of a run's folder, and of a checkpoint the weights it
-/// was evaluated with; any other path is returned unchanged. If the run's files name no checkpoint,
+/// was evaluated with; the downloaded files of a model's name; any other path is returned unchanged. If the run's files name no checkpoint,
 /// the newest whole one is taken, with a warning.
 ///
 /// # Errors
@@ -46,6 +50,14 @@ pub fn find_model(path: &Path) -> Result<PathBuf, OpenError> {
 /// # Errors
 /// As [`find_model`].
 pub fn choose_model(path: &Path) -> Result<ChosenModel, OpenError> {
+    if let Some(name) = path.to_str().filter(|_| !path.exists())
+        && let Some(path) = named_model(name)?
+    {
+        return Ok(ChosenModel {
+            path,
+            checkpoint: None,
+        });
+    }
     let found = find_checkpoint(path)?;
     let folder = found.as_ref().map_or(path, |(folder, _)| folder);
     Ok(ChosenModel {

@@ -66,15 +66,29 @@ pub fn save(
     preprocess: &PreprocessSpec,
     tokenizer: &TokenizerCfg,
 ) -> Result<FileDigest, FolderError> {
+    write_config(folder, spec, preprocess, tokenizer)?;
+    let digest = weights::save(&folder.join(WEIGHTS_FILE), &tensors(model, spec))?;
+    Ok(digest)
+}
+
+/// Writes [`CONFIG_FILE`] into the existing folder `folder`, synced to disk.
+/// - tokenizer: its entries in the config.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_config(
+    folder: &Path,
+    spec: &ModelSpec,
+    preprocess: &PreprocessSpec,
+    tokenizer: &TokenizerCfg,
+) -> Result<(), FolderError> {
     let config = ConfigFile {
         model_cfg: ModelCfg::from(spec).with_tokenizer(tokenizer),
         hf_text_config: hf_text::config(spec),
         preprocess_cfg: Some(preprocess::to_cfg(preprocess)),
     };
     let text = serde_json::to_string_pretty(&config).expect("a config of plain values serialises");
-    write_synced(&folder.join(CONFIG_FILE), &(text + "\n"))?;
-    let digest = weights::save(&folder.join(WEIGHTS_FILE), &tensors(model, spec))?;
-    Ok(digest)
+    write_synced(&folder.join(CONFIG_FILE), &(text + "\n"))
 }
 
 /// Why open_clip cannot build the model or preprocess its images, if it cannot: only Couplet reads
@@ -214,7 +228,13 @@ mod tests {
                 "text_cfg": {"hf_model_name": "google/mt5-base"}}"#,
         );
         let error = error.unwrap_err().to_string();
-        for part in ["vit_b", "timm", "google/mt5-base", "hf_text_config", "roberta-base"] {
+        for part in [
+            "vit_b",
+            "timm",
+            "google/mt5-base",
+            "hf_text_config",
+            "roberta-base",
+        ] {
             assert!(error.contains(part), "{error}");
         }
         assert!(!error.contains("timm_pool"), "{error}");

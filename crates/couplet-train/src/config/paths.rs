@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use couplet_data::paths::{PathBase, PathKind};
-use couplet_eval::dataset_advice;
+use couplet_data::with_causes;
+use couplet_eval::{dataset_advice, named_model};
 use serde::Deserialize;
 use toml::Table;
 
@@ -64,11 +65,23 @@ pub(super) fn find(table: &mut Table, input: &ConfigInput) -> Vec<ConfigIssue> {
         match base.find(key, path, kind) {
             Ok(found) => *path = found,
             Err(missing) => {
+                let named = if key == "model.weights" {
+                    named_model(path)
+                } else {
+                    Ok(None)
+                };
+                if let Ok(Some(found)) = &named {
+                    *path = found.display().to_string();
+                    return;
+                }
                 let message = match kind {
                     PathKind::Dataset { .. } => {
                         format!("`{path}`: {}", dataset_advice(&missing))
                     }
-                    _ => missing.to_string(),
+                    _ => match &named {
+                        Err(error) => with_causes(error),
+                        Ok(_) => missing.to_string(),
+                    },
                 };
                 *path = base.first_place(path, kind).display().to_string();
                 issues.push(ConfigIssue::new(key, message));

@@ -96,8 +96,8 @@ pub struct ModelConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("examples" = ["ViT-B-32"]))]
     pub preset: Option<String>,
-    /// Pretrained weights to start from: a run, an open_clip or Hugging Face folder, or a file
-    /// of weights. They bring their architecture: without `preset`, its keys are defaults for the
+    /// Pretrained weights to start from: a run, an open_clip or Hugging Face folder, a file
+    /// of weights, or a name such as `ViT-B-32@openai` or `hf:org/name`. They bring their architecture: without `preset`, its keys are defaults for the
     /// other keys of `[model]`. Without weights, they are initialized at random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<PathBuf>,

@@ -19,6 +19,8 @@ mod listening;
 pub(crate) mod man;
 pub(crate) mod model;
 mod model_arguments;
+#[cfg(feature = "hub")]
+pub(crate) mod model_hub;
 mod model_join;
 mod numbers;
 pub(crate) mod output_file;

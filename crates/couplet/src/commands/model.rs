@@ -12,6 +12,8 @@ use couplet_model::{
 use couplet_train::DeviceSetting;
 
 use super::model_arguments::ModelOptions;
+#[cfg(feature = "hub")]
+use super::model_hub::{self, DownloadArguments, PushArguments};
 use super::model_join::{self, JoinArguments};
 use crate::exit_code;
 use crate::json_output::JsonArguments;
@@ -21,20 +23,36 @@ use crate::terminal;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {
-    /// List the presets that `model.preset` accepts
-    List(JsonArguments),
+    /// List the presets that `model.preset` accepts, or the pretrained weights that have a name
+    List(ListArguments),
     /// Print the architecture of a preset or a model, with parameters and GFLOPs per tower
     Describe(DescribeArguments),
     /// Convert a model to open_clip's or Hugging Face transformers' layout
     Convert(ConvertArguments),
+    /// Download models by name, and print where they are
+    #[cfg(feature = "hub")]
+    Download(DownloadArguments),
+    /// Upload a model to the Hugging Face Hub
+    #[cfg(feature = "hub")]
+    Push(PushArguments),
     /// Join the image tower of one model with a text encoder of Hugging Face's
     Join(JoinArguments),
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ListArguments {
+    /// List the weights that `--model` and `model.weights` take by name, with their licences
+    #[cfg(feature = "hub")]
+    #[arg(long)]
+    pretrained: bool,
+    #[command(flatten)]
+    json: JsonArguments,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct DescribeArguments {
-    /// Preset, or model: a run's folder, a checkpoint, an open_clip or Hugging Face folder, or a
-    /// weights file (.pt, .bin, .safetensors)
+    /// Preset, or model: a run's folder, a checkpoint, an open_clip or Hugging Face folder, a
+    /// weights file (.pt, .bin, .safetensors), or a name such as ViT-B-32@openai or hf:org/name
     #[arg(required_unless_present = "named")]
     model: Option<PathBuf>,
     /// The same
@@ -57,8 +75,8 @@ pub(crate) struct ConvertArguments {
     /// Model to convert, unless --model gives it, and the folder to create
     #[arg(value_names = ["MODEL", "OUT"], num_args = 1..=2, required = true)]
     paths: Vec<PathBuf>,
-    /// Model to convert: a run's folder, a checkpoint, an open_clip or Hugging Face folder, or a
-    /// weights file (.pt, .bin, .safetensors)
+    /// Model to convert: a run's folder, a checkpoint, an open_clip or Hugging Face folder, a
+    /// weights file (.pt, .bin, .safetensors), or a name such as ViT-B-32@openai or hf:org/name
     #[arg(long)]
     model: Option<PathBuf>,
     /// Layout to write
@@ -89,7 +107,13 @@ impl From<FormatName> for Format {
 
 pub(crate) fn run(command: &ModelCommand) -> anyhow::Result<u8> {
     match command {
-        ModelCommand::List(json) => list(json),
+        #[cfg(feature = "hub")]
+        ModelCommand::List(arguments) if arguments.pretrained => model_hub::list(&arguments.json),
+        ModelCommand::List(arguments) => list(&arguments.json),
+        #[cfg(feature = "hub")]
+        ModelCommand::Download(arguments) => model_hub::run_download(arguments),
+        #[cfg(feature = "hub")]
+        ModelCommand::Push(arguments) => model_hub::run_push(arguments),
         ModelCommand::Describe(arguments) => describe(arguments),
         ModelCommand::Convert(arguments) => convert(arguments),
         ModelCommand::Join(arguments) => model_join::run(arguments),
@@ -138,11 +162,11 @@ fn describe(arguments: &DescribeArguments) -> anyhow::Result<u8> {
     let given = arguments.model.as_ref().or(arguments.named.as_ref());
     let given = given.ok_or_else(|| anyhow!("the model is missing"))?;
     let name = given.to_string_lossy();
-    let path = find_model(given)?;
-    let preset = presets::find(&name).filter(|_| !path.exists());
+    let preset = presets::find(&name).filter(|_| !given.exists());
     let (spec, source) = if let Some(spec) = preset {
         (spec, None)
     } else {
+        let path = find_model(given)?;
         if !path.exists() {
             return Err(anyhow!(
                 "{name}: neither a preset (see `couplet model list`) nor a path"

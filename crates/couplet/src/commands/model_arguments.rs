@@ -17,8 +17,8 @@ const PREPROCESS: &str = "preprocess.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ModelArguments {
-    /// Model to open: a run's folder, a checkpoint, an open_clip or Hugging Face folder, or a
-    /// weights file (.pt, .bin, .safetensors)
+    /// Model to open: a run's folder, a checkpoint, an open_clip or Hugging Face folder, a
+    /// weights file (.pt, .bin, .safetensors), or a name such as ViT-B-32@openai or hf:org/name
     #[arg(long = "model", value_name = "MODEL")]
     pub path: PathBuf,
     #[command(flatten)]
@@ -28,8 +28,8 @@ pub(crate) struct ModelArguments {
 /// An optional model: not needed if features are given.
 #[derive(Debug, Args)]
 pub(crate) struct OptionalModel {
-    /// Model to open: a run's folder, a checkpoint, an open_clip or Hugging Face folder, or a
-    /// weights file (.pt, .bin, .safetensors)
+    /// Model to open: a run's folder, a checkpoint, an open_clip or Hugging Face folder, a
+    /// weights file (.pt, .bin, .safetensors), or a name such as ViT-B-32@openai or hf:org/name
     #[arg(long, required_unless_present = "features")]
     pub model: Option<PathBuf>,
     #[command(flatten)]

@@ -15,7 +15,7 @@ use crate::printing;
 #[derive(Debug, Args)]
 pub(crate) struct JoinArguments {
     /// Model whose image tower, projection and scale are taken: a run's folder, a checkpoint, an open_clip or Hugging
-    /// Face folder, or a weights file (.pt, .bin, .safetensors)
+    /// Face folder, a weights file (.pt, .bin, .safetensors), or a name such as ViT-B-32@openai
     image: PathBuf,
     /// Text encoder: a folder of transformers' BERT, RoBERTa, XLM-RoBERTa or ModernBERT, with its tokenizer.json
     text: PathBuf,

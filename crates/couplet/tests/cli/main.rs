@@ -14,6 +14,8 @@ mod import;
 mod init;
 mod kept_work;
 mod models;
+#[cfg(feature = "hub")]
+mod names;
 #[cfg(feature = "object-store")]
 mod object_store;
 mod pages;

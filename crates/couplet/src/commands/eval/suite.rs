@@ -28,8 +28,8 @@ pub(crate) struct SuiteArguments {
     /// `couplet eval datasets`), dataset files or datasets' folders
     #[arg(value_name = "MODEL|DATASET")]
     paths: Vec<PathBuf>,
-    /// Model to open: a run's folder, a checkpoint, an open_clip or Hugging Face folder, or a
-    /// weights file (.pt, .bin, .safetensors)
+    /// Model to open: a run's folder, a checkpoint, an open_clip or Hugging Face folder, a
+    /// weights file (.pt, .bin, .safetensors), or a name such as ViT-B-32@openai or hf:org/name
     #[arg(long)]
     model: Option<PathBuf>,
     /// Dataset to evaluate on, as above. Repeat for several

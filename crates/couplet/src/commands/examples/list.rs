@@ -284,7 +284,14 @@ pub(super) const ALL: &[Examples] = &[
     ),
     (
         &["model", "list"],
-        &[("List the presets", "couplet model list")],
+        &[
+            ("List the presets", "couplet model list"),
+            #[cfg(feature = "hub")]
+            (
+                "List pretrained weights by name",
+                "couplet model list --pretrained",
+            ),
+        ],
     ),
     (
         &["model", "describe"],
@@ -292,6 +299,28 @@ pub(super) const ALL: &[Examples] = &[
             ("Describe a preset", "couplet model describe ViT-B-32"),
             ("Describe weights", "couplet model describe ViT-B-32.pt"),
         ],
+    ),
+    #[cfg(feature = "hub")]
+    (
+        &["model", "download"],
+        &[
+            (
+                "Download OpenAI's ViT-B/32",
+                "couplet model download ViT-B-32@openai",
+            ),
+            (
+                "Download a repository of the Hugging Face Hub",
+                "couplet model download hf:google/siglip2-base-patch16-224",
+            ),
+        ],
+    ),
+    #[cfg(feature = "hub")]
+    (
+        &["model", "push"],
+        &[(
+            "Upload a run's best checkpoint",
+            "couplet model push runs/shapes my-name/shapes --private",
+        )],
     ),
     (
         &["model", "join"],
