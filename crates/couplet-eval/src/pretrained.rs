@@ -19,7 +19,7 @@ use couplet_model::{
 #[derive(Debug, thiserror::Error)]
 pub enum PretrainedError {
     #[error(transparent)]
-    Hub(#[from] HubError),
+    Hub(Box<HubError>),
     #[error(transparent)]
     Folder(#[from] FolderError),
     #[error("{}: cannot be written", path.display())]
@@ -27,6 +27,12 @@ pub enum PretrainedError {
     /// Neither a path nor a name.
     #[error("{name}: there is no such path, and no such name: {hint}")]
     Unknown { name: String, hint: String },
+}
+
+impl From<HubError> for PretrainedError {
+    fn from(error: HubError) -> Self {
+        Self::Hub(Box::new(error))
+    }
 }
 
 /// Hears of downloads.

@@ -61,7 +61,7 @@ pub enum OpenError {
     #[error(transparent)]
     Folder(#[from] FolderError),
     #[error(transparent)]
-    Name(#[from] PretrainedError),
+    Name(Box<PretrainedError>),
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
     #[error(transparent)]
@@ -75,6 +75,12 @@ pub enum OpenError {
          the tokenizer must be the one that the model was trained with"
     )]
     Vocabulary { tokenizer: usize, vocab_size: usize },
+}
+
+impl From<PretrainedError> for OpenError {
+    fn from(error: PretrainedError) -> Self {
+        Self::Name(Box::new(error))
+    }
 }
 
 /// Why an image could not be encoded.

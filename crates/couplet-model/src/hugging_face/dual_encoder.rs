@@ -94,13 +94,13 @@ impl DualEncoderConfig {
             super::config::foreign_to_clip_vision(vit)
         };
         if text.pool != TextPool::Pooler {
-            reasons.push("text.pool but pooler".into());
+            reasons.push("text.pool but pooler");
         }
         if text.projection != TextProjection::Linear {
-            reasons.push("text.projection but linear".into());
+            reasons.push("text.projection but linear");
         }
         if spec.init_logit_bias.is_some() {
-            reasons.push("logit_bias".into());
+            reasons.push("logit_bias");
         }
         let Some(mut text_config) =
             text_encoder::write(text, spec.text_activation()).filter(|_| reasons.is_empty())

@@ -127,13 +127,16 @@ pub(super) fn tower(
     tower.pool = match text(POOLER, Some("mean_pooler")).as_deref() {
         Some("mean_pooler") => TextPool::Mean,
         Some("cls_last_hidden_state_pooler") => TextPool::First,
-        Some("cls_pooler") if matches!(tower.encoder, TextEncoder::ModernBert { .. }) => {
-            TextPool::First
-        }
-        Some("cls_pooler") => TextPool::Pooler,
+        // What is pooled without a pooler of its own is the first token.
+        Some("cls_pooler") => match tower.encoder {
+            TextEncoder::ModernBert { .. } => TextPool::First,
+            _ => TextPool::Pooler,
+        },
         // open_clip then takes the model's own.
-        None if matches!(tower.encoder, TextEncoder::Bert { .. }) => TextPool::Pooler,
-        None => TextPool::Mean,
+        None => match tower.encoder {
+            TextEncoder::Bert { .. } => TextPool::Pooler,
+            _ => TextPool::Mean,
+        },
         Some(other) => {
             let known = "\"mean_pooler\", \"cls_pooler\" or \"cls_last_hidden_state_pooler\"";
             refused.unknown(&format!("text_cfg.{POOLER}"), other, known);

@@ -156,13 +156,12 @@ impl TextCfg {
     /// - activation: of the tower's MLPs.
     pub fn from_spec(text: &TextTowerSpec, activation: Activation) -> Self {
         let (pool_type, eos_id, attn_pooler_heads) = match text.pool {
-            TextPool::Argmax => (None, None, None),
+            // The last two are said in keys of Hugging Face's encoders.
+            TextPool::Argmax | TextPool::Mean | TextPool::Pooler => (None, None, None),
             TextPool::First => (Some("first"), None, None),
             TextPool::Last => (Some("last"), None, None),
             TextPool::Eos { id } => (Some("eos"), Some(id), None),
             TextPool::Map { heads } => (Some("map"), None, Some(heads)),
-            // Said in keys of Hugging Face's encoders.
-            TextPool::Mean | TextPool::Pooler => (None, None, None),
         };
         if !text.is_clip() {
             return Self {

@@ -79,7 +79,7 @@ impl Tower {
     }
 
     /// - vit: as the other keys of the config describe it.
-    pub fn spec(&self, vit: VitSpec, refused: &mut Refused) -> VitSpec {
+    pub fn spec(&self, vit: &VitSpec, refused: &mut Refused) -> VitSpec {
         let vit = VitSpec {
             pre_norm: false,
             class_token: false,
@@ -87,7 +87,7 @@ impl Tower {
             positions: ImagePositions::Learned,
             pool: ImagePool::Map,
             projection: ImageProjection::None,
-            ..vit
+            ..vit.clone()
         };
         let Some((name, patch_size, image_size, (width, layers, heads, mlp_ratio), activation)) =
             self.0

@@ -19,6 +19,10 @@ const IGNORED: [&str; 1] = ["output_tokens"];
 
 #[derive(Serialize, Deserialize)]
 #[serde(default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a key of its own, which open_clip or we have"
+)]
 pub(super) struct VisionCfg {
     image_size: Side,
     layers: Layers,
@@ -183,7 +187,7 @@ impl VisionCfg {
             },
         };
         ImageTowerSpec::Vit(match timm {
-            Some(timm) => timm.spec(vit, refused),
+            Some(timm) => timm.spec(&vit, refused),
             None => vit,
         })
     }

@@ -46,7 +46,7 @@ fn vit_parameters(vit: &VitSpec, embed_dim: f64) -> f64 {
     let pool = vit.attention_pool.map_or(0.0, |pool| {
         embed_dim * (2.0 * embed_dim + 2.0 * width + count(pool.queries))
     });
-    let map = if vit.pool == ImagePool::Map { 1 } else { 0 };
+    let map = usize::from(vit.pool == ImagePool::Map);
     blocks(
         width,
         vit.width,

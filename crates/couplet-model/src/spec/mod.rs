@@ -75,6 +75,10 @@ pub enum ImageTowerSpec {
 /// A vision transformer: by default with a class token and a projection, as CLIP has it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a key that configs set by itself"
+)]
 pub struct VitSpec {
     /// Side of the square input, in pixels.
     #[schemars(range(min = 1, max = bounds::MAX_IMAGE_SIZE))]

@@ -78,6 +78,7 @@ const HUB: [(&str, &str, &str); 14] = [
 const QUICK_GELU: &str = "-quickgelu";
 
 /// Where the architecture comes from.
+#[expect(clippy::large_enum_variant, reason = "there is one in an import")]
 enum Architecture {
     Preset(String),
     Described(ModelSpec),

@@ -114,8 +114,10 @@ pub(super) fn run_push(arguments: &PushArguments) -> anyhow::Result<u8> {
         bail!("{path}: not a folder; couplet model convert writes one");
     }
     let hub = Hub::from_environment(&Environment::of_process())?;
-    let mut options = PushOptions::default();
-    options.private = arguments.private;
+    let mut options = PushOptions {
+        private: arguments.private,
+        ..PushOptions::default()
+    };
     if let Some(revision) = &arguments.revision {
         options.revision.clone_from(revision);
     }

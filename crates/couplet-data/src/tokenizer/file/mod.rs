@@ -1,6 +1,7 @@
 //! A `tokenizer.json` with the files next to it: the ids that transformers gives with
 //! `padding="max_length", truncation=True`. Source: transformers 5 `TokenizersBackend`.
 
+mod named;
 mod screen;
 pub(super) mod sentencepiece;
 
@@ -11,6 +12,8 @@ use serde_json::Value;
 use tokenizers::utils::padding::PaddingDirection;
 use tokenizers::utils::truncation::TruncationDirection;
 use tokenizers::{AddedToken, PaddingParams, PostProcessor};
+
+use named::content;
 
 use super::error::{EncodeError, TokenizerError};
 use super::hugging_face::{CONFIG_FILE, SPECIAL_TOKENS_FILE};
@@ -276,11 +279,6 @@ impl Files {
         tokenizer.add_special_tokens(known)?;
         Ok(())
     }
-}
-
-/// A token given as its text, or as an object with it.
-fn content(token: &Value) -> Option<&str> {
-    token.as_str().or_else(|| token.get("content")?.as_str())
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use base64::engine::general_purpose::STANDARD;
 use prost::Message;
 use serde_json::{Value, json};
 
+use super::named::content;
+
 /// The file's name in a model folder.
 pub(in super::super) const FILE: &str = "spiece.model";
 /// A class of transformers that changes texts before SentencePiece does.
@@ -82,7 +84,7 @@ pub(super) fn to_json(bytes: &[u8], config: &Value) -> Result<String, String> {
         .collect();
     let id_of = |token: &str| vocabulary.iter().position(|(piece, _)| *piece == token);
     let named = |key: &str, default: &'static str| {
-        let token = config.get(key).and_then(super::content);
+        let token = config.get(key).and_then(content);
         token.unwrap_or(default).to_string()
     };
     let end = named("eos_token", "</s>");
