@@ -75,7 +75,7 @@ pub fn ranked<'a>(labels: &'a [String], logits: &[f32]) -> Vec<(&'a str, f32)> {
 }
 
 /// The class with the highest score; of equal scores the first, as in `argmax`. `None` if all are NaN.
-fn best(scores: &[f32]) -> Option<usize> {
+pub(crate) fn best(scores: &[f32]) -> Option<usize> {
     let numbers = scores
         .iter()
         .enumerate()
