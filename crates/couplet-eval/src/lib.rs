@@ -17,6 +17,7 @@
 
 mod classification;
 mod classifier;
+mod compositional;
 mod confusion;
 mod dataset;
 mod divided;
@@ -44,6 +45,7 @@ mod zero_shot;
 
 pub use classification::{Classification, classification};
 pub use classifier::{Classifier, ClassifierError};
+pub use compositional::{Compositional, compositional};
 pub use confusion::{ClassResult, ConfusionMatrix};
 pub use dataset::{
     Dataset, DatasetConfig, DatasetError, DatasetSummary, ListOrFile, Task, built_in_datasets,

@@ -6,7 +6,6 @@ mod draw;
 mod ridge;
 
 use burn::tensor::{Int, Tensor};
-use serde::Serialize;
 
 use self::draw::shuffled_by_class;
 use self::ridge::Ridge;
@@ -68,7 +67,7 @@ pub struct FewShot {
 }
 
 /// The result of one draw.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct FewShotDraw {
     pub seed: u32,
     /// The rows of the training images that were drawn, class by class.

@@ -141,6 +141,32 @@ pub(super) const ALL: &[Examples] = &[
         )],
     ),
     (
+        &["eval", "few-shot"],
+        &[
+            (
+                "Fit ridge regression to 1, 2, 4, 8 and 16 images of each class, three times each",
+                "couplet eval few-shot --model runs/digits --dataset datasets/digits.toml",
+            ),
+            (
+                "Fit logistic regression to 5 images of each class, ten times",
+                "couplet eval few-shot --model runs/digits --dataset datasets/digits.toml -k 5 --seeds 10 --classifier logistic",
+            ),
+        ],
+    ),
+    (
+        &["eval", "compositional"],
+        &[
+            (
+                "Evaluate on SugarCrepe's files, with COCO's images",
+                "couplet eval compositional --model ViT-B-32/ --data sugar-crepe/data --root coco/val2017",
+            ),
+            (
+                "Evaluate on Winoground",
+                "couplet eval compositional --model ViT-B-32/ --data winoground/examples.jsonl --root winoground/images",
+            ),
+        ],
+    ),
+    (
         &["eval", "suite"],
         &[(
             "Evaluate on several datasets and write a table",
