@@ -48,8 +48,8 @@ pub use classifier::{Classifier, ClassifierError};
 pub use compositional::{Compositional, compositional};
 pub use confusion::{ClassResult, ConfusionMatrix};
 pub use dataset::{
-    Dataset, DatasetConfig, DatasetError, DatasetSummary, ListOrFile, Task, built_in_datasets,
-    dataset_advice, dataset_path_kind,
+    DatacompTask, Dataset, DatasetConfig, DatasetError, DatasetSummary, ListOrFile, MainMetric,
+    Task, built_in_datasets, datacomp_tasks, dataset_advice, dataset_path_kind,
 };
 pub use division::{Division, DivisionError};
 pub use encoder::{

@@ -1,8 +1,10 @@
 //! Evaluation datasets, described by a TOML file or by a folder.
 
 mod built_in;
+mod datacomp;
 mod find;
 mod lists;
+mod main_metric;
 mod summary;
 
 use std::collections::HashSet;
@@ -18,7 +20,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use built_in::built_in_datasets;
+pub use datacomp::{DatacompTask, datacomp_tasks};
 pub use find::{dataset_advice, dataset_path_kind};
+pub use main_metric::MainMetric;
 pub use summary::DatasetSummary;
 
 /// A dataset file, such as those in `datasets/`.
@@ -34,6 +38,10 @@ pub struct DatasetConfig {
     /// in the dataset's folder, else "a photo of a {}.".
     #[serde(default)]
     pub templates: Option<ListOrFile>,
+    /// The metric by which results on the dataset are compared, for readers of the file; `f1_macro` is reported only
+    /// if it is this one.
+    #[serde(default)]
+    pub metric: Option<MainMetric>,
     /// Who made the dataset, for readers of the file.
     #[serde(default)]
     pub citation: Option<String>,
@@ -73,6 +81,8 @@ pub enum ListOrFile {
 pub struct Dataset {
     pub name: String,
     pub task: Task,
+    /// The metric by which results are compared, if the dataset's file says so.
+    pub metric: Option<MainMetric>,
     pub images: LabelledDataset,
     /// What was found at a path that no dataset file describes, in words.
     pub found: Option<String>,
@@ -302,6 +312,7 @@ impl DatasetConfig {
         Ok(Dataset {
             name: self.name.clone(),
             task,
+            metric: self.metric,
             images,
             config: self.source.clone(),
             missing: self.missing.clone(),

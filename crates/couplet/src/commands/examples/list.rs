@@ -100,6 +100,10 @@ pub(super) const ALL: &[Examples] = &[
                 "Write accuracies per class, and a picture of the confusions",
                 "couplet eval zero-shot --model runs/shapes --dataset shapes --details details",
             ),
+            (
+                "Use class names and templates in another language",
+                "couplet eval zero-shot --model ViT-B-32/ --dataset imagenet --classnames it.json#imagenet1k --templates it.txt",
+            ),
         ],
     ),
     (
@@ -131,7 +135,13 @@ pub(super) const ALL: &[Examples] = &[
     ),
     (
         &["eval", "datasets"],
-        &[("See which are here", "couplet eval datasets")],
+        &[
+            ("See which are here", "couplet eval datasets"),
+            (
+                "See DataComp's 38 tasks",
+                "couplet eval datasets --datacomp --data-root datacomp",
+            ),
+        ],
     ),
     (
         &["eval", "knn"],
