@@ -17,6 +17,7 @@
 
 mod classification;
 mod classifier;
+mod compositional;
 mod confusion;
 mod dataset;
 mod divided;
@@ -27,6 +28,7 @@ mod feature_cache;
 mod feature_error;
 mod feature_file;
 mod features;
+mod few_shot;
 mod host_rows;
 mod inputs;
 mod knn;
@@ -47,10 +49,11 @@ mod zero_shot;
 
 pub use classification::{Classification, classification};
 pub use classifier::{Classifier, ClassifierError};
+pub use compositional::{Compositional, compositional};
 pub use confusion::{ClassResult, ConfusionMatrix};
 pub use dataset::{
-    Dataset, DatasetConfig, DatasetError, DatasetSummary, ListOrFile, Task, built_in_datasets,
-    dataset_advice, dataset_path_kind,
+    DatacompTask, Dataset, DatasetConfig, DatasetError, DatasetSummary, ListOrFile, MainMetric,
+    Task, built_in_datasets, datacomp_tasks, dataset_advice, dataset_path_kind,
 };
 pub use division::{Division, DivisionError};
 pub use encoder::{
@@ -65,6 +68,7 @@ pub use feature_cache::FeatureCache;
 pub use feature_error::{FeatureError, NotFinite};
 pub use feature_file::{FeatureFile, FeatureFileError};
 pub use features::{Features, for_each_batch};
+pub use few_shot::{FewShot, FewShotClassifier, FewShotDraw, FewShotSettings, few_shot};
 pub use knn::nearest_neighbours;
 pub use linear_probe::{Ending, LabelledFeatures, LinearProbe, SolverOptions};
 pub use metric::{Better, Metric, MetricInfo, Metrics, Unit};

@@ -62,6 +62,12 @@ pub const TOP1: MetricInfo = share("top1", "top1");
 pub const TOP5: MetricInfo = share("top5", "top5");
 /// The mean over classes of each class's `top1`.
 pub const MEAN_PER_CLASS: MetricInfo = share("mean_per_class", "mean per class");
+/// The standard deviation of `top1` over random draws.
+pub const TOP1_STD: MetricInfo = deviation("top1_std", "± top1");
+/// The standard deviation of `mean_per_class` over random draws.
+pub const MEAN_PER_CLASS_STD: MetricInfo = deviation("mean_per_class_std", "± mean per class");
+/// The mean over the classes of the images of each class's F1, the harmonic mean of recall and precision.
+pub const F1_MACRO: MetricInfo = share("f1_macro", "F1 macro");
 /// The mean over classes of the average precision.
 pub const MAP: MetricInfo = share("map", "map");
 
@@ -73,6 +79,17 @@ pub const TEXT_TO_IMAGE_RECALL_1: MetricInfo = share("text_to_image_recall@1", "
 pub const TEXT_TO_IMAGE_RECALL_5: MetricInfo = share("text_to_image_recall@5", "t→i R@5");
 pub const TEXT_TO_IMAGE_RECALL_10: MetricInfo = share("text_to_image_recall@10", "t→i R@10");
 pub const TEXT_TO_IMAGE_MEDIAN_RANK: MetricInfo = rank("text_to_image_median_rank", "t→i rank");
+
+/// The fraction of examples whose image is nearer to its caption than to the negative one.
+pub const ACCURACY: MetricInfo = share("accuracy", "accuracy");
+/// The mean over categories of `accuracy`.
+pub const MACRO_ACCURACY: MetricInfo = share("macro_accuracy", "macro accuracy");
+/// The fraction of examples in which each of two images is nearer to its own caption.
+pub const TEXT_SCORE: MetricInfo = share("text_score", "text score");
+/// The fraction of examples in which each of two captions is nearer to its own image.
+pub const IMAGE_SCORE: MetricInfo = share("image_score", "image score");
+/// The fraction of examples that count for both.
+pub const GROUP_SCORE: MetricInfo = share("group_score", "group score");
 
 /// The loss of a training step, or over held-out pairs.
 pub const LOSS: MetricInfo = info("loss", Unit::Nats, Some(Better::Lower));
@@ -93,17 +110,29 @@ pub const SAMPLES_PER_SECOND: MetricInfo = info(
 /// The fraction of the time that training waits for data.
 pub const DATA_WAIT: MetricInfo = info("data_wait", Unit::Share, Some(Better::Lower));
 
+/// Training images of each class that a classifier was fitted to.
+pub const SHOTS: MetricInfo = info("shots", Unit::Count, None);
+/// Rows of a table that an evaluation compared.
+pub const EXAMPLES: MetricInfo = info("examples", Unit::Count, None);
 /// Images that an evaluation read.
 pub const IMAGES: MetricInfo = info("images", Unit::Count, None);
 /// Images that an evaluation could not read.
 pub const SKIPPED: MetricInfo = info("skipped", Unit::Count, None);
 
 /// Every metric that evaluations and training log.
-const ALL: [MetricInfo; 21] = [
+const ALL: [MetricInfo; 31] = [
     TOP1,
     TOP5,
     MEAN_PER_CLASS,
+    TOP1_STD,
+    MEAN_PER_CLASS_STD,
+    F1_MACRO,
     MAP,
+    ACCURACY,
+    MACRO_ACCURACY,
+    TEXT_SCORE,
+    IMAGE_SCORE,
+    GROUP_SCORE,
     IMAGE_TO_TEXT_RECALL_1,
     IMAGE_TO_TEXT_RECALL_5,
     IMAGE_TO_TEXT_RECALL_10,
@@ -119,6 +148,8 @@ const ALL: [MetricInfo; 21] = [
     GRAD_NORM,
     SAMPLES_PER_SECOND,
     DATA_WAIT,
+    SHOTS,
+    EXAMPLES,
     IMAGES,
     SKIPPED,
 ];
@@ -136,6 +167,13 @@ const fn share(name: &'static str, label: &'static str) -> MetricInfo {
     MetricInfo {
         label,
         ..info(name, Unit::Share, Some(Better::Higher))
+    }
+}
+
+const fn deviation(name: &'static str, label: &'static str) -> MetricInfo {
+    MetricInfo {
+        label,
+        ..info(name, Unit::Share, None)
     }
 }
 

@@ -171,7 +171,7 @@ impl ProbeData {
         names.map(|(name, _)| name.as_str()).collect()
     }
 
-    fn report(&self, protocol: Protocol, metrics: Metrics) -> Report {
+    pub(crate) fn report(&self, protocol: Protocol, metrics: Metrics) -> Report {
         Report {
             dataset: self.name.clone(),
             protocol,

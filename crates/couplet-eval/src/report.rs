@@ -29,6 +29,10 @@ pub enum Protocol {
     Retrieval,
     LinearProbe,
     Knn,
+    /// Classifiers that are fitted to a few training images of each class.
+    FewShot,
+    /// Which of two captions or images belong together.
+    Compositional,
     /// The training loss over held-out pairs.
     HeldOut,
 }
@@ -41,6 +45,8 @@ impl std::fmt::Display for Protocol {
             Self::Retrieval => "retrieval",
             Self::LinearProbe => "linear-probe",
             Self::Knn => "k-NN",
+            Self::FewShot => "few-shot",
+            Self::Compositional => "compositional",
             Self::HeldOut => "held-out",
         })
     }

@@ -3,8 +3,8 @@
 use couplet_data::labelled::Targets;
 
 use crate::confusion::ConfusionMatrix;
-use crate::dataset::Dataset;
-use crate::metric::{Better, MAP, MEAN_PER_CLASS, MetricInfo, Metrics, TOP1, TOP5};
+use crate::dataset::{Dataset, MainMetric};
+use crate::metric::{Better, F1_MACRO, MAP, MEAN_PER_CLASS, MetricInfo, Metrics, TOP1, TOP5};
 
 /// The number of classes that `top5` considers.
 const TOP: usize = 5;
@@ -13,6 +13,7 @@ const TOP: usize = 5;
 pub fn class_metrics(dataset: &Dataset) -> &'static [MetricInfo] {
     match dataset.images.targets() {
         Targets::MultiLabel(_) => &[MAP],
+        _ if dataset.metric == Some(MainMetric::F1Macro) => &[TOP1, TOP5, MEAN_PER_CLASS, F1_MACRO],
         _ => &[TOP1, TOP5, MEAN_PER_CLASS],
     }
 }
@@ -32,7 +33,10 @@ pub(crate) fn score(
             (Metrics(vec![MAP.of(value)]), None)
         }
         Targets::Classes(labels) => {
-            let (metrics, confusion) = score_classes(scores, labels, class_names);
+            let (mut metrics, confusion) = score_classes(scores, labels, class_names);
+            if dataset.metric == Some(MainMetric::F1Macro) {
+                metrics.0.push(F1_MACRO.of(confusion.f1_macro()));
+            }
             (metrics, Some(confusion))
         }
         Targets::Captions(_) => unreachable!("the dataset has classes"),
@@ -75,7 +79,7 @@ pub fn ranked<'a>(labels: &'a [String], logits: &[f32]) -> Vec<(&'a str, f32)> {
 }
 
 /// The class with the highest score; of equal scores the first, as in `argmax`. `None` if all are NaN.
-fn best(scores: &[f32]) -> Option<usize> {
+pub(crate) fn best(scores: &[f32]) -> Option<usize> {
     let numbers = scores
         .iter()
         .enumerate()

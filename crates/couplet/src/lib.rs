@@ -229,14 +229,20 @@ pub mod data {
 /// Evaluation: datasets, zero-shot classification, retrieval, probes and their reports.
 pub mod eval {
     #[doc(inline)]
+    pub use couplet_data::labelled::{
+        CompositionalExample, CompositionalKind, CompositionalOptions, CompositionalSet,
+    };
+    #[doc(inline)]
     pub use couplet_eval::{
-        Better, ClassResult, Classification, Classifier, ClassifierError, ConfusionMatrix, Dataset,
-        DatasetConfig, DatasetError, Division, DivisionError, EvalError, EvalOptions, ExportError,
-        FeatureCache, FeatureError, FeatureFile, FeatureFileError, Features, Format, Head,
-        ImageError, LabelledFeatures, LinearProbe, ListOrFile, Metric, MetricInfo, Metrics,
-        MissingTokenizer, OpenError, Probe, ProbeData, ProbeSettings, PromptMode, Protocol, Report,
-        SolverOptions, Task, TextError, Unit, classification, find_model, knn, linear_probe,
-        nearest_neighbours, retrieval, retrieval_metrics, zero_shot, zero_shot_by,
+        Better, ClassResult, Classification, Classifier, ClassifierError, Compositional,
+        ConfusionMatrix, Dataset, DatasetConfig, DatasetError, Division, DivisionError, EvalError,
+        EvalOptions, ExportError, FeatureCache, FeatureError, FeatureFile, FeatureFileError,
+        Features, FewShot, FewShotClassifier, FewShotDraw, FewShotSettings, Format, Head,
+        ImageError, LabelledFeatures, LinearProbe, ListOrFile, MainMetric, Metric, MetricInfo,
+        Metrics, MissingTokenizer, OpenError, Probe, ProbeData, ProbeSettings, PromptMode,
+        Protocol, Report, SolverOptions, Task, TextError, Unit, classification, compositional,
+        few_shot, find_model, knn, linear_probe, nearest_neighbours, retrieval, retrieval_metrics,
+        zero_shot, zero_shot_by,
     };
 }
 

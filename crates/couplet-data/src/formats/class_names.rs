@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::error::DataError;
 use super::lines::read_lines_with_blanks;
+use super::list_file::{is_json, read_json_list, split_key};
 use crate::error::printable_path;
 
 /// A file of class names in a dataset's folder, one per line, in class order.
@@ -15,11 +16,16 @@ pub fn class_name_of(stored: &str) -> String {
     stored.split('_').collect::<Vec<_>>().join(" ")
 }
 
-/// The names in a file, one a line.
+/// The names in a file, in class order: one a line, or of a `.json` file a list, or the list that `FILE#KEY` leads to
+/// ([`split_key`]).
 ///
 /// # Errors
 /// If the file cannot be read, or a line between others is blank: it would move the classes after it.
 pub fn read_class_names(path: &Path) -> Result<Vec<String>, DataError> {
+    let (file, key) = split_key(path);
+    if is_json(&file) {
+        return read_json_list(&file, key.as_deref());
+    }
     let names = read_lines_with_blanks(path)?;
     if let Some(at) = names.iter().position(String::is_empty) {
         let message = format!("line {} is blank; every line names a class", at + 1);

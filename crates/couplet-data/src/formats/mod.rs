@@ -25,6 +25,7 @@ pub(crate) mod image_files;
 pub(crate) mod image_folder;
 pub(crate) mod json;
 pub(crate) mod lines;
+pub mod list_file;
 pub(crate) mod npy;
 pub(crate) mod packing;
 #[cfg(feature = "parquet")]

@@ -1,9 +1,28 @@
 //! Prompt templates with a placeholder for the class name.
 
+use std::path::Path;
+
+use super::error::DataError;
+use super::lines::read_lines;
+use super::list_file::{is_json, read_json_list, split_key};
+
 /// Placeholders for the class name: those of open_clip and CLIP_benchmark.
 const PLACEHOLDERS: [&str; 2] = ["{}", "{c}"];
 /// The template of a dataset without templates. Source: Radford et al. 2021, section 3.1.4.
 pub const DEFAULT_TEMPLATE: &str = "a photo of a {}.";
+
+/// The templates in a file: one a line, or of a `.json` file a list, or the list that `FILE#KEY` leads to
+/// ([`split_key`]).
+///
+/// # Errors
+/// If the file cannot be read or holds no list.
+pub fn read_templates(path: &Path) -> Result<Vec<String>, DataError> {
+    let (file, key) = split_key(path);
+    if is_json(&file) {
+        return read_json_list(&file, key.as_deref());
+    }
+    read_lines(path)
+}
 
 /// Fills a class name into a template, at every `{}` and `{c}`. A placeholder that is part of the
 /// name is kept as it is.

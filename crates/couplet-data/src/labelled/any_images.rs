@@ -51,7 +51,7 @@ impl LabelledDataset {
     }
 }
 
-fn unlabelled(
+pub(super) fn unlabelled(
     path: PathBuf,
     images: Box<dyn Images>,
     captions: Vec<Vec<String>>,
@@ -300,10 +300,10 @@ fn of_parquet(path: &Path, files: &Patterns, first: &Path) -> Result<LabelledDat
 
 /// Several datasets, one after the other.
 #[derive(Default)]
-struct Joined {
-    parts: Vec<Box<dyn Images>>,
+pub(super) struct Joined {
+    pub parts: Vec<Box<dyn Images>>,
     /// The first index of each part.
-    starts: Vec<usize>,
+    pub starts: Vec<usize>,
 }
 
 impl Joined {

@@ -4,6 +4,7 @@ mod any_images;
 mod binary;
 mod class_folder;
 mod coco;
+mod compositional;
 mod csv;
 mod dataset;
 mod detect;
@@ -24,6 +25,9 @@ use crate::paths::{NotThere, PathBase, PathKind};
 pub use binary::{CifarConfig, IdxConfig};
 pub use class_folder::LabelledClassFolderConfig;
 pub use coco::CocoCaptionsConfig;
+pub use compositional::{
+    CompositionalExample, CompositionalKind, CompositionalOptions, CompositionalSet,
+};
 pub use csv::LabelledCsvConfig;
 pub use dataset::{LabelledBatch, LabelledDataset, Split, Targets, prepare};
 pub use folder::LabelledFolderConfig;

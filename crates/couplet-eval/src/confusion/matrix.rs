@@ -84,6 +84,22 @@ impl ConfusionMatrix {
         recalls.iter().sum::<f64>() / recalls.len().max(1) as f64
     }
 
+    /// The mean of the classes' F1, the harmonic mean of recall and precision, without classes that have no images. Source:
+    /// scikit-learn's `f1_score` with `average="macro"` and the labels of the images, as in WILDS.
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+    pub fn f1_macro(&self) -> f64 {
+        let f1 = |class: usize| {
+            let images = self.images_of(class);
+            let predicted: u32 = (0..self.classes())
+                .map(|other| self.row(other)[class])
+                .sum();
+            let right = f64::from(self.row(class)[class]);
+            (images > 0).then(|| 2.0 * right / (f64::from(images) + f64::from(predicted)))
+        };
+        let all: Vec<f64> = (0..self.classes()).filter_map(f1).collect();
+        all.iter().sum::<f64>() / all.len().max(1) as f64
+    }
+
     /// The results of each class, in class order.
     pub fn by_class(&self) -> Vec<ClassResult> {
         let result = |class: usize| {
@@ -170,6 +186,8 @@ mod tests {
         );
         assert!((confusion.accuracy() - 3.0 / 8.0).abs() < 1e-12);
         assert!((2.0 * confusion.mean_per_class() - (2.0 / 3.0 + 0.2)).abs() < 1e-12);
+        // 2 · 2 / (3 + 5) and 2 · 1 / (5 + 2); no image is of the third class.
+        assert!((2.0 * confusion.f1_macro() - (0.5 + 2.0 / 7.0)).abs() < 1e-12);
         let by_class = confusion.by_class();
         assert!((by_class[0].precision - 0.4).abs() < 1e-12 && by_class[2].recall.is_nan());
         assert!(

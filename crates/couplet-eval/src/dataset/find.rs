@@ -7,6 +7,7 @@ use couplet_data::paths::{NotThere, PathBase, PathKind};
 use couplet_data::printable;
 
 use super::built_in::{built_in_datasets, dataset, nearest};
+use super::datacomp::unscored;
 use super::{DatasetConfig, DatasetError};
 
 /// How a path that names a dataset is looked for.
@@ -19,6 +20,11 @@ pub fn dataset_path_kind(path: &str) -> PathKind {
 /// What is wrong with a path that names no dataset: where it was looked for and, if it looks like a
 /// name, the nearest built-in dataset and all of them.
 pub fn dataset_advice(missing: &NotThere) -> String {
+    if let Some((task, why)) = unscored(&missing.path).and_then(|task| Some((task, task.unscored?)))
+    {
+        let name = task.name;
+        return format!("no such dataset: {name} of DataComp's tasks cannot be scored: {why}");
+    }
     if missing.path.contains(['/', '\\', '.', '*', '{']) {
         return format!("no such dataset; {missing}");
     }
@@ -28,7 +34,7 @@ pub fn dataset_advice(missing: &NotThere) -> String {
     let meant = meant.map_or(String::new(), |name| format!("; did you mean `{name}`?"));
     let names: Vec<&str> = built_in_datasets().collect();
     format!(
-        "no such dataset: neither built in ({}) nor at {}{meant}",
+        "no such dataset: neither built in ({}, and those of `couplet eval datasets --datacomp`) nor at {}{meant}",
         names.join(", "),
         sought.join(", ")
     )
@@ -50,6 +56,7 @@ impl DatasetConfig {
             name: name.into_owned(),
             class_names: None,
             templates: None,
+            metric: None,
             citation: None,
             origin: None,
             home: PathBuf::new(),

@@ -1,26 +1,29 @@
 //! Evaluation datasets, described by a TOML file or by a folder.
 
 mod built_in;
+mod datacomp;
 mod find;
+mod lists;
+mod main_metric;
 mod summary;
 
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use couplet_data::formats::class_names::{class_names, read_class_names, wordnet_warning};
+use couplet_data::formats::class_names::{class_names, wordnet_warning};
 use couplet_data::formats::templates::{DEFAULT_TEMPLATE, template_problem};
-use couplet_data::formats::{DataError, Place, read_lines};
+use couplet_data::formats::{DataError, Place};
 use couplet_data::labelled::{LabelledConfig, LabelledDataset, Split, Targets};
 use couplet_data::paths::{NotThere, PathBase};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use built_in::built_in_datasets;
+pub use datacomp::{DatacompTask, datacomp_tasks};
 pub use find::{dataset_advice, dataset_path_kind};
+pub use main_metric::MainMetric;
 pub use summary::DatasetSummary;
-
-const TEMPLATES_FILE: &str = "templates.txt";
 
 /// A dataset file, such as those in `datasets/`.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -35,6 +38,10 @@ pub struct DatasetConfig {
     /// in the dataset's folder, else "a photo of a {}.".
     #[serde(default)]
     pub templates: Option<ListOrFile>,
+    /// The metric by which results on the dataset are compared, for readers of the file; `f1_macro` is reported only
+    /// if it is this one.
+    #[serde(default)]
+    pub metric: Option<MainMetric>,
     /// Who made the dataset, for readers of the file.
     #[serde(default)]
     pub citation: Option<String>,
@@ -60,8 +67,8 @@ pub struct DatasetConfig {
 /// A key, the split that needs its files, and where they were looked for.
 type MissingFile = (&'static str, Split, NotThere);
 
-/// A list, or a file with one entry per line; its path is relative to the dataset file's folder or to
-/// the dataset's folder.
+/// A list, or a file with one entry per line or a JSON list, `FILE.json#KEY` for a list in a JSON object; its path is
+/// relative to the dataset file's folder or to the dataset's folder.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a list of strings or a file's path")]
 pub enum ListOrFile {
@@ -74,6 +81,8 @@ pub enum ListOrFile {
 pub struct Dataset {
     pub name: String,
     pub task: Task,
+    /// The metric by which results are compared, if the dataset's file says so.
+    pub metric: Option<MainMetric>,
     pub images: LabelledDataset,
     /// What was found at a path that no dataset file describes, in words.
     pub found: Option<String>,
@@ -303,6 +312,7 @@ impl DatasetConfig {
         Ok(Dataset {
             name: self.name.clone(),
             task,
+            metric: self.metric,
             images,
             config: self.source.clone(),
             missing: self.missing.clone(),
@@ -375,49 +385,6 @@ impl DatasetConfig {
             class_names,
             templates,
         })
-    }
-
-    /// The class names that the dataset's file gives.
-    fn given_class_names(&self) -> Result<Option<Vec<String>>, DatasetError> {
-        Ok(match &self.class_names {
-            Some(ListOrFile::List(list)) => Some(list.clone()),
-            Some(ListOrFile::File(file)) => match self.built_in_list(file) {
-                Some(list) => Some(list),
-                None => Some(read_class_names(&self.path_of(file))?),
-            },
-            None => None,
-        })
-    }
-
-    /// The templates that the dataset's file gives, else those of `templates.txt` in its folder.
-    fn given_templates(&self) -> Result<Option<Vec<String>>, DatasetError> {
-        let path = match &self.templates {
-            Some(ListOrFile::List(list)) => return Ok(Some(list.clone())),
-            Some(ListOrFile::File(file)) => match self.built_in_list(file) {
-                Some(list) => return Ok(Some(list)),
-                None => Some(self.path_of(file)),
-            },
-            None => (self.source.folder())
-                .map(|folder| folder.join(TEMPLATES_FILE))
-                .filter(|path| path.is_file()),
-        };
-        Ok(path.map(|path| read_lines(&path)).transpose()?)
-    }
-
-    /// The lines of a list's file that is built in.
-    fn built_in_list(&self, file: &Path) -> Option<Vec<String>> {
-        let name = file.to_str().filter(|_| self.is_built_in)?;
-        let lines = built_in::list(name)?.lines();
-        Some(lines.map(|line| line.trim().to_string()).collect())
-    }
-
-    /// A list's file: relative to the dataset's file, else to the dataset's folder.
-    fn path_of(&self, file: &Path) -> PathBuf {
-        let next_to_file = self.home.join(file);
-        match self.source.folder() {
-            Some(folder) if !next_to_file.is_file() => folder.join(file),
-            _ => next_to_file,
-        }
     }
 }
 

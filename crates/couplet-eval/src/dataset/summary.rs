@@ -6,6 +6,7 @@ use couplet_data::labelled::{LabelledConfig, Split};
 use serde::Serialize;
 
 use super::DatasetConfig;
+use super::main_metric::MainMetric;
 
 /// Side of drawn images that are only counted, in pixels.
 const ANY_SIZE: u32 = 32;
@@ -25,6 +26,8 @@ pub struct DatasetSummary {
     /// Where to get the files.
     pub origin: Option<String>,
     pub citation: Option<String>,
+    /// The metric by which results are compared; `None` if the file does not say.
+    pub metric: Option<MainMetric>,
 }
 
 impl DatasetConfig {
@@ -54,6 +57,7 @@ impl DatasetConfig {
             path: sought.or_else(|| self.source.first_path()),
             origin: self.origin.clone(),
             citation: self.citation.clone(),
+            metric: self.metric,
         }
     }
 }

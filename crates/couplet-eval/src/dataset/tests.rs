@@ -33,7 +33,7 @@ fn a_folder_provides_class_names_and_templates() {
         fs::write(folder.path().join(class).join("a.png"), b"x").unwrap();
     }
     fs::write(folder.path().join("classnames.txt"), "zero\none\n").unwrap();
-    fs::write(folder.path().join(TEMPLATES_FILE), "the digit {c}\n\n{}\n").unwrap();
+    fs::write(folder.path().join("templates.txt"), "the digit {c}\n\n{}\n").unwrap();
     let table = DatasetConfig::read(folder.path()).unwrap();
     let dataset = table.open(16).unwrap();
     let (class_names, templates) = dataset.classes().unwrap();
@@ -47,7 +47,7 @@ fn a_folder_provides_class_names_and_templates() {
         "{error}"
     );
     fs::write(folder.path().join("classnames.txt"), "zero\none\n").unwrap();
-    fs::write(folder.path().join(TEMPLATES_FILE), "the digit\n").unwrap();
+    fs::write(folder.path().join("templates.txt"), "the digit\n").unwrap();
     let error = table.open(16).unwrap_err().to_string();
     assert!(error.contains("`the digit` has no placeholder"), "{error}");
 }

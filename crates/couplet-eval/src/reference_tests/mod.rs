@@ -2,6 +2,7 @@
 //! tokens against those of transformers and open_clip, as written by the scripts in `tests/fixtures/`.
 
 mod classification;
+mod few_shot;
 mod linear_probe;
 mod neighbours;
 mod odd_features;

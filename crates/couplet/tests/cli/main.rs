@@ -8,6 +8,7 @@ mod dataset_kinds;
 mod documents;
 mod evaluation;
 mod failures;
+mod few_shot;
 mod fine_tuning;
 mod flags;
 mod import;

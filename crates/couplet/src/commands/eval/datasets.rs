@@ -24,9 +24,21 @@ pub(super) fn open_datasets(
     data: &DataArguments,
     encoder: &Encoder,
 ) -> anyhow::Result<Vec<Dataset>> {
+    open_changed(paths, data, encoder, |_| Ok(()))
+}
+
+/// As [`open_datasets`], with changes to what their files say.
+pub(super) fn open_changed(
+    paths: &[PathBuf],
+    data: &DataArguments,
+    encoder: &Encoder,
+    change: impl Fn(&mut DatasetConfig) -> anyhow::Result<()>,
+) -> anyhow::Result<Vec<Dataset>> {
     let image_size = encoder.transform().image_size();
     let open = |path: &PathBuf| -> anyhow::Result<Dataset> {
-        Ok(DatasetConfig::find(path, data.root())?.open(image_size)?)
+        let mut config = DatasetConfig::find(path, data.root())?;
+        change(&mut config)?;
+        Ok(config.open(image_size)?)
     };
     let datasets = paths.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
     let mut names = HashSet::new();

@@ -3,10 +3,13 @@
 mod cache_arguments;
 mod classification;
 mod compare;
+mod compositional;
 mod curves;
 mod datasets;
+mod few_shot;
 mod list;
 mod probe;
+mod probe_inputs;
 mod result_arguments;
 mod retrieval;
 mod suite;
@@ -31,6 +34,10 @@ pub(crate) enum EvalCommand {
     LinearProbe(probe::LinearProbeArguments),
     /// Classify images by their nearest neighbors among a dataset's training images
     Knn(probe::KnnArguments),
+    /// Fit classifiers to a few training images of each class
+    FewShot(few_shot::FewShotArguments),
+    /// Tell captions and images that belong together from others of the same words
+    Compositional(compositional::CompositionalArguments),
     /// Evaluate a model on several datasets, with the protocols that each allows
     Suite(suite::SuiteArguments),
     /// List the built-in datasets, and where to get their files
@@ -48,6 +55,8 @@ impl EvalCommand {
             Self::Retrieval(arguments) => &arguments.json,
             Self::LinearProbe(arguments) => &arguments.probe.results.json,
             Self::Knn(arguments) => &arguments.probe.results.json,
+            Self::FewShot(arguments) => &arguments.json,
+            Self::Compositional(arguments) => &arguments.json,
             Self::Suite(arguments) => &arguments.json,
             Self::Datasets(arguments) => &arguments.json,
             Self::Compare(arguments) => &arguments.json,
@@ -77,6 +86,8 @@ pub(crate) fn run(command: &EvalCommand) -> anyhow::Result<u8> {
         EvalCommand::Retrieval(arguments) => retrieval::run(arguments),
         EvalCommand::LinearProbe(arguments) => probe::linear(arguments),
         EvalCommand::Knn(arguments) => probe::nearest(arguments),
+        EvalCommand::FewShot(arguments) => few_shot::run(arguments),
+        EvalCommand::Compositional(arguments) => compositional::run(arguments),
         EvalCommand::Suite(arguments) => suite::run(arguments),
         EvalCommand::Datasets(arguments) => list::run(arguments),
         EvalCommand::Compare(arguments) => compare::run(arguments),

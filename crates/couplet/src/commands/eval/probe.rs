@@ -5,43 +5,27 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use couplet_eval::metric::{C, TOP1};
 use couplet_eval::{
-    ConfusionMatrix, Ending, FeatureFile, LinearProbe, ProbeData, ProbeSettings, Report,
-    SolverOptions, knn, linear_probe,
+    ConfusionMatrix, Ending, LinearProbe, ProbeData, ProbeSettings, Report, SolverOptions, knn,
+    linear_probe,
 };
 use couplet_model::weights::{self, HostTensor, NamedTensors};
 
-use super::cache_arguments::CacheArguments;
-use super::datasets::{WORST, open_datasets, options, print_subjects, to_json};
+use super::datasets::{WORST, to_json};
+use super::probe_inputs::ProbeInputs;
 use super::result_arguments::ResultArguments;
-use crate::commands::config_arguments::DataArguments;
-use crate::commands::model_arguments::OptionalModel;
 use crate::commands::numbers::positive;
 use crate::commands::output_file::write_whole;
 use crate::exit_code;
 use crate::printing;
-use crate::progress::{Progress, Screen, print_reports};
+use crate::progress::print_reports;
 
-/// What a probe is fitted to and evaluated on.
+/// What a probe is fitted to and evaluated on, and what is written of it.
 #[derive(Debug, Args)]
 pub(super) struct ProbeArguments {
     #[command(flatten)]
-    model: OptionalModel,
-    /// Dataset with training and test images: a built-in one (see `couplet eval datasets`), a
-    /// dataset file or a folder. Repeat for several
-    #[arg(long, required_unless_present = "features")]
-    dataset: Vec<PathBuf>,
-    /// Train on precomputed features instead: a safetensors file with image_features and labels
-    #[arg(long, value_name = "FILE", requires = "test_features", conflicts_with_all = ["dataset", "model"])]
-    features: Option<PathBuf>,
-    /// Evaluate on precomputed features: a safetensors file with image_features and labels
-    #[arg(long, value_name = "FILE", requires = "features")]
-    test_features: Option<PathBuf>,
+    inputs: ProbeInputs,
     #[command(flatten)]
     pub(super) results: ResultArguments,
-    #[command(flatten)]
-    data: DataArguments,
-    #[command(flatten)]
-    cache: CacheArguments,
 }
 
 /// Classes that a warning lists.
@@ -136,7 +120,7 @@ fn evaluate(
     protocol: impl Fn(&ProbeData) -> anyhow::Result<(Report, ConfusionMatrix)>,
 ) -> anyhow::Result<u8> {
     let mut reports = Vec::new();
-    let mut record = |data: &ProbeData| -> anyhow::Result<()> {
+    let subjects = arguments.inputs.each(|data| {
         let untrained = data.untrained_classes();
         if !untrained.is_empty() {
             printing::warn(&format!(
@@ -159,38 +143,7 @@ fn evaluate(
         }
         reports.push(report);
         Ok(())
-    };
-    let mut subjects = None;
-    if let (Some(train), Some(test)) = (&arguments.features, &arguments.test_features) {
-        let device = arguments.model.open_device()?;
-        let name = test.display().to_string();
-        let files = (FeatureFile::read(train)?, FeatureFile::read(test)?);
-        record(&ProbeData::of_files(&name, files.0, files.1, &device)?)?;
-    } else {
-        let encoder = arguments.model.open()?;
-        let cache = arguments.cache.open(&encoder);
-        let datasets = open_datasets(&arguments.dataset, &arguments.data, &encoder)?;
-        print_subjects(&encoder, &datasets);
-        for dataset in &datasets {
-            let mut progress = Progress::new();
-            let mut last = String::new();
-            let read = ProbeData::extract(
-                &encoder,
-                dataset,
-                options(cache.as_ref()),
-                |part, done, of| {
-                    if part != last {
-                        progress.finish();
-                        last = part.to_string();
-                    }
-                    progress.evaluating(&format!("{} {part}", dataset.name), done, of);
-                },
-            );
-            progress.finish();
-            record(&read?)?;
-        }
-        subjects = Some((encoder, datasets));
-    }
+    })?;
     print_reports(&reports);
     let json = &arguments.results.json;
     match &subjects {

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Context, bail};
 use clap::Args;
 use couplet_eval::{PromptMode, Report, zero_shot_by};
 
 use super::cache_arguments::CacheArguments;
-use super::datasets::{WORST, open_datasets, options, print_subjects, to_json};
+use super::datasets::{WORST, open_changed, options, print_subjects, to_json};
 use super::result_arguments::ResultArguments;
 use crate::commands::config_arguments::DataArguments;
 use crate::commands::model_arguments::ModelArguments;
@@ -27,6 +28,13 @@ pub(crate) struct ZeroShotArguments {
     /// Also report the accuracy with the first template only, and with bare class names
     #[arg(long)]
     compare_prompts: bool,
+    /// Class names to use instead of the dataset's, in class order: one per line, or JSON, where
+    /// FILE.json#it.imagenet1k is a list in nested objects. For one dataset
+    #[arg(long, value_name = "FILE[#KEY]")]
+    classnames: Option<PathBuf>,
+    /// Templates to use instead of the dataset's, from such a file
+    #[arg(long, value_name = "FILE[#KEY]")]
+    templates: Option<PathBuf>,
     #[command(flatten)]
     pub(super) results: ResultArguments,
     #[command(flatten)]
@@ -37,7 +45,22 @@ pub(crate) struct ZeroShotArguments {
 
 pub(super) fn run(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
     let encoder = arguments.model.open()?;
-    let datasets = open_datasets(&arguments.dataset, &arguments.data, &encoder)?;
+    let (class_names, templates) = (&arguments.classnames, &arguments.templates);
+    if class_names.is_some() && arguments.dataset.len() > 1 {
+        bail!("--classnames is for one dataset; evaluate one after the other");
+    }
+    let datasets = open_changed(&arguments.dataset, &arguments.data, &encoder, |config| {
+        Ok(config.replace_lists(class_names.as_deref(), templates.as_deref())?)
+    });
+    let given = [("--classnames", class_names), ("--templates", templates)];
+    let given = given.iter().find_map(|(flag, file)| {
+        let file = file.as_ref()?.display();
+        Some(format!("{flag} {file} cannot be used"))
+    });
+    let datasets = match given {
+        Some(given) => datasets.context(given)?,
+        None => datasets?,
+    };
     print_subjects(&encoder, &datasets);
     let cache = arguments.cache.open(&encoder);
     let prompts = if arguments.compare_prompts {

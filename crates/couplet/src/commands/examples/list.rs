@@ -100,6 +100,10 @@ pub(super) const ALL: &[Examples] = &[
                 "Write accuracies per class, and a picture of the confusions",
                 "couplet eval zero-shot --model runs/shapes --dataset shapes --details details",
             ),
+            (
+                "Use class names and templates in another language",
+                "couplet eval zero-shot --model ViT-B-32/ --dataset imagenet --classnames it.json#imagenet1k --templates it.txt",
+            ),
         ],
     ),
     (
@@ -131,7 +135,13 @@ pub(super) const ALL: &[Examples] = &[
     ),
     (
         &["eval", "datasets"],
-        &[("See which are here", "couplet eval datasets")],
+        &[
+            ("See which are here", "couplet eval datasets"),
+            (
+                "See DataComp's 38 tasks",
+                "couplet eval datasets --datacomp --data-root datacomp",
+            ),
+        ],
     ),
     (
         &["eval", "knn"],
@@ -139,6 +149,32 @@ pub(super) const ALL: &[Examples] = &[
             "Vote among 20 neighbors",
             "couplet eval knn --model runs/digits --dataset datasets/digits.toml -k 20",
         )],
+    ),
+    (
+        &["eval", "few-shot"],
+        &[
+            (
+                "Fit ridge regression to 1, 2, 4, 8 and 16 images of each class, three times each",
+                "couplet eval few-shot --model runs/digits --dataset datasets/digits.toml",
+            ),
+            (
+                "Fit logistic regression to 5 images of each class, ten times",
+                "couplet eval few-shot --model runs/digits --dataset datasets/digits.toml -k 5 --seeds 10 --classifier logistic",
+            ),
+        ],
+    ),
+    (
+        &["eval", "compositional"],
+        &[
+            (
+                "Evaluate on SugarCrepe's files, with COCO's images",
+                "couplet eval compositional --model ViT-B-32/ --data sugar-crepe/data --root coco/val2017",
+            ),
+            (
+                "Evaluate on Winoground",
+                "couplet eval compositional --model ViT-B-32/ --data winoground/examples.jsonl --root winoground/images",
+            ),
+        ],
     ),
     (
         &["eval", "suite"],
