@@ -111,7 +111,9 @@ fn moments(features: &[f32], embed_dim: usize) -> (Vec<f64>, Vec<f64>) {
             *sum += f64::from(*value);
         }
     }
-    mean.iter_mut().for_each(|sum| *sum /= images);
+    for sum in &mut mean {
+        *sum /= images;
+    }
     let mut deviation = vec![0.0; embed_dim];
     for row in features.chunks_exact(embed_dim) {
         for ((sum, value), mean) in deviation.iter_mut().zip(row).zip(&mean) {

@@ -91,12 +91,11 @@ pub(super) fn run(arguments: &FewShotArguments) -> anyhow::Result<u8> {
     })?;
     let reports: Vec<Report> = all.iter().map(|one| one.report.clone()).collect();
     print_reports(&reports);
-    let mut values = match &subjects {
-        Some((encoder, datasets)) => to_json(&reports, encoder, datasets)?,
-        None => {
-            let values = reports.iter().map(serde_json::to_value);
-            values.collect::<serde_json::Result<Vec<Value>>>()?
-        }
+    let mut values = if let Some((encoder, datasets)) = &subjects {
+        to_json(&reports, encoder, datasets)?
+    } else {
+        let values = reports.iter().map(serde_json::to_value);
+        values.collect::<serde_json::Result<Vec<Value>>>()?
     };
     for (value, one) in values.iter_mut().zip(&all) {
         complete(value, one, &settings)?;
