@@ -234,9 +234,10 @@ pub mod eval {
         DatasetConfig, DatasetError, Division, DivisionError, EvalError, EvalOptions, ExportError,
         FeatureCache, FeatureError, FeatureFile, FeatureFileError, Features, Format, Head,
         ImageError, LabelledFeatures, LinearProbe, ListOrFile, Metric, MetricInfo, Metrics,
-        MissingTokenizer, OpenError, Probe, ProbeData, ProbeSettings, PromptMode, Protocol, Report,
-        SolverOptions, Task, TextError, Unit, classification, find_model, knn, linear_probe,
-        nearest_neighbours, retrieval, retrieval_metrics, zero_shot, zero_shot_by,
+        MissingTokenizer, OnnxError, OnnxOptions, OpenError, Probe, ProbeData, ProbeSettings,
+        PromptMode, Protocol, Report, SolverOptions, Task, TextError, Unit, classification,
+        find_model, knn, linear_probe, nearest_neighbours, retrieval, retrieval_metrics, zero_shot,
+        zero_shot_by,
     };
 }
 

@@ -3,16 +3,22 @@
 use std::fs;
 use std::path::Path;
 
-pub(super) const MAY_IMPORT: [(&str, &[&str]); 12] = [
+pub(super) const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("couplet-alloc", &[]),
     ("couplet-data", &[]),
     ("couplet-kernels", &[]),
     ("couplet-model", &["couplet-kernels"]),
     ("couplet-loss", &["couplet-kernels"]),
     ("couplet-ranks", &[]),
+    ("couplet-onnx", &["couplet-model"]),
     (
         "couplet-eval",
-        &["couplet-data", "couplet-kernels", "couplet-model"],
+        &[
+            "couplet-data",
+            "couplet-kernels",
+            "couplet-model",
+            "couplet-onnx",
+        ],
     ),
     (
         "couplet-train",

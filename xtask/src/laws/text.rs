@@ -11,11 +11,12 @@ const MAX_LINES: usize = 450;
 const PRINTS: [&str; 3] = ["println!(", "print!(", "process::exit("];
 const PRINTERS: [&str; 2] = ["couplet", "xtask"];
 const UPDATES: [&str; 2] = ["burn::optim", "map_parameters("];
-const NEVER_UPDATE: [&str; 7] = [
+const NEVER_UPDATE: [&str; 8] = [
     "couplet",
     "couplet-eval",
     "couplet-data",
     "couplet-loss",
+    "couplet-onnx",
     "couplet-pages",
     "couplet-search",
     "couplet-serve",

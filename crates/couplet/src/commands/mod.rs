@@ -21,6 +21,7 @@ pub(crate) mod model;
 mod model_arguments;
 mod model_join;
 mod numbers;
+mod onnx_run;
 pub(crate) mod output_file;
 pub(crate) mod plan;
 mod precision_name;

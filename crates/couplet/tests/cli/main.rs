@@ -16,6 +16,7 @@ mod kept_work;
 mod models;
 #[cfg(feature = "object-store")]
 mod object_store;
+mod onnx;
 mod pages;
 mod parts;
 mod paths;
