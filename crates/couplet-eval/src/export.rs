@@ -7,7 +7,8 @@ use couplet_data::loader::TokenOptions;
 use couplet_data::{Clean, Tokenizer, TokenizerError};
 use couplet_model::hugging_face::TokenIds;
 use couplet_model::open_clip::TokenizerCfg;
-use couplet_model::{FolderError, TOKENIZER_FILE, hugging_face, open_clip};
+use couplet_model::{FolderError, TOKENIZER_FILE, hugging_face, open_clip, weights};
+use couplet_onnx::{OnnxError, OnnxOptions};
 
 use crate::encoder::{Encoder, HEAD_FILE};
 
@@ -18,6 +19,8 @@ pub enum Format {
     OpenClip,
     /// For transformers' `CLIPModel` and `CLIPProcessor`.
     HuggingFace,
+    /// ONNX files for ONNX Runtime, transformers.js and optimum.
+    Onnx(OnnxOptions),
 }
 
 /// Why a model could not be written.
@@ -35,12 +38,14 @@ pub enum ExportError {
     #[error(transparent)]
     Folder(#[from] FolderError),
     #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
 }
 
 impl Encoder {
     /// Writes config, weights, preprocessing, tokenizer and head to `folder`, which is created. Other
-    /// tools ignore the head.
+    /// tools ignore the head; a folder of ONNX files has none.
     ///
     /// # Errors
     /// If the format cannot represent the model (with the reasons), the folder is not empty, or a file
@@ -53,15 +58,23 @@ impl Encoder {
         }
         if format == Format::HuggingFace {
             hugging_face::check_writable(self.spec(), self.preprocess())?;
-            let foreign = self
-                .tokens()
-                .ok()
-                .and_then(|tokens| foreign(&tokens.tokenizer));
-            if let Some(reason) = foreign {
+            if let Some(reason) = self.foreign_tokenizer() {
                 return Err(hugging_face::foreign_tokenizer(reason).into());
             }
         }
+        if let Format::Onnx(_) = format {
+            couplet_onnx::check(self.spec(), self.preprocess())?;
+            if let Some(reasons) = self.foreign_tokenizer() {
+                return Err(OnnxError::NotWritable { reasons }.into());
+            }
+        }
         self.write(folder, format)
+    }
+
+    /// What the model's tokenizer does that transformers' does not.
+    fn foreign_tokenizer(&self) -> Option<String> {
+        let tokens = self.tokens().ok()?;
+        foreign(&tokens.tokenizer)
     }
 
     /// Writes the model as a checkpoint is: in open_clip's layout, also where open_clip cannot build it.
@@ -96,21 +109,29 @@ impl Encoder {
                 let ids = tokens.map(token_ids).unwrap_or_default();
                 hugging_face::save(folder, model, spec, preprocess, ids)?;
             }
+            Format::Onnx(options) => {
+                let ids = tokens.map(token_ids).unwrap_or_default();
+                let tensors = weights::parameters(model);
+                couplet_onnx::save(folder, &tensors, spec, preprocess, ids, options)?;
+            }
         }
-        if let Some(head) = self.head() {
+        let head = self.head().filter(|_| !matches!(format, Format::Onnx(_)));
+        if let Some(head) = head {
             let saved = (head.classifier).save(&folder.join(HEAD_FILE), &head.class_names);
             saved.map_err(FolderError::from)?;
         }
         let wanted = match format {
             // open_clip includes CLIP's tokenizer.
             Format::OpenClip => own_tokenizer,
-            Format::HuggingFace => tokens,
+            Format::HuggingFace | Format::Onnx(_) => tokens,
         };
         if let Some(tokens) = wanted {
             let (tokenizer, length) = (&tokens.tokenizer, tokens.context_length);
             match format {
                 Format::OpenClip => tokenizer.save_hugging_face(folder, length)?,
-                Format::HuggingFace => tokenizer.save_for_transformers(folder, length)?,
+                Format::HuggingFace | Format::Onnx(_) => {
+                    tokenizer.save_for_transformers(folder, length)?;
+                }
             }
         }
         Ok(())

@@ -47,6 +47,8 @@ mod texts;
 mod unit_rows;
 mod zero_shot;
 
+pub use couplet_onnx::{OnnxError, OnnxOptions};
+
 pub use classification::{Classification, classification};
 pub use classifier::{Classifier, ClassifierError};
 pub use compositional::{Compositional, compositional};

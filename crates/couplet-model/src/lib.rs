@@ -79,7 +79,7 @@ pub use layers::is_buffer;
 pub use load::{Loaded, describe, inspect, inspect_as, load, load_as};
 pub use manifest::{Difference, MANIFEST_FILE, Manifest, ManifestError};
 pub use memory::PassMemory;
-pub use modern_bert::ModernBertText;
+pub use modern_bert::{ModernBertText, rotary_angles};
 pub use names::{
     ParameterMapper, ParameterVisitor, map_parameters, narrow_weights, visit_parameters,
 };

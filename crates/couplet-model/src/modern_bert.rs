@@ -217,13 +217,14 @@ fn window_mask(tokens: usize, side: usize, device: &Device) -> Tensor<4> {
     dense(values.collect(), [1, 1, tokens, tokens], device)
 }
 
-/// Cosine and sine of each position's angles, `[1, 1, tokens, head_width]`. Computed in f32, as there.
+/// Cosine and sine of each position's angles, `[tokens, head_width]`. Computed in f32, as in transformers.
+/// - theta: the base of the frequencies.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     reason = "positions and widths are small; weights are f32"
 )]
-fn angles(tokens: usize, head_width: usize, theta: f64, device: &Device) -> [Tensor<4>; 2] {
+pub fn rotary_angles(tokens: usize, head_width: usize, theta: f64) -> [Vec<f32>; 2] {
     let half = head_width / 2;
     let frequency = |at: usize| 1.0 / (theta as f32).powf((2 * at) as f32 / head_width as f32);
     let frequencies: Vec<f32> = (0..half).map(frequency).collect();
@@ -232,10 +233,15 @@ fn angles(tokens: usize, head_width: usize, theta: f64, device: &Device) -> [Ten
             let angles = frequencies.iter().map(move |one| of(position as f32 * one));
             angles.clone().chain(angles).collect::<Vec<_>>()
         };
-        let values = (0..tokens).flat_map(row).collect();
-        dense(values, [1, 1, tokens, head_width], device)
+        (0..tokens).flat_map(row).collect()
     };
     [values(f32::cos), values(f32::sin)]
+}
+
+/// The same on a device, `[1, 1, tokens, head_width]`.
+fn angles(tokens: usize, head_width: usize, theta: f64, device: &Device) -> [Tensor<4>; 2] {
+    let shape = [1, 1, tokens, head_width];
+    rotary_angles(tokens, head_width, theta).map(|values| dense(values, shape, device))
 }
 
 /// - x: queries or keys, `[batch, heads, tokens, head_width]`; returns the same shape and dtype.

@@ -239,10 +239,10 @@ pub mod eval {
         EvalOptions, ExportError, FeatureCache, FeatureError, FeatureFile, FeatureFileError,
         Features, FewShot, FewShotClassifier, FewShotDraw, FewShotSettings, Format, Head,
         ImageError, LabelledFeatures, LinearProbe, ListOrFile, MainMetric, Metric, MetricInfo,
-        Metrics, MissingTokenizer, OpenError, Probe, ProbeData, ProbeSettings, PromptMode,
-        Protocol, Report, SolverOptions, Task, TextError, Unit, classification, compositional,
-        few_shot, find_model, knn, linear_probe, nearest_neighbours, retrieval, retrieval_metrics,
-        zero_shot, zero_shot_by,
+        Metrics, MissingTokenizer, OnnxError, OnnxOptions, OpenError, Probe, ProbeData,
+        ProbeSettings, PromptMode, Protocol, Report, SolverOptions, Task, TextError, Unit,
+        classification, compositional, few_shot, find_model, knn, linear_probe, nearest_neighbours,
+        retrieval, retrieval_metrics, zero_shot, zero_shot_by,
     };
 }
 

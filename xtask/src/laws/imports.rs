@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-pub(super) const MAY_IMPORT: [(&str, &[&str]); 13] = [
+pub(super) const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("couplet-alloc", &[]),
     ("couplet-data", &[]),
     ("couplet-hub", &[]),
@@ -11,6 +11,7 @@ pub(super) const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("couplet-model", &["couplet-kernels"]),
     ("couplet-loss", &["couplet-kernels"]),
     ("couplet-ranks", &[]),
+    ("couplet-onnx", &["couplet-model"]),
     (
         "couplet-eval",
         &[
@@ -18,6 +19,7 @@ pub(super) const MAY_IMPORT: [(&str, &[&str]); 13] = [
             "couplet-hub",
             "couplet-kernels",
             "couplet-model",
+            "couplet-onnx",
         ],
     ),
     (

@@ -17,6 +17,7 @@ const NEVER_UPDATE: [&str; 8] = [
     "couplet-data",
     "couplet-hub",
     "couplet-loss",
+    "couplet-onnx",
     "couplet-pages",
     "couplet-search",
     "couplet-serve",

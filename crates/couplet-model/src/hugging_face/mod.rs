@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use config::ClipConfig;
 use dual_encoder::DualEncoderConfig;
-use processor::IMAGE_PROCESSOR_FILE;
+pub use processor::IMAGE_PROCESSOR_FILE;
 pub use processor::read as read_preprocess;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -143,28 +143,44 @@ pub fn check_writable(spec: &ModelSpec, preprocess: &PreprocessSpec) -> Result<(
     files(spec, preprocess, TokenIds::default()).map(|_| ())
 }
 
+/// The config of the model, or every reason why transformers has no such model.
+/// - ids: the tokenizer's.
+///
+/// # Errors
+/// With the reasons.
+pub fn model_config(spec: &ModelSpec, ids: TokenIds) -> Result<Value, Vec<String>> {
+    match spec.image.as_vit() {
+        None => Err(vec![
+            "transformers has no class for CLIP's ResNets; --format open_clip keeps it".into(),
+        ]),
+        Some(vit) if vit.is_siglip() => SiglipConfig::from_spec(spec, vit, ids).map(json_of),
+        Some(vit) if !spec.text.is_clip() => {
+            DualEncoderConfig::from_spec(spec, vit, ids).map(json_of)
+        }
+        Some(vit) => ClipConfig::from_spec(spec, vit, ids).map(json_of),
+    }
+}
+
+/// The config of the model's image processor, or the reason why transformers has none that does the same.
+///
+/// # Errors
+/// With the reasons.
+pub fn image_processor_config(
+    spec: &ModelSpec,
+    preprocess: &PreprocessSpec,
+) -> Result<Value, Vec<String>> {
+    let is_siglip = spec.image.as_vit().is_some_and(VitSpec::is_siglip);
+    processor::from_spec(preprocess, spec.image.image_size(), is_siglip)
+}
+
 /// The configs of the model and of its image processor.
 fn files(
     spec: &ModelSpec,
     preprocess: &PreprocessSpec,
     ids: TokenIds,
 ) -> Result<[Value; 2], FolderError> {
-    let image_size = spec.image.image_size();
-    let is_siglip = spec.image.as_vit().is_some_and(VitSpec::is_siglip);
-    let config = match spec.image.as_vit() {
-        None => Err(vec![
-            "transformers has no class for CLIP's ResNets; --format open_clip keeps it".into(),
-        ]),
-        Some(vit) if is_siglip => SiglipConfig::from_spec(spec, vit, ids).map(json_of),
-        Some(vit) if !spec.text.is_clip() => {
-            DualEncoderConfig::from_spec(spec, vit, ids).map(json_of)
-        }
-        Some(vit) => ClipConfig::from_spec(spec, vit, ids).map(json_of),
-    };
-    match (
-        config,
-        processor::from_spec(preprocess, image_size, is_siglip),
-    ) {
+    let config = model_config(spec, ids);
+    match (config, image_processor_config(spec, preprocess)) {
         (Ok(config), Ok(processor)) => Ok([config, processor]),
         (config, processor) => {
             let reasons = [config.err(), processor.err()];

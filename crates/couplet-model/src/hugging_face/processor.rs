@@ -12,8 +12,8 @@ use crate::spec::{CropRounding, Interpolation, PreprocessSpec, ResizeMode};
 
 /// What transformers 5 writes: every part of the processor, one object each.
 const PROCESSOR_FILE: &str = "processor_config.json";
-/// What earlier versions write.
-pub(super) const IMAGE_PROCESSOR_FILE: &str = "preprocessor_config.json";
+/// The image processor's file name inside a model folder, as versions of transformers before 5 and transformers.js have it.
+pub const IMAGE_PROCESSOR_FILE: &str = "preprocessor_config.json";
 const IMAGE_PROCESSOR: &str = "image_processor";
 
 /// Keys that change no pixel.

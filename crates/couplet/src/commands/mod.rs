@@ -23,6 +23,7 @@ mod model_arguments;
 pub(crate) mod model_hub;
 mod model_join;
 mod numbers;
+mod onnx_run;
 pub(crate) mod output_file;
 pub(crate) mod plan;
 mod precision_name;

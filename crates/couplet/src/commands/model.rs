@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use couplet_eval::{Format, find_model};
+use couplet_eval::{Format, OnnxOptions, find_model};
 use couplet_model::{
     ImagePool, ImageTowerSpec, Layout, ModelSource, ModelSpec, TextEncoder, TextPool,
     TokenizerSpec, TowerCost, VitSpec, presets,
@@ -15,6 +15,7 @@ use super::model_arguments::ModelOptions;
 #[cfg(feature = "hub")]
 use super::model_hub::{self, DownloadArguments, PushArguments};
 use super::model_join::{self, JoinArguments};
+use super::onnx_run;
 use crate::exit_code;
 use crate::json_output::JsonArguments;
 use crate::printing;
@@ -27,7 +28,7 @@ pub(crate) enum ModelCommand {
     List(ListArguments),
     /// Print the architecture of a preset or a model, with parameters and GFLOPs per tower
     Describe(DescribeArguments),
-    /// Convert a model to open_clip's or Hugging Face transformers' layout
+    /// Convert a model to open_clip's or Hugging Face transformers' layout, or to ONNX
     Convert(ConvertArguments),
     /// Download models by name, and print where they are
     #[cfg(feature = "hub")]
@@ -82,6 +83,12 @@ pub(crate) struct ConvertArguments {
     /// Layout to write
     #[arg(long)]
     format: FormatName,
+    /// Precisions of ONNX files to write, separated by commas [default: fp32]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    precision: Vec<OnnxPrecision>,
+    /// Leave out the comparison of ONNX files with the model
+    #[arg(long)]
+    no_check: bool,
     /// Architecture of weights that come without one: a preset or an open_clip config file
     #[arg(long, value_name = "NAME|FILE")]
     arch: Option<String>,
@@ -94,14 +101,38 @@ enum FormatName {
     OpenClip,
     /// For `CLIPModel.from_pretrained` and `CLIPProcessor.from_pretrained`
     Hf,
+    /// For ONNX Runtime, transformers.js and optimum
+    Onnx,
 }
 
-impl From<FormatName> for Format {
-    fn from(name: FormatName) -> Self {
-        match name {
-            FormatName::OpenClip => Self::OpenClip,
-            FormatName::Hf => Self::HuggingFace,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnnxPrecision {
+    /// 32 bits: `model.onnx`
+    Fp32,
+    /// Products in 16 bits: `model_fp16.onnx`
+    Fp16,
+    /// Weights of linear layers in 8 bits: `model_quantized.onnx`
+    Int8,
+}
+
+impl ConvertArguments {
+    fn layout(&self) -> anyhow::Result<Format> {
+        let layout = match self.format {
+            FormatName::OpenClip => Format::OpenClip,
+            FormatName::Hf => Format::HuggingFace,
+            FormatName::Onnx => {
+                let is_given = |one| self.precision.contains(&one);
+                return Ok(Format::Onnx(OnnxOptions {
+                    fp32: self.precision.is_empty() || is_given(OnnxPrecision::Fp32),
+                    fp16: is_given(OnnxPrecision::Fp16),
+                    int8: is_given(OnnxPrecision::Int8),
+                }));
+            }
+        };
+        if !self.precision.is_empty() || self.no_check {
+            bail!("--precision and --no-check are for --format onnx");
         }
+        Ok(layout)
     }
 }
 
@@ -319,10 +350,13 @@ fn convert(arguments: &ConvertArguments) -> anyhow::Result<u8> {
         (Some(_), _) => bail!("give the folder to create, and the model only once"),
         (None, _) => bail!("give the model and the folder to create"),
     };
+    let format = arguments.layout()?;
     let encoder = options.open_aloud(model)?;
-    let format = arguments.format.into();
     encoder.save(out, format)?;
     println!("{}", how_to_open(format, encoder.spec(), out));
+    if matches!(format, Format::Onnx(_)) && !arguments.no_check {
+        onnx_run::run(out, &encoder)?;
+    }
     Ok(exit_code::DONE)
 }
 
@@ -331,6 +365,10 @@ fn how_to_open(format: Format, spec: &ModelSpec, folder: &Path) -> String {
     match format {
         Format::OpenClip => {
             format!("open_clip.create_model_and_transforms(\"local-dir:{folder}\")")
+        }
+        Format::Onnx(options) => {
+            let suffix = options.suffixes().next().unwrap_or_default();
+            format!("onnxruntime.InferenceSession(\"{folder}/onnx/model{suffix}.onnx\")")
         }
         Format::HuggingFace => {
             let (model, processor) = if spec.image.as_vit().is_some_and(VitSpec::is_siglip) {

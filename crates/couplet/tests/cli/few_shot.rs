@@ -219,8 +219,8 @@ fn names_and_templates_of_other_languages_take_the_place_of_the_datasets() {
     let file = "name = 'pets'\nsource = 'class-folder'\npath = 'pets'\nclass_names = 'names.json#it.pets'\n\
                 templates = 'templates.json'\n";
     fs::write(place.path("it.toml"), file).unwrap();
-    let (named, _) = eval(&place, "zero-shot", &["--dataset", "it.toml"]);
-    assert_eq!(named[0]["top1"], found[0]["top1"]);
+    let (by_name, _) = eval(&place, "zero-shot", &["--dataset", "it.toml"]);
+    assert_eq!(by_name[0]["top1"], found[0]["top1"]);
     let fails = |names: &str| {
         let command = [
             "eval",

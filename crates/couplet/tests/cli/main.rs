@@ -19,6 +19,7 @@ mod models;
 mod names;
 #[cfg(feature = "object-store")]
 mod object_store;
+mod onnx;
 mod pages;
 mod parts;
 mod paths;

@@ -51,7 +51,7 @@ fn tokenizer() -> String {
 }
 
 /// A model of the fixture as a folder.
-fn place(workspace: &Workspace, name: &str) {
+pub fn place(workspace: &Workspace, name: &str) {
     let (configs, tensors) = fixture();
     let folder = workspace.path(name);
     fs::create_dir(&folder).unwrap();

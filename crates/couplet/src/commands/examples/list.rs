@@ -376,6 +376,10 @@ pub(super) const ALL: &[Examples] = &[
                 "Convert OpenAI's weights for open_clip",
                 "couplet model convert ViT-B-32.pt ViT-B-32 --format open_clip",
             ),
+            (
+                "Write ONNX files in 32 and in 8 bits",
+                "couplet model convert runs/shapes shapes-onnx --format onnx --precision fp32,int8",
+            ),
         ],
     ),
     (

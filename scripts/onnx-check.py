@@ -1,0 +1,1 @@
+../crates/couplet/python/onnx-check.py
