@@ -11,7 +11,7 @@ const MAX_LINES: usize = 450;
 const PRINTS: [&str; 3] = ["println!(", "print!(", "process::exit("];
 const PRINTERS: [&str; 2] = ["couplet", "xtask"];
 const UPDATES: [&str; 2] = ["burn::optim", "map_parameters("];
-const NEVER_UPDATE: [&str; 8] = [
+const NEVER_UPDATE: [&str; 9] = [
     "couplet",
     "couplet-eval",
     "couplet-data",

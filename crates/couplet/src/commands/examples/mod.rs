@@ -1,17 +1,24 @@
 //! Examples at the end of each command's help.
 
 mod list;
+mod models;
 
 use clap::Command;
 
-use self::list::ALL;
+use self::list::{ALL, Examples};
+use self::models::MODELS;
 use crate::terminal::{wrap, wrap_command};
 
 const INDENT: &str = "  ";
 
+/// Of all commands.
+fn all() -> impl Iterator<Item = &'static Examples> {
+    ALL.iter().chain(MODELS)
+}
+
 /// Adds the examples to the help of all commands, and fits that to its columns.
 pub(crate) fn add_to(command: Command, columns: usize) -> Command {
-    let command = ALL.iter().fold(command, |command, (path, examples)| {
+    let command = all().fold(command, |command, (path, examples)| {
         let text = section(examples, columns);
         add_at(command, path, text)
     });
@@ -90,7 +97,7 @@ mod tests {
 
     #[test]
     fn every_example_is_a_command_line_of_its_command() {
-        for (path, examples) in ALL {
+        for (path, examples) in all() {
             assert!(!examples.is_empty());
             for (_, line) in *examples {
                 let words = words(line);
@@ -107,7 +114,7 @@ mod tests {
     fn the_help_of_every_command_with_examples_shows_them() {
         for columns in [60, 80, 100] {
             let mut command = add_to(Arguments::command(), columns);
-            for (path, examples) in ALL {
+            for (path, examples) in all() {
                 let mut own = &mut command;
                 for name in *path {
                     own = own.find_subcommand_mut(name).unwrap();
@@ -127,7 +134,7 @@ mod tests {
             }
         }
         let command = add_to(Arguments::command(), 80);
-        let paths: Vec<_> = ALL.iter().map(|(path, _)| path.join(" ")).collect();
+        let paths: Vec<_> = all().map(|(path, _)| path.join(" ")).collect();
         let mut lacking = Vec::new();
         leaves(&command, "", &mut lacking);
         lacking.retain(|path| !paths.contains(path));
