@@ -6,11 +6,15 @@
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::HubError;
 
 /// Marks the folder for backup programs (<https://bford.info/cachedir/>), as huggingface_hub does.
 const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder can be deleted: it is downloaded again.\n";
+
+/// References that this process began to write: its threads may write the same one.
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
 
 /// Deepest folder of a snapshot that is listed.
 const DEPTH: usize = 8;
@@ -76,10 +80,11 @@ impl CachedRepository {
         if revision == commit || fs::read_to_string(&path).is_ok_and(|text| text == commit) {
             return Ok(());
         }
+        let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
         let folder = path.parent().expect("a reference is in a folder");
         fs::create_dir_all(folder).map_err(|source| HubError::io("create", folder, source))?;
         let temporary = folder.join(format!(
-            ".{}.{}.tmp",
+            ".{}.{}-{number}.tmp",
             path.file_name().unwrap_or_default().display(),
             std::process::id()
         ));

@@ -9,6 +9,7 @@ use crate::workspace::{Workspace, fail, succeed};
 
 /// Images of two colors in folders by class, named by their number.
 fn draw_classes(place: &Workspace, split: &str, classes: &[(&str, [u8; 3], u8)]) {
+    fs::create_dir_all(place.path(split)).unwrap();
     for (class, color, images) in classes {
         let folder = place.path(split).join(class);
         fs::create_dir_all(&folder).unwrap();
