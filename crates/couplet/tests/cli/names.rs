@@ -61,7 +61,7 @@ fn what_is_no_name_is_told_with_the_nearest() {
         ),
         ("ViT-B-23@openai", &["ViT-B-32@openai"]),
         ("ViT-B-32", &["ViT-B-32@openai"]),
-        ("hf:a/b/c", &["hf:org/name"]),
+        ("hf:a/b/c", &["hf:ORG/NAME"]),
         ("hf:org/absent", &["HF_HUB_OFFLINE"]),
         ("convnext_base@laion400m_s13b_b51k", &["convnext_base"]),
     ] {
