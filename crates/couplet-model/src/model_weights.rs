@@ -72,12 +72,14 @@ pub(crate) fn check_shapes(
     Ok(mismatches.check(&stored.path)?)
 }
 
-/// Whether position embeddings of shape `from` can be resized to shape `to`.
+/// Whether position embeddings of shape `from` can be resized to shape `to`. Some layouts have axes of size 1 before
+/// theirs.
 /// - before: of an image tower, the positions before its grid's.
 fn can_resize(from: &[usize], to: &[usize], before: Option<usize>) -> bool {
     match (from, to) {
-        ([rows, width], [_, expected]) => {
-            width == expected
+        ([before_rows @ .., rows, width], [before_expected @ .., _, expected]) => {
+            before_rows == before_expected
+                && width == expected
                 && (1..=ModelSpec::MAX_POSITIONS).contains(rows)
                 && before.is_none_or(|before| is_grid(*rows, before))
         }

@@ -198,6 +198,37 @@ fn a_joined_model_trains_its_text_tower_and_goes_on_after_a_stop() {
     assert_ne!(trained[query], joined.tensors[query]);
 }
 
+/// timm's and transformers' position embeddings have an axis before ours.
+#[test]
+fn towers_of_every_layout_train_at_another_image_size() {
+    let workspace = Workspace::with(&[]);
+    for name in ["timm-siglip", "hugging-face-siglip", "dual-encoder-vit"] {
+        place(&workspace, name);
+        let loss = if name == "dual-encoder-vit" {
+            "softmax"
+        } else {
+            "sigmoid"
+        };
+        let config = format!(
+            "name = \"larger\"\n[model]\nweights = \"{name}\"\n[model.image]\nimage_size = 20\n\
+             [data.train]\nsource = \"shapes\"\nsamples = 16\n[batch]\nglobal = 8\n[loss]\nkind = \"{loss}\"\n\
+             [optimizer]\nkind = \"adamw\"\nlr = 1e-3\n[schedule]\nkind = \"constant\"\nlength = \"1 step\"\n"
+        );
+        fs::write(workspace.path("larger.toml"), config).unwrap();
+        let train = format!("train larger.toml --run-dir {name}-larger");
+        let printed = succeed(couplet(&workspace, &train));
+        assert!(
+            printed.contains("visual.positional_embedding from ["),
+            "{printed}"
+        );
+        let describe = succeed(couplet(
+            &workspace,
+            &format!("model describe {name}-larger"),
+        ));
+        assert!(describe.contains("ViT at 20 px"), "{describe}");
+    }
+}
+
 #[test]
 fn foreign_towers_are_refused_by_name() {
     let workspace = Workspace::with(&[]);
