@@ -5,7 +5,7 @@ Run in the repository's root:
     python experiments/parity/compare.py [NAME …]   (needs open_clip_torch==3.3.0, torch)
 
 Each model needs up to 12 GB of memory, twice that on disk in a temporary folder, and minutes on two
-cores. Without names, the nine models of the paper are compared.
+cores. Without names, the nine models of the paper are compared. SigLIP's need timm, too.
 """
 import json
 import math
@@ -17,7 +17,7 @@ import tempfile
 
 import open_clip
 import torch
-from open_clip.loss import ClipLoss
+from open_clip.loss import ClipLoss, SigLipLoss
 from safetensors.torch import load_file, save_file
 
 PAPER = [
@@ -56,7 +56,12 @@ def make(name, folder):
 
     size = config["vision_cfg"]["image_size"]
     images = torch.randn(BATCH, 3, size, size)
-    texts = open_clip.tokenize(["a photo of a cat", "two dogs play in the snow, one of them barks"])
+    if config["text_cfg"].get("hf_tokenizer_name"):
+        # The tower takes any ids; its tokenizer would have to be downloaded.
+        texts = torch.randint(2, config["text_cfg"]["vocab_size"], (BATCH, config["text_cfg"]["context_length"]))
+        texts[0, 9:] = 1
+    else:
+        texts = open_clip.tokenize(["a photo of a cat", "two dogs play in the snow, one of them barks"])
     out = {"images": images, "texts": texts.float()}
     model.eval()
     with torch.no_grad():
@@ -71,8 +76,9 @@ def make(name, folder):
         ],
         lr=1e-3, betas=(0.9, 0.98), eps=1e-6,
     )
+    loss_of = ClipLoss() if model.logit_bias is None else SigLipLoss()
     for step in range(3):
-        loss = ClipLoss()(*model(images, texts))
+        loss = loss_of(*model(images, texts))
         optimizer.zero_grad()
         loss.backward()
         if step == 0:

@@ -58,7 +58,7 @@ impl Encoder {
         }
         if format == Format::HuggingFace {
             hugging_face::check_writable(self.spec(), self.preprocess())?;
-            if let Some(reason) = self.foreign_tokenizer() {
+            if let Some(reason) = self.foreign_tokenizer().or_else(|| self.foreign_padding()) {
                 return Err(hugging_face::foreign_tokenizer(reason).into());
             }
         }
@@ -75,6 +75,19 @@ impl Encoder {
     fn foreign_tokenizer(&self) -> Option<String> {
         let tokens = self.tokens().ok()?;
         foreign(&tokens.tokenizer)
+    }
+
+    /// That transformers would pad texts with another token than the model was trained with, if it reads padding.
+    fn foreign_padding(&self) -> Option<String> {
+        let tokens = self.tokens().ok()?;
+        let is_read = tokens.tokenizer.file().is_none() && !self.spec().text.reads_no_padding();
+        let (_, end) = tokens.tokenizer.start_and_end();
+        let pad = tokens.pad_id;
+        (is_read && end != Some(pad)).then(|| {
+            format!(
+                "transformers pads CLIP's texts with the end token, but the text tower reads its padding, whose id is {pad}"
+            )
+        })
     }
 
     /// Writes the model as a checkpoint is: in open_clip's layout, also where open_clip cannot build it.
@@ -112,7 +125,10 @@ impl Encoder {
             Format::Onnx(options) => {
                 let ids = tokens.map(token_ids).unwrap_or_default();
                 let tensors = weights::parameters(model);
-                couplet_onnx::save(folder, &tensors, spec, preprocess, ids, options)?;
+                let mut spec = spec.clone();
+                // A tokenizer's own padding counts, whatever the config says.
+                spec.text.pad_id = tokens.map_or(spec.text.pad_id, |tokens| tokens.pad_id);
+                couplet_onnx::save(folder, &tensors, &spec, preprocess, ids, options)?;
             }
         }
         let head = self.head().filter(|_| !matches!(format, Format::Onnx(_)));
@@ -125,6 +141,15 @@ impl Encoder {
             Format::OpenClip => own_tokenizer,
             Format::HuggingFace | Format::Onnx(_) => tokens,
         };
+        let foreign_padding = match format {
+            Format::Onnx(_) => self.foreign_padding(),
+            Format::OpenClip | Format::HuggingFace => None,
+        };
+        if let Some(reason) = &foreign_padding {
+            let folder = folder.display();
+            tracing::warn!("{folder}: no tokenizer is written: {reason}");
+        }
+        let wanted = wanted.filter(|_| foreign_padding.is_none());
         if let Some(tokens) = wanted {
             let (tokenizer, length) = (&tokens.tokenizer, tokens.context_length);
             match format {

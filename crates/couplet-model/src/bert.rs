@@ -145,10 +145,7 @@ impl BertText {
                 }
             }
         };
-        match &self.text_projection {
-            Some(projection) => projection.forward(pooled, precision),
-            None => pooled,
-        }
+        Projection::apply(self.text_projection.as_ref(), pooled, precision)
     }
 
     pub(crate) fn blocks(&self) -> usize {

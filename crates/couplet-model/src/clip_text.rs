@@ -120,10 +120,7 @@ impl ClipText {
             (self.transformer).forward_token(first, x, &token, mask, precision)
         };
         let pooled = self.ln_final.forward(pooled);
-        match &self.text_projection {
-            Some(projection) => projection.forward(pooled, precision),
-            None => pooled,
-        }
+        Projection::apply(self.text_projection.as_ref(), pooled, precision)
     }
 
     /// The number of residual blocks.

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::spec::ModelSpec;
@@ -109,6 +110,18 @@ pub(crate) fn write_synced(path: &Path, text: &str) -> Result<(), FolderError> {
         path: path.to_path_buf(),
         source,
     })
+}
+
+/// Writes a value as indented JSON, and syncs the file to disk.
+///
+/// # Errors
+/// If the file cannot be written.
+///
+/// # Panics
+/// If the value cannot be JSON.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), FolderError> {
+    let text = serde_json::to_string_pretty(value).expect("plain values serialise");
+    write_synced(path, &(text + "\n"))
 }
 
 /// Fails with all problems of a spec that was read from `path`.

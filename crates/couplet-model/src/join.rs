@@ -1,7 +1,7 @@
 //! A model from the image tower of one and the text tower of another, with what joins them: the start of LiT, or of a
 //! model for another language.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use serde_json::Value;
@@ -47,11 +47,12 @@ pub struct Joined {
     pub drawn: Vec<String>,
 }
 
-/// A text tower on disk.
-struct TextTowerFile {
+/// A text encoder on disk.
+struct StoredEncoder {
     spec: TextTowerSpec,
-    /// Under our names.
-    tensors: NamedTensors,
+    /// The weights' file, or the first of several.
+    file: PathBuf,
+    tensors: StoredTensors,
     tokenizer: TokenizerSpec,
 }
 
@@ -67,18 +68,17 @@ pub fn join(
     options: &JoinOptions,
     device: &Device,
 ) -> Result<Joined, FolderError> {
-    let text_tower = read_encoder(text, options)?;
+    let encoder = open_encoder(text, options)?;
     let spec = ModelSpec {
-        text: text_tower.spec,
+        text: encoder.spec.clone(),
         ..image.source.spec.clone()
     };
     check(text, &spec)?;
+    let of_text = read_tensors(&encoder, &spec)?;
     let from_image = |name: &str| name.starts_with("visual.") || name.starts_with("logit_");
     let mut tensors = weights::parameters(&Clip::init(&spec, options.seed, &Device::flex()));
     let of_image = weights::parameters(&image.model).into_iter();
-    let given = of_image
-        .filter(|(name, _)| from_image(name))
-        .chain(text_tower.tensors);
+    let given = of_image.filter(|(name, _)| from_image(name)).chain(of_text);
     let mut drawn: Vec<String> = tensors.keys().cloned().collect();
     for (name, tensor) in given {
         drawn.retain(|left| *left != name);
@@ -87,12 +87,12 @@ pub fn join(
     Ok(Joined {
         model: weights::fill(Clip::blank(&spec, device), tensors, text)?,
         spec,
-        tokenizer: text_tower.tokenizer,
+        tokenizer: encoder.tokenizer,
         drawn,
     })
 }
 
-fn read_encoder(folder: &Path, options: &JoinOptions) -> Result<TextTowerFile, FolderError> {
+fn open_encoder(folder: &Path, options: &JoinOptions) -> Result<StoredEncoder, FolderError> {
     let path = folder.join(hugging_face::CONFIG_FILE);
     if !path.is_file() {
         return Err(FolderError::NoModel {
@@ -112,23 +112,27 @@ fn read_encoder(folder: &Path, options: &JoinOptions) -> Result<TextTowerFile, F
             expected: "model.safetensors or pytorch_model.bin".into(),
         });
     };
-    let stored = weights::open_all(&hugging_face::list_files(file)?)?;
-    let tensors = read_tensors(file, &stored, &spec)?;
-    Ok(TextTowerFile {
+    Ok(StoredEncoder {
         tokenizer: find_encoder_tokenizer(folder),
+        tensors: weights::open_all(&hugging_face::list_files(file)?)?,
+        file: file.clone(),
         spec,
-        tensors,
     })
 }
 
 /// The encoder's tensors under our names; without a pooler's, if the file has none.
+/// - spec: of the joined model.
 fn read_tensors(
-    file: &Path,
-    stored: &StoredTensors,
-    spec: &TextTowerSpec,
+    StoredEncoder {
+        spec: text,
+        file,
+        tensors: stored,
+        ..
+    }: &StoredEncoder,
+    spec: &ModelSpec,
 ) -> Result<NamedTensors, FolderError> {
     let embedding =
-        |prefix: &str| text_names::stored_as(spec.encoder, "token_embedding.weight", prefix);
+        |prefix: &str| text_names::stored_as(text.encoder, "token_embedding.weight", prefix);
     let holds = |prefix: &&&str| {
         let stored_as = embedding(prefix);
         stored_as.is_some_and(|stored_as| {
@@ -141,8 +145,8 @@ fn read_tensors(
         return Err(FolderError::unsound(file, &[problem]));
     };
     let mut tensors = NamedTensors::new();
-    for name in encoder_names(spec) {
-        let Some(stored_as) = text_names::stored_as(spec.encoder, &name, prefix) else {
+    for name in spec.parameter_names() {
+        let Some(stored_as) = text_names::stored_as(text.encoder, &name, prefix) else {
             continue;
         };
         if name.starts_with("pooler.")
@@ -158,20 +162,6 @@ fn read_tensors(
         tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)),
     )?;
     Ok(tensors)
-}
-
-/// The names of a text tower's parameters.
-fn encoder_names(text: &TextTowerSpec) -> Vec<String> {
-    // Any image tower will do: the text tower's names do not depend on it.
-    let spec = crate::presets::find("ViT-Ti-8-32").expect("a preset that is committed");
-    let spec = ModelSpec {
-        text: TextTowerSpec {
-            projection: TextProjection::Linear,
-            ..text.clone()
-        },
-        ..spec
-    };
-    spec.parameter_names()
 }
 
 fn read_tensor(

@@ -69,7 +69,7 @@ pub use clip_text::ClipText;
 pub use cost::{ModelCost, TowerCost, TrainableParameters};
 pub use depth::{BlockCount, Layer, LayerId};
 pub use digest::{FileDigest, RunningDigest};
-pub use files::FolderError;
+pub use files::{FolderError, write_json};
 pub use forward::ForwardContext;
 pub use freeze::{Freeze, FreezeConfig, ParseFreezeError};
 pub use head::ClassifierHead;

@@ -174,10 +174,7 @@ impl ModernBertText {
             TextPool::Mean => mean_of_tokens(x, ids, self.pad_id),
             _ => Token::First.pick(x).squeeze_dim(1),
         };
-        match &self.text_projection {
-            Some(projection) => projection.forward(pooled, precision),
-            None => pooled,
-        }
+        Projection::apply(self.text_projection.as_ref(), pooled, precision)
     }
 
     pub(crate) fn blocks(&self) -> usize {

@@ -7,8 +7,8 @@ use std::path::Path;
 use crate::files::{FolderError, check};
 use crate::spec::clip_init_logit_scale;
 use crate::spec::{
-    Activation, ImagePool, ImagePositions, ImageProjection, ImageTowerSpec, ModelSpec, ResNetSpec,
-    TextEncoder, TextPool, TextProjection, TextTowerSpec, VitSpec,
+    Activation, ImageTowerSpec, ModelSpec, ResNetSpec, TextEncoder, TextPool, TextProjection,
+    TextTowerSpec, VitSpec,
 };
 use crate::weights::StoredTensors;
 
@@ -99,19 +99,8 @@ impl Shapes<'_> {
                 layers: self.blocks("visual.transformer.resblocks."),
                 heads: width / HEAD_WIDTH,
                 mlp_ratio: 4.0,
-                activation: None,
                 norm_eps: crate::spec::DEFAULT_NORM_EPS,
-                layer_scale: None,
-                pre_norm: true,
-                class_token: true,
-                patch_bias: false,
-                positions: ImagePositions::Learned,
-                patch_dropout: 0.0,
-                attention_pool: None,
-                pool: ImagePool::Class,
-                norm_after_pool: false,
-                pooler: false,
-                projection: ImageProjection::Linear,
+                ..VitSpec::clip_form()
             }));
         }
         let [width] = self.shape("visual.layer1.0.bn1.weight")?;

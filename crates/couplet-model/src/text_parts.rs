@@ -87,8 +87,16 @@ impl Projection {
         }
     }
 
+    /// What is pooled in the joint space, projected if there is a projection.
     /// - pooled: `[batch, width]`; returns `[batch, embed_dim]`.
-    pub fn forward(&self, pooled: Tensor<2>, precision: Precision) -> Tensor<2> {
+    pub fn apply(projection: Option<&Self>, pooled: Tensor<2>, precision: Precision) -> Tensor<2> {
+        match projection {
+            Some(projection) => projection.forward(pooled, precision),
+            None => pooled,
+        }
+    }
+
+    fn forward(&self, pooled: Tensor<2>, precision: Precision) -> Tensor<2> {
         widen(match self {
             Self::Matrix(matrix) => {
                 let matrix = precision.narrow(matrix.val());

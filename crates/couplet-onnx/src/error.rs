@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use couplet_model::FolderError;
+
 /// Why a model could not be written as ONNX.
 #[derive(Debug, thiserror::Error)]
 pub enum OnnxError {
@@ -10,6 +12,8 @@ pub enum OnnxError {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     #[error("the model has no weights {name}")]
     Missing { name: String },
     #[error("weights {name}: {found:?}, expected {expected:?}")]

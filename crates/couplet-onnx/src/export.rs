@@ -1,13 +1,13 @@
 //! A model as a folder of ONNX files.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 
 use couplet_model::hugging_face::{
     CONFIG_FILE, IMAGE_PROCESSOR_FILE, TokenIds, image_processor_config,
 };
 use couplet_model::weights::NamedTensors;
-use couplet_model::{ModelSpec, PreprocessSpec};
+use couplet_model::{ModelSpec, PreprocessSpec, write_json};
 use serde_json::Value;
 
 use crate::config::config;
@@ -51,6 +51,26 @@ pub fn save(
         path: onnx.clone(),
         source,
     })?;
+    let written = write_all(folder, tensors, spec, ids, options, &processor);
+    if written.is_err() {
+        // Half of gigabytes is of no use, and would be in the way of the next try.
+        let _ = fs::remove_dir_all(&onnx);
+        for name in [CONFIG_FILE, IMAGE_PROCESSOR_FILE] {
+            let _ = fs::remove_file(folder.join(name));
+        }
+    }
+    written
+}
+
+fn write_all(
+    folder: &Path,
+    tensors: &NamedTensors,
+    spec: &ModelSpec,
+    ids: TokenIds,
+    options: OnnxOptions,
+    processor: &Value,
+) -> Result<(), OnnxError> {
+    let onnx = folder.join(FOLDER);
     let architecture = serde_json::to_string(spec).expect("plain values serialise");
     let mut external = Vec::new();
     for precision in options.precisions() {
@@ -71,7 +91,8 @@ pub fn save(
         }
     }
     write_json(&folder.join(CONFIG_FILE), &config(spec, ids, &external))?;
-    write_json(&folder.join(IMAGE_PROCESSOR_FILE), &processor)
+    write_json(&folder.join(IMAGE_PROCESSOR_FILE), processor)?;
+    Ok(())
 }
 
 /// Builds what is cheap to build, before anything is written.
@@ -92,17 +113,5 @@ fn check_tensors(
 fn image_processor(spec: &ModelSpec, preprocess: &PreprocessSpec) -> Result<Value, OnnxError> {
     image_processor_config(spec, preprocess).map_err(|reasons| OnnxError::NotWritable {
         reasons: reasons.join("; "),
-    })
-}
-
-fn write_json(path: &Path, value: &Value) -> Result<(), OnnxError> {
-    let text = format!("{value:#}\n");
-    let write = || {
-        fs::write(path, text)?;
-        File::open(path)?.sync_all()
-    };
-    write().map_err(|source| OnnxError::Io {
-        path: path.to_path_buf(),
-        source,
     })
 }

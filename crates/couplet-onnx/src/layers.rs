@@ -298,8 +298,9 @@ pub(crate) fn activate(graph: &mut Graph<'_>, x: &Value, activation: Activation)
 /// `x (1 + inner) / 2`.
 fn half_gate(graph: &mut Graph<'_>, x: &Value, inner: &Value) -> Value {
     let gate = graph.with_scalar("Add", inner, 1.0);
-    let doubled = graph.binary("Mul", x, &gate);
-    graph.with_scalar("Mul", &doubled, 0.5)
+    // Halved first: twice x may be more than f16 holds.
+    let half = graph.with_scalar("Mul", x, 0.5);
+    graph.binary("Mul", &half, &gate)
 }
 
 /// The rows of the token embedding, in f32.

@@ -5,7 +5,8 @@
 pub enum Precision {
     /// f32.
     Fp32,
-    /// Products, convolutions and what is between them in f16; norms, softmax and the residual stream in f32.
+    /// Products, convolutions and what is between them in f16; norms, softmax and the residual stream of
+    /// transformers in f32.
     Fp16,
     /// Weights of linear layers and of the token embedding in 8 bits. What is multiplied with them is quantized as it
     /// comes, by its own range. Convolutions of ResNets stay f32.

@@ -164,12 +164,13 @@ fn pool(
         (width, before) = (embed_dim, 1);
     }
     let is_after = spec.norm_after_pool && spec.attention_pool.is_none();
-    if is_after {
+    let pooled = if is_after {
         let x = one_token(graph, &x, spec.pool, before);
-        return layer_norm(graph, NORM, &x, width, eps);
-    }
-    let x = layer_norm(graph, NORM, &x, width, eps)?;
-    let pooled = one_token(graph, &x, spec.pool, before);
+        layer_norm(graph, NORM, &x, width, eps)?
+    } else {
+        let x = layer_norm(graph, NORM, &x, width, eps)?;
+        one_token(graph, &x, spec.pool, before)
+    };
     if !spec.pooler {
         return Ok(pooled);
     }

@@ -10,7 +10,7 @@ use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use couplet_loss::{Features, Loss, SigmoidLoss};
 use couplet_model::weights::{self, HostTensor, NamedTensors};
 use couplet_model::{
-    BatchStatistics, Clip, ForwardContext, ModelSpec, ParameterMapper, ParameterVisitor,
+    BatchStatistics, Clip, ForwardContext, ModelSpec, ParameterMapper, ParameterVisitor, VitSpec,
     hugging_face, l2_normalize, map_parameters, open_clip, visit_parameters,
 };
 
@@ -255,6 +255,12 @@ fn small(name: &str) -> (Case, NamedTensors, NamedTensors) {
     (Case::open(scratch.path(), theirs), grads, after)
 }
 
+/// The tensors of a model's folder under our names.
+fn parameters_in(folder: &Path) -> NamedTensors {
+    let loaded = couplet_model::load(folder, None, &Device::flex()).unwrap();
+    weights::parameters(&loaded.model)
+}
+
 /// As [`small`], of a model with towers of timm's or transformers', which `make_tower_parity.py` writes.
 fn small_of_other_towers(name: &str) -> (Case, NamedTensors, NamedTensors) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
@@ -277,16 +283,7 @@ fn small_of_other_towers(name: &str) -> (Case, NamedTensors, NamedTensors) {
         weights::save(&scratch.path().join(weights_file), &part(&theirs, tensors)).unwrap();
         scratch
     };
-    let read = |tensors: &str| {
-        let loaded = couplet_model::load(saved(tensors).path(), None, &Device::flex()).unwrap();
-        let mut tensors = weights::parameters(&loaded.model);
-        for (name, tensor) in &mut tensors {
-            if name.starts_with("logit_") {
-                tensor.shape = vec![1];
-            }
-        }
-        tensors
-    };
+    let read = |tensors: &str| parameters_in(saved(tensors).path());
     let (grads, after) = (read("grads/"), read("after/"));
     (Case::open(saved("weights/").path(), theirs), grads, after)
 }
@@ -351,8 +348,23 @@ const FULL_SIZE: &str = "COUPLET_PARITY";
 fn a_full_size_model_matches_open_clip() {
     let folder = std::env::var_os(FULL_SIZE).expect("COUPLET_PARITY names the folder");
     let folder = Path::new(&folder);
-    let read = |file: &str| weights::read(&folder.join(file)).unwrap().tensors;
-    let case = Case::open(folder, read("batch.safetensors"));
+    let batch = weights::read(&folder.join("batch.safetensors")).unwrap();
+    let case = Case::open(folder, batch.tensors);
+    // Tensors with a model's names are read as one, whose names may be timm's.
+    let is_siglip = case.spec.image.as_vit().is_some_and(VitSpec::is_siglip);
+    let read = |file: &str| {
+        if !is_siglip {
+            return weights::read(&folder.join(file)).unwrap().tensors;
+        }
+        let scratch = tempfile::tempdir().unwrap();
+        for (from, to) in [
+            (open_clip::CONFIG_FILE, open_clip::CONFIG_FILE),
+            (file, open_clip::WEIGHTS_FILE),
+        ] {
+            std::fs::copy(folder.join(from), scratch.path().join(to)).unwrap();
+        }
+        parameters_in(scratch.path())
+    };
     let mut columns: Vec<f64> = case.forward_gaps().iter().map(|gap| gap.distance).collect();
     let (loss, gradients) = case.gradient_gaps(&read("grads.safetensors"));
     let (_, stepped) = case.step_gaps(|| read("after.safetensors"));

@@ -221,19 +221,8 @@ pub(super) fn clip_vit(vision: &VisionConfig) -> Result<(VitSpec, Activation), V
         layers: vision.num_hidden_layers,
         heads: vision.num_attention_heads,
         mlp_ratio: mlp_ratio(vision.hidden_size, vision.intermediate_size),
-        activation: None,
         norm_eps: vision.layer_norm_eps,
-        layer_scale: None,
-        pre_norm: true,
-        class_token: true,
-        patch_bias: false,
-        positions: ImagePositions::Learned,
-        patch_dropout: 0.0,
-        attention_pool: None,
-        pool: ImagePool::Class,
-        norm_after_pool: false,
-        pooler: false,
-        projection: ImageProjection::Linear,
+        ..VitSpec::clip_form()
     };
     if problems.is_empty() {
         Ok((vit, activation))

@@ -29,7 +29,7 @@ use siglip::SiglipConfig;
 pub use token_ids::TokenIds;
 
 use crate::clip::Clip;
-use crate::files::{FolderError, check, parse_json, read_text, write_synced};
+use crate::files::{FolderError, check, parse_json, read_text, write_json};
 use crate::spec::{ModelSpec, PreprocessSpec, VitSpec};
 use crate::weights;
 
@@ -231,9 +231,4 @@ pub fn save(
 
 fn json_of(config: impl Serialize) -> Value {
     serde_json::to_value(config).expect("plain values serialise")
-}
-
-fn write_json(path: &Path, value: &impl Serialize) -> Result<(), FolderError> {
-    let text = serde_json::to_string_pretty(value).expect("plain values serialise");
-    write_synced(path, &(text + "\n"))
 }

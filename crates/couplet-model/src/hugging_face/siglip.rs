@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::activations::{activation, activation_name};
 use super::token_ids::TokenIds;
 use crate::spec::{
-    ImagePool, ImagePositions, ImageProjection, ImageTowerSpec, ModelSpec, TextEncoder, TextPool,
-    TextProjection, TextTowerSpec, VitSpec, mlp_ratio,
+    ImageTowerSpec, ModelSpec, TextEncoder, TextPool, TextProjection, TextTowerSpec, VitSpec,
+    mlp_ratio,
 };
 
 pub(super) const MODEL_TYPE: &str = "siglip";
@@ -143,19 +143,8 @@ impl SiglipConfig {
                 layers: vision.num_hidden_layers,
                 heads: vision.num_attention_heads,
                 mlp_ratio: mlp_ratio(vision.hidden_size, vision.intermediate_size),
-                activation: None,
                 norm_eps: vision.layer_norm_eps,
-                layer_scale: None,
-                pre_norm: false,
-                class_token: false,
-                patch_bias: true,
-                positions: ImagePositions::Learned,
-                patch_dropout: 0.0,
-                attention_pool: None,
-                pool: ImagePool::Map,
-                norm_after_pool: false,
-                pooler: false,
-                projection: ImageProjection::None,
+                ..VitSpec::siglip_form()
             }),
             text: TextTowerSpec {
                 context_length: text.max_position_embeddings,

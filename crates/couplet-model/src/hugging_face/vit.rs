@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::activations::{activation, activation_name};
-use crate::spec::{Activation, ImagePool, ImagePositions, ImageProjection, VitSpec, mlp_ratio};
+use crate::spec::{Activation, VitSpec, mlp_ratio};
 use crate::tensors::StoredAs;
 
 pub(super) const MODEL_TYPE: &str = "vit";
@@ -84,19 +84,8 @@ impl VitConfig {
             layers: self.num_hidden_layers,
             heads: self.num_attention_heads,
             mlp_ratio: mlp_ratio(self.hidden_size, self.intermediate_size),
-            activation: None,
             norm_eps: self.layer_norm_eps,
-            layer_scale: None,
-            pre_norm: false,
-            class_token: true,
-            patch_bias: true,
-            positions: ImagePositions::Learned,
-            patch_dropout: 0.0,
-            attention_pool: None,
-            pool: ImagePool::Class,
-            norm_after_pool: false,
-            pooler: true,
-            projection: ImageProjection::Linear,
+            ..VitSpec::hugging_face_form()
         };
         Ok((spec, activation))
     }

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::refused::{Others, Refused};
-use crate::spec::{Activation, ImagePool, ImagePositions, ImageProjection, VitSpec};
+use crate::spec::{Activation, VitSpec};
 use crate::tensors::StoredAs;
 
 const NAME: &str = "timm_model_name";
@@ -80,15 +80,7 @@ impl Tower {
 
     /// - vit: as the other keys of the config describe it.
     pub fn spec(&self, vit: &VitSpec, refused: &mut Refused) -> VitSpec {
-        let vit = VitSpec {
-            pre_norm: false,
-            class_token: false,
-            patch_bias: true,
-            positions: ImagePositions::Learned,
-            pool: ImagePool::Map,
-            projection: ImageProjection::None,
-            ..vit.clone()
-        };
+        let vit = vit.in_form(VitSpec::siglip_form);
         let Some((name, patch_size, image_size, (width, layers, heads, mlp_ratio), activation)) =
             self.0
         else {

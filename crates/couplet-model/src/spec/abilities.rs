@@ -2,8 +2,8 @@
 //! kind of tower.
 
 use super::{
-    Activation, ImagePool, ImagePositions, ImageProjection, ImageTowerSpec, ModelSpec, ResNetSpec,
-    TextEncoder, TextPool, TextTowerSpec, VitSpec, mlp_width,
+    Activation, ImageTowerSpec, ModelSpec, ResNetSpec, TextEncoder, TextPool, TextTowerSpec,
+    VitSpec, mlp_width,
 };
 
 impl ImageTowerSpec {
@@ -151,31 +151,6 @@ impl VitSpec {
     /// Hidden width of the MLPs.
     pub fn mlp_width(&self) -> usize {
         mlp_width(self.width, self.mlp_ratio)
-    }
-
-    /// Whether it is built as SigLIP's image towers are, of whatever size.
-    pub fn is_siglip(&self) -> bool {
-        !self.class_token
-            && self.patch_bias
-            && !self.pre_norm
-            && self.positions == ImagePositions::Learned
-            && self.layer_scale.is_none()
-            && self.attention_pool.is_none()
-            && self.pool == ImagePool::Map
-            && self.projection == ImageProjection::None
-    }
-
-    /// Whether it is built as the towers of Hugging Face's `ViTModel` are, of whatever size, with a projection.
-    pub(crate) fn is_hugging_faces(&self) -> bool {
-        self.class_token
-            && self.patch_bias
-            && !self.pre_norm
-            && self.positions == ImagePositions::Learned
-            && self.layer_scale.is_none()
-            && self.attention_pool.is_none()
-            && self.pool == ImagePool::Class
-            && self.pooler
-            && self.projection == ImageProjection::Linear
     }
 }
 

@@ -5,6 +5,7 @@ mod bounds;
 mod check;
 mod differences;
 mod encoder;
+mod forms;
 mod preprocess;
 
 use schemars::JsonSchema;

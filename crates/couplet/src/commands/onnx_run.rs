@@ -23,6 +23,8 @@ const PYTHON: &str = "COUPLET_PYTHON";
 const NO_RUNTIME: i32 = 3;
 /// How long the script may run.
 const PATIENCE: Duration = Duration::from_mins(20);
+/// How long Python may take to find its modules.
+const PROBE_PATIENCE: Duration = Duration::from_mins(1);
 /// Images and texts that are compared.
 const ROWS: usize = 3;
 /// A distance in f32 that no rounding explains.
@@ -38,16 +40,22 @@ pub(super) fn run(folder: &Path, encoder: &Encoder) -> anyhow::Result<()> {
     fs::write(&script, SCRIPT)?;
     let python = std::env::var_os(PYTHON).unwrap_or_else(|| OsString::from("python3"));
     let shown = python.to_string_lossy().into_owned();
+    // A file, not `-c`, which would look for modules in the working directory first.
+    let probe = work.path().join("probe.py");
+    fs::write(&probe, "import numpy, onnxruntime\n")?;
     let probe = Command::new(&python)
-        .args(["-c", "import numpy, onnxruntime"])
+        .arg(&probe)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .status();
-    if !probe.is_ok_and(|status| status.success()) {
+        .spawn();
+    let probe = probe.and_then(|child| wait(child, PROBE_PATIENCE));
+    if !probe.is_ok_and(|status| status.is_some_and(|status| status.success())) {
         not_run(&shown);
         return Ok(());
     }
+    // A name that begins with a dash would be taken for an option.
+    let folder = fs::canonicalize(folder)?;
     let mut command = Command::new(&python);
     command.arg(&script).arg(folder).arg("--json");
     command.args(write_references(work.path(), encoder)?);
@@ -59,7 +67,7 @@ pub(super) fn run(folder: &Path, encoder: &Encoder) -> anyhow::Result<()> {
     let child = command
         .spawn()
         .with_context(|| format!("{shown} cannot be started"))?;
-    let Some(status) = wait(child)? else {
+    let Some(status) = wait(child, PATIENCE)? else {
         let minutes = PATIENCE.as_secs() / 60;
         bail!("ONNX Runtime did not finish within {minutes} minutes; the files are written");
     };
@@ -77,20 +85,20 @@ pub(super) fn run(folder: &Path, encoder: &Encoder) -> anyhow::Result<()> {
 
 fn not_run(python: &str) {
     printing::note(&format!(
-        "not run: {python} has no onnxruntime. `pip install onnxruntime onnx`, or name another Python in {PYTHON}, and the \
+        "not run: {python} cannot import numpy and onnxruntime. `pip install onnxruntime onnx`, or name another Python in {PYTHON}, and the \
          files are compared with the model"
     ));
 }
 
-/// Waits for the script.
+/// Waits for Python.
 /// - returns `None` if it took too long and was ended.
-fn wait(mut child: Child) -> io::Result<Option<ExitStatus>> {
+fn wait(mut child: Child, patience: Duration) -> io::Result<Option<ExitStatus>> {
     let start = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
-        if start.elapsed() > PATIENCE {
+        if start.elapsed() > patience {
             child.kill()?;
             child.wait()?;
             return Ok(None);
@@ -181,7 +189,8 @@ fn write_references(folder: &Path, encoder: &Encoder) -> anyhow::Result<Vec<OsSt
 fn token_ids(encoder: &Encoder, length: usize, draws: &mut Draws) -> Vec<i32> {
     let text = &encoder.spec().text;
     let vocabulary = text.vocab_size as u64;
-    let pad = u64::from(text.pad_id);
+    let pad = encoder.tokens().map_or(text.pad_id, |tokens| tokens.pad_id);
+    let pad = u64::from(pad);
     let mut ids = Vec::with_capacity(ROWS * length);
     for row in 0..ROWS {
         // Whole, half and a quarter of the tokens.

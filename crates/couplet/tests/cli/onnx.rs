@@ -5,7 +5,10 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use couplet_model::weights::{self, NamedTensors};
-use couplet_model::{Clip, ImageTowerSpec, ModelSpec, PreprocessSpec, open_clip, presets};
+use couplet_model::{
+    AttentionPoolSpec, Clip, ImagePool, ImagePositions, ImageTowerSpec, ModelSpec, PreprocessSpec,
+    TextPool, open_clip, presets,
+};
 
 use crate::models::{couplet, scene};
 use crate::towers::place;
@@ -90,6 +93,23 @@ fn quick_vit() -> ModelSpec {
     spec
 }
 
+/// An attention pool whose outputs' mean counts, fixed positions, and a text tower that pools by a query.
+fn pooled() -> ModelSpec {
+    let mut spec = presets::find("ViT-Ti-8-32").unwrap();
+    (spec.text.causal, spec.text.layers) = (false, 2);
+    spec.text.pool = TextPool::Map { heads: 2 };
+    let ImageTowerSpec::Vit(tower) = &mut spec.image else {
+        panic!("a ViT preset");
+    };
+    tower.layers = 2;
+    tower.attention_pool = Some(AttentionPoolSpec {
+        queries: 3,
+        heads: 2,
+    });
+    (tower.pool, tower.positions) = (ImagePool::Mean, ImagePositions::SinCos2d);
+    spec
+}
+
 #[test]
 fn onnx_runtime_computes_the_features_of_clips_towers() {
     if python_with("onnxruntime").is_none() {
@@ -101,6 +121,8 @@ fn onnx_runtime_computes_the_features_of_clips_towers() {
     check(&workspace, "resnet");
     place_spec(&workspace, "quick", &quick_vit());
     check(&workspace, "quick");
+    place_spec(&workspace, "pooled", &pooled());
+    check(&workspace, "pooled");
 }
 
 #[test]
@@ -116,6 +138,7 @@ fn onnx_runtime_computes_the_features_of_other_towers() {
         "xlm-roberta",
         "modern-bert",
         "dual-encoder",
+        "dual-encoder-vit",
     ] {
         place(&workspace, name);
         check(&workspace, name);
@@ -148,6 +171,17 @@ fn a_folder_of_onnx_has_what_its_readers_look_for() {
     let printed = fail(couplet(&workspace, other), 1);
     assert!(printed.contains("--format onnx"), "{printed}");
     assert!(!workspace.path("hf").exists());
+}
+
+/// transformers pads CLIP's texts with the end token, which a tower that reads its padding was not trained with.
+#[test]
+fn a_tokenizer_that_would_pad_otherwise_is_not_written() {
+    let workspace = scene("ViT-Ti-8-64-siglip");
+    let convert = "model convert model onnx --format onnx --no-check";
+    let printed = succeed(couplet(&workspace, convert));
+    assert!(printed.contains("no tokenizer is written"), "{printed}");
+    assert!(workspace.path("onnx/onnx/model.onnx").is_file());
+    assert!(!workspace.path("onnx/tokenizer.json").exists());
 }
 
 #[test]
