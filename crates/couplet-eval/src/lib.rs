@@ -75,9 +75,12 @@ pub use knn::nearest_neighbours;
 pub use linear_probe::{Ending, LabelledFeatures, LinearProbe, SolverOptions};
 pub use metric::{Better, Metric, MetricInfo, Metrics, Unit};
 #[cfg(not(feature = "hub"))]
-pub use no_pretrained::{PretrainedError, named_model};
+pub use no_pretrained::{PretrainedError, is_model_name, name_hint, named_model};
 #[cfg(feature = "hub")]
-pub use pretrained::{DownloadListener, PretrainedError, download, hear_downloads, named_model};
+pub use pretrained::{
+    DownloadListener, PretrainedError, download, hear_downloads, is_model_name, name_hint,
+    named_model,
+};
 pub use probe::{Probe, ProbeData, ProbeSettings, knn, linear_probe};
 pub use protocol::{EvalError, EvalOptions};
 pub use report::{Protocol, Report};

@@ -17,9 +17,19 @@ pub enum PretrainedError {
 /// # Errors
 /// If it does.
 pub fn named_model(name: &str) -> Result<Option<PathBuf>, PretrainedError> {
-    let looks_so = name.starts_with("hf:") || name.starts_with("hf-hub:") || name.contains('@');
-    if looks_so {
+    if is_model_name(name) {
         return Err(PretrainedError::Unavailable { name: name.into() });
     }
     Ok(None)
+}
+
+/// Whether a text looks like a name of weights.
+pub fn is_model_name(text: &str) -> bool {
+    let is_tagged = text.contains('@') && !text.contains(['/', '\\']);
+    text.starts_with("hf:") || text.starts_with("hf-hub:") || is_tagged
+}
+
+/// What a text that is neither a path nor a name was probably meant to be: this build knows no names.
+pub fn name_hint(_text: &str) -> Option<String> {
+    None
 }

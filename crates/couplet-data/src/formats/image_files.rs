@@ -12,7 +12,8 @@ use crate::sample::{SampleError, SkipCause};
 /// paths are kept.
 #[derive(Debug, Clone)]
 pub(crate) struct ImagePaths {
-    folder: PathBuf,
+    /// Where relative paths start.
+    pub folder: PathBuf,
     has_root: bool,
 }
 

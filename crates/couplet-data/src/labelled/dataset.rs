@@ -49,8 +49,24 @@ pub(crate) trait Images: Send + Sync {
     /// The file that holds an image, and the image's key in it.
     fn locate(&self, index: usize) -> (String, String);
 
-    /// Hashes the content of the images, where their files do not identify it.
+    /// Hashes what identifies the images besides their files and keys: their content, or how they are found in the files.
     fn fingerprint(&self, _hasher: &mut dyn Hasher) {}
+}
+
+/// Hashes a text with its length.
+pub(super) fn hash_text(hasher: &mut dyn Hasher, text: &str) {
+    hasher.write(&(text.len() as u64).to_le_bytes());
+    hasher.write(text.as_bytes());
+}
+
+/// Hashes a file's size and modification time.
+pub(super) fn hash_state(hasher: &mut dyn Hasher, file: &Path) {
+    let found = std::fs::metadata(file).ok();
+    let changed = found.as_ref().and_then(|found| found.modified().ok());
+    let since = changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    hasher.write(&found.map_or(u64::MAX, |found| found.len()).to_le_bytes());
+    let nanoseconds = since.map_or(u128::MAX, |since| since.as_nanos());
+    hasher.write(&nanoseconds.to_le_bytes());
 }
 
 /// Images with their targets, in a fixed order.
@@ -153,20 +169,10 @@ impl LabelledDataset {
         for index in 0..self.len() {
             let (file, key) = self.images.locate(index);
             if last.as_ref() != Some(&file) {
-                let found = std::fs::metadata(&file).ok();
-                let changed = found.as_ref().and_then(|found| found.modified().ok());
-                let since = changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-                hasher.write(&found.map_or(u64::MAX, |found| found.len()).to_le_bytes());
-                hasher.write(
-                    &since
-                        .map_or(u128::MAX, |since| since.as_nanos())
-                        .to_le_bytes(),
-                );
+                hash_state(hasher, Path::new(&file));
             }
-            for text in [&file, &key] {
-                hasher.write(&(text.len() as u64).to_le_bytes());
-                hasher.write(text.as_bytes());
-            }
+            hash_text(hasher, &file);
+            hash_text(hasher, &key);
             last = Some(file);
         }
     }

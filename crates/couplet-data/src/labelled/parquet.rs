@@ -87,10 +87,13 @@ pub(super) fn any_parquet(_files: &Patterns, _first: &Path) -> Result<Found, Dat
 
 #[cfg(feature = "parquet")]
 mod rows {
+    use std::hash::Hasher;
     use std::ops::Range;
     use std::path::Path;
 
-    use super::super::dataset::{ColumnKind, Images, LabelledDataset, Targets, class_numbers};
+    use super::super::dataset::{
+        ColumnKind, Images, LabelledDataset, Targets, class_numbers, hash_state, hash_text,
+    };
     use super::LabelledParquetConfig;
     use crate::formats::class_names::class_name_of;
     use crate::formats::column_names::{CAPTION_NAMES, IMAGE_NAMES};
@@ -219,6 +222,17 @@ mod rows {
         fn locate(&self, index: usize) -> (String, String) {
             ParquetFiles::locate(self, index)
         }
+
+        fn fingerprint(&self, hasher: &mut dyn Hasher) {
+            for file in &self.0 {
+                hash_text(hasher, &file.image_column);
+                hash_text(hasher, &file.image_folder().to_string_lossy());
+                for image in file.image_files() {
+                    hash_text(hasher, &image.to_string_lossy());
+                    hash_state(hasher, &image);
+                }
+            }
+        }
     }
 }
 
@@ -280,6 +294,38 @@ mod tests {
         let labels = find("labels");
         assert_eq!((labels.len(), bytes(&labels, 3)), (7, "image 3".into()));
         assert_eq!(*labels.targets(), Targets::Captions(vec![Vec::new(); 7]));
+    }
+
+    /// Features that are kept for one column, folder or state of the files are not those of another.
+    #[test]
+    fn images_are_identified_by_their_column_and_the_files_it_names() {
+        use std::hash::{DefaultHasher, Hasher};
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/labels.parquet");
+        std::fs::copy(fixture, path("a.parquet")).unwrap();
+        let fingerprint = |column: &str, root: Option<&str>| {
+            let config = LabelledParquetConfig {
+                files: Patterns::One(path("a.parquet").display().to_string()),
+                image_column: column.into(),
+                root: root.map(path),
+                ..table("labels", Some("label"), None)
+            };
+            let mut hasher = DefaultHasher::new();
+            config.open(Split::Test).unwrap().fingerprint(&mut hasher);
+            hasher.finish()
+        };
+        let bytes = fingerprint("image", None);
+        assert_eq!(bytes, fingerprint("image", None));
+        let paths = fingerprint("name", None);
+        assert_ne!(bytes, paths);
+        assert_ne!(paths, fingerprint("name", Some("other")));
+        std::fs::write(path("owl"), b"an image").unwrap();
+        let with_owl = fingerprint("name", None);
+        assert_ne!(paths, with_owl);
+        std::fs::write(path("owl"), b"another image").unwrap();
+        assert_ne!(with_owl, fingerprint("name", None));
     }
 
     #[test]

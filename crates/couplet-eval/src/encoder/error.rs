@@ -62,6 +62,9 @@ pub enum OpenError {
     Folder(#[from] FolderError),
     #[error(transparent)]
     Name(Box<PretrainedError>),
+    /// Neither a path nor a name.
+    #[error("{name}: there is no such path, and no such name: {hint}")]
+    Unknown { name: String, hint: String },
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
     #[error(transparent)]

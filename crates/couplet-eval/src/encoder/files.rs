@@ -11,9 +11,9 @@ use super::chosen::{Choice, ChosenCheckpoint, ChosenModel};
 use super::error::OpenError;
 use super::run_folder::{Pointer, newest_whole, read_pointer};
 #[cfg(not(feature = "hub"))]
-use crate::no_pretrained::named_model;
+use crate::no_pretrained::{name_hint, named_model};
 #[cfg(feature = "hub")]
-use crate::pretrained::named_model;
+use crate::pretrained::{name_hint, named_model};
 
 /// Files in a run's folder that name one of its checkpoints, in order of preference.
 const POINTERS: [(&str, Choice); 2] = [("best", Choice::Best), ("latest", Choice::Latest)];
@@ -50,13 +50,17 @@ pub fn find_model(path: &Path) -> Result<PathBuf, OpenError> {
 /// # Errors
 /// As [`find_model`].
 pub fn choose_model(path: &Path) -> Result<ChosenModel, OpenError> {
-    if let Some(name) = path.to_str().filter(|_| !path.exists())
-        && let Some(path) = named_model(name)?
-    {
-        return Ok(ChosenModel {
-            path,
-            checkpoint: None,
-        });
+    if let Some(name) = path.to_str().filter(|_| !path.exists()) {
+        if let Some(path) = named_model(name)? {
+            return Ok(ChosenModel {
+                path,
+                checkpoint: None,
+            });
+        }
+        if let Some(hint) = name_hint(name) {
+            let name = name.to_string();
+            return Err(OpenError::Unknown { name, hint });
+        }
     }
     let found = find_checkpoint(path)?;
     let folder = found.as_ref().map_or(path, |(folder, _)| folder);

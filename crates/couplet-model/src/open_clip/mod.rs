@@ -82,13 +82,27 @@ pub fn write_config(
     preprocess: &PreprocessSpec,
     tokenizer: &TokenizerCfg,
 ) -> Result<(), FolderError> {
+    let text = config_text(spec, preprocess, tokenizer);
+    write_synced(&folder.join(CONFIG_FILE), &text)
+}
+
+/// The text of [`CONFIG_FILE`].
+/// - tokenizer: its entries in the config.
+///
+/// # Panics
+/// Never: every value of a config has a form in JSON.
+pub fn config_text(
+    spec: &ModelSpec,
+    preprocess: &PreprocessSpec,
+    tokenizer: &TokenizerCfg,
+) -> String {
     let config = ConfigFile {
         model_cfg: ModelCfg::from(spec).with_tokenizer(tokenizer),
         hf_text_config: hf_text::config(spec),
         preprocess_cfg: Some(preprocess::to_cfg(preprocess)),
     };
     let text = serde_json::to_string_pretty(&config).expect("a config of plain values serialises");
-    write_synced(&folder.join(CONFIG_FILE), &(text + "\n"))
+    text + "\n"
 }
 
 /// Why open_clip cannot build the model or preprocess its images, if it cannot: only Couplet reads

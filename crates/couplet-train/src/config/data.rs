@@ -83,7 +83,7 @@ impl ResolvedData {
             data_root: input.data_root.or(recorded.as_deref()),
             ..*input
         };
-        let mut missing = paths::find(&mut table, input);
+        let mut missing = paths::find(&mut table, input, false);
         let unknown = merge_weights(&mut table, None);
         let unknown = unknown.or_else(|| edit::merge_preset(&mut table));
         let is_partial = edit::lacks_preset(&table) || lacks_architecture(&table);

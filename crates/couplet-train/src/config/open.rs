@@ -107,7 +107,7 @@ impl ResolvedRun {
             data_root: input.data_root.or(recorded.as_deref()),
             ..*input
         };
-        let mut missing = paths::find(&mut table, input);
+        let mut missing = paths::find(&mut table, input, checkpoint.is_some());
         if checkpoint.is_some() {
             // What the run began with may be gone.
             missing.retain(|issue| !issue.key.starts_with("model."));

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use couplet_data::formats::is_url;
 use couplet_data::paths::{PathKind, joined, normalized};
-use couplet_eval::dataset_path_kind;
+use couplet_eval::{dataset_path_kind, is_model_name};
 use toml::{Table, Value};
 
 /// What a path names, by its key without the places in lists.
@@ -65,13 +65,15 @@ fn visit_value(
     }
 }
 
-/// Makes every path absolute.
+/// Makes every path absolute, but no name.
 /// - start: of relative ones.
 pub(crate) fn make_absolute(table: &mut Table, start: &Path) {
-    visit(table, &mut |_, kind, path| {
-        let is_name = kind == PathKind::Dataset { is_built_in: true };
+    visit(table, &mut |key, kind, path| {
+        let absolute = joined(start, path);
+        let is_name = kind == PathKind::Dataset { is_built_in: true }
+            || (key == "model.weights" && is_model_name(path) && !absolute.exists());
         if !path.is_empty() && !is_name && !is_url(path) {
-            *path = normalized(&joined(start, path)).display().to_string();
+            *path = normalized(&absolute).display().to_string();
         }
     });
 }

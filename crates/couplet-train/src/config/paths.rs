@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use couplet_data::paths::{PathBase, PathKind};
 use couplet_data::with_causes;
-use couplet_eval::{dataset_advice, named_model};
+use couplet_eval::{dataset_advice, is_model_name, name_hint, named_model};
 use serde::Deserialize;
 use toml::Table;
 
@@ -39,9 +39,10 @@ impl<'a> ConfigInput<'a> {
     }
 }
 
-/// Replaces every path by the one that is found.
+/// Replaces every path by the one that is found, and the name of weights by that of the downloaded ones.
+/// - continues: from a checkpoint, which needs no other weights.
 /// - returns what is not there.
-pub(super) fn find(table: &mut Table, input: &ConfigInput) -> Vec<ConfigIssue> {
+pub(super) fn find(table: &mut Table, input: &ConfigInput, continues: bool) -> Vec<ConfigIssue> {
     let file = match recorded(input.path) {
         Some(run) => PathBase::recorded(input.path, &run.working_dir, input.data_root),
         None => PathBase::of_file(input.path, input.data_root),
@@ -65,23 +66,26 @@ pub(super) fn find(table: &mut Table, input: &ConfigInput) -> Vec<ConfigIssue> {
         match base.find(key, path, kind) {
             Ok(found) => *path = found,
             Err(missing) => {
-                let named = if key == "model.weights" {
-                    named_model(path)
-                } else {
-                    Ok(None)
-                };
-                if let Ok(Some(found)) = &named {
-                    *path = found.display().to_string();
+                let is_weights = key == "model.weights";
+                if is_weights && continues && is_model_name(path) {
                     return;
                 }
                 let message = match kind {
                     PathKind::Dataset { .. } => {
                         format!("`{path}`: {}", dataset_advice(&missing))
                     }
-                    _ => match &named {
-                        Err(error) => with_causes(error),
-                        Ok(_) => missing.to_string(),
+                    _ if is_weights => match named_model(path) {
+                        Ok(Some(found)) => {
+                            *path = found.display().to_string();
+                            return;
+                        }
+                        Ok(None) => match name_hint(path) {
+                            Some(hint) => format!("{missing}; or, as a name: {hint}"),
+                            None => missing.to_string(),
+                        },
+                        Err(error) => with_causes(&error),
                     },
+                    _ => missing.to_string(),
                 };
                 *path = base.first_place(path, kind).display().to_string();
                 issues.push(ConfigIssue::new(key, message));

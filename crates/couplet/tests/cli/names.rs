@@ -45,6 +45,17 @@ fn a_model_in_hugging_faces_cache_opens_by_its_name() {
                   [schedule]\nkind = \"constant\"\nlength = \"1 step\"\n";
     fs::write(workspace.path("a.toml"), config).unwrap();
     succeed(offline(&workspace, "train a.toml --run-dir run"));
+    // A run that has a checkpoint needs neither the name nor what it stands for.
+    fs::remove_dir_all(workspace.path("hf")).unwrap();
+    let longer = config.replace("1 step", "2 steps");
+    fs::write(workspace.path("a.toml"), longer).unwrap();
+    succeed(offline(&workspace, "train a.toml --run-dir run --resume"));
+    let missing = fs::read_to_string(workspace.path("a.toml")).unwrap();
+    let missing = missing.replace("hf:org/tiny", "run/chekpoints");
+    fs::write(workspace.path("b.toml"), missing).unwrap();
+    let printed = fail(offline(&workspace, "train b.toml --run-dir other"), 2);
+    assert!(printed.contains("run/chekpoints is not there"), "{printed}");
+    assert!(!printed.contains("hf:"), "{printed}");
 }
 
 #[test]

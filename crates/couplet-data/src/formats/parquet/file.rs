@@ -16,7 +16,7 @@ use parquet::arrow::arrow_reader::{
 use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
 
-use super::values::{image_bytes, is_image_type};
+use super::values::{image_bytes, is_image_type, texts_of};
 use crate::formats::error::DataError;
 use crate::formats::files::open_regular;
 use crate::formats::image_files::ImagePaths;
@@ -48,8 +48,9 @@ pub(crate) struct ParquetFile {
     metadata: ArrowReaderMetadata,
     /// The two columns that are read.
     projection: ProjectionMask,
-    image_column: String,
+    pub image_column: String,
     value_column: String,
+    image_place: usize,
     value_place: usize,
     /// The type of the other column.
     pub value_type: DataType,
@@ -150,6 +151,7 @@ impl ParquetFile {
             projection,
             image_column: columns.image.0.to_string(),
             value_column: columns.value.0.to_string(),
+            image_place: places[0],
             value_place: places[1],
             value_type,
             paths: ImagePaths::new(columns.root, path),
@@ -172,8 +174,34 @@ impl ParquetFile {
 
     /// Reads the whole other column, in batches.
     pub fn values(&self) -> Result<Vec<ArrayRef>, DataError> {
+        self.column(self.value_place)
+    }
+
+    /// The files that the column of images names, in order; none if it holds the images themselves, or cannot be read.
+    pub fn image_files(&self) -> Vec<PathBuf> {
+        let holds_texts = self.metadata.schema().field(self.image_place).data_type();
+        if !matches!(
+            holds_texts,
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+        ) {
+            return Vec::new();
+        }
+        let batches = self.column(self.image_place).unwrap_or_default();
+        let names = batches.iter().flat_map(|batch| {
+            let names = (0..batch.len()).filter_map(|at| texts_of(batch, at).ok());
+            names.flatten().collect::<Vec<_>>()
+        });
+        names.map(|name| self.paths.resolve(&name)).collect()
+    }
+
+    /// The folder that relative paths of images start from.
+    pub fn image_folder(&self) -> &Path {
+        &self.paths.folder
+    }
+
+    fn column(&self, place: usize) -> Result<Vec<ArrayRef>, DataError> {
         let file = open_regular(&self.path).map_err(DataError::io(&self.path))?;
-        let columns = ProjectionMask::roots(self.metadata.parquet_schema(), [self.value_place]);
+        let columns = ProjectionMask::roots(self.metadata.parquet_schema(), [place]);
         let read = || {
             let batches =
                 ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())

@@ -129,12 +129,11 @@ impl CompositionalSet {
         let [captions, others] = captions;
         let rows = captions.len();
         let second = (images.len() - 1) * rows;
-        let mut categories = categories.map(Vec::into_iter);
-        let pairs = captions.into_iter().zip(others).enumerate();
-        let examples = pairs.map(|(row, (caption, other))| CompositionalExample {
+        let pairs = captions.into_iter().zip(others).zip(categories).enumerate();
+        let examples = pairs.map(|(row, ((caption, other), category))| CompositionalExample {
             images: [row, second + row],
             captions: [caption, other],
-            category: categories.as_mut().and_then(Iterator::next),
+            category,
         });
         let examples: Vec<_> = examples.collect();
         let count = images.len() * rows;

@@ -47,14 +47,17 @@ fn of_csv(path: &Path, options: &CompositionalOptions) -> Result<Table, DataErro
     };
     let columns = Columns::choose(&names, options);
     let columns = columns.map_err(|message| DataError::invalid(path, message))?;
-    let read = |image: &str, value: &str, key: &str| -> Result<Vec<(PathBuf, String)>, DataError> {
+    let rows = |image: &str, value: &str, key: &str| {
         let columns = CsvColumns {
             image,
             value: (value, key),
             separator,
             root: options.root.as_deref(),
         };
-        let rows = columns.rows(path)?.into_iter().map(|row| {
+        columns.rows(path)
+    };
+    let read = |image: &str, value: &str, key: &str| -> Result<Vec<(PathBuf, String)>, DataError> {
+        let rows = rows(image, value, key)?.into_iter().map(|row| {
             let line = row.line;
             if row.is_short {
                 let message = format!("line {line}: fewer cells than the header has");
@@ -70,16 +73,24 @@ fn of_csv(path: &Path, options: &CompositionalOptions) -> Result<Table, DataErro
     let second = columns.images.last().unwrap_or(first);
     let captions = read(first, caption, "--caption-columns")?;
     let others = read(second, other, "--caption-columns")?;
-    let mut categories = match &columns.category {
-        Some(category) => read(first, category, "--category-column")?,
-        None => Vec::new(),
-    }
-    .into_iter();
-    let pairs = captions.into_iter().zip(others);
-    let rows = pairs.map(|((image, caption), (second, other))| Row {
+    let categories: Vec<Option<String>> = match &columns.category {
+        // One that was not asked for may have nothing to say.
+        Some(category) if options.category_column.is_none() => {
+            let rows = rows(first, category, "--category-column")?.into_iter();
+            rows.map(|row| row.cells.ok().map(|(_, category)| category))
+                .collect()
+        }
+        Some(category) => {
+            let cells = read(first, category, "--category-column")?.into_iter();
+            cells.map(|(_, category)| Some(category)).collect()
+        }
+        None => vec![None; captions.len()],
+    };
+    let pairs = captions.into_iter().zip(others).zip(categories);
+    let rows = pairs.map(|(((image, caption), (second, other)), category)| Row {
         images: [image, second],
         captions: [caption, other],
-        category: categories.next().map(|(_, category)| category),
+        category,
     });
     Ok(Table {
         kind: columns.kind,
@@ -123,7 +134,11 @@ fn of_json(path: &Path, options: &CompositionalOptions) -> Result<Table, DataErr
                     image(columns.images.last().unwrap_or(first))?,
                 ],
                 captions: [text(&columns.captions[0])?, text(&columns.captions[1])?],
-                category: columns.category.as_ref().map(text).transpose()?,
+                category: match &columns.category {
+                    // A column that was not asked for may have nothing to say.
+                    Some(column) if options.category_column.is_none() => text(column).ok(),
+                    column => column.as_ref().map(text).transpose()?,
+                },
             })
         });
     Ok(Table {

@@ -130,3 +130,52 @@ fn several_files_are_categories_and_problems_are_named() {
     let error = open_with(folder, &["data"], &winoground).unwrap_err();
     assert!(error.contains("needs two columns of images"), "{error}");
 }
+
+#[test]
+fn a_category_may_be_missing_unless_it_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let header = "image,caption,negative_caption,category";
+    let json = format!("[{{{KEYS}, \"category\": \"x\"}}, {{{KEYS}, \"category\": null}}]");
+    let asked = CompositionalOptions {
+        category_column: Some("category".into()),
+        ..CompositionalOptions::default()
+    };
+    for (name, text) in [
+        ("a.json", json),
+        ("b.csv", format!("{header}\na,b,c,x\na,b,c,\n")),
+    ] {
+        let set = open(folder, name, &text).unwrap();
+        let categories = set.examples.iter().map(|row| row.category.as_deref());
+        assert_eq!(categories.collect::<Vec<_>>(), [Some("x"), None], "{name}");
+        let error = open_with(folder, &[name], &asked).unwrap_err();
+        assert!(error.contains("`category`"), "{name}: {error}");
+    }
+}
+
+/// The fixture is written by `tests/fixtures/make_parquet.py`.
+#[cfg(feature = "parquet")]
+#[test]
+fn several_parquet_files_are_categories() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/labels.parquet");
+    for name in ["add_obj", "swap_att"] {
+        fs::copy(fixture, folder.path().join(name).with_extension("parquet")).unwrap();
+    }
+    let options = CompositionalOptions {
+        caption_columns: ["name", "name"].map(String::from).into(),
+        ..CompositionalOptions::default()
+    };
+    let categories = |options: &CompositionalOptions| -> Vec<String> {
+        let set = open_with(folder.path(), &[""], options).unwrap();
+        let categories = set.examples.into_iter().map(|row| row.category.unwrap());
+        categories.collect()
+    };
+    let by_file = categories(&options);
+    assert_eq!(by_file, [vec!["add_obj"; 7], vec!["swap_att"; 7]].concat());
+    let by_column = categories(&CompositionalOptions {
+        category_column: Some("label".into()),
+        ..options
+    });
+    assert_eq!(by_column[..3], ["0", "1", "2"]);
+}

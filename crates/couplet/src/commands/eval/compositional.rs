@@ -140,7 +140,8 @@ fn print_categories(categories: &[(String, Metrics)]) {
     );
     for (name, metrics) in categories {
         let values = metrics.0.iter().map(ToString::to_string);
-        table.row(std::iter::once(name.clone()).chain(values).collect());
+        let name = printable(name).to_string();
+        table.row(std::iter::once(name).chain(values).collect());
     }
     printing::block(&format!("\n{}", table.render(terminal::table_columns())));
 }

@@ -1,9 +1,10 @@
 //! `couplet eval zero-shot`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use couplet_data::printable_path;
 use couplet_eval::{PromptMode, Report, zero_shot_by};
 
 use super::cache_arguments::CacheArguments;
@@ -50,17 +51,16 @@ pub(super) fn run(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
         bail!("--classnames is for one dataset; evaluate one after the other");
     }
     let datasets = open_changed(&arguments.dataset, &arguments.data, &encoder, |config| {
-        Ok(config.replace_lists(class_names.as_deref(), templates.as_deref())?)
-    });
-    let given = [("--classnames", class_names), ("--templates", templates)];
-    let given = given.iter().find_map(|(flag, file)| {
-        let file = file.as_ref()?.display();
-        Some(format!("{flag} {file} cannot be used"))
-    });
-    let datasets = match given {
-        Some(given) => datasets.context(given)?,
-        None => datasets?,
-    };
+        if let Some(file) = class_names {
+            let replaced = config.replace_lists(Some(file), None);
+            replaced.with_context(|| unusable("--classnames", file))?;
+        }
+        if let Some(file) = templates {
+            let replaced = config.replace_lists(None, Some(file));
+            replaced.with_context(|| unusable("--templates", file))?;
+        }
+        Ok(())
+    })?;
     print_subjects(&encoder, &datasets);
     let cache = arguments.cache.open(&encoder);
     let prompts = if arguments.compare_prompts {
@@ -127,6 +127,10 @@ pub(super) fn run(arguments: &ZeroShotArguments) -> anyhow::Result<u8> {
         arguments.results.json.write(&with_prompts)?;
     }
     Ok(exit_code::DONE)
+}
+
+fn unusable(flag: &str, file: &Path) -> String {
+    format!("{flag} {} cannot be used", printable_path(file))
 }
 
 /// Prints the metrics of each prompt mode.
