@@ -34,6 +34,7 @@ mod inputs;
 mod knn;
 mod linear_probe;
 pub mod metric;
+mod mix;
 #[cfg(not(feature = "hub"))]
 mod no_pretrained;
 #[cfg(feature = "hub")]
@@ -74,6 +75,7 @@ pub use few_shot::{FewShot, FewShotClassifier, FewShotDraw, FewShotSettings, few
 pub use knn::nearest_neighbours;
 pub use linear_probe::{Ending, LabelledFeatures, LinearProbe, SolverOptions};
 pub use metric::{Better, Metric, MetricInfo, Metrics, Unit};
+pub use mix::{MixError, evaluate, greedy_soup};
 #[cfg(not(feature = "hub"))]
 pub use no_pretrained::{PretrainedError, is_model_name, name_hint, named_model};
 #[cfg(feature = "hub")]

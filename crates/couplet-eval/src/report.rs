@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::metric::Metrics;
+use crate::metric::{IMAGE_TO_TEXT_RECALL_1, Metrics, TEXT_TO_IMAGE_RECALL_1};
 
 /// The results of a model on one dataset with one protocol. Fractions are from 0 to 1.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -17,6 +17,19 @@ pub struct Report {
     /// The number of held-out pairs that could not be read; they are not part of any metric. An
     /// evaluation of a dataset needs all of its images.
     pub skipped: usize,
+}
+
+impl Report {
+    /// The result as one number, with what it is called: the dataset's first metric, such as top-1 accuracy; in retrieval
+    /// the mean of recall@1 of both directions.
+    pub fn headline(&self) -> (&'static str, f64) {
+        let both = [IMAGE_TO_TEXT_RECALL_1, TEXT_TO_IMAGE_RECALL_1];
+        if let [Some(texts), Some(images)] = both.map(|info| self.metrics.get(info.name)) {
+            return ("R@1", f64::midpoint(texts, images));
+        }
+        let first = self.metrics.0.first();
+        first.map_or(("", f64::NAN), |metric| (metric.info.label, metric.value))
+    }
 }
 
 /// An evaluation protocol.

@@ -5,8 +5,10 @@ use burn::tensor::{DType, Tensor};
 use couplet_kernels::{Half, LinearLayer, attention, merge_heads, self_attention, split_heads};
 
 use crate::init::{Initializer, inverse_sqrt};
-use crate::layers::{LayerNorm, Linear, linear};
+use crate::layers::{LayerNorm, Linear};
+use crate::lora::{self, Adaptable, Adapter, Lora, VisitLayers};
 use crate::precision::{Precision, widen};
+use crate::product::linear;
 use crate::spec::AttentionPoolSpec;
 use crate::token::Token;
 use crate::weight_draws::{BlockStd, weight};
@@ -16,6 +18,10 @@ use crate::weight_draws::{BlockStd, weight};
 pub(crate) struct Attention {
     pub in_proj_weight: Param<Tensor<2>>,
     pub in_proj_bias: Param<Tensor<1>>,
+    /// Updates of the parts of the input projection.
+    q_proj: Adapter,
+    k_proj: Adapter,
+    v_proj: Adapter,
     pub out_proj: Linear,
     pub heads: usize,
 }
@@ -41,6 +47,9 @@ impl Attention {
                 init,
             ),
             in_proj_bias: init.constant([3 * width], 0.0),
+            q_proj: Adapter::NONE,
+            k_proj: Adapter::NONE,
+            v_proj: Adapter::NONE,
             out_proj: Linear {
                 weight: weight(
                     &format!("{name}.out_proj.weight"),
@@ -50,6 +59,7 @@ impl Attention {
                     init,
                 ),
                 bias: init.constant([width], 0.0),
+                lora: None,
             },
             heads,
         }
@@ -74,22 +84,51 @@ impl Attention {
         precision: Precision,
     ) -> Tensor<3> {
         let (weight, bias) = (self.in_proj_weight.val(), self.in_proj_bias.val());
-        let qkv = linear(x, weight, Some(bias), precision);
+        let qkv = linear(x.clone(), weight, Some(bias), precision);
+        let qkv = lora::update_parts(qkv, x, &self.updates(), precision);
         let attended = self_attention(qkv, self.heads, mask);
         self.out_proj.forward(attended, precision)
     }
 
     /// - norm: before it; dtype: in which is multiplied.
-    pub fn half(&self, norm: &LayerNorm, dtype: DType) -> Half {
+    /// - returns `None` if a layer has an update.
+    pub fn half(&self, norm: &LayerNorm, dtype: DType) -> Option<Half> {
+        if self.updates().iter().any(Option::is_some) {
+            return None;
+        }
         let input = LinearLayer {
             weight: self.in_proj_weight.val(),
             bias: self.in_proj_bias.val(),
         };
-        Half {
+        Some(Half {
             norm: norm.kernel(),
-            layers: [input, self.out_proj.kernel()],
+            layers: [input, self.out_proj.kernel()?],
             dtype,
+        })
+    }
+
+    fn updates(&self) -> [Option<&Lora>; 3] {
+        [&self.q_proj, &self.k_proj, &self.v_proj].map(|part| part.lora.as_ref())
+    }
+
+    pub fn visit_layers(&mut self, name: &str, visit: &mut VisitLayers) {
+        let width = self.in_proj_weight.lazy_shape()[1];
+        let parts = [
+            ("q_proj", &mut self.q_proj),
+            ("k_proj", &mut self.k_proj),
+            ("v_proj", &mut self.v_proj),
+        ];
+        for (at, (part, adapter)) in parts.into_iter().enumerate() {
+            let layer = Adaptable {
+                weight: &mut self.in_proj_weight,
+                weight_name: format!("{name}.in_proj_weight"),
+                rows: at * width..(at + 1) * width,
+                lora: &mut adapter.lora,
+            };
+            visit(&format!("{name}.{part}"), layer);
         }
+        let name = format!("{name}.out_proj");
+        self.out_proj.visit_layers(&name, visit);
     }
 
     /// The attention's output for one token of each sequence.
@@ -138,7 +177,10 @@ impl Attention {
             .in_proj_bias
             .val()
             .narrow(0, from * width, parts * width);
-        split_heads(linear(x, weight, Some(bias), precision), parts * self.heads)
+        let y = linear(x.clone(), weight, Some(bias), precision);
+        let updates = &self.updates()[from..from + parts];
+        let y = lora::update_parts(y, x, updates, precision);
+        split_heads(y, parts * self.heads)
     }
 }
 
@@ -207,6 +249,7 @@ impl AttentionPool {
                         inverse_sqrt(width),
                     ),
                     bias: init.constant([width], 0.0),
+                    lora: None,
                 },
                 heads: spec.heads,
             },

@@ -8,6 +8,7 @@ use couplet_kernels::{add_branch, embedding};
 use crate::attention::Attention;
 use crate::init::Initializer;
 use crate::layers::{LayerNorm, Linear};
+use crate::lora::VisitLayers;
 use crate::padding::{is_token, mean_of_tokens, padding_mask};
 use crate::precision::{Precision, widen};
 use crate::spec::{Activation, TextEncoder, TextPool, TextTowerSpec};
@@ -83,6 +84,7 @@ impl BertText {
             pooler: (spec.pool == TextPool::Pooler).then(|| Linear {
                 weight: init.normal("pooler.weight", [w, w], STD),
                 bias: init.constant([w], 0.0),
+                lora: None,
             }),
             text_projection: Projection::init(spec, embed_dim, init),
             pad_id: spec.pad_id,
@@ -146,6 +148,18 @@ impl BertText {
             }
         };
         Projection::apply(self.text_projection.as_ref(), pooled, precision)
+    }
+
+    pub(crate) fn visit_layers(&mut self, visit: &mut VisitLayers) {
+        for (at, block) in self.transformer.resblocks.iter_mut().enumerate() {
+            let name = format!("transformer.resblocks.{at}");
+            block.attn.visit_layers(&format!("{name}.attn"), visit);
+            block.mlp.visit_layers(&format!("{name}.mlp"), visit);
+        }
+        if let Some(pooler) = &mut self.pooler {
+            pooler.visit_layers("pooler", visit);
+        }
+        Projection::visit_layers(self.text_projection.as_mut(), visit);
     }
 
     pub(crate) fn blocks(&self) -> usize {

@@ -6,6 +6,7 @@ use burn::tensor::{Int, Tensor};
 use crate::attention::AttentionPool;
 use crate::init::{Initializer, inverse_sqrt};
 use crate::layers::LayerNorm;
+use crate::lora::VisitLayers;
 use crate::precision::Precision;
 use crate::spec::{Activation, AttentionPoolSpec, TextPool, TextTowerSpec};
 use crate::text_parts::{Projection, TokenEmbedding};
@@ -121,6 +122,11 @@ impl ClipText {
         };
         let pooled = self.ln_final.forward(pooled);
         Projection::apply(self.text_projection.as_ref(), pooled, precision)
+    }
+
+    pub(crate) fn visit_layers(&mut self, visit: &mut VisitLayers) {
+        self.transformer.visit_layers("transformer", visit);
+        Projection::visit_layers(self.text_projection.as_mut(), visit);
     }
 
     /// The number of residual blocks.

@@ -44,6 +44,36 @@ pub enum Freeze {
 pub struct ParseFreezeError(String);
 
 impl FreezeConfig {
+    /// What is frozen where some parameters are trained, as far as that can be said of whole blocks.
+    /// - trained: their names.
+    pub fn of_trained<'a>(trained: impl IntoIterator<Item = &'a str>, spec: &ModelSpec) -> Self {
+        let blocks = BlockCount::new(spec);
+        // The number of frozen layers from the stem on.
+        let (mut image, mut text) = (None::<usize>, None::<usize>);
+        for name in trained {
+            let (frozen, layer, count) = match blocks.layer_id(name) {
+                LayerId::Image(layer) => (&mut image, layer, blocks.image()),
+                LayerId::Text(layer) => (&mut text, layer, blocks.text()),
+                LayerId::Joint => continue,
+            };
+            let before = match layer {
+                Layer::Stem => 0,
+                Layer::Block(block) => block + 1,
+                Layer::Head => count + 1,
+            };
+            *frozen = Some(frozen.map_or(before, |frozen| frozen.min(before)));
+        }
+        let freeze = |frozen: Option<usize>, blocks: usize| match frozen {
+            None => Freeze::All,
+            Some(0) => Freeze::Nothing,
+            Some(frozen) => Freeze::AllButLast(blocks + 1 - frozen),
+        };
+        Self {
+            image: freeze(image, blocks.image()),
+            text: freeze(text, blocks.text()),
+        }
+    }
+
     /// Every setting that does not fit the model, with its key.
     pub fn problems(&self, spec: &ModelSpec) -> Vec<(&'static str, String)> {
         let blocks = BlockCount::new(spec);

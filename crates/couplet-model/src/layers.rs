@@ -6,7 +6,9 @@ use burn::tensor::{Tensor, module};
 use couplet_kernels::{LinearLayer, NormLayer};
 
 use crate::init::{Initializer, inverse_sqrt};
+use crate::lora::{self, Lora, VisitLayers};
 use crate::precision::{Precision, widen};
+use crate::product::linear;
 use crate::spec::Activation;
 use crate::tensors::HostTensor;
 
@@ -15,32 +17,33 @@ use crate::tensors::HostTensor;
 pub(crate) struct Linear {
     pub weight: Param<Tensor<2>>,
     pub bias: Param<Tensor<1>>,
+    pub lora: Option<Lora>,
 }
 
 impl Linear {
     /// - x: `[…, in]`; returns `[…, out]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>, precision: Precision) -> Tensor<D> {
-        linear(x, self.weight.val(), Some(self.bias.val()), precision)
+        let y = linear(
+            x.clone(),
+            self.weight.val(),
+            Some(self.bias.val()),
+            precision,
+        );
+        lora::update(y, x, self.lora.as_ref(), precision)
     }
 
-    pub fn kernel(&self) -> LinearLayer {
-        LinearLayer {
+    /// The layer for a kernel; `None` if it has an update, which kernels of several layers do not know.
+    pub fn kernel(&self) -> Option<LinearLayer> {
+        self.lora.is_none().then(|| LinearLayer {
             weight: self.weight.val(),
             bias: self.bias.val(),
-        }
+        })
     }
-}
 
-/// `x weightᵀ + bias`, in the dtype of `precision`.
-/// - x: `[…, in]`, weight: `[out, in]`, bias: `[out]`; returns `[…, out]`.
-pub(crate) fn linear<const D: usize>(
-    x: Tensor<D>,
-    weight: Tensor<2>,
-    bias: Option<Tensor<1>>,
-    precision: Precision,
-) -> Tensor<D> {
-    let dtype = precision.of_products(&x);
-    couplet_kernels::linear_as(x, weight, bias, dtype)
+    pub fn visit_layers(&mut self, name: &str, visit: &mut VisitLayers) {
+        let weight_name = format!("{name}.weight");
+        lora::visit_whole(name, weight_name, &mut self.weight, &mut self.lora, visit);
+    }
 }
 
 /// Layer normalisation over the last dimension.

@@ -16,6 +16,7 @@
 //! assert_eq!(model.encode_text(tokens).dims(), [2, spec.embed_dim]);
 //! ```
 
+mod adapt;
 mod attention;
 mod bert;
 mod clip;
@@ -35,9 +36,11 @@ mod init;
 mod join;
 mod layers;
 mod load;
+mod lora;
 mod manifest;
 mod map_head;
 mod memory;
+mod mix;
 mod model_weights;
 mod modern_bert;
 mod names;
@@ -45,10 +48,12 @@ pub mod open_clip;
 mod openai;
 mod padding;
 mod parts;
+pub mod peft;
 mod positions;
 mod precision;
 pub mod presets;
 mod printable;
+mod product;
 mod resnet;
 mod shortest;
 mod source;
@@ -63,6 +68,7 @@ mod vit;
 mod weight_draws;
 pub mod weights;
 
+pub use adapt::{AdaptableLayer, LowRank};
 pub use bert::BertText;
 pub use clip::{Clip, MAX_LOGIT_SCALE, l2_normalize};
 pub use clip_text::ClipText;
@@ -77,6 +83,7 @@ pub use image::{BatchStatistics, ImageTower};
 pub use join::{JoinOptions, Joined, join};
 pub use layers::is_buffer;
 pub use load::{Loaded, describe, inspect, inspect_as, load, load_as};
+pub use lora::LowRankUpdate;
 pub use manifest::{Difference, MANIFEST_FILE, Manifest, ManifestError};
 pub use memory::PassMemory;
 pub use modern_bert::{ModernBertText, rotary_angles};

@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 use crate::attention::Attention;
 use crate::init::{Initializer, inverse_sqrt};
 use crate::layers::LayerNorm;
+use crate::lora::VisitLayers;
 use crate::precision::{Precision, widen};
 use crate::transformer::{BlockSpec, Mlp};
 use crate::weight_draws::BlockStd;
@@ -40,5 +41,10 @@ impl MapHead {
         let attended = (self.attn).forward_query(self.probe.val(), x, precision);
         let pooled = self.mlp.residual(widen(attended), &self.norm, precision);
         pooled.squeeze_dim(1)
+    }
+
+    /// The layers of the MLP: the attention's are one module in PyTorch, which PEFT does not adapt.
+    pub fn visit_layers(&mut self, name: &str, visit: &mut VisitLayers) {
+        self.mlp.visit_layers(&format!("{name}.mlp"), visit);
     }
 }

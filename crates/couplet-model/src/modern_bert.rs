@@ -5,9 +5,10 @@ use burn::tensor::{Device, Int, Tensor};
 use couplet_kernels::{add_branch, attention, layer_norm, merge_heads, split_heads};
 
 use crate::init::Initializer;
-use crate::layers::linear;
+use crate::lora::{self, Adapter, VisitLayers};
 use crate::padding::{HIDDEN, mean_of_tokens, padding_mask};
 use crate::precision::{Precision, widen};
+use crate::product::linear;
 use crate::spec::{Activation, TextEncoder, TextPool, TextTowerSpec};
 use crate::tensors::dense;
 use crate::text_parts::{Projection, TokenEmbedding};
@@ -68,7 +69,9 @@ struct Gain {
 #[derive(Module, Debug)]
 struct RotaryAttention {
     in_proj_weight: Param<Tensor<2>>,
+    qkv_proj: Adapter,
     out_proj_weight: Param<Tensor<2>>,
+    out_proj: Adapter,
     heads: usize,
 }
 
@@ -76,7 +79,9 @@ struct RotaryAttention {
 struct GatedMlp {
     /// What is activated, then the gates: `[2 * hidden, width]`.
     c_fc_weight: Param<Tensor<2>>,
+    c_fc: Adapter,
     c_proj_weight: Param<Tensor<2>>,
+    c_proj: Adapter,
     #[module(skip)]
     activation: Activation,
 }
@@ -177,6 +182,30 @@ impl ModernBertText {
         Projection::apply(self.text_projection.as_ref(), pooled, precision)
     }
 
+    pub(crate) fn visit_layers(&mut self, visit: &mut VisitLayers) {
+        for (at, ModernBlock { attn, mlp, .. }) in self.transformer.resblocks.iter_mut().enumerate()
+        {
+            let block = format!("transformer.resblocks.{at}");
+            let (in_proj, out_proj) = (&mut attn.in_proj_weight, &mut attn.out_proj_weight);
+            let (c_fc, c_proj) = (&mut mlp.c_fc_weight, &mut mlp.c_proj_weight);
+            for (layer, of_weight, weight, adapter) in [
+                ("attn.qkv_proj", "attn.in_proj", in_proj, &mut attn.qkv_proj),
+                (
+                    "attn.out_proj",
+                    "attn.out_proj",
+                    out_proj,
+                    &mut attn.out_proj,
+                ),
+                ("mlp.c_fc", "mlp.c_fc", c_fc, &mut mlp.c_fc),
+                ("mlp.c_proj", "mlp.c_proj", c_proj, &mut mlp.c_proj),
+            ] {
+                let name = format!("{block}.{layer}");
+                let of_weight = format!("{block}.{of_weight}_weight");
+                lora::visit_whole(&name, of_weight, weight, &mut adapter.lora, visit);
+            }
+        }
+    }
+
     pub(crate) fn blocks(&self) -> usize {
         self.transformer.resblocks.len()
     }
@@ -267,13 +296,17 @@ impl ModernBlock {
             ln_1: (at > 0).then(|| Gain::init(spec, init)),
             attn: RotaryAttention {
                 in_proj_weight: weight("attn.in_proj_weight", [3 * w, w], STD),
+                qkv_proj: Adapter::NONE,
                 out_proj_weight: weight("attn.out_proj_weight", [w, w], out),
+                out_proj: Adapter::NONE,
                 heads: spec.heads,
             },
             ln_2: Gain::init(spec, init),
             mlp: GatedMlp {
                 c_fc_weight: weight("mlp.c_fc_weight", [2 * hidden, w], STD),
+                c_fc: Adapter::NONE,
                 c_proj_weight: weight("mlp.c_proj_weight", [w, hidden], out),
+                c_proj: Adapter::NONE,
                 activation,
             },
         }
@@ -290,27 +323,38 @@ impl ModernBlock {
     }
 }
 
+/// A linear layer without bias, with its update.
+fn adapted(
+    x: Tensor<3>,
+    weight: &Param<Tensor<2>>,
+    adapter: &Adapter,
+    precision: Precision,
+) -> Tensor<3> {
+    let y = linear(x.clone(), weight.val(), None, precision);
+    lora::update(y, x, adapter.lora.as_ref(), precision)
+}
+
 impl RotaryAttention {
     fn forward(&self, x: Tensor<3>, around: &Surroundings, precision: Precision) -> Tensor<3> {
-        let qkv = linear(x, self.in_proj_weight.val(), None, precision);
+        let qkv = adapted(x, &self.in_proj_weight, &self.qkv_proj, precision);
         let qkv = split_heads(qkv, 3 * self.heads);
         let part = |at: usize| qkv.clone().narrow(1, at * self.heads, self.heads);
         let (q, k) = (rotate(part(0), around), rotate(part(1), around));
         let attended = merge_heads(attention(q, k, part(2), Some(&around.mask)));
-        linear(attended, self.out_proj_weight.val(), None, precision)
+        adapted(attended, &self.out_proj_weight, &self.out_proj, precision)
     }
 }
 
 impl GatedMlp {
     fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
-        let both = linear(x, self.c_fc_weight.val(), None, precision);
+        let both = adapted(x, &self.c_fc_weight, &self.c_fc, precision);
         let hidden = both.dims()[2] / 2;
         let (input, gate) = (
             both.clone().narrow(2, 0, hidden),
             both.narrow(2, hidden, hidden),
         );
         let gated = self.activation.kernel().forward(input) * gate;
-        linear(gated, self.c_proj_weight.val(), None, precision)
+        adapted(gated, &self.c_proj_weight, &self.c_proj, precision)
     }
 }
 

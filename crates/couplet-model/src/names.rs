@@ -32,7 +32,7 @@ impl ModelSpec {
     ///
     /// # Panics
     /// If `self.problems()` is not empty.
-    pub(crate) fn parameter_shapes(&self) -> Vec<(String, Vec<usize>)> {
+    pub fn parameter_shapes(&self) -> Vec<(String, Vec<usize>)> {
         struct Shapes(Vec<(String, Vec<usize>)>);
         impl ParameterVisitor for Shapes {
             fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {

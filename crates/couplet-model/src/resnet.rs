@@ -7,6 +7,7 @@ use couplet_kernels::{attention, merge_heads, split_heads};
 
 use crate::init::{Initializer, inverse_sqrt};
 use crate::layers::{BatchNorm, ChannelStatistics, Conv, Linear};
+use crate::lora::VisitLayers;
 use crate::precision::{Precision, widen};
 use crate::spec::ResNetSpec;
 
@@ -47,6 +48,13 @@ struct Bottleneck {
 type Seen<'a> = Option<&'a mut Vec<ChannelStatistics>>;
 
 impl ModifiedResNet {
+    /// The layers of the pooling: convolutions have no updates.
+    /// - name: of this module.
+    pub(crate) fn visit_layers(&mut self, name: &str, visit: &mut VisitLayers) {
+        self.attnpool
+            .visit_layers(&format!("{name}.attnpool"), visit);
+    }
+
     /// All initialisation rules of the image tower: convolutions as PyTorch's defaults,
     /// the last gain of each block 0, the attention pool's weights N(0, 1/√channels).
     pub(crate) fn init(spec: &ResNetSpec, embed_dim: usize, init: &Initializer) -> Self {
@@ -234,6 +242,7 @@ impl AttentionPool2d {
         let projection = |part: &str, outputs: usize| Linear {
             weight: init.normal(&name(&format!("{part}.weight")), [outputs, channels], std),
             bias: init.uniform(&name(&format!("{part}.bias")), [outputs], std),
+            lora: None,
         };
         Self {
             positional_embedding: init.normal(
@@ -246,6 +255,17 @@ impl AttentionPool2d {
             v_proj: projection("v_proj", channels),
             c_proj: projection("c_proj", embed_dim),
             heads: spec.heads,
+        }
+    }
+
+    fn visit_layers(&mut self, name: &str, visit: &mut VisitLayers) {
+        for (part, layer) in [
+            ("q_proj", &mut self.q_proj),
+            ("k_proj", &mut self.k_proj),
+            ("v_proj", &mut self.v_proj),
+            ("c_proj", &mut self.c_proj),
+        ] {
+            layer.visit_layers(&format!("{name}.{part}"), visit);
         }
     }
 

@@ -6,6 +6,7 @@ use burn::tensor::{Int, Tensor};
 use crate::bert::BertText;
 use crate::clip_text::ClipText;
 use crate::init::Initializer;
+use crate::lora::VisitLayers;
 use crate::modern_bert::ModernBertText;
 use crate::precision::Precision;
 use crate::spec::{Activation, TextEncoder, TextTowerSpec};
@@ -104,6 +105,14 @@ impl TextTower {
             Self::Clip(clip) => clip.head(first, x, ids, precision),
             Self::Bert(bert) => bert.head(first, x, &ids, precision),
             Self::ModernBert(modern) => modern.head(first, x, &ids, precision),
+        }
+    }
+
+    pub(crate) fn visit_layers(&mut self, visit: &mut VisitLayers) {
+        match self {
+            Self::Clip(clip) => clip.visit_layers(visit),
+            Self::Bert(bert) => bert.visit_layers(visit),
+            Self::ModernBert(modern) => modern.visit_layers(visit),
         }
     }
 

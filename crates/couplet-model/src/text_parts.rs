@@ -5,8 +5,10 @@ use burn::tensor::Tensor;
 use couplet_kernels::{embedding, gelu};
 
 use crate::init::{Initializer, inverse_sqrt};
-use crate::layers::{Linear, linear};
+use crate::layers::Linear;
+use crate::lora::VisitLayers;
 use crate::precision::{Precision, widen};
+use crate::product::linear;
 use crate::spec::{TextProjection, TextTowerSpec};
 use crate::tokens::Tokens;
 
@@ -71,6 +73,7 @@ impl Projection {
             TextProjection::LinearBias => Some(Self::Biased(Linear {
                 weight: matrix("text_projection.weight", [embed_dim, w]),
                 bias: init.constant([embed_dim], 0.0),
+                lora: None,
             })),
             TextProjection::Mlp => {
                 let hidden = usize::midpoint(w, embed_dim);
@@ -93,6 +96,12 @@ impl Projection {
         match projection {
             Some(projection) => projection.forward(pooled, precision),
             None => pooled,
+        }
+    }
+
+    pub fn visit_layers(projection: Option<&mut Self>, visit: &mut VisitLayers) {
+        if let Some(Self::Biased(linear)) = projection {
+            linear.visit_layers("text_projection", visit);
         }
     }
 

@@ -9,6 +9,7 @@ use couplet_kernels::{Half, residual_attention, residual_mlp};
 use crate::attention::Attention;
 use crate::init::{Initializer, inverse_sqrt};
 use crate::layers::{LayerNorm, Linear};
+use crate::lora::VisitLayers;
 use crate::precision::{Precision, widen};
 use crate::spec::{Activation, TextTowerSpec, VitSpec};
 use crate::tensors::dense;
@@ -153,6 +154,15 @@ impl Transformer {
         }
         last.forward_token(x, token, mask, precision)
     }
+
+    /// - name: open_clip's of this module.
+    pub fn visit_layers(&mut self, name: &str, visit: &mut VisitLayers) {
+        for (at, block) in self.resblocks.iter_mut().enumerate() {
+            let name = format!("{name}.resblocks.{at}");
+            block.attn.visit_layers(&format!("{name}.attn"), visit);
+            block.mlp.visit_layers(&format!("{name}.mlp"), visit);
+        }
+    }
 }
 
 impl ResidualAttentionBlock {
@@ -175,8 +185,10 @@ impl ResidualAttentionBlock {
     }
 
     fn forward(&self, x: Tensor<3>, mask: Option<&Tensor<4>>, precision: Precision) -> Tensor<3> {
-        if self.ls_1.is_none() {
-            let half = self.attn.half(&self.ln_1, precision.of_products(&x));
+        let dtype = precision.of_products(&x);
+        if self.ls_1.is_none()
+            && let Some(half) = self.attn.half(&self.ln_1, dtype)
+        {
             let x = residual_attention(x, half, self.attn.heads, mask);
             return self.add_mlp(x, precision);
         }
@@ -255,6 +267,7 @@ impl Mlp {
                 init,
             ),
             bias: bias(part, outputs, inputs),
+            lora: None,
         };
         Self {
             c_fc: linear("c_fc", [w, hidden], std.map(|std| std.mlp_in)),
@@ -265,8 +278,11 @@ impl Mlp {
 
     /// `x + mlp(norm(x))`.
     pub fn residual(&self, x: Tensor<3>, norm: &LayerNorm, precision: Precision) -> Tensor<3> {
-        let half = self.half(norm, precision.of_products(&x));
-        residual_mlp(x, half, self.activation.kernel())
+        if let Some(half) = self.half(norm, precision.of_products(&x)) {
+            return residual_mlp(x, half, self.activation.kernel());
+        }
+        let normed = norm.forward_narrow(x.clone(), precision);
+        couplet_kernels::add_branch(x, self.forward(normed, precision))
     }
 
     pub fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
@@ -276,11 +292,17 @@ impl Mlp {
     }
 
     /// - norm: before it; dtype: in which is multiplied.
-    fn half(&self, norm: &LayerNorm, dtype: DType) -> Half {
-        Half {
+    /// - returns `None` if a layer has an update.
+    fn half(&self, norm: &LayerNorm, dtype: DType) -> Option<Half> {
+        Some(Half {
             norm: norm.kernel(),
-            layers: [self.c_fc.kernel(), self.c_proj.kernel()],
+            layers: [self.c_fc.kernel()?, self.c_proj.kernel()?],
             dtype,
-        }
+        })
+    }
+
+    pub fn visit_layers(&mut self, name: &str, visit: &mut VisitLayers) {
+        self.c_fc.visit_layers(&format!("{name}.c_fc"), visit);
+        self.c_proj.visit_layers(&format!("{name}.c_proj"), visit);
     }
 }

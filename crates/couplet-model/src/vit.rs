@@ -7,10 +7,12 @@ use rand::seq::index::sample;
 use crate::attention::AttentionPool;
 use crate::forward::ForwardContext;
 use crate::init::{Initializer, fnv1a, inverse_sqrt, stream};
-use crate::layers::{LayerNorm, Linear, linear};
+use crate::layers::{LayerNorm, Linear};
+use crate::lora::VisitLayers;
 use crate::map_head::MapHead;
 use crate::positions::sin_cos_2d;
 use crate::precision::{Precision, widen};
+use crate::product::linear;
 use crate::spec::{Activation, ImagePool, ImagePositions, ImageProjection, VitSpec};
 use crate::token::Token;
 use crate::transformer::{BlockSpec, Transformer};
@@ -115,6 +117,7 @@ impl VisionTransformer {
             pooler: spec.pooler.then(|| Linear {
                 weight: init.normal("visual.pooler.weight", [w, w], TIMM_STD),
                 bias: init.constant([w], 0.0),
+                lora: None,
             }),
             proj: match spec.projection {
                 ImageProjection::Linear => {
@@ -195,6 +198,18 @@ impl VisionTransformer {
     /// The number of residual blocks.
     pub(crate) fn blocks(&self) -> usize {
         self.transformer.resblocks.len()
+    }
+
+    /// - name: of this module.
+    pub(crate) fn visit_layers(&mut self, name: &str, visit: &mut VisitLayers) {
+        let transformer = format!("{name}.transformer");
+        self.transformer.visit_layers(&transformer, visit);
+        if let Some(head) = &mut self.map_head {
+            head.visit_layers(&format!("{name}.map_head"), visit);
+        }
+        if let Some(pooler) = &mut self.pooler {
+            pooler.visit_layers(&format!("{name}.pooler"), visit);
+        }
     }
 
     /// The blocks from `first` on, pooling and the last norm.

@@ -10,6 +10,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod adapt;
 mod bench;
 mod checkpoint;
 mod comm;
@@ -46,6 +47,7 @@ mod timestamp;
 mod trainer;
 mod verify;
 
+pub use adapt::{AdaptConfig, AdaptKind, Adaptation, TowerAdaptConfig};
 pub use bench::{
     LinkMeasurement, RankMeasurement, RanksBenchError, RanksReport, StepBench, StepBenchError,
     StepBenchSettings, StepSeconds, bench_ranks, bench_step,

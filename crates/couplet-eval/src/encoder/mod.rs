@@ -150,6 +150,18 @@ impl Encoder {
         })
     }
 
+    /// The same with other weights, which are of no file, and without a head.
+    #[must_use]
+    pub fn with_model(&self, model: Clip) -> Self {
+        Self {
+            model: model.with_precision(self.model.precision()),
+            head: None,
+            weights: None,
+            checkpoint: None,
+            ..self.clone()
+        }
+    }
+
     /// Adds a classification head.
     #[must_use]
     pub fn with_head(mut self, head: Head) -> Self {

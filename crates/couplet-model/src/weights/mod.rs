@@ -211,6 +211,18 @@ pub fn read(path: &Path) -> Result<WeightsFile, WeightsError> {
     Ok(WeightsFile { tensors })
 }
 
+/// The shapes of all floating-point tensors of a file, by their names.
+///
+/// # Errors
+/// If the file cannot be read, is damaged, or holds floats of another dtype.
+pub fn shapes(path: &Path) -> Result<BTreeMap<String, Vec<usize>>, WeightsError> {
+    let (stored, _, _) = open_file(path)?;
+    let shapes = stored
+        .into_iter()
+        .map(|(name, tensor)| (name, tensor.shape));
+    Ok(shapes.collect())
+}
+
 /// Reads the numbers of a `torch.save` file that are no tensors, such as `epoch`, by their path through
 /// its dictionaries and lists, joined by dots.
 ///
@@ -319,6 +331,24 @@ pub fn fill(model: Clip, tensors: NamedTensors, path: &Path) -> Result<Clip, Wei
     }
     mismatches.check(path)?;
     Ok(model)
+}
+
+/// Replaces those parameters of `model` of which there is a tensor.
+/// - path: the tensors' file, for errors.
+///
+/// # Errors
+/// If tensors are superfluous or of the wrong shape; all of them are listed.
+pub fn fill_some(model: Clip, tensors: NamedTensors, path: &Path) -> Result<Clip, WeightsError> {
+    let mut all = parameters(&model);
+    let mut mismatches = Mismatches::default();
+    for (name, tensor) in tensors {
+        match all.insert(name.clone(), tensor) {
+            Some(_) => {}
+            None => mismatches.surplus(&name),
+        }
+    }
+    mismatches.check(path)?;
+    fill(model, all, path)
 }
 
 struct Replace {

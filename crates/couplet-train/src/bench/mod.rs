@@ -155,7 +155,10 @@ fn timed_steps(
         preprocess: PreprocessSpec::default(),
         device: settings.device,
         autodiff: device.clone(),
-        freeze: settings.freeze,
+        freeze: match &settings.adaptation {
+            Some(adaptation) => adaptation.freezing(spec),
+            None => settings.freeze,
+        },
         recompute_blocks: settings.recompute_blocks,
         objective: match settings.classes {
             Some(_) => Objective::Classify {
@@ -170,8 +173,12 @@ fn timed_steps(
     });
     let context = context.map_err(no_threads)?;
     let mut optimizer = ModelOptimizer::new(&settings.optimizer, spec);
-    let mut model =
-        (Clip::init(spec, 0, &device).freeze(settings.freeze, spec)).with_precision(*precision);
+    let model = Clip::init(spec, 0, &device);
+    let model = match &settings.adaptation {
+        Some(adaptation) => adaptation.apply(model),
+        None => model.freeze(settings.freeze, spec),
+    };
+    let mut model = model.with_precision(*precision);
     if let Some(classes) = settings.classes {
         let head = ClassifierHead::new(Tensor::zeros([classes, spec.embed_dim], &device));
         model = model.with_head(head).freeze_all_but_classifier();

@@ -7,6 +7,7 @@ use burn::tensor::Device;
 use couplet_loss::{PairLoss, SoftmaxLoss};
 use couplet_model::{FreezeConfig, ModelSpec, Precision};
 
+use crate::adapt::Adaptation;
 use crate::device::DeviceSetting;
 use crate::optimizer::{OptimizerConfig, OptimizerSettings};
 
@@ -23,6 +24,8 @@ pub struct StepBenchSettings {
     pub precision: Precision,
     pub device: DeviceSetting,
     pub freeze: FreezeConfig,
+    /// Low-rank updates that are trained in place of the parameters.
+    pub adaptation: Option<Adaptation>,
     pub recompute_blocks: bool,
     pub optimizer: OptimizerConfig,
     pub loss: Arc<dyn PairLoss>,
@@ -47,6 +50,7 @@ impl StepBenchSettings {
             precision: Precision::F32,
             device: DeviceSetting::Flex,
             freeze: FreezeConfig::default(),
+            adaptation: None,
             recompute_blocks: false,
             optimizer: OptimizerConfig::AdamW(OptimizerSettings::paper(LEARNING_RATE)),
             loss: Arc::new(SoftmaxLoss::default()),

@@ -15,8 +15,9 @@ use couplet_model::{
 };
 
 use super::error::{CheckpointError, io_at, sync_folder};
-use super::names::{OPTIMIZER_FILE, TRAINER};
+use super::names::{OPTIMIZER_FILE, START_FILE, TRAINER, UPDATES_FILE};
 use super::state::TrainerState;
+use super::updates;
 use crate::config::{Classes, EvalWeights};
 use crate::optimizer::ModelOptimizer;
 
@@ -27,6 +28,10 @@ pub(crate) struct Contents<'a> {
     pub preprocess: &'a PreprocessSpec,
     pub tokens: &'a TokenOptions,
     pub optimizer: &'a ModelOptimizer,
+    /// The model that the run began with, if it may be mixed with that.
+    pub start: Option<&'a Clip>,
+    /// What the model began with, if it has low-rank updates: a name on Hugging Face or a path.
+    pub base: Option<&'a str>,
     /// The model with averaged weights.
     pub ema: Option<&'a Clip>,
     /// Which of the two models `--model` opens.
@@ -49,7 +54,7 @@ pub(super) fn write_checkpoint(
     let tokens = contents.tokens;
     let tokenizer = tokenizer_cfg(&tokens.tokenizer);
     let mut digests = BTreeMap::new();
-    let (model, head) = contents.model.clone().split_head();
+    let (model, head) = contents.model.clone().merged().split_head();
     save_head(folder, HEAD_FILE, head, contents.classes)?;
     let digest = open_clip::save(
         folder,
@@ -65,7 +70,7 @@ pub(super) fn write_checkpoint(
             .save_hugging_face(folder, tokens.context_length)?;
     }
     if let Some(ema) = contents.ema {
-        let (ema, head) = ema.clone().split_head();
+        let (ema, head) = ema.clone().merged().split_head();
         save_head(folder, EMA_HEAD_FILE, head, contents.classes)?;
         let digest = weights::save(
             &folder.join(EMA_WEIGHTS_FILE),
@@ -77,6 +82,20 @@ pub(super) fn write_checkpoint(
             EvalWeights::Raw => open_clip::WEIGHTS_FILE,
         };
         write(&folder.join(EVAL_WEIGHTS_FILE), file)?;
+    }
+    if contents.model.has_updates() {
+        let models = (contents.model, contents.ema);
+        let adapter = match (contents.ema, contents.eval_weights) {
+            (Some(ema), EvalWeights::Ema) => ema,
+            _ => contents.model,
+        };
+        let adapter = (adapter, contents.base);
+        let digest = updates::save(folder, models, adapter, contents.spec)?;
+        digests.insert(UPDATES_FILE.to_string(), digest);
+    }
+    if let Some(start) = contents.start {
+        let digest = weights::save(&folder.join(START_FILE), &weights::parameters(start))?;
+        digests.insert(START_FILE.to_string(), digest);
     }
     let (moments, optimizer_times) = contents.optimizer.save(contents.model);
     let digest = weights::save(&folder.join(OPTIMIZER_FILE), &moments)?;

@@ -30,6 +30,7 @@ mod removal;
 mod resume;
 mod selection;
 mod state;
+mod updates;
 
 pub(crate) use contents::Contents;
 use contents::write_checkpoint;
@@ -48,6 +49,7 @@ use names::{
 pub(crate) use names::{METRICS, SKIPPED, TRAIN_LOG};
 use pending::Pending;
 pub use reading::Checkpoint;
+pub(crate) use reading::whole_lines;
 pub use record::Program;
 use record::Record;
 pub(crate) use record::record_problem;
@@ -58,7 +60,8 @@ use removal::{
 pub use resume::AllowedChanges;
 pub(crate) use selection::examine_all;
 use selection::{Selection, select};
-pub(crate) use state::{BestState, Counted, TrainerState};
+pub(crate) use state::{BestState, Counted, GuardStop, TrainerState};
+pub(crate) use updates::{UpdatesOf, sizes_of_updates};
 
 /// The folder of a run. While it is open, no other process can train in it.
 #[derive(Debug)]
@@ -434,17 +437,4 @@ impl RunFolder {
         write().map_err(io_at(&path))?;
         sync_folder(&self.path)
     }
-}
-
-/// The bytes of a log that training goes on from: `len`, or its whole lines if it was cut.
-pub(crate) fn whole_lines(path: &Path, len: u64) -> Result<u64, CheckpointError> {
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.len() >= len => return Ok(len),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_at(path)(error)),
-        Err(_) => return Ok(0),
-        Ok(_) => {}
-    }
-    let bytes = fs::read(path).map_err(io_at(path))?;
-    let end = bytes.iter().rposition(|byte| *byte == b'\n');
-    Ok(end.map_or(0, |end| end as u64 + 1))
 }

@@ -34,9 +34,15 @@ const EARLIER_CONFIG: &str = "config.step-";
 
 /// The folder in a checkpoint's that only training reads.
 pub(super) const TRAINER: &str = "trainer";
+/// The weights that the run began with, where they may be needed.
+pub(super) const START_FILE: &str = "trainer/start.safetensors";
+/// Low-rank updates, with the weights that they update.
+pub(super) const UPDATES_FILE: &str = "trainer/updates.safetensors";
+/// The folder of an adapter in PEFT's form.
+pub(super) const ADAPTER: &str = "adapter";
 pub(super) const OPTIMIZER_FILE: &str = "trainer/optimizer.safetensors";
 /// The files of a checkpoint that decide what resuming reads.
-pub(super) const READ_ON_RESUME: [&str; 8] = [
+pub(super) const READ_ON_RESUME: [&str; 10] = [
     open_clip::CONFIG_FILE,
     open_clip::WEIGHTS_FILE,
     EMA_WEIGHTS_FILE,
@@ -44,10 +50,18 @@ pub(super) const READ_ON_RESUME: [&str; 8] = [
     EMA_HEAD_FILE,
     EVAL_WEIGHTS_FILE,
     OPTIMIZER_FILE,
+    UPDATES_FILE,
+    START_FILE,
     TRAINER_STATE_FILE,
 ];
 /// Its other files.
-const OTHER_FILES: [&str; 3] = [TOKENIZER_FILE, "tokenizer_config.json", MANIFEST_FILE];
+const OTHER_FILES: [&str; 5] = [
+    TOKENIZER_FILE,
+    "tokenizer_config.json",
+    "adapter/adapter_config.json",
+    "adapter/adapter_model.safetensors",
+    MANIFEST_FILE,
+];
 
 /// Prefix of folders that are being written or deleted.
 const UNFINISHED: &str = ".unfinished-";

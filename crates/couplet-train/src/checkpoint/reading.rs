@@ -1,14 +1,16 @@
 //! Reading a checkpoint that training continues from.
 
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use couplet_eval::{EMA_WEIGHTS_FILE, TRAINER_STATE_FILE};
 use couplet_model::weights;
 use couplet_model::{ClassifierHead, Clip};
 
-use super::error::CheckpointError;
-use super::names::OPTIMIZER_FILE;
+use super::error::{CheckpointError, io_at};
+use super::names::{OPTIMIZER_FILE, START_FILE};
 use super::state::{StateError, TrainerState};
 use crate::optimizer::ModelOptimizer;
 
@@ -34,6 +36,13 @@ impl Checkpoint {
         device: &Device,
     ) -> Result<ClassifierHead, CheckpointError> {
         Ok(ClassifierHead::load(&self.path.join(name), device)?.0)
+    }
+
+    /// The model that the run began with.
+    /// - model: of the run, without autodiff.
+    pub(crate) fn load_start(&self, model: Clip) -> Result<Clip, CheckpointError> {
+        let path = self.path.join(START_FILE);
+        Ok(weights::fill(model, weights::read(&path)?.tensors, &path)?)
     }
 
     /// The micro-batch that the run found to fit, if it looked for one. What is wrong with the file is said when the whole
@@ -64,4 +73,17 @@ impl Checkpoint {
             .map_err(|message| damaged(path, message))?;
         Ok(state)
     }
+}
+
+/// The bytes of a log that training goes on from: `len`, or its whole lines if it was cut.
+pub(crate) fn whole_lines(path: &Path, len: u64) -> Result<u64, CheckpointError> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.len() >= len => return Ok(len),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_at(path)(error)),
+        Err(_) => return Ok(0),
+        Ok(_) => {}
+    }
+    let bytes = fs::read(path).map_err(io_at(path))?;
+    let end = bytes.iter().rposition(|byte| *byte == b'\n');
+    Ok(end.map_or(0, |end| end as u64 + 1))
 }

@@ -8,8 +8,9 @@ use couplet_eval::{CHECKPOINTS_FOLDER, FINDINGS_FOLDER, checkpoint_name, is_chec
 
 use super::error::{CheckpointError, io_at};
 use super::names::{
-    CACHE, FILES, FolderKind, LOCK, TENSORBOARD, TRAINER, files_of_checkpoint, free_for_damaged,
-    is_cache_file, is_earlier_config, is_event_file, is_findings_file, old, temporary,
+    ADAPTER, CACHE, FILES, FolderKind, LOCK, TENSORBOARD, TRAINER, files_of_checkpoint,
+    free_for_damaged, is_cache_file, is_earlier_config, is_event_file, is_findings_file, old,
+    temporary,
 };
 
 /// Deletes a checkpoint's files. It is renamed first, so a partly deleted checkpoint is never visible.
@@ -29,6 +30,7 @@ fn finish_removal(path: &Path, step: u64) -> Result<(), CheckpointError> {
     for file in files_of_checkpoint(path) {
         remove_file(&file)?;
     }
+    remove_if_empty(&path.join(ADAPTER))?;
     remove_if_empty(&path.join(TRAINER))?;
     if remove_if_empty(path)? {
         return Ok(());

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use couplet_data::ListingChange;
 use couplet_eval::{Pointer, TRAINER_STATE_FILE, checkpoints_of, read_pointer};
-use couplet_model::Freeze;
 use toml::Table;
 
 use super::RunFolder;
@@ -111,9 +110,7 @@ impl RunFolder {
         set_words_right(&mut before);
         make_absolute(&mut before, &began_in(path));
         let now: Table = config.to_toml().parse().map_err(damaged)?;
-        let trains_norms =
-            config.model.image.has_batch_norm() && config.freeze.image != Freeze::All;
-        let changes = changes(&before, &now, trains_norms);
+        let changes = changes(&before, &now, config.trains_norms());
         let earlier = Inputs::read(path);
         let inputs = folder.inputs(run);
         let mut sorted = Sorted {

@@ -1,6 +1,6 @@
 //! The trainer's state in a checkpoint.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
@@ -45,6 +45,12 @@ pub(crate) struct TrainerState {
     /// What the steps are counted by; runs of earlier versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted: Option<Counted>,
+    /// What `[guard]` measured before the first step, by dataset.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub guarded: BTreeMap<String, f64>,
+    /// Why `[guard]` has ended the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard_stop: Option<GuardStop>,
     /// The optimiser's number of updates of each parameter.
     pub optimizer_times: HashMap<String, usize>,
 }
@@ -61,6 +67,15 @@ pub(crate) struct Counted {
     /// What is added to `step` to count it in steps of the present size: a run of 10 steps of 8 samples
     /// that goes on with 16 has -5.
     pub shift: i64,
+}
+
+/// An ability that fell too far.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GuardStop {
+    pub step: u64,
+    pub dataset: String,
+    pub drop: f64,
 }
 
 /// The best checkpoint so far.

@@ -14,6 +14,8 @@ fn kind_of(key: &str, path: &str) -> Option<PathKind> {
         "model" => ["weights", "tokenizer"]
             .contains(&name)
             .then_some(PathKind::File),
+        "guard" => (name == "datasets").then(|| dataset_path_kind(path)),
+        "adapt" => (name == "weights").then_some(PathKind::File),
         "classify" | "eval" => (name == "dataset").then(|| dataset_path_kind(path)),
         "data.train" | "data.val" | "data.train.mix" | "data.val.mix" => {
             (["path", "shards", "files", "root"].contains(&name)).then_some(PathKind::Data)
@@ -90,6 +92,8 @@ mod tests {
             preset = "b"
             weights = "1"
             tokenizer = "2"
+            [adapt]
+            weights = "8"
             [classify]
             dataset = "3"
             [[eval]]

@@ -10,11 +10,13 @@ use couplet_data::source::PairDataset;
 use couplet_eval::metric::LOSS;
 use couplet_eval::{Dataset, MetricInfo, RETRIEVAL_METRICS, class_metrics, eval_transform};
 use couplet_loss::PairLoss;
-use couplet_model::{ModelSpec, PreprocessSpec};
+use couplet_model::{Clip, FreezeConfig, ModelSpec, PreprocessSpec};
 
 use super::classify::HeadStart;
 use super::evals::EvalWeights;
+use super::guard::OnDrop;
 use super::tables::{DataConfig, RunConfig};
+use crate::adapt::Adaptation;
 use crate::cores::share;
 use crate::duration::Sizes;
 use crate::log::TRAIN_METRICS;
@@ -32,6 +34,10 @@ pub struct ResolvedRun {
     pub(crate) loss: Arc<dyn PairLoss>,
     pub(crate) sizes: Sizes,
     pub(crate) schedule: Schedule,
+    /// Of `[guard]`, whose evaluations are among the others.
+    pub(crate) guard: Option<ResolvedGuard>,
+    /// Of `[adapt]`.
+    pub(crate) adaptation: Option<Adaptation>,
     /// What stood for the folders of dataset files, absolute.
     pub(crate) data_root: Option<PathBuf>,
 }
@@ -40,6 +46,22 @@ impl ResolvedRun {
     /// The training data.
     pub fn training_data(&self) -> &ResolvedData {
         &self.data
+    }
+
+    /// A model of the run, in which only what the run trains requires gradients.
+    pub(crate) fn trained(&self, model: Clip) -> Clip {
+        match &self.adaptation {
+            Some(adaptation) => adaptation.apply(model),
+            None => model.freeze(self.config.freeze, &self.config.model.spec()),
+        }
+    }
+
+    /// What is frozen, as far as that can be said of whole blocks.
+    pub(crate) fn freezing(&self) -> FreezeConfig {
+        match &self.adaptation {
+            Some(adaptation) => adaptation.freezing(&self.config.model.spec()),
+            None => self.config.freeze,
+        }
     }
 
     /// What the run is evaluated on, in the config's order.
@@ -224,6 +246,14 @@ pub(crate) struct ResolvedEval {
     pub target: EvalTarget,
     pub every_steps: u64,
     pub weights: EvalWeights,
+}
+
+/// `[guard]` with the names of its datasets.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ResolvedGuard {
+    pub datasets: Vec<String>,
+    pub max_drop: f64,
+    pub on_drop: OnDrop,
 }
 
 /// A metric by its name in `metrics.jsonl`.

@@ -6,7 +6,8 @@ use couplet_data::source::SourceConfig;
 use couplet_data::{Augment, DEFAULT_MAX_IMAGE_PIXELS};
 use couplet_loss::Loss;
 use couplet_model::{
-    Activation, FreezeConfig, ImageTowerSpec, ModelSpec, Precision, PreprocessSpec, TextTowerSpec,
+    Activation, Freeze, FreezeConfig, ImageTowerSpec, ModelSpec, Precision, PreprocessSpec,
+    TextTowerSpec,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,10 +15,12 @@ use toml::Table;
 
 use super::classify::ClassifyConfig;
 use super::evals::{EvalConfig, RunEvalConfig, one_epoch};
+use super::guard::GuardConfig;
 use super::micro::MicroBatch;
 use super::output::{CheckpointConfig, LogConfig};
 use super::path_keys::make_absolute;
 use super::ranks::RanksConfig;
+use crate::adapt::AdaptConfig;
 use crate::device::DeviceSetting;
 use crate::ema::EmaConfig;
 use crate::numbers::shorten;
@@ -62,6 +65,9 @@ pub struct RunConfig {
     /// Parts of the model that are not trained.
     #[serde(default)]
     pub freeze: FreezeConfig,
+    /// Trains low-rank updates of the model in place of its parameters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapt: Option<AdaptConfig>,
     /// Keeps an exponential moving average of the weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ema: Option<EmaConfig>,
@@ -69,6 +75,9 @@ pub struct RunConfig {
     #[serde(default)]
     #[schemars(extend("x-may-change" = true))]
     pub eval: Vec<EvalConfig>,
+    /// Ends the run, or brings its weights back, when it loses old abilities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<GuardConfig>,
     /// When checkpoints are written and which are kept.
     #[serde(default)]
     #[schemars(extend("x-may-change" = true))]
@@ -260,6 +269,12 @@ impl RunConfig {
         shorten(&mut table);
         make_absolute(&mut table, &std::env::current_dir().unwrap_or_default());
         toml::to_string(&table).expect("a TOML table prints")
+    }
+
+    /// Whether batch norms learn, each from one micro-batch at a time.
+    pub(crate) fn trains_norms(&self) -> bool {
+        let is_frozen = self.freeze.image == Freeze::All || self.adapt.is_some();
+        self.model.image.has_batch_norm() && !is_frozen
     }
 
     /// The entries of `[[eval]]`, and those that `[classify]` and `[data.val]` bring where

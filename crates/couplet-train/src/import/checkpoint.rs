@@ -136,6 +136,8 @@ pub fn import_checkpoint(
         trainer.loss_scale.good_steps = steps.and_then(|steps| steps.try_into().ok()).unwrap_or(0);
     }
     let contents = Contents {
+        base: None,
+        start: None,
         model: &model,
         spec: &spec,
         preprocess: &run.data.preprocess,

@@ -33,7 +33,7 @@ fn norm(values: &[f32]) -> f64 {
 }
 
 /// ‖ours − theirs‖ / ‖theirs‖
-fn distance(ours: &[f32], theirs: &[f32]) -> f64 {
+pub(super) fn distance(ours: &[f32], theirs: &[f32]) -> f64 {
     assert_eq!(ours.len(), theirs.len());
     let gap: Vec<f32> = ours.iter().zip(theirs).map(|(a, b)| a - b).collect();
     norm(&gap) / norm(theirs).max(1e-30)
@@ -41,7 +41,7 @@ fn distance(ours: &[f32], theirs: &[f32]) -> f64 {
 
 pub(super) struct Case {
     pub(super) spec: ModelSpec,
-    model: Clip,
+    pub(super) model: Clip,
     images: Tensor<4>,
     tokens: Tensor<2, Int>,
     loss: Loss,

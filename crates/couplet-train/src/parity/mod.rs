@@ -2,6 +2,7 @@
 //! `tests/fixtures/make_parity.py` writes the small models. `experiments/parity/compare.py` writes
 //! full-size ones and runs the ignored test below.
 
+mod adapters;
 mod case;
 
 use std::path::Path;

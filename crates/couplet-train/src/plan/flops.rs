@@ -41,8 +41,9 @@ impl ResolvedRun {
         };
         plan.forward_flops = image + text;
         let image = spec.image_train_flops();
-        let of_image = backward_of(image, trained.image, config.freeze.image, blocks.image());
-        let of_text = backward_of(text, trained.text, config.freeze.text, blocks.text());
+        let freeze = self.freezing();
+        let of_image = backward_of(image, trained.image, freeze.image, blocks.image());
+        let of_text = backward_of(text, trained.text, freeze.text, blocks.text());
         plan.late_backward_flops = if trained.text > trained.image {
             of_image
         } else {

@@ -109,7 +109,7 @@ impl ResolvedRun {
             precision: config.precision,
             on_gpu: plan.device != DeviceSetting::Flex,
             recompute_blocks: config.batch.recompute_blocks,
-            freeze: config.freeze,
+            freeze: self.freezing(),
         };
         let [image, text] = spec.activation_bytes(&pass);
         let temporary = if pass.on_gpu {

@@ -26,7 +26,10 @@ impl ResolvedRun {
 
     fn trained_parameters(&self) -> TrainableParameters {
         let spec = self.config.model.spec();
-        let mut trained = spec.trained_parameters(self.config.freeze);
+        let mut trained = match &self.adaptation {
+            Some(adaptation) => adaptation.trained_parameters(&spec),
+            None => spec.trained_parameters(self.config.freeze),
+        };
         if let Some(classes) = &self.data.classes {
             trained.text = 0;
             trained.joint = ((spec.embed_dim + 1) * classes.class_names.len()) as u64;
@@ -108,6 +111,7 @@ impl ResolvedRun {
             micro: Some(plan.micro_batch),
             precision: plan.precision,
             freeze: config.freeze,
+            adaptation: self.adaptation.clone(),
             recompute_blocks: config.batch.recompute_blocks,
             optimizer: config.optimizer.clone(),
             loss: self.loss.clone(),

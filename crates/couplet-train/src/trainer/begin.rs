@@ -108,6 +108,7 @@ impl Trainer<'_> {
     /// Reports and records the beginning.
     fn begin(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let run = self.run;
+        self.resume_guard(observer);
         let folder = self.place.folder();
         let sizes = self.sizes();
         if let Some(folder) = folder.filter(|_| !self.has_ended()) {

@@ -30,3 +30,13 @@ pub(super) fn first_head(
     };
     Ok(ClassifierHead::new(weight))
 }
+
+/// What a classification head starts from.
+pub(super) fn describe_head(classes: &Classes) -> String {
+    let from = match classes.head {
+        HeadStart::Zeros => "initialized with zeros",
+        HeadStart::ZeroShot => "initialized with the features of the class names",
+    };
+    let count = classes.class_names.len();
+    format!("new        a head of {count} classes, {from}")
+}

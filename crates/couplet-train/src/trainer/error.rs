@@ -24,6 +24,11 @@ pub enum TrainError {
          NaN or infinite; check its weights, and try `precision = \"fp32\"` if they overflow in half precision"
     )]
     HeldOutNotFinite { loss: f64 },
+    #[error("guard.datasets: {dataset} cannot be evaluated")]
+    Guard {
+        dataset: String,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error(transparent)]
     Division(#[from] DivisionError),
     #[error(transparent)]

@@ -104,12 +104,23 @@ impl Trainer<'_> {
         Ok(reports)
     }
 
+    /// Evaluates the present model, without a line in the log.
+    pub(super) fn judge(
+        &self,
+        eval: &ResolvedEval,
+        observer: &mut dyn Observer,
+    ) -> Result<Report, Box<dyn Error + Send + Sync>> {
+        let (encoder, head) = self.encoder(eval.weights)?;
+        let judged = self.evaluate_one(eval, (&encoder, head.as_ref()), observer)?;
+        Ok(judged.report)
+    }
+
     fn evaluate_one(
         &self,
         eval: &ResolvedEval,
         (encoder, head): (&Encoder, Option<&ClassifierHead>),
         observer: &mut dyn Observer,
-    ) -> Result<Judged, Box<dyn Error>> {
+    ) -> Result<Judged, Box<dyn Error + Send + Sync>> {
         // A frozen text tower gives the same class features each time.
         let comm = &self.context.comm;
         let folder = self.place.folder().filter(|_| !self.context.trains_text());
@@ -174,7 +185,8 @@ impl Trainer<'_> {
             (Some(ema), EvalWeights::Ema) => ema.model().clone(),
             _ => self.model().valid(),
         };
-        let (model, head) = model.split_head();
+        // As checkpoints hold it, so that an evaluation of one finds the same.
+        let (model, head) = model.merged().split_head();
         let tokenizer = self.run.data.tokens.tokenizer.clone();
         let encoder = Encoder::new(model, &self.spec, &self.preprocess, tokenizer)?;
         Ok((encoder, head))

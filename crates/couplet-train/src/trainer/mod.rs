@@ -24,12 +24,14 @@ use crate::overfitting::Overfitting;
 use crate::step::{Objective, StepBatch, StepContext, StepNumbers, StepReport, StepSettings, step};
 
 mod agreement;
+mod average;
 mod begin;
 mod books;
 mod classes;
 mod data_plane;
 mod error;
 mod evaluation;
+mod guard;
 mod held_out;
 mod open;
 mod pending;
@@ -88,6 +90,8 @@ struct Trainer<'a> {
     model: Option<Clip>,
     optimizer: ModelOptimizer,
     ema: Option<Ema>,
+    /// The model that the run began with, where `[guard]` may need it.
+    start: Option<Clip>,
     diagnosis: Diagnosis,
     overfitting: Overfitting,
     state: TrainerState,
@@ -139,6 +143,7 @@ impl Trainer<'_> {
         stop: &StopSignal,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainError> {
+        self.begin_guard(observer)?;
         if self.state.unevaluated {
             self.end_step(observer)?;
         }
@@ -166,7 +171,8 @@ impl Trainer<'_> {
     /// Evaluates if it is due, and finds out whether a checkpoint is.
     fn end_step(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let reports = self.evaluate(observer)?;
-        let improved = self.update_best(&reports);
+        let may_be_best = self.guard(&reports, observer)?;
+        let improved = may_be_best && self.update_best(&reports);
         self.end_of_epoch(reports, observer)?;
         self.due = improved || self.checkpoint_is_due();
         Ok(())

@@ -3,25 +3,26 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use couplet_data::StageTimes;
 use couplet_data::loader::LoaderState;
 use couplet_data::printable_path;
 use couplet_data::source::PairDataset;
-use couplet_eval::{ChosenCheckpoint, EMA_HEAD_FILE, HEAD_FILE, choose_model};
+use couplet_eval::{ChosenCheckpoint, HEAD_FILE, choose_model};
 use couplet_loss::Loss;
-use couplet_model::{ClassifierHead, Clip, FileDigest, Freeze, Loaded, ModelSpec, load_as};
+use couplet_model::{ClassifierHead, Clip, FileDigest, Loaded, load_as};
 use couplet_ranks::Lost;
 
+use super::average::start_of_average;
 use super::books::{Books, RunPlace};
-use super::classes::first_head;
+use super::classes::{describe_head, first_head};
+use super::guard::start_of;
 use super::position::{check_length, recount, regroup};
 use super::share::{share_model, share_moments};
 use super::{TrainError, Trainer, Window, data_plane};
-use crate::checkpoint::{Checkpoint, RunFolder, TrainerState};
+use crate::checkpoint::{Checkpoint, RunFolder, TrainerState, UpdatesOf};
 use crate::comm::Comm;
-use crate::config::{Classes, HeadStart, MicroBatch, ResolvedRun};
+use crate::config::{MicroBatch, ResolvedRun};
 use crate::device::DeviceSetting;
 use crate::device_memory::settle;
 use crate::diagnosis::Diagnosis;
@@ -68,6 +69,7 @@ impl<'a> Trainer<'a> {
             model,
             optimizer,
             ema,
+            start,
             state,
             checkpoint,
             notes,
@@ -83,6 +85,7 @@ impl<'a> Trainer<'a> {
             model: Some(settle(model)),
             optimizer,
             ema,
+            start,
             diagnosis: Diagnosis::default(),
             overfitting: match (&checkpoint, &books) {
                 (Some(_), Some(books)) => Overfitting::of_log(&books.folder.metrics()),
@@ -120,6 +123,7 @@ struct Opened {
     model: Clip,
     optimizer: ModelOptimizer,
     ema: Option<Ema>,
+    start: Option<Clip>,
     state: TrainerState,
     /// On rank 0, if there is one.
     checkpoint: Option<Checkpoint>,
@@ -195,7 +199,7 @@ fn check_equal(run: &ResolvedRun, comm: &Comm) -> Result<(), TrainError> {
 fn begin(run: &ResolvedRun, place: RunPlace, comm: &Comm) -> Result<Opened, TrainError> {
     let config = &run.config;
     let spec = config.model.spec();
-    check_norms(run, &spec, comm.ranks())?;
+    check_norms(run, comm.ranks())?;
     let folder = place.folder();
     let checkpoint = folder.and_then(RunFolder::latest);
     let mut notes = folder.map_or_else(Vec::new, |folder| folder.notes().to_vec());
@@ -222,17 +226,9 @@ fn begin(run: &ResolvedRun, place: RunPlace, comm: &Comm) -> Result<Opened, Trai
         }
         check_length(&state, run)?;
     }
-    let average = |ema_config| -> Result<Ema, TrainError> {
-        let without_graph = device.clone().without_autodiff();
-        let start = match (&checkpoint, model.head()) {
-            (Some(checkpoint), None) => checkpoint.load_ema(&without_graph)?,
-            (Some(checkpoint), Some(_)) => {
-                let head = checkpoint.load_head(EMA_HEAD_FILE, &without_graph)?;
-                checkpoint.load_ema(&without_graph)?.with_head(head)
-            }
-            (None, _) => model.valid(),
-        };
-        Ok(Ema::new(ema_config, start.with_precision(config.precision)))
+    let average = |table| {
+        let start = start_of_average(run, checkpoint.as_ref(), &model, &device)?;
+        Ok::<_, TrainError>(Ema::new(table, start.with_precision(config.precision)))
     };
     let ema = config.ema.map(average).transpose()?;
     let context = StepContext::new(StepOptions {
@@ -240,7 +236,7 @@ fn begin(run: &ResolvedRun, place: RunPlace, comm: &Comm) -> Result<Opened, Trai
         preprocess: run.data.preprocess.clone(),
         device: config.device,
         autodiff: device,
-        freeze: config.freeze,
+        freeze: run.freezing(),
         recompute_blocks: config.batch.recompute_blocks,
         objective: objective(run),
         batch: config.batch.global,
@@ -248,8 +244,15 @@ fn begin(run: &ResolvedRun, place: RunPlace, comm: &Comm) -> Result<Opened, Trai
         logit_rows: config.batch.logit_rows,
         comm: comm.clone(),
     });
+    let mut start = start_of(run.guard.as_ref(), &model);
+    if let Some(checkpoint) = &checkpoint {
+        start = start
+            .map(|model| checkpoint.load_start(model))
+            .transpose()?;
+    }
     Ok(Opened {
         context: context.map_err(TrainError::Threads)?,
+        start,
         model,
         optimizer,
         ema,
@@ -275,10 +278,12 @@ fn share(own: Opened, comm: &Comm) -> Result<Opened, TrainError> {
         let ema = own
             .ema
             .map(|ema| ema.try_map(|model| share_model(model, comm)));
+        let start = own.start.map(|model| share_model(model, comm));
         Ok(Opened {
             state,
             model,
             optimizer,
+            start: start.transpose()?,
             ema: ema.transpose()?,
             ..own
         })
@@ -319,7 +324,7 @@ impl ResolvedRun {
     /// If they cannot share a batch's parts equally, or batch norms would see other images than with one rank.
     pub fn check_ranks(&self, ranks: usize) -> Result<(), TrainError> {
         check_divisible(self.data.parts(&LoaderState::default()), ranks)?;
-        check_norms(self, &self.config.model.spec(), ranks)
+        check_norms(self, ranks)
     }
 }
 
@@ -338,10 +343,10 @@ fn check_divisible(parts: usize, ranks: usize) -> Result<(), TrainError> {
 }
 
 /// Checks that a rank's micro-batches are those of one rank, over which batch norms compute their statistics.
-fn check_norms(run: &ResolvedRun, spec: &ModelSpec, ranks: usize) -> Result<(), TrainError> {
+fn check_norms(run: &ResolvedRun, ranks: usize) -> Result<(), TrainError> {
     let config = &run.config;
     let own = config.batch.global / ranks;
-    let trains_norms = spec.image.has_batch_norm() && config.freeze.image != Freeze::All;
+    let trains_norms = config.trains_norms();
     match config.batch.micro {
         Some(MicroBatch::Pairs(micro))
             if trains_norms && ranks > 1 && !own.is_multiple_of(micro) =>
@@ -357,7 +362,7 @@ fn model_to_fill(run: &ResolvedRun, device: &Device) -> Clip {
     let config = &run.config;
     let spec = config.model.spec();
     let model = Clip::init(&spec, config.seed, device);
-    let model = (model.freeze(config.freeze, &spec)).with_precision(config.precision);
+    let model = run.trained(model).with_precision(config.precision);
     let Some(classes) = &run.data.classes else {
         return model;
     };
@@ -390,7 +395,10 @@ fn open_model(
             Clip::init(&spec, seed, device)
         }
     };
-    let model = (model.freeze(config.freeze, &spec)).with_precision(config.precision);
+    let mut model = run.trained(model).with_precision(config.precision);
+    if let (Some(checkpoint), Some(_)) = (checkpoint, &run.adaptation) {
+        model = checkpoint.load_updates(model, UpdatesOf::Model)?;
+    }
     let Some(classes) = &run.data.classes else {
         return Ok(model);
     };
@@ -408,16 +416,6 @@ fn describe_loaded(loaded: &Loaded, chosen: Option<&ChosenCheckpoint>) -> String
     let (count, file) = (loaded.tensors, printable_path(&loaded.source.weights));
     let why = chosen.map_or(String::new(), |chosen| format!(" ({chosen})"));
     format!("weights    {count} tensors of {file}{why}")
-}
-
-/// What a classification head starts from.
-fn describe_head(classes: &Classes) -> String {
-    let from = match classes.head {
-        HeadStart::Zeros => "initialized with zeros",
-        HeadStart::ZeroShot => "initialized with the features of the class names",
-    };
-    let count = classes.class_names.len();
-    format!("new        a head of {count} classes, {from}")
 }
 
 /// What the run minimizes.

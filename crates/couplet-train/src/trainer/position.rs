@@ -167,9 +167,9 @@ impl Trainer<'_> {
         scheduled_steps(&self.state, self.run)
     }
 
-    /// Whether the schedule has ended.
+    /// Whether the schedule, or the guard, has ended the run.
     pub(super) fn is_finished(&self) -> bool {
-        self.scheduled_steps() >= self.run.schedule.total_steps
+        self.state.guard_stop.is_some() || self.scheduled_steps() >= self.run.schedule.total_steps
     }
 
     /// Whether there is nothing left to do.

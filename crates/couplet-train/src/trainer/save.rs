@@ -1,5 +1,6 @@
 //! Writing checkpoints.
 
+use std::path::Path;
 use std::time::Instant;
 
 use super::books::Books;
@@ -60,12 +61,15 @@ impl Trainer<'_> {
         let text_log = text_log.map(|digest| (TRAIN_LOG, digest));
         self.state.metrics_len = logs[0].1.bytes;
         self.state.skipped_len = logs[1].1.bytes;
+        let base = self.run.config.model.weights.as_deref().map(base_name);
         let contents = Contents {
             model: self.model(),
             spec: &self.spec,
             preprocess: &self.preprocess,
             tokens: &self.run.data.tokens,
             optimizer: &self.optimizer,
+            base: base.as_deref(),
+            start: self.start.as_ref(),
             ema: self.ema.as_ref().map(Ema::model),
             eval_weights: self.run.eval_weights(),
             classes: self.run.data.classes.as_ref(),
@@ -86,5 +90,29 @@ impl Trainer<'_> {
         self.saved_unevaluated = self.state.unevaluated;
         self.saved_at = Instant::now();
         Ok(())
+    }
+}
+
+/// What PEFT is told of where a model's weights are from: the name of a repository in Hugging Face's cache, else the
+/// path.
+fn base_name(weights: &Path) -> String {
+    let mut parts = weights.iter().filter_map(|part| part.to_str());
+    let repository = parts.find_map(|part| part.strip_prefix("models--"));
+    match repository {
+        Some(name) => name.replacen("--", "/", 1),
+        None => weights.display().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_is_named_by_its_repository() {
+        let cached =
+            "/c/hub/models--openai--clip-vit-base-patch32/snapshots/3d74/model.safetensors";
+        assert_eq!(base_name(Path::new(cached)), "openai/clip-vit-base-patch32");
+        assert_eq!(base_name(Path::new("/runs/a")), "/runs/a");
     }
 }

@@ -17,11 +17,13 @@ mod inputs;
 #[cfg(feature = "serve")]
 mod listening;
 pub(crate) mod man;
+mod mixing;
 pub(crate) mod model;
 mod model_arguments;
 #[cfg(feature = "hub")]
 pub(crate) mod model_hub;
 mod model_join;
+mod model_merge;
 mod numbers;
 mod onnx_run;
 pub(crate) mod output_file;

@@ -11,10 +11,12 @@ use couplet_model::{
 };
 use couplet_train::DeviceSetting;
 
+use super::mixing::{self, MixArguments, SoupArguments};
 use super::model_arguments::ModelOptions;
 #[cfg(feature = "hub")]
 use super::model_hub::{self, DownloadArguments, PushArguments};
 use super::model_join::{self, JoinArguments};
+use super::model_merge::{self, MergeArguments};
 use super::onnx_run;
 use crate::exit_code;
 use crate::json_output::JsonArguments;
@@ -36,6 +38,12 @@ pub(crate) enum ModelCommand {
     /// Upload a model to the Hugging Face Hub
     #[cfg(feature = "hub")]
     Push(PushArguments),
+    /// Mix the weights of models, or evaluate mixes along the line from one model to another
+    Mix(MixArguments),
+    /// Mix those of several fine-tuned models that are better together
+    Soup(SoupArguments),
+    /// Add the updates of an adapter in PEFT's form to its model
+    Merge(MergeArguments),
     /// Join the image tower of one model with a text encoder of Hugging Face's
     Join(JoinArguments),
 }
@@ -146,6 +154,9 @@ pub(crate) fn run(command: &ModelCommand) -> anyhow::Result<u8> {
         #[cfg(feature = "hub")]
         ModelCommand::Push(arguments) => model_hub::run_push(arguments),
         ModelCommand::Describe(arguments) => describe(arguments),
+        ModelCommand::Mix(arguments) => mixing::run_mix(arguments),
+        ModelCommand::Soup(arguments) => mixing::run_soup(arguments),
+        ModelCommand::Merge(arguments) => model_merge::run(arguments),
         ModelCommand::Convert(arguments) => convert(arguments),
         ModelCommand::Join(arguments) => model_join::run(arguments),
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use couplet_data::shapes::MIN_IMAGE_SIZE;
 use couplet_data::source::{MapDataset, PairDataset, SourceConfig};
 use couplet_data::with_causes;
-use couplet_model::Freeze;
 
 use super::super::classify::ClassifyConfig;
 use super::super::collect::is_within;
@@ -190,9 +189,7 @@ impl Check<'_> {
                 "a ResNet's batch norms would see each batch twice: set batch.micro instead",
             );
         }
-        let trains_norms =
-            config.model.image.has_batch_norm() && config.freeze.image != Freeze::All;
-        if config.batch.micro == Some(MicroBatch::Auto) && trains_norms {
+        if config.batch.micro == Some(MicroBatch::Auto) && config.trains_norms() {
             self.fail(
                 "batch.micro",
                 "a ResNet's batch norms see one micro-batch at a time, so its size is part of the model: give a number",

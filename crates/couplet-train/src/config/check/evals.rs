@@ -8,7 +8,7 @@ use couplet_eval::{Dataset, DatasetConfig, Task};
 use couplet_model::PreprocessSpec;
 
 use super::super::evals::{EvalConfig, EvalWeights};
-use super::super::resolved::{EvalTarget, ResolvedData, ResolvedEval};
+use super::super::resolved::{EvalTarget, ResolvedData, ResolvedEval, ResolvedGuard};
 use super::super::tables::{DataConfig, RunConfig, TrainDataConfig, ValDataConfig};
 use super::context::Check;
 use crate::duration::Sizes;
@@ -82,6 +82,60 @@ impl Check<'_> {
         (are_all.then_some(evals), metrics.map(|all| all.concat()))
     }
 
+    /// Adds the evaluations of `[guard]` to the others.
+    /// - returns `None` if something is wrong with it.
+    pub(super) fn guard(
+        &mut self,
+        config: &RunConfig,
+        sizes: Option<Sizes>,
+        evals: Option<&mut Vec<ResolvedEval>>,
+    ) -> Option<Option<ResolvedGuard>> {
+        let Some(table) = &config.guard else {
+            return Some(None);
+        };
+        for (key, message) in table.problems() {
+            self.fail(&format!("guard.{key}"), message);
+        }
+        let every = self.every("guard.every", table.every, sizes);
+        let mut opened = Vec::new();
+        for path in &table.datasets {
+            let dataset = self.any_dataset(config, path, "guard.datasets");
+            opened.extend(dataset.map(|dataset| match dataset.task {
+                Task::Classify { .. } => EvalTarget::ZeroShot(dataset),
+                Task::Retrieve => EvalTarget::Retrieval(dataset),
+            }));
+        }
+        let (evals, every_steps) = (evals?, every?);
+        if opened.len() < table.datasets.len() || self.is_broken("guard") {
+            return None;
+        }
+        let names = opened.iter().map(|target| target.name().to_string());
+        let guard = ResolvedGuard {
+            datasets: names.collect(),
+            max_drop: table.max_drop,
+            on_drop: table.on_drop,
+        };
+        for target in opened {
+            if evals.iter().any(|eval| eval.name() == target.name()) {
+                let name = target.name();
+                let message =
+                    format!("`{name}` is evaluated twice: what is guarded needs no [[eval]]");
+                self.fail("guard.datasets", message);
+                return None;
+            }
+            evals.push(ResolvedEval {
+                target,
+                every_steps,
+                weights: if config.ema.is_some() {
+                    EvalWeights::Ema
+                } else {
+                    EvalWeights::Raw
+                },
+            });
+        }
+        Some(Some(guard))
+    }
+
     /// - retrieves: whether the evaluation needs captions rather than classes.
     fn dataset(
         &mut self,
@@ -90,15 +144,7 @@ impl Check<'_> {
         key: &str,
         retrieves: bool,
     ) -> Option<Dataset> {
-        if self.is_broken("model.image.image_size") || self.is_doubtful(key) {
-            return None;
-        }
-        let image_size = u32::try_from(config.model.image.image_size()).unwrap_or(u32::MAX);
-        let opened =
-            DatasetConfig::read_in(path, self.data_root).and_then(|table| table.open(image_size));
-        let dataset = opened
-            .map_err(|error| self.fail_dataset(key, &error))
-            .ok()?;
+        let dataset = self.any_dataset(config, path, key)?;
         let (has_captions, wanted) = match (&dataset.task, retrieves) {
             (Task::Retrieve, true) | (Task::Classify { .. }, false) => return Some(dataset),
             (Task::Retrieve, false) => ("captions", "kind = \"retrieval\""),
@@ -110,6 +156,22 @@ impl Check<'_> {
             format!("`{name}` has {has_captions}: it needs {wanted}"),
         );
         None
+    }
+
+    /// A dataset with classes or captions.
+    fn any_dataset(
+        &mut self,
+        config: &RunConfig,
+        path: &std::path::Path,
+        key: &str,
+    ) -> Option<Dataset> {
+        if self.is_broken("model.image.image_size") || self.is_doubtful(key) {
+            return None;
+        }
+        let image_size = u32::try_from(config.model.image.image_size()).unwrap_or(u32::MAX);
+        let opened =
+            DatasetConfig::read_in(path, self.data_root).and_then(|table| table.open(image_size));
+        opened.map_err(|error| self.fail_dataset(key, &error)).ok()
     }
 
     /// The test images of `[classify]`'s dataset.

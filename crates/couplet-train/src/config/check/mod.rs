@@ -1,6 +1,7 @@
 //! Everything that can be wrong with the values of a config, found before any work starts. What had
 //! to be opened to check is kept for the run.
 
+mod adapt;
 mod classify;
 mod context;
 mod data;
@@ -57,17 +58,20 @@ pub(super) fn check(
     let tokens = check.tokens(&config.model, weights.as_ref(), resumes);
     let loss = check.loss(&config);
     check.ema_and_freeze(&config);
+    let own = weights.as_ref().filter(|_| resumes);
+    let adaptation = check.adaptation(&config, own.map(|source| source.weights.as_path()));
     check.classify(&config);
     let classify = config.classify.as_ref();
     let (set, classes) = check
         .data(config.seed, &config.model, &config.data, classify)
         .unzip();
     let epoch_len = set.as_ref().and_then(|set| check.epoch_len(&config, set));
-    check.optimizer(&config);
+    check.optimizer(&config, adaptation.as_ref().and_then(Option::as_ref));
     let sizes = check.batch(&config, set.as_ref(), epoch_len);
     let schedule = check.schedule(&config, sizes);
     let preprocess = Check::preprocess(&config.model, weights.as_ref());
-    let (evals, metrics) = check.evals(&config, sizes, tokens.as_ref(), &preprocess);
+    let (mut evals, metrics) = check.evals(&config, sizes, tokens.as_ref(), &preprocess);
+    let guard = check.guard(&config, sizes, evals.as_mut());
     check.checkpoint(&config, metrics.as_deref());
     check.every("log.every", config.log.every, sizes);
     let (sizes, set) = (sizes?, set?);
@@ -85,6 +89,8 @@ pub(super) fn check(
             seed: config.seed,
             batch_size: config.batch.global,
         },
+        guard: guard?,
+        adaptation: adaptation?,
         evals: evals?,
         loss: loss?,
         sizes,

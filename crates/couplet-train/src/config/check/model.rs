@@ -11,6 +11,7 @@ use couplet_model::{Freeze, ModelSource, PreprocessSpec, inspect_as};
 
 use super::super::tables::{ModelConfig, RunConfig};
 use super::context::Check;
+use crate::adapt::Adaptation;
 
 /// Keys of `[model]` that make its spec.
 const SPEC: [&str; 6] = [
@@ -170,7 +171,7 @@ impl Check<'_> {
         self.given.loss.clone()
     }
 
-    pub(super) fn optimizer(&mut self, config: &RunConfig) {
+    pub(super) fn optimizer(&mut self, config: &RunConfig, adaptation: Option<&Adaptation>) {
         let table = &config.optimizer;
         let has_kind = !self.is_broken("optimizer.kind");
         for (key, message) in table.problems() {
@@ -180,11 +181,12 @@ impl Check<'_> {
             }
         }
         let spec = config.model.spec();
-        if self.any_broken(&SPEC) || self.is_broken("classify") {
+        if self.any_broken(&SPEC) || self.any_broken(&["classify", "adapt"]) {
             return;
         }
         let names = || {
             let mut names = spec.parameter_names();
+            names.extend(adaptation.into_iter().flat_map(Adaptation::names));
             if config.classify.is_some() {
                 names.extend(["head.weight".to_string(), "head.bias".to_string()]);
             }

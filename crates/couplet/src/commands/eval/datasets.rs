@@ -19,7 +19,7 @@ use crate::quantities::count_of;
 pub(super) const WORST: usize = 5;
 
 /// Opens every dataset before the first is evaluated, so that wrong names fail at once.
-pub(super) fn open_datasets(
+pub(in crate::commands) fn open_datasets(
     paths: &[PathBuf],
     data: &DataArguments,
     encoder: &Encoder,
@@ -111,7 +111,7 @@ fn place(dataset: &Dataset) -> String {
     absolute.as_deref().unwrap_or(path).display().to_string()
 }
 
-pub(super) fn options(cache: Option<&FeatureCache>) -> EvalOptions<'_> {
+pub(in crate::commands) fn options(cache: Option<&FeatureCache>) -> EvalOptions<'_> {
     EvalOptions {
         max_image_pixels: DEFAULT_MAX_IMAGE_PIXELS,
         cache,

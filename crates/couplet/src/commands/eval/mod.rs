@@ -5,7 +5,7 @@ mod classification;
 mod compare;
 mod compositional;
 mod curves;
-mod datasets;
+pub(super) mod datasets;
 mod few_shot;
 mod list;
 mod probe;

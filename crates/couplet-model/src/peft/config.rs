@@ -1,0 +1,215 @@
+//! `adapter_config.json`, and the names of an adapter's tensors.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use regex::Regex;
+use serde_json::{Map, Value, json};
+
+use crate::files::{FolderError, parse_json, read_text};
+use crate::lora::LowRankUpdate;
+
+/// Settings that change what an adapter computes, none of which Couplet knows.
+const UNKNOWN: [&str; 12] = [
+    "use_dora",
+    "use_qalora",
+    "use_bdlora",
+    "fan_in_fan_out",
+    "lora_bias",
+    "layer_replication",
+    "trainable_token_indices",
+    "target_parameters",
+    "megatron_config",
+    "kasa_config",
+    "arrow_config",
+    "alora_invocation_tokens",
+];
+/// Initialisations that change the base, too.
+const CHANGES_BASE: [&str; 4] = ["pissa", "olora", "corda", "loftq"];
+
+/// What is read of the config.
+#[derive(Debug)]
+pub(super) struct Config {
+    pub base: Option<String>,
+    alpha: f64,
+    /// Alphas of modules whose names end so.
+    alphas: Vec<(Regex, f64)>,
+    is_root: bool,
+}
+
+/// A tensor of an adapter, by its name.
+pub(super) enum Part {
+    /// Of the module with this name.
+    A(String),
+    B(String),
+    /// A tensor of the base, trained as a whole.
+    Whole(String),
+    Unknown(&'static str),
+}
+
+/// - name: in the adapter, without what PEFT puts before it.
+pub(super) fn part(name: &str) -> Part {
+    if name.contains("lora_magnitude_vector") {
+        return Part::Unknown("DoRA, which Couplet does not know");
+    }
+    if name.contains("lora_embedding_") {
+        return Part::Unknown("an update of an embedding, which Couplet does not know");
+    }
+    for (half, of) in [
+        (".lora_A", Part::A as fn(String) -> Part),
+        (".lora_B", Part::B),
+    ] {
+        if let Some((module, rest)) = name.split_once(half) {
+            // The name of the adapter may come before `weight`.
+            return match rest.rsplit('.').next() {
+                Some("weight") => of(module.replace(".base_layer.", ".")),
+                _ => Part::Unknown("a bias of an update, which Couplet does not know"),
+            };
+        }
+    }
+    let saved = name.split_once(".modules_to_save.");
+    Part::Whole(match saved {
+        // `MODULE.modules_to_save.ADAPTER.weight`
+        Some((module, rest)) => {
+            let last = rest.rsplit('.').next().unwrap_or(rest);
+            format!("{module}.{last}")
+        }
+        None => name.to_string(),
+    })
+}
+
+impl Config {
+    pub fn read(path: &Path) -> Result<Self, FolderError> {
+        let config: Value = parse_json(path, &read_text(path)?)?;
+        let mut problems = Vec::new();
+        let kind = config.get("peft_type").and_then(Value::as_str);
+        if kind != Some("LORA") {
+            let kind = kind.unwrap_or("missing");
+            problems.push(format!("peft_type is {kind}; Couplet knows LORA"));
+        }
+        let unknown = UNKNOWN
+            .iter()
+            .filter(|key| config.get(**key).is_some_and(is_set));
+        problems.extend(unknown.map(|key| format!("{key} is set, which Couplet does not know")));
+        let bias = config.get("bias").and_then(Value::as_str).unwrap_or("none");
+        if bias != "none" {
+            problems.push(format!("bias = {bias:?}; Couplet knows \"none\""));
+        }
+        if let Some(init) = config.get("init_lora_weights").and_then(Value::as_str)
+            && CHANGES_BASE.iter().any(|own| init.starts_with(own))
+        {
+            problems.push(format!(
+                "init_lora_weights = {init:?}, which changes the base: save the adapter with \
+                 `path_initial_model_for_weight_conversion`"
+            ));
+        }
+        let alpha = config.get("lora_alpha").and_then(Value::as_f64);
+        if alpha.is_none() {
+            problems.push("lora_alpha is not a number".to_string());
+        }
+        let mut alphas = Vec::new();
+        let pattern = config.get("alpha_pattern").and_then(Value::as_object);
+        for (key, value) in pattern.into_iter().flatten() {
+            match (
+                Regex::new(&format!(r"^(?:.*\.)?(?:{key})$")),
+                value.as_f64(),
+            ) {
+                (Ok(key), Some(alpha)) => alphas.push((key, alpha)),
+                _ => problems.push(format!("alpha_pattern: `{key}` = {value}")),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(FolderError::unsound(path, &problems));
+        }
+        let base = config
+            .get("base_model_name_or_path")
+            .and_then(Value::as_str);
+        Ok(Self {
+            base: base.filter(|base| !base.is_empty()).map(str::to_string),
+            alpha: alpha.unwrap_or_default(),
+            alphas,
+            is_root: config.get("use_rslora").is_some_and(is_set),
+        })
+    }
+
+    /// The factor on a module's update.
+    #[expect(clippy::cast_precision_loss, reason = "ranks are small")]
+    pub fn scale(&self, module: &str, rank: usize) -> f64 {
+        let own = self.alphas.iter().find(|(name, _)| name.is_match(module));
+        let alpha = own.map_or(self.alpha, |(_, alpha)| *alpha);
+        let rank = rank as f64;
+        alpha / if self.is_root { rank.sqrt() } else { rank }
+    }
+
+    /// The config of updates by the names of the base's modules.
+    /// - class: of transformers, with its `model_type`.
+    #[expect(clippy::cast_precision_loss, reason = "ranks are small")]
+    pub fn of(
+        base: Option<&str>,
+        class: Option<(String, String)>,
+        updates: &BTreeMap<String, LowRankUpdate>,
+    ) -> Value {
+        let size = |update: &LowRankUpdate| {
+            let rank = update.a.shape[0];
+            (rank, update.scale * rank as f64)
+        };
+        let (rank, alpha) = updates.values().next().map_or((8, 8.0), size);
+        let (mut ranks, mut alphas) = (Map::new(), Map::new());
+        for (module, update) in updates {
+            // PEFT reads them as regular expressions.
+            let key = regex::escape(module);
+            let own = size(update);
+            if own.0 != rank {
+                ranks.insert(key.clone(), own.0.into());
+            }
+            if own.1 != alpha {
+                alphas.insert(key, number(own.1));
+            }
+        }
+        let auto_mapping = class.map(|(class, kind)| {
+            let module = kind.replace('-', "_");
+            json!({
+                "base_model_class": class,
+                "parent_library": format!("transformers.models.{module}.modeling_{module}"),
+            })
+        });
+        json!({
+            "peft_type": "LORA",
+            "task_type": null,
+            "auto_mapping": auto_mapping,
+            "base_model_name_or_path": base,
+            "inference_mode": true,
+            "r": rank,
+            "lora_alpha": number(alpha),
+            "lora_dropout": 0.0,
+            "bias": "none",
+            "fan_in_fan_out": false,
+            "init_lora_weights": true,
+            "modules_to_save": null,
+            "rank_pattern": ranks,
+            "alpha_pattern": alphas,
+            "target_modules": updates.keys().collect::<Vec<_>>(),
+            "use_dora": false,
+            "use_rslora": false,
+        })
+    }
+}
+
+/// Whether a setting is on.
+fn is_set(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+        _ => true,
+    }
+}
+
+/// PEFT's alphas are whole where they can be.
+fn number(value: f64) -> Value {
+    #[expect(clippy::cast_possible_truncation, reason = "it is whole")]
+    if value.fract() == 0.0 && value.abs() < 1e15 {
+        return (value as i64).into();
+    }
+    value.into()
+}

@@ -1,0 +1,269 @@
+//! Low-rank updates as PEFT keeps them: a folder with `adapter_config.json` and `adapter_model.safetensors`. Source:
+//! peft 0.21, `LoraConfig` and `lora.layer`.
+
+mod config;
+mod packed;
+mod places;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use config::Config;
+use packed::{Member, joined};
+use places::Places;
+
+use crate::files::{FolderError, write_json};
+use crate::hugging_face;
+use crate::lora::LowRankUpdate;
+use crate::spec::ModelSpec;
+use crate::tensors::{HostTensor, NamedTensors};
+use crate::weights;
+
+/// The config's name in an adapter's folder.
+pub const CONFIG_FILE: &str = "adapter_config.json";
+/// The weights' name in an adapter's folder.
+pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
+const OLD_WEIGHTS_FILE: &str = "adapter_model.bin";
+/// What PEFT puts before the names of a model's modules.
+const PREFIX: &str = "base_model.model.";
+
+/// An adapter that was read.
+#[derive(Debug)]
+pub struct Adapter {
+    path: PathBuf,
+    /// What it says that it was trained from: a name on Hugging Face or a path.
+    pub base: Option<String>,
+    /// By the names of the base's modules.
+    updates: BTreeMap<String, LowRankUpdate>,
+    /// Tensors that were trained as a whole (`modules_to_save`), by their names in the base.
+    whole: NamedTensors,
+}
+
+/// Whether there is an adapter in a folder.
+pub fn is_adapter(folder: &Path) -> bool {
+    folder.join(CONFIG_FILE).is_file()
+}
+
+/// Reads an adapter.
+///
+/// # Errors
+/// If it is damaged, or of a kind that Couplet does not know.
+pub fn read(folder: &Path) -> Result<Adapter, FolderError> {
+    let config_path = folder.join(CONFIG_FILE);
+    let config = Config::read(&config_path)?;
+    let mut path = folder.join(WEIGHTS_FILE);
+    if !path.is_file() {
+        path = folder.join(OLD_WEIGHTS_FILE);
+    }
+    if !path.is_file() {
+        return Err(FolderError::NoWeights {
+            path: folder.to_path_buf(),
+            expected: format!("{WEIGHTS_FILE} or {OLD_WEIGHTS_FILE}"),
+        });
+    }
+    let tensors = weights::read(&path)?.tensors;
+    let names = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+    weights::check_finite(&path, names)?;
+    let mut halves: BTreeMap<String, [Option<HostTensor>; 2]> = BTreeMap::new();
+    let mut whole = NamedTensors::new();
+    let mut problems = Vec::new();
+    for (name, tensor) in tensors {
+        let own = name.strip_prefix(PREFIX).unwrap_or(&name);
+        match config::part(own) {
+            config::Part::A(module) => halves.entry(module).or_default()[0] = Some(tensor),
+            config::Part::B(module) => halves.entry(module).or_default()[1] = Some(tensor),
+            config::Part::Whole(name) => {
+                whole.insert(name, tensor);
+            }
+            config::Part::Unknown(what) => problems.push(format!("{name}: {what}")),
+        }
+    }
+    let mut updates = BTreeMap::new();
+    for (module, halves) in halves {
+        let [Some(a), Some(b)] = halves else {
+            problems.push(format!("{module}: only one of lora_A and lora_B"));
+            continue;
+        };
+        match (a.shape.as_slice(), b.shape.as_slice()) {
+            ([rank, _], [_, columns]) if rank == columns && *rank > 0 => {
+                let scale = config.scale(&module, *rank);
+                updates.insert(module, LowRankUpdate { a, b, scale });
+            }
+            (a, b) => problems.push(format!(
+                "{module}: lora_A {a:?} and lora_B {b:?} are not the matrices of a linear layer"
+            )),
+        }
+    }
+    if updates.is_empty() && whole.is_empty() && problems.is_empty() {
+        problems.push("it has no update".to_string());
+    }
+    if !problems.is_empty() {
+        return Err(FolderError::unsound(&path, &problems));
+    }
+    Ok(Adapter {
+        path,
+        base: config.base,
+        updates,
+        whole,
+    })
+}
+
+impl Adapter {
+    /// The number of updated modules.
+    pub fn modules(&self) -> usize {
+        self.updates.len()
+    }
+
+    /// Adds the updates to a model's tensors, and replaces those that were trained as a whole.
+    /// - tensors: all of the model's, under open_clip's names.
+    ///
+    /// # Errors
+    /// If the model has no such modules, or of other sizes.
+    pub fn merge(
+        &self,
+        mut tensors: NamedTensors,
+        spec: &ModelSpec,
+    ) -> Result<NamedTensors, FolderError> {
+        let places = self.places(spec);
+        let mut problems = Vec::new();
+        for (module, update) in &self.updates {
+            let product = update.product();
+            let place = places.of_module(module);
+            let changed = place.and_then(|place| places.add(&mut tensors, place, &product));
+            if let Err(message) = changed {
+                problems.push(format!("{module}: {message}"));
+            }
+        }
+        for (name, tensor) in &self.whole {
+            let place = places.find(name);
+            let changed = place.and_then(|place| places.replace(&mut tensors, place, tensor));
+            if let Err(message) = changed {
+                problems.push(format!("{name}: {message}"));
+            }
+        }
+        if problems.is_empty() {
+            Ok(tensors)
+        } else {
+            Err(FolderError::unsound(&self.path, &problems))
+        }
+    }
+
+    /// The updates by the names of a model's layers, to train them further.
+    ///
+    /// # Errors
+    /// If the model has no such layers, or of other sizes, or the adapter has more than updates.
+    pub fn layer_updates(
+        &self,
+        spec: &ModelSpec,
+    ) -> Result<BTreeMap<String, LowRankUpdate>, FolderError> {
+        let places = self.places(spec);
+        let mut left: BTreeMap<&str, &LowRankUpdate> = (self.updates.iter())
+            .map(|(module, update)| (module.as_str(), update))
+            .collect();
+        let mut updates = BTreeMap::new();
+        let mut problems = Vec::new();
+        for layer in spec.adaptable_layers() {
+            let place = places.of_layer(&layer);
+            let Some((module, update)) = (self.updates.iter()).find(|(module, _)| {
+                places
+                    .of_module(module)
+                    .is_ok_and(|tensor| tensor == place.tensor)
+            }) else {
+                continue;
+            };
+            left.remove(module.as_str());
+            let [inputs, outputs] = [update.a.shape[1], update.b.shape[0]];
+            if [inputs, outputs] != [layer.inputs, place.of_rows] {
+                problems.push(format!(
+                    "{module}: the update is of [{outputs}, {inputs}], the layer of [{}, {}]",
+                    place.of_rows, layer.inputs
+                ));
+                continue;
+            }
+            updates.insert(layer.name, update.rows(place.rows()));
+        }
+        let unknown = left.keys().map(|module| (*module).to_string());
+        let whole = self.whole.keys().cloned();
+        problems.extend(unknown.chain(whole).map(|name| {
+            format!("{name}: not a layer that can be adapted; merge the adapter first (`couplet model merge`)")
+        }));
+        if problems.is_empty() {
+            Ok(updates)
+        } else {
+            Err(FolderError::unsound(&self.path, &problems))
+        }
+    }
+
+    /// Under whose names it has its modules.
+    fn places(&self, spec: &ModelSpec) -> Places {
+        let of_hugging_face = Places::hugging_face(spec);
+        let is_known = self
+            .updates
+            .keys()
+            .any(|module| of_hugging_face.of_module(module).is_ok());
+        if is_known || self.updates.is_empty() {
+            return of_hugging_face;
+        }
+        Places::open_clip(spec)
+    }
+}
+
+impl LowRankUpdate {
+    /// The update of some of the layer's outputs.
+    fn rows(&self, rows: std::ops::Range<usize>) -> Self {
+        let rank = self.a.shape[0];
+        let values = self.b.values[rows.start * rank..rows.end * rank].to_vec();
+        Self {
+            b: HostTensor {
+                shape: vec![rows.len(), rank],
+                values,
+            },
+            ..self.clone()
+        }
+    }
+}
+
+/// Writes the updates of a model's layers into the existing folder `folder`: for transformers' form of the model,
+/// where it has one, else for open_clip's.
+/// - base: what the model was trained from: a name on Hugging Face or a path.
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn write(
+    folder: &Path,
+    spec: &ModelSpec,
+    base: Option<&str>,
+    updates: &BTreeMap<String, LowRankUpdate>,
+) -> Result<(), FolderError> {
+    let ids = hugging_face::TokenIds::default();
+    let model = hugging_face::model_config(spec, ids).ok();
+    let places = match model {
+        Some(_) => Places::hugging_face(spec),
+        None => Places::open_clip(spec),
+    };
+    let mut modules: BTreeMap<String, Vec<Member>> = BTreeMap::new();
+    for layer in spec.adaptable_layers() {
+        let Some(update) = updates.get(&layer.name) else {
+            continue;
+        };
+        let place = places.of_layer(&layer);
+        let members = modules.entry(place.tensor.clone()).or_default();
+        members.push(Member { update, place });
+    }
+    let updates = joined(modules);
+    let mut tensors = NamedTensors::new();
+    for (module, update) in &updates {
+        let name = |half: &str| format!("{PREFIX}{module}.{half}.weight");
+        tensors.insert(name("lora_A"), update.a.clone());
+        tensors.insert(name("lora_B"), update.b.clone());
+    }
+    let class = model.as_ref().and_then(|config| {
+        let class = config.get("architectures")?.get(0)?.as_str()?;
+        let kind = config.get("model_type")?.as_str()?;
+        Some((class.to_string(), kind.to_string()))
+    });
+    let config = Config::of(base, class, &updates);
+    write_json(&folder.join(CONFIG_FILE), &config)?;
+    weights::save(&folder.join(WEIGHTS_FILE), &tensors)?;
+    Ok(())
+}

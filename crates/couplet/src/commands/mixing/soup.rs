@@ -1,0 +1,151 @@
+//! `couplet model soup`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use couplet_eval::{Encoder, greedy_soup};
+use serde_json::{Value, json};
+
+use super::{evaluate, mean, open_models, write};
+use crate::commands::config_arguments::DataArguments;
+use crate::commands::eval::datasets::open_datasets;
+use crate::commands::model_arguments::ModelOptions;
+use crate::exit_code;
+use crate::json_output::JsonArguments;
+use crate::printing;
+use crate::table::Table;
+use crate::terminal;
+
+#[derive(Debug, Args)]
+pub(crate) struct SoupArguments {
+    /// Models that were fine-tuned from the same one, or a sweep's folder, which stands for the models of its trials
+    #[arg(required = true, value_name = "MODEL|SWEEP")]
+    models: Vec<PathBuf>,
+    /// Dataset that decides which models the soup is of: held out of the training, and of what is reported later. Repeat
+    /// for several; the mean over them counts
+    #[arg(long, required_unless_present = "uniform")]
+    dataset: Vec<PathBuf>,
+    /// Mix all models in equal parts instead of those that make it better
+    #[arg(long, conflicts_with = "dataset")]
+    uniform: bool,
+    /// Folder to create for the soup, in open_clip's layout
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    options: ModelOptions,
+    #[command(flatten)]
+    data: DataArguments,
+    #[command(flatten)]
+    json: JsonArguments,
+}
+
+/// The file in a sweep's folder that names its trials, best first.
+const RANKING: &str = "ranking.json";
+
+pub(crate) fn run(arguments: &SoupArguments) -> anyhow::Result<u8> {
+    arguments.json.begin()?;
+    let mut paths = Vec::new();
+    for path in &arguments.models {
+        match trials_of(path)? {
+            Some(trials) => paths.extend(trials),
+            None => paths.push(path.clone()),
+        }
+    }
+    if paths.len() < 2 {
+        bail!("a soup is of two models or more, not {}", paths.len());
+    }
+    let models = open_models(&paths, &arguments.options)?;
+    let (ingredients, value) = if arguments.uniform {
+        ((0..models.len()).collect(), None)
+    } else {
+        let (ingredients, value) = choose(arguments, &paths, &models)?;
+        (ingredients, Some(value))
+    };
+    let soup = mixed(&models, &ingredients)?;
+    let names: Vec<String> = ingredients
+        .iter()
+        .map(|at| paths[*at].display().to_string())
+        .collect();
+    let reached = value.map_or(String::new(), |value| format!(", {:.2}%", 100.0 * value));
+    write(
+        &soup,
+        &arguments.out,
+        &format!("{} in equal parts{reached}", names.join(", ")),
+    )?;
+    arguments
+        .json
+        .write(&json!({ "ingredients": names, "value": value }))?;
+    Ok(exit_code::DONE)
+}
+
+/// The ingredients of the greedy soup, and what it reaches.
+fn choose(
+    arguments: &SoupArguments,
+    paths: &[PathBuf],
+    models: &[Encoder],
+) -> anyhow::Result<(Vec<usize>, f64)> {
+    let datasets = open_datasets(&arguments.dataset, &arguments.data, &models[0])?;
+    let mut alone = Vec::new();
+    for (path, model) in paths.iter().zip(models) {
+        alone.push(mean(&evaluate(
+            &path.display().to_string(),
+            model,
+            &datasets,
+        )?));
+    }
+    let mut table = Table::new(["soup of", "value", ""].map(String::from).to_vec());
+    let percent = |value: f64| format!("{:.2}%", 100.0 * value);
+    for (path, value) in paths.iter().zip(&alone) {
+        table.row(vec![
+            path.display().to_string(),
+            percent(*value),
+            "alone".to_string(),
+        ]);
+    }
+    let mut best = alone.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let chosen = greedy_soup(&alone, |soup| -> anyhow::Result<f64> {
+        let with = soup
+            .last()
+            .map_or(String::new(), |at| paths[*at].display().to_string());
+        let model = mixed(models, soup)?;
+        let value = mean(&evaluate(&format!("soup with {with}"), &model, &datasets)?);
+        let is_taken = value >= best;
+        best = best.max(value);
+        let verdict = if is_taken { "taken" } else { "left out" };
+        table.row(vec![
+            format!("+ {with}"),
+            percent(value),
+            verdict.to_string(),
+        ]);
+        Ok(value)
+    })?;
+    printing::block(&table.render(terminal::table_columns()));
+    Ok(chosen)
+}
+
+/// The mean of some models.
+#[expect(clippy::cast_precision_loss, reason = "there are few models")]
+fn mixed(models: &[Encoder], places: &[usize]) -> anyhow::Result<Encoder> {
+    let share = 1.0 / places.len() as f64;
+    let (first, others) = places.split_first().context("a soup has an ingredient")?;
+    let others: Vec<(&Encoder, f64)> = others.iter().map(|at| (&models[*at], share)).collect();
+    Ok(models[*first].mixed(share, &others)?)
+}
+
+/// The folders of a sweep's trials that have a result; `None` for another folder.
+fn trials_of(path: &Path) -> anyhow::Result<Option<Vec<PathBuf>>> {
+    let file = path.join(RANKING);
+    if !file.is_file() {
+        return Ok(None);
+    }
+    let text =
+        fs::read_to_string(&file).with_context(|| format!("{}: cannot be read", file.display()))?;
+    let ranking: Vec<Value> = serde_json::from_str(&text)
+        .with_context(|| format!("{}: not a sweep's ranking", file.display()))?;
+    let has_result = |trial: &&Value| trial.get("value").is_some_and(Value::is_number);
+    let names = ranking.iter().filter(has_result);
+    let folders = names.filter_map(|trial| Some(path.join(trial.get("trial")?.as_str()?)));
+    Ok(Some(folders.collect()))
+}
