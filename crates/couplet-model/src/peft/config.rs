@@ -27,6 +27,12 @@ const UNKNOWN: [&str; 12] = [
 /// Initialisations that change the base, too.
 const CHANGES_BASE: [&str; 4] = ["pissa", "olora", "corda", "loftq"];
 
+/// Before the output projection of PyTorch's attention, which PEFT adapts with the rest of it.
+pub(super) const IN_ATTENTION: &str = ".base_layer.";
+/// PEFT 0.21 adds the update of that projection twice: in `merge` itself, and by the projection's own `merge`. So do its
+/// passes in training.
+pub(super) const TIMES_IN_ATTENTION: f64 = 2.0;
+
 /// What is read of the config.
 #[derive(Debug)]
 pub(super) struct Config {
@@ -62,7 +68,7 @@ pub(super) fn part(name: &str) -> Part {
         if let Some((module, rest)) = name.split_once(half) {
             // The name of the adapter may come before `weight`.
             return match rest.rsplit('.').next() {
-                Some("weight") => of(module.replace(".base_layer.", ".")),
+                Some("weight") => of(module.to_string()),
                 _ => Part::Unknown("a bias of an update, which Couplet does not know"),
             };
         }

@@ -8,7 +8,7 @@ mod places;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use config::Config;
+use config::{Config, IN_ATTENTION, TIMES_IN_ATTENTION};
 use packed::{Member, joined};
 use places::Places;
 
@@ -86,8 +86,13 @@ pub fn read(folder: &Path) -> Result<Adapter, FolderError> {
         };
         match (a.shape.as_slice(), b.shape.as_slice()) {
             ([rank, _], [_, columns]) if rank == columns && *rank > 0 => {
-                let scale = config.scale(&module, *rank);
-                updates.insert(module, LowRankUpdate { a, b, scale });
+                let mut scale = config.scale(&module, *rank);
+                let mut name = module;
+                if let Some((attention, part)) = name.split_once(IN_ATTENTION) {
+                    scale *= TIMES_IN_ATTENTION;
+                    name = format!("{attention}.{part}");
+                }
+                updates.insert(name, LowRankUpdate { a, b, scale });
             }
             (a, b) => problems.push(format!(
                 "{module}: lora_A {a:?} and lora_B {b:?} are not the matrices of a linear layer"

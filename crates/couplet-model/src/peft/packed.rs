@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::config::{IN_ATTENTION, TIMES_IN_ATTENTION};
 use super::places::{Place, module_of};
 use crate::lora::LowRankUpdate;
 use crate::tensors::HostTensor;
@@ -13,7 +14,7 @@ pub(super) struct Member<'a> {
 }
 
 /// PyTorch's attention, whose output projection PEFT adapts with the same rank and alpha.
-const OUT_PROJ: &str = ".out_proj";
+const OUT_PROJ: &str = "out_proj";
 const IN_PROJ: &str = ".in_proj_weight";
 
 /// One update for each module.
@@ -27,7 +28,7 @@ pub(super) fn joined(tensors: BTreeMap<String, Vec<Member>>) -> BTreeMap<String,
         .map(|(tensor, members)| (module_of(&tensor), one(members)))
         .collect();
     for attention in attentions {
-        let out = format!("{attention}{OUT_PROJ}");
+        let out = format!("{attention}.{OUT_PROJ}");
         let Some(own) = modules.remove(&attention) else {
             continue;
         };
@@ -41,8 +42,12 @@ pub(super) fn joined(tensors: BTreeMap<String, Vec<Member>>) -> BTreeMap<String,
         });
         let rank = own.a.shape[0].max(output.a.shape[0]);
         let scale = own.scale;
+        let output = LowRankUpdate {
+            scale: output.scale / TIMES_IN_ATTENTION,
+            ..output
+        };
         modules.insert(
-            format!("{attention}.base_layer{OUT_PROJ}"),
+            format!("{attention}{IN_ATTENTION}{OUT_PROJ}"),
             widened(output, rank, scale),
         );
         modules.insert(attention, widened(own, rank, scale));

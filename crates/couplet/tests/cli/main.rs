@@ -1,5 +1,6 @@
 //! The binary on tiny models: arguments, output, files and exit codes.
 
+mod adapting;
 mod bad_images;
 mod changes;
 mod checkpoints;

@@ -9,7 +9,7 @@ use couplet_eval::{Dataset, Encoder, Report};
 use serde_json::{Value, json};
 
 use super::plot::{Series, svg};
-use super::{evaluate, mean, write};
+use super::{evaluate, mean, rounded, write};
 use crate::commands::config_arguments::DataArguments;
 use crate::commands::eval::datasets::open_datasets;
 use crate::commands::output_file::{self, write_whole};
@@ -112,7 +112,7 @@ impl Line<'_> {
             .zip(&means)
             .map(|((weight, found), mean)| {
                 let reports: Vec<_> = found.iter().collect();
-                json!({ "weight": weight, "mean": mean, "reports": reports })
+                json!({ "weight": weight, "mean": rounded(*mean), "reports": reports })
             });
         Ok(json!({ "best": weights[best], "along": rows.collect::<Vec<_>>() }))
     }

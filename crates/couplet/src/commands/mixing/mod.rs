@@ -56,6 +56,11 @@ fn mean(found: &[Report]) -> f64 {
     found.iter().map(|one| one.headline().1).sum::<f64>() / found.len() as f64
 }
 
+/// With as many digits as metrics have in JSON.
+fn rounded(value: f64) -> f64 {
+    (value * 1e12).round() / 1e12
+}
+
 /// Writes a mix, and says where.
 fn write(encoder: &Encoder, out: &Path, what: &str) -> anyhow::Result<()> {
     encoder.save_for_couplet(out)?;

@@ -8,7 +8,7 @@ use clap::Args;
 use couplet_eval::{Encoder, greedy_soup};
 use serde_json::{Value, json};
 
-use super::{evaluate, mean, open_models, write};
+use super::{evaluate, mean, open_models, rounded, write};
 use crate::commands::config_arguments::DataArguments;
 use crate::commands::eval::datasets::open_datasets;
 use crate::commands::model_arguments::ModelOptions;
@@ -76,7 +76,7 @@ pub(crate) fn run(arguments: &SoupArguments) -> anyhow::Result<u8> {
     )?;
     arguments
         .json
-        .write(&json!({ "ingredients": names, "value": value }))?;
+        .write(&json!({ "ingredients": names, "value": value.map(rounded) }))?;
     Ok(exit_code::DONE)
 }
 
