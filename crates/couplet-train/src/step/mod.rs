@@ -283,9 +283,15 @@ fn backward(
         batch.release_pixels(last.end);
     }
     let mut params = lanes.into_params(model);
-    params.register(model.logit_scale.id, of_features.logit_scale);
-    if let (Some(param), Some(gradient)) = (&model.logit_bias, of_features.logit_bias) {
-        params.register(param.id, gradient);
+    let scalars = [
+        (Some(&model.logit_scale), Some(of_features.logit_scale)),
+        (model.logit_bias.as_ref(), of_features.logit_bias),
+    ];
+    for (param, gradient) in scalars {
+        if let (Some(param), Some(gradient)) = (param.filter(|own| own.is_require_grad()), gradient)
+        {
+            params.register(param.id, gradient);
+        }
     }
     sums.push(GradientsOfRanks::start(
         model,

@@ -201,6 +201,7 @@ fn an_adapter_is_trained_further() {
     let tower = "[adapt.text]\nparams = [\"*.attn.q_proj\", \"*.attn.v_proj\"]\nrank = 2\n";
     let wrong = fail_config(&workspace, &config);
     assert!(wrong.contains("adapt.text.rank"), "{wrong}");
+    let config = config.replace("train = [\"logit_scale\"]\n", "");
     let further = config
         .replace(tower, "")
         .replace("[ema]\ndecay = 0.5\n", "");
@@ -215,6 +216,17 @@ fn an_adapter_is_trained_further() {
     let before = workspace.losses("first");
     assert_eq!(losses.len(), 12);
     assert!(losses[0].1 < before[0].1, "{losses:?} {before:?}");
+    let last = |folder: &str| {
+        let folder = workspace.path(folder);
+        tensors(&folder.join("open_clip_model.safetensors"))["logit_scale"].clone()
+    };
+    let (first, further) = (
+        "first/checkpoints/step-00000008",
+        "further/checkpoints/step-00000012",
+    );
+    let base = last("base/checkpoints/step-00000300");
+    assert_ne!(last(first), base);
+    assert_eq!(last(further), base, "only updates are trained");
 }
 
 fn fail_config(workspace: &Workspace, config: &str) -> String {
