@@ -17,6 +17,8 @@ pub struct PassMemory {
     /// Whether only the input of each block is kept, and the rest computed again.
     pub recompute_blocks: bool,
     pub freeze: FreezeConfig,
+    /// Whether blocks have low-rank updates, and so run layer by layer.
+    pub is_adapted: bool,
 }
 
 /// Bytes of an f32.
@@ -173,7 +175,7 @@ impl Transformer {
         let narrow = pass.narrow();
         let padded = pass.padded(self.tokens);
         let stream = (2.0 + self.scaled) * WIDE * self.width;
-        let products = if pass.computes_again() && self.is_fused {
+        let products = if pass.computes_again() && self.is_fused && !pass.is_adapted {
             narrow * (self.width + self.mlp_width)
         } else {
             narrow * (3.0 * self.width + 2.0 * self.mlp_width)
@@ -245,6 +247,7 @@ mod tests {
             on_gpu: false,
             recompute_blocks: false,
             freeze: FreezeConfig::default(),
+            is_adapted: false,
         }
     }
 

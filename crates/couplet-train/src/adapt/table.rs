@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdaptConfig {
+    /// How the model is adapted.
     pub kind: AdaptKind,
     /// Rank of each update, 8 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,7 +47,7 @@ pub struct AdaptConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum AdaptKind {
-    /// Source: Hu et al. 2022, "LoRA: Low-Rank Adaptation of Large Language Models".
+    /// By low-rank updates. Source: Hu et al. 2022, "LoRA: Low-Rank Adaptation of Large Language Models".
     Lora,
 }
 

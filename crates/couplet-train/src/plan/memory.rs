@@ -110,6 +110,7 @@ impl ResolvedRun {
             on_gpu: plan.device != DeviceSetting::Flex,
             recompute_blocks: config.batch.recompute_blocks,
             freeze: self.freezing(),
+            is_adapted: self.adaptation.is_some(),
         };
         let [image, text] = spec.activation_bytes(&pass);
         let temporary = if pass.on_gpu {

@@ -11,11 +11,13 @@ use couplet_ranks::{Fault, Trouble};
 use serde_json::Value;
 
 use super::{RunPlace, TrainError, train_on_ranks};
+use crate::adapt::{AdaptConfig, AdaptKind};
 use crate::checkpoint::{AllowedChanges, RunFolder};
 use crate::comm::Comm;
 use crate::comm::threads::{on_faulty_ranks, on_ranks};
 use crate::config::{EvalConfig, ModelConfig, ResolvedRun, RunBuilder, RunConfig, ValDataConfig};
 use crate::device::DeviceSetting;
+use crate::ema::EmaConfig;
 use crate::observer::{Event, NoopObserver, Observer, Outcome, StopReason, StopSignal};
 use crate::optimizer::OptimizerConfig;
 use crate::ranks::Ranks;
@@ -179,6 +181,30 @@ fn several_ranks_train_as_one_and_go_on_as_others() {
         lines(&path("changing").join("skipped.jsonl")),
         lines(&path("one").join("skipped.jsonl"))
     );
+}
+
+#[test]
+fn several_ranks_adapt_as_one_and_go_on_as_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let adapt = |name: &str, ranks: usize, stop_after: Option<u64>| {
+        let outcomes = on_ranks(ranks, |comm| {
+            let run = open(6, |config| {
+                let mut table = AdaptConfig::new(AdaptKind::Lora);
+                table.train = vec!["visual.proj".to_string()];
+                config.adapt = Some(table);
+                config.ema = Some(EmaConfig { decay: 0.5 });
+            });
+            train_rank(&run, &path(name), comm, stop_after)
+        });
+        assert!(outcomes.into_iter().all(|outcome| outcome.is_ok()));
+        losses(&path(name))
+    };
+    let whole = adapt("one", 1, None);
+    assert_close(&adapt("two", 2, None), &whole);
+    adapt("changing", 4, Some(2));
+    adapt("changing", 2, Some(4));
+    assert_close(&adapt("changing", 1, None), &whole);
 }
 
 #[test]

@@ -59,7 +59,7 @@ pub enum ReplayError {
 
 /// Repeats `steps` steps of a run in a temporary folder, from the newest checkpoint after which so
 /// many steps were logged, and compares the losses bit for bit. Evaluations are left out: they change
-/// no step.
+/// no step, but for those of `[guard]`.
 /// - observer: receives the steps.
 ///
 /// # Errors

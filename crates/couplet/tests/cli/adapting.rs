@@ -345,6 +345,10 @@ fn models_are_mixed_by_weights_and_along_a_line() {
         ("base new --weights 0.5,0.6 --out x", "their sum is 1.1"),
         ("base new --weights 1 --out x", "1 weights for 2 models"),
         ("base new base --along 0,1 --dataset old.toml", "give two"),
+        (
+            "base new --weights 0.5,0.5 --out mixed",
+            "mixed is there already",
+        ),
     ] {
         let printed = fail(couplet(&workspace, &format!("model mix {arguments}")), 1);
         assert!(printed.contains(part), "{printed}");

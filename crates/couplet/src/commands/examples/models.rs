@@ -44,6 +44,33 @@ pub(super) const MODELS: &[Examples] = &[
         )],
     ),
     (
+        &["model", "mix"],
+        &[
+            (
+                "Mix a fine-tuned model with the one that it began from",
+                "couplet model mix ViT-B-32@openai runs/mine --weights 0.5,0.5 --out mixed",
+            ),
+            (
+                "Evaluate mixes along the line between them, and write the best",
+                "couplet model mix ViT-B-32@openai runs/mine --along 0,0.1,...,1 --dataset shapes --plot line.svg --out best",
+            ),
+        ],
+    ),
+    (
+        &["model", "soup"],
+        &[(
+            "Mix those of a sweep's models that are better together",
+            "couplet model soup runs/shapes-lr --dataset shapes-held-out --out soup",
+        )],
+    ),
+    (
+        &["model", "merge"],
+        &[(
+            "Add an adapter of PEFT to its model",
+            "couplet model merge my-adapter merged --base ViT-B-32@openai",
+        )],
+    ),
+    (
         &["model", "join"],
         &[(
             "Start a model for other languages from an image tower and XLM-RoBERTa",

@@ -7,7 +7,7 @@ use clap::Args;
 use couplet_eval::Encoder;
 
 use super::along::{self, Along};
-use super::{open_models, write};
+use super::{check_out, open_models, write};
 use crate::commands::config_arguments::DataArguments;
 use crate::commands::model_arguments::ModelOptions;
 use crate::exit_code;
@@ -58,6 +58,7 @@ const TOLERANCE: f64 = 1e-3;
 pub(crate) fn run(arguments: &MixArguments) -> anyhow::Result<u8> {
     arguments.json.begin()?;
     let models = &arguments.models;
+    arguments.out.as_deref().map_or(Ok(()), check_out)?;
     if let Some(along) = &arguments.along {
         if models.len() != 2 {
             bail!(

@@ -5,9 +5,10 @@ mod mix;
 mod plot;
 mod soup;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use couplet_data::printable_path;
 use couplet_eval::{Dataset, Encoder, EvalOptions, Report};
 
@@ -31,6 +32,18 @@ fn open_models(paths: &[PathBuf], options: &ModelOptions) -> anyhow::Result<Vec<
         printing::note("classification heads are left out: a mix is a model of images and texts");
     }
     Ok(models)
+}
+
+/// Checks that a mix can be written, before the work that it costs.
+fn check_out(out: &Path) -> anyhow::Result<()> {
+    let is_occupied = fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some());
+    if is_occupied || out.is_file() {
+        bail!(
+            "--out: {} is there already; give a new or empty folder",
+            printable_path(out)
+        );
+    }
+    Ok(())
 }
 
 /// Evaluates a model on several datasets.

@@ -8,7 +8,7 @@ use clap::Args;
 use couplet_eval::{Encoder, greedy_soup};
 use serde_json::{Value, json};
 
-use super::{evaluate, mean, open_models, rounded, write};
+use super::{check_out, evaluate, mean, open_models, rounded, write};
 use crate::commands::config_arguments::DataArguments;
 use crate::commands::eval::datasets::open_datasets;
 use crate::commands::model_arguments::ModelOptions;
@@ -46,6 +46,7 @@ const RANKING: &str = "ranking.json";
 
 pub(crate) fn run(arguments: &SoupArguments) -> anyhow::Result<u8> {
     arguments.json.begin()?;
+    check_out(&arguments.out)?;
     let mut paths = Vec::new();
     for path in &arguments.models {
         match trials_of(path)? {
