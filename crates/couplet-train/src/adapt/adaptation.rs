@@ -73,12 +73,12 @@ impl Adaptation {
         }
         let parameters = spec.parameter_names();
         let mut train = Vec::new();
-        for (at, pattern) in config.train.iter().enumerate() {
+        for (at, pattern) in config.also_train.iter().enumerate() {
             let glob = matcher(pattern);
             let held: Vec<_> = (parameters.iter().filter(|name| glob.is_match(name))).collect();
             if held.is_empty() {
                 let message = no_such(pattern, "parameter", "visual.proj", &parameters);
-                problems.push((format!("train[{at}]"), message));
+                problems.push((format!("also_train[{at}]"), message));
             }
             train.extend(held.into_iter().cloned());
         }

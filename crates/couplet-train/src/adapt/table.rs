@@ -36,7 +36,7 @@ pub struct AdaptConfig {
     /// `visual.proj` or `*.ln_*`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(!skip_serializing_if)]
-    pub train: Vec<String>,
+    pub also_train: Vec<String>,
     /// An adapter in PEFT's form to go on with: a folder with `adapter_config.json`. It says which layers have updates,
     /// their ranks and alphas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,7 +89,7 @@ impl AdaptConfig {
             params: None,
             image: None,
             text: None,
-            train: Vec::new(),
+            also_train: Vec::new(),
             weights: None,
         }
     }
@@ -150,7 +150,7 @@ impl AdaptConfig {
                 problems.push((format!("{prefix}{key}"), message.to_string()));
             }
         }
-        problems.extend(malformed("train", &self.train));
+        problems.extend(malformed("also_train", &self.also_train));
         problems
     }
 }

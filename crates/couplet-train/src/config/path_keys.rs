@@ -94,6 +94,8 @@ mod tests {
             tokenizer = "2"
             [adapt]
             weights = "8"
+            [guard]
+            datasets = ["shapes", "9"]
             [classify]
             dataset = "3"
             [[eval]]
@@ -117,6 +119,9 @@ mod tests {
         let wanted = [
             "model.weights",
             "model.tokenizer",
+            "adapt.weights",
+            "guard.datasets",
+            "guard.datasets",
             "classify.dataset",
             "eval[0].dataset",
             "data.train.mix[0].shards",
@@ -131,6 +136,9 @@ mod tests {
         let wanted = [
             "/x/y/1",
             "/x/y/2",
+            "/x/y/8",
+            "shapes",
+            "/x/y/9",
             "/x/y/3",
             "shapes",
             "/x/y/4",

@@ -191,7 +191,7 @@ fn several_ranks_adapt_as_one_and_go_on_as_others() {
         let outcomes = on_ranks(ranks, |comm| {
             let run = open(6, |config| {
                 let mut table = AdaptConfig::new(AdaptKind::Lora);
-                table.train = vec!["visual.proj".to_string()];
+                table.also_train = vec!["visual.proj".to_string()];
                 config.adapt = Some(table);
                 config.ema = Some(EmaConfig { decay: 0.5 });
             });

@@ -60,7 +60,7 @@ weights = "base"
 kind = "lora"
 rank = 4
 alpha = 8
-train = ["logit_scale"]
+also_train = ["logit_scale"]
 [adapt.text]
 params = ["*.attn.q_proj", "*.attn.v_proj"]
 rank = 2
@@ -201,7 +201,7 @@ fn an_adapter_is_trained_further() {
     let tower = "[adapt.text]\nparams = [\"*.attn.q_proj\", \"*.attn.v_proj\"]\nrank = 2\n";
     let wrong = fail_config(&workspace, &config);
     assert!(wrong.contains("adapt.text.rank"), "{wrong}");
-    let config = config.replace("train = [\"logit_scale\"]\n", "");
+    let config = config.replace("also_train = [\"logit_scale\"]\n", "");
     let further = config
         .replace(tower, "")
         .replace("[ema]\ndecay = 0.5\n", "");
@@ -258,8 +258,8 @@ fn mistakes_in_an_adaptation_name_their_keys() {
             &["adapt.params[0]", "*.q_porj", "*.attn.q_proj"],
         ),
         (
-            "[adapt]\nkind = \"lora\"\ntrain = [\"visual.head\"]",
-            &["adapt.train[0]", "visual.head"],
+            "[adapt]\nkind = \"lora\"\nalso_train = [\"visual.head\"]",
+            &["adapt.also_train[0]", "visual.head"],
         ),
         (
             "[adapt]\nkind = \"lora\"\nparams = []",
