@@ -1,6 +1,7 @@
 //! Mixes of models, and what they reach: along the line between two (WiSE-FT), and greedy soups.
 
 use couplet_data::loader::TokenOptions;
+use couplet_model::weights::{self, HostTensor};
 
 use crate::dataset::{Dataset, Task};
 use crate::encoder::Encoder;
@@ -51,6 +52,11 @@ pub enum MixError {
         "{first} and {other} have different tokenizers, so their token embeddings are of different tokens"
     )]
     Tokenizer { first: String, other: String },
+    #[error(
+        "{name}: the mix is not finite, or has a negative variance; a batch norm's statistics do not go beyond the line \
+         between models (weights below 0 or above 1)"
+    )]
+    Unusable { name: String },
 }
 
 impl Encoder {
@@ -66,7 +72,21 @@ impl Encoder {
         let models: Vec<_> = (others.iter())
             .map(|(other, weight)| (other.model(), *weight))
             .collect();
-        Ok(self.with_model(self.model().mixed(weight, &models)))
+        let mixed = self.model().mixed(weight, &models);
+        let tensors = weights::parameters(&mixed);
+        let is_unusable = |(name, tensor): &(&String, &HostTensor)| {
+            let least = if name.ends_with(".running_var") {
+                0.0
+            } else {
+                f32::MIN
+            };
+            let mut values = tensor.values.iter();
+            values.any(|value| !value.is_finite() || *value < least)
+        };
+        match tensors.iter().find(is_unusable) {
+            Some((name, _)) => Err(MixError::Unusable { name: name.clone() }),
+            None => Ok(self.with_model(mixed)),
+        }
     }
 
     /// Checks that a mix with another model has a meaning.

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::dataset::MainMetric;
 use crate::metric::{IMAGE_TO_TEXT_RECALL_1, Metrics, TEXT_TO_IMAGE_RECALL_1};
 
 /// The results of a model on one dataset with one protocol. Fractions are from 0 to 1.
@@ -20,9 +21,15 @@ pub struct Report {
 }
 
 impl Report {
-    /// The result as one number, with what it is called: the dataset's first metric, such as top-1 accuracy; in retrieval
-    /// the mean of recall@1 of both directions.
-    pub fn headline(&self) -> (&'static str, f64) {
+    /// The result as one number, with what it is called: the dataset's own metric, else top-1 accuracy; in retrieval the mean
+    /// of recall@1 of both directions.
+    /// - main: of the dataset.
+    pub fn headline(&self, main: Option<MainMetric>) -> (&'static str, f64) {
+        if let Some(info) = main.map(MainMetric::info)
+            && let Some(value) = self.metrics.get(info.name)
+        {
+            return (info.label, value);
+        }
         let both = [IMAGE_TO_TEXT_RECALL_1, TEXT_TO_IMAGE_RECALL_1];
         if let [Some(texts), Some(images)] = both.map(|info| self.metrics.get(info.name)) {
             return ("R@1", f64::midpoint(texts, images));

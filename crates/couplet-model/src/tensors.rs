@@ -83,6 +83,20 @@ pub(crate) enum StoredAs {
 }
 
 impl StoredAs {
+    /// The same behind a prefix.
+    pub fn prefixed(self, prefix: &str) -> Self {
+        let with = |name: String| format!("{prefix}{name}");
+        match self {
+            Self::Same(name) => Self::Same(with(name)),
+            Self::Transposed(name) => Self::Transposed(with(name)),
+            Self::WithLeadingAxes(name, axes) => Self::WithLeadingAxes(with(name), axes),
+            Self::Packed(parts) => {
+                let parts = parts.into_iter();
+                Self::Packed(parts.map(|(name, shares)| (with(name), shares)).collect())
+            }
+        }
+    }
+
     /// The names and shapes of what is stored.
     /// - shape: of open_clip's tensor.
     pub fn shapes(self, shape: &[usize]) -> Vec<(String, Vec<usize>)> {

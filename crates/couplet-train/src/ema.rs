@@ -48,6 +48,12 @@ impl Ema {
         self.model.as_ref().expect("there is an average")
     }
 
+    /// The average with a changed model in its place.
+    pub fn map(self, change: impl FnOnce(Clip) -> Clip) -> Self {
+        let model = self.model.map(change);
+        Self { model, ..self }
+    }
+
     /// The average with another model in its place.
     pub fn try_map<E>(self, change: impl FnOnce(Clip) -> Result<Clip, E>) -> Result<Self, E> {
         let model = self.model.map(change).transpose()?;

@@ -82,12 +82,24 @@ impl TrainLine {
     }
 }
 
+/// The key of a line that says that weights were mixed.
+pub(crate) const MIXED: &str = "mixed";
+
 /// The line of `metrics.jsonl` for a step that was skipped because f16 overflowed.
 /// - loss_scale: the factor that the next step uses.
 pub(crate) fn skipped_line(line: &LineHead, loss_scale: f64) -> Value {
     let mut map = line.map();
     map.insert("skipped_step".into(), true.into());
     map.insert("loss_scale".into(), loss_scale.into());
+    Value::Object(map)
+}
+
+/// The line of `metrics.jsonl` for weights that the guard has mixed with those of the beginning. The step's evaluations before
+/// it are of the model before, those after it of the mix.
+/// - share: how much of what was trained is left.
+pub(crate) fn mixed_line(line: &LineHead, share: f64) -> Value {
+    let mut map = line.map();
+    map.insert(MIXED.into(), share.into());
     Value::Object(map)
 }
 

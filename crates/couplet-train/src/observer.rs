@@ -130,6 +130,8 @@ pub struct BestMetric {
 pub enum StopReason {
     /// All steps are done.
     Finished,
+    /// Ended by `[guard]`, now or before.
+    Guarded,
     /// Stopped by a [`StopSignal`]; can be resumed.
     Interrupted,
     /// All steps had been done before.

@@ -23,8 +23,8 @@ use crate::files::{FolderError, parse_json, read_text, write_synced};
 pub use crate::source::TokenizerCfg;
 use crate::spec::{ImagePool, ImageProjection, Interpolation, ModelSpec, PreprocessSpec, TextPool};
 use crate::weights;
-pub(crate) use names::stored_as;
 pub use names::tensors;
+pub(crate) use names::{module_prefix, stored_as};
 pub use parameter_order::sort_parameters;
 pub(crate) use training_run::read_training_params;
 

@@ -40,15 +40,19 @@ pub(crate) fn stored_as(spec: &ModelSpec, name: &str) -> StoredAs {
     StoredAs::Same(name.into())
 }
 
+/// What the state dict has before the name of a tensor, where its model is a `CustomTextCLIP` for its text encoder.
+pub(crate) fn module_prefix(spec: &ModelSpec, name: &str) -> &'static str {
+    let is_text =
+        !spec.text.is_clip() && !name.starts_with("visual.") && !name.starts_with("logit_");
+    if is_text { TEXT } else { "" }
+}
+
 /// The parameters and buffers of `model` under the names that open_clip's state dict has.
 /// - spec: the model's.
 pub fn tensors(model: &Clip, spec: &ModelSpec) -> NamedTensors {
     let split = |(name, tensor): (String, _)| {
-        let is_text =
-            !spec.text.is_clip() && !name.starts_with("visual.") && !name.starts_with("logit_");
-        let prefix = if is_text { TEXT } else { "" };
-        let stored = stored_as(spec, &name).split(tensor).into_iter();
-        stored.map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))
+        let stored = stored_as(spec, &name).prefixed(module_prefix(spec, &name));
+        stored.split(tensor)
     };
     weights::parameters(model)
         .into_iter()

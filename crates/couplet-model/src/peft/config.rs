@@ -25,7 +25,7 @@ const UNKNOWN: [&str; 12] = [
     "alora_invocation_tokens",
 ];
 /// Initialisations that change the base, too.
-const CHANGES_BASE: [&str; 4] = ["pissa", "olora", "corda", "loftq"];
+const CHANGES_BASE: [&str; 5] = ["pissa", "olora", "corda", "loftq", "lora_ga"];
 
 /// Before the output projection of PyTorch's attention, which PEFT adapts with the rest of it.
 pub(super) const IN_ATTENTION: &str = ".base_layer.";
@@ -148,12 +148,13 @@ impl Config {
     }
 
     /// The config of updates by the names of the base's modules.
-    /// - class: of transformers, with its `model_type`.
+    /// - class: of transformers, with its `model_type`; is_open_clips: whether the modules are open_clip's.
     #[expect(clippy::cast_precision_loss, reason = "ranks are small")]
     pub fn of(
         base: Option<&str>,
         class: Option<(String, String)>,
         updates: &BTreeMap<String, LowRankUpdate>,
+        is_open_clips: bool,
     ) -> Value {
         let size = |update: &LowRankUpdate| {
             let rank = update.a.shape[0];
@@ -161,9 +162,11 @@ impl Config {
         };
         let (rank, alpha) = updates.values().next().map_or((8, 8.0), size);
         let (mut ranks, mut alphas) = (Map::new(), Map::new());
-        for (module, update) in updates {
-            // PEFT reads them as regular expressions.
-            let key = regex::escape(module);
+        // PEFT adapts an attention's projections with the rank and alpha of the whole.
+        let targets = || (updates.iter()).filter(|(module, _)| !module.contains(IN_ATTENTION));
+        for (module, update) in targets() {
+            // PEFT takes them for regular expressions, behind any prefix: `transformer.…` is also in `visual.`.
+            let key = format!("^{}", regex::escape(module));
             let own = size(update);
             if own.0 != rank {
                 ranks.insert(key.clone(), own.0.into());
@@ -172,6 +175,14 @@ impl Config {
                 alphas.insert(key, number(own.1));
             }
         }
+        let names = targets().map(|(module, _)| module);
+        let target_modules: Value = if is_open_clips {
+            let names: Vec<String> = names.map(|name| regex::escape(name)).collect();
+            // As a list they would hold behind any prefix, too.
+            format!("(?:{})", names.join("|")).into()
+        } else {
+            names.cloned().collect::<Vec<_>>().into()
+        };
         let auto_mapping = class.map(|(class, kind)| {
             let module = kind.replace('-', "_");
             json!({
@@ -194,7 +205,7 @@ impl Config {
             "modules_to_save": null,
             "rank_pattern": ranks,
             "alpha_pattern": alphas,
-            "target_modules": updates.keys().collect::<Vec<_>>(),
+            "target_modules": target_modules,
             "use_dora": false,
             "use_rslora": false,
         })

@@ -86,11 +86,19 @@ pub fn read(folder: &Path) -> Result<Adapter, FolderError> {
         };
         match (a.shape.as_slice(), b.shape.as_slice()) {
             ([rank, _], [_, columns]) if rank == columns && *rank > 0 => {
-                let mut scale = config.scale(&module, *rank);
-                let mut name = module;
-                if let Some((attention, part)) = name.split_once(IN_ATTENTION) {
-                    scale *= TIMES_IN_ATTENTION;
-                    name = format!("{attention}.{part}");
+                let (name, scale) = match module.split_once(IN_ATTENTION) {
+                    // Rank and alpha are those of the whole attention.
+                    Some((attention, part)) => (
+                        format!("{attention}.{part}"),
+                        TIMES_IN_ATTENTION * config.scale(attention, *rank),
+                    ),
+                    None => {
+                        let scale = config.scale(&module, *rank);
+                        (module, scale)
+                    }
+                };
+                if !scale.is_finite() {
+                    problems.push(format!("{name}: its alpha is not a finite number"));
                 }
                 updates.insert(name, LowRankUpdate { a, b, scale });
             }
@@ -132,9 +140,14 @@ impl Adapter {
         let places = self.places(spec);
         let mut problems = Vec::new();
         for (module, update) in &self.updates {
-            let product = update.product();
-            let place = places.of_module(module);
-            let changed = place.and_then(|place| places.add(&mut tensors, place, &product));
+            // Held against the model before it is multiplied: the product may be far larger than its factors.
+            let shape = [update.b.shape[0], update.a.shape[1]];
+            let place = places.of_module(module).and_then(|tensor| {
+                places.check_shape(tensor, &shape)?;
+                Ok(tensor)
+            });
+            let changed =
+                place.and_then(|place| places.add(&mut tensors, place, &update.product()));
             if let Err(message) = changed {
                 problems.push(format!("{module}: {message}"));
             }
@@ -199,17 +212,20 @@ impl Adapter {
         }
     }
 
-    /// Under whose names it has its modules.
+    /// Under whose names it has its modules: in the layout that knows the most of them.
     fn places(&self, spec: &ModelSpec) -> Places {
-        let of_hugging_face = Places::hugging_face(spec);
-        let is_known = self
-            .updates
-            .keys()
-            .any(|module| of_hugging_face.of_module(module).is_ok());
-        if is_known || self.updates.is_empty() {
-            return of_hugging_face;
+        let known = |places: &Places| {
+            let modules = self.updates.keys();
+            let of_updates = modules.filter(|module| places.of_module(module).is_ok());
+            let of_whole = self.whole.keys().filter(|name| places.find(name).is_ok());
+            of_updates.count() + of_whole.count()
+        };
+        let (first, second) = (Places::hugging_face(spec), Places::open_clip(spec));
+        if known(&second) > known(&first) {
+            second
+        } else {
+            first
         }
-        Places::open_clip(spec)
     }
 }
 
@@ -255,7 +271,7 @@ pub fn write(
         let members = modules.entry(place.tensor.clone()).or_default();
         members.push(Member { update, place });
     }
-    let updates = joined(modules);
+    let updates = joined(modules, &places.attentions());
     let mut tensors = NamedTensors::new();
     for (module, update) in &updates {
         let name = |half: &str| format!("{PREFIX}{module}.{half}.weight");
@@ -267,7 +283,7 @@ pub fn write(
         let kind = config.get("model_type")?.as_str()?;
         Some((class.to_string(), kind.to_string()))
     });
-    let config = Config::of(base, class, &updates);
+    let config = Config::of(base, class, &updates, model.is_none());
     write_json(&folder.join(CONFIG_FILE), &config)?;
     weights::save(&folder.join(WEIGHTS_FILE), &tensors)?;
     Ok(())

@@ -15,31 +15,38 @@ pub(super) struct Member<'a> {
 
 /// PyTorch's attention, whose output projection PEFT adapts with the same rank and alpha.
 const OUT_PROJ: &str = "out_proj";
-const IN_PROJ: &str = ".in_proj_weight";
 
 /// One update for each module.
 /// - tensors: the updates in each tensor.
-pub(super) fn joined(tensors: BTreeMap<String, Vec<Member>>) -> BTreeMap<String, LowRankUpdate> {
-    let attentions: Vec<String> = (tensors.keys())
-        .filter_map(|tensor| tensor.strip_suffix(IN_PROJ).map(str::to_string))
-        .collect();
+/// - attentions: all of PyTorch's in the layout, whose parts are adapted together.
+pub(super) fn joined(
+    tensors: BTreeMap<String, Vec<Member>>,
+    attentions: &[String],
+) -> BTreeMap<String, LowRankUpdate> {
     let mut modules: BTreeMap<String, LowRankUpdate> = tensors
         .into_iter()
         .map(|(tensor, members)| (module_of(&tensor), one(members)))
         .collect();
     for attention in attentions {
         let out = format!("{attention}.{OUT_PROJ}");
-        let Some(own) = modules.remove(&attention) else {
-            continue;
+        let nothing = |[inputs, outputs]: [usize; 2], scale: f64| LowRankUpdate {
+            a: zeros(1, inputs),
+            b: zeros(outputs, 1),
+            scale,
         };
-        let output = modules.remove(&out).unwrap_or_else(|| {
-            let width = own.a.shape[1];
-            LowRankUpdate {
-                a: zeros(1, width),
-                b: zeros(width, 1),
-                scale: own.scale,
+        let (own, output) = match (modules.remove(attention), modules.remove(&out)) {
+            (None, None) => continue,
+            (Some(own), None) => {
+                let width = own.a.shape[1];
+                let output = nothing([width, width], own.scale);
+                (own, output)
             }
-        });
+            (None, Some(output)) => {
+                let width = output.a.shape[1];
+                (nothing([width, 3 * width], output.scale), output)
+            }
+            (Some(own), Some(output)) => (own, output),
+        };
         let rank = own.a.shape[0].max(output.a.shape[0]);
         let scale = own.scale;
         let output = LowRankUpdate {
@@ -50,7 +57,7 @@ pub(super) fn joined(tensors: BTreeMap<String, Vec<Member>>) -> BTreeMap<String,
             format!("{attention}{IN_ATTENTION}{OUT_PROJ}"),
             widened(output, rank, scale),
         );
-        modules.insert(attention, widened(own, rank, scale));
+        modules.insert(attention.clone(), widened(own, rank, scale));
     }
     modules
 }

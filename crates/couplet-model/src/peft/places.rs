@@ -12,6 +12,8 @@ use crate::tensors::{HostTensor, NamedTensors, StoredAs};
 /// The weight of a layer in PyTorch's attention, which PEFT adapts as a whole.
 const IN_PROJ: &str = ".in_proj_weight";
 const WEIGHT: &str = ".weight";
+/// The text tower's module in open_clip's `CustomTextCLIP`.
+const TEXT: &str = "text.";
 /// What the files of transformers' `ViTModel` call its modules, and what it calls them since version 5. PEFT has the
 /// latter.
 const VIT_LAYERS: [&str; 2] = ["vision_model.encoder.layer.", "vision_model.layers."];
@@ -54,7 +56,9 @@ impl Places {
     }
 
     pub fn open_clip(spec: &ModelSpec) -> Self {
-        Self::new(spec, open_clip::stored_as)
+        Self::new(spec, |spec, name| {
+            open_clip::stored_as(spec, name).prefixed(open_clip::module_prefix(spec, name))
+        })
     }
 
     fn new(spec: &ModelSpec, stored_as: fn(&ModelSpec, &str) -> StoredAs) -> Self {
@@ -81,8 +85,15 @@ impl Places {
     /// The weight of the module with this name.
     pub fn of_module(&self, module: &str) -> Result<&str, String> {
         let module = &renamed_vit(module, |[file, module]| [module, file]);
-        let names = [WEIGHT, IN_PROJ].map(|end| format!("{module}{end}"));
-        let found = names.iter().find_map(|name| self.own.get_key_value(name));
+        // open_clip has the text tower of some models in a module of its own.
+        let plain = module.strip_prefix(TEXT).unwrap_or(module);
+        let forms = [plain.to_string(), format!("{TEXT}{plain}")];
+        let names = forms
+            .iter()
+            .flat_map(|form| [WEIGHT, IN_PROJ].map(|end| format!("{form}{end}")));
+        let found = names
+            .filter_map(|name| self.own.get_key_value(&name))
+            .next();
         (found.map(|(name, _)| name.as_str())).ok_or_else(|| "the model has no such module".into())
     }
 
@@ -117,6 +128,24 @@ impl Places {
         }
     }
 
+    /// The names of PyTorch's attentions.
+    pub fn attentions(&self) -> Vec<String> {
+        let names = self
+            .own
+            .keys()
+            .filter_map(|name| name.strip_suffix(IN_PROJ));
+        names.map(str::to_string).collect()
+    }
+
+    /// Checks that a tensor has this shape.
+    pub fn check_shape(&self, tensor: &str, wanted: &[usize]) -> Result<(), String> {
+        let (_, shape) = &self.own[tensor];
+        if shape != wanted {
+            return Err(format!("has shape {wanted:?}, the model's has {shape:?}"));
+        }
+        Ok(())
+    }
+
     /// Adds to a tensor.
     /// - tensors: of the model, under its own names.
     pub fn add(
@@ -145,13 +174,8 @@ impl Places {
         new: &HostTensor,
         change: fn(&mut f32, f32),
     ) -> Result<(), String> {
-        let (name, shape) = &self.own[tensor];
-        if new.shape != *shape {
-            return Err(format!(
-                "has shape {:?}, the model's has {shape:?}",
-                new.shape
-            ));
-        }
+        self.check_shape(tensor, &new.shape)?;
+        let (name, _) = &self.own[tensor];
         let old = tensors.remove(name).expect("the model has all its tensors");
         let mut parts: NamedTensors = self.stored[name].clone().split(old).into_iter().collect();
         let part = parts.get_mut(tensor).expect("the tensor is a part of it");

@@ -82,6 +82,26 @@ impl Adaptation {
             }
             train.extend(held.into_iter().cloned());
         }
+        for layer in spec.adaptable_layers() {
+            let Some(size) = layers.get(&layer.name) else {
+                continue;
+            };
+            let most = layer.inputs.min(layer.outputs);
+            if size.rank > most && start.is_empty() {
+                let (rank, name) = (size.rank, &layer.name);
+                let message = format!("{rank} is more than {most}, the smaller side of {name}");
+                problems.push(("rank".to_string(), message));
+                break;
+            }
+            if let Some(at) = train.iter().position(|name| *name == layer.weight) {
+                let message = format!(
+                    "{} has an update: leave the layer out of adapt.params to train its weight",
+                    train[at]
+                );
+                problems.push(("also_train".to_string(), message));
+                break;
+            }
+        }
         if layers.is_empty() && train.is_empty() && problems.is_empty() && !is_classifier {
             let message = "no layer has an update, so nothing is trained".to_string();
             problems.push(("params".to_string(), message));

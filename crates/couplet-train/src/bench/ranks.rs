@@ -179,7 +179,10 @@ fn interconnect(
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
 fn work(settings: &StepBenchSettings, seconds: f64) -> RankWork {
     let StepBenchSettings { spec, batch, .. } = settings;
-    let trained = spec.trained_parameters(settings.freeze);
+    let trained = match &settings.adaptation {
+        Some(adaptation) => adaptation.trained_parameters(spec),
+        None => spec.trained_parameters(settings.freeze),
+    };
     let forward = spec.forward_flops(settings.tokens());
     let image = spec.image_flops();
     let (early, late, behind) = if trained.text > trained.image {

@@ -15,7 +15,7 @@ use couplet_model::{
 };
 
 use super::error::{CheckpointError, io_at, sync_folder};
-use super::names::{OPTIMIZER_FILE, START_FILE, TRAINER, UPDATES_FILE};
+use super::names::{ADAPTER, OPTIMIZER_FILE, START_FILE, TRAINER, UPDATES_FILE};
 use super::state::TrainerState;
 use super::updates;
 use crate::config::{Classes, EvalWeights};
@@ -111,6 +111,9 @@ pub(super) fn write_checkpoint(
     let manifest = Manifest::of_folder(folder, step, digests, contents.logs.clone())?;
     manifest.write(folder)?;
     sync_folder(&trainer)?;
+    if contents.model.has_updates() {
+        sync_folder(&folder.join(ADAPTER))?;
+    }
     sync_folder(folder)
 }
 

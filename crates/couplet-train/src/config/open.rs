@@ -110,7 +110,8 @@ impl ResolvedRun {
         let mut missing = paths::find(&mut table, input, checkpoint.is_some());
         if checkpoint.is_some() {
             // What the run began with may be gone.
-            missing.retain(|issue| !issue.key.starts_with("model."));
+            missing
+                .retain(|issue| !issue.key.starts_with("model.") && issue.key != "adapt.weights");
         }
         let unknown = merge_weights(&mut table, checkpoint.as_ref());
         let unknown = unknown.or_else(|| edit::merge_preset(&mut table));

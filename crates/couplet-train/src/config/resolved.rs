@@ -43,6 +43,18 @@ pub struct ResolvedRun {
 }
 
 impl ResolvedRun {
+    /// Judges guarded datasets by the weights that `--model` opens.
+    pub(super) fn settle_guard(mut self) -> Self {
+        let weights = self.eval_weights();
+        let names = self.guard.as_ref().map_or(&[][..], |guard| &guard.datasets);
+        for eval in &mut self.evals {
+            if names.iter().any(|name| name == eval.target.name()) {
+                eval.weights = weights;
+            }
+        }
+        self
+    }
+
     /// The training data.
     pub fn training_data(&self) -> &ResolvedData {
         &self.data
@@ -296,6 +308,16 @@ impl ResolvedEval {
 }
 
 impl EvalTarget {
+    /// What it is evaluated on, if not the run's own pairs.
+    pub(crate) fn dataset(&self) -> Option<&Dataset> {
+        match self {
+            Self::ZeroShot(dataset) | Self::Retrieval(dataset) | Self::Classification(dataset) => {
+                Some(dataset)
+            }
+            Self::HeldOut(_) => None,
+        }
+    }
+
     /// As in `eval/<name>/<metric>`.
     pub fn name(&self) -> &str {
         match self {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use burn::tensor::Device;
 use couplet_model::weights::{self, NamedTensors};
 use couplet_model::{Clip, LowRankUpdate, ModelSpec, hugging_face, open_clip, peft};
 use serde_json::Value;
@@ -9,7 +10,7 @@ use tempfile::TempDir;
 
 use super::case::{Case, distance};
 use super::{FEATURES, GRADIENTS, parameters_in, part};
-use crate::adapt::{AdaptConfig, AdaptKind, Adaptation};
+use crate::adapt::{AdaptConfig, AdaptKind, Adaptation, TowerAdaptConfig};
 
 /// Largest relative distance of sums that both sides compute in f32.
 const SUMS: f64 = 1e-6;
@@ -149,23 +150,114 @@ fn what_is_written_is_what_peft_wrote() {
     }
 }
 
-/// A model without a form of transformers': the parts of an attention's projection become one update.
+/// Updates of all layers, of other ranks and alphas in each tower, that are not nothing.
+fn other_updates(spec: &ModelSpec) -> Clip {
+    let mut config = AdaptConfig::new(AdaptKind::Lora);
+    config.rank = Some(3);
+    let image = TowerAdaptConfig {
+        rank: Some(2),
+        alpha: Some(5.0),
+        params: None,
+    };
+    config.image = Some(image);
+    let adaptation = Adaptation::new(&config, spec, None, (0, false)).unwrap();
+    let model = adaptation.apply(Clip::init(spec, 0, &Device::flex()));
+    let mut updates = model.updates();
+    for update in updates.values_mut() {
+        for (at, value) in (0_u16..).zip(&mut update.b.values) {
+            *value = f32::from(at).sin();
+        }
+    }
+    model.with_updates(&updates)
+}
+
+/// Models without a form of transformers': the parts of an attention's projection become one update, and PEFT's patterns
+/// of the text tower do not hold in the image tower, whose names end alike.
 #[test]
-fn updates_of_open_clips_attention_are_written_as_one() {
-    let fixture = Fixture::read("open-clip");
-    let case = fixture.case();
-    let wanted = merged(&case.model);
-    let mut spec = case.spec.clone();
-    let couplet_model::ImageTowerSpec::Vit(vit) = &mut spec.image else {
+fn updates_of_models_of_open_clip_alone_are_read_as_they_were() {
+    let mut vit = Fixture::read("open-clip").case().spec;
+    let couplet_model::ImageTowerSpec::Vit(image) = &mut vit.image else {
         unreachable!("a ViT");
     };
-    // No ViT of transformers has layer scale.
-    vit.layer_scale = Some(0.1);
-    let folder = tempfile::tempdir().unwrap();
-    peft::write(folder.path(), &spec, None, &case.model.updates()).unwrap();
-    let adapter = peft::read(folder.path()).unwrap();
-    assert_eq!(adapter.modules(), 2 * 2 * 4);
-    let base = parameters_in(fixture.model("weights/").path());
-    let ours = adapter.merge(base, &case.spec).unwrap();
-    assert_near(&ours, &wanted, SUMS);
+    image.layer_scale = Some(0.1);
+    let mut resnet = couplet_model::presets::find("RN50").unwrap();
+    let couplet_model::ImageTowerSpec::ResNet(image) = &mut resnet.image else {
+        unreachable!("a ResNet");
+    };
+    (image.layers, image.width, image.image_size, image.heads) = ([1; 4], 8, 32, 4);
+    (resnet.text.width, resnet.text.heads, resnet.text.layers) = (16, 2, 1);
+    resnet.text.vocab_size = 64;
+    for spec in [vit, resnet] {
+        let model = other_updates(&spec);
+        let folder = tempfile::tempdir().unwrap();
+        peft::write(folder.path(), &spec, None, &model.updates()).unwrap();
+        let adapter = peft::read(folder.path()).unwrap();
+        let mut base = weights::parameters(&Clip::init(&spec, 0, &Device::flex()));
+        base = adapter.merge(base, &spec).unwrap();
+        assert_near(&base, &merged(&model), SUMS);
+        let read = adapter.layer_updates(&spec).unwrap();
+        assert!(read.keys().eq(model.updates().keys()));
+        let config = std::fs::read_to_string(folder.path().join(peft::CONFIG_FILE)).unwrap();
+        let config: Value = serde_json::from_str(&config).unwrap();
+        let targets = format!("^{}$", config["target_modules"].as_str().unwrap());
+        let targets = fancy_regex::Regex::new(&targets).unwrap();
+        let is_target = |name: &str| targets.is_match(name).unwrap();
+        assert!(is_target("transformer.resblocks.0.mlp.c_fc"));
+        assert!(!is_target("visual.x.transformer.resblocks.0.mlp.c_fc"));
+    }
+}
+
+#[test]
+fn adapters_that_do_not_fit_are_refused_before_they_are_multiplied() {
+    let fixture = Fixture::read("clip");
+    let spec = fixture.case().spec;
+    let base = || parameters_in(fixture.model("weights/").path());
+    let broken = |change: &dyn Fn(&mut NamedTensors, &mut Value)| {
+        let mut other = Fixture::read("clip");
+        change(&mut other.tensors, &mut other.adapter);
+        let folder = tempfile::tempdir().unwrap();
+        let config = other.adapter.to_string();
+        std::fs::write(folder.path().join(peft::CONFIG_FILE), config).unwrap();
+        let tensors = part(&other.tensors, "adapter/");
+        weights::save(&folder.path().join(peft::WEIGHTS_FILE), &tensors).unwrap();
+        let merged = peft::read(folder.path()).and_then(|read| read.merge(base(), &spec));
+        merged.unwrap_err().to_string()
+    };
+    const FIRST: &str = "adapter/base_model.model.text_model.encoder.layers.0.mlp.fc1.lora_";
+    let large = |tensors: &mut NamedTensors, _: &mut Value| {
+        let half = |shape: [usize; 2]| weights::HostTensor {
+            shape: shape.to_vec(),
+            values: vec![1.0; shape[0] * shape[1]],
+        };
+        tensors.insert(format!("{FIRST}A.weight"), half([1, 1_000_000]));
+        tensors.insert(format!("{FIRST}B.weight"), half([1_000_000, 1]));
+    };
+    assert!(broken(&large).contains("layers.0.mlp.fc1: has shape [1000000, 1000000]"));
+    let lacking = |tensors: &mut NamedTensors, _: &mut Value| {
+        tensors.remove(&format!("{FIRST}B.weight"));
+    };
+    assert!(broken(&lacking).contains("only one of lora_A and lora_B"));
+    let other = |tensors: &mut NamedTensors, _: &mut Value| {
+        for half in ["A", "B"] {
+            let tensor = tensors.remove(&format!("{FIRST}{half}.weight")).unwrap();
+            let name = format!("{FIRST}{half}.weight").replace("layers.0", "layers.7");
+            tensors.insert(name, tensor);
+        }
+    };
+    assert!(broken(&other).contains("layers.7.mlp.fc1: the model has no such module"));
+    for (key, value, part) in [
+        ("use_dora", Value::Bool(true), "use_dora"),
+        ("peft_type", "LOHA".into(), "LOHA"),
+        ("bias", "all".into(), "bias"),
+        ("init_lora_weights", "pissa_niter_4".into(), "pissa"),
+        ("lora_alpha", Value::Null, "lora_alpha"),
+        (
+            "alpha_pattern",
+            serde_json::json!({"(": 1}),
+            "alpha_pattern",
+        ),
+    ] {
+        let message = broken(&|_, config| config[key] = value.clone());
+        assert!(message.contains(part), "{key}: {message}");
+    }
 }

@@ -57,6 +57,7 @@ pub fn train_on_ranks(
         Ok(outcome) => match outcome.ending {
             StopReason::Finished => "finished".to_string(),
             StopReason::Interrupted => "interrupted".to_string(),
+            StopReason::Guarded => "ended by the guard".to_string(),
             StopReason::AlreadyFinished => return result,
         },
         Err(error) => with_causes(error),
@@ -93,7 +94,12 @@ impl Trainer<'_> {
         self.settle(failed)?;
         let feed = feed.expect("all ranks have started loading");
         if self.has_ended() {
-            return Ok(self.outcome(StopReason::AlreadyFinished));
+            let ending = if self.is_guard_stopped() {
+                StopReason::Guarded
+            } else {
+                StopReason::AlreadyFinished
+            };
+            return Ok(self.outcome(ending));
         }
         let outcome = self.run(&feed, stop, observer);
         outcome.map_err(|error| match error {

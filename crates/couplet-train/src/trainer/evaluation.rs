@@ -11,8 +11,9 @@ use couplet_eval::{
     Protocol, Report, classification, retrieval, zero_shot,
 };
 
+use super::guard::guard_error;
 use super::{TrainError, Trainer, Window};
-use couplet_model::ClassifierHead;
+use couplet_model::{ClassifierHead, Clip};
 use couplet_ranks::Team;
 
 use crate::checkpoint::BestState;
@@ -40,18 +41,21 @@ impl From<Classification> for Judged {
 }
 
 impl Trainer<'_> {
-    /// Runs the evaluations that are due after this step. One that fails is reported as a warning;
-    /// the run continues.
+    /// Runs the evaluations that are due after this step. One that fails is reported as a warning, and
+    /// the run continues, unless it is guarded.
+    /// - done: those that are done already.
     pub(super) fn evaluate(
         &mut self,
+        done: &[Report],
         observer: &mut dyn Observer,
     ) -> Result<Vec<Report>, TrainError> {
         let step = self.state.step;
         let (is_last, counted) = (self.is_finished(), self.counted_steps());
         let run = self.run;
         let is_due = |every: u64| is_last || counted.is_multiple_of(every);
+        let is_done = |eval: &ResolvedEval| done.iter().any(|report| report.dataset == eval.name());
         let due = run.evals.iter().filter(|eval| is_due(eval.every_steps));
-        let due: Vec<_> = due.collect();
+        let due: Vec<_> = due.filter(|eval| !is_done(eval)).collect();
         if due.is_empty() {
             return Ok(Vec::new());
         }
@@ -72,6 +76,9 @@ impl Trainer<'_> {
                 Err(error) => {
                     if let Some(lost) = self.context.comm.team().and_then(Team::lost) {
                         return Err(self.lost(lost));
+                    }
+                    if self.is_guarded(eval) {
+                        return Err(guard_error(eval, error));
                     }
                     let (name, causes) = (eval.name(), with_causes(&*error));
                     let text = format!("step {step}: could not evaluate {name}: {causes}");
@@ -104,13 +111,14 @@ impl Trainer<'_> {
         Ok(reports)
     }
 
-    /// Evaluates the present model, without a line in the log.
+    /// Evaluates a model, without a line in the log.
     pub(super) fn judge(
         &self,
+        model: &Clip,
         eval: &ResolvedEval,
         observer: &mut dyn Observer,
     ) -> Result<Report, Box<dyn Error + Send + Sync>> {
-        let (encoder, head) = self.encoder(eval.weights)?;
+        let (encoder, head) = self.encoder_of(model.clone())?;
         let judged = self.evaluate_one(eval, (&encoder, head.as_ref()), observer)?;
         Ok(judged.report)
     }
@@ -185,6 +193,11 @@ impl Trainer<'_> {
             (Some(ema), EvalWeights::Ema) => ema.model().clone(),
             _ => self.model().valid(),
         };
+        self.encoder_of(model)
+    }
+
+    /// - model: without autodiff.
+    fn encoder_of(&self, model: Clip) -> Result<(Encoder, Option<ClassifierHead>), TrainError> {
         // As checkpoints hold it, so that an evaluation of one finds the same.
         let (model, head) = model.merged().split_head();
         let tokenizer = self.run.data.tokens.tokenizer.clone();

@@ -154,7 +154,9 @@ impl Trainer<'_> {
                 self.save(observer)?;
             }
             let Some(batch) = agreed.batch else {
-                return Ok(self.outcome(if self.is_finished() {
+                return Ok(self.outcome(if self.is_guard_stopped() {
+                    StopReason::Guarded
+                } else if self.is_finished() {
                     StopReason::Finished
                 } else {
                     StopReason::Interrupted
@@ -170,8 +172,7 @@ impl Trainer<'_> {
 
     /// Evaluates if it is due, and finds out whether a checkpoint is.
     fn end_step(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        let reports = self.evaluate(observer)?;
-        let may_be_best = self.guard(&reports, observer)?;
+        let (reports, may_be_best) = self.evaluate_guarded(observer)?;
         let improved = may_be_best && self.update_best(&reports);
         self.end_of_epoch(reports, observer)?;
         self.due = improved || self.checkpoint_is_due();

@@ -15,7 +15,9 @@ use crate::adapt::{AdaptConfig, AdaptKind};
 use crate::checkpoint::{AllowedChanges, RunFolder};
 use crate::comm::Comm;
 use crate::comm::threads::{on_faulty_ranks, on_ranks};
-use crate::config::{EvalConfig, ModelConfig, ResolvedRun, RunBuilder, RunConfig, ValDataConfig};
+use crate::config::{
+    EvalConfig, GuardConfig, ModelConfig, OnDrop, ResolvedRun, RunBuilder, RunConfig, ValDataConfig,
+};
 use crate::device::DeviceSetting;
 use crate::ema::EmaConfig;
 use crate::observer::{Event, NoopObserver, Observer, Outcome, StopReason, StopSignal};
@@ -205,6 +207,30 @@ fn several_ranks_adapt_as_one_and_go_on_as_others() {
     adapt("changing", 4, Some(2));
     adapt("changing", 2, Some(4));
     assert_close(&adapt("changing", 1, None), &whole);
+}
+
+/// Ranks whose models differ are found when a checkpoint is written.
+#[test]
+fn all_ranks_are_guarded_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, on_drop) in [("stop", OnDrop::Stop), ("mix", OnDrop::Mix)] {
+        let outcomes = on_ranks(2, |comm| {
+            let run = open(4, |config| {
+                config.optimizer = OptimizerConfig::adamw(0.1);
+                config.ema = Some(EmaConfig { decay: 0.5 });
+                config.guard = Some(GuardConfig {
+                    datasets: vec!["shapes".into()],
+                    max_drop: 0.0,
+                    on_drop,
+                    every: "2 steps".parse().unwrap(),
+                });
+            });
+            train_rank(&run, &folder.path().join(name), comm, None)
+        });
+        let outcomes: Vec<_> = outcomes.into_iter().map(Result::unwrap).collect();
+        assert_eq!(outcomes[0].steps, outcomes[1].steps);
+        assert_eq!(outcomes[0].ending, outcomes[1].ending);
+    }
 }
 
 #[test]

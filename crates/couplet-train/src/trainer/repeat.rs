@@ -19,6 +19,8 @@ pub(crate) fn repeat(
     observer: &mut dyn Observer,
 ) -> Result<String, TrainError> {
     let mut trainer = Trainer::open(run, RunPlace::Open(folder), &Comm::alone())?;
+    // It went on.
+    trainer.state.guard_stop = None;
     let sizes = trainer.sizes();
     observer.event(Event::Started(&sizes));
     let last = trainer.state.step + steps;

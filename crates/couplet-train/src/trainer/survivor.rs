@@ -43,7 +43,10 @@ impl Trainer<'_> {
         }
         let saved = match (&error, self.place) {
             (
-                TrainError::Data(_) | TrainError::OtherRank { .. } | TrainError::RankLost { .. },
+                TrainError::Data(_)
+                | TrainError::Guard { .. }
+                | TrainError::OtherRank { .. }
+                | TrainError::RankLost { .. },
                 RunPlace::Open(folder),
             ) => self.save_last_step(folder, observer),
             (TrainError::RankLost { lost, .. }, RunPlace::Path(path)) => {

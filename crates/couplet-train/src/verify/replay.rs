@@ -4,10 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use couplet_model::shortest;
+use serde_json::Value;
 
 use super::starting_point;
 use crate::checkpoint::{CheckpointError, METRICS, RunFolder};
 use crate::config::{ConfigError, ConfigInput, DeviceCheck, ResolvedRun};
+use crate::log::MIXED;
 use crate::observer::{Event, Observer};
 use crate::trainer::{TrainError, repeat};
 
@@ -59,7 +61,7 @@ pub enum ReplayError {
 
 /// Repeats `steps` steps of a run in a temporary folder, from the newest checkpoint after which so
 /// many steps were logged, and compares the losses bit for bit. Evaluations are left out: they change
-/// no step, but for those of `[guard]`.
+/// no step, and weights that `[guard]` has mixed end what is repeated.
 /// - observer: receives the steps.
 ///
 /// # Errors
@@ -71,6 +73,9 @@ pub fn replay(run: &Path, steps: u64, observer: &mut dyn Observer) -> Result<Rep
         changed: RunFolder::last_change(run),
     };
     let (from, checkpoint) = starting_point(run, &logged, steps)?.ok_or_else(nothing)?;
+    // Weights that the guard has mixed are not those of the steps before.
+    let mixed = mixed_steps(run).into_iter().find(|step| *step > from);
+    let steps = mixed.map_or(steps, |mixed| steps.min(mixed - from));
     let config = RunFolder::config_of(run);
     let without_evaluations = [
         "eval=[]",
@@ -128,6 +133,18 @@ impl Observer for Losses<'_> {
         }
         self.observer.event(event);
     }
+}
+
+/// The steps after which the guard has mixed weights.
+fn mixed_steps(run: &Path) -> Vec<u64> {
+    let text = fs::read_to_string(run.join(METRICS)).unwrap_or_default();
+    let lines = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mixed = lines.filter(|line| line.get(MIXED).is_some());
+    mixed
+        .filter_map(|line| line.get("step")?.as_u64())
+        .collect()
 }
 
 /// The steps and losses in `metrics.jsonl`; lines that cannot be read are left out.

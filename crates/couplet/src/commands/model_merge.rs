@@ -9,6 +9,7 @@ use couplet_model::{peft, weights};
 use couplet_train::DeviceSetting;
 
 use super::model_arguments::ModelOptions;
+use super::output_file::check_folder;
 use crate::exit_code;
 
 #[derive(Debug, Args)]
@@ -26,6 +27,7 @@ pub(crate) struct MergeArguments {
 }
 
 pub(super) fn run(arguments: &MergeArguments) -> anyhow::Result<u8> {
+    check_folder(&arguments.out)?;
     let adapter = peft::read(&arguments.adapter)?;
     let base = match (&arguments.base, &adapter.base) {
         (Some(base), _) => base.clone(),

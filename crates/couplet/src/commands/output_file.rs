@@ -28,6 +28,18 @@ pub(crate) fn check(file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Fails before a command works if it could not create the folder at its end.
+pub(crate) fn check_folder(out: &Path) -> anyhow::Result<()> {
+    let is_occupied = fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some());
+    if is_occupied || out.is_file() {
+        bail!(
+            "{}: is there already; give a new or empty folder",
+            out.display()
+        );
+    }
+    Ok(())
+}
+
 /// Writes a file under another name, and renames it when it is complete. An existing file is replaced,
 /// a pipe or a device is written directly.
 /// - write: writes the contents to the path that it gets.

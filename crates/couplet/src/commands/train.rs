@@ -119,7 +119,7 @@ fn run_on(
     }
     Ok(match outcome.ending {
         StopReason::Interrupted => exit_code::INTERRUPTED,
-        StopReason::Finished | StopReason::AlreadyFinished => exit_code::DONE,
+        StopReason::Finished | StopReason::Guarded | StopReason::AlreadyFinished => exit_code::DONE,
     })
 }
 
@@ -312,6 +312,12 @@ fn print_outcome(arguments: &TrainArguments, config: &RunConfig, path: &Path, ou
             "nothing to do: the run has finished all {}",
             count(outcome.steps, "step")
         ),
+        StopReason::Guarded => {
+            let steps = count(outcome.steps, "step");
+            format!(
+                "ended by [guard] after {steps}; with a larger guard.max_drop it goes on (--resume)"
+            )
+        }
         StopReason::Interrupted => format!("stopped after step {}", outcome.steps),
     });
     if let Some(best) = &outcome.best {

@@ -75,7 +75,7 @@ pub(super) fn check(
     check.checkpoint(&config, metrics.as_deref());
     check.every("log.every", config.log.every, sizes);
     let (sizes, set) = (sizes?, set?);
-    Some(ResolvedRun {
+    let run = ResolvedRun {
         data: ResolvedData {
             classes: classes?,
             once: false,
@@ -97,7 +97,8 @@ pub(super) fn check(
         schedule: schedule?,
         data_root: data_root.and_then(|root| std::path::absolute(root).ok()),
         config,
-    })
+    };
+    Some(run.settle_guard())
 }
 
 impl Check<'_> {

@@ -88,7 +88,7 @@ impl Line<'_> {
             let what = format!("{weight} of the second model");
             found.push(evaluate(&what, &mixed, &datasets)?);
         }
-        let means: Vec<f64> = found.iter().map(|found| mean(found)).collect();
+        let means: Vec<f64> = found.iter().map(|found| mean(found, &datasets)).collect();
         let best = best(&means);
         printing::block(&table(&datasets, weights, &found, best).render(terminal::table_columns()));
         if let Some(file) = self.plot {
@@ -128,6 +128,8 @@ fn best(values: &[f64]) -> usize {
     let places = 0..values.len();
     places
         .rev()
+        // NaN is above all numbers in this order.
+        .filter(|at| !values[*at].is_nan())
         .max_by(|a, b| values[*a].total_cmp(&values[*b]))
         .unwrap_or(0)
 }
@@ -136,15 +138,21 @@ fn table(datasets: &[Dataset], weights: &[f64], found: &[Vec<Report>], best: usi
     let names = datasets
         .iter()
         .zip(&found[0])
-        .map(|(set, one)| format!("{} {}", set.name, one.headline().0));
+        .map(|(set, one)| format!("{} {}", set.name, one.headline(set.metric).0));
     let several = datasets.len() > 1;
     let head = ["weight".to_string()].into_iter().chain(names);
     let mut table = Table::new(head.chain(several.then(|| "mean".to_string())).collect());
     for (at, (weight, found)) in weights.iter().zip(found).enumerate() {
         let mark = if at == best { " best" } else { "" };
-        let values = found.iter().map(|one| percent(one.headline().1));
+        let values = found
+            .iter()
+            .zip(datasets)
+            .map(|(one, set)| percent(one.headline(set.metric).1));
         let row = [format!("{weight}{mark}")].into_iter().chain(values);
-        table.row(row.chain(several.then(|| percent(mean(found)))).collect());
+        table.row(
+            row.chain(several.then(|| percent(mean(found, datasets))))
+                .collect(),
+        );
     }
     table
 }
@@ -157,12 +165,12 @@ fn series(datasets: &[Dataset], found: &[Vec<Report>], means: &[f64]) -> Vec<Ser
     let of = |at: usize| {
         found
             .iter()
-            .map(|found| 100.0 * found[at].headline().1)
+            .map(|found| 100.0 * found[at].headline(datasets[at].metric).1)
             .collect()
     };
     let mut series: Vec<Series> = (datasets.iter().enumerate())
         .map(|(at, set)| Series {
-            name: format!("{} ({})", set.name, found[0][at].headline().0),
+            name: format!("{} ({})", set.name, found[0][at].headline(set.metric).0),
             values: of(at),
         })
         .collect();
@@ -197,6 +205,6 @@ mod tests {
 
     #[test]
     fn the_first_of_equal_mixes_is_the_best() {
-        assert_eq!(best(&[0.1, 0.4, 0.4, 0.2]), 1);
+        assert_eq!(best(&[f64::NAN, 0.1, 0.4, 0.4, 0.2]), 2);
     }
 }

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::Args;
 use couplet_eval::Encoder;
+use serde_json::json;
 
 use super::along::{self, Along};
-use super::{check_out, open_models, write};
+use super::{open_models, write};
 use crate::commands::config_arguments::DataArguments;
 use crate::commands::model_arguments::ModelOptions;
+use crate::commands::output_file::check_folder;
 use crate::exit_code;
 use crate::json_output::JsonArguments;
 
@@ -35,8 +37,8 @@ pub(crate) struct MixArguments {
     along: Option<Along>,
     /// Dataset to evaluate each mix on: a built-in one (see `couplet eval datasets`), a dataset file or a dataset's
     /// folder. Repeat for several, those of old abilities first
-    #[arg(long)]
-    pub(super) dataset: Vec<PathBuf>,
+    #[arg(long, requires = "along")]
+    dataset: Vec<PathBuf>,
     /// Folder to create for the mix, in open_clip's layout; with --along for the mix that is best in the mean over
     /// datasets
     #[arg(long, value_name = "DIR", required_unless_present = "along")]
@@ -58,7 +60,7 @@ const TOLERANCE: f64 = 1e-3;
 pub(crate) fn run(arguments: &MixArguments) -> anyhow::Result<u8> {
     arguments.json.begin()?;
     let models = &arguments.models;
-    arguments.out.as_deref().map_or(Ok(()), check_out)?;
+    arguments.out.as_deref().map_or(Ok(()), check_folder)?;
     if let Some(along) = &arguments.along {
         if models.len() != 2 {
             bail!(
@@ -87,15 +89,18 @@ pub(crate) fn run(arguments: &MixArguments) -> anyhow::Result<u8> {
         );
     }
     let sum: f64 = weights.iter().sum();
+    // NaN is not near either.
     if !((sum - 1.0).abs() <= TOLERANCE) {
         bail!("--weights: their sum is {sum}, not 1");
     }
     let out = arguments.out.as_ref().context("--out is missing")?;
     let opened = open_models(models, &arguments.options)?;
-    let others: Vec<(&Encoder, f64)> = opened.iter().zip(weights.iter().copied()).skip(1).collect();
-    let mixed = opened[0].mixed(weights[0], &others)?;
+    let shares = weights.iter().map(|weight| weight / sum);
+    let others: Vec<(&Encoder, f64)> = opened.iter().zip(shares).skip(1).collect();
+    let mixed = opened[0].mixed(weights[0] / sum, &others)?;
     let terms =
         (models.iter().zip(weights)).map(|(model, weight)| format!("{weight} {}", model.display()));
     write(&mixed, out, &terms.collect::<Vec<_>>().join(" + "))?;
+    arguments.json.write(&json!({ "weights": weights }))?;
     Ok(exit_code::DONE)
 }

@@ -5,10 +5,9 @@ mod mix;
 mod plot;
 mod soup;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use couplet_data::printable_path;
 use couplet_eval::{Dataset, Encoder, EvalOptions, Report};
 
@@ -34,18 +33,6 @@ fn open_models(paths: &[PathBuf], options: &ModelOptions) -> anyhow::Result<Vec<
     Ok(models)
 }
 
-/// Checks that a mix can be written, before the work that it costs.
-fn check_out(out: &Path) -> anyhow::Result<()> {
-    let is_occupied = fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some());
-    if is_occupied || out.is_file() {
-        bail!(
-            "--out: {} is there already; give a new or empty folder",
-            printable_path(out)
-        );
-    }
-    Ok(())
-}
-
 /// Evaluates a model on several datasets.
 /// - what: the model, for the screen.
 fn evaluate(what: &str, encoder: &Encoder, datasets: &[Dataset]) -> anyhow::Result<Vec<Report>> {
@@ -65,8 +52,12 @@ fn evaluate(what: &str, encoder: &Encoder, datasets: &[Dataset]) -> anyhow::Resu
 
 /// The mean over datasets.
 #[expect(clippy::cast_precision_loss, reason = "there are few datasets")]
-fn mean(found: &[Report]) -> f64 {
-    found.iter().map(|one| one.headline().1).sum::<f64>() / found.len() as f64
+fn mean(found: &[Report], datasets: &[Dataset]) -> f64 {
+    let values = found
+        .iter()
+        .zip(datasets)
+        .map(|(one, set)| one.headline(set.metric).1);
+    values.sum::<f64>() / found.len() as f64
 }
 
 /// With as many digits as metrics have in JSON.

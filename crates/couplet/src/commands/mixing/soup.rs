@@ -8,10 +8,11 @@ use clap::Args;
 use couplet_eval::{Encoder, greedy_soup};
 use serde_json::{Value, json};
 
-use super::{check_out, evaluate, mean, open_models, rounded, write};
+use super::{evaluate, mean, rounded, write};
 use crate::commands::config_arguments::DataArguments;
 use crate::commands::eval::datasets::open_datasets;
 use crate::commands::model_arguments::ModelOptions;
+use crate::commands::output_file::check_folder;
 use crate::exit_code;
 use crate::json_output::JsonArguments;
 use crate::printing;
@@ -46,7 +47,7 @@ const RANKING: &str = "ranking.json";
 
 pub(crate) fn run(arguments: &SoupArguments) -> anyhow::Result<u8> {
     arguments.json.begin()?;
-    check_out(&arguments.out)?;
+    check_folder(&arguments.out)?;
     let mut paths = Vec::new();
     for path in &arguments.models {
         match trials_of(path)? {
@@ -57,61 +58,96 @@ pub(crate) fn run(arguments: &SoupArguments) -> anyhow::Result<u8> {
     if paths.len() < 2 {
         bail!("a soup is of two models or more, not {}", paths.len());
     }
-    let models = open_models(&paths, &arguments.options)?;
+    let mut kitchen = Kitchen {
+        paths: &paths,
+        options: &arguments.options,
+        first: arguments.options.open_aloud(&paths[0])?,
+        soup: None,
+    };
     let (ingredients, value) = if arguments.uniform {
-        ((0..models.len()).collect(), None)
+        ((0..paths.len()).collect(), None)
     } else {
-        let (ingredients, value) = choose(arguments, &paths, &models)?;
+        let (ingredients, value) = choose(arguments, &mut kitchen)?;
         (ingredients, Some(value))
     };
-    let soup = mixed(&models, &ingredients)?;
+    let soup = kitchen.soup_of(&ingredients)?;
     let names: Vec<String> = ingredients
         .iter()
         .map(|at| paths[*at].display().to_string())
         .collect();
     let reached = value.map_or(String::new(), |value| format!(", {:.2}%", 100.0 * value));
-    write(
-        &soup,
-        &arguments.out,
-        &format!("{} in equal parts{reached}", names.join(", ")),
-    )?;
-    arguments
-        .json
-        .write(&json!({ "ingredients": names, "value": value.map(rounded) }))?;
+    let what = format!("{} in equal parts{reached}", names.join(", "));
+    write(&soup, &arguments.out, &what)?;
+    let value = value.map(rounded);
+    (arguments.json).write(&json!({ "ingredients": names, "value": value }))?;
     Ok(exit_code::DONE)
 }
 
+/// Where soups are made: of many models, few are in memory at once.
+struct Kitchen<'a> {
+    paths: &'a [PathBuf],
+    options: &'a ModelOptions,
+    /// The first model, which the others are held against.
+    first: Encoder,
+    /// The latest soup, by its ingredients.
+    soup: Option<(Vec<usize>, Encoder)>,
+}
+
+impl Kitchen<'_> {
+    fn open(&self, at: usize) -> anyhow::Result<Encoder> {
+        let model = self.options.open(&self.paths[at])?;
+        self.first.check_mixable(&model)?;
+        Ok(model)
+    }
+
+    /// The mean of some models; one more than in the latest soup costs one model.
+    #[expect(clippy::cast_precision_loss, reason = "there are few models")]
+    fn soup_of(&mut self, places: &[usize]) -> anyhow::Result<Encoder> {
+        if let Some((of, soup)) = &self.soup
+            && of == places
+        {
+            return Ok(soup.clone());
+        }
+        let (last, before) = places.split_last().context("a soup has an ingredient")?;
+        let next = self.open(*last)?;
+        if before.is_empty() {
+            return Ok(next);
+        }
+        let soup = self.soup_of(before)?;
+        let share = 1.0 / places.len() as f64;
+        let mixed = soup.mixed(1.0 - share, &[(&next, share)])?;
+        self.soup = Some((before.to_vec(), soup));
+        Ok(mixed)
+    }
+}
+
 /// The ingredients of the greedy soup, and what it reaches.
-fn choose(
-    arguments: &SoupArguments,
-    paths: &[PathBuf],
-    models: &[Encoder],
-) -> anyhow::Result<(Vec<usize>, f64)> {
-    let datasets = open_datasets(&arguments.dataset, &arguments.data, &models[0])?;
+fn choose(arguments: &SoupArguments, kitchen: &mut Kitchen) -> anyhow::Result<(Vec<usize>, f64)> {
+    let datasets = open_datasets(&arguments.dataset, &arguments.data, &kitchen.first)?;
+    let paths = kitchen.paths;
     let mut alone = Vec::new();
-    for (path, model) in paths.iter().zip(models) {
-        alone.push(mean(&evaluate(
-            &path.display().to_string(),
-            model,
-            &datasets,
-        )?));
+    for (at, path) in paths.iter().enumerate() {
+        let model = kitchen.open(at)?;
+        let found = evaluate(&path.display().to_string(), &model, &datasets)?;
+        alone.push(mean(&found, &datasets));
     }
     let mut table = Table::new(["soup of", "value", ""].map(String::from).to_vec());
     let percent = |value: f64| format!("{:.2}%", 100.0 * value);
     for (path, value) in paths.iter().zip(&alone) {
-        table.row(vec![
+        let row = [
             path.display().to_string(),
             percent(*value),
             "alone".to_string(),
-        ]);
+        ];
+        table.row(row.to_vec());
     }
     let mut best = alone.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let chosen = greedy_soup(&alone, |soup| -> anyhow::Result<f64> {
-        let with = soup
-            .last()
-            .map_or(String::new(), |at| paths[*at].display().to_string());
-        let model = mixed(models, soup)?;
-        let value = mean(&evaluate(&format!("soup with {with}"), &model, &datasets)?);
+        let last = soup.last().context("a soup has an ingredient")?;
+        let with = paths[*last].display();
+        let model = kitchen.soup_of(soup)?;
+        let found = evaluate(&format!("soup with {with}"), &model, &datasets)?;
+        let value = mean(&found, &datasets);
         let is_taken = value >= best;
         best = best.max(value);
         let verdict = if is_taken { "taken" } else { "left out" };
@@ -120,19 +156,13 @@ fn choose(
             percent(value),
             verdict.to_string(),
         ]);
+        if is_taken {
+            kitchen.soup = Some((soup.to_vec(), model));
+        }
         Ok(value)
     })?;
     printing::block(&table.render(terminal::table_columns()));
     Ok(chosen)
-}
-
-/// The mean of some models.
-#[expect(clippy::cast_precision_loss, reason = "there are few models")]
-fn mixed(models: &[Encoder], places: &[usize]) -> anyhow::Result<Encoder> {
-    let share = 1.0 / places.len() as f64;
-    let (first, others) = places.split_first().context("a soup has an ingredient")?;
-    let others: Vec<(&Encoder, f64)> = others.iter().map(|at| (&models[*at], share)).collect();
-    Ok(models[*first].mixed(share, &others)?)
 }
 
 /// The folders of a sweep's trials that have a result; `None` for another folder.
