@@ -177,7 +177,10 @@ fn updates_are_trained_resumed_and_written_beside_the_merged_model() {
     let module = "vision_model.encoder.layers.1.mlp.fc2";
     let modules = config["target_modules"].as_array().unwrap();
     assert!(modules.contains(&json!(module)), "{config}");
-    assert_eq!(config["rank_pattern"][&module.replace('.', "\\.")], 4);
+    assert_eq!(
+        config["rank_pattern"][&format!("^{}", module.replace('.', "\\."))],
+        4
+    );
     // The adapter is small, and gives the merged model again, as far as updates do.
     let small = fs::metadata(folder.join("adapter/adapter_model.safetensors"))
         .unwrap()
@@ -347,7 +350,7 @@ fn models_are_mixed_by_weights_and_along_a_line() {
         ("base new base --along 0,1 --dataset old.toml", "give two"),
         (
             "base new --weights 0.5,0.5 --out mixed",
-            "mixed is there already",
+            "mixed: is there already",
         ),
     ] {
         let printed = fail(couplet(&workspace, &format!("model mix {arguments}")), 1);
