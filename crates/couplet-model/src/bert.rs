@@ -159,7 +159,9 @@ impl BertText {
         if let Some(pooler) = &mut self.pooler {
             pooler.visit_layers("pooler", visit);
         }
-        Projection::visit_layers(self.text_projection.as_mut(), visit);
+        if let Some(projection) = &mut self.text_projection {
+            projection.visit_layers(visit);
+        }
     }
 
     pub(crate) fn blocks(&self) -> usize {

@@ -126,7 +126,9 @@ impl ClipText {
 
     pub(crate) fn visit_layers(&mut self, visit: &mut VisitLayers) {
         self.transformer.visit_layers("transformer", visit);
-        Projection::visit_layers(self.text_projection.as_mut(), visit);
+        if let Some(projection) = &mut self.text_projection {
+            projection.visit_layers(visit);
+        }
     }
 
     /// The number of residual blocks.

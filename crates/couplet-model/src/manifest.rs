@@ -21,6 +21,8 @@ const FORMAT: u32 = 1;
 const MAX_BYTES: u64 = 4 << 20;
 /// Files of tensors, which are checked when they are read.
 const TENSORS: &str = ".safetensors";
+/// The folder that only training reads.
+const TRAINER: &str = "trainer";
 /// Separates a folder from the file in it.
 const SLASH: char = '/';
 
@@ -256,17 +258,27 @@ impl Manifest {
     /// # Errors
     /// If it differs from the one that was written.
     pub(crate) fn check_path(path: &Path) -> Result<(), ManifestError> {
-        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        let (Some(folder), Some(file)) = (path.parent(), path.file_name()) else {
             return Ok(());
         };
-        let name = name.to_string_lossy();
-        match Self::read(folder)? {
-            // What somebody put next to a checkpoint's files is theirs.
-            Some(manifest) if manifest.files.contains_key(name.as_ref()) => {
-                manifest.check_file(folder, &name)
+        let file = file.to_string_lossy();
+        // Or to a folder in one, such as an adapter's. What training reads is checked as a whole before.
+        let above = folder.parent().zip(folder.file_name());
+        let above = above.filter(|(_, name)| *name != TRAINER);
+        let above = above.map(|(above, name)| {
+            let name = format!("{}{SLASH}{file}", name.to_string_lossy());
+            (above, name)
+        });
+        for (folder, name) in std::iter::once((folder, file.to_string())).chain(above) {
+            match Self::read(folder)? {
+                // What somebody put next to a checkpoint's files is theirs.
+                Some(manifest) if manifest.files.contains_key(&name) => {
+                    return manifest.check_file(folder, &name);
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     /// Checks the bytes that were read from a file, if it belongs to a checkpoint.

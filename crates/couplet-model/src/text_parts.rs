@@ -99,8 +99,8 @@ impl Projection {
         }
     }
 
-    pub fn visit_layers(projection: Option<&mut Self>, visit: &mut VisitLayers) {
-        if let Some(Self::Biased(linear)) = projection {
+    pub fn visit_layers(&mut self, visit: &mut VisitLayers) {
+        if let Self::Biased(linear) = self {
             linear.visit_layers("text_projection", visit);
         }
     }

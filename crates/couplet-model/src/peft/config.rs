@@ -8,24 +8,45 @@ use serde_json::{Map, Value, json};
 
 use crate::files::{FolderError, parse_json, read_text};
 use crate::lora::LowRankUpdate;
+use crate::manifest::Manifest;
+use crate::weights::WeightsError;
 
-/// Settings that change what an adapter computes, none of which Couplet knows.
-const UNKNOWN: [&str; 12] = [
-    "use_dora",
-    "use_qalora",
-    "use_bdlora",
-    "fan_in_fan_out",
-    "lora_bias",
-    "layer_replication",
-    "trainable_token_indices",
-    "target_parameters",
-    "megatron_config",
-    "kasa_config",
-    "arrow_config",
-    "alora_invocation_tokens",
+/// Settings that are read, or change nothing in what an adapter computes.
+const KNOWN: [&str; 29] = [
+    "alpha_pattern",
+    "auto_mapping",
+    "base_model_name_or_path",
+    "bias",
+    "corda_config",
+    "ensure_weight_tying",
+    "eva_config",
+    "exclude_modules",
+    "inference_mode",
+    "init_lora_weights",
+    "layers_pattern",
+    "layers_to_transform",
+    "loftq_config",
+    "lora_alpha",
+    "lora_dropout",
+    "lora_ga_config",
+    "megatron_core",
+    "modules_to_save",
+    "peft_type",
+    "peft_version",
+    "qalora_group_size",
+    "r",
+    "rank_pattern",
+    "revision",
+    "runtime_config",
+    "target_modules",
+    "task_type",
+    "torch_dtype",
+    "use_rslora",
 ];
-/// Initialisations that change the base, too.
-const CHANGES_BASE: [&str; 5] = ["pissa", "olora", "corda", "loftq", "lora_ga"];
+/// Initialisations that leave the base as it is.
+const LEAVE_BASE: [&str; 4] = ["gaussian", "eva", "orthogonal", "mica"];
+/// Modules that an error lists.
+const LISTED: usize = 5;
 
 /// Before the output projection of PyTorch's attention, which PEFT adapts with the rest of it.
 pub(super) const IN_ATTENTION: &str = ".base_layer.";
@@ -40,6 +61,9 @@ pub(super) struct Config {
     alpha: f64,
     /// Alphas of modules whose names end so.
     alphas: Vec<(Regex, f64)>,
+    rank: u64,
+    /// Ranks of modules whose names end so.
+    ranks: Vec<(Regex, f64)>,
     is_root: bool,
 }
 
@@ -86,26 +110,29 @@ pub(super) fn part(name: &str) -> Part {
 
 impl Config {
     pub fn read(path: &Path) -> Result<Self, FolderError> {
+        Manifest::check_path(path).map_err(WeightsError::from)?;
         let config: Value = parse_json(path, &read_text(path)?)?;
         let mut problems = Vec::new();
         let kind = config.get("peft_type").and_then(Value::as_str);
         if kind != Some("LORA") {
             let kind = kind.unwrap_or("missing");
-            problems.push(format!("peft_type is {kind}; Couplet knows LORA"));
+            let problem = format!("peft_type is {kind}; Couplet knows LORA");
+            return Err(FolderError::unsound(path, &[problem]));
         }
-        let unknown = UNKNOWN
-            .iter()
-            .filter(|key| config.get(**key).is_some_and(is_set));
-        problems.extend(unknown.map(|key| format!("{key} is set, which Couplet does not know")));
-        let bias = config.get("bias").and_then(Value::as_str).unwrap_or("none");
-        if bias != "none" {
-            problems.push(format!("bias = {bias:?}; Couplet knows \"none\""));
+        let settings = config.as_object().into_iter().flatten();
+        let unknown =
+            settings.filter(|(key, value)| !KNOWN.contains(&key.as_str()) && is_set(value));
+        problems
+            .extend(unknown.map(|(key, _)| format!("{key} is set, which Couplet does not know")));
+        let bias = config.get("bias").filter(|bias| is_set(bias));
+        if let Some(bias) = bias.filter(|bias| bias.as_str() != Some("none")) {
+            problems.push(format!("bias = {bias}; Couplet knows \"none\""));
         }
         if let Some(init) = config.get("init_lora_weights").and_then(Value::as_str)
-            && CHANGES_BASE.iter().any(|own| init.starts_with(own))
+            && !LEAVE_BASE.contains(&init)
         {
             problems.push(format!(
-                "init_lora_weights = {init:?}, which changes the base: save the adapter with \
+                "init_lora_weights = {init:?}, which may change the base: save the adapter with \
                  `path_initial_model_for_weight_conversion`"
             ));
         }
@@ -113,16 +140,22 @@ impl Config {
         if alpha.is_none() {
             problems.push("lora_alpha is not a number".to_string());
         }
-        let mut alphas = Vec::new();
-        let pattern = config.get("alpha_pattern").and_then(Value::as_object);
-        for (key, value) in pattern.into_iter().flatten() {
-            match (
-                Regex::new(&format!(r"^(?:.*\.)?(?:{key})$")),
-                value.as_f64(),
-            ) {
-                (Ok(key), Some(alpha)) => alphas.push((key, alpha)),
-                _ => problems.push(format!("alpha_pattern: `{key}` = {value}")),
+        let mut patterns = |name: &str| {
+            let mut all = Vec::new();
+            let pattern = config.get(name).and_then(Value::as_object);
+            for (key, value) in pattern.into_iter().flatten() {
+                let regex = Regex::new(&format!(r"^(?:.*\.)?(?:{key})$"));
+                match (regex, value.as_f64()) {
+                    (Ok(regex), Some(value)) => all.push((regex, value)),
+                    _ => problems.push(format!("{name}: `{key}` = {value}")),
+                }
             }
+            all
+        };
+        let (alphas, ranks) = (patterns("alpha_pattern"), patterns("rank_pattern"));
+        let rank = config.get("r").and_then(Value::as_u64);
+        if rank.is_none() {
+            problems.push("r is not a whole number".to_string());
         }
         if !problems.is_empty() {
             return Err(FolderError::unsound(path, &problems));
@@ -134,8 +167,17 @@ impl Config {
             base: base.filter(|base| !base.is_empty()).map(str::to_string),
             alpha: alpha.unwrap_or_default(),
             alphas,
+            rank: rank.unwrap_or_default(),
+            ranks,
             is_root: config.get("use_rslora").is_some_and(is_set),
         })
+    }
+
+    /// Whether a module's update has this rank.
+    #[expect(clippy::cast_precision_loss, reason = "ranks are small")]
+    pub fn has_rank(&self, module: &str, rank: usize) -> bool {
+        let own = self.ranks.iter().find(|(name, _)| name.is_match(module));
+        own.map_or(self.rank as f64, |(_, rank)| *rank) == rank as f64
     }
 
     /// The factor on a module's update.
@@ -210,6 +252,16 @@ impl Config {
             "use_rslora": false,
         })
     }
+}
+
+/// Problems with modules, of which there may be hundreds.
+pub(super) fn shortened(mut problems: Vec<String>) -> Vec<String> {
+    let more = problems.len().saturating_sub(LISTED);
+    if more > 1 {
+        problems.truncate(LISTED);
+        problems.push(format!("and {more} more"));
+    }
+    problems
 }
 
 /// Whether a setting is on.

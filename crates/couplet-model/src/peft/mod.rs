@@ -8,7 +8,7 @@ mod places;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use config::{Config, IN_ATTENTION, TIMES_IN_ATTENTION};
+use config::{Config, IN_ATTENTION, TIMES_IN_ATTENTION, shortened};
 use packed::{Member, joined};
 use places::Places;
 
@@ -50,6 +50,9 @@ pub fn is_adapter(folder: &Path) -> bool {
 /// If it is damaged, or of a kind that Couplet does not know.
 pub fn read(folder: &Path) -> Result<Adapter, FolderError> {
     let config_path = folder.join(CONFIG_FILE);
+    if !config_path.is_file() {
+        return Err(no_adapter(folder));
+    }
     let config = Config::read(&config_path)?;
     let mut path = folder.join(WEIGHTS_FILE);
     if !path.is_file() {
@@ -86,17 +89,20 @@ pub fn read(folder: &Path) -> Result<Adapter, FolderError> {
         };
         match (a.shape.as_slice(), b.shape.as_slice()) {
             ([rank, _], [_, columns]) if rank == columns && *rank > 0 => {
-                let (name, scale) = match module.split_once(IN_ATTENTION) {
-                    // Rank and alpha are those of the whole attention.
-                    Some((attention, part)) => (
-                        format!("{attention}.{part}"),
-                        TIMES_IN_ATTENTION * config.scale(attention, *rank),
-                    ),
-                    None => {
-                        let scale = config.scale(&module, *rank);
-                        (module, scale)
+                // In an attention, rank and alpha are those of the whole.
+                let (owner, name, times) = match module.split_once(IN_ATTENTION) {
+                    Some((attention, part)) => {
+                        let name = format!("{attention}.{part}");
+                        (attention.to_string(), name, TIMES_IN_ATTENTION)
                     }
+                    None => (module.clone(), module, 1.0),
                 };
+                let scale = times * config.scale(&owner, *rank);
+                if !config.has_rank(&owner, *rank) {
+                    problems.push(format!(
+                        "{name}: has rank {rank}, and the config says another"
+                    ));
+                }
                 if !scale.is_finite() {
                     problems.push(format!("{name}: its alpha is not a finite number"));
                 }
@@ -111,7 +117,7 @@ pub fn read(folder: &Path) -> Result<Adapter, FolderError> {
         problems.push("it has no update".to_string());
     }
     if !problems.is_empty() {
-        return Err(FolderError::unsound(&path, &problems));
+        return Err(FolderError::unsound(&path, &shortened(problems)));
     }
     Ok(Adapter {
         path,
@@ -119,6 +125,25 @@ pub fn read(folder: &Path) -> Result<Adapter, FolderError> {
         updates,
         whole,
     })
+}
+
+/// That there is no adapter in a folder, with those that are in folders below it.
+fn no_adapter(folder: &Path) -> FolderError {
+    let below = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let adapters = below.filter(|entry| is_adapter(&entry.path()));
+    let mut names: Vec<String> = adapters
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    let problem = if names.is_empty() {
+        format!("no adapter here: there is no {CONFIG_FILE}")
+    } else {
+        format!(
+            "no {CONFIG_FILE} here; give the folder of an adapter: {}",
+            names.join(", ")
+        )
+    };
+    FolderError::unsound(folder, &[problem])
 }
 
 impl Adapter {
@@ -162,7 +187,7 @@ impl Adapter {
         if problems.is_empty() {
             Ok(tensors)
         } else {
-            Err(FolderError::unsound(&self.path, &problems))
+            Err(FolderError::unsound(&self.path, &shortened(problems)))
         }
     }
 
@@ -198,7 +223,9 @@ impl Adapter {
                 ));
                 continue;
             }
-            updates.insert(layer.name, update.rows(place.rows()));
+            if let Some(own) = update.part(place.rows()) {
+                updates.insert(layer.name, own);
+            }
         }
         let unknown = left.keys().map(|module| (*module).to_string());
         let whole = self.whole.keys().cloned();
@@ -208,7 +235,7 @@ impl Adapter {
         if problems.is_empty() {
             Ok(updates)
         } else {
-            Err(FolderError::unsound(&self.path, &problems))
+            Err(FolderError::unsound(&self.path, &shortened(problems)))
         }
     }
 
@@ -230,17 +257,37 @@ impl Adapter {
 }
 
 impl LowRankUpdate {
-    /// The update of some of the layer's outputs.
-    fn rows(&self, rows: std::ops::Range<usize>) -> Self {
-        let rank = self.a.shape[0];
-        let values = self.b.values[rows.start * rank..rows.end * rank].to_vec();
-        Self {
-            b: HostTensor {
-                shape: vec![rows.len(), rank],
-                values,
-            },
-            ..self.clone()
+    /// The update of some of the layer's outputs, without the ranks that only others have: those of a B with blocks.
+    /// - returns `None` if none of it is of these outputs.
+    fn part(&self, rows: std::ops::Range<usize>) -> Option<Self> {
+        let (rank, inputs) = (self.a.shape[0], self.a.shape[1]);
+        let own = &self.b.values[rows.start * rank..rows.end * rank];
+        let is_used = |values: &[f32], at: usize| values.chunks(rank).any(|row| row[at] != 0.0);
+        let a_row = |at: usize| &self.a.values[at * inputs..(at + 1) * inputs];
+        let kept: Vec<usize> = if self.b.values.iter().any(|value| *value != 0.0) {
+            (0..rank).filter(|at| is_used(own, *at)).collect()
+        } else {
+            // An update that has not been trained yet: B is nothing, but A is not.
+            let is_there = |at: &usize| a_row(*at).iter().any(|value| *value != 0.0);
+            (0..rank).filter(is_there).collect()
+        };
+        if kept.is_empty() {
+            return None;
         }
+        let b = own
+            .chunks(rank)
+            .flat_map(|row| kept.iter().map(|at| row[*at]));
+        Some(Self {
+            a: HostTensor {
+                shape: vec![kept.len(), inputs],
+                values: kept.iter().flat_map(|at| a_row(*at)).copied().collect(),
+            },
+            b: HostTensor {
+                shape: vec![rows.len(), kept.len()],
+                values: b.collect(),
+            },
+            scale: self.scale,
+        })
     }
 }
 

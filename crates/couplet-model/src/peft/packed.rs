@@ -25,7 +25,7 @@ pub(super) fn joined(
 ) -> BTreeMap<String, LowRankUpdate> {
     let mut modules: BTreeMap<String, LowRankUpdate> = tensors
         .into_iter()
-        .map(|(tensor, members)| (module_of(&tensor), one(members)))
+        .map(|(tensor, members)| (module_of(&tensor), one(&members)))
         .collect();
     for attention in attentions {
         let out = format!("{attention}.{OUT_PROJ}");
@@ -63,8 +63,8 @@ pub(super) fn joined(
 }
 
 /// The update of a tensor of which several layers have rows: A is theirs one below the other, B has blocks.
-fn one(members: Vec<Member>) -> LowRankUpdate {
-    let [first, ..] = members.as_slice() else {
+fn one(members: &[Member]) -> LowRankUpdate {
+    let [first, ..] = members else {
         unreachable!("a tensor with no update is not listed");
     };
     if first.place.rows == first.place.of_rows {
@@ -79,7 +79,7 @@ fn one(members: Vec<Member>) -> LowRankUpdate {
     };
     let mut b = zeros(first.place.of_rows, rank);
     let mut column = 0;
-    for Member { update, place } in &members {
+    for Member { update, place } in members {
         a.values.extend(&update.a.values);
         let own = update.a.shape[0];
         let factor = factor(update.scale, scale);

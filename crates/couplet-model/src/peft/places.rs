@@ -88,12 +88,10 @@ impl Places {
         // open_clip has the text tower of some models in a module of its own.
         let plain = module.strip_prefix(TEXT).unwrap_or(module);
         let forms = [plain.to_string(), format!("{TEXT}{plain}")];
-        let names = forms
+        let mut names = forms
             .iter()
             .flat_map(|form| [WEIGHT, IN_PROJ].map(|end| format!("{form}{end}")));
-        let found = names
-            .filter_map(|name| self.own.get_key_value(&name))
-            .next();
+        let found = names.find_map(|name| self.own.get_key_value(&name));
         (found.map(|(name, _)| name.as_str())).ok_or_else(|| "the model has no such module".into())
     }
 

@@ -52,7 +52,8 @@ impl Adaptation {
                     .filter(of_tower)
                     .any(|name| glob.is_match(name))
                 {
-                    let message = no_such(pattern, "layer", "*.attn.q_proj", &names);
+                    let own: Vec<String> = names.iter().filter(of_tower).cloned().collect();
+                    let message = no_such(pattern, "layer", "*.attn.q_proj", &own);
                     problems.push((format!("{prefix}params[{at}]"), message));
                 }
             }
@@ -150,6 +151,22 @@ impl Adaptation {
             }
         }
         trained
+    }
+
+    /// What a run of it trains, for the user.
+    pub(crate) fn describe(&self, spec: &ModelSpec) -> String {
+        let values: u64 = self.trained(spec).iter().map(|(_, values)| values).sum();
+        let layers = self.layers.len();
+        let from = if self.start.is_empty() {
+            ""
+        } else {
+            ", from adapt.weights"
+        };
+        let others = match self.train.len() {
+            0 => String::new(),
+            others => format!(" and {others} parameters"),
+        };
+        format!("adapt      updates of {layers} layers{from}{others}: {values} trained values")
     }
 
     /// The names of the updates' parameters.

@@ -33,7 +33,7 @@ pub struct AdaptConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<TowerAdaptConfig>,
     /// Parameters that are trained as they are: glob patterns of open_clip parameter names, such as `logit_scale`,
-    /// `visual.proj` or `*.ln_*`.
+    /// `visual.proj` or `*ln_*`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(!skip_serializing_if)]
     pub also_train: Vec<String>,

@@ -79,7 +79,6 @@ fn kind(key: &str, text: &str) -> ChangeKind {
         _ if is_below("classify") => {
             ChangeKind::Never("the model has, or has not, a classification head")
         }
-        "adapt.weights" if !appears && !text.ends_with(UNSET) => ChangeKind::Free,
         _ if is_below("adapt") => ChangeKind::Never("the checkpoint has the former updates"),
         _ if is_below("guard") => ChangeKind::Never("only the start of a run is measured for it"),
         _ if is_below("freeze") => {

@@ -15,6 +15,9 @@ use crate::adapt::{AdaptConfig, AdaptKind, Adaptation, TowerAdaptConfig};
 /// Largest relative distance of sums that both sides compute in f32.
 const SUMS: f64 = 1e-6;
 
+/// One of its updates.
+const FIRST: &str = "adapter/base_model.model.text_model.encoder.layers.0.mlp.fc1.lora_";
+
 /// A model of the fixture.
 struct Fixture {
     tensors: NamedTensors,
@@ -223,7 +226,6 @@ fn adapters_that_do_not_fit_are_refused_before_they_are_multiplied() {
         let merged = peft::read(folder.path()).and_then(|read| read.merge(base(), &spec));
         merged.unwrap_err().to_string()
     };
-    const FIRST: &str = "adapter/base_model.model.text_model.encoder.layers.0.mlp.fc1.lora_";
     let large = |tensors: &mut NamedTensors, _: &mut Value| {
         let half = |shape: [usize; 2]| weights::HostTensor {
             shape: shape.to_vec(),

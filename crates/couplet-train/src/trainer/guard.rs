@@ -301,8 +301,11 @@ fn mixed(start: &NamedTensors, trained: &NamedTensors, share: f64) -> NamedTenso
                 .map(|(start, value)| between(*start, *value, share))
                 .collect()
         };
-        let shape = tensor.shape.clone();
-        (name.clone(), HostTensor { shape, values })
+        let mix = HostTensor {
+            shape: tensor.shape.clone(),
+            values,
+        };
+        (name.clone(), mix)
     };
     trained.iter().map(mix).collect()
 }

@@ -399,6 +399,7 @@ fn open_model(
     if let (Some(checkpoint), Some(_)) = (checkpoint, &run.adaptation) {
         model = checkpoint.load_updates(model, UpdatesOf::Model)?;
     }
+    notes.extend(run.adaptation.as_ref().map(|own| own.describe(&spec)));
     let Some(classes) = &run.data.classes else {
         return Ok(model);
     };

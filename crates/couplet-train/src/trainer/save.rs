@@ -98,10 +98,12 @@ impl Trainer<'_> {
 fn base_name(weights: &Path) -> String {
     let mut parts = weights.iter().filter_map(|part| part.to_str());
     let repository = parts.find_map(|part| part.strip_prefix("models--"));
-    match repository {
-        Some(name) => name.replacen("--", "/", 1),
-        None => weights.display().to_string(),
+    if let Some(name) = repository {
+        return name.replacen("--", "/", 1);
     }
+    let absolute = std::path::absolute(weights);
+    let path = absolute.as_deref().unwrap_or(weights);
+    path.display().to_string()
 }
 
 #[cfg(test)]

@@ -332,8 +332,12 @@ fn print_outcome(arguments: &TrainArguments, config: &RunConfig, path: &Path, ou
     } else if let Some(wanted) = &config.checkpoint.best
         && outcome.ending != StopReason::Interrupted
     {
+        let guarded = match config.guard {
+            Some(_) => " on a model that [guard] let pass",
+            None => "",
+        };
         printing::line(&format!(
-            "best       none: `{wanted}` was never measured; see the warnings above"
+            "best       none: `{wanted}` was never measured{guarded}; see the warnings above"
         ));
     }
     if let Some(checkpoint) = &outcome.checkpoint {

@@ -15,6 +15,7 @@ mod flags;
 mod import;
 mod init;
 mod kept_work;
+mod mixes;
 mod models;
 #[cfg(feature = "hub")]
 mod names;

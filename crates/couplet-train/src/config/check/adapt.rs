@@ -4,21 +4,23 @@ use couplet_data::with_causes;
 use couplet_model::peft;
 
 use super::super::tables::RunConfig;
-use super::context::Check;
+use super::context::{Check, Noted};
 use crate::adapt::Adaptation;
 use crate::checkpoint::sizes_of_updates;
 
 impl Check<'_> {
     /// What `[adapt]` says, resolved.
     /// - checkpoint: the weights of the one that the run continues from, which knows its updates.
-    /// - returns `None` if something is wrong with it.
+    ///
+    /// # Errors
+    /// If something is wrong with it.
     pub(super) fn adaptation(
         &mut self,
         config: &RunConfig,
         checkpoint: Option<&std::path::Path>,
-    ) -> Option<Option<Adaptation>> {
+    ) -> Result<Option<Adaptation>, Noted> {
         let Some(table) = &config.adapt else {
-            return Some(None);
+            return Ok(None);
         };
         let problems = table.problems();
         let is_sound = problems.is_empty();
@@ -30,7 +32,7 @@ impl Check<'_> {
             self.fail("freeze", message);
         }
         if !is_sound || self.any_broken(&["adapt", "model", "freeze"]) {
-            return None;
+            return Err(Noted);
         }
         let spec = config.model.spec();
         let adapter = match (&table.weights, checkpoint) {
@@ -40,7 +42,7 @@ impl Check<'_> {
                     Ok(updates) => Some(updates),
                     Err(error) => {
                         self.fail("adapt.weights", with_causes(&error));
-                        return None;
+                        return Err(Noted);
                     }
                 }
             }
@@ -53,12 +55,12 @@ impl Check<'_> {
                 for (key, message) in problems {
                     self.fail(&format!("adapt.{key}"), message);
                 }
-                return None;
+                return Err(Noted);
             }
         };
         // What a resumed run goes on with is read, and what is wrong with it told, when it is opened.
         let sizes = checkpoint.and_then(|weights| sizes_of_updates(weights.parent()?));
-        Some(Some(match sizes {
+        Ok(Some(match sizes {
             Some(sizes) => adaptation.continued(sizes),
             None => adaptation,
         }))

@@ -19,6 +19,10 @@ pub enum DeviceCheck {
     Skip,
 }
 
+/// That something is wrong, which is noted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Noted;
+
 /// Checks of values, each of which leaves out what hangs on a key that is wrong already.
 pub(in super::super) struct Check<'a> {
     /// Keys that are wrong, or are not as the file has them.

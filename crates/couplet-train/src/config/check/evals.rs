@@ -10,7 +10,7 @@ use couplet_model::PreprocessSpec;
 use super::super::evals::{EvalConfig, EvalWeights};
 use super::super::resolved::{EvalTarget, ResolvedData, ResolvedEval, ResolvedGuard};
 use super::super::tables::{DataConfig, RunConfig, TrainDataConfig, ValDataConfig};
-use super::context::Check;
+use super::context::{Check, Noted};
 use crate::duration::Sizes;
 
 /// Number of held-out pairs unless the config sets one.
@@ -83,15 +83,17 @@ impl Check<'_> {
     }
 
     /// Adds the evaluations of `[guard]` to the others.
-    /// - returns `None` if something is wrong with it.
+    ///
+    /// # Errors
+    /// If something is wrong with it.
     pub(super) fn guard(
         &mut self,
         config: &RunConfig,
         sizes: Option<Sizes>,
         evals: Option<&mut Vec<ResolvedEval>>,
-    ) -> Option<Option<ResolvedGuard>> {
+    ) -> Result<Option<ResolvedGuard>, Noted> {
         let Some(table) = &config.guard else {
-            return Some(None);
+            return Ok(None);
         };
         for (key, message) in table.problems() {
             self.fail(&format!("guard.{key}"), message);
@@ -105,9 +107,11 @@ impl Check<'_> {
                 Task::Retrieve => EvalTarget::Retrieval(dataset),
             }));
         }
-        let (evals, every_steps) = (evals?, every?);
+        let (Some(evals), Some(every_steps)) = (evals, every) else {
+            return Err(Noted);
+        };
         if opened.len() < table.datasets.len() || self.is_broken("guard") {
-            return None;
+            return Err(Noted);
         }
         let names = opened.iter().map(|target| target.name().to_string());
         let guard = ResolvedGuard {
@@ -121,7 +125,7 @@ impl Check<'_> {
                 let message =
                     format!("`{name}` is evaluated twice: what is guarded needs no [[eval]]");
                 self.fail("guard.datasets", message);
-                return None;
+                return Err(Noted);
             }
             evals.push(ResolvedEval {
                 target,
@@ -133,7 +137,7 @@ impl Check<'_> {
                 },
             });
         }
-        Some(Some(guard))
+        Ok(Some(guard))
     }
 
     /// - retrieves: whether the evaluation needs captions rather than classes.

@@ -66,7 +66,7 @@ pub(super) fn check(
         .data(config.seed, &config.model, &config.data, classify)
         .unzip();
     let epoch_len = set.as_ref().and_then(|set| check.epoch_len(&config, set));
-    check.optimizer(&config, adaptation.as_ref().and_then(Option::as_ref));
+    check.optimizer(&config, adaptation.as_ref().ok().and_then(Option::as_ref));
     let sizes = check.batch(&config, set.as_ref(), epoch_len);
     let schedule = check.schedule(&config, sizes);
     let preprocess = Check::preprocess(&config.model, weights.as_ref());
@@ -89,8 +89,8 @@ pub(super) fn check(
             seed: config.seed,
             batch_size: config.batch.global,
         },
-        guard: guard?,
-        adaptation: adaptation?,
+        guard: guard.ok()?,
+        adaptation: adaptation.ok()?,
         evals: evals?,
         loss: loss?,
         sizes,

@@ -89,8 +89,7 @@ pub(crate) fn run(arguments: &MixArguments) -> anyhow::Result<u8> {
         );
     }
     let sum: f64 = weights.iter().sum();
-    // NaN is not near either.
-    if !((sum - 1.0).abs() <= TOLERANCE) {
+    if sum.is_nan() || (sum - 1.0).abs() > TOLERANCE {
         bail!("--weights: their sum is {sum}, not 1");
     }
     let out = arguments.out.as_ref().context("--out is missing")?;

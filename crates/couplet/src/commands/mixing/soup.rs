@@ -1,5 +1,6 @@
 //! `couplet model soup`.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -55,6 +56,8 @@ pub(crate) fn run(arguments: &SoupArguments) -> anyhow::Result<u8> {
             None => paths.push(path.clone()),
         }
     }
+    let mut seen = HashSet::new();
+    paths.retain(|path| seen.insert(path.clone()));
     if paths.len() < 2 {
         bail!("a soup is of two models or more, not {}", paths.len());
     }
