@@ -231,8 +231,8 @@ fn adapters_that_do_not_fit_are_refused_before_they_are_multiplied() {
             shape: shape.to_vec(),
             values: vec![1.0; shape[0] * shape[1]],
         };
-        tensors.insert(format!("{FIRST}A.weight"), half([1, 1_000_000]));
-        tensors.insert(format!("{FIRST}B.weight"), half([1_000_000, 1]));
+        tensors.insert(format!("{FIRST}A.weight"), half([4, 1_000_000]));
+        tensors.insert(format!("{FIRST}B.weight"), half([1_000_000, 4]));
     };
     assert!(broken(&large).contains("layers.0.mlp.fc1: has shape [1000000, 1000000]"));
     let lacking = |tensors: &mut NamedTensors, _: &mut Value| {
