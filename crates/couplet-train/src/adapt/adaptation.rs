@@ -164,6 +164,7 @@ impl Adaptation {
         };
         let others = match self.train.len() {
             0 => String::new(),
+            1 => " and 1 parameter".to_string(),
             others => format!(" and {others} parameters"),
         };
         format!("adapt      updates of {layers} layers{from}{others}: {values} trained values")
