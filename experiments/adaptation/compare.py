@@ -38,10 +38,10 @@ def loss_of(model, scale, images, texts):
     return (cross_entropy(logits, labels) + cross_entropy(logits.T, labels)) / 2
 
 
-def config(model, adapt, more):
+def config(model, adapt, data, steps):
     return (
-        f'name = "r"\n[model]\n{model}\n{adapt}[optimizer]\nkind = "adamw"\nlr = 1e-3\n'
-        f'[schedule]\nkind = "constant"\n[log]\nevery = "1 step"\n{more}'
+        f'name = "r"\n[model]\n{model}\n{adapt}{data}[optimizer]\nkind = "adamw"\nlr = 1e-3\n'
+        f'[schedule]\nkind = "constant"\nlength = "{steps} steps"\n[log]\nevery = "1 step"\n'
     )
 
 
@@ -114,8 +114,8 @@ def parity(couplet):
             model.save_pretrained(end)
             ours = train(couplet, folder, config(
                 'weights = "base"', '[adapt]\nkind = "lora"\nweights = "start"\n',
-                '[data.train]\nsource = "csv"\npath = "t.csv"\n[batch]\nglobal = 12\n',
-            ).replace('kind = "constant"', 'kind = "constant"\nlength = "20 steps"'))
+                '[data.train]\nsource = "csv"\npath = "t.csv"\n[batch]\nglobal = 12\n', 20,
+            ))
             checkpoint = folder + "/run/checkpoints/step-00000020"
             [own, other] = (
                 load_file(path + "/adapter_model.safetensors") for path in [checkpoint + "/adapter", end]
@@ -167,9 +167,8 @@ def reference(kind):
 
 def ours(couplet, kind):
     adapt = '[adapt]\nkind = "lora"\n' if kind == "updates" else ""
-    text = config('preset = "ViT-B-32"', adapt, (
-        '[data.train]\nsource = "shapes"\nsamples = 320\n[batch]\nglobal = 32\n[checkpoint]\nevery = "100 steps"\n'
-    )).replace('kind = "constant"', f'kind = "constant"\nlength = "{STEPS} steps"')
+    data = '[data.train]\nsource = "shapes"\nsamples = 320\n[batch]\nglobal = 32\n[checkpoint]\nevery = "100 steps"\n'
+    text = config('preset = "ViT-B-32"', adapt, data, STEPS)
     with tempfile.TemporaryDirectory() as folder:
         pathlib.Path(folder, "r.toml").write_text(text)
         code = (

@@ -5,6 +5,7 @@ use couplet_model::weights::{self, HostTensor};
 
 use crate::dataset::{Dataset, Task};
 use crate::encoder::Encoder;
+use crate::metric::Better;
 use crate::protocol::{EvalError, EvalOptions};
 use crate::report::Report;
 use crate::retrieval::retrieval;
@@ -140,15 +141,7 @@ pub fn greedy_soup<E>(
     mut measure: impl FnMut(&[usize]) -> Result<f64, E>,
 ) -> Result<(Vec<usize>, f64), E> {
     let mut order: Vec<usize> = (0..values.len()).collect();
-    // A model without a value comes last.
-    let rank = |at: &usize| {
-        if values[*at].is_nan() {
-            f64::NEG_INFINITY
-        } else {
-            values[*at]
-        }
-    };
-    order.sort_by(|a, b| rank(b).total_cmp(&rank(a)));
+    order.sort_by(|a, b| Better::Higher.compare(values[*a], values[*b]));
     let Some(first) = order.first() else {
         return Ok((Vec::new(), f64::NAN));
     };

@@ -320,9 +320,29 @@ pub fn fit_positions(tensors: &mut NamedTensors, spec: &ModelSpec) -> Vec<String
 /// # Errors
 /// If tensors are missing, superfluous or of the wrong shape; all of them are listed.
 pub fn fill(model: Clip, tensors: NamedTensors, path: &Path) -> Result<Clip, WeightsError> {
+    replace(model, tensors, path, true)
+}
+
+/// Replaces those parameters of `model` of which there is a tensor.
+/// - path: the tensors' file, for errors.
+///
+/// # Errors
+/// If tensors are superfluous or of the wrong shape; all of them are listed.
+pub fn fill_some(model: Clip, tensors: NamedTensors, path: &Path) -> Result<Clip, WeightsError> {
+    replace(model, tensors, path, false)
+}
+
+/// - is_all: whether every parameter must have a tensor.
+fn replace(
+    model: Clip,
+    tensors: NamedTensors,
+    path: &Path,
+    is_all: bool,
+) -> Result<Clip, WeightsError> {
     let mut replace = Replace {
         tensors,
         mismatches: Mismatches::default(),
+        is_all,
     };
     let model = map_parameters(model, &mut replace);
     let mut mismatches = replace.mismatches;
@@ -333,33 +353,18 @@ pub fn fill(model: Clip, tensors: NamedTensors, path: &Path) -> Result<Clip, Wei
     Ok(model)
 }
 
-/// Replaces those parameters of `model` of which there is a tensor.
-/// - path: the tensors' file, for errors.
-///
-/// # Errors
-/// If tensors are superfluous or of the wrong shape; all of them are listed.
-pub fn fill_some(model: Clip, tensors: NamedTensors, path: &Path) -> Result<Clip, WeightsError> {
-    let mut all = parameters(&model);
-    let mut mismatches = Mismatches::default();
-    for (name, tensor) in tensors {
-        match all.insert(name.clone(), tensor) {
-            Some(_) => {}
-            None => mismatches.surplus(&name),
-        }
-    }
-    mismatches.check(path)?;
-    fill(model, all, path)
-}
-
 struct Replace {
     tensors: NamedTensors,
     mismatches: Mismatches,
+    is_all: bool,
 }
 
 impl ParameterMapper for Replace {
     fn map<const D: usize>(&mut self, name: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let Some(mut tensor) = self.tensors.remove(name) else {
-            self.mismatches.missing(name);
+            if self.is_all {
+                self.mismatches.missing(name);
+            }
             return param;
         };
         if SCALARS.contains(&name) && tensor.shape.is_empty() {

@@ -112,7 +112,8 @@ impl AdaptConfig {
         }
     }
 
-    /// The settings that are given, with what their keys begin with, and whether they are the image tower's or the text tower's alone.
+    /// The settings that are given, with what their keys begin with, and whether they are the image tower's alone (`true`)
+    /// or the text tower's.
     pub(super) fn tables(&self) -> [(&'static str, Option<bool>, TowerAdaptConfig); 3] {
         let all = TowerAdaptConfig {
             rank: self.rank,

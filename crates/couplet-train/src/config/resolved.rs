@@ -46,9 +46,9 @@ impl ResolvedRun {
     /// Judges guarded datasets by the weights that `--model` opens.
     pub(super) fn settle_guard(mut self) -> Self {
         let weights = self.eval_weights();
-        let names = self.guard.as_ref().map_or(&[][..], |guard| &guard.datasets);
+        let guard = self.guard.as_ref();
         for eval in &mut self.evals {
-            if names.iter().any(|name| name == eval.target.name()) {
+            if guard.is_some_and(|guard| guard.holds(eval)) {
                 eval.weights = weights;
             }
         }
@@ -266,6 +266,13 @@ pub(crate) struct ResolvedGuard {
     pub datasets: Vec<String>,
     pub max_drop: f64,
     pub on_drop: OnDrop,
+}
+
+impl ResolvedGuard {
+    /// Whether an evaluation is of a guarded dataset.
+    pub fn holds(&self, eval: &ResolvedEval) -> bool {
+        self.datasets.iter().any(|name| name == eval.name())
+    }
 }
 
 /// A metric by its name in `metrics.jsonl`.

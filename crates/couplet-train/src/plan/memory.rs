@@ -3,7 +3,7 @@
 use couplet_model::{Clip, ModelSpec, PassMemory, Precision};
 
 use super::sizes::{MemoryPart, RunPlan};
-use crate::config::{MicroBatch, ResolvedRun};
+use crate::config::{GuardConfig, MicroBatch, OnDrop, ResolvedRun};
 use crate::device::{DeviceSetting, default_logit_rows};
 use crate::feed::{is_fed, pixel_bytes};
 use crate::optimizer::OptimizerConfig;
@@ -85,6 +85,16 @@ impl ResolvedRun {
                 on_host: false,
             });
         }
+        let mixes = |guard: &GuardConfig| guard.on_drop == OnDrop::Mix;
+        memory.push(MemoryPart {
+            name: "weights of the beginning",
+            bytes: if config.guard.as_ref().is_some_and(mixes) {
+                F32_BYTES * parameters
+            } else {
+                0.0
+            },
+            on_host: true,
+        });
         memory.push(MemoryPart {
             name: "pixels of a batch",
             bytes: batch * 3.0 * side * side,

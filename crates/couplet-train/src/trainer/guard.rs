@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use couplet_eval::Report;
+use couplet_eval::{Report, Unit};
 use couplet_model::Clip;
 use couplet_model::weights::{HostTensor, NamedTensors, fill, parameters};
 use couplet_ranks::Team;
@@ -59,8 +59,8 @@ impl Trainer<'_> {
         for (dataset, value) in &found {
             observer.event(Event::Note(&format!(
                 "guard      {dataset}: {}, which may fall to {}",
-                percent(*value),
-                percent(value - guard.max_drop)
+                Unit::Share.format(*value),
+                Unit::Share.format(value - guard.max_drop)
             )));
         }
         self.state.guarded = found;
@@ -87,7 +87,7 @@ impl Trainer<'_> {
     /// Whether an evaluation is of a guarded dataset.
     pub(super) fn is_guarded(&self, eval: &ResolvedEval) -> bool {
         let guard = self.run.guard.as_ref();
-        guard.is_some_and(|guard| guard.datasets.iter().any(|name| name == eval.name()))
+        guard.is_some_and(|guard| guard.holds(eval))
     }
 
     /// Whether the guard has ended the run.
@@ -158,7 +158,7 @@ impl Trainer<'_> {
                 self.write_metrics(&line, observer)?;
                 observer.event(Event::Warning(&format!(
                     "{what}; training goes on with {} of what it has changed since the beginning",
-                    percent(share)
+                    Unit::Share.format(share)
                 )));
                 Ok(GuardVerdict::Mixed)
             }
@@ -263,9 +263,7 @@ fn guarded<'a>(
     guard: Option<&'a ResolvedGuard>,
     evals: &'a [ResolvedEval],
 ) -> impl Iterator<Item = &'a ResolvedEval> {
-    let is_guarded = move |eval: &&ResolvedEval| {
-        guard.is_some_and(|guard| guard.datasets.iter().any(|name| name == eval.name()))
-    };
+    let is_guarded = move |eval: &&ResolvedEval| guard.is_some_and(|guard| guard.holds(eval));
     evals.iter().filter(is_guarded)
 }
 
@@ -287,13 +285,13 @@ pub(super) fn guard_error(
 
 /// The start, with a share of what has changed. An update that began at nothing is scaled: then its product is.
 fn mixed(start: &NamedTensors, trained: &NamedTensors, share: f64) -> NamedTensors {
-    let is_nothing = |name: &str| {
-        let b = format!("{}.b", name.trim_end_matches(".a").trim_end_matches(".b"));
-        let b = start.get(&b);
+    let began_at_nothing = |a: &str| {
+        let b = a.strip_suffix('a').map(|layer| format!("{layer}b"));
+        let b = b.and_then(|b| start.get(&b));
         b.is_some_and(|b| b.values.iter().all(|value| *value == 0.0))
     };
     let mix = |(name, tensor): (&String, &HostTensor)| {
-        let values = if name.ends_with(".lora.a") && is_nothing(name) {
+        let values = if name.ends_with(".lora.a") && began_at_nothing(name) {
             tensor.values.clone()
         } else {
             let pairs = start[name].values.iter().zip(&tensor.values);
@@ -320,10 +318,6 @@ fn between(start: f32, value: f32, share: f64) -> f32 {
 fn filled(model: Clip, tensors: NamedTensors) -> Clip {
     let filled = fill(model, tensors, Path::new("a mix"));
     filled.expect("the tensors are the model's")
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.1}%", 100.0 * share)
 }
 
 fn points(share: f64) -> String {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use couplet_eval::{Dataset, Encoder, Report};
+use couplet_eval::{Better, Dataset, Encoder, Report, Unit};
 use serde_json::{Value, json};
 
 use super::plot::{Series, svg};
@@ -126,12 +126,8 @@ impl Line<'_> {
 /// The place of the largest value, the first of several.
 fn best(values: &[f64]) -> usize {
     let places = 0..values.len();
-    places
-        .rev()
-        // NaN is above all numbers in this order.
-        .filter(|at| !values[*at].is_nan())
-        .max_by(|a, b| values[*a].total_cmp(&values[*b]))
-        .unwrap_or(0)
+    let best = places.min_by(|a, b| Better::Higher.compare(values[*a], values[*b]));
+    best.unwrap_or(0)
 }
 
 fn table(datasets: &[Dataset], weights: &[f64], found: &[Vec<Report>], best: usize) -> Table {
@@ -147,18 +143,14 @@ fn table(datasets: &[Dataset], weights: &[f64], found: &[Vec<Report>], best: usi
         let values = found
             .iter()
             .zip(datasets)
-            .map(|(one, set)| percent(one.headline(set.metric).1));
+            .map(|(one, set)| Unit::Share.format(one.headline(set.metric).1));
         let row = [format!("{weight}{mark}")].into_iter().chain(values);
         table.row(
-            row.chain(several.then(|| percent(mean(found, datasets))))
+            row.chain(several.then(|| Unit::Share.format(mean(found, datasets))))
                 .collect(),
         );
     }
     table
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.2}%", 100.0 * share)
 }
 
 fn series(datasets: &[Dataset], found: &[Vec<Report>], means: &[f64]) -> Vec<Series> {

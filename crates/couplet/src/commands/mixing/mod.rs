@@ -28,9 +28,13 @@ fn open_models(paths: &[PathBuf], options: &ModelOptions) -> anyhow::Result<Vec<
         models[0].check_mixable(other)?;
     }
     if models.iter().any(|model| model.head().is_some()) {
-        printing::note("classification heads are left out: a mix is a model of images and texts");
+        tell_of_heads();
     }
     Ok(models)
+}
+
+fn tell_of_heads() {
+    printing::note("classification heads are left out: a mix is a model of images and texts");
 }
 
 /// Evaluates a model on several datasets.

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use couplet_eval::{Encoder, greedy_soup};
+use couplet_eval::{Encoder, Unit, greedy_soup};
 use serde_json::{Value, json};
 
-use super::{evaluate, mean, rounded, write};
+use super::{evaluate, mean, rounded, tell_of_heads, write};
 use crate::commands::config_arguments::DataArguments;
 use crate::commands::eval::datasets::open_datasets;
 use crate::commands::model_arguments::ModelOptions;
@@ -66,6 +66,7 @@ pub(crate) fn run(arguments: &SoupArguments) -> anyhow::Result<u8> {
         options: &arguments.options,
         first: arguments.options.open_aloud(&paths[0])?,
         soup: None,
+        has_told: false,
     };
     let (ingredients, value) = if arguments.uniform {
         ((0..paths.len()).collect(), None)
@@ -78,7 +79,9 @@ pub(crate) fn run(arguments: &SoupArguments) -> anyhow::Result<u8> {
         .iter()
         .map(|at| paths[*at].display().to_string())
         .collect();
-    let reached = value.map_or(String::new(), |value| format!(", {:.2}%", 100.0 * value));
+    let reached = value.map_or(String::new(), |value| {
+        format!(", {}", Unit::Share.format(value))
+    });
     let what = format!("{} in equal parts{reached}", names.join(", "));
     write(&soup, &arguments.out, &what)?;
     let value = value.map(rounded);
@@ -94,12 +97,18 @@ struct Kitchen<'a> {
     first: Encoder,
     /// The latest soup, by its ingredients.
     soup: Option<(Vec<usize>, Encoder)>,
+    /// Whether the user knows that heads are left out.
+    has_told: bool,
 }
 
 impl Kitchen<'_> {
-    fn open(&self, at: usize) -> anyhow::Result<Encoder> {
+    fn open(&mut self, at: usize) -> anyhow::Result<Encoder> {
         let model = self.options.open(&self.paths[at])?;
         self.first.check_mixable(&model)?;
+        if model.head().is_some() && !self.has_told {
+            tell_of_heads();
+        }
+        self.has_told |= model.head().is_some();
         Ok(model)
     }
 
@@ -112,11 +121,11 @@ impl Kitchen<'_> {
             return Ok(soup.clone());
         }
         let (last, before) = places.split_last().context("a soup has an ingredient")?;
-        let next = self.open(*last)?;
         if before.is_empty() {
-            return Ok(next);
+            return self.open(*last);
         }
         let soup = self.soup_of(before)?;
+        let next = self.open(*last)?;
         let share = 1.0 / places.len() as f64;
         let mixed = soup.mixed(1.0 - share, &[(&next, share)])?;
         self.soup = Some((before.to_vec(), soup));
@@ -135,11 +144,10 @@ fn choose(arguments: &SoupArguments, kitchen: &mut Kitchen) -> anyhow::Result<(V
         alone.push(mean(&found, &datasets));
     }
     let mut table = Table::new(["soup of", "value", ""].map(String::from).to_vec());
-    let percent = |value: f64| format!("{:.2}%", 100.0 * value);
     for (path, value) in paths.iter().zip(&alone) {
         let row = [
             path.display().to_string(),
-            percent(*value),
+            Unit::Share.format(*value),
             "alone".to_string(),
         ];
         table.row(row.to_vec());
@@ -156,7 +164,7 @@ fn choose(arguments: &SoupArguments, kitchen: &mut Kitchen) -> anyhow::Result<(V
         let verdict = if is_taken { "taken" } else { "left out" };
         table.row(vec![
             format!("+ {with}"),
-            percent(value),
+            Unit::Share.format(value),
             verdict.to_string(),
         ]);
         if is_taken {
